@@ -1,0 +1,1 @@
+"""The passes: one file each, found by name; nothing registers itself."""

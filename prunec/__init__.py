@@ -1,0 +1,1 @@
+"""prunec compiles and exports sparse convolutional networks: train, cut, prove, ship."""

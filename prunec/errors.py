@@ -1,0 +1,72 @@
+"""Every error that prunec raises on purpose.
+
+PrunecError                what was found, where, and what mends it
+├── RecipeError            a recipe (or an option of the command line) is wrong
+├── DataError              data, weights or labels are missing or do not fit
+├── RunError               a run folder cannot be read, written or continued
+├── UntraceableModel       a network could not be captured as a graph
+├── PassError              a pass could not do its work
+│   ├── NeedsNotMet        a pass stands where its needs are not met
+│   ├── Diverged           the loss left the finite numbers
+│   └── NotExact           a rewrite changed the network's function
+└── ParityError            a file is not equal to what was trained (exit code 2)
+"""
+
+from __future__ import annotations
+
+
+class PrunecError(Exception):
+    """Base of all errors that a user can cause or mend; shown without a traceback.
+
+    Args:
+        message: what was found, and where.
+        remedy: what mends it, as an instruction; empty when the message says it all.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.remedy}" if self.remedy else self.message
+
+
+class RecipeError(PrunecError):
+    """A recipe or an override is wrong: names file, key and remedy."""
+
+
+class DataError(PrunecError):
+    """Data, weights or labels are missing or do not fit the network."""
+
+
+class RunError(PrunecError):
+    """A run folder cannot be found, read, written or continued."""
+
+
+class UntraceableModel(PrunecError):
+    """A network could not be captured as a graph."""
+
+
+class PassError(PrunecError):
+    """A pass could not do its work."""
+
+
+class NeedsNotMet(PassError):
+    """A pass stands at a place of the recipe where its needs are not met."""
+
+
+class Diverged(PassError):
+    """Training produced a loss that is not finite."""
+
+
+class NotExact(PassError):
+    """A rewrite changed the function of the network: a defect of prunec, nothing is written."""
+
+
+class ParityError(PrunecError):
+    """A shipped file is not equal to the network it was made from."""
+
+    exit_code = 2

@@ -1,0 +1,145 @@
+"""Files that are either whole or not there: written beside their place, then renamed onto it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from prunec.errors import RunError
+
+_REMEDIES = {
+    errno.ENOSPC: "The disk is full: free some space, then repeat the command.",
+    errno.EDQUOT: "The disk quota is used up: free some space, then repeat the command.",
+    errno.EROFS: "The file system is read-only: choose another folder.",
+    errno.EACCES: "Permission is missing: choose another folder, or change its permissions.",
+    errno.EPERM: "Permission is missing: choose another folder, or change its permissions.",
+    errno.ENOTDIR: "A part of that path is a file: choose another folder.",
+    errno.EISDIR: "That path is a folder: choose another name.",
+}
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` whole or not at all; missing folders are made.
+
+    Raises:
+        RunError: the system refused (disk full, read-only, no permission, …).
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_and_rename(path, data)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 to ``path`` whole or not at all; see :func:`write_bytes_atomic`."""
+    write_bytes_atomic(path, text.encode())
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors, whole or not at all; tensors that share memory are copied."""
+    copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    write_bytes_atomic(path, save(copies, dict(metadata) if metadata else None))
+
+
+def require_writable(path: Path) -> None:
+    """Make the folder of ``path`` and try to write there; nothing is left.
+
+    Raises:
+        RunError: the system refused (read-only, no permission, a folder of that name, …).
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, on the CPU.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    remedy = "Use another checkpoint or step, or train again."
+    try:
+        return load(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise RunError(f"{path} is damaged: {error}", remedy=remedy) from error
+
+
+@contextmanager
+def folder_atomic(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; when the block succeeds it takes the name ``path``.
+
+    A folder that stood there is replaced; when the block fails it stays as it was.
+
+    Raises:
+        RunError: the system refused (disk full, read-only, no permission, …).
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            temporary.chmod(0o777 & ~_umask())
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write ``path`` into a RunError with its remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "Choose another folder, then repeat the command.")
+        raise RunError(f"{path} cannot be written: {error.strerror or error}", remedy=remedy) from (
+            error
+        )
+
+
+def _write_and_rename(path: Path, data: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened, and the rename is durable enough
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
