@@ -1,0 +1,64 @@
+"""What flows through the pipeline: a network, its masks, and the history of what was done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from prunec.graph.plan import Plan
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass that ran.
+
+    Attributes:
+        name: the pass.
+        options: its options, as the recipe gave them, defaults filled in.
+        facts: what holds of the artifact after it.
+        macs: MACs of one sample, before and after.
+        params: number of parameters, before and after.
+        error: largest relative difference of the outputs before and after; None for training.
+        seconds: wall-clock time.
+        digest: sha256 of the weights after it.
+        notes: what a person should know: refusals with reasons, accuracies, counts.
+        details: the same for machines.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    facts: tuple[str, ...]
+    macs: tuple[int, int]
+    params: tuple[int, int]
+    error: float | None
+    seconds: float
+    digest: str
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A network as a value; a pass returns a new one.
+
+    Attributes:
+        module: the network, in eval mode, on the CPU, always runnable as it stands.
+        example: one small fixed input (batch of 2): traces, counts, checks and export use it.
+        masks: parameter name → bool tensor of its shape; the weight is zero where it is False.
+        plans: how it was cut, in order, from the network that the recipe's constructor makes.
+        history: a step per pass.
+    """
+
+    module: nn.Module
+    example: tuple[Tensor, ...]
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    plans: tuple[Plan, ...] = ()
+    history: tuple[Step, ...] = ()
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """What holds of the network now, by the last step's word."""
+        return frozenset(self.history[-1].facts) if self.history else frozenset()

@@ -1,0 +1,163 @@
+"""The one dynamic door: from a name in a recipe to the class in the file of that name.
+
+``train-gdp`` is the class ``TrainGdp`` of ``passes/train_gdp.py``: the file is the registration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from prunec.contract import Pass
+from prunec.errors import PassError, PrunecError, RecipeError
+from prunec.recipe import Recipe
+from prunec.wording import Known, did_you_mean, mistakes
+
+PASSES = "prunec.passes"
+EXPORTERS = "prunec.exporters"
+
+
+def pass_names() -> tuple[str, ...]:
+    """Return the names of all passes, sorted; imports none of them."""
+    return _names(PASSES)
+
+
+def pass_class(name: str) -> type[Pass]:
+    """Return the class of the pass ``name``.
+
+    Raises:
+        RecipeError: there is no such pass.
+        PassError: its file cannot be imported, or holds no such class.
+    """
+    found = _load(PASSES, name, "pass")
+    if not issubclass(found, Pass) or inspect.isabstract(found) or found.pass_name() != name:
+        raise PassError(f"{found.__module__}.{found.__name__} is not the pass {name!r}")
+    return found
+
+
+def pass_classes() -> dict[str, type[Pass]]:
+    """Return every pass by its name, sorted by name."""
+    return {name: pass_class(name) for name in pass_names()}
+
+
+def exporter(name: str) -> type:
+    """Return the class of the exporter ``name``: ``to-onnx`` is ``ToOnnx`` of ``to_onnx.py``.
+
+    Raises:
+        RecipeError: there is no such exporter.
+    """
+    return _load(EXPORTERS, name, "exporter")
+
+
+def build_passes(recipe: Recipe, source: str) -> tuple[Pass, ...]:
+    """Return the recipe's passes, their options validated and their order checked.
+
+    Args:
+        recipe: the recipe.
+        source: the recipe's file, for errors.
+
+    Raises:
+        RecipeError: an unknown pass, a wrong option, or an order in which a pass's needs are not
+            met; nothing has run yet.
+    """
+    built = tuple(_build(table, index, source) for index, table in enumerate(recipe.passes))
+    _check_order(built, source)
+    return built
+
+
+def _names(package: str) -> tuple[str, ...]:
+    modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return tuple(
+        sorted(module.name.replace("_", "-") for module in modules if module.name[0] != "_")
+    )
+
+
+def _load(package: str, name: str, kind: str) -> type:
+    names = _names(package)
+    if name not in names:
+        raise RecipeError(
+            f"there is no {kind} {name!r}",
+            remedy=f"{did_you_mean(name, names)}There are: {', '.join(names)}.",
+        )
+    path = f"{package}.{name.replace('-', '_')}"
+    try:
+        module = importlib.import_module(path)
+    except ImportError as error:
+        raise PassError(
+            f"the {kind} {name!r} cannot be loaded: {error}", remedy="Install what it imports."
+        ) from error
+    found = getattr(module, "".join(word.capitalize() for word in name.split("-")), None)
+    if not isinstance(found, type):
+        raise PassError(f"{path} holds no class for the {kind} {name!r}")
+    return found
+
+
+def _build(table: Mapping[str, Any], index: int, source: str) -> Pass:
+    name = table["name"]
+    place = f"pass[{index}] ({name})"
+    try:
+        cls = pass_class(name)
+    except RecipeError as error:
+        raise RecipeError(
+            f"{source}: pass[{index}]: {error.message}", remedy=error.remedy
+        ) from None
+    options = {key: value for key, value in table.items() if key != "name"}
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]
+    try:
+        # JSON, because only there a strict schema takes an array as a tuple.
+        return TypeAdapter(cls).validate_json(json.dumps(options))
+    except ValidationError as error:
+        raise mistakes(error, source, Known(lambda _: fields), place) from None
+    except PrunecError as error:
+        raise RecipeError(f"{source}: {place}: {error.message}", remedy=error.remedy) from error
+
+
+def _check_order(passes: Sequence[Pass], source: str) -> None:
+    facts: frozenset[str] = frozenset()
+    for index, step in enumerate(passes):
+        place = f"{source}: pass[{index}] ({step.pass_name()})"
+        for fact in sorted(step.needs - facts):
+            raise RecipeError(f"{place} needs {fact!r}", remedy=_supply(passes, index, fact))
+        for fact in sorted(step.forbids & facts):
+            raise RecipeError(
+                f"{place} may not stand where {fact!r} holds", remedy=_remove(passes, index, fact)
+            )
+        facts = (facts - step.drops) | step.adds
+
+
+def _supply(passes: Sequence[Pass], index: int, fact: str) -> str:
+    """Say which pass must come before ``passes[index]`` so that ``fact`` holds there."""
+    step = passes[index].pass_name()
+    later = [other.pass_name() for other in passes[index + 1 :] if fact in other.adds]
+    if later:
+        return f"Move {later[0]} before {step}."
+    ended = [other.pass_name() for other in passes[:index] if fact in other.drops]
+    if ended and any(fact in other.adds for other in passes[:index]):
+        return f"Move {step} before {ended[-1]}, after which it holds no more."
+    adding = [name for name, cls in pass_classes().items() if fact in cls.adds]
+    return f"Put {_or(adding)} before {step}." if adding else "No pass provides it."
+
+
+def _remove(passes: Sequence[Pass], index: int, fact: str) -> str:
+    """Say which pass must come before ``passes[index]`` so that ``fact`` holds no more."""
+    step = passes[index].pass_name()
+    later = [other.pass_name() for other in passes[index + 1 :] if fact in other.drops]
+    if later:
+        return f"Move {later[0]} before {step}."
+    dropping = [name for name, cls in pass_classes().items() if fact in cls.drops]
+    if dropping:
+        return f"Put {_or(dropping)} before {step}."
+    adding = [other.pass_name() for other in passes[:index] if fact in other.adds]
+    return f"Move {step} before {_or(adding)}, which brings it about."
+
+
+def _or(names: Sequence[str]) -> str:
+    *head, last = names
+    return f"{', '.join(head)} or {last}" if head else last

@@ -1,0 +1,222 @@
+"""What a pass promises, and the one way to run it: nobody runs a pass unchecked."""
+
+from __future__ import annotations
+
+import copy
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from prunec.artifact import Artifact, Step
+from prunec.cost import Cost
+from prunec.cost.torch_graph import count
+from prunec.errors import NeedsNotMet, NotExact, PassError
+from prunec.graph.gates import gates_of
+from prunec.signature import weights_digest
+
+if TYPE_CHECKING:
+    from prunec.training.context import Context
+
+# Relative to the largest output. A float32 network that is badly scaled may round by more than the
+# first; whether it is rounding is then seen in float64.
+ROUNDING = 1e-6
+BADLY_SCALED = 1e-2
+EXACT = 1e-10
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a pass tells: sentences for people, values for machines."""
+
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """A frozen value whose fields are its options in a recipe.
+
+    Its name is its class's name in kebab case, equal to its file's. The class variables say at
+    which place of a recipe it may stand; the order is checked before anything is built.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    forbids: ClassVar[frozenset[str]] = frozenset()
+    drops: ClassVar[frozenset[str]] = frozenset()
+    adds: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def pass_name(cls) -> str:
+        """The name in a recipe: ``TrainGdp`` is ``train-gdp``."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def missing(cls, facts: frozenset[str]) -> str:
+        """Why the pass may not run where these facts hold, or empty."""
+        if cls.needs - facts:
+            return f"it needs a network that is {', '.join(sorted(cls.needs - facts))}"
+        if cls.forbids & facts:
+            return f"the network is already {', '.join(sorted(cls.forbids & facts))}"
+        return ""
+
+    @classmethod
+    def facts_after(cls, facts: frozenset[str]) -> frozenset[str]:
+        """What holds after the pass."""
+        return (facts - cls.drops) | cls.adds
+
+    @final
+    def __call__(self, artifact: Artifact, context: Context | None = None) -> Artifact:
+        """Run the pass, check what it promises, and append the step.
+
+        Raises:
+            NeedsNotMet: it may not run on this artifact.
+            NotExact: a rewrite changed the outputs.
+        """
+        reason = self.missing(artifact.facts)
+        if reason:
+            raise NeedsNotMet(
+                f"{self.pass_name()} cannot run here: {reason}",
+                remedy="Change the order of the recipe's passes.",
+            )
+        started = time.perf_counter()
+        macs, params = _known_cost(artifact)
+        result, report = self._run(artifact, context)
+        error = self._compare(artifact, result)
+        facts = self.facts_after(artifact.facts)
+        _check(self.pass_name(), result, facts)
+        cost = cost_of(result)
+        step = Step(
+            name=self.pass_name(),
+            options=asdict(self),
+            facts=tuple(sorted(facts)),
+            macs=(macs, cost.macs),
+            params=(params, cost.params),
+            error=error,
+            seconds=round(time.perf_counter() - started, 3),
+            digest=weights_digest(result.module),
+            notes=report.notes,
+            details=report.details,
+        )
+        return replace(result, history=(*artifact.history, step))
+
+    @abstractmethod
+    def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Report]: ...
+
+    def _compare(self, before: Artifact, after: Artifact) -> float | None:
+        return None
+
+
+class Training(Pass):
+    """A pass that changes weights by looking at data."""
+
+    @abstractmethod
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+        """Return the trained artifact and what to tell."""
+
+    def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Report]:
+        if context is None:
+            raise PassError(f"{self.pass_name()} trains: it must be given data")
+        return self.train(artifact, context)
+
+
+class Rewrite(Pass):
+    """A pass that leaves the network's function as it was; it is given no data."""
+
+    @abstractmethod
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+        """Return the rewritten artifact and what to tell; the runner compares the outputs."""
+
+    def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Report]:
+        return self.rewrite(artifact)
+
+    def _compare(self, before: Artifact, after: Artifact) -> float | None:
+        error = _difference(before, after)
+        double = any(x.dtype == torch.float64 for x in before.example)
+        if error <= (EXACT if double else ROUNDING):
+            return error
+        wide = _in_float64(before)
+        exact = _difference(wide, self.rewrite(wide)[0])
+        if not (exact <= EXACT and error <= BADLY_SCALED):
+            raise NotExact(
+                f"{self.pass_name()} changed the outputs by {error:.2g} of their size "
+                f"({exact:.2g} in float64, where at most {EXACT:.0e} is rounding); "
+                "nothing was written",
+                remedy="This is a defect of prunec: please report it with the recipe.",
+            )
+        return error
+
+
+def _difference(before: Artifact, after: Artifact) -> float:
+    expected = outputs(before.module, before.example)
+    return relative_difference(expected, outputs(after.module, before.example))
+
+
+def _in_float64(artifact: Artifact) -> Artifact:
+    example = tuple(x.double() if x.is_floating_point() else x for x in artifact.example)
+    return replace(artifact, module=copy.deepcopy(artifact.module).double(), example=example)
+
+
+def cost_of(artifact: Artifact) -> Cost:
+    """Cost of the network as it stands."""
+    return count(artifact.module, artifact.example)
+
+
+def outputs(module: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
+    """Every output tensor of a network for an example, flat."""
+    with torch.no_grad():
+        return _flat(module(*example))
+
+
+def _flat(value: object) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(items, Iterable):
+        return []
+    return [tensor for item in items for tensor in _flat(item)]
+
+
+def _known_cost(artifact: Artifact) -> tuple[int, int]:
+    """MACs and parameters, as the last step counted them."""
+    if artifact.history:
+        return artifact.history[-1].macs[1], artifact.history[-1].params[1]
+    cost = cost_of(artifact)
+    return cost.macs, cost.params
+
+
+def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
+    """Largest difference of two lists of tensors, relative to each one's largest expected value."""
+    if [t.shape for t in expected] != [t.shape for t in found]:
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(expected, found, strict=True):
+        scale = float(a.abs().max()) if a.numel() else 0.0
+        difference = float((a - b).abs().max()) if a.numel() else 0.0
+        worst = (
+            max(worst, difference / max(scale, 1e-30)) if difference == difference else float("nan")
+        )
+        if worst != worst:
+            return worst
+    return worst
+
+
+def _check(name: str, artifact: Artifact, facts: frozenset[str]) -> None:
+    """What must hold of every artifact: masks fit and are zeros, gates are there if it says so."""
+    if ("gated" in facts) != bool(gates_of(artifact.module)):
+        raise PassError(
+            f"{name} left the network {'without' if 'gated' in facts else 'with'} gates"
+        )
+    parameters = dict(artifact.module.named_parameters())
+    for key, mask in artifact.masks.items():
+        if key not in parameters or parameters[key].shape != mask.shape:
+            raise NotExact(f"{name} left a mask that fits no parameter: {key}")
+        if bool((parameters[key][~mask] != 0).any()):
+            raise NotExact(f"{name} left weights under the mask of {key}")

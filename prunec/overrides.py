@@ -1,0 +1,88 @@
+"""``--set key=value``: one key of a recipe's document replaced, before the recipe is validated."""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from typing import Any
+
+from prunec.errors import RecipeError
+from prunec.wording import did_you_mean, found
+
+
+def override(document: dict[str, Any], text: str) -> dict[str, Any]:
+    """Return the document with one key replaced; the document given stays as it was.
+
+    Args:
+        document: a recipe as TOML tables.
+        text: ``key=value``. The key's parts are parted by dots; an entry of an array is named by
+            its index from 0 or, where it is a table, by its ``name``
+            (``pass.train-gdp.macs_ratio``). Tables on the way that are not there are made. The
+            value is TOML, or bare text.
+
+    Raises:
+        RecipeError: ``text`` has no such form, or leads to an entry that is not there.
+    """
+    key, equals, value = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise RecipeError(
+            f"--set {text}: must be KEY=VALUE", remedy="For example: --set train.epochs=3"
+        )
+    changed = _replaced(document, parts, _value(value.strip(), text), text)
+    assert isinstance(changed, dict)
+    return changed
+
+
+def _value(text: str, whole: str) -> Any:
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        if text[:1] in tuple("[{\"'"):
+            raise RecipeError(
+                f"--set {whole}: the value is not valid TOML",
+                remedy="Quote the whole argument for the shell: --set 'data.mean=[0.5]'",
+            ) from None
+        return text
+    value = document["value"]
+    times = (datetime.date, datetime.time)  # no key takes a time: a folder may be called 2026-01-01
+    return text if len(document) > 1 or isinstance(value, times) else value
+
+
+def _replaced(node: Any, parts: list[str], value: Any, whole: str) -> Any:
+    if not parts:
+        return value
+    head, *rest = parts
+    match node:
+        case dict():
+            return {**node, head: _replaced(node.get(head, {}), rest, value, whole)}
+        case list():
+            index = _index(node, head, whole)
+            changed = _replaced(node[index], rest, value, whole)
+            return [*node[:index], changed, *node[index + 1 :]]
+    raise RecipeError(f"--set {whole}: {head!r} cannot be set inside {found(node)}")
+
+
+def _index(array: list[Any], part: str, whole: str) -> int:
+    if part.isascii() and part.isdigit():
+        if int(part[:9]) < len(array):
+            return int(part[:9])
+        raise RecipeError(
+            f"--set {whole}: there is no entry {part}",
+            remedy=f"The array has {len(array)} entries, counted from 0.",
+        )
+    names = [str(item.get("name", "")) if isinstance(item, dict) else "" for item in array]
+    match [index for index, name in enumerate(names) if name == part]:
+        case [index]:
+            return index
+        case []:
+            near = did_you_mean(part, names)
+            there = ", ".join(filter(None, names)) or "none with a name"
+            raise RecipeError(
+                f"--set {whole}: there is no entry {part!r}", remedy=f"{near}There are: {there}."
+            )
+        case several:
+            raise RecipeError(
+                f"--set {whole}: {part!r} stands at {', '.join(map(str, several))}",
+                remedy=f"Name it by its index: {several[0]} instead of {part!r}.",
+            )

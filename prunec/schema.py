@@ -1,0 +1,230 @@
+"""The tables of a recipe: which keys there are, their types, defaults and ranges."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+DataName = Literal["embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder"]
+
+DEEPEST = 16
+"""How many levels of arrays and tables an option may nest: more is an accident or an attack."""
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return ``value`` as TOML can hold it, keys in one order, or raise ValueError.
+
+    Arrays become lists; ``name`` is the first key, the others are sorted. Times are refused because
+    no option is one, numbers that are not finite because they do not equal themselves.
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"is nested deeper than {DEEPEST} levels")
+    match value:
+        case bool():
+            return value
+        case str():
+            return _encodable(value)
+        case int():
+            if not -(2**63) <= value < 2**63:
+                raise ValueError("holds a whole number beyond 64 bits")
+            return value
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"holds {value}, which is not a finite number")
+            return value
+        case list() | tuple():
+            return [plain(item, depth + 1) for item in value]
+        case dict():
+            keys = sorted(value, key=lambda key: (key != "name", str(key)))
+            return {_encodable(key): plain(value[key], depth + 1) for key in keys}
+    raise ValueError(f"holds a {type(value).__name__}, which no key of a recipe takes")
+
+
+def _encodable(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError(f"has the key {text!r}, which is not text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"holds {text!r}, which is not valid Unicode") from None
+    return text
+
+
+def _named(table: dict[str, Any]) -> dict[str, Any]:
+    if "name" not in table:
+        raise ValueError("has no 'name'")
+    if not isinstance(table["name"], str) or not table["name"]:
+        raise ValueError(f"has a 'name' that is no text: {table['name']!r}")
+    return table
+
+
+def _folder_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text):
+        raise ValueError(
+            f"must be a name for a folder: at most 80 letters, digits, '.', '_' or '-', the first "
+            f"a letter or digit, found {text!r}"
+        )
+    return text
+
+
+def _some(entries: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not entries:
+        raise ValueError("must hold at least one entry")
+    return entries
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+Options = Annotated[dict[str, Any], AfterValidator(plain)]
+Named = Annotated[dict[str, Any], AfterValidator(plain), AfterValidator(_named)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Table(BaseModel):
+    """A TOML table: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False
+    )
+
+
+class ModuleEdit(Table):
+    """One change of a built network: a module is rebuilt with other arguments, or becomes identity.
+
+    ``{ module = "features.0.0", set = { stride = 1, in_channels = 1 } }`` or
+    ``{ module = "maxpool", identity = true }``.
+    """
+
+    module: Text
+    set: Options = Field(default_factory=dict)
+    identity: bool = False
+
+    @model_validator(mode="after")
+    def _one_change(self) -> Self:
+        if bool(self.set) == self.identity:
+            raise ValueError("must hold either set = { … } or identity = true")
+        return self
+
+
+class ModelSpec(Table):
+    """The network: a torchvision name, ``timm:name``, or ``package.module:factory``."""
+
+    name: Text
+    weights: Text = ""
+    options: Options = Field(default_factory=dict)
+    edit: tuple[ModuleEdit, ...] = ()
+
+
+class DataSpec(Table):
+    """The images: which set, where it lies, how it is augmented, prepared and normalised.
+
+    ``augment`` (training images) and ``prepare`` (test images, and training images where
+    ``augment`` is empty) are torchvision v2 transforms, each a table with its class ``name`` and
+    that class's arguments. Both must end at the same size.
+    """
+
+    name: DataName = "embedded"
+    root: Text = "data"
+    download: bool = True
+    augment: tuple[Named, ...] = ()
+    prepare: tuple[Named, ...] = ()
+    mean: Annotated[tuple[float, ...], AfterValidator(_some)] = (0.5,)
+    std: Annotated[tuple[Positive, ...], AfterValidator(_some)] = (0.5,)
+    workers: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_each_channel(self) -> Self:
+        means, stds = len(self.mean), len(self.std)
+        if means != stds and 1 not in (means, stds):
+            raise ValueError(
+                f"must hold as many numbers in mean as in std, found {means} and {stds}"
+            )
+        return self
+
+
+class TrainSpec(Table):
+    """How weights are trained: SGD with momentum, linear warm-up, then cosine to zero."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=5e-4, ge=0)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    autocast: Literal["off", "bf16", "fp16"] = "off"
+    channels_last: bool = True
+    threads: int = Field(default=0, ge=0, description="0: as many as there are cores")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warms up for {self.warmup_epochs:g} epochs but trains for {self.epochs}: "
+                f"warmup_epochs must be less than epochs"
+            )
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("asks for nesterov, which needs a momentum above 0")
+        return self
+
+
+class Budget(Table):
+    """What the shipped network must keep; a key left out has its default, ``false`` is no check."""
+
+    macs_ratio: float | None = Field(default=None, gt=0, le=1, description="shipped / dense MACs")
+    bytes: int | None = Field(default=None, gt=0)
+    accuracy: float | None = Field(default=None, ge=0, le=100, description="percent, top-1")
+    latency_ratio: float | None = Field(
+        default=1.0, gt=0, description="shipped / dense latency under onnxruntime, one thread"
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_check(cls, value: object) -> object:
+        return None if value is False else value
+
+    @field_serializer("latency_ratio")
+    def _none_is_false(self, value: float | None) -> float | bool:
+        return False if value is None else value
+
+
+class ExportSpec(Table):
+    """How the file is written."""
+
+    format: Literal["onnx"] = "onnx"
+    opset: int = Field(default=18, ge=18, le=23)
+
+
+class VerifySpec(Table):
+    """What is compared before a file ships."""
+
+    tolerance: float = Field(default=1e-4, gt=0, description="largest absolute logit difference")
+    agreement: float = Field(default=1.0, ge=0, le=1, description="share of equal top-1 answers")
+    random_batches: int = Field(default=3, ge=1)
+    budget: Budget = Budget()
+
+
+class Recipe(Table):
+    """A whole recipe. ``passes`` holds one table a pass: its ``name`` and its options."""
+
+    name: Annotated[str, AfterValidator(_folder_name)]
+    description: Text = ""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    model: ModelSpec
+    data: DataSpec = DataSpec()
+    train: TrainSpec
+    passes: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(alias="pass")
+    export: ExportSpec = ExportSpec()
+    verify: VerifySpec = VerifySpec()

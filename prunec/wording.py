@@ -1,0 +1,147 @@
+"""What is wrong with a value, in sentences: the schema's findings as a person would put them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from prunec.errors import RecipeError
+
+Location = tuple[int | str, ...]
+
+MOST = 8
+"""How many mistakes one message lists."""
+
+EXPECTED = {
+    "string_type": "a text in quotes",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dataclass_type": "a table",
+    "dataclass_exact_type": "a table",
+    "tuple_type": "an array",
+    "list_type": "an array",
+    "set_type": "an array",
+    "frozen_set_type": "an array",
+    "finite_number": "a finite number",
+}
+
+RANGES = {
+    "greater_than": ("greater than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """Which keys there are: those of the table at a location, and every key by its full path."""
+
+    at: Callable[[Location], Sequence[str]]
+    everywhere: Sequence[str] = ()
+
+
+def key_path(location: Location) -> str:
+    """Return a location as a person writes it: ``("pass", 0, "name")`` is ``pass[0].name``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def did_you_mean(word: str, names: Sequence[str]) -> str:
+    """Return ``"Did you mean 'x'? "`` with the name nearest to ``word``, or nothing."""
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def found(value: object) -> str:
+    """Return what a TOML value is, in a few words."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f"the text {json.dumps(shortened(value), ensure_ascii=False)}"
+        case int() | float():
+            return f"the number {shortened(str(value))}"
+        case list() | tuple():
+            return "an array"
+        case dict():
+            return "a table"
+    return "nothing" if value is None else shortened(repr(value))
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """Return ``text``, its end cut off where it is longer than ``length``."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def mistakes(error: ValidationError, source: str, known: Known, prefix: str = "") -> RecipeError:
+    """Return the error that tells every mistake the schema found, each with key and remedy.
+
+    Args:
+        error: the schema's findings.
+        source: the file, or what else was read.
+        known: the right keys, for the nearest one to a wrong one.
+        prefix: the place of what was validated: ``pass[0] (train-gdp)``.
+    """
+    findings = error.errors(include_url=False)
+    told = [_sentence(finding, known, prefix) for finding in findings[:MOST]]
+    if len(told) == 1:
+        sentence, remedy = told[0]
+        return RecipeError(f"{source}: {sentence}", remedy=remedy)
+    lines = [f"  {sentence}{remedy and '. ' + remedy}" for sentence, remedy in told]
+    if len(findings) > MOST:
+        lines.append(f"  … and {len(findings) - MOST} more")
+    head = f"{source}: {len(findings)} mistakes"
+    return RecipeError("\n".join([head, *lines]))
+
+
+def _sentence(finding: ErrorDetails, known: Known, prefix: str) -> tuple[str, str]:
+    location, kind, value = finding["loc"], finding["type"], finding["input"]
+    context: dict[str, Any] = finding.get("ctx", {})
+    path = key_path(((prefix,) if prefix else ()) + location) or "the recipe"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key {path}", _nearest(location, known)
+    if kind == "missing":
+        return f"{path} is missing", f"Add {str(location[-1])!r} to the recipe."
+    if kind == "value_error":
+        return f"{path} {context['error']}", ""
+    if kind in EXPECTED:
+        return f"{path} must be {EXPECTED[kind]}, found {found(value)}", ""
+    if kind in RANGES:
+        words, key = RANGES[kind]
+        return f"{path} must be {words} {context[key]}, found {found(value)}", ""
+    if kind == "literal_error":
+        near = did_you_mean(str(value), re.findall(r"'([^']*)'", context["expected"]))
+        return f"{path} must be {context['expected']}, found {found(value)}", near.strip()
+    if kind in ("too_short", "too_long"):
+        bound = context.get("min_length", context.get("max_length"))
+        least = "at least" if kind == "too_short" else "at most"
+        return f"{path} must hold {least} {bound} entries, found {context['actual_length']}", ""
+    message = finding["msg"].replace("Input should be", "must be")
+    return f"{path}: {message[0].lower()}{message[1:]}, found {found(value)}", ""
+
+
+def _nearest(location: Location, known: Known) -> str:
+    *table, wrong = location
+    names = known.at(tuple(table))
+    near = did_you_mean(str(wrong), names)
+    if not near:
+        elsewhere = [path for path in known.everywhere if path.split(".")[-1] == wrong]
+        near = f"Did you mean {elsewhere[0]!r}?" if elsewhere else ""
+    if near:
+        return near.strip()
+    return f"Known keys here: {', '.join(names)}." if names else "It takes no options."
