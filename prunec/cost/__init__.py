@@ -1,0 +1,45 @@
+"""What a network costs: MACs and parameters, by two counters that share no rule.
+
+One MAC is one multiply–accumulate of a weight (or of two activations in a matrix product) for one
+sample; batch norm, bias, activations, pooling and additions count nothing. Papers that print these
+as "FLOPs" mean this unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """The cost of one operator: MACs and kernel weights, all and those of non-zero weights."""
+
+    name: str
+    operator: str
+    macs: int
+    nonzero_macs: int
+    params: int
+    nonzero_params: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a network for one sample; ``params`` counts every parameter, norms included."""
+
+    layers: tuple[LayerCost, ...]
+    params: int
+    nonzero_params: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply–accumulates of one sample."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def nonzero_macs(self) -> int:
+        """Multiply–accumulates of one sample by weights that are not zero."""
+        return sum(layer.nonzero_macs for layer in self.layers)
+
+
+ROLE = "prunec.role"
+"""Key that marks an initialiser of a file as ``parameter``, ``buffer`` or ``constant``."""

@@ -1,0 +1,1 @@
+"""Structure of a captured network: atoms, channel groups, constants, liveness, removal."""

@@ -1,0 +1,207 @@
+"""A network as a functional ATen graph whose every shape is known.
+
+``torch.export`` captures; operators that write in place are then replaced by those that return
+(cheaply where nothing else looks at the same memory, by torch's own decomposition where it does);
+one run on the example records the shape of every value.
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Interpreter, Node
+
+from prunec.errors import UntraceableModel
+from prunec.graph.operators import op_name
+
+_ALIASES = frozenset(
+    (
+        "view reshape flatten unflatten permute transpose t squeeze unsqueeze expand expand_as "
+        "chunk split split_with_sizes slice select narrow unbind getitem contiguous alias detach "
+        "dropout to lift_fresh_copy feature_dropout movedim"
+    ).split()
+)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A captured network.
+
+    Attributes:
+        module: the graph with the network's parameters and buffers under their own names.
+        values: node → shape of its tensor, tuple of shapes, or the integer it stands for.
+        outputs: what the graph returned for the example, flat.
+    """
+
+    module: GraphModule
+    values: dict[Node, Any]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def nodes(self) -> list[Node]:
+        """All nodes in the order of computation."""
+        return list(self.module.graph.nodes)
+
+    def shape(self, node: Node) -> tuple[int, ...]:
+        """Shape of the tensor a node computes for the example."""
+        shape: tuple[int, ...] = self.values[node]
+        return shape
+
+    def is_tensor(self, node: Node) -> bool:
+        """Whether a node computes one tensor."""
+        value = self.values.get(node)
+        return isinstance(value, tuple) and all(isinstance(size, int) for size in value)
+
+    def tensor(self, name: str) -> Tensor:
+        """A parameter or buffer by its name."""
+        found = operator.attrgetter(name)(self.module)
+        assert isinstance(found, Tensor)
+        return found
+
+    def concrete(self, argument: Any) -> Any:
+        """An argument with every symbolic size replaced by its value for the example."""
+        if isinstance(argument, Node):
+            value = self.values.get(argument)
+            return value if isinstance(value, (int, float)) else argument
+        if isinstance(argument, (list, tuple)):
+            return type(argument)(self.concrete(item) for item in argument)
+        return argument
+
+
+def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
+    """Capture a network in evaluation mode; the first axis of every input stays dynamic.
+
+    Args:
+        module: any network that ``torch.export`` can follow; it is not changed.
+        example: its positional inputs, batch first, at least two samples.
+
+    Raises:
+        UntraceableModel: the network cannot be followed; names where.
+    """
+    training = module.training
+    module.eval()
+    try:
+        program = _export(module, example)
+    finally:
+        module.train(training)
+    graph_module = program.module(check_guards=False)
+    if not _functionalise(graph_module):
+        program = program.run_decompositions({})
+        graph_module = program.module(check_guards=False)
+        _restore_batch_norm(graph_module)
+        _functionalise(graph_module)
+    recorder = _Recorder(graph_module)
+    with torch.no_grad():
+        recorder.run(*_flat(graph_module, example))
+    return Captured(graph_module, recorder.values, tuple(recorder.outputs))
+
+
+def _export(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    dynamic = tuple({0: torch.export.Dim.AUTO} if x.dim() else None for x in example)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, example, dynamic_shapes=dynamic)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UntraceableModel(
+            f"torch.export could not capture {type(module).__name__}: {first}",
+            remedy="Make the forward pass free of data-dependent Python; "
+            "`torch.export.export(model, example)` shows the line.",
+        ) from error
+
+
+def _flat(module: GraphModule, example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    count = sum(node.op == "placeholder" for node in module.graph.nodes)
+    if count != len(example):
+        raise UntraceableModel(
+            f"The network takes {count} tensors, the example holds {len(example)}.",
+            remedy="Pass every input as one positional tensor.",
+        )
+    return example
+
+
+class _Recorder(Interpreter):
+    """Runs a graph once and keeps the shape of every value."""
+
+    def __init__(self, module: GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[Node, Any] = {}
+        self.outputs: list[Tensor] = []
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "output":
+            flat = result if isinstance(result, (list, tuple)) else [result]
+            self.outputs = [x for x in flat if isinstance(x, Tensor)]
+        self.values[n] = _shape_of(result)
+        return result
+
+
+def _shape_of(result: Any) -> Any:
+    if isinstance(result, Tensor):
+        return tuple(result.shape)
+    if isinstance(result, (list, tuple)):
+        return [_shape_of(item) for item in result]
+    return result
+
+
+def _functionalise(module: GraphModule) -> bool:
+    """Replace in-place operators by functional ones; False where memory is shared with others."""
+    graph = module.graph
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    root: dict[Node, Node] = {}
+    family: dict[Node, list[Node]] = {}
+    for node in list(graph.nodes):
+        first = node.args[0] if node.args else None
+        name = op_name(node) if node.op == "call_function" else ""
+        aliasing = name in _ALIASES or name == "detach_" or _is_inplace(name)
+        root[node] = root[first] if aliasing and isinstance(first, Node) else node
+        family.setdefault(root[node], []).append(node)
+        if not _is_inplace(name) or not isinstance(first, Node):
+            continue
+        others = [m for m in family[root[node]] if m not in (first, node)]
+        seen_later = any(order[user] > order[node] for m in others for user in m.users)
+        if root[first].op in ("placeholder", "get_attr") and name != "detach_":
+            return False
+        if seen_later:
+            return False
+        if name != "detach_":
+            functional = getattr(torch.ops.aten, name[:-1], None)
+            if functional is None:
+                return False
+            node.target = getattr(functional, node.target._overloadname)
+        else:
+            node.target = torch.ops.aten.detach.default
+        for user in [u for u in first.users if order[u] > order[node]]:
+            user.replace_input_with(first, node)
+    module.recompile()
+    return True
+
+
+def _is_inplace(name: str) -> bool:
+    return name.endswith("_") and not name.endswith("__")
+
+
+def _restore_batch_norm(module: GraphModule) -> None:
+    """Turn the decomposition's three-output batch norm back into the one that has a mode."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.op != "call_function" or "native_batch_norm" not in op_name(node):
+            continue
+        x, weight, bias, mean, variance, momentum, epsilon = node.args
+        with graph.inserting_before(node):
+            norm = graph.call_function(
+                torch.ops.aten.batch_norm.default,
+                (x, weight, bias, mean, variance, False, momentum, epsilon, False),
+            )
+        for user in list(node.users):
+            user.replace_all_uses_with(norm)
+            graph.erase_node(user)
+        graph.erase_node(node)
+    module.recompile()

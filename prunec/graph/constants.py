@@ -1,0 +1,264 @@
+"""Channels whose value is known, and their exact removal from what reads them.
+
+A value is propagated per position of a layout, in float64, NaN standing for *unknown*. A constant
+channel that a kernel reads can be taken out of it without changing the output:
+
+- c = 0: the kernel's column does nothing and becomes zero;
+- no padding: Σ_taps W[:, i]·c_i moves into the bias;
+- padding (the sum differs at the border): of all constant channels of one reader one, the *carrier*
+  k, takes the others in, W'[:, k] = Σ_i (c_i / c_k)·W[:, i].
+
+What is left of the constant channels is unread, and liveness removes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from prunec.graph import operators as ops
+from prunec.graph.kernels import as_matrix, bias_name
+from prunec.graph.structure import Kernel, Structure
+
+NAN = float("nan")
+
+
+def propagate(structure: Structure, weights: dict[str, Tensor]) -> dict[Node, Tensor]:
+    """Value of every position of every layout, NaN where unknown, float64, in the layout's shape.
+
+    Args:
+        structure: of the captured network.
+        weights: parameter and buffer name → float64 tensor; a kernel's bias may have been added.
+    """
+    known: dict[Node, Tensor] = {}
+    for node in structure.layouts:
+        if node.op != "call_function":
+            known[node] = _stored(structure, node, weights)
+    for node in structure.captured.nodes:
+        if node.op == "call_function" and node in structure.layouts:
+            layout = structure.layouts[node]
+            value = _value(structure, node, known, weights)
+            known[node] = _fit(value, tuple(layout.shape))
+    return known
+
+
+def fold(structure: Structure, weights: dict[str, Tensor], known: dict[Node, Tensor]) -> bool:
+    """Take constant channels out of the kernels that read them; whether anything changed."""
+    uses = Counter(kernel.weight for kernel in structure.kernels.values())
+    biases = Counter(kernel.bias for kernel in structure.kernels.values())
+    changed = False
+    for kernel in structure.kernels.values():
+        if uses[kernel.weight] == 1 and biases[kernel.bias or ""] <= 1:
+            values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
+            changed |= _fold_kernel(kernel, weights, values)
+    return changed
+
+
+def along(values: Tensor, axis: int, size: int) -> Tensor:
+    """Values along one axis, shape (size,); NaN where they differ along another."""
+    rank = values.dim()
+    axis %= rank
+    shape = tuple(values.shape[i] if i == axis else 1 for i in range(rank))
+    return (
+        _fit(values, shape).reshape(-1).expand(size)
+        if shape[axis] == 1
+        else _fit(values, shape).reshape(-1)
+    )
+
+
+def _stored(structure: Structure, node: Node, weights: dict[str, Tensor]) -> Tensor:
+    shape = tuple(structure.layouts[node].shape)
+    if node.op == "get_attr":
+        value = weights.get(str(node.target))
+        if value is not None and tuple(value.shape) == shape and value.is_floating_point():
+            return value.to(torch.float64)
+    return torch.full(shape, NAN, dtype=torch.float64)
+
+
+def _fit(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Shrink or expand to a shape; a shrunk axis keeps a value only if all along it agree."""
+    if value.dim() != len(shape):
+        return torch.full(shape, NAN, dtype=torch.float64)
+    for axis, size in enumerate(shape):
+        if value.shape[axis] > 1 and size == 1:
+            first = value.narrow(axis, 0, 1)
+            same = (value == first).all(axis, keepdim=True)
+            value = torch.where(same, first, torch.full_like(first, NAN))
+    return value.expand(shape)
+
+
+def _value(
+    structure: Structure, node: Node, known: dict[Node, Tensor], weights: dict[str, Tensor]
+) -> Tensor:
+    kind = structure.kinds.get(node, "refused")
+    if kind == "kernel":
+        return _kernel(structure.kernels[node], known, weights).reshape(
+            structure.layouts[node].shape
+        )
+    if kind == "norm":
+        return _norm(structure, node, known, weights)
+    if kind == "move":
+        link = structure.links[node]
+        flat = torch.cat([known[x].reshape(-1) for x in link.operands])
+        moved = torch.where(link.index < 0, link.fill, flat[link.index.clamp(min=0)])
+        return moved.reshape(structure.layouts[node].shape)
+    if kind == "elementwise":
+        return _elementwise(structure, node, known)
+    if kind == "alike":
+        values = [known[x] for x in node.all_input_nodes if x in known]
+        shape = structure.layouts[node].shape
+        same = torch.stack([v.expand(shape) for v in values])
+        return torch.where((same == same[0]).all(0), same[0], NAN)
+    if kind in ("identity", "window", "reduction", "border", "prelu"):
+        source = known[node.all_input_nodes[0]]
+        return _one_source(structure, node, kind, source, weights)
+    return torch.full(tuple(structure.layouts[node].shape), NAN, dtype=torch.float64)
+
+
+def _one_source(
+    structure: Structure, node: Node, kind: str, value: Tensor, weights: dict[str, Tensor]
+) -> Tensor:
+    if kind == "prelu":
+        slope = weights[str(node.all_input_nodes[1].target)].to(torch.float64)
+        shape = [1] * value.dim()
+        shape[min(1, value.dim() - 1)] = -1
+        return torch.where(value >= 0, value, value * slope.reshape(shape))
+    if kind == "border" and not _repeats(node):
+        fill = float(ops.arguments(node).get("value") or 0.0)
+        return torch.where(value == fill, value, NAN)
+    if kind == "window" and not _uniform(node):
+        return torch.where(value == 0, value, NAN)
+    if kind == "reduction":
+        rank = len(structure.captured.shape(node.all_input_nodes[0]))
+        dims = ops.arguments(node)["dim"]
+        for axis in sorted(
+            {d % rank for d in ([dims] if isinstance(dims, int) else dims)}, reverse=True
+        ):
+            value = _fit(value, tuple(1 if i == axis else s for i, s in enumerate(value.shape)))
+            value = value if ops.arguments(node).get("keepdim") else value.squeeze(axis)
+        if ops.op_name(node) == "sum":
+            return torch.where(value == 0, value, NAN)
+    return value
+
+
+def _repeats(node: Node) -> bool:
+    """Whether a padding repeats values that are there, instead of putting a number."""
+    mode = ops.arguments(node).get("mode")
+    return mode not in (None, "constant") or ops.op_name(node) in (
+        "reflection_pad2d",
+        "replication_pad2d",
+    )
+
+
+def _uniform(node: Node) -> bool:
+    """Whether a window over a constant gives that constant everywhere."""
+    if not ops.op_name(node).startswith("avg_pool"):
+        return True
+    named = ops.arguments(node)
+    padded = any(ops.single(named["padding"], 1))
+    return named.get("divisor_override") is None and (not padded or not named["count_include_pad"])
+
+
+def _elementwise(structure: Structure, node: Node, known: dict[Node, Tensor]) -> Tensor:
+    operands = [x for x in node.all_input_nodes if x in known]
+    shape = tuple(structure.layouts[node].shape)
+    if ops.op_name(node) == "where":
+        return torch.full(shape, NAN, dtype=torch.float64)
+    replace = {x: known[x] for x in operands}
+
+    def put(argument: object) -> object:
+        if isinstance(argument, Node):
+            return replace.get(argument, structure.captured.concrete(argument))
+        return argument
+
+    kwargs = {key: put(value) for key, value in node.kwargs.items()}
+    result = node.target(*[put(a) for a in node.args], **kwargs)  # type: ignore[operator]
+    assert isinstance(result, Tensor)
+    unknown = torch.zeros(shape, dtype=torch.bool)
+    for x in operands:
+        unknown = unknown | replace[x].isnan()
+    result = torch.where(unknown, NAN, result.to(torch.float64))
+    if ops.op_name(node) == "mul":
+        for x in operands:
+            result = torch.where(replace[x] == 0, 0.0, result)
+    return result
+
+
+def _norm(
+    structure: Structure, node: Node, known: dict[Node, Tensor], weights: dict[str, Tensor]
+) -> Tensor:
+    norm = structure.norms[node]
+    value = known[norm.source]
+    rank = value.dim()
+    shape = [-1 if i == 1 else 1 for i in range(rank)]
+
+    def stored(name: str | None, default: float) -> Tensor:
+        if name is None:
+            return torch.full([1] * rank, default, dtype=torch.float64)
+        return weights[name].to(torch.float64).reshape(shape)
+
+    gamma, beta = stored(norm.weight, 1.0), stored(norm.bias, 0.0)
+    mean, variance = stored(norm.mean, 0.0), stored(norm.variance, 1.0)
+    result = (value - mean) / torch.sqrt(variance + norm.epsilon) * gamma + beta
+    return torch.where((gamma == 0).expand_as(result), beta.expand_as(result), result)
+
+
+def _kernel(kernel: Kernel, known: dict[Node, Tensor], weights: dict[str, Tensor]) -> Tensor:
+    values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
+    matrix = as_matrix(kernel, weights[kernel.weight])
+    usable = ~values.isnan() & ((values == 0) | torch.tensor(not kernel.bordered))
+    groups = kernel.groups
+    reads = (matrix != 0).any(-1)
+    constant = ~(reads & ~usable.reshape(groups, 1, -1)).any(-1)
+    filled = torch.where(usable, values, 0.0).reshape(groups, 1, -1)
+    total = (matrix.sum(-1) * filled).sum(-1).to(torch.float64).reshape(-1)
+    name = bias_name(kernel)
+    if name is not None and name in weights:
+        total = total + weights[name]
+    return torch.where(constant.reshape(-1), total, NAN)
+
+
+def _fold_kernel(kernel: Kernel, weights: dict[str, Tensor], values: Tensor) -> bool:
+    weight = weights[kernel.weight]
+    matrix = as_matrix(kernel, weight)
+    groups, inner = kernel.groups, matrix.shape[2]
+    read = (matrix != 0).any(-1).any(1)  # (groups, I/groups)
+    constant = values.reshape(groups, inner)
+    known = read & ~constant.isnan()
+    if not bool(known.any()):
+        return False
+    nothing = known & (constant == 0)
+    rest = known & ~nothing
+    name = bias_name(kernel)
+    matrix = matrix.clone()
+    if not kernel.bordered and name is not None:
+        added = (matrix.sum(-1) * torch.where(rest, constant, 0.0).unsqueeze(1)).sum(-1).reshape(-1)
+        if bool(rest.any()):
+            weights[name] = weights.get(name, torch.zeros_like(added)) + added
+        gone = nothing | rest
+    else:
+        gone = nothing | _carry(matrix, constant, rest)
+    if not bool(gone.any()):
+        return False
+    matrix.masked_fill_(gone[:, None, :, None], 0.0)
+    stored = matrix.transpose(1, 2) if kernel.transposed else matrix
+    weights[kernel.weight] = stored.reshape(weight.shape)
+    return True
+
+
+def _carry(matrix: Tensor, constant: Tensor, rest: Tensor) -> Tensor:
+    """Add the constant columns of each group into its carrier's; which columns are free now."""
+    gone = torch.zeros_like(rest)
+    for group in torch.nonzero(rest.sum(1) > 1).flatten().tolist():
+        columns = torch.nonzero(rest[group]).flatten()
+        values = constant[group, columns]
+        carrier = int(values.abs().argmax())
+        ratio = values / values[carrier]
+        merged = (matrix[group][:, columns] * ratio[None, :, None]).sum(1)
+        matrix[group, :, columns[carrier]] = merged
+        gone[group, columns] = True
+        gone[group, columns[carrier]] = False
+    return gone

@@ -1,0 +1,156 @@
+"""Which channels stay: constants and liveness to a fixpoint, then what the operators ask for.
+
+A channel (a class of joined atoms) stays if it is pinned or live anywhere. Then some of the dead
+are kept, their weights being zero or unread: to let the groups of a grouped convolution stay equal,
+to leave no tensor empty, and to round counts up to the recipe's multiple.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from prunec.graph.constants import fold, propagate
+from prunec.graph.kernels import as_matrix
+from prunec.graph.liveness import Liveness, find_live
+from prunec.graph.structure import Kernel, Structure
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What stays, and the weights as the constants left them.
+
+    Attributes:
+        keep: class → whether it stays, indexed by class number.
+        weights: every parameter and buffer, float64 where floating, uncut.
+        frozen: nodes replaced by their constant value, which is in the layout's shape.
+    """
+
+    keep: Tensor
+    weights: dict[str, Tensor]
+    frozen: dict[Node, Tensor]
+
+
+def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 1) -> Decision:
+    """Decide for a network with these weights (zero where masked).
+
+    Args:
+        structure: of the captured network.
+        weights: parameter or buffer name → tensor; floating tensors are taken as float64.
+        round_to: kept counts of a channel group are rounded up to a multiple of it.
+    """
+    weights = {
+        name: value.detach().to(torch.float64) if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
+    known = propagate(structure, weights)
+    while fold(structure, weights, known):
+        known = propagate(structure, weights)
+    alive = find_live(structure, weights, known)
+    keep = _live_classes(structure, alive)
+    strength = _strength(structure, weights)
+    _settle(structure, keep, alive, strength, round_to)
+    frozen = {node: torch.nan_to_num(known[node]) for node in alive.frozen}
+    return Decision(keep, weights, frozen)
+
+
+def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
+    keep = torch.zeros(len(structure.classes), dtype=torch.bool)
+    keep[torch.tensor(sorted(structure.pinned()))] = True
+    for node, live in alive.live.items():
+        if node not in alive.frozen and bool(live.any()):
+            keep[structure.class_of(structure.layouts[node])[live]] = True
+    return keep
+
+
+def _strength(structure: Structure, weights: dict[str, Tensor]) -> Tensor:
+    """Sum of absolute kernel weights that write or read a channel: which of the dead to keep."""
+    strength = torch.zeros(len(structure.classes), dtype=torch.float64)
+    for kernel in structure.kernels.values():
+        matrix = as_matrix(kernel, weights[kernel.weight]).abs().sum(-1)
+        strength.index_add_(0, structure.class_of(kernel.outputs), matrix.sum(2).reshape(-1))
+        strength.index_add_(0, structure.class_of(kernel.inputs), matrix.sum(1).reshape(-1))
+    return strength
+
+
+def _settle(
+    structure: Structure, keep: Tensor, alive: Liveness, strength: Tensor, round_to: int
+) -> None:
+    bundles = class_bundles(structure)
+    grouped = [k for k in structure.kernels.values() if k.groups > 1 and not k.depthwise]
+    before = -1
+    while int(keep.sum()) != before:
+        before = int(keep.sum())
+        _fill_empty(structure, keep, alive, strength)
+        for kernel in grouped:
+            _equalise(structure, kernel, keep, strength)
+        for bundle in bundles.values():
+            _revive(bundle, keep, strength, _rounded(int(keep[bundle].sum()), round_to))
+
+
+def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Tensor]:
+    """Classes by the parameter slices they appear in: slices → class numbers, ascending."""
+    where: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for key, atoms in structure.slices.items():
+        for number in torch.unique(structure.class_of(atoms)).tolist():
+            where[number].append(key)
+    pinned = structure.pinned()
+    bundles: dict[tuple[tuple[str, int], ...], list[int]] = defaultdict(list)
+    for number in sorted(where):
+        if number not in pinned:
+            bundles[tuple(where[number])].append(number)
+    return {key: torch.tensor(numbers) for key, numbers in bundles.items()}
+
+
+def _rounded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def _revive(candidates: Tensor, keep: Tensor, strength: Tensor, wanted: int) -> None:
+    """Keep the strongest of the dead until ``wanted`` of the candidates stay, or all do."""
+    candidates = torch.unique(candidates)
+    dead = candidates[~keep[candidates]]
+    missing = wanted - (len(candidates) - len(dead))
+    if missing > 0 and len(dead):
+        order = torch.argsort(strength[dead], descending=True, stable=True)
+        keep[dead[order[:missing]]] = True
+
+
+def _equalise(structure: Structure, kernel: Kernel, keep: Tensor, strength: Tensor) -> None:
+    """Every group that stays has as many inputs, and as many outputs, as the fullest."""
+    inputs = structure.class_of(kernel.inputs).reshape(kernel.groups, -1)
+    outputs = structure.class_of(kernel.outputs).reshape(kernel.groups, -1)
+    stays = keep[inputs].any(1) | keep[outputs].any(1)
+    if not bool(stays.any()):
+        return
+    for classes in (inputs, outputs):
+        wanted = max(1, int(keep[classes].sum(1).max()))
+        for group in torch.nonzero(stays).flatten().tolist():
+            _revive(classes[group], keep, strength, wanted)
+
+
+def _fill_empty(structure: Structure, keep: Tensor, alive: Liveness, strength: Tensor) -> None:
+    """A value that is computed keeps at least one channel, and so does what it is computed from."""
+    needed: set[Node] = set()
+    for node in reversed(structure.captured.nodes):
+        if node in alive.frozen or node.op == "get_attr":
+            continue
+        layout = structure.layouts.get(node)
+        live = layout is not None and bool(alive.live[node].any())
+        kept = layout is not None and bool(keep[structure.class_of(layout)].any())
+        if node.op == "output" or live or kept or node in needed:
+            if layout is not None and not kept:
+                _revive(structure.class_of(layout).reshape(-1), keep, strength, 1)
+            needed.update(_must_have(structure, node))
+
+
+def _must_have(structure: Structure, node: Node) -> list[Node]:
+    """Operands that may not be empty: all but those of a concatenation."""
+    if structure.kinds.get(node) == "move":
+        link = structure.links[node]
+        return list(link.operands) if len(link.operands) == 1 else []
+    return [n for n in node.all_input_nodes if n in structure.layouts]

@@ -1,0 +1,27 @@
+"""The one form in which the analyses look at a kernel: (groups, O/groups, I/groups, taps)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from prunec.graph.structure import Kernel
+
+
+def as_matrix(kernel: Kernel, weight: Tensor) -> Tensor:
+    """A weight as (groups, O/groups, I/groups, taps), whatever its operator stores.
+
+    A view where the layout allows it, so that writing to it writes to the weight.
+    """
+    inputs, outputs, groups = len(kernel.inputs), len(kernel.outputs), kernel.groups
+    if kernel.transposed:
+        shape = (groups, inputs // groups, outputs // groups, -1)
+        return weight.reshape(shape).transpose(1, 2)
+    return weight.reshape(groups, outputs // groups, inputs // groups, -1)
+
+
+def bias_name(kernel: Kernel) -> str | None:
+    """Name of the kernel's bias, or the name that one would get; None if there can be none."""
+    if kernel.bias is not None:
+        return kernel.bias
+    owner, _, leaf = kernel.weight.rpartition(".")
+    return f"{owner}.bias" if owner and leaf == "weight" else None

@@ -1,0 +1,203 @@
+"""MACs as a function of how many channels each channel group keeps.
+
+A regular kernel costs p·n_in·n_out/groups, a depthwise one p·n_out, where p counts the positions of
+the kernel on one sample and n the kept channels on either side: bilinear in the counts of the gated
+groups (GDP, arXiv 2109.02220), with everything that is not gated as a constant.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from prunec.graph.decide import class_bundles
+from prunec.graph.structure import Kernel, Structure
+
+
+@dataclass(frozen=True)
+class Gated:
+    """The channels of a network that a gate can stand before, and their MACs.
+
+    G gates in B groups, K gated kernels, L kernels in all.
+
+    Attributes:
+        group_of: gate → its group, shape (G,).
+        sizes: number of gates in each group, shape (B,).
+        widths: channels that a gate of each group stands for, shape (B,): one, but where a grouped
+            kernel needs the same positions in all its groups.
+        readers: gated kernel's weight name → gate of each of its input channels, shape (I,), G
+            where none stands; of a grouped kernel for each filter in turn, shape (O·I/groups,).
+        shapes: gated kernel's weight name → shape in which its gates broadcast against it.
+        positions: MACs of a kernel for one pair of channels, shape (L,); divided by its groups.
+        fixed_in, fixed_out: channels on either side that are not gated, shape (L,).
+        gated_in, gated_out: channels on either side that one gate of a group stands for, (L, B).
+    """
+
+    group_of: Tensor
+    sizes: Tensor
+    widths: Tensor
+    readers: dict[str, Tensor]
+    shapes: dict[str, tuple[int, ...]]
+    positions: Tensor
+    fixed_in: Tensor
+    fixed_out: Tensor
+    gated_in: Tensor
+    gated_out: Tensor
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        readers = {name: index.to(device) for name, index in self.readers.items()}
+        return type(self)(**{**vars(self), **moved, "readers": readers})
+
+    def counts(self, open_gates: Tensor) -> Tensor:
+        """Number of open gates in each group, shape (B,), of a bool tensor of shape (G,)."""
+        counts = torch.zeros_like(self.positions[:1]).expand(len(self.sizes)).clone()
+        return counts.index_add_(0, self.group_of, open_gates.to(counts.dtype))
+
+    def macs(self, counts: Tensor) -> Tensor:
+        """MACs of one sample where the groups keep ``counts`` channels, shape (B,) or (…, B)."""
+        inner = self.fixed_in + counts @ self.gated_in.T
+        outer = self.fixed_out + counts @ self.gated_out.T
+        return (self.positions * inner * outer).sum(-1)
+
+    def marginal(self, counts: Tensor) -> Tensor:
+        """MACs that one more channel of each group costs, ∂F/∂n, shape (B,)."""
+        inner = self.fixed_in + self.gated_in @ counts
+        outer = self.fixed_out + self.gated_out @ counts
+        return (self.positions * outer) @ self.gated_in + (self.positions * inner) @ self.gated_out
+
+    def shipped(self, counts: Tensor, round_to: int) -> Tensor:
+        """Counts as they ship: whole blocks of channels, one at least in a group not empty.
+
+        A group that keeps all its channels keeps them whatever its size.
+        """
+        sizes, block = self.sizes.to(counts.dtype), self.blocks(round_to).to(counts.dtype)
+        whole = torch.div(counts, block, rounding_mode="floor") * block
+        whole = torch.maximum(whole, torch.where(counts > 0, torch.minimum(sizes, block), 0))
+        return torch.where(counts >= sizes, sizes, whole)
+
+    def blocks(self, round_to: int) -> Tensor:
+        """Gates whose channels fill whole blocks of ``round_to``, for each group, shape (B,)."""
+        return round_to // torch.gcd(self.widths, torch.full_like(self.widths, round_to))
+
+
+def gated_channels(structure: Structure) -> Gated:
+    """Where gates stand: before every regular kernel, on each channel that may be cut.
+
+    A depthwise kernel mixes no channels, so none stands before it; a channel that several kernels
+    read has one gate before all of them.
+    """
+    regular = [k for k in structure.kernels.values() if not k.depthwise]
+    read = {int(c) for k in regular for c in structure.class_of(k.inputs).tolist()}
+    bundles = _gates(structure, read)
+    gates = [classes for bundle in bundles for classes in bundle]
+    gate_of = torch.full((len(structure.classes),), -1)
+    for number, classes in enumerate(gates):
+        gate_of[torch.tensor(classes)] = number
+    sizes = torch.tensor([len(bundle) for bundle in bundles], dtype=torch.long)
+    widths = torch.tensor([len(bundle[0]) for bundle in bundles], dtype=torch.long)
+    group_of = torch.repeat_interleave(torch.arange(len(bundles)), sizes)
+    readers = {k.weight: _columns(k, gate_of[structure.class_of(k.inputs)]) for k in regular}
+    readers = {
+        w: torch.where(g < 0, len(gates), g) for w, g in readers.items() if bool((g >= 0).any())
+    }
+    shapes = {k.weight: _shape(structure, k) for k in regular if k.weight in readers}
+    kernels = list(structure.kernels.values())
+    inner = [_side(structure, k.inputs, gate_of, group_of, sizes) for k in kernels]
+    outer = [_side(structure, k.outputs, gate_of, group_of, sizes) for k in kernels]
+    none = torch.zeros(len(bundles), dtype=torch.float64)
+    return Gated(
+        group_of,
+        sizes,
+        widths,
+        readers,
+        shapes,
+        torch.tensor(
+            [k.positions / (1 if k.depthwise else k.groups) for k in kernels], dtype=torch.float64
+        ),
+        torch.tensor(
+            [1.0 if k.depthwise else s[0] for k, s in zip(kernels, inner, strict=True)],
+            dtype=torch.float64,
+        ),
+        torch.tensor([s[0] for s in outer], dtype=torch.float64),
+        torch.stack([none if k.depthwise else s[1] for k, s in zip(kernels, inner, strict=True)]),
+        torch.stack([s[1] for s in outer]),
+    )
+
+
+def _gates(structure: Structure, read: set[int]) -> list[list[list[int]]]:
+    """Groups of gates, each gate the classes that it stands for.
+
+    Where groups of a kernel must keep as many channels each, one gate stands for the same position
+    of all its groups.
+    """
+    bundle_of = {
+        number: index
+        for index, numbers in enumerate(class_bundles(structure).values())
+        for number in numbers.tolist()
+        if number in read
+    }
+    found: dict[tuple[int, int, tuple[int, ...]], list[list[int]]] = defaultdict(list)
+    for classes in _tied(structure):
+        if all(number in bundle_of for number in classes):
+            bundles = tuple(sorted({bundle_of[number] for number in classes}))
+            found[bundles[0], len(classes), bundles].append(classes)
+    return [found[key] for key in sorted(found)]
+
+
+def _tied(structure: Structure) -> list[list[int]]:
+    """Classes that are kept or cut together: those of one position of a grouped kernel's groups."""
+    first = list(range(len(structure.classes)))
+
+    def find(number: int) -> int:
+        while first[number] != number:
+            number = first[number]
+        return number
+
+    for kernel in structure.kernels.values():
+        if kernel.groups == 1 or kernel.depthwise:
+            continue
+        for atoms in (kernel.inputs, kernel.outputs):
+            rows = structure.class_of(atoms).reshape(kernel.groups, -1).tolist()
+            for other in rows[1:]:
+                for a, b in zip(rows[0], other, strict=True):
+                    low, high = sorted((find(a), find(b)))
+                    first[high] = low
+    members: dict[int, list[int]] = defaultdict(list)
+    for number in range(len(first)):
+        members[find(number)].append(number)
+    return list(members.values())
+
+
+def _side(
+    structure: Structure, atoms: Tensor, gate_of: Tensor, group_of: Tensor, sizes: Tensor
+) -> tuple[float, Tensor]:
+    """Channels on one side of a kernel that are not gated, and how many each group's gates are."""
+    gates = gate_of[structure.class_of(atoms)]
+    gated = torch.zeros(len(sizes), dtype=torch.float64)
+    own = group_of[gates[gates >= 0]]
+    gated.index_add_(0, own, torch.ones(len(own), dtype=torch.float64))
+    return float((gates < 0).sum()), gated / sizes
+
+
+def _columns(kernel: Kernel, gates: Tensor) -> Tensor:
+    """Gates of a kernel's inputs in the order of its weight: the filters of a group share them."""
+    if kernel.groups == 1 or kernel.transposed:
+        return gates
+    filters = len(kernel.outputs) // kernel.groups
+    return gates.reshape(kernel.groups, 1, -1).expand(-1, filters, -1).reshape(-1)
+
+
+def _shape(structure: Structure, kernel: Kernel) -> tuple[int, ...]:
+    """Shape in which the gates of a kernel's inputs broadcast against its weight."""
+    weight = structure.captured.tensor(kernel.weight)
+    if kernel.transposed:
+        return (-1, *[1] * (weight.dim() - 1))
+    if kernel.groups > 1:
+        return (*weight.shape[:2], *[1] * (weight.dim() - 2))
+    return (1, -1, *[1] * (weight.dim() - 2))

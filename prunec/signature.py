@@ -1,0 +1,78 @@
+"""The names and digests by which a shipped file is recognised."""
+
+from __future__ import annotations
+
+import hashlib
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from prunec.cost import ROLE
+
+WEIGHTS_DIGEST = "prunec.weights_digest"
+GRAPH_DIGEST = "prunec.graph_digest"
+RECIPE_DIGEST = "prunec.recipe_digest"
+MACS = "prunec.macs"
+
+
+def input_names(count: int) -> tuple[str, ...]:
+    """Return the names of a file's inputs: ``input``, or ``input_0``, ``input_1`` and so on."""
+    return ("input",) if count == 1 else tuple(f"input_{i}" for i in range(count))
+
+
+def output_names(count: int) -> tuple[str, ...]:
+    """Return the names of a file's outputs: ``logits``, or ``output_0``, ``output_1`` and so on."""
+    return ("logits",) if count == 1 else tuple(f"output_{i}" for i in range(count))
+
+
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the metadata of a file."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def roles(module: nn.Module) -> dict[str, str]:
+    """Return for each tensor name of a network whether it is a ``parameter`` or a ``buffer``."""
+    named = dict.fromkeys((n for n, _ in module.named_buffers(remove_duplicate=False)), "buffer")
+    return named | dict.fromkeys(
+        (n for n, _ in module.named_parameters(remove_duplicate=False)), "parameter"
+    )
+
+
+def raw_bytes(tensor: Tensor) -> bytes:
+    """Return the bits of a tensor in C order, whatever its type and device."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return the sha256 of a network's state: names, types, shapes and bits, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(raw_bytes(tensor))
+    return digest.hexdigest()
+
+
+def graph_digest(model: onnx.ModelProto) -> str:
+    """Return the sha256 of everything in a file that computes but is no weight of the network.
+
+    Operators, their attributes and wiring, inputs, outputs, opset, small constants; of weights and
+    buffers (initialisers marked so) only name, type and shape. Metadata and comments do not count.
+    """
+    digest = hashlib.sha256()
+    graph = model.graph
+    messages = [*model.opset_import, *graph.input, *graph.output, *graph.node, *model.functions]
+    for message in messages:
+        digest.update(message.SerializeToString(deterministic=True) + b"\n")
+    for tensor in graph.initializer:
+        role = {entry.key: entry.value for entry in tensor.metadata_props}.get(ROLE, "")
+        digest.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)} {role}\n".encode())
+        if role not in ("parameter", "buffer"):
+            digest.update(tensor.SerializeToString(deterministic=True))
+    return digest.hexdigest()
+
+
+def file_digest(data: bytes) -> str:
+    """Return the sha256 of a file's bytes."""
+    return hashlib.sha256(data).hexdigest()

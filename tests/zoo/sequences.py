@@ -1,0 +1,120 @@
+"""Nets awkward because their channels are features of a sequence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.parts import Net, block, head, linear_block, member
+
+
+@member((3, 8, 8))
+def attention() -> nn.Module:
+    """Self-attention over the pixels, its heads cut out of the channels by a view."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        tokens = m.stem(x).flatten(2).transpose(1, 2)
+        n, length, width = tokens.shape
+        q, k, v = (p(tokens).view(n, length, 2, -1).transpose(1, 2) for p in (m.q, m.k, m.v))
+        mixed = (q @ k.transpose(-1, -2) * 0.5).softmax(-1) @ v
+        tokens = tokens + m.out(mixed.transpose(1, 2).reshape(n, length, width))
+        return m.head(tokens.mean(1))
+
+    return Net(
+        rule,
+        stem=block(3, 8, stride=2),
+        q=nn.Linear(8, 8),
+        k=nn.Linear(8, 8),
+        v=nn.Linear(8, 8),
+        out=nn.Linear(8, 8),
+        head=nn.Linear(8, 5),
+    )
+
+
+@member((3, 8, 8))
+def attention_module() -> nn.Module:
+    def rule(m: Net, x: Tensor) -> Tensor:
+        tokens = m.norm(m.stem(x).flatten(2).transpose(1, 2))
+        mixed, _ = m.attention(tokens, tokens, tokens, need_weights=False)
+        return m.head((tokens + m.mlp(mixed)).mean(1))
+
+    return Net(
+        rule,
+        stem=block(3, 8, stride=2),
+        norm=nn.LayerNorm(8),
+        attention=nn.MultiheadAttention(8, 2, batch_first=True),
+        mlp=nn.Sequential(nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 8)),
+        head=nn.Linear(8, 5),
+    )
+
+
+@member((6, 5))
+def lstm() -> nn.Module:
+    def rule(m: Net, x: Tensor) -> Tensor:
+        hidden, _ = m.memory(F.relu(m.stem(x)))
+        return m.head(F.relu(m.mix(hidden[:, -1])))
+
+    return Net(
+        rule,
+        stem=nn.Linear(5, 8),
+        memory=nn.LSTM(8, 6, batch_first=True),
+        mix=nn.Linear(6, 8),
+        head=nn.Linear(8, 3),
+    )
+
+
+@member((12, 4))
+def convolution_then_gru() -> nn.Module:
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = F.relu(m.second(F.relu(m.first(x.transpose(1, 2)))))
+        _, last = m.memory(x.transpose(1, 2))
+        return m.head(last[-1])
+
+    return Net(
+        rule,
+        first=nn.Conv1d(4, 8, 3, padding=1),
+        second=nn.Conv1d(8, 6, 3, padding=1),
+        memory=nn.GRU(6, 5, batch_first=True),
+        head=nn.Linear(5, 3),
+    )
+
+
+@member((3, 8, 8))
+def channel_attention() -> nn.Module:
+    """A matrix product whose two sides both carry channels."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        flat = m.left(x).flatten(2)
+        gram = torch.bmm(flat, m.right(x).flatten(2).transpose(1, 2)) / 64.0
+        return m.head(x) + m.tail(gram.flatten(1))
+
+    return Net(
+        rule,
+        stem=block(3, 8),
+        left=linear_block(8, 4, 1),
+        right=linear_block(8, 6, 1),
+        tail=nn.Linear(24, 5),
+        head=head(8),
+    )
+
+
+@member((3, 8, 8))
+def class_token() -> nn.Module:
+    """A learnt token and a learnt position are joined with what a convolution makes."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        tokens = m.stem(x).flatten(2).transpose(1, 2)
+        first = m.token.expand(tokens.shape[0], -1, -1)
+        tokens = m.position + torch.cat([first, tokens], 1)
+        return m.head(tokens[:, 0] + m.mix(F.relu(tokens)).mean(1))
+
+    return Net(
+        rule,
+        stem=block(3, 8, stride=2),
+        token=nn.Parameter(torch.randn(1, 1, 8)),
+        position=nn.Parameter(torch.randn(1, 17, 8)),
+        mix=nn.Linear(8, 8),
+        head=nn.Linear(8, 5),
+    )
