@@ -1,0 +1,1 @@
+"""Networks that torchvision does not have, for recipes to name as ``module:factory``."""

@@ -1,0 +1,81 @@
+"""The data of a recipe: a set by its name, its transforms, its normalisation, ready in batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunec.errors import DataError
+from prunec.recipe import DataSpec
+from prunec.training.batches import Data, FolderData, MemoryData
+from prunec.training.datasets import InMemory, OnDisk, read_source
+from prunec.training.transforms import build_normalisation, build_transform, try_transform
+
+__all__ = ["Data", "load_data"]
+
+CPU = torch.device("cpu")
+
+
+def load_data(spec: DataSpec, *, seed: int) -> Data:
+    """Return the data of a recipe, on the CPU.
+
+    Raises:
+        DataError: files are missing or damaged and cannot be fetched, or do not fit the recipe.
+        RecipeError: a transform is unknown or does not fit the images; names the key.
+    """
+    augment = build_transform(spec.augment or spec.prepare, _train_key(spec))
+    prepare = build_transform(spec.prepare, "data.prepare")
+    source = read_source(spec)
+    first_train, first_test = _first_images(source)
+    shape = tuple(try_transform(prepare, first_test, "data.prepare").shape)
+    _same_shape(tuple(try_transform(augment, first_train, _train_key(spec)).shape), shape)
+    normalise = build_normalisation(spec.mean, spec.std, shape[0])
+    common: dict[str, Any] = {
+        "labels": source.labels,
+        "shape": shape,
+        "seed": seed,
+        "device": CPU,
+        "augment": augment,
+        "prepare": prepare,
+        "normalise": normalise,
+    }
+    if isinstance(source, OnDisk):
+        return FolderData(
+            train_size=len(source.train),
+            test_size=len(source.test),
+            train_set=source.train,
+            test_set=source.test,
+            workers=spec.workers,
+            **common,
+        )
+    return MemoryData(
+        train_size=len(source.train.images),
+        test_size=len(source.test.images),
+        train_images=source.train.images,
+        train_labels=source.train.labels,
+        test_images=source.test.images,
+        test_labels=source.test.labels,
+        **common,
+    )
+
+
+def _train_key(spec: DataSpec) -> str:
+    return "data.augment" if spec.augment else "data.prepare"
+
+
+def _first_images(source: InMemory | OnDisk) -> tuple[Tensor, Tensor]:
+    if isinstance(source, InMemory):
+        return source.train.images[0], source.test.images[0]
+    return source.train[0][0], source.test[0][0]
+
+
+def _same_shape(train: tuple[int, ...], test: tuple[int, ...]) -> None:
+    if train != test:
+        raise DataError(
+            f"training images come out as {'×'.join(map(str, train))} (C×H×W), test images as "
+            f"{'×'.join(map(str, test))}",
+            remedy="Let data.augment and data.prepare end at the same size; data.augment stands in "
+            "place of data.prepare for training images.",
+        )

@@ -1,0 +1,29 @@
+"""Random numbers that depend only on named seeds, drawn without disturbing anybody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+def derived_seed(*parts: int) -> int:
+    """Return a seed made of non-negative ``parts``; other parts give an unrelated seed."""
+    (word,) = np.random.SeedSequence(parts).generate_state(1, np.uint64)
+    return int(word >> np.uint64(1))
+
+
+@contextmanager
+def seeded(*parts: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's generator of the CPU (and of a CUDA ``device``); restore it afterwards."""
+    seed = derived_seed(*parts)
+    on_cuda = device is not None and device.type == "cuda"
+    devices = [device] if on_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

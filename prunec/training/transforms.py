@@ -1,0 +1,128 @@
+"""torchvision v2 transforms, built from a recipe's tables and checked as they are built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
+
+from prunec.errors import DataError, RecipeError
+from prunec.wording import did_you_mean
+
+_ENUMS = {"interpolation": InterpolationMode, "policy": AutoAugmentPolicy}
+
+
+def build_transform(tables: Sequence[Mapping[str, Any]], key: str) -> v2.Transform:
+    """Return the transforms of ``tables`` in a row, for uint8 images [..., C, H, W].
+
+    Args:
+        tables: each with the ``name`` of a class of torchvision.transforms.v2 and its arguments;
+            an interpolation or a policy by its name.
+        key: where the tables stand in the recipe (``data.augment``), for errors.
+
+    Raises:
+        RecipeError: unknown class, unknown argument or refused value; names the key.
+    """
+    built = [_build_one(table, f"{key}[{place}]") for place, table in enumerate(tables)]
+    return v2.Compose(built) if built else v2.Identity()
+
+
+def try_transform(transform: v2.Transform, image: Tensor, key: str) -> Tensor:
+    """Return ``transform(image)`` for one image [C, H, W].
+
+    Raises:
+        RecipeError: it fails, or gives something else than one image.
+    """
+    remedy = f"Check the arguments of {key} against the size of the images."
+    try:
+        result = transform(image)
+    except (TypeError, ValueError, RuntimeError) as error:
+        shape = "×".join(str(size) for size in image.shape)
+        raise RecipeError(f"{key} fails on an image of {shape}: {error}", remedy=remedy) from error
+    if not isinstance(result, Tensor) or result.ndim != 3:
+        raise RecipeError(f"{key} gives no image but {type(result).__name__}", remedy=remedy)
+    return result
+
+
+def build_normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> v2.Transform:
+    """Return uint8 images [..., C, H, W] → float32 in [0, 1], minus ``mean``, over ``std``.
+
+    One value stands for every channel.
+
+    Raises:
+        DataError: neither one value nor one a channel, or a ``std`` that is not positive.
+    """
+    for key, values in (("data.mean", mean), ("data.std", std)):
+        if len(values) not in (1, channels):
+            raise DataError(
+                f"{key} has {len(values)} values, the images have {channels} channels",
+                remedy=f"Give {channels} values, or one for all channels.",
+            )
+    if min(std) <= 0:
+        raise DataError(f"data.std holds {min(std)}", remedy="Give positive values.")
+    to_float = v2.ToDtype(torch.float32, scale=True)
+    return v2.Compose([to_float, v2.Normalize(_spread(mean, channels), _spread(std, channels))])
+
+
+def _spread(values: Sequence[float], channels: int) -> list[float]:
+    return list(values) * (channels // len(values))
+
+
+def _build_one(table: Mapping[str, Any], key: str) -> v2.Transform:
+    arguments = dict(table)
+    name = arguments.pop("name", None)
+    factory = _transform_class(name, key)
+    _check_arguments(factory, arguments, key)
+    values = {word: _enum(word, value, key) for word, value in arguments.items()}
+    try:
+        return factory(**values)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            f"{key} ({name}): {error}", remedy=f"Its arguments: {_signature(factory)}."
+        ) from error
+
+
+def _transform_class(name: object, key: str) -> type[v2.Transform]:
+    if not isinstance(name, str):
+        raise RecipeError(
+            f"{key} has no name", remedy='Name a class: { name = "RandomHorizontalFlip" }.'
+        )
+    factory = getattr(v2, name, None)
+    if inspect.isclass(factory) and issubclass(factory, v2.Transform):
+        return factory
+    names = [word for word in dir(v2) if inspect.isclass(getattr(v2, word))]
+    raise RecipeError(
+        f"{key}.name = {name!r} is no class of torchvision.transforms.v2",
+        remedy=did_you_mean(name, names) or "See torchvision's documentation for their names.",
+    )
+
+
+def _check_arguments(factory: type, arguments: Mapping[str, Any], key: str) -> None:
+    known = list(inspect.signature(factory).parameters)
+    for word in arguments:
+        if word not in known:
+            raise RecipeError(
+                f"{key}.{word} is no argument of {factory.__name__}",
+                remedy=f"{did_you_mean(word, known)}Its arguments: {_signature(factory)}.",
+            )
+
+
+def _signature(factory: type) -> str:
+    return ", ".join(inspect.signature(factory).parameters) or "none"
+
+
+def _enum(word: str, value: object, key: str) -> object:
+    kind = _ENUMS.get(word)
+    if kind is None or not isinstance(value, str):
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        names = [str(member.value) for member in kind]
+        raise RecipeError(
+            f"{key}.{word} = {value!r} is unknown", remedy=f"One of {', '.join(names)}."
+        ) from None
