@@ -1,0 +1,34 @@
+"""compact-masks: a mask says only what the shapes do not.
+
+After channels went, most masks are true throughout and go; of the others the zeros are written into
+the weights, so that file and mask agree.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from prunec.artifact import Artifact
+from prunec.contract import Report, Rewrite
+
+
+@dataclass(frozen=True)
+class CompactMasks(Rewrite):
+    """Drop masks that mask nothing, write the zeros of the others into the weights."""
+
+    forbids: ClassVar[frozenset[str]] = frozenset({"gated"})
+    drops: ClassVar[frozenset[str]] = frozenset({"masked"})
+
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+        """Return the network with the masks that are left."""
+        module = copy.deepcopy(artifact.module)
+        left = {name: mask for name, mask in artifact.masks.items() if not bool(mask.all())}
+        with torch.no_grad():
+            for name, mask in left.items():
+                module.get_parameter(name).mul_(mask)
+        note = f"{len(artifact.masks) - len(left)} masks gone, {len(left)} kept"
+        return replace(artifact, module=module, masks=left), Report((note,), {"masks": len(left)})

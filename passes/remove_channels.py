@@ -1,0 +1,50 @@
+"""remove-channels: what nobody reads, and what is known to be constant, goes; exactly.
+
+Liveness and constants over channels, `prunec.graph.decide`; the network is written anew with what
+stays. Zeros in the weights and the masks alone say what is dead, whoever put them there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from prunec.artifact import Artifact
+from prunec.contract import Report, Rewrite
+from prunec.graph.compile import Compiled, compile_module
+
+
+@dataclass(frozen=True)
+class RemoveChannels(Rewrite):
+    """Remove unread and constant channels; kept counts are rounded up to `round_to`."""
+
+    forbids: ClassVar[frozenset[str]] = frozenset({"gated"})
+    adds: ClassVar[frozenset[str]] = frozenset({"compact"})
+
+    round_to: Annotated[int, Field(ge=1)] = 1
+
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+        """Return the compact network, its plan added to the artifact's."""
+        compiled = compile_module(
+            artifact.module, artifact.example, masks=artifact.masks, round_to=self.round_to
+        )
+        result = replace(
+            artifact,
+            module=compiled.module,
+            masks=compiled.masks,
+            plans=(*artifact.plans, compiled.plan),
+        )
+        return result, Report(_notes(compiled), {"removed": compiled.removed})
+
+
+def _notes(compiled: Compiled) -> tuple[str, ...]:
+    free = [group for group in compiled.groups if not group.pinned]
+    total, gone = sum(g.size for g in free), sum(compiled.removed.values())
+    notes = [f"removed {gone} of {total} channels in {len(compiled.removed)} of {len(free)} groups"]
+    refused = [g for g in compiled.groups if g.pinned and g.pinned != "network output"]
+    notes += [f"kept {g.size} channels of {g.name}: {g.pinned}" for g in refused[:8]]
+    if len(refused) > 8:
+        notes.append(f"and {len(refused) - 8} more groups; `prunec inspect` lists all")
+    return tuple(notes)

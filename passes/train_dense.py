@@ -1,0 +1,39 @@
+"""Plain training, no sparsity: the twin that other methods are compared with."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from prunec.artifact import Artifact
+from prunec.contract import Report, Training
+from prunec.training.context import Context
+from prunec.training.loop import Method, fit
+
+
+@dataclass(frozen=True)
+class TrainDense(Training):
+    """SGD on all weights, as the recipe's ``[train]`` says."""
+
+    forbids: ClassVar[frozenset[str]] = frozenset({"folded"})
+    adds: ClassVar[frozenset[str]] = frozenset({"trained"})
+
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+        """Return the artifact with trained weights, and its accuracy on the test images."""
+        module = copy.deepcopy(artifact.module)
+        history = fit(module, Method(), context)
+        module = module.cpu().to(memory_format=torch.contiguous_format).eval()
+        last = history[-1]
+        note = (
+            f"test accuracy {last['test_accuracy']:.2f} % after {last['epoch']} epochs, "
+            f"training accuracy {last['train_accuracy']:.2f} %"
+        )
+        details: dict[str, object] = {
+            "test_accuracy": last["test_accuracy"],
+            "train_accuracy": last["train_accuracy"],
+            "epochs": last["epoch"],
+        }
+        return replace(artifact, module=module), Report((note,), details)

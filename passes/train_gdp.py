@@ -1,0 +1,332 @@
+"""train-gdp: Gates with Differentiable Polarization (Guo et al., ICCV 2021, arXiv 2109.02220).
+
+A gate g(a) = a²/(a²+ε) stands on each input channel of every regular kernel, one for all readers of
+a channel; conv_W(g ⊙ u) = conv_{W·g}(u), so it multiplies the kernel. The objective is
+L(W, g(a)) + λ·F/F_dense, F the MACs, bilinear in the numbers n = ‖a‖₀ of open gates; with the other
+counts held it is solved by a proximal step, c = ∂F/∂n:
+
+    v = a − η·∂L/∂a,      a ← sign(v)·max(|v| − λ·c, 0),
+
+in the metric of F̂ = E[(∂L/∂g)²], the diagonal of the empirical Fisher information: closing a gate
+costs the loss about ½·F̂ and saves c MACs, so λ·c/F̂ pulls hardest where a MAC is worth least. Zero
+is absorbing: g'(0) = 0.
+
+The paper's: the gate, where it stands, F, the proximal step, the polarisation by ε, the absorption.
+Ours, for want of its hyper-parameters: the metric; the controller, which takes at every step the
+smallest λ that meets a cubic MAC schedule with counts in whole blocks, and 0 after that; ε held
+while gates are chosen and lowered geometrically afterwards, the kernels rescaled so that the change
+of ε does not change the function; the three phases.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunec.artifact import Artifact
+from prunec.contract import Report, Training
+from prunec.errors import PassError
+from prunec.graph.atoms import analyse
+from prunec.graph.capture import capture
+from prunec.graph.gates import attach_gates
+from prunec.graph.macs import Gated, gated_channels
+from prunec.training.context import Context
+from prunec.training.loop import Method, Moment, fit
+
+RMS_DECAY = 0.98  # of the gates' mean square gradient, per step
+RMS_FLOOR = 0.1  # of its mean: no gate moves more than ten times as fast as the average
+MEASURE = 0.1  # share of the selecting phase that only measures gradients
+STEP = 0.1  # of the weights' learning rate: the gates' own, their gradient at unit mean square
+POLARISE = 0.25  # share of the finishing phase in which ε falls
+BISECTIONS = 24
+
+
+@dataclass(frozen=True)
+class TrainGdp(Training):
+    """Train with polarised channel gates until the network meets a MAC budget."""
+
+    forbids: ClassVar[frozenset[str]] = frozenset({"gated", "folded"})
+    adds: ClassVar[frozenset[str]] = frozenset({"trained", "gated"})
+
+    dense_epochs: Annotated[float, Field(ge=0)]
+    select_epochs: Annotated[float, Field(gt=0)]
+    macs_ratio: Annotated[float, Field(gt=0, lt=1)]
+    round_to: Annotated[int, Field(ge=1)] = 8
+    epsilon: Annotated[float, Field(gt=0)] = 0.1
+    epsilon_end: Annotated[float, Field(gt=0)] = 1e-4
+    strength: Annotated[float, Field(ge=0)] = 1.0
+
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+        """Return the gated network: raw kernels and the gates before them."""
+        epochs = context.recipe.train.epochs
+        if self.dense_epochs + self.select_epochs > epochs:
+            raise PassError(
+                f"train-gdp: dense_epochs + select_epochs is "
+                f"{self.dense_epochs + self.select_epochs:g}, train.epochs only {epochs}",
+                remedy="Raise train.epochs, or lower one of the two.",
+            )
+        module = copy.deepcopy(artifact.module)
+        gated = gated_channels(analyse(capture(module, artifact.example)))
+        self._require_reachable(gated)
+        method = Gdp(self, module.to(context.device), gated.to(context.device))
+        history = fit(module, method, context)
+        module = module.cpu().to(memory_format=torch.contiguous_format).eval()
+        attach_gates(module, {name: gate.cpu() for name, gate in method.kernel_gates().items()})
+        dense = [h for h in history if h["epoch"] <= self.dense_epochs]
+        notes, details = _told(history[-1], dense, method)
+        return replace(artifact, module=module), Report(notes, details)
+
+    def _require_reachable(self, gated: Gated) -> None:
+        if not len(gated.sizes):
+            raise PassError("train-gdp found no channel that a gate could stand before")
+        dense = float(gated.macs(gated.sizes.double()))
+        least = float(
+            gated.macs(gated.shipped(torch.ones(len(gated.sizes)).double(), self.round_to))
+        )
+        if least > self.macs_ratio * dense:
+            raise PassError(
+                f"train-gdp: macs_ratio {self.macs_ratio:g} cannot be reached: with one block of "
+                f"{self.round_to} channels in every group {least / dense:.3f} of the MACs are left",
+                remedy=f"Set macs_ratio above {least / dense:.3f}, or a smaller round_to.",
+            )
+
+
+class Gdp(Method):
+    """The gates of a network while it trains."""
+
+    name = "train-gdp"
+
+    def __init__(self, options: TrainGdp, module: nn.Module, gated: Gated) -> None:
+        self.options = options
+        self.gated = gated
+        weights = dict(module.named_parameters())
+        self.kernels: list[Tensor] = [weights[name] for name in gated.readers]
+        self.raw: list[Tensor] = []
+        self.index = torch.cat(list(gated.readers.values()))
+        self.lengths = [len(index) for index in gated.readers.values()]
+        self.shapes = list(gated.shapes.values())
+        self.dims = [
+            [d for d in range(k.dim()) if s[d] == 1]
+            for k, s in zip(self.kernels, self.shapes, strict=True)
+        ]
+        device = gated.group_of.device
+        self.a = torch.ones(len(gated.group_of), dtype=torch.float64, device=device)
+        self.square = torch.zeros_like(self.a)
+        self.slope = torch.zeros_like(self.a)
+        self.epsilon = torch.tensor(options.epsilon, dtype=torch.float64, device=device)
+        self.seen = torch.zeros((), dtype=torch.float64, device=device)
+        self.phase = torch.zeros((), dtype=torch.long)  # 0 dense, 1 selecting, 2 finishing
+        self.dense_macs = gated.macs(gated.sizes.double())
+
+    # -- the gates as factors of kernels --------------------------------------------------------
+
+    def gates(self) -> Tensor:
+        """g(a), shape (G,); all 1 in the dense phase."""
+        if int(self.phase) == 0:
+            return torch.ones_like(self.a)
+        square = self.a**2
+        return square / (square + self.epsilon)
+
+    def factors(self, values: Tensor) -> list[Tensor]:
+        """A value for each gate, spread over the kernels, 1 where no gate stands."""
+        spread = torch.cat([values, values.new_ones(1)])[self.index].to(self.kernels[0].dtype)
+        parts = torch.split(spread, self.lengths)
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def kernel_gates(self) -> dict[str, Tensor]:
+        """The gates by kernel name, in shapes that broadcast against the kernels."""
+        return dict(zip(self.gated.readers, self.factors(self.gates()), strict=True))
+
+    @torch.no_grad()
+    def open_kernels(self) -> None:
+        """Let the kernels be W·g, keeping W aside."""
+        self.close_kernels()
+        if int(self.phase) == 0:
+            return
+        self.raw = [kernel.detach().clone() for kernel in self.kernels]
+        torch._foreach_mul_(self.kernels, self.factors(self.gates()))
+
+    @torch.no_grad()
+    def close_kernels(self) -> None:
+        """Let the kernels be W again."""
+        if self.raw:
+            torch._foreach_copy_(self.kernels, self.raw)
+            self.raw = []
+
+    @torch.no_grad()
+    def rescale(self, factor: Tensor) -> None:
+        """Multiply the kernels by a factor for each gate."""
+        torch._foreach_mul_(self.kernels, self.factors(factor))
+
+    # -- the loop's hooks -------------------------------------------------------------------------
+
+    def before_forward(self, moment: Moment) -> None:
+        """Change the phase when it is time, then gate the kernels."""
+        options = self.options
+        self.close_kernels()
+        if int(self.phase) == 0 and moment.progress >= options.dense_epochs:
+            self.phase += 1
+            self.rescale(1 / self.gates())  # g(1) = 1/(1+ε) would change the function
+        if int(self.phase) == 1 and moment.progress >= options.dense_epochs + options.select_epochs:
+            self.finish_selection()
+        if int(self.phase) == 2:
+            self.polarise(moment)
+        self.open_kernels()
+
+    @torch.no_grad()
+    def gradient(self, moment: Moment) -> None:
+        """∂L/∂W = g·∂L/∂(Wg) and ∂L/∂g = Σ W·∂L/∂(Wg)."""
+        if int(self.phase) == 0:
+            return
+        grads = [kernel.grad for kernel in self.kernels if kernel.grad is not None]
+        assert len(grads) == len(self.kernels)
+        if int(self.phase) == 1:
+            products = torch._foreach_mul(self.raw, grads)
+            sums = [p.sum(dims).reshape(-1) for p, dims in zip(products, self.dims, strict=True)]
+            slope = torch.zeros(len(self.a) + 1, dtype=torch.float64, device=self.a.device)
+            self.slope = slope.index_add_(0, self.index, torch.cat(sums).double())[:-1]
+        torch._foreach_mul_(grads, self.factors(self.gates()))
+        self.close_kernels()
+
+    @torch.no_grad()
+    def after_step(self, moment: Moment) -> None:
+        """The gates' gradient step and their proximal step, while gates are chosen."""
+        if int(self.phase) != 1:
+            return
+        self.square.mul_(RMS_DECAY).addcmul_(self.slope, self.slope, value=1 - RMS_DECAY)
+        self.seen += 1
+        rms = torch.sqrt(self.square / (1 - RMS_DECAY**self.seen))
+        unit = rms[self.a > 0].mean().clamp(min=1e-30)
+        rms = rms / unit + RMS_FLOOR
+        g_prime = 2 * self.epsilon * self.a / (self.a**2 + self.epsilon) ** 2
+        step = STEP * self.options.strength * moment.learning_rate
+        v = self.a - step * g_prime * (self.slope / unit) / rms
+        self.a = self.proximal(v.clamp(min=0) * (self.a > 0), rms**2, self.target(moment))
+
+    def target(self, moment: Moment) -> Tensor:
+        """MACs that the schedule allows now: 1 − (1−ratio)·(1−(1−p)³) of the dense ones."""
+        p = (moment.progress - self.options.dense_epochs) / self.options.select_epochs
+        p = min(max((p - MEASURE) / (1 - 2 * MEASURE), 0.0), 1.0)
+        return self.dense_macs * (1 - (1 - self.options.macs_ratio) * (1 - (1 - p) ** 3))
+
+    def proximal(self, v: Tensor, fisher: Tensor, target: Tensor) -> Tensor:
+        """max(v − λ·c/F̂, 0) with the smallest λ ≥ 0 that meets the target, by bisection."""
+        gated = self.gated
+        counts = gated.counts(v > 0)
+        cost = gated.marginal(counts)[gated.group_of]
+        pull = cost / cost.mean() / fisher
+        pull = torch.where(self.first_block(v / pull), 0.0, pull)
+
+        def macs(strength: Tensor) -> Tensor:
+            kept = gated.counts(v > strength * pull)
+            return gated.macs(gated.shipped(kept, self.options.round_to))
+
+        low, high = torch.zeros_like(target), torch.where(pull > 0, v / pull, 0.0).max()
+        met = macs(low) <= target
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            enough = macs(middle) <= target
+            low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+        return torch.where(met, v, (v - high * pull).clamp(min=0))
+
+    def first_block(self, strength: Tensor) -> Tensor:
+        """The strongest block of each group: it costs nothing as long as the group ships at all."""
+        by_strength = torch.argsort(strength, descending=True, stable=True)
+        order = by_strength[torch.argsort(self.gated.group_of[by_strength], stable=True)]
+        starts = torch.cumsum(self.gated.sizes, 0) - self.gated.sizes
+        place = torch.arange(len(order), device=order.device)
+        rank = torch.empty_like(order)
+        rank[order] = place - starts[self.gated.group_of[order]]
+        return rank < self.gated.blocks(self.options.round_to)[self.gated.group_of]
+
+    @torch.no_grad()
+    def finish_selection(self) -> None:
+        """Close the weakest gates beyond whole blocks; the support is frozen from here on."""
+        self.phase += 1
+        counts = self.gated.counts(self.a > 0)
+        wanted = self.gated.shipped(counts, self.options.round_to).long()
+        for group in range(len(wanted)):
+            own = torch.nonzero(self.gated.group_of == group).flatten()
+            order = torch.argsort(self.a[own], descending=True, stable=True)
+            self.a[own[order[int(wanted[group]) :]]] = 0.0
+
+    @torch.no_grad()
+    def polarise(self, moment: Moment) -> None:
+        """Lower ε geometrically early in the finishing phase, the function unchanged.
+
+        A kernel behind a gate learns at g² of the learning rate, so survivors are freed soon.
+        """
+        options = self.options
+        start = options.dense_epochs + options.select_epochs
+        p = min((moment.progress - start) / max(POLARISE * (moment.epochs - start), 1e-9), 1.0)
+        before = self.gates()
+        self.epsilon.fill_(options.epsilon * (options.epsilon_end / options.epsilon) ** max(p, 0.0))
+        after = self.gates()
+        self.rescale(torch.where(self.a > 0, before / after.clamp(min=1e-30), 1.0))
+
+    def after_epoch(self, moment: Moment) -> dict[str, float]:
+        """MACs as they would ship, by the dense ones; open gates; share of gates in (0, ¼)."""
+        counts = self.gated.counts(self.a > 0)
+        macs = self.gated.macs(self.gated.shipped(counts, self.options.round_to))
+        gates = self.gates()
+        middle = ((gates > 0) & (gates < 0.25)).double().mean()
+        return {
+            "macs_ratio": float(macs / self.dense_macs),
+            "gates_open": int((self.a > 0).sum()),
+            "gates_between": float(middle),
+        }
+
+    @contextmanager
+    def shipping(self) -> Iterator[None]:
+        """Evaluate with gated kernels."""
+        self.open_kernels()
+        try:
+            yield
+        finally:
+            self.close_kernels()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Gates, their statistics and the phase."""
+        return {
+            "a": self.a,
+            "square": self.square,
+            "epsilon": self.epsilon,
+            "seen": self.seen,
+            "phase": self.phase,
+        }
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the same back."""
+        device = self.a.device
+        self.a, self.square = tensors["a"].to(device), tensors["square"].to(device)
+        self.epsilon, self.seen = tensors["epsilon"].to(device), tensors["seen"].to(device)
+        self.phase = tensors["phase"].clone()
+
+
+def _told(
+    last: Mapping[str, float], dense: list[dict[str, float]], method: Gdp
+) -> tuple[tuple[str, ...], dict[str, object]]:
+    opened = int((method.a > 0).sum())
+    notes = [
+        f"test accuracy {last['test_accuracy']:.2f} % at the end, "
+        f"{last['macs_ratio']:.3f} of the dense MACs, {opened} of {len(method.a)} gates open"
+    ]
+    details: dict[str, object] = {
+        "test_accuracy": last["test_accuracy"],
+        "macs_ratio": last["macs_ratio"],
+        "gates_open": opened,
+        "gates": len(method.a),
+        "gates_between": last["gates_between"],
+    }
+    if dense:
+        accuracy = dense[-1]["test_accuracy"]
+        notes.insert(0, f"test accuracy {accuracy:.2f} % after the dense phase")
+        details["dense_phase_accuracy"] = accuracy
+    return tuple(notes), details
