@@ -1,0 +1,78 @@
+"""Latency is compared fairly, and a slow file is told why."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from ship_nets import Shipped
+
+from prunec.errors import PrunecError
+from prunec.latency import alignment, compare_latency, remedy
+
+
+def convolutions(path: Path, *channels: int, size: int | str = 24) -> Path:
+    """Write a chain of 3×3 convolutions with these channel counts, the image's first."""
+    nodes, weights = [], []
+    for i, (inputs, outputs) in enumerate(pairwise(channels)):
+        kernel = np.full((outputs, inputs, 3, 3), 0.01, np.float32)
+        weights.append(numpy_helper.from_array(kernel, f"w{i}"))
+        nodes.append(helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"x{i + 1}"], pads=[1] * 4))
+    shape = ["batch", channels[0], 24, size]
+    graph = helper.make_graph(
+        nodes,
+        "chain",
+        [helper.make_tensor_value_info("x0", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)],
+        weights,
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    return path
+
+
+def test_a_file_is_as_fast_as_itself(shipped: Shipped) -> None:
+    found = compare_latency(shipped.path, shipped.path, rounds=15)
+    assert 0.6 < found.ratio < 1.6
+    assert found.shipped_ms > 0
+
+
+def test_sixteen_times_the_work_is_slower(tmp_path: Path) -> None:
+    small = convolutions(tmp_path / "small.onnx", 3, 32, 32, 32)
+    large = convolutions(tmp_path / "large.onnx", 3, 128, 128, 128)
+    found = compare_latency(small, large, rounds=7)
+    assert found.ratio < 0.5
+    assert compare_latency(large, small, rounds=7).ratio > 2
+
+
+def test_it_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunec.latency._SECONDS", 0.2)
+    file = convolutions(tmp_path / "file.onnx", 3, 64, 64)
+    start = time.perf_counter()
+    compare_latency(file, file, rounds=10**6)
+    assert time.perf_counter() - start < 5
+
+
+def test_alignment_counts_what_a_cut_decides(tmp_path: Path) -> None:
+    odd = convolutions(tmp_path / "odd.onnx", 3, 30, 24, 32)
+    assert alignment(odd).layers == 3
+    assert alignment(odd).odd == {8: 2, 16: 3}
+    assert remedy(odd) == (
+        "2 of 3 convolutions have channels that are no multiple of 8, which kernels work on in "
+        "blocks: set round_to = 16."
+    )
+    by_8 = convolutions(tmp_path / "by8.onnx", 3, 24, 40)
+    assert remedy(by_8).startswith("2 of 2 convolutions have channels that are no multiple of 16")
+    by_16 = convolutions(tmp_path / "by16.onnx", 1, 16, 48)
+    assert remedy(by_16).startswith("All channels fill blocks of 16")
+
+
+def test_a_dynamic_image_has_no_one_latency(tmp_path: Path) -> None:
+    file = convolutions(tmp_path / "dynamic.onnx", 3, 8, size="width")
+    with pytest.raises(PrunecError, match="its latency is not one number"):
+        compare_latency(file, file)
