@@ -1,0 +1,66 @@
+"""What the command line shows when a command fails: a message and a remedy, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from prunec.errors import PrunecError, RunError
+
+INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C ended: 128 and the number of the signal."""
+
+REMEDIES = {
+    errno.ENOSPC: "Free some space, or name a folder on another disk (--runs DIR, -o FILE).",
+    errno.EDQUOT: "Free some space, or name a folder on another disk (--runs DIR, -o FILE).",
+    errno.EROFS: "Name a folder that can be written (--runs DIR, -o FILE).",
+    errno.EACCES: "Name a folder that can be written (--runs DIR, -o FILE).",
+    errno.EPERM: "Name a folder that can be written (--runs DIR, -o FILE).",
+}
+
+
+class Guarded(TyperGroup):
+    """A group of commands whose failures a person can read."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; turn its error into a panel and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except PrunecError as error:
+            show(error)
+            raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError:
+            raise  # `prunec passes | head`: click ends it in silence
+        except OSError as error:
+            show(from_system(error))
+            raise typer.Exit(PrunecError.exit_code) from error
+        except KeyboardInterrupt as error:
+            show(PrunecError("interrupted"))
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def from_system(error: OSError) -> RunError:
+    """Return the system's refusal as an error of ours: the file, the reason, the remedy."""
+    where = f"{error.filename}: " if error.filename else ""
+    reason = (error.strerror or str(error)).lower()
+    return RunError(f"{where}{reason}", remedy=REMEDIES.get(error.errno or 0, ""))
+
+
+def show(error: PrunecError) -> None:
+    """Print an error on stderr: a panel in a terminal, plain lines elsewhere."""
+    from rich.console import Console, Group
+    from rich.panel import Panel
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    parts = [Text(error.message)]
+    if error.remedy:
+        parts.append(Text(error.remedy, style="cyan"))
+    if console.is_terminal:
+        console.print(Panel(Group(*parts), title="prunec", title_align="left", border_style="red"))
+        return
+    for label, part in zip(("error: ", "remedy: "), parts, strict=False):
+        console.print(Text(label) + part, soft_wrap=True)

@@ -1,0 +1,332 @@
+"""The run of a recipe: training passes, rewrites, the file, the proof.
+
+It knows no pass: it calls what the recipe names, saves the artifact after each, and refuses to ship
+a file that is not equal to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch import nn
+
+from prunec.artifact import Artifact, Step
+from prunec.catalogue import build_passes, exporter
+from prunec.contract import Pass, Training
+from prunec.cost import Cost
+from prunec.cost.torch_graph import count
+from prunec.environment import prunec_version
+from prunec.errors import DataError, ParityError, RunError
+from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
+from prunec.graph.gates import absorbed
+from prunec.graph.groups import ChannelGroup, channel_groups
+from prunec.latency import Latency, compare_latency
+from prunec.recipe import ModelSpec, Recipe, digest, dumps
+from prunec.runs import RunFolder
+from prunec.signature import MACS, RECIPE_DIGEST, file_digest
+from prunec.storage import load_artifact, save_artifact
+from prunec.training.batches import Data
+from prunec.training.context import Context
+from prunec.training.data import load_data
+from prunec.training.models import build_model
+from prunec.training.progress import Progress
+from prunec.verify import Report, verify_file
+
+CLASSES = 1000  # of a network that is inspected by name alone
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What :func:`inspect` shows: a title, the cost of each layer, the channel groups."""
+
+    title: str
+    cost: Cost
+    groups: tuple[ChannelGroup, ...]
+
+
+def train(
+    recipe: Recipe, run: RunFolder, *, device: str, progress: Progress, resume: bool
+) -> Artifact:
+    """Run a recipe's passes up to its last training pass.
+
+    Args:
+        recipe: the recipe.
+        run: where everything is written.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: whom to tell.
+        resume: whether finished passes, and a checkpoint of the current one, are taken up.
+
+    Raises:
+        PrunecError: as the passes do.
+    """
+    passes = build_passes(recipe, str(run.path / "recipe.toml"))
+    last = _training_passes(passes)
+    if not last:
+        raise RunError(f"{recipe.name} has no training pass", remedy="Add one: [[pass]] name = …")
+    place = torch_device(device)
+    data = load_data(recipe.data, seed=recipe.seed)
+    artifact, done = _resumed(recipe, run, passes[:last], data) if resume else (None, 0)
+    artifact = artifact or _fresh(recipe, data)
+    context = Context(recipe, data, place, run, progress, resume)
+    for index in range(done, last):
+        artifact = _step(artifact, passes[index], index, run, context, progress.stage)
+    return artifact
+
+
+def export(run: RunFolder, output: Path | None, tell: Callable[[str], None] = print) -> Report:
+    """Run the rewrites that follow training, write the file, and prove it equal.
+
+    The file takes its place only if every check passed; otherwise it is left beside it as
+    ``rejected.onnx``.
+
+    Args:
+        run: a trained run.
+        output: the file; ``export/model.onnx`` in the run by default.
+        tell: takes a line a step.
+
+    Raises:
+        RunError: the run was not trained to its end, or something cannot be written.
+        NotExact: a rewrite changed the network's function.
+    """
+    recipe = run.recipe
+    passes = build_passes(recipe, str(run.path / "recipe.toml"))
+    last = _training_passes(passes)
+    target = output or run.export / "model.onnx"
+    require_writable(target)
+    data = load_data(recipe.data, seed=recipe.seed)
+    artifact = _load(recipe, run, passes, last - 1, data.classes)
+    for index in range(last, len(passes)):
+        artifact = _step(artifact, passes[index], index, run, None, lambda _: None)
+        tell(_line(artifact.history[-1]))
+    candidate, dense = run.export / "rejected.onnx", run.export / "dense.onnx"
+    _write_onnx(recipe, artifact, candidate)
+    _write_dense(recipe, artifact, data, dense)
+    manifest = _manifest(recipe, artifact, candidate)
+    latency = compare_latency(candidate, dense)
+    report = _verified(recipe, artifact, candidate, data, manifest, latency)
+    report = replace(report, details={**report.details, "file": str(target)})
+    write_text_atomic(run.export / "report.json", report.to_json() + "\n")
+    if report.passed:
+        write_bytes_atomic(target, candidate.read_bytes())
+        write_text_atomic(run.export / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        candidate.unlink()
+    tell(f"Wrote {target}" if report.passed else f"Not shipped: {candidate} failed")
+    return report
+
+
+def verify(run: RunFolder, onnx_file: Path | None) -> Report:
+    """Check a file against a run: its export by default.
+
+    Raises:
+        RunError: the run has no export yet.
+        ParityError: the file is not there.
+    """
+    recipe = run.recipe
+    passes = build_passes(recipe, str(run.path / "recipe.toml"))
+    path = onnx_file or run.export / "model.onnx"
+    if not path.is_file():
+        raise ParityError(f"{path} is not there", remedy=f"Export first: prunec export {run.path}")
+    data = load_data(recipe.data, seed=recipe.seed)
+    artifact = _load(recipe, run, passes, len(passes) - 1, data.classes)
+    record = run.export / "manifest.json"
+    manifest = json.loads(record.read_text("utf-8")) if record.is_file() else {}
+    dense = run.export / "dense.onnx"
+    latency = _latency_or_none(path, dense)
+    return _verified(recipe, artifact, path, data, manifest, latency)
+
+
+def bench(run: RunFolder) -> Table:
+    """Latency of the shipped file against the dense network's, beside the ratio of their MACs.
+
+    Raises:
+        RunError: the run has no export yet.
+    """
+    shipped, dense = run.export / "model.onnx", run.export / "dense.onnx"
+    if not (shipped.is_file() and dense.is_file()):
+        raise RunError(
+            f"{run.path} has no export", remedy=f"Export first: prunec export {run.path}"
+        )
+    from prunec.cost.onnx_graph import count_onnx
+
+    ours, theirs = count_onnx(shipped), count_onnx(dense)
+    table = Table(title=f"{run.name}: onnxruntime, 1 thread", title_justify="left", pad_edge=False)
+    for column in ("batch", "dense", "shipped", "shipped / dense", "MACs: shipped / dense"):
+        table.add_column(column, justify="right")
+    for batch in (1, 32):
+        latency = compare_latency(shipped, dense, batch=batch)
+        table.add_row(
+            str(batch),
+            f"{latency.dense_ms:.3f} ms",
+            f"{latency.shipped_ms:.3f} ms",
+            f"{latency.ratio:.3f}",
+            f"{ours.macs / theirs.macs:.3f}",
+        )
+    return table
+
+
+def inspect(subject: RunFolder | str) -> Seen:
+    """Layers and channel groups of a run's last artifact, or of a network by name."""
+    if isinstance(subject, str):
+        module = build_model(ModelSpec(name=subject), CLASSES, seed=0).eval()
+        example = (torch.zeros(2, 3, 224, 224),)
+        return Seen(subject, count(module, example), channel_groups(module, example))
+    recipe = subject.recipe
+    passes = build_passes(recipe, str(subject.path / "recipe.toml"))
+    done = [i for i, p in enumerate(passes) if _is_done(subject, i, p)]
+    if not done:
+        raise RunError(
+            f"{subject.path} has no finished pass", remedy="Train it: prunec train --resume"
+        )
+    data = load_data(recipe.data, seed=recipe.seed)
+    artifact = _load(recipe, subject, passes, done[-1], data.classes)
+    title = f"{subject.name} after {passes[done[-1]].pass_name()}"
+    module = absorbed(artifact.module)
+    return Seen(title, count(module, artifact.example), channel_groups(module, artifact.example))
+
+
+def torch_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu`` or ``cuda`` means here.
+
+    Raises:
+        DataError: CUDA was asked for and is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DataError("no CUDA device is available", remedy="Use --device cpu, or auto.")
+    return torch.device(name)
+
+
+# -- artifacts of a run ----------------------------------------------------------------------------
+
+
+def _fresh(recipe: Recipe, data: Data) -> Artifact:
+    module = build_model(recipe.model, data.classes, seed=recipe.seed).eval()
+    images, _ = next(iter(data.test_batches(2)))
+    return Artifact(module, (images[:2].clone(),))
+
+
+def _resumed(
+    recipe: Recipe, run: RunFolder, passes: tuple[Pass, ...], data: Data
+) -> tuple[Artifact | None, int]:
+    """The artifact after the last finished pass, and how many are finished."""
+    done = 0
+    while done < len(passes) and _is_done(run, done, passes[done]):
+        done += 1
+    return (_load(recipe, run, passes, done - 1, data.classes), done) if done else (None, 0)
+
+
+def _is_done(run: RunFolder, index: int, step: Pass) -> bool:
+    return (run.step(index, step.pass_name()) / "artifact.json").is_file()
+
+
+def _load(
+    recipe: Recipe, run: RunFolder, passes: tuple[Pass, ...], index: int, classes: int
+) -> Artifact:
+    """The artifact after a pass; weights named in the recipe are not loaded only to be replaced."""
+    spec = recipe.model.model_copy(update={"weights": ""})
+    folder = run.step(index, passes[index].pass_name())
+    return load_artifact(folder, lambda: build_model(spec, classes, seed=recipe.seed))
+
+
+def _training_passes(passes: tuple[Pass, ...]) -> int:
+    """Number of passes up to and with the last that trains."""
+    return max((i + 1 for i, p in enumerate(passes) if isinstance(p, Training)), default=0)
+
+
+def _step(
+    artifact: Artifact,
+    step: Pass,
+    index: int,
+    run: RunFolder,
+    context: Context | None,
+    announce: Callable[[str], None],
+) -> Artifact:
+    announce(step.pass_name())
+    result = step(artifact, context)
+    save_artifact(result, run.step(index, step.pass_name()))
+    return result
+
+
+def _line(step: Step) -> str:
+    """One line about a rewrite that ran."""
+    error = "" if step.error is None else f", outputs within {step.error:.0e}"
+    return (
+        f"{step.name}: {step.macs[1]:,} MACs, {step.params[1]:,} parameters{error}; {step.notes[0]}"
+    )
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+def _write_onnx(recipe: Recipe, artifact: Artifact, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    history = [asdict(replace(step, seconds=0.0)) for step in artifact.history]
+    metadata = {
+        "prunec.version": prunec_version(),
+        "prunec.recipe": dumps(recipe),
+        RECIPE_DIGEST: digest(recipe),
+        "prunec.history": json.dumps(history),
+        MACS: str(artifact.history[-1].macs[1]),
+    }
+    writer = exporter(f"to-{recipe.export.format}")(opset=recipe.export.opset)
+    writer.write(artifact.module, artifact.example, path, metadata)
+
+
+def _write_dense(recipe: Recipe, artifact: Artifact, data: Data, path: Path) -> None:
+    """The recipe's network before anything was cut: what the shipped file must be faster than."""
+    module = build_model(
+        recipe.model.model_copy(update={"weights": ""}), data.classes, seed=recipe.seed
+    )
+    writer = exporter(f"to-{recipe.export.format}")(opset=recipe.export.opset)
+    writer.write(module.eval(), artifact.example, path, {})
+
+
+def _manifest(recipe: Recipe, artifact: Artifact, path: Path) -> dict[str, object]:
+    return {
+        "sha256": file_digest(path.read_bytes()),
+        "bytes": os.path.getsize(path),
+        "recipe_digest": digest(recipe),
+        "weights_digest": artifact.history[-1].digest,
+        "macs": artifact.history[-1].macs[1],
+        "params": artifact.history[-1].params[1],
+        "prunec": prunec_version(),
+    }
+
+
+def _latency_or_none(path: Path, dense: Path) -> Latency | None:
+    """None where one of the files cannot be timed: other checks say why."""
+    from prunec.errors import PrunecError
+
+    try:
+        return compare_latency(path, dense) if dense.is_file() else None
+    except PrunecError:
+        return None
+
+
+def _verified(
+    recipe: Recipe,
+    artifact: Artifact,
+    path: Path,
+    data: Data,
+    manifest: dict[str, object],
+    latency: Latency | None,
+) -> Report:
+    module: nn.Module = artifact.module
+    return verify_file(
+        path,
+        module,
+        artifact.example,
+        spec=recipe.verify,
+        torch_cost=count(module, artifact.example),
+        dense_macs=artifact.history[0].macs[0],
+        data=data,
+        manifest=manifest,
+        latency=latency,
+    )

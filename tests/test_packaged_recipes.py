@@ -1,0 +1,175 @@
+"""Every packaged recipe is complete: built, traced, trained for a few steps in all phases, cut.
+
+Data are noise of the set's size; pretrained weights are left out: both would be downloads. After
+so few steps the norms' statistics are wild and float32 rounds coarsely, so the rewrites run in
+float64.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from oracles import brute_macs, worst
+from torch import Tensor
+from torchvision.transforms import v2
+from training.small_training import Recorder
+
+from prunec.artifact import Artifact
+from prunec.catalogue import build_passes
+from prunec.contract import Pass, Rewrite, Training
+from prunec.cost import Cost, LayerCost
+from prunec.graph.gates import gates_of
+from prunec.passes.train_gdp import TrainGdp
+from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes, packaged_text
+from prunec.runs import RunFolder
+from prunec.training import loop
+from prunec.training.batches import MemoryData
+from prunec.training.context import Context
+from prunec.training.models import build_model
+from prunec.training.transforms import build_normalisation, build_transform
+
+RAW = {"embedded": (1, 28, 28), "cifar10": (3, 32, 32), "imagenet": (3, 280, 300)}
+CLASSES = {"embedded": 10, "cifar10": 10, "imagenet": 1000}
+STEPS, BATCH = 4, 2
+GDP = ("gdp_mbv2", "gdp_mbv2_imagenet", "gdp_resnet20", "gdp_resnet50_imagenet",
+       "gdp_resnet56_cifar10")  # fmt: skip
+
+every = pytest.mark.parametrize("name", packaged_recipes())
+
+
+def test_the_promised_recipes_are_there() -> None:
+    assert {*GDP, "dense_mbv2"} <= set(packaged_recipes())
+
+
+@every
+def test_a_recipe_survives_text_and_says_what_it_is(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert loads(dumps(recipe)) == recipe
+    assert packaged_text(name).startswith("#")
+
+
+@every
+def test_a_recipes_passes_train_first_and_then_rewrite(name: str) -> None:
+    passes = build_passes(load_recipe(name), name)
+    kinds = [isinstance(p, Training) for p in passes]
+    assert kinds == sorted(kinds, reverse=True)
+    assert kinds[0]
+    assert not kinds[-1]
+    if name in GDP:
+        names = [p.pass_name() for p in passes]
+        assert names == ["train-gdp", "absorb-gates", "remove-channels", "compact-masks",
+                         "fold-batchnorm"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GDP)
+def test_a_gdp_recipe_ships_what_its_controller_counts(name: str) -> None:
+    """Blocks and budget of the training are those of the cut and of the verification."""
+    recipe = load_recipe(name)
+    gdp, cut = recipe.passes[0], recipe.passes[2]
+    assert gdp["round_to"] == cut["round_to"]
+    assert recipe.verify.budget.macs_ratio is not None
+    assert gdp["macs_ratio"] <= recipe.verify.budget.macs_ratio <= 0.5
+    assert gdp["dense_epochs"] + gdp["select_epochs"] < recipe.train.epochs
+    assert recipe.verify.budget.latency_ratio == 1.0
+
+
+def noise(recipe: Recipe) -> MemoryData:
+    """Images of the set's size, put through the recipe's own transforms and normalisation."""
+    raw, classes = RAW[recipe.data.name], CLASSES[recipe.data.name]
+    prepare = build_transform(recipe.data.prepare, "data.prepare")
+    augment = build_transform(recipe.data.augment or recipe.data.prepare, "data.augment")
+    count = STEPS * BATCH
+    images = torch.randint(0, 256, (count, *raw), dtype=torch.uint8)
+    shape = tuple(prepare(images[0]).shape)
+    assert tuple(augment(images[0]).shape) == shape
+    labels = torch.arange(count) % classes
+    return MemoryData(
+        labels=tuple(map(str, range(classes))),
+        shape=shape,  # type: ignore[arg-type]
+        train_size=count,
+        test_size=BATCH,
+        seed=0,
+        device=torch.device("cpu"),
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:BATCH],
+        test_labels=labels[:BATCH],
+        augment=augment,
+        prepare=prepare,
+        normalise=build_normalisation(recipe.data.mean, recipe.data.std, raw[0]),
+    )
+
+
+def shortened(recipe: Recipe) -> Recipe:
+    """One epoch of four steps of two images; the network is left as random as it starts."""
+    changes = {"epochs": 1, "batch_size": BATCH, "warmup_epochs": 0.0, "threads": 1}
+    train = recipe.train.model_copy(update=changes)
+    return recipe.model_copy(
+        update={"train": train, "model": recipe.model.model_copy(update={"weights": ""})}
+    )
+
+
+def in_four_steps(step: Pass) -> Pass:
+    """One dense (where the recipe has any), then selecting, the last finishing."""
+    if isinstance(step, TrainGdp):
+        dense = 1 if step.dense_epochs else 0
+        return dataclasses.replace(
+            step, dense_epochs=dense / STEPS, select_epochs=(STEPS - 1 - dense) / STEPS
+        )
+    return step
+
+
+def quick_cost(artifact: Artifact) -> Cost:
+    """Stands in for the counter over the graph, whose tracing would take half of the test."""
+    macs = brute_macs(artifact.module, artifact.example)
+    return Cost((LayerCost("all", "all", macs, macs, 1, 1),), 1, 1)
+
+
+def in_float64(artifact: Artifact) -> Artifact:
+    module = copy.deepcopy(artifact.module).double()
+    return dataclasses.replace(
+        artifact, module=module, example=tuple(x.double() for x in artifact.example)
+    )
+
+
+@every
+def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "save_checkpoint", lambda *_: None)  # a tested matter, and large
+    monkeypatch.setattr("prunec.contract.cost_of", quick_cost)
+    recipe = shortened(load_recipe(name))
+    data = noise(recipe)
+    module = build_model(recipe.model, data.classes, seed=0).eval()
+    example: Tensor = next(iter(data.test_batches(BATCH)))[0]
+    assert example.shape[1:] == data.shape
+    run = RunFolder(tmp_path)
+    context = Context(recipe, data, torch.device("cpu"), run, Recorder(), resume=False)
+    artifact = Artifact(module, (example,))
+    passes = [in_four_steps(step) for step in build_passes(recipe, name)]
+    trained = artifact = in_float64(passes[0](artifact, context))
+    assert bool(gates_of(trained.module)) == (name in GDP)
+    for step in passes[1:]:
+        assert isinstance(step, Rewrite)
+        artifact = step(artifact)
+    assert worst(trained.module, artifact.module, (example.roll(1, 0).double(),)) < 1e-10
+    steps: Any = artifact.history
+    assert [step.name for step in steps] == [p.pass_name() for p in passes]
+    if name in GDP:
+        assert steps[-1].macs[1] < 0.8 * steps[0].macs[0]
+        assert steps[-1].macs[1] == round(steps[0].details["macs_ratio"] * steps[0].macs[0])
+    assert not [m for m in artifact.module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_transforms_of_the_recipes_are_torchvisions() -> None:
+    for name in packaged_recipes():
+        recipe = load_recipe(name)
+        for entry in (*recipe.data.augment, *recipe.data.prepare):
+            assert hasattr(v2, entry["name"])
