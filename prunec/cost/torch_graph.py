@@ -5,7 +5,8 @@ Each call is counted from the shapes that went through it when the example ran:
 - convolution: (output positions) · (weights); transposed: (input positions) · (weights);
 - linear: (positions) · (weights);
 - matmul, bmm, mm, addmm, attention: (elements of the result) · (length of the sum);
-- einsum of two operands: the product of the sizes of all its letters.
+- einsum of two operands: the product of the sizes of all its letters;
+- LSTM, GRU, RNN: (time steps) · (weights), biases left out.
 
 Everything else counts nothing.
 """
@@ -108,10 +109,19 @@ def _attention(captured: Captured, node: Node) -> tuple[int, None]:
     return pairs * query[-1] + pairs * value[-1], None
 
 
+def _recurrent(captured: Captured, node: Node) -> tuple[int, None]:
+    named = arguments(node)
+    first = next(n for n in node.all_input_nodes if captured.is_tensor(n))
+    steps = math.prod(captured.shape(first)[:-1])  # of all samples
+    shapes = [captured.shape(n) for n in named["params"]]
+    return steps * sum(math.prod(shape) for shape in shapes if len(shape) == 2), None
+
+
 _RULES: dict[str, Callable[[Captured, Node], tuple[int, Node | None]]] = {
     **dict.fromkeys(CONVOLUTIONS, _convolution),
     "linear": _linear,
     **dict.fromkeys(("matmul", "mm", "bmm", "addmm", "baddbmm"), _product),
     "scaled_dot_product_attention": _attention,
     "einsum": _einsum,
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
 }

@@ -43,6 +43,7 @@ class _Builder:
         self.found = Structure(captured)
         self.parent: list[int] = [0]
         self.found.pins[0] = "not a channel"
+        self.uses: dict[str, tuple[bool, int]] = {}
 
     # -- union–find ---------------------------------------------------------------------------
 
@@ -60,6 +61,9 @@ class _Builder:
     def join(self, left: Tensor, right: Tensor) -> None:
         pairs = torch.stack([left.reshape(-1), right.reshape(-1)], 1)
         for a, b in torch.unique(pairs[pairs[:, 0] != pairs[:, 1]], dim=0).tolist():
+            if a == 0 or b == 0:
+                self.found.pins.setdefault(a + b, "meets a value that is no channel")
+                continue
             a, b = self.find(a), self.find(b)
             self.parent[max(a, b)] = min(a, b)
 
@@ -292,6 +296,12 @@ class _Builder:
         transposed: bool, bordered: bool, positions: int,
     ) -> None:  # fmt: skip
         weight, bias = str(named["weight"].target), named["bias"]
+        if self.uses.setdefault(weight, (transposed, groups)) != (transposed, groups):
+            self.refuse(node, [source], f"{weight} is also used by another kind of kernel")
+            for (owner, _), atoms in self.found.slices.items():
+                if owner == weight:
+                    self.pin(atoms, f"{weight} is used by kernels of two kinds")
+            return
         inputs = self.along(source, axis, f"{ops.op_name(node)} at {node.name}")
         if groups == 1:
             self.slice(weight, 0 if transposed else 1, inputs, len(inputs))

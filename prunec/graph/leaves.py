@@ -94,6 +94,15 @@ def module_path(node: Node) -> str:
     return path if all(part.isidentifier() or part.isdigit() for part in path.split(".")) else ""
 
 
+def stands(root: nn.Module, path: str) -> bool:
+    """Whether something was placed under a path already."""
+    for name in path.split("."):
+        if not hasattr(root, name):
+            return False
+        root = getattr(root, name)
+    return True
+
+
 def place(root: nn.Module, path: str, value: nn.Module | Tensor) -> None:
     """Put a module, parameter or buffer under a dotted path, making the modules on the way."""
     *parents, last = path.split(".")

@@ -69,7 +69,7 @@ def _mark(result: Liveness, node: Node, live: Tensor) -> None:
     layout = result.live[node]
     lead = live.dim() - layout.dim()
     if lead > 0:
-        live = live.flatten(0, lead).any(0) if layout.dim() else live.any()
+        live = live.flatten(0, lead - 1).any(0) if layout.dim() else live.any()
     elif lead < 0:
         live = live.reshape([1] * -lead + list(live.shape))
     for axis in range(layout.dim()):

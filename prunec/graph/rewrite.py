@@ -186,7 +186,7 @@ class _Writer:
 
     def claims(self, path: str | None, node: Node) -> bool:
         """Whether a call may be the module at a path: the first there, or of the same settings."""
-        if path is None:
+        if path is None or (path not in self.leaf_of and leaves.stands(self.root, path)):
             return False
         named = ops.arguments(node)
         settings = repr([(k, v) for k, v in named.items() if k not in ("input", "self")])
@@ -276,7 +276,7 @@ class _Writer:
     def move(self, node: Node) -> Node:
         name = ops.op_name(node)
         axis = self.channel_axis(node)
-        if name in ("cat", "concat"):
+        if name in ("cat", "concat", "stack"):
             return self.concatenation(node)
         if name in ops.PADS and axis is not None:
             return self.channel_pad(node, axis)
@@ -290,7 +290,9 @@ class _Writer:
         listed = node.args[0]
         assert isinstance(listed, (list, tuple))
         parts = [self.new(n) for n in listed if isinstance(n, Node) and self.stays(n)]
-        return parts[0] if len(parts) == 1 else self.call(node, tensors=parts)
+        if len(parts) == 1 and ops.op_name(node) != "stack":
+            return parts[0]
+        return self.call(node, tensors=parts)
 
     def channel_pad(self, node: Node, axis: int) -> Node:
         link = self.structure.links[node]

@@ -43,6 +43,7 @@ UNREACHABLE = {
     "tied-weights": "weights that belong to no convolution or linear layer",
     "product-with-a-parameter": "weights that belong to no convolution or linear layer",
     "two-convolutions-one-weight": "weights used beside their layer",
+    "two-layers-one-weight": "weights used beside their layer",
     "standardised-weight": "weights used beside their layer",
 }
 BOUNDED = [(n, m) for n, m in CASES if n not in UNREACHABLE and m != "weights"]

@@ -166,3 +166,16 @@ def tied_weights() -> nn.Module:
         return F.conv_transpose2d(code, m.encode.weight, padding=1) + m.head(code)
 
     return Net(rule, encode=conv(3, 8, bias=True), head=conv(8, 3, 1, bias=True))
+
+
+@member((3, 8, 8))
+def two_layers_one_weight() -> nn.Module:
+    """Two modules own the same parameter, each with a bias of its own."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.first(m.stem(x))
+        return m.head(F.relu(m.second(F.relu(x))))
+
+    first, second = conv(8, 8, bias=True), conv(8, 8, bias=True)
+    second.weight = first.weight
+    return Net(rule, stem=block(3, 8), first=first, second=second, head=head(8))
