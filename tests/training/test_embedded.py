@@ -75,7 +75,11 @@ def test_too_few_images_are_told() -> None:
         choose(np.array([0, 0, 1], dtype=np.uint8), 2, 0)
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"\0\0\x08\x01\0\0\0\x05ab")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"\0\0\x08\x01\0\0\0\x05ab")],
+    ids=["empty", "not-gzip", "short"],
+)
 def test_damaged_sources_are_told(source: Path, content: bytes) -> None:
     path = source / f"{PREFIX['train']}-labels-idx1-ubyte.gz"
     path.write_bytes(content)
