@@ -368,7 +368,9 @@ def test_a_stream_keeps_a_channel_that_one_reader_wants() -> None:
     artifact = AbsorbGates()(with_gates(module, example, shaped))
     small = RemoveChannels()(artifact)
     removed: Any = small.history[-1].details["removed"]
-    (stream,) = [group.name for group in channel_groups(module, example) if group.size == 8]
+    (stream,) = [
+        group.name for group in channel_groups(artifact.module, example) if group.size == 8
+    ]
     assert removed == {stream: 1}
     assert worst(artifact.module, small.module, fresh_inputs(example, 3, 4)) < 1e-10
 
