@@ -17,15 +17,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from prunec.errors import UntraceableModel
+from prunec.graph.functional import fold_numbers, functionalise
 from prunec.graph.operators import op_name
-
-_ALIASES = frozenset(
-    (
-        "view reshape flatten unflatten permute transpose t squeeze unsqueeze expand expand_as "
-        "chunk split split_with_sizes slice select narrow unbind getitem contiguous alias detach "
-        "dropout to lift_fresh_copy feature_dropout movedim"
-    ).split()
-)
+from prunec.graph.spelling import spell_out
 
 
 @dataclass(frozen=True)
@@ -63,14 +57,29 @@ class Captured:
         assert isinstance(found, Tensor)
         return found
 
-    def concrete(self, argument: Any) -> Any:
-        """An argument with every symbolic size replaced by its value for the example."""
+    def concrete(self, argument: Any, *, tensors: bool = False) -> Any:
+        """An argument with every symbolic size replaced by its value for the example.
+
+        Args:
+            argument: of a call.
+            tensors: whether stored tensors take the place of the nodes that stand for them.
+        """
         if isinstance(argument, Node):
             value = self.values.get(argument)
-            return value if isinstance(value, (int, float)) else argument
+            if isinstance(value, (int, float)):
+                return value
+            stored = tensors and argument.op == "get_attr"
+            return self.tensor(str(argument.target)).cpu() if stored else argument
         if isinstance(argument, (list, tuple)):
-            return type(argument)(self.concrete(item) for item in argument)
+            return type(argument)(self.concrete(item, tensors=tensors) for item in argument)
         return argument
+
+    def dynamic(self, node: Node) -> set[int]:
+        """Axes of a node's tensor whose length depends on the batch."""
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor):
+            return {0}
+        return {i for i, size in enumerate(value.shape) if not isinstance(size, int)}
 
 
 def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
@@ -90,11 +99,14 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     finally:
         module.train(training)
     graph_module = program.module(check_guards=False)
-    if not _functionalise(graph_module):
+    fold_numbers(graph_module)
+    if not functionalise(graph_module):
         program = program.run_decompositions({})
         graph_module = program.module(check_guards=False)
         _restore_batch_norm(graph_module)
-        _functionalise(graph_module)
+        fold_numbers(graph_module)
+        functionalise(graph_module)
+    spell_out(graph_module)
     recorder = _Recorder(graph_module)
     with torch.no_grad():
         recorder.run(*_flat(graph_module, example))
@@ -149,43 +161,6 @@ def _shape_of(result: Any) -> Any:
     if isinstance(result, (list, tuple)):
         return [_shape_of(item) for item in result]
     return result
-
-
-def _functionalise(module: GraphModule) -> bool:
-    """Replace in-place operators by functional ones; False where memory is shared with others."""
-    graph = module.graph
-    order = {node: i for i, node in enumerate(graph.nodes)}
-    root: dict[Node, Node] = {}
-    family: dict[Node, list[Node]] = {}
-    for node in list(graph.nodes):
-        first = node.args[0] if node.args else None
-        name = op_name(node) if node.op == "call_function" else ""
-        aliasing = name in _ALIASES or name == "detach_" or _is_inplace(name)
-        root[node] = root[first] if aliasing and isinstance(first, Node) else node
-        family.setdefault(root[node], []).append(node)
-        if not _is_inplace(name) or not isinstance(first, Node):
-            continue
-        others = [m for m in family[root[node]] if m not in (first, node)]
-        seen_later = any(order[user] > order[node] for m in others for user in m.users)
-        if root[first].op in ("placeholder", "get_attr") and name != "detach_":
-            return False
-        if seen_later:
-            return False
-        if name != "detach_":
-            functional = getattr(torch.ops.aten, name[:-1], None)
-            if functional is None:
-                return False
-            node.target = getattr(functional, node.target._overloadname)
-        else:
-            node.target = torch.ops.aten.detach.default
-        for user in [u for u in first.users if order[u] > order[node]]:
-            user.replace_input_with(first, node)
-    module.recompile()
-    return True
-
-
-def _is_inplace(name: str) -> bool:
-    return name.endswith("_") and not name.endswith("__")
 
 
 def _restore_batch_norm(module: GraphModule) -> None:
