@@ -13,6 +13,7 @@ What is left of the constant channels is unread, and liveness removes it.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import torch
@@ -24,6 +25,7 @@ from prunec.graph.kernels import as_matrix, bias_name
 from prunec.graph.structure import Kernel, Structure
 
 NAN = float("nan")
+_FILLS = {"zeros_like": 0.0, "zero": 0.0, "ones_like": 1.0}
 
 
 def propagate(structure: Structure, weights: dict[str, Tensor]) -> dict[Node, Tensor]:
@@ -112,6 +114,13 @@ def _value(
         shape = structure.layouts[node].shape
         same = torch.stack([v.expand(shape) for v in values])
         return torch.where((same == same[0]).all(0), same[0], NAN)
+    if kind == "rule":
+        return structure.rules[node].value(known, weights)
+    if kind == "like":
+        fill = _FILLS.get(ops.op_name(node), ops.arguments(node).get("fill_value"))
+        fill = ops.arguments(node).get("value") if fill is None else fill
+        number = float(fill) if isinstance(fill, (int, float)) else NAN
+        return torch.full(tuple(structure.layouts[node].shape), number, dtype=torch.float64)
     if kind in ("identity", "window", "reduction", "border", "prelu"):
         source = known[node.all_input_nodes[0]]
         return _one_source(structure, node, kind, source, weights)
@@ -129,8 +138,10 @@ def _one_source(
     if kind == "border" and not _repeats(node):
         fill = float(ops.arguments(node).get("value") or 0.0)
         return torch.where(value == fill, value, NAN)
-    if kind == "window" and not _uniform(node):
+    if kind == "window" and not _uniform(structure, node):
         return torch.where(value == 0, value, NAN)
+    if kind == "window":
+        value = value * _factor(node)
     if kind == "reduction":
         rank = len(structure.captured.shape(node.all_input_nodes[0]))
         dims = ops.arguments(node)["dim"]
@@ -153,13 +164,32 @@ def _repeats(node: Node) -> bool:
     )
 
 
-def _uniform(node: Node) -> bool:
-    """Whether a window over a constant gives that constant everywhere."""
+def _uniform(structure: Structure, node: Node) -> bool:
+    """Whether a window over a constant gives the same everywhere."""
     if not ops.op_name(node).startswith("avg_pool"):
         return True
     named = ops.arguments(node)
-    padded = any(ops.single(named["padding"], 1))
-    return named.get("divisor_override") is None and (not padded or not named["count_include_pad"])
+    if named.get("divisor_override") is None and not named["count_include_pad"]:
+        return True
+    rank = int(ops.op_name(node)[-2])
+    kernel = ops.single(named["kernel_size"], rank)
+    stride = ops.single(named["stride"] or kernel, rank)
+    padding = ops.single(named["padding"], rank)
+    inputs = structure.captured.shape(node.all_input_nodes[0])[-rank:]
+    outputs = structure.captured.shape(node)[-rank:]
+    return all(
+        p == 0 and (o - 1) * s + k <= i
+        for p, o, s, k, i in zip(padding, outputs, stride, kernel, inputs, strict=True)
+    )
+
+
+def _factor(node: Node) -> float:
+    """What a uniform window makes of a constant: its size over the divisor that was asked for."""
+    divisor = ops.arguments(node).get("divisor_override")
+    if divisor is None:
+        return 1.0
+    rank = int(ops.op_name(node)[-2])
+    return math.prod(ops.single(ops.arguments(node)["kernel_size"], rank)) / float(divisor)
 
 
 def _elementwise(structure: Structure, node: Node, known: dict[Node, Tensor]) -> Tensor:
@@ -209,16 +239,24 @@ def _norm(
 def _kernel(kernel: Kernel, known: dict[Node, Tensor], weights: dict[str, Tensor]) -> Tensor:
     values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
     matrix = as_matrix(kernel, weights[kernel.weight])
-    usable = ~values.isnan() & ((values == 0) | torch.tensor(not kernel.bordered))
     groups = kernel.groups
     reads = (matrix != 0).any(-1)
-    constant = ~(reads & ~usable.reshape(groups, 1, -1)).any(-1)
-    filled = torch.where(usable, values, 0.0).reshape(groups, 1, -1)
+    known_values = values.reshape(groups, 1, -1)
+    usable = ~known_values.isnan() & ((known_values == 0) | ~_at_border(kernel, matrix))
+    constant = ~(reads & ~usable).any(-1)
+    filled = torch.where(usable, known_values, 0.0)
     total = (matrix.sum(-1) * filled).sum(-1).to(torch.float64).reshape(-1)
     name = bias_name(kernel)
     if name is not None and name in weights:
         total = total + weights[name]
     return torch.where(constant.reshape(-1), total, NAN)
+
+
+def _at_border(kernel: Kernel, matrix: Tensor) -> Tensor:
+    """For each pair of channels, whether a tap that is not zero reads beyond the input."""
+    if kernel.border is None:
+        return torch.zeros(matrix.shape[:3], dtype=torch.bool)
+    return (matrix[..., kernel.border] != 0).any(-1)
 
 
 def _fold_kernel(kernel: Kernel, weights: dict[str, Tensor], values: Tensor) -> bool:
@@ -234,13 +272,15 @@ def _fold_kernel(kernel: Kernel, weights: dict[str, Tensor], values: Tensor) -> 
     rest = known & ~nothing
     name = bias_name(kernel)
     matrix = matrix.clone()
-    if not kernel.bordered and name is not None:
-        added = (matrix.sum(-1) * torch.where(rest, constant, 0.0).unsqueeze(1)).sum(-1).reshape(-1)
-        if bool(rest.any()):
-            weights[name] = weights.get(name, torch.zeros_like(added)) + added
-        gone = nothing | rest
-    else:
-        gone = nothing | _carry(matrix, constant, rest)
+    uniform = rest & ~_at_border(kernel, matrix).any(1)
+    if name is None:
+        uniform = torch.zeros_like(rest)
+    if bool(uniform.any()):
+        shift = torch.where(uniform, constant, 0.0).unsqueeze(1)
+        added = (matrix.sum(-1) * shift).sum(-1).reshape(-1)
+        assert name is not None
+        weights[name] = weights.get(name, torch.zeros_like(added)) + added
+    gone = nothing | uniform | _carry(matrix, constant, rest & ~uniform)
     if not bool(gone.any()):
         return False
     matrix.masked_fill_(gone[:, None, :, None], 0.0)

@@ -8,13 +8,13 @@ to leave no tensor empty, and to round counts up to the recipe's multiple.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
-from prunec.graph.constants import fold, propagate
+from prunec.graph.constants import along, fold, propagate
 from prunec.graph.kernels import as_matrix
 from prunec.graph.liveness import Liveness, find_live
 from prunec.graph.structure import Kernel, Structure
@@ -28,11 +28,13 @@ class Decision:
         keep: class → whether it stays, indexed by class number.
         weights: every parameter and buffer, float64 where floating, uncut.
         frozen: nodes replaced by their constant value, which is in the layout's shape.
+        reasons: class that nobody reads or that is constant, and stays all the same → why.
     """
 
     keep: Tensor
     weights: dict[str, Tensor]
     frozen: dict[Node, Tensor]
+    reasons: dict[int, str] = field(default_factory=dict)
 
 
 def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 1) -> Decision:
@@ -51,11 +53,13 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
     while fold(structure, weights, known):
         known = propagate(structure, weights)
     alive = find_live(structure, weights, known)
-    keep = _live_classes(structure, alive)
-    strength = _strength(structure, weights)
-    _settle(structure, keep, alive, strength, round_to)
+    settled = _Settled(
+        structure, _live_classes(structure, alive), alive, _strength(structure, weights)
+    )
+    settled.reasons |= _carriers(structure, weights, known, settled.keep)
+    settled.settle(round_to)
     frozen = {node: torch.nan_to_num(known[node]) for node in alive.frozen}
-    return Decision(keep, weights, frozen)
+    return Decision(settled.keep, weights, frozen, settled.reasons)
 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
@@ -65,6 +69,27 @@ def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
         if node not in alive.frozen and bool(live.any()):
             keep[structure.class_of(structure.layouts[node])[live]] = True
     return keep
+
+
+def _carriers(
+    structure: Structure, weights: dict[str, Tensor], known: dict[Node, Tensor], keep: Tensor
+) -> dict[int, str]:
+    """Constant channels that stay to carry the constants of a kernel that pads."""
+    varies = torch.zeros(len(structure.classes), dtype=torch.bool)
+    carries: dict[int, str] = {}
+    for kernel in structure.kernels.values():
+        values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
+        reads = (as_matrix(kernel, weights[kernel.weight]) != 0).any(-1).any(1).reshape(-1)
+        classes = structure.class_of(kernel.inputs)
+        varies[classes[reads & values.isnan()]] = True
+        for number in classes[reads & ~values.isnan()].tolist():
+            carries.setdefault(number, f"carries the constants that {kernel.weight} reads")
+    pinned = structure.pinned()
+    return {
+        n: why
+        for n, why in carries.items()
+        if bool(keep[n]) and n not in pinned and not bool(varies[n])
+    }
 
 
 def _strength(structure: Structure, weights: dict[str, Tensor]) -> Tensor:
@@ -77,19 +102,70 @@ def _strength(structure: Structure, weights: dict[str, Tensor]) -> Tensor:
     return strength
 
 
-def _settle(
-    structure: Structure, keep: Tensor, alive: Liveness, strength: Tensor, round_to: int
-) -> None:
-    bundles = class_bundles(structure)
-    grouped = [k for k in structure.kernels.values() if k.groups > 1 and not k.depthwise]
-    before = -1
-    while int(keep.sum()) != before:
-        before = int(keep.sum())
-        _fill_empty(structure, keep, alive, strength)
-        for kernel in grouped:
-            _equalise(structure, kernel, keep, strength)
-        for bundle in bundles.values():
-            _revive(bundle, keep, strength, _rounded(int(keep[bundle].sum()), round_to))
+class _Settled:
+    """What stays beside the live: as little as the operators, and the recipe's multiple, allow."""
+
+    def __init__(
+        self, structure: Structure, keep: Tensor, alive: Liveness, strength: Tensor
+    ) -> None:
+        self.structure = structure
+        self.keep = keep
+        self.alive = alive
+        self.strength = strength
+        self.reasons: dict[int, str] = {}
+
+    def settle(self, round_to: int) -> None:
+        """Grow what stays until every demand is met."""
+        bundles = class_bundles(self.structure)
+        grouped = [k for k in self.structure.kernels.values() if k.groups > 1 and not k.depthwise]
+        before = -1
+        while int(self.keep.sum()) != before:
+            before = int(self.keep.sum())
+            self._fill_empty()
+            for kernel in grouped:
+                self._equalise(kernel)
+            for bundle in bundles.values():
+                wanted = -(-int(self.keep[bundle].sum()) // round_to) * round_to
+                self._revive(bundle, wanted, f"rounded up to a multiple of {round_to}")
+
+    def _revive(self, candidates: Tensor, wanted: int, why: str) -> None:
+        """Keep the strongest of the dead until ``wanted`` of the candidates stay, or all do."""
+        candidates = torch.unique(candidates)
+        dead = candidates[~self.keep[candidates]]
+        missing = wanted - (len(candidates) - len(dead))
+        if missing > 0 and len(dead):
+            order = torch.argsort(self.strength[dead], descending=True, stable=True)
+            revived = dead[order[:missing]]
+            self.keep[revived] = True
+            self.reasons |= dict.fromkeys(revived.tolist(), why)
+
+    def _equalise(self, kernel: Kernel) -> None:
+        """Every group that stays has as many inputs, and as many outputs, as the fullest."""
+        inputs = self.structure.class_of(kernel.inputs).reshape(kernel.groups, -1)
+        outputs = self.structure.class_of(kernel.outputs).reshape(kernel.groups, -1)
+        stays = self.keep[inputs].any(1) | self.keep[outputs].any(1)
+        if not bool(stays.any()):
+            return
+        for classes in (inputs, outputs):
+            wanted = max(1, int(self.keep[classes].sum(1).max()))
+            for group in torch.nonzero(stays).flatten().tolist():
+                self._revive(classes[group], wanted, f"evens the groups of {kernel.weight}")
+
+    def _fill_empty(self) -> None:
+        """A value that is computed keeps a channel at least, and so does what it is made from."""
+        structure, alive = self.structure, self.alive
+        needed: set[Node] = set()
+        for node in reversed(structure.captured.nodes):
+            if node in alive.frozen or node.op == "get_attr":
+                continue
+            layout = structure.layouts.get(node)
+            live = layout is not None and bool(alive.live[node].any())
+            kept = layout is not None and bool(self.keep[structure.class_of(layout)].any())
+            if node.op == "output" or live or kept or node in needed:
+                if layout is not None and not kept:
+                    classes = structure.class_of(layout).reshape(-1)
+                    self._revive(classes, 1, f"{node.name} may not be empty")
+                needed.update(_must_have(structure, node))
 
 
 def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Tensor]:
@@ -104,48 +180,6 @@ def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Ten
         if number not in pinned:
             bundles[tuple(where[number])].append(number)
     return {key: torch.tensor(numbers) for key, numbers in bundles.items()}
-
-
-def _rounded(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple
-
-
-def _revive(candidates: Tensor, keep: Tensor, strength: Tensor, wanted: int) -> None:
-    """Keep the strongest of the dead until ``wanted`` of the candidates stay, or all do."""
-    candidates = torch.unique(candidates)
-    dead = candidates[~keep[candidates]]
-    missing = wanted - (len(candidates) - len(dead))
-    if missing > 0 and len(dead):
-        order = torch.argsort(strength[dead], descending=True, stable=True)
-        keep[dead[order[:missing]]] = True
-
-
-def _equalise(structure: Structure, kernel: Kernel, keep: Tensor, strength: Tensor) -> None:
-    """Every group that stays has as many inputs, and as many outputs, as the fullest."""
-    inputs = structure.class_of(kernel.inputs).reshape(kernel.groups, -1)
-    outputs = structure.class_of(kernel.outputs).reshape(kernel.groups, -1)
-    stays = keep[inputs].any(1) | keep[outputs].any(1)
-    if not bool(stays.any()):
-        return
-    for classes in (inputs, outputs):
-        wanted = max(1, int(keep[classes].sum(1).max()))
-        for group in torch.nonzero(stays).flatten().tolist():
-            _revive(classes[group], keep, strength, wanted)
-
-
-def _fill_empty(structure: Structure, keep: Tensor, alive: Liveness, strength: Tensor) -> None:
-    """A value that is computed keeps at least one channel, and so does what it is computed from."""
-    needed: set[Node] = set()
-    for node in reversed(structure.captured.nodes):
-        if node in alive.frozen or node.op == "get_attr":
-            continue
-        layout = structure.layouts.get(node)
-        live = layout is not None and bool(alive.live[node].any())
-        kept = layout is not None and bool(keep[structure.class_of(layout)].any())
-        if node.op == "output" or live or kept or node in needed:
-            if layout is not None and not kept:
-                _revive(structure.class_of(layout).reshape(-1), keep, strength, 1)
-            needed.update(_must_have(structure, node))
 
 
 def _must_have(structure: Structure, node: Node) -> list[Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from prunec.graph import operators as ops
 from prunec.graph.structure import Kernel
 
 
@@ -23,5 +24,7 @@ def bias_name(kernel: Kernel) -> str | None:
     """Name of the kernel's bias, or the name that one would get; None if there can be none."""
     if kernel.bias is not None:
         return kernel.bias
+    if ops.op_name(kernel.node) not in ops.CONVOLUTIONS | {"linear"}:
+        return None
     owner, _, leaf = kernel.weight.rpartition(".")
     return f"{owner}.bias" if owner and leaf == "weight" else None

@@ -128,6 +128,12 @@ def _read(
             shape = [-1 if i == 1 else 1 for i in range(live.dim())]
             live = live & (weights[norm.weight] != 0).reshape(shape)
         _mark(result, norm.source, live)
+    elif kind == "rule":
+        structure.rules[node].read(
+            live, known, weights, lambda operand, wanted: _mark(result, operand, wanted)
+        )
+    elif kind == "like":
+        return
     elif kind == "move":
         _read_move(structure, node, live, result)
     elif kind == "elementwise":

@@ -19,16 +19,17 @@ ELEMENTWISE = frozenset(
         "relu relu6 hardtanh sigmoid silu hardswish hardsigmoid gelu tanh softplus softsign elu "
         "selu celu leaky_relu mish logsigmoid clamp clamp_min clamp_max clip neg exp log abs sqrt "
         "rsqrt square pow reciprocal erf sin cos floor ceil round sign add sub rsub mul div "
-        "maximum minimum threshold hardshrink softshrink where"
+        "maximum minimum threshold hardshrink softshrink where masked_fill expm1 "
+        "log1p tan atan sinh cosh erfc trunc frac exp2 log2 sgn atan2 fmod remainder lerp"
     ).split()
 )
 # Positions are moved, repeated or left out, never changed: they act on integers as on values.
 MOVES = frozenset(
     (
         "view reshape _unsafe_view flatten unflatten permute transpose t movedim swapaxes squeeze "
-        "unsqueeze expand expand_as cat concat stack chunk split split_with_sizes slice select "
-        "narrow index_select unbind roll flip repeat pixel_shuffle pixel_unshuffle channel_shuffle "
-        "getitem numpy_T mT"
+        "unsqueeze expand expand_as cat concat stack chunk split split_with_sizes tensor_split "
+        "slice select narrow index_select index unbind roll flip repeat repeat_interleave tile "
+        "channel_shuffle getitem numpy_T mT native_channel_shuffle adjoint"
     ).split()
 )
 # The same tensor again.
@@ -48,18 +49,37 @@ WINDOWS = frozenset(
     ).split()
 )
 REDUCTIONS = frozenset(("mean sum amax amin").split())
+# Values along some axes are mixed among themselves, whatever stands elsewhere.
+WITHIN = frozenset(
+    (
+        "softmax _softmax log_softmax _log_softmax layer_norm native_layer_norm rms_norm cumsum "
+        "linalg_vector_norm"
+    ).split()
+)
+# One number everywhere, in the shape of the tensor that is given.
+LIKES = frozenset("zeros_like ones_like full_like zero fill".split())
 PADS = frozenset(("pad constant_pad_nd reflection_pad2d replication_pad2d").split())
 CONVOLUTIONS = frozenset(
     ("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d").split()
 )
 
-# Axes along which a move acts by its literals; None: all of them may be involved.
-MOVE_AXES: Mapping[str, tuple[str, ...] | None] = {
-    "cat": ("dim",), "concat": ("dim",), "stack": (), "chunk": ("dim",), "split": ("dim",),
-    "split_with_sizes": ("dim",), "slice": ("dim",), "select": ("dim",), "narrow": ("dim",),
-    "index_select": ("dim",), "permute": (), "transpose": (), "t": (), "unsqueeze": (),
-    "movedim": (),
-}  # fmt: skip
+# Moves that see the same values in the same order in another shape.
+VIEWS = frozenset("view reshape _unsafe_view flatten unflatten squeeze unsqueeze".split())
+# Axes along which another move acts by its literals; where none is given, it may be any.
+MOVE_AXES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys("permute transpose t movedim swapaxes numpy_T mT adjoint stack".split(), ()),
+    **dict.fromkeys("cat concat chunk split split_with_sizes tensor_split slice".split(), ("dim",)),
+    **dict.fromkeys("select narrow index_select unbind".split(), ("dim",)),
+    "flip": ("dims",),
+    "roll": ("dims",),
+}
+# Moves that pick positions by number.
+PICKS = frozenset(
+    (
+        "slice select narrow index_select index split tensor_split split_with_sizes chunk unbind "
+        "roll flip"
+    ).split()
+)
 
 
 def op_name(node: Node) -> str:

@@ -7,6 +7,8 @@ what has become empty. A run of moves that permutes channels becomes one ``index
 
 from __future__ import annotations
 
+import math
+import operator
 import warnings
 from typing import Any
 
@@ -23,7 +25,9 @@ from prunec.graph.plan import Plan
 from prunec.graph.structure import Structure, varying
 
 _SIZED = frozenset(("view", "reshape", "_unsafe_view", "expand", "unflatten"))
-_ALONG = frozenset("slice narrow index_select roll flip channel_shuffle select getitem".split())
+_ALONG = frozenset(
+    "slice narrow index_select index roll flip channel_shuffle select getitem".split()
+)
 
 
 def rewrite(structure: Structure, decision: Decision, plan: Plan) -> GraphModule:
@@ -178,6 +182,9 @@ class _Writer:
             return self.move(node)
         if kind == "identity":
             return self.identity(node)
+        if kind == "rule":
+            changes = self.structure.rules[node].changes(lambda n, i: len(self.kept(n, i)))
+            return self.call(node, **changes) if changes else self.copy(node)
         return self.copy(node)
 
     def module(self, path: str, leaf: nn.Module, source: Node) -> Node:
@@ -195,6 +202,8 @@ class _Writer:
     def kernel(self, node: Node) -> Node:
         kernel = self.structure.kernels[node]
         named = ops.arguments(node)
+        if "bias" not in named:
+            return self.copy(node)
         added = leaves.owner_of((kernel.weight, "weight"))
         bias = kernel.bias or (
             f"{added}.bias" if f"{added}.bias" in self.decision.weights else None
@@ -267,6 +276,7 @@ class _Writer:
     # -- moves --------------------------------------------------------------------------------
 
     def kept(self, node: Node, axis: int) -> Tensor:
+        """Positions that stay along an axis of a node's layout."""
         return kept_along(self.structure, self.keep, self.structure.layouts[node], axis)
 
     def channel_axis(self, node: Node) -> int | None:
@@ -276,6 +286,8 @@ class _Writer:
     def move(self, node: Node) -> Node:
         name = ops.op_name(node)
         axis = self.channel_axis(node)
+        if all(self.is_whole(n) for n in (node, *self.structure.links[node].operands)):
+            return self.copy(node)
         if name in ("cat", "concat", "stack"):
             return self.concatenation(node)
         if name in ops.PADS and axis is not None:
@@ -285,6 +297,10 @@ class _Writer:
         if name in _SIZED and axis is not None:
             return self.resize(node, axis)
         return self.copy(node)
+
+    def is_whole(self, node: Node) -> bool:
+        """Whether all channels of a value stay."""
+        return bool(self.keep[self.structure.class_of(self.structure.layouts[node])].all())
 
     def concatenation(self, node: Node) -> Node:
         listed = node.args[0]
@@ -318,6 +334,11 @@ class _Writer:
         assert isinstance(call, Node)
         named = ops.arguments(call)
         dims = named.get("dim", named.get("dims", 1))
+        if name == "index":
+            listed = named["indices"]
+            dims = [i for i, index in enumerate(listed) if index is not None]
+            if any(len(self.captured.shape(listed[i])) != 1 for i in dims):
+                return False
         dims = [dims] if isinstance(dims, int) else list(dims)
         return {d % len(self.captured.shape(source)) for d in dims} == {axis}
 
@@ -360,7 +381,18 @@ class _Writer:
         named = ops.arguments(node)
         key = key if key in named else "shape"
         sizes = [self.new(n) if isinstance(n, Node) else n for n in named[key]]
-        offset = int(named["dim"]) % len(self.captured.shape(node)) if key == "sizes" else 0
-        if 0 <= axis - offset < len(sizes) and sizes[axis - offset] != -1:
-            sizes[axis - offset] = len(self.kept(node, axis))
+        rank = len(self.captured.shape(node.all_input_nodes[0]))
+        offset = int(named["dim"]) % rank if key == "sizes" else 0
+        place = axis - offset
+        if 0 <= place < len(sizes) and sizes[place] != -1:
+            sizes[place] = self.cut_size(sizes[place], node, axis)
         return self.call(node, **{key: sizes})
+
+    def cut_size(self, size: int | Node, node: Node, axis: int) -> int | Node:
+        """The size of a channel axis: a number, or its part of a product with the batch."""
+        kept, real = len(self.kept(node, axis)), self.captured.shape(node)[axis]
+        if not isinstance(size, Node) or kept == real:
+            return size if isinstance(size, Node) else kept
+        common = math.gcd(kept, real)
+        product = self.graph.call_function(operator.mul, (size, kept // common))
+        return self.graph.call_function(operator.floordiv, (product, real // common))

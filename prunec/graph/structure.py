@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
 from prunec.graph.capture import Captured
+
+Mark = Callable[[Node, Tensor], None]
+"""Marks positions of a node's layout as live; the bool tensor broadcasts against it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Kernel:
         outputs: atom of each output channel, shape (O,).
         groups: number of groups.
         transposed: whether it is a transposed convolution.
-        bordered: whether a constant input channel gives another value at the border.
+        border: taps that read beyond the input somewhere, shape (taps,), or None where none does.
         positions: multiply–accumulates of one sample for one input–output pair of channels.
     """
 
@@ -38,7 +43,7 @@ class Kernel:
     outputs: Tensor
     groups: int
     transposed: bool
-    bordered: bool
+    border: Tensor | None
     positions: int
 
     @property
@@ -73,6 +78,25 @@ class Link:
     fill: float = 0.0
 
 
+class Rule(Protocol):
+    """What an operator of no large family does with channels: one small class for each."""
+
+    def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+        """The constants it returns, NaN where unknown; broadcasts against its layout."""
+
+    def read(
+        self,
+        live: Tensor,
+        known: Mapping[Node, Tensor],
+        weights: Mapping[str, Tensor],
+        mark: Mark,
+    ) -> None:
+        """Mark what it reads of its operands, where ``live`` of what it returns is read."""
+
+    def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
+        """Arguments that change where ``kept(node, axis)`` channels are kept, by schema name."""
+
+
 @dataclass(frozen=True)
 class Shuffle:
     """A run of moves that, seen from its ends, permutes the channels of ``entry`` on ``axis``."""
@@ -93,6 +117,7 @@ class Structure:
         slices: (parameter or buffer, axis) → atom of each index along that axis.
         links: moved tensor → origin of its positions.
         shuffles: node → the permutation it ends; the nodes inside are in ``virtual``.
+        rules: node → what its operator does, where that is of kind "rule".
         kinds: node → family of its operator, for the analyses that follow.
         pins: atom → why it must stay.
         classes: atom → representative of the atoms joined with it.
@@ -106,6 +131,7 @@ class Structure:
     links: dict[Node, Link] = field(default_factory=dict)
     shuffles: dict[Node, Shuffle] = field(default_factory=dict)
     virtual: set[Node] = field(default_factory=set)
+    rules: dict[Node, Rule] = field(default_factory=dict)
     kinds: dict[Node, str] = field(default_factory=dict)
     pins: dict[int, str] = field(default_factory=dict)
     classes: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.long))
