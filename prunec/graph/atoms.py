@@ -32,6 +32,7 @@ from prunec.graph.producers import (
     visit_embedding,
     visit_linear,
 )
+from prunec.graph.recurrent import GATES, Recurrent, visit_item, visit_recurrent
 from prunec.graph.regroup import visit_pixel_shuffle, visit_pixel_unshuffle, visit_unfold
 from prunec.graph.shuffles import close_region
 from prunec.graph.structure import Structure, varying
@@ -96,6 +97,8 @@ def _visit(builder: Builder, node: Node) -> None:
     operands = [n for n in node.all_input_nodes if captured.is_tensor(n)]
     if name == "getitem":
         _visit_item(builder, node)
+    elif name in GATES:
+        visit_recurrent(builder, node)
     elif not captured.is_tensor(node):
         if name not in ops.MOVES:
             builder.refuse(node, operands)
@@ -110,6 +113,8 @@ def _visit_item(builder: Builder, node: Node) -> None:
     assert isinstance(source, Node)
     if builder.captured.is_tensor(node) and ops.op_name(source) in ops.MOVES:
         visit_move(builder, node, source)
+    elif isinstance(builder.found.rules.get(source), Recurrent):
+        visit_item(builder, node, source)
     else:
         builder.found.layouts[node] = builder.blank(node)
 
@@ -129,7 +134,9 @@ def _narrow(builder: Builder) -> None:
         wide = [
             node
             for node in suspects
-            if _spread(found, node) and not bool(pinned[found.layouts[node]].all())
+            if _spread(found, node)
+            and node not in builder.ragged
+            and not bool(pinned[found.layouts[node]].all())
         ]
         found.virtual, found.shuffles = set(), {}
         for node in wide:

@@ -56,6 +56,10 @@ def fold(structure: Structure, weights: dict[str, Tensor], known: dict[Node, Ten
         if uses[kernel.weight] == 1 and biases[kernel.bias or ""] <= 1:
             values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
             changed |= _fold_kernel(kernel, weights, values)
+    owners = Counter(name for rule in structure.rules.values() for name in rule.owned)
+    for rule in structure.rules.values():
+        if all(owners[name] == 1 for name in rule.owned):
+            changed |= rule.fold(known, weights)
     return changed
 
 

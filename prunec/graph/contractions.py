@@ -19,14 +19,14 @@ from prunec.graph import operators as ops
 from prunec.graph.builder import Builder
 from prunec.graph.producers import visit_weight_product
 from prunec.graph.shapes import broadcast
-from prunec.graph.structure import Mark, varying
+from prunec.graph.structure import Mark, Rule, varying
 
 Side = tuple[Node, str]
 """An operand, and a letter for each of its axes."""
 
 
 @dataclass(frozen=True)
-class Contraction:
+class Contraction(Rule):
     """A sum of products of two operands, as einsum writes it."""
 
     sides: tuple[Side, Side]
@@ -40,21 +40,13 @@ class Contraction:
         return torch.where(zero, 0.0, float("nan"))
 
     def read(
-        self,
-        live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
-        mark: Mark,
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
     ) -> None:
         """All along the sum, but where the other operand is zero."""
         for (operand, letters), (other, others) in (self.sides, self.sides[::-1]):
             wanted = _project(live, self.out, letters, torch.Tensor.any)
             zero = _project(known[other] == 0, others, letters, torch.Tensor.all)
             mark(operand, wanted & ~zero)
-
-    def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
-        """None: a product has no sizes among its arguments."""
-        return {}
 
 
 def _project(
@@ -73,7 +65,7 @@ def _project(
 
 
 @dataclass(frozen=True)
-class Attention:
+class Attention(Rule):
     """softmax(query·keyᵀ)·value for each head."""
 
     query: Node
@@ -89,21 +81,13 @@ class Attention:
         return torch.where((value == first).all(-2, keepdim=True), first, float("nan"))
 
     def read(
-        self,
-        live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
-        mark: Mark,
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
     ) -> None:
         """A head that is read is read whole."""
         mark(self.value_of, live.any(-2, keepdim=True))
         heads = live.flatten(-2).any(-1)[..., None, None]
         mark(self.query, heads)
         mark(self.key, heads)
-
-    def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
-        """None."""
-        return {}
 
 
 def visit_product(builder: Builder, node: Node) -> None:

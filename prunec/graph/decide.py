@@ -124,6 +124,8 @@ class _Settled:
             self._fill_empty()
             for kernel in grouped:
                 self._equalise(kernel)
+            for blocks in self.structure.even:
+                self._even_out([self.structure.class_of(atoms) for atoms in blocks])
             for bundle in bundles.values():
                 wanted = -(-int(self.keep[bundle].sum()) // round_to) * round_to
                 self._revive(bundle, wanted, f"rounded up to a multiple of {round_to}")
@@ -150,6 +152,13 @@ class _Settled:
             wanted = max(1, int(self.keep[classes].sum(1).max()))
             for group in torch.nonzero(stays).flatten().tolist():
                 self._revive(classes[group], wanted, f"evens the groups of {kernel.weight}")
+
+    def _even_out(self, blocks: list[Tensor]) -> None:
+        """The cells of a recurrent operator have as many units each, or it is gone whole."""
+        counts = [int(self.keep[classes].sum()) for classes in blocks]
+        if max(counts):
+            for classes in blocks:
+                self._revive(classes, max(counts), "evens the cells of a recurrent operator")
 
     def _fill_empty(self) -> None:
         """A value that is computed keeps a channel at least, and so does what it is made from."""

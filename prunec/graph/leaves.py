@@ -25,6 +25,9 @@ _NORMS: dict[int, type[nn.Module]] = {
     4: nn.BatchNorm2d,
     5: nn.BatchNorm3d,
 }
+_RECURRENT: dict[str, type[nn.Module]] = {
+    "lstm": nn.LSTM, "gru": nn.GRU, "rnn_tanh": nn.RNN, "rnn_relu": nn.RNN,
+}  # fmt: skip
 _DROPOUTS: dict[str, type[nn.Module]] = {"dropout": nn.Dropout, "feature_dropout": nn.Dropout2d}
 
 
@@ -77,6 +80,33 @@ def batch_norm(node: Node, rank: int, tensors: dict[str, Tensor | None]) -> nn.M
     )
     module.num_batches_tracked = torch.zeros((), dtype=torch.long)
     return _filled(module, **tensors)
+
+
+def recurrent(node: Node, tensors: dict[str, Tensor]) -> nn.Module:
+    """An LSTM, GRU or RNN module with a call's arguments; ``tensors`` by their usual names."""
+    named = ops.arguments(node)
+    name = ops.op_name(node)
+    weight = tensors["weight_hh_l0"]
+    settings: dict[str, Any] = {"nonlinearity": name[4:]} if name.startswith("rnn_") else {}
+    hidden = weight.shape[1]
+    if "weight_hr_l0" in tensors:
+        settings["proj_size"], hidden = hidden, tensors["weight_hr_l0"].shape[1]
+    module = _RECURRENT[name](
+        tensors["weight_ih_l0"].shape[1],
+        hidden,
+        int(named["num_layers"]),
+        bias=bool(named["has_biases"]),
+        batch_first=bool(named["batch_first"]),
+        dropout=float(named["dropout"]),
+        bidirectional=bool(named["bidirectional"]),
+        device=weight.device,
+        dtype=weight.dtype,
+        **settings,
+    )
+    with torch.no_grad():
+        for key, tensor in tensors.items():
+            getattr(module, key).copy_(tensor)
+    return module
 
 
 def dropout(node: Node) -> nn.Module | None:

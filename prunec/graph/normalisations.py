@@ -12,38 +12,26 @@ from torch.fx import Node
 from prunec.graph import operators as ops
 from prunec.graph.builder import Builder
 from prunec.graph.pointwise import reduced_axes
-from prunec.graph.structure import Mark
+from prunec.graph.structure import Mark, Rule
 
 NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class Within:
+class Within(Rule):
     """An operator that mixes values along some axes; channels lie along the others."""
 
     source: Node
     axes: tuple[int, ...]
     squeezed: bool
 
-    def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
-        """Not followed."""
-        return torch.tensor(NAN, dtype=torch.float64)
-
     def read(
-        self,
-        live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
-        mark: Mark,
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
     ) -> None:
         """A channel that is read is read all along the axes."""
         for axis in self.axes:
             live = live.unsqueeze(axis) if self.squeezed else live.any(axis, keepdim=True)
         mark(self.source, live)
-
-    def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
-        """None."""
-        return {}
 
 
 def visit_within(builder: Builder, node: Node) -> None:
@@ -71,7 +59,7 @@ def visit_within(builder: Builder, node: Node) -> None:
 
 
 @dataclass(frozen=True)
-class GroupNorm:
+class GroupNorm(Rule):
     """Group norm: the channels of a norm's group go together, and the norm has a group less."""
 
     source: Node
@@ -95,11 +83,7 @@ class GroupNorm:
         )
 
     def read(
-        self,
-        live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
-        mark: Mark,
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
     ) -> None:
         """Every channel of a group that is read, unless its factor is zero."""
         if self.weight is not None:
@@ -142,7 +126,7 @@ def visit_group_norm(builder: Builder, node: Node) -> None:
 
 
 @dataclass(frozen=True)
-class InstanceNorm:
+class InstanceNorm(Rule):
     """Instance norm: each channel by its own moments over positions."""
 
     source: Node
@@ -169,11 +153,7 @@ class InstanceNorm:
         return _affine(normal, self.weight, self.bias, weights).reshape(shape)
 
     def read(
-        self,
-        live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
-        mark: Mark,
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
     ) -> None:
         """A channel that is read, unless its factor is zero."""
         if self.weight is not None:
@@ -181,10 +161,6 @@ class InstanceNorm:
                 [-1 if i == 1 else 1 for i in range(live.dim())]
             )
         mark(self.source, live)
-
-    def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
-        """None."""
-        return {}
 
 
 def visit_instance_norm(builder: Builder, node: Node) -> None:

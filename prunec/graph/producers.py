@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from prunec.graph import operators as ops
 from prunec.graph.builder import Builder
-from prunec.graph.structure import Kernel, Mark, Norm
+from prunec.graph.structure import Kernel, Mark, Norm, Rule
 
 
 def visit_convolution(builder: Builder, node: Node) -> None:
@@ -140,7 +140,7 @@ def _border(
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(Rule):
     """A kernel over positions: the channels that lie along other axes pass it by."""
 
     source: Node
@@ -153,20 +153,12 @@ class Mixing:
         return torch.where((value == 0) & torch.tensor(not self.biased), value, float("nan"))
 
     def read(
-        self,
-        live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
-        mark: Mark,
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
     ) -> None:
         """A channel that is read is read at all positions."""
         for axis in range(self.axis, live.dim()):
             live = live.any(axis, keepdim=True)
         mark(self.source, live)
-
-    def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
-        """None."""
-        return {}
 
 
 def _mixes_positions(builder: Builder, node: Node, source: Node, axis: int) -> bool:
@@ -176,8 +168,12 @@ def _mixes_positions(builder: Builder, node: Node, source: Node, axis: int) -> b
     named = ops.arguments(node)
     rank = len(builder.captured.shape(source))
     inner = [axis] if ops.op_name(node) not in ops.CONVOLUTIONS else list(range(axis, rank))
-    layout = builder.outside(source, inner, "")
-    assert layout is not None
+    layout = builder.outside(
+        source, inner, f"{ops.op_name(node)} at {node.name} runs over channels"
+    )
+    if layout is None:
+        builder.refuse(node, node.all_input_nodes)
+        return True
     for weight in node.all_input_nodes:
         if weight is not source:
             builder.pin(
@@ -213,7 +209,7 @@ def visit_batch_norm(builder: Builder, node: Node) -> None:
 
 
 @dataclass(frozen=True)
-class Lookup:
+class Lookup(Rule):
     """An embedding: rows of a table by number; a column may be the same in all rows."""
 
     table: str
@@ -227,17 +223,9 @@ class Lookup:
         return value.reshape([1] * (self.rank - 1) + [-1])
 
     def read(
-        self,
-        live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
-        mark: Mark,
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
     ) -> None:
         """Its numbers are no channels."""
-
-    def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
-        """None."""
-        return {}
 
 
 def visit_embedding(builder: Builder, node: Node) -> None:

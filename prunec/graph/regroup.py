@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,11 @@ from torch.fx import Node
 
 from prunec.graph import operators as ops
 from prunec.graph.builder import Builder
-from prunec.graph.structure import Mark
+from prunec.graph.structure import Mark, Rule
 
 
 @dataclass(frozen=True)
-class Regroup:
+class Regroup(Rule):
     """A channel becomes ``apart`` channels, or ``together`` channels become one.
 
     Attributes:
@@ -51,11 +51,7 @@ class Regroup:
         return value.repeat_interleave(self.apart, self.axis)
 
     def read(
-        self,
-        live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
-        mark: Mark,
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
     ) -> None:
         """All that a channel became, all that became one."""
         for axis in range(self.axis + 1, live.dim()):
@@ -64,10 +60,6 @@ class Regroup:
             live = _rows(live, self.axis, self.apart).any(self.axis + 1)
             live = live.repeat_interleave(self.together, self.axis)
         mark(self.source, live)
-
-    def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
-        """None: its sizes are those of positions."""
-        return {}
 
 
 def _rows(tensor: Tensor, axis: int, length: int) -> Tensor:

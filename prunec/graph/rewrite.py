@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from prunec.graph import operators as ops
 from prunec.graph.cut import cut_layout, cut_tensor, kept_along, staying_groups
 from prunec.graph.decide import Decision
 from prunec.graph.plan import Plan
+from prunec.graph.recurrent import Item, Recurrent, is_zeros
 from prunec.graph.structure import Structure, varying
 
 _SIZED = frozenset(("view", "reshape", "_unsafe_view", "expand", "unflatten"))
@@ -182,6 +184,10 @@ class _Writer:
             return self.move(node)
         if kind == "identity":
             return self.identity(node)
+        if kind == "rule" and isinstance(self.structure.rules[node], Recurrent):
+            return self.recurrent(node)
+        if kind == "rule" and isinstance(self.structure.rules[node], Item):
+            return self.item(node)
         if kind == "rule":
             changes = self.structure.rules[node].changes(lambda n, i: len(self.kept(n, i)))
             return self.call(node, **changes) if changes else self.copy(node)
@@ -248,6 +254,55 @@ class _Writer:
         leaf = leaves.batch_norm(node, len(self.captured.shape(node)), tensors)
         return self.module(path, leaf, norm.source)
 
+    def recurrent(self, node: Node) -> Node:
+        """A module of fewer units; a call where the parameters are those of no one module."""
+        named = ops.arguments(node)
+        names = [str(n.target) for n in named["params"]]
+        path = leaves.owner_of(*((name, name.rpartition(".")[2]) for name in names))
+        states = named["hx"] if isinstance(named["hx"], (list, tuple)) else [named["hx"]]
+        rule = self.structure.rules[node]
+        assert isinstance(rule, Recurrent)
+        usual = names[0].endswith("weight_ih_l0")
+        if path is None or not usual or not self.claims(path, node):
+            return self.call(node, hx=self.states(rule, states, listed=rule.kind == "lstm"))
+        tensors = {name.rpartition(".")[2]: self.tensor(name) for name in names}
+        leaves.place(self.root, path, leaves.recurrent(node, tensors))
+        given: tuple[Any, ...] = (self.new(rule.source),)
+        if not rule.from_zero:
+            made = [self.new(state) for state in states]
+            given = (*given, tuple(made) if rule.kind == "lstm" else made[0])
+        return self.graph.create_node("call_module", path, given)
+
+    def states(self, rule: Recurrent, states: Sequence[Node], *, listed: bool) -> Any:
+        """First states for as many units as stay."""
+        made = []
+        for state, atoms in zip(states, (rule.cells[0].outputs, rule.cells[0].units), strict=False):
+            if is_zeros(state):
+                kept = int(self.keep[self.structure.class_of(atoms)].sum())
+                sizes = [
+                    self.new(n) if isinstance(n, Node) else n for n in ops.arguments(state)["size"]
+                ]
+                made.append(self.call(state, size=[*sizes[:-1], kept]))
+            else:
+                made.append(self.new(state))
+        return made if listed else made[0]
+
+    def item(self, node: Node) -> Node:
+        """An item of what a recurrent module or call returns."""
+        source, index = node.args
+        assert isinstance(source, Node)
+        made = self.new(source)
+        if made.op != "call_module":
+            return self.copy(node)
+        if index == 0:
+            return self.graph.call_function(operator.getitem, (made, 0))
+        state = self.graph.call_function(operator.getitem, (made, 1))
+        rule = self.structure.rules[source]
+        if isinstance(rule, Recurrent) and rule.kind == "lstm":
+            assert isinstance(index, int)
+            return self.graph.call_function(operator.getitem, (state, index - 1))
+        return state
+
     def identity(self, node: Node) -> Node:
         source = node.all_input_nodes[0]
         if ops.op_name(node) in ("lift_fresh_copy", "alias", "detach"):
@@ -286,7 +341,8 @@ class _Writer:
     def move(self, node: Node) -> Node:
         name = ops.op_name(node)
         axis = self.channel_axis(node)
-        if all(self.is_whole(n) for n in (node, *self.structure.links[node].operands)):
+        whole = all(self.is_whole(n) for n in (node, *self.structure.links[node].operands))
+        if whole and not (name == "getitem" and self.selects_channels(node)):
             return self.copy(node)
         if name in ("cat", "concat", "stack"):
             return self.concatenation(node)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -78,23 +77,31 @@ class Link:
     fill: float = 0.0
 
 
-class Rule(Protocol):
+class Rule:
     """What an operator of no large family does with channels: one small class for each."""
 
     def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
         """The constants it returns, NaN where unknown; broadcasts against its layout."""
+        return torch.tensor(float("nan"), dtype=torch.float64)
 
     def read(
-        self,
-        live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
-        mark: Mark,
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
     ) -> None:
         """Mark what it reads of its operands, where ``live`` of what it returns is read."""
+        raise NotImplementedError
+
+    def fold(self, known: Mapping[Node, Tensor], weights: dict[str, Tensor]) -> bool:
+        """Take constants out of what reads them; whether anything changed."""
+        return False
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """Parameters that :meth:`fold` may change, if no one else reads them."""
+        return ()
 
     def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
         """Arguments that change where ``kept(node, axis)`` channels are kept, by schema name."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ class Structure:
         links: moved tensor → origin of its positions.
         shuffles: node → the permutation it ends; the nodes inside are in ``virtual``.
         rules: node → what its operator does, where that is of kind "rule".
+        even: sets of atoms, one tensor a set, of which equally many must stay, and one at least.
         kinds: node → family of its operator, for the analyses that follow.
         pins: atom → why it must stay.
         classes: atom → representative of the atoms joined with it.
@@ -132,6 +140,7 @@ class Structure:
     shuffles: dict[Node, Shuffle] = field(default_factory=dict)
     virtual: set[Node] = field(default_factory=set)
     rules: dict[Node, Rule] = field(default_factory=dict)
+    even: list[tuple[Tensor, ...]] = field(default_factory=list)
     kinds: dict[Node, str] = field(default_factory=dict)
     pins: dict[int, str] = field(default_factory=dict)
     classes: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.long))
