@@ -1,1 +1,66 @@
-"""prunec compiles and exports sparse convolutional networks: train, cut, prove, ship."""
+"""prunec compiles and exports sparse convolutional networks: train, cut, prove, ship.
+
+The public functions are those of :mod:`prunec.api`; torch is imported when one is first used.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunec.api import (
+        ChannelGroup,
+        Compiled,
+        CompileReport,
+        Cost,
+        Plan,
+        PrunecError,
+        Report,
+        compile,
+        count,
+        count_onnx,
+        export_onnx,
+        groups,
+        verify,
+    )
+
+__all__ = [
+    "ChannelGroup",
+    "CompileReport",
+    "Compiled",
+    "Cost",
+    "Plan",
+    "PrunecError",
+    "Report",
+    "compile",
+    "count",
+    "count_onnx",
+    "export_onnx",
+    "groups",
+    "verify",
+]
+
+
+class _Package(ModuleType):
+    """A package whose public functions keep their names: ``prunec.verify`` is one, and a folder."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from prunec import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

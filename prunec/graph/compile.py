@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,13 @@ from prunec.graph.capture import Captured, capture
 from prunec.graph.cut import cut_tensor
 from prunec.graph.decide import Decision, decide
 from prunec.graph.groups import ChannelGroup, groups_of
+from prunec.graph.leaves import module_path
 from prunec.graph.plan import Plan, plan_of
 from prunec.graph.rewrite import rewrite
 from prunec.graph.structure import Structure
+
+LIVE = "live"
+"""Why a channel stays that changes an output: it is read, and its value is not known."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ class Compiled:
         masks: what is left of the masks, in the compact shapes.
         groups: the channel groups of the network before.
         removed: channel group → number of its channels that went.
+        because: channel group → why channels of it stayed → how many.
+        kernels: the layers with kernels of the network before.
+        gone: those of them that nothing is left of.
+        constants: where a value of the network is now a stored constant: its module, or its node.
     """
 
     module: GraphModule
@@ -36,6 +45,10 @@ class Compiled:
     masks: dict[str, Tensor]
     groups: tuple[ChannelGroup, ...]
     removed: dict[str, int]
+    because: dict[str, dict[str, int]] = field(default_factory=dict)
+    kernels: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
 
 
 def compile_module(
@@ -61,7 +74,8 @@ def compile_module(
     decision = decide(structure, masked_weights(captured, masks or {}), round_to=round_to)
     plan = plan_of(structure, decision)
     groups = groups_of(structure)
-    removed = _removed(structure, decision, groups)
+    because = _because(structure, decision, groups)
+    removed = {g.name: gone for g in groups if (gone := g.size - sum(because[g.name].values()))}
     kept_masks = {
         name: cut_tensor(structure, decision.keep, name, mask)
         for name, mask in (masks or {}).items()
@@ -71,7 +85,18 @@ def compile_module(
     kept_masks = {  # a carrier may have taken in others where it was masked
         name: mask | (left[name] != 0) for name, mask in kept_masks.items() if name in left
     }
-    return Compiled(compact, plan, kept_masks, groups, removed)
+    kernels = {k.weight: k.weight.removesuffix(".weight") for k in structure.kernels.values()}
+    return Compiled(
+        module=compact,
+        plan=plan,
+        masks=kept_masks,
+        groups=groups,
+        removed=removed,
+        because=because,
+        kernels=tuple(kernels.values()),
+        gone=tuple(layer for weight, layer in kernels.items() if weight not in left),
+        constants=_constants(decision, compact),
+    )
 
 
 def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -86,12 +111,20 @@ def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str,
     return weights
 
 
-def _removed(
+def _because(
     structure: Structure, decision: Decision, groups: tuple[ChannelGroup, ...]
-) -> dict[str, int]:
-    counts = {}
-    for group in groups:
-        gone = group.size - int(decision.keep[torch.tensor(group.channels)].sum())
-        if gone:
-            counts[group.name] = gone
-    return counts
+) -> dict[str, dict[str, int]]:
+    pinned = structure.pinned()
+    why = {number: f"pinned: {reason}" for number, reason in pinned.items()}
+    why = getattr(decision, "reasons", {}) | why
+    keep = decision.keep.tolist()
+    return {
+        group.name: dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
+        for group in groups
+    }
+
+
+def _constants(decision: Decision, compact: nn.Module) -> tuple[str, ...]:
+    stored = {name for name, _ in compact.named_buffers()}
+    nodes = [node for node in decision.frozen if f"constant_{node.name}" in stored]
+    return tuple(dict.fromkeys(module_path(node) or node.name for node in nodes))

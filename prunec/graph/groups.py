@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,12 @@ class ChannelGroup:
     def members(self) -> tuple[str, ...]:
         """Parameters that the group cuts."""
         return tuple(dict.fromkeys(s.parameter for s in self.slices))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The group as JSON's kinds of values; the class numbers, which mean nothing, left out."""
+        whole = {**asdict(self), "members": self.members}
+        del whole["channels"]
+        return whole
 
 
 def channel_groups(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[ChannelGroup, ...]:

@@ -5,17 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunec.errors import PrunecError
+from prunec.files import write_text_atomic
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
 from prunec.graph.decide import Decision
 from prunec.graph.structure import Structure
 
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Input:
+    """What an input of a network looked like: its shape, batch first, and the name of its dtype."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    def blank(self, device: torch.device) -> Tensor:
+        """Zeros of this shape and dtype."""
+        return torch.zeros(self.shape, dtype=getattr(torch, self.dtype), device=device)
 
 
 @dataclass(frozen=True)
@@ -28,16 +43,25 @@ class Plan:
         biases: kernels' biases that the cut added.
         frozen: values of the graph that became constants, by node name, with their shapes.
         folded: batch norms of the graph that went into the kernel before them, by node name.
+        inputs: what the network's inputs looked like when it was cut.
+        shapes: parameter or buffer → its shape before the cut; where the plan does not say,
+            networks of other shapes are not refused.
     """
 
     removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     biases: tuple[str, ...] = ()
     frozen: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     folded: tuple[str, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON's kinds of values."""
+        return {"format": FORMAT, **asdict(self)}
 
     def to_json(self) -> str:
         """The plan as JSON."""
-        return json.dumps({"format": FORMAT, **asdict(self)})
+        return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -48,70 +72,175 @@ class Plan:
         """
         try:
             data = json.loads(text)
-            if data.pop("format") != FORMAT:
-                raise PrunecError("The channel plan has another format.", remedy="Export it anew.")
+            if data["format"] != FORMAT:
+                raise PrunecError(
+                    f"The channel plan has format {data['format']}, this prunec reads {FORMAT}.",
+                    remedy="Compile the network again, or use the prunec that wrote the plan.",
+                )
             return cls(
-                {str(k): tuple(int(i) for i in v) for k, v in data["removed"].items()},
+                _integers(data["removed"]),
                 tuple(str(b) for b in data["biases"]),
-                {str(k): tuple(int(i) for i in v) for k, v in data["frozen"].items()},
+                _integers(data["frozen"]),
                 tuple(str(b) for b in data["folded"]),
+                tuple(_input(item) for item in data["inputs"]),
+                _integers(data["shapes"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PrunecError(f"Not a channel plan: {error!r}", remedy="Export it anew.") from error
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise PrunecError(
+                f"Not a channel plan: {error!r}", remedy="Compile the network again."
+            ) from error
 
-    def apply(self, fresh: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
+    def save(self, path: Path | str) -> None:
+        """Write the plan as a JSON file, whole or not at all.
+
+        Raises:
+            RunError: the system refused (disk full, read-only, no permission, …).
+        """
+        write_text_atomic(Path(path), self.to_json() + "\n")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Plan:
+        """Read a plan from a file.
+
+        Raises:
+            PrunecError: the file is missing, or no plan of this format.
+        """
+        try:
+            return cls.from_json(Path(path).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise PrunecError(
+                f"The channel plan {path} cannot be read: {reason}",
+                remedy="Name the file that plan.save wrote.",
+            ) from error
+        except PrunecError as error:
+            raise PrunecError(f"{path}: {error.message}", remedy=error.remedy) from error
+
+    def apply(self, fresh: nn.Module, example: tuple[Tensor, ...] | None = None) -> nn.Module:
         """Cut a fresh network of the same making; weights that stay are the fresh network's.
 
         Args:
-            fresh: what the constructor that made the planned network returns.
-            example: inputs of any batch of at least two.
+            fresh: what the constructor that made the planned network returns; it is not changed.
+            example: inputs of any batch of at least two; by default the plan knows what they look
+                like.
+
+        Returns:
+            The compact network in evaluation mode, trainable.
+
+        Raises:
+            PrunecError: the network is not the one the plan was made for.
+            UntraceableModel: the network cannot be captured.
+        """
+        from prunec.graph.rewrite import rewrite  # the plan is the value, rewriting is the act
+
+        self._require_shapes(fresh)
+        structure = analyse(capture(fresh, example or self._example(fresh)))
+        return rewrite(structure, self.decision(structure), self)
+
+    def _example(self, fresh: nn.Module) -> tuple[Tensor, ...]:
+        if not self.inputs:
+            raise PrunecError(
+                "The channel plan does not say what the network's inputs look like.",
+                remedy="Give them: plan.apply(fresh, example).",
+            )
+        device = next((p.device for p in fresh.parameters()), torch.device("cpu"))
+        return tuple(item.blank(device) for item in self.inputs)
+
+    def _require_shapes(self, fresh: nn.Module) -> None:
+        if not isinstance(fresh, nn.Module):
+            raise PrunecError(
+                f"A channel plan cuts a torch.nn.Module, not a {type(fresh).__name__}.",
+                remedy="Give what the network's constructor returns.",
+            )
+        found = {name: tuple(tensor.shape) for name, tensor in fresh.state_dict().items()}
+        for name, shape in self.shapes.items():
+            if name not in found:
+                raise _misfit(f"holds {name}, which this network does not have")
+            if found[name] != shape:
+                raise _misfit(f"cuts {name} of shape {shape}, which here has shape {found[name]}")
+        extra = [name for name in found if self.shapes and name not in self.shapes]
+        if extra:
+            raise _misfit(f"does not know {extra[0]}, which this network has")
+
+    def decision(self, structure: Structure) -> Decision:
+        """The decision that this plan records, for a structure of the same network.
 
         Raises:
             PrunecError: the network is not the one the plan was made for.
         """
-        from prunec.graph.rewrite import rewrite  # the plan is the value, rewriting is the act
-
-        structure = analyse(capture(fresh, example))
-        return rewrite(structure, self.decision(structure), self)
-
-    def decision(self, structure: Structure) -> Decision:
-        """The decision that this plan records, for a structure of the same network."""
         keep = torch.ones(len(structure.classes), dtype=torch.bool)
         for key, positions in self.removed.items():
             name, _, axis = key.rpartition(":")
             atoms = structure.slices.get((name, int(axis)))
             if atoms is None or max(positions, default=0) >= len(atoms):
-                raise PrunecError(
-                    f"The channel plan cuts {name}, which this network does not have so.",
-                    remedy="Apply the plan to the network that it was made for.",
-                )
+                raise _misfit(f"cuts {name}, which this network does not have so")
             keep[structure.class_of(atoms[torch.tensor(positions)])] = False
+        if _removed(structure, keep) != self.removed:
+            raise _misfit("cuts channels apart that this network ties together")
         by_name = {node.name: node for node in structure.captured.nodes}
         unknown = [n for n in (*self.frozen, *self.folded) if n not in by_name]
         if unknown:
-            raise PrunecError(
-                f"The channel plan names {unknown[0]}, which this network's graph does not have.",
-                remedy="Apply the plan to the network that it was made for.",
-            )
+            raise _misfit(f"names {unknown[0]}, which this network's graph does not have")
         weights = dict(structure.captured.module.state_dict())
         for name in self.biases:
-            weight = structure.captured.tensor(name.rpartition(".")[0] + ".weight")
-            kernel = next(k for k in structure.kernels.values() if k.weight.endswith(".weight")
-                          and k.weight.rpartition(".")[0] == name.rpartition(".")[0])  # fmt: skip
-            weights[name] = torch.zeros(len(kernel.outputs), dtype=weight.dtype)
+            weights[name] = _bias(structure, name)
         frozen = {by_name[n]: torch.zeros(shape) for n, shape in self.frozen.items()}
         return Decision(keep, weights, frozen)
 
 
 def plan_of(structure: Structure, decision: Decision) -> Plan:
     """The plan that records a decision."""
+    weights = structure.captured.module.state_dict()
+    known = set(weights)
+    known |= {str(n.target) for n in structure.captured.nodes if n.op == "get_attr"}
+    return Plan(
+        removed=_removed(structure, decision.keep),
+        biases=tuple(sorted(name for name in decision.weights if name not in known)),
+        frozen={node.name: tuple(value.shape) for node, value in decision.frozen.items()},
+        inputs=_inputs(structure),
+        shapes={name: tuple(tensor.shape) for name, tensor in weights.items()},
+    )
+
+
+def _removed(structure: Structure, keep: Tensor) -> dict[str, tuple[int, ...]]:
     removed = {}
     for (name, axis), atoms in structure.slices.items():
-        gone = torch.nonzero(~decision.keep[structure.class_of(atoms)]).flatten().tolist()
+        gone = torch.nonzero(~keep[structure.class_of(atoms)]).flatten().tolist()
         if gone:
             removed[f"{name}:{axis}"] = tuple(gone)
-    known = set(structure.captured.module.state_dict())
-    known |= {str(n.target) for n in structure.captured.nodes if n.op == "get_attr"}
-    biases = tuple(sorted(name for name in decision.weights if name not in known))
-    frozen = {node.name: tuple(value.shape) for node, value in decision.frozen.items()}
-    return Plan(removed, biases, frozen)
+    return removed
+
+
+def _inputs(structure: Structure) -> tuple[Input, ...]:
+    captured = structure.captured
+    return tuple(
+        Input(captured.shape(node), str(node.meta["val"].dtype).removeprefix("torch."))
+        for node in captured.nodes
+        if node.op == "placeholder"
+    )
+
+
+def _bias(structure: Structure, name: str) -> Tensor:
+    weight = name.rpartition(".")[0] + ".weight"
+    for kernel in structure.kernels.values():
+        if kernel.weight == weight:
+            dtype = structure.captured.tensor(weight).dtype
+            return torch.zeros(len(kernel.outputs), dtype=dtype)
+    raise _misfit(f"adds {name}, which this network has no kernel for")
+
+
+def _integers(items: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {str(key): tuple(int(i) for i in values) for key, values in items.items()}
+
+
+def _input(item: Mapping[str, Any]) -> Input:
+    if not isinstance(getattr(torch, item["dtype"], None), torch.dtype):
+        raise ValueError(f"{item['dtype']!r} is no dtype")
+    return Input(tuple(int(size) for size in item["shape"]), str(item["dtype"]))
+
+
+def _misfit(what: str) -> PrunecError:
+    return PrunecError(
+        f"The channel plan does not fit: it {what}.",
+        remedy="Apply the plan to the network that it was made for.",
+    )
