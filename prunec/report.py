@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from typing import TYPE_CHECKING, Protocol, get_args, get_type_hints
 
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from prunec.artifact import Step
+    from prunec.compile_report import CompileReport, GroupReport
     from prunec.contract import Pass
     from prunec.cost import Cost, LayerCost
     from prunec.recipe import Recipe
@@ -107,6 +110,70 @@ def groups_table(title: str, groups: Iterable[ChannelGroup]) -> Table:
         members = Text("\n".join(group.members))
         made.add_row(Text(group.name), f"{group.size:,}", members, Text(group.pinned))
     return made
+
+
+def compile_tables(report: CompileReport) -> tuple[RenderableType, ...]:
+    """Return what a person reads of a compile: how much went, why what stayed stayed, the groups."""
+    before, after = report.before, report.after
+    numbers = ["before", "after", "left"]
+    cost = table("What went", "", *numbers, numbers=numbers)
+    layers = len(report.layers)
+    for name, pair in {
+        "channels": report.channels,
+        "layers": (layers, layers - len(report.gone)),
+        "parameters": (before.params, after.params),
+        "non-zero parameters": (before.nonzero_params, after.nonzero_params),
+        "MACs": (before.macs, after.macs),
+        "non-zero MACs": (before.nonzero_macs, after.nonzero_macs),
+    }.items():
+        cost.add_row(name, *(f"{count:,}" for count in pair), percent(pair[1], pair[0]))
+    lines = [_listed("Layers gone", report.gone), _listed("Constants now", report.constants)]
+    return (
+        cost,
+        *(line for line in lines if line),
+        reasons_table(report.because),
+        compiled_groups_table(report.groups),
+    )
+
+
+def reasons_table(because: Mapping[str, int]) -> Table:
+    """Return the table of reasons for which channels stayed, with their counts."""
+    made = table("Why channels stayed", "reason", "channels", numbers=["channels"])
+    for reason, count in because.items():
+        made.add_row(Text(reason), f"{count:,}")
+    return made
+
+
+def compiled_groups_table(groups: Iterable[GroupReport]) -> Table:
+    """Return the table of channel groups: what is left of each, what is cut with it, why."""
+    numbers = ["kept", "of"]
+    made = table("Channel groups", "group", *numbers, "cut together", "stays", numbers=numbers)
+    for group in groups:
+        made.add_row(
+            Text(group.name),
+            f"{group.kept:,}",
+            f"{group.size:,}",
+            Text(owners(group.members)),
+            Text(", ".join(f"{count:,} {why}" for why, count in group.because.items())),
+        )
+    return made
+
+
+def owners(members: Iterable[str]) -> str:
+    """Return the modules that own parameters, each once, parameters of none by their own name."""
+    return ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in members))
+
+
+def as_text(*parts: RenderableType) -> str:
+    """Return what a console of this terminal's width would print, without colours."""
+    console = Console(file=StringIO(), color_system=None, highlight=False)
+    with console.capture() as printed:
+        console.print(*parts, sep="\n")
+    return printed.get().rstrip()
+
+
+def _listed(title: str, names: Sequence[str]) -> Text | None:
+    return Text(f"{title}: {', '.join(names)}") if names else None
 
 
 def steps_table(title: str, steps: Iterable[Step]) -> Table:

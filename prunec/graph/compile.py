@@ -74,13 +74,13 @@ def compile_module(
     decision = decide(structure, masked_weights(captured, masks or {}), round_to=round_to)
     plan = plan_of(structure, decision)
     groups = groups_of(structure)
-    because = _because(structure, decision, groups)
-    removed = {g.name: gone for g in groups if (gone := g.size - sum(because[g.name].values()))}
     kept_masks = {
         name: cut_tensor(structure, decision.keep, name, mask)
         for name, mask in (masks or {}).items()
     }
     compact = rewrite(structure, decision, plan)
+    because = _because(structure, decision, groups, frozenset(compact.state_dict()))
+    removed = {g.name: gone for g in groups if (gone := g.size - sum(because[g.name].values()))}
     left = dict(compact.named_parameters())
     kept_masks = {  # a carrier may have taken in others where it was masked
         name: mask | (left[name] != 0) for name, mask in kept_masks.items() if name in left
@@ -112,14 +112,20 @@ def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str,
 
 
 def _because(
-    structure: Structure, decision: Decision, groups: tuple[ChannelGroup, ...]
+    structure: Structure,
+    decision: Decision,
+    groups: tuple[ChannelGroup, ...],
+    left: frozenset[str],
 ) -> dict[str, dict[str, int]]:
+    """Why channels stayed, group by group: none of a group of whose parameters nothing is left."""
     pinned = structure.pinned()
     why = {number: f"pinned: {reason}" for number, reason in pinned.items()}
     why = getattr(decision, "reasons", {}) | why
     keep = decision.keep.tolist()
     return {
         group.name: dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
+        if left.intersection(group.members)
+        else {}
         for group in groups
     }
 

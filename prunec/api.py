@@ -1,0 +1,261 @@
+"""The public functions: what the command line does to a run, done to a network in Python.
+
+``import prunec`` is enough; each name here is one of ``prunec``.
+
+    compiled = prunec.compile(model, example)   # zeros in the weights say what is dead
+    print(compiled.report)
+    prunec.export_onnx(compiled.module, example, "model.onnx")
+    assert prunec.verify(compiled.module, "model.onnx", example_inputs=example).passed
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from prunec.catalogue import exporter
+from prunec.compile_report import CompileReport, compile_report
+from prunec.cost import Cost
+from prunec.cost import torch_graph as costs
+from prunec.cost.onnx_graph import count_onnx
+from prunec.environment import prunec_version
+from prunec.errors import PrunecError
+from prunec.files import require_writable
+from prunec.graph.compile import compile_module
+from prunec.graph.gates import absorbed
+from prunec.graph.groups import ChannelGroup, channel_groups
+from prunec.graph.plan import Plan
+from prunec.inputs import checked_example, checked_masks, checked_module, checked_round_to
+from prunec.recipe import VerifySpec
+from prunec.runs import RunFolder, open_run
+from prunec.signature import MACS
+from prunec.verify import Report, verify_file
+
+__all__ = [
+    "ChannelGroup",
+    "CompileReport",
+    "Compiled",
+    "Cost",
+    "Plan",
+    "PrunecError",
+    "Report",
+    "compile",
+    "count",
+    "count_onnx",
+    "export_onnx",
+    "groups",
+    "verify",
+]
+
+Example = Tensor | Sequence[Tensor]
+"""The positional inputs of a network: a tensor or a tuple of tensors, batch first."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compact network and how it came about.
+
+    Attributes:
+        module: computes what the network given computed, for any batch size; same call signature,
+            same names of its modules and parameters; in evaluation mode, trainable.
+        plan: what was cut, to cut a fresh network of the same making: ``plan.apply(fresh)``.
+        masks: what is left of the masks, in the compact shapes.
+        report: every channel group with what went, what stayed and why; cost before and after.
+    """
+
+    module: nn.Module
+    plan: Plan
+    masks: dict[str, Tensor]
+    report: CompileReport
+
+
+def compile(
+    model: nn.Module,
+    example_inputs: Example,
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    round_to: int = 1,
+) -> Compiled:
+    """Remove every channel that does not matter to the output, exactly.
+
+    What is dead is said by zeros in the weights, by ``masks``, or by gates, which are taken into
+    their kernels first.
+
+    Args:
+        model: the network; it is not changed, and is taken in evaluation mode.
+        example_inputs: its positional inputs, batch first: a tensor (N, …) or a tuple of them. Any
+            N; the compact network takes every batch size. Other sizes are taken as fixed.
+        masks: parameter name → bool tensor of the parameter's shape; False counts as weight zero.
+        round_to: kept counts of each channel group are rounded up to a multiple of it, by keeping
+            the strongest of the dead.
+
+    Returns:
+        The compact network, its plan, what is left of the masks, and a report.
+
+    Raises:
+        UntraceableModel: ``torch.export`` cannot follow the network; names where.
+        PrunecError: an argument is wrong; says which and what mends it.
+    """
+    module = absorbed(checked_module(model))
+    example = checked_example(module, example_inputs)
+    masks = checked_masks(module, masks)
+    made = compile_module(module, example, masks=masks, round_to=checked_round_to(round_to))
+    report = compile_report(
+        made,
+        round_to,
+        count_before=lambda: costs.count(_masked(module, masks), example),
+        count_after=lambda: costs.count(made.module, example),
+    )
+    return Compiled(made.module, made.plan, made.masks, report)
+
+
+def groups(model: nn.Module, example_inputs: Example) -> tuple[ChannelGroup, ...]:
+    """Find the channel groups of a network: the slices of parameters that must be cut together.
+
+    Args:
+        model: the network; it is not changed.
+        example_inputs: as for :func:`compile`.
+
+    Returns:
+        The groups in the order of computation, pinned ones too; ``group.to_dict()`` is JSON.
+
+    Raises:
+        UntraceableModel: ``torch.export`` cannot follow the network.
+        PrunecError: an argument is wrong.
+    """
+    module = absorbed(checked_module(model))
+    return channel_groups(module, checked_example(module, example_inputs))
+
+
+def count(model: nn.Module, example_inputs: Example) -> Cost:
+    """Count MACs and parameters of one sample over the captured torch graph.
+
+    Args:
+        model: the network; it is not changed. Gates count as part of their kernels.
+        example_inputs: as for :func:`compile`.
+
+    Returns:
+        ``macs``, ``nonzero_macs``, ``params``, ``nonzero_params``, and the same for each of
+        ``layers``.
+
+    Raises:
+        UntraceableModel: ``torch.export`` cannot follow the network.
+        PrunecError: an argument is wrong.
+    """
+    module = absorbed(checked_module(model))
+    return costs.count(module, checked_example(module, example_inputs))
+
+
+def export_onnx(
+    model: nn.Module, example_inputs: Example, path: Path | str, *, opset: int = 18
+) -> Path:
+    """Write a network as one ONNX file with a dynamic batch, whole or not at all.
+
+    Args:
+        model: the network; written in evaluation mode as it stands, gates taken into their
+            kernels. It is not changed.
+        example_inputs: as for :func:`compile`.
+        path: the file; missing folders are made.
+        opset: the version of ONNX's operators.
+
+    Returns:
+        The path.
+
+    Raises:
+        UntraceableModel: the network cannot be captured with a batch of any size.
+        PassError: ONNX cannot express it at this opset.
+        RunError: the file cannot be written.
+        PrunecError: an argument is wrong.
+    """
+    module = _shipped(model)
+    example = tuple(x.cpu() for x in checked_example(checked_module(model), example_inputs))
+    target = Path(path)
+    require_writable(target)
+    metadata = {
+        "prunec.version": prunec_version(),
+        MACS: str(costs.count(module, example).macs),
+    }
+    exporter("to-onnx")(opset=opset).write(module, example, target, metadata)
+    return target
+
+
+def verify(
+    model_or_run: nn.Module | RunFolder | Path | str,
+    path: Path | str | None = None,
+    *,
+    example_inputs: Example | None = None,
+    tolerance: float = 1e-4,
+    random_batches: int = 3,
+) -> Report:
+    """Compare an ONNX file with the network, or the run, that it was exported from.
+
+    For a network: the file is valid and unchanged since :func:`export_onnx`; names and shapes of
+    inputs and outputs, every weight, MACs and parameters counted on both sides, and outputs under
+    onnxruntime on random inputs of several batch sizes agree. For a run: what ``prunec verify``
+    checks, accuracy and budgets too.
+
+    Args:
+        model_or_run: the network, or the folder of a run.
+        path: the file; of a run, by default what it exported.
+        example_inputs: as for :func:`compile`; needed for a network.
+        tolerance: largest absolute difference of outputs; of a run, its recipe says.
+        random_batches: how many random batches are compared; of a run, its recipe says.
+
+    Returns:
+        The report: ``passed``, ``checks``, ``failures``, ``to_json()``. What is wrong with the file
+        is a failed check, not an error.
+
+    Raises:
+        RunError: the folder is no run, or the run has no export yet.
+        UntraceableModel: ``torch.export`` cannot follow the network.
+        PrunecError: an argument is wrong.
+    """
+    if isinstance(model_or_run, (RunFolder, str, Path)):
+        return _verified_run(model_or_run, path)
+    if example_inputs is None or path is None:
+        missing = "path" if path is None else "example_inputs"
+        raise PrunecError(
+            f"verify needs {missing} to compare a network with a file",
+            remedy='verify(model, "model.onnx", example_inputs=example)',
+        )
+    example = checked_example(checked_module(model_or_run), example_inputs)
+    example = tuple(x.cpu() for x in example)
+    module = _shipped(model_or_run)
+    return verify_file(
+        Path(path),
+        module,
+        example,
+        spec=VerifySpec(tolerance=tolerance, random_batches=random_batches),
+        torch_cost=costs.count(module, example),
+    )
+
+
+def _verified_run(run: RunFolder | Path | str, path: Path | str | None) -> Report:
+    from prunec import pipeline  # here: training and its data are needed for runs alone
+
+    folder = run if isinstance(run, RunFolder) else open_run(Path(run))
+    return pipeline.verify(folder, None if path is None else Path(path))
+
+
+def _shipped(model: nn.Module) -> nn.Module:
+    """The network as a file holds it: on the CPU, in evaluation mode, without gates; a copy."""
+    module = absorbed(checked_module(model))
+    module = copy.deepcopy(module) if module is model else module
+    return module.cpu().eval()
+
+
+@torch.no_grad()
+def _masked(module: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+    """The network with zeros where it is masked: itself without masks, or a copy."""
+    if not masks:
+        return module
+    module = copy.deepcopy(module)
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for name, mask in masks.items():
+        parameters[name].mul_(mask)
+    return module
