@@ -172,12 +172,17 @@ def inspect(
         ),
     ] = None,
     as_json: AsJson = False,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="SIZES",
+            help="One sample of each input of a network by name: 3x160x160, 128:int64",
+        ),
+    ] = None,
     runs: Root = None,
 ) -> None:
-    """Show the layers and channel groups of a run or a network."""
-    import dataclasses
-    import json
-
+    """Show the layers and channel groups of a run or a network, and what of them is left."""
     try:
         subject: RunFolder | str = _found(target, runs)
     except RunError:
@@ -186,12 +191,13 @@ def inspect(
         subject = target
 
     from prunec import pipeline, report
+    from prunec.inspection import parse_input
 
-    seen = pipeline.inspect(subject)
+    seen = pipeline.inspect(subject, tuple(map(parse_input, inputs or ())))
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(seen), indent=2))
+        typer.echo(seen.to_json())
         return
-    _print(report.layers_table(seen.title, seen.cost), report.groups_table("Groups", seen.groups))
+    _print(*report.inspection_tables(seen))
 
 
 @app.command()

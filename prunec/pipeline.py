@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -19,35 +19,30 @@ from torch import nn
 from prunec.artifact import Artifact, Step
 from prunec.catalogue import build_passes, exporter
 from prunec.contract import Pass, Training
-from prunec.cost import Cost
 from prunec.cost.torch_graph import count
 from prunec.environment import prunec_version
 from prunec.errors import DataError, ParityError, RunError
 from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
+from prunec.graph.compile import compile_module
 from prunec.graph.gates import absorbed
-from prunec.graph.groups import ChannelGroup, channel_groups
+from prunec.graph.plan import Input
+from prunec.inspection import Inspection, inspect_module
 from prunec.latency import Latency, compare_latency
 from prunec.recipe import ModelSpec, Recipe, digest, dumps
 from prunec.runs import RunFolder
+from prunec.schema import ModuleEdit
 from prunec.signature import MACS, RECIPE_DIGEST, file_digest
 from prunec.storage import load_artifact, save_artifact
 from prunec.training.batches import Data
 from prunec.training.context import Context
 from prunec.training.data import load_data
+from prunec.training.edits import apply_edits
 from prunec.training.models import build_model
 from prunec.training.progress import Progress
 from prunec.verify import Report, verify_file
 
 CLASSES = 1000  # of a network that is inspected by name alone
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What :func:`inspect` shows: a title, the cost of each layer, the channel groups."""
-
-    title: str
-    cost: Cost
-    groups: tuple[ChannelGroup, ...]
+IMAGE = (3, 224, 224)  # what such a network takes unless it knows better
 
 
 def train(
@@ -170,12 +165,27 @@ def bench(run: RunFolder) -> Table:
     return table
 
 
-def inspect(subject: RunFolder | str) -> Seen:
-    """Layers and channel groups of a run's last artifact, or of a network by name."""
+def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspection:
+    """Layers and channel groups of a run's last artifact, or of a network by name.
+
+    What is left of a run is what its rewrites left; before them, what they would leave.
+
+    Args:
+        subject: a run, or a name as in a recipe's ``model.name``.
+        inputs: what a network by name takes; by default one image of its usual size.
+
+    Raises:
+        RunError: the run has no finished pass, or inputs are given for it.
+        RecipeError: there is no such network.
+        DataError: the network does not take these inputs.
+        UntraceableModel: the network cannot be captured.
+    """
     if isinstance(subject, str):
-        module = build_model(ModelSpec(name=subject), CLASSES, seed=0).eval()
-        example = (torch.zeros(2, 3, 224, 224),)
-        return Seen(subject, count(module, example), channel_groups(module, example))
+        return _inspect_named(subject, inputs)
+    if inputs:
+        raise RunError(
+            f"{subject.path} knows its inputs", remedy="--input is for networks by name."
+        )
     recipe = subject.recipe
     passes = build_passes(recipe, str(subject.path / "recipe.toml"))
     done = [i for i, p in enumerate(passes) if _is_done(subject, i, p)]
@@ -186,8 +196,59 @@ def inspect(subject: RunFolder | str) -> Seen:
     data = load_data(recipe.data, seed=recipe.seed)
     artifact = _load(recipe, subject, passes, done[-1], data.classes)
     title = f"{subject.name} after {passes[done[-1]].pass_name()}"
-    module = absorbed(artifact.module)
-    return Seen(title, count(module, artifact.example), channel_groups(module, artifact.example))
+    dense = absorbed(artifact.module)
+    if artifact.plans:
+        spec = recipe.model.model_copy(update={"weights": ""})
+        dense = build_model(spec, data.classes, seed=recipe.seed).eval()
+        return inspect_module(
+            title, dense, artifact.example, now=artifact.module, plans=artifact.plans
+        )
+    round_to = max((getattr(p, "round_to", 1) for p in passes), default=1)
+    made = compile_module(dense, artifact.example, masks=artifact.masks, round_to=round_to)
+    return inspect_module(
+        f"{title}, and what of it a cut would keep",
+        dense,
+        artifact.example,
+        now=made.module,
+        plans=(made.plan,),
+        because=made.because,
+    )
+
+
+def _inspect_named(name: str, inputs: tuple[Input, ...]) -> Inspection:
+    module = build_model(ModelSpec(name=name), CLASSES, seed=0).eval()
+    usual = getattr(module, "default_cfg", {}).get("input_size", IMAGE)  # timm's networks know
+    inputs = inputs or (Input((2, *usual), "float32"),)
+    _fit_first_convolution(module, inputs)
+    shapes = ", ".join("×".join(map(str, item.shape[1:])) for item in inputs)
+    example = tuple(item.blank(torch.device("cpu")) for item in inputs)
+    _require_inputs(name, module, example, shapes)
+    return inspect_module(f"{name}, input {shapes}", module, example)
+
+
+def _require_inputs(
+    name: str, module: nn.Module, example: tuple[torch.Tensor, ...], shapes: str
+) -> None:
+    try:
+        with torch.no_grad():
+            module(*example)
+    except Exception as error:  # whatever the network's own code raises
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"{name} does not take an input of {shapes}: {reason}",
+            remedy="Name one sample of each input that it takes: --input 3x299x299",
+        ) from error
+
+
+def _fit_first_convolution(module: nn.Module, inputs: tuple[Input, ...]) -> None:
+    """Let a network of one image input read images of another number of channels."""
+    convolutions = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d)]
+    if len(inputs) > 1 or len(inputs[0].shape) != 4 or not convolutions:
+        return
+    name, first = convolutions[0]
+    channels = inputs[0].shape[1]
+    if first.in_channels != channels:
+        apply_edits(module, [ModuleEdit(module=name, set={"in_channels": channels})])
 
 
 def torch_device(name: str) -> torch.device:

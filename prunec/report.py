@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, Protocol, get_args, get_type_hints
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,28 +17,14 @@ if TYPE_CHECKING:
     from prunec.artifact import Step
     from prunec.compile_report import CompileReport, GroupReport
     from prunec.contract import Pass
-    from prunec.cost import Cost, LayerCost
+    from prunec.inspection import Inspection
+    from prunec.layer_tree import Branch
     from prunec.recipe import Recipe
 
 
-class ChannelGroup(Protocol):
-    """What a table of channel groups reads: slices that are cut together."""
-
-    @property
-    def name(self) -> str:
-        """The tensor that the channels stand on."""
-
-    @property
-    def size(self) -> int:
-        """How many channels there are."""
-
-    @property
-    def members(self) -> Sequence[str]:
-        """The parameters that are cut with them."""
-
-    @property
-    def pinned(self) -> str:
-        """Why no channel may go; empty where they may."""
+LABEL = 26  # characters of a tree's labels that are not folded
+BILLION = 10**9  # from here on MACs are told in millions
+USUAL = ("conv2d", "linear")  # operators that need not be named
 
 
 def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
@@ -77,43 +65,54 @@ def passes_table(classes: Mapping[str, type[Pass]]) -> Table:
     return made
 
 
-def layers_table(title: str, cost: Cost) -> Table:
-    """Return the table of a network's layers: MACs of one sample, parameters, sparsity."""
-    numbers = ["MACs", "share", "params", "sparsity"]
-    made = table(title, "layer", "operator", *numbers, numbers=numbers)
-    for layer in cost.layers:
-        made.add_row(
-            Text(layer.name),
-            layer.operator,
-            f"{layer.macs:,}",
-            percent(layer.macs, cost.macs),
-            f"{layer.params:,}",
-            _sparsity(layer),
-        )
-    made.add_section()
-    made.add_row(
-        "all",
-        "",
-        f"{cost.macs:,}",
-        percent(cost.macs, cost.macs),
-        f"{cost.params:,}",
-        _sparsity(cost),
-        style="bold",
-    )
-    return made
+def inspection_tables(seen: Inspection) -> tuple[RenderableType, ...]:
+    """Return what a person reads of a network: its layers as a tree, its groups, the refusals."""
+    refusals = counts_table("Channels that may not go", seen.refusals)
+    return layers_table(seen), groups_text(seen.groups), refusals
 
 
-def groups_table(title: str, groups: Iterable[ChannelGroup]) -> Table:
-    """Return the table of channel groups: how many channels, what goes with them, why not."""
-    made = table(title, "group", "channels", "cut together", "kept because", numbers=["channels"])
-    for group in groups:
-        members = Text("\n".join(group.members))
-        made.add_row(Text(group.name), f"{group.size:,}", members, Text(group.pinned))
+def layers_table(seen: Inspection) -> Table:
+    """Return the tree of layers: channels read and made, cost, what is left of what there was."""
+    from prunec.layer_tree import layer_tree  # here: it imports torch, the other tables need none
+
+    cut = seen.cost != seen.dense
+    tree = layer_tree(seen.layers)
+    sparse = tree.nonzero_params < tree.params[0]
+    unit, digits = (10**6, 1) if seen.dense.macs >= BILLION else (1, 0)
+    names = ["in", "out", "MMACs" if digits else "MACs", "left" if cut else "share", "params"]
+    names += ["zeros"] * sparse
+    made = table(seen.title, "layer", *names, numbers=names)
+    made.box, made.padding = None, (0, 2, 0, 0)  # lines would take the room of what stands there
+    rows = list(tree.rows())
+    # What cannot all stand on a line is folded, but not the branches of the tree.
+    made.columns[0].min_width = min(LABEL, max(len(label) for label, _ in rows))
+
+    def add(label: Text | str, branch: Branch, params: int, style: str = "") -> None:
+        layer, (macs, dense) = branch.layer, branch.macs
+        kernels = branch.params[0]
+        cells = [
+            label,
+            _left_of(layer.inputs if layer else None),
+            _left_of(layer.outputs if layer else None),
+            f"{macs / unit:,.{digits}f}",
+            percent(macs, dense if cut else seen.dense.macs),
+            f"{params:,}",
+            percent(kernels - branch.nonzero_params, kernels),
+        ]
+        made.add_row(*cells[: 1 + len(names)], style=style)
+
+    for label, branch in rows:
+        text = Text(label, style="" if branch.layer else "bold", overflow="fold")
+        operator = branch.layer.operator if branch.layer else ""
+        if operator not in USUAL and operator not in label:
+            text.append(f" {operator}", style="dim")
+        add(text, branch, branch.params[0])
+    add("all, biases and norms too", tree, seen.cost.params, "bold")
     return made
 
 
 def compile_tables(report: CompileReport) -> tuple[RenderableType, ...]:
-    """Return what a person reads of a compile: how much went, why what stayed stayed, the groups."""
+    """Return what a person reads of a compile: how much went, why the rest stayed, the groups."""
     before, after = report.before, report.after
     numbers = ["before", "after", "left"]
     cost = table("What went", "", *numbers, numbers=numbers)
@@ -131,37 +130,42 @@ def compile_tables(report: CompileReport) -> tuple[RenderableType, ...]:
     return (
         cost,
         *(line for line in lines if line),
-        reasons_table(report.because),
-        compiled_groups_table(report.groups),
+        counts_table("Why channels stayed", report.because),
+        groups_text(report.groups),
     )
 
 
-def reasons_table(because: Mapping[str, int]) -> Table:
-    """Return the table of reasons for which channels stayed, with their counts."""
-    made = table("Why channels stayed", "reason", "channels", numbers=["channels"])
-    for reason, count in because.items():
-        made.add_row(Text(reason), f"{count:,}")
+def counts_table(title: str, counts: Mapping[str, int]) -> Table:
+    """Return a table of reasons and how many channels each holds for."""
+    made = table(title, "reason", "channels", numbers=["channels"])
+    for reason, count in counts.items():
+        made.add_row(Text(reason, overflow="fold"), f"{count:,}")
     return made
 
 
-def compiled_groups_table(groups: Iterable[GroupReport]) -> Table:
-    """Return the table of channel groups: what is left of each, what is cut with it, why."""
-    numbers = ["kept", "of"]
-    made = table("Channel groups", "group", *numbers, "cut together", "stays", numbers=numbers)
+def groups_text(groups: Iterable[GroupReport]) -> Group:
+    """Return the channel groups: what is left of each and why, and under it what is cut with it."""
+    lines: list[RenderableType] = [Text("Channel groups", style="italic")]
     for group in groups:
-        made.add_row(
-            Text(group.name),
-            f"{group.kept:,}",
-            f"{group.size:,}",
-            Text(owners(group.members)),
-            Text(", ".join(f"{count:,} {why}" for why, count in group.because.items())),
-        )
-    return made
+        why = ", ".join(f"{count:,} {reason}" for reason, count in group.because.items())
+        head = Text.assemble((group.name, "bold"), f"  {_left_of((group.kept, group.size))}")
+        head.append(f"  {why}" if why else "")
+        lines += [head, Padding(Text(owners(group.members), overflow="fold"), (0, 0, 0, 4))]
+    return Group(*lines)
 
 
 def owners(members: Iterable[str]) -> str:
-    """Return the modules that own parameters, each once, parameters of none by their own name."""
-    return ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in members))
+    """Return the modules that own parameters, each once; those beside each other in braces.
+
+    Parameters that no module owns stand by their own names.
+    """
+    names = dict.fromkeys(name.rpartition(".")[0] or name for name in members)
+    found = []
+    for parent, run in itertools.groupby(names, key=lambda name: name.rpartition(".")[0]):
+        last = [name.rpartition(".")[2] for name in run]
+        inside = f"{{{', '.join(last)}}}" if len(last) > 1 else last[0]
+        found += last if not parent else [f"{parent}.{inside}"]
+    return ", ".join(found)
 
 
 def as_text(*parts: RenderableType) -> str:
@@ -170,6 +174,13 @@ def as_text(*parts: RenderableType) -> str:
     with console.capture() as printed:
         console.print(*parts, sep="\n")
     return printed.get().rstrip()
+
+
+def _left_of(pair: tuple[int, int] | None) -> str:
+    """What is left of what there was; one number where nothing went."""
+    if pair is None:
+        return ""
+    return f"{pair[0]:,}" if pair[0] == pair[1] else f"{pair[0]:,}/{pair[1]:,}"
 
 
 def _listed(title: str, names: Sequence[str]) -> Text | None:
@@ -199,10 +210,6 @@ def percent(part: int, whole: int) -> str:
 
 def _change(before: int, after: int) -> str:
     return f"{after:,}" if before == after else f"{before:,} → {after:,} ({percent(after, before)})"
-
-
-def _sparsity(cost: Cost | LayerCost) -> str:
-    return percent(cost.params - cost.nonzero_params, cost.params)
 
 
 def _facts(cls: type[Pass]) -> list[str]:

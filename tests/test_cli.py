@@ -17,8 +17,11 @@ from typer.testing import CliRunner
 import prunec
 from prunec.artifact import Artifact, Step
 from prunec.cli import app
+from prunec.compile_report import GroupReport
 from prunec.cost import Cost, LayerCost
 from prunec.errors import Diverged, ParityError
+from prunec.graph.plan import Input
+from prunec.inspection import Inspection, Layer
 from prunec.recipe import DataName, load_recipe, loads, packaged_recipes, packaged_text
 from prunec.runs import RunFolder, latest_run
 from prunec.starter import DATA
@@ -40,21 +43,6 @@ class FakeReport:
 
     def to_json(self) -> str:
         return json.dumps({"passed": self.passed})
-
-
-@dataclass(frozen=True)
-class Group:
-    name: str
-    size: int
-    members: tuple[str, ...]
-    pinned: str
-
-
-@dataclass(frozen=True)
-class Inspection:
-    title: str
-    cost: Cost
-    groups: tuple[Group, ...]
 
 
 class FakePipeline(ModuleType):
@@ -88,14 +76,15 @@ class FakePipeline(ModuleType):
         self._called("bench", run)
         return "dense 2 ms, shipped 1 ms"
 
-    def inspect(self, subject: Any) -> Inspection:
-        self._called("inspect", subject)
-        layers = (LayerCost("stem[0]", "conv2d", 1500, 1500, 100, 25),)
+    def inspect(self, subject: Any, inputs: tuple[Input, ...]) -> Inspection:
+        self._called("inspect", subject, inputs)
+        cost = Cost((LayerCost("stem.0", "conv2d", 1500, 1500, 100, 25),), 110, 35)
+        layer = Layer("stem.0", "conv2d", (3, 3), (16, 16), (1500, 1500), (100, 100), 25)
         groups = (
-            Group("stem", 16, ("stem.weight:0", "head.weight:1"), ""),
-            Group("head", 10, (), "output"),
+            GroupReport("stem", 16, 12, ("stem.weight", "head.weight"), "", {"live": 12}),
+            GroupReport("head", 10, 10, ("head.weight",), "output", {"pinned: output": 10}),
         )
-        return Inspection("net", Cost(layers, 110, 35), groups)
+        return Inspection("net", inputs, cost, cost, (layer,), groups)
 
 
 @pytest.fixture
@@ -289,12 +278,23 @@ def test_bench_prints_what_it_measured(pipeline: FakePipeline) -> None:
 def test_inspect_shows_layers_and_groups(pipeline: FakePipeline) -> None:
     result = run("inspect", "resnet18")
     assert result.exit_code == 0, result.output
-    assert pipeline.calls[-1][1] == ("resnet18",)
-    for text in ("stem[0]", "1,500", "100.0%", "75.0%", "68.2%", "head.weight:1", "output"):
+    assert pipeline.calls[-1][1] == ("resnet18", ())
+    for text in ("stem.0", "1,500", "100.0%", "75.0%", "12/16", "stem, head", "pinned: output"):
         assert text in result.stdout
     seen = json.loads(run("inspect", "resnet18", "--json").stdout)
-    assert seen["cost"]["layers"][0]["macs"] == 1500
+    assert seen["cost"]["layers"][0]["macs"] == seen["cost"]["macs"] == 1500
     assert seen["groups"][1]["pinned"] == "output"
+    assert seen["refusals"] == {"output": 10}
+
+
+def test_inspect_takes_inputs_by_their_sizes(pipeline: FakePipeline) -> None:
+    assert run("inspect", "net", "--input", "1x28x28", "--input", "16:int64").exit_code == 0
+    assert pipeline.calls[-1][1][1] == (Input((2, 1, 28, 28), "float32"), Input((2, 16), "int64"))
+    for wrong in ("1x", "0x3", "3x3:float33", "3x3:nn", ""):
+        result = run("inspect", "net", "--input", wrong)
+        assert result.exit_code == 1
+        assert "is no input" in result.stderr
+        assert "3x224x224" in result.stderr
 
 
 def test_inspect_prefers_a_run(pipeline: FakePipeline) -> None:
