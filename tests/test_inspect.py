@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import lru_cache
 
 import pytest
 import torch
@@ -21,9 +22,10 @@ from prunec.layer_tree import layer_tree
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.report import as_text, inspection_tables
 
-NETS = ["chain", "residual", "grouped", "transposed", "depthwise", "concat", "two-heads"]
+NETS = ["residual", "grouped", "transposed", "depthwise", "concat"]
 
 
+@lru_cache
 def looked_at(name: str) -> tuple[Inspection, torch.nn.Module]:
     """A masked network cut twice, by plan after plan, and what inspect says of it."""
     module, example = ZOO[name]()
