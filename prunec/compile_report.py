@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -85,11 +86,8 @@ class CompileReport:
 
     @property
     def because(self) -> dict[str, int]:
-        """Why channels stayed → how many, over all groups, the most frequent first."""
-        counts: Counter[str] = Counter()
-        for group in self.groups:
-            counts.update(group.because)
-        return dict(counts.most_common())
+        """Why channels stayed → how many, wherever in the network, the most frequent first."""
+        return added_up(item for group in self.groups for item in group.because.items())
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON's kinds of values."""
@@ -153,6 +151,18 @@ def compile_report(
         count_before,
         count_after,
     )
+
+
+def added_up(reasons: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Add up numbers of channels by reason, whatever node or kernel it names, largest first."""
+    counts: Counter[str] = Counter()
+    for reason, count in reasons:
+        counts[re.sub(r" at \w+|\S+\.weight", _anywhere, reason)] += count
+    return dict(counts.most_common())
+
+
+def _anywhere(place: re.Match[str]) -> str:
+    return "a kernel" if place[0].endswith(".weight") else ""
 
 
 def _pair(before: int, after: int) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from bisect import insort
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunec.compile_report import GroupReport
+from prunec.compile_report import GroupReport, added_up
 from prunec.cost import Cost, LayerCost
 from prunec.cost.torch_graph import count
 from prunec.errors import PrunecError
@@ -72,12 +71,8 @@ class Inspection:
 
     @property
     def refusals(self) -> dict[str, int]:
-        """Why channels may not go → how many, the most frequent first; wherever in the graph."""
-        counts: Counter[str] = Counter()
-        for group in self.groups:
-            if group.pinned:
-                counts[re.sub(r" at \w+", "", group.pinned)] += group.size
-        return dict(counts.most_common())
+        """Why channels may not go → how many, wherever in the network, the most frequent first."""
+        return added_up((group.pinned, group.size) for group in self.groups if group.pinned)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON's kinds of values."""

@@ -19,6 +19,7 @@ from zoo import ZOO
 from zoo.parts import block, head
 
 import prunec
+from prunec.compile_report import added_up
 from prunec.errors import PrunecError, RunError
 from prunec.graph.gates import attach_gates
 
@@ -183,6 +184,21 @@ def test_the_report_adds_up(name: str, round_to: int) -> None:
     text = str(report)
     assert f"{report.after.macs:,}" in text
     assert all(group.name in text for group in report.groups)
+
+
+def test_reasons_are_added_up_wherever_they_hold() -> None:
+    reasons = [
+        ("pinned: sort at sort_1 is not understood", 2),
+        ("pinned: sort at sort_2 is not understood", 3),
+        ("carries the constants that a.0.weight reads", 1),
+        ("carries the constants that b.weight reads", 1),
+        ("live", 9),
+    ]
+    assert added_up(reasons) == {
+        "live": 9,
+        "pinned: sort is not understood": 5,
+        "carries the constants that a kernel reads": 2,
+    }
 
 
 def test_the_report_names_layers_that_vanished() -> None:
