@@ -150,7 +150,10 @@ def groups_text(groups: Iterable[GroupReport]) -> Group:
         why = ", ".join(f"{count:,} {reason}" for reason, count in group.because.items())
         head = Text.assemble((group.name, "bold"), f"  {_left_of((group.kept, group.size))}")
         head.append(f"  {why}" if why else "")
-        lines += [head, Padding(Text(owners(group.members), overflow="fold"), (0, 0, 0, 4))]
+        lines += [
+            head,
+            Padding(Text(owners(group.members), overflow="fold"), (0, 0, 0, 4), expand=False),
+        ]
     return Group(*lines)
 
 
