@@ -201,6 +201,21 @@ def test_reasons_are_added_up_wherever_they_hold() -> None:
     }
 
 
+def test_the_report_says_why_the_dead_stayed() -> None:
+    """Seven of eight filters dead behind ReLU: one carries their constants, three round up."""
+    module = nn.Sequential(block(3, 8), block(8, 12), head(12, 4)).eval()
+    with torch.no_grad():
+        module[0][0].weight[:7] = 0
+        module[0][1].bias.fill_(0.5)
+    tight, rounded = (prunec.compile(module, EXAMPLE, round_to=n).report for n in (1, 4))
+    [carries] = [why for why in tight.groups[0].because if why != "live"]
+    assert carries == "carries the constants that 1.0.weight reads"
+    assert tight.groups[0].because == {"live": 1, carries: 1}
+    assert sum(rounded.groups[0].because.values()) == rounded.groups[0].kept == 4
+    assert rounded.groups[0].because["rounded up to a multiple of 4"] == 2
+    assert "rounded up to a multiple of 4" in str(rounded)
+
+
 def test_the_report_names_layers_that_vanished() -> None:
     module, example = ZOO["in-place"]()  # x + body(x)
     with torch.no_grad():

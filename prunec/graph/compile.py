@@ -120,7 +120,7 @@ def _because(
     """Why channels stayed, group by group: none of a group of whose parameters nothing is left."""
     pinned = structure.pinned()
     why = {number: f"pinned: {reason}" for number, reason in pinned.items()}
-    why = getattr(decision, "reasons", {}) | why
+    why = decision.reasons | why
     keep = decision.keep.tolist()
     return {
         group.name: dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
