@@ -19,6 +19,7 @@ from prunec.graph.leaves import module_path
 from prunec.graph.plan import Plan, plan_of
 from prunec.graph.rewrite import rewrite
 from prunec.graph.structure import Structure
+from prunec.graph.taps import trim
 
 LIVE = "live"
 """Why a channel stays that changes an output: it is read, and its value is not known."""
@@ -75,7 +76,7 @@ def compile_module(
     plan = plan_of(structure, decision)
     groups = groups_of(structure)
     kept_masks = {
-        name: cut_tensor(structure, decision.keep, name, mask)
+        name: trim(cut_tensor(structure, decision.keep, name, mask), decision.taps.get(name, ()))
         for name, mask in (masks or {}).items()
     }
     compact = rewrite(structure, decision, plan)

@@ -18,6 +18,7 @@ from prunec.graph.constants import along, fold, propagate
 from prunec.graph.kernels import as_matrix
 from prunec.graph.liveness import Liveness, find_live
 from prunec.graph.structure import Kernel, Structure
+from prunec.graph.taps import Taps, dead_taps
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Decision:
         weights: every parameter and buffer, float64 where floating, uncut.
         frozen: nodes replaced by their constant value, which is in the layout's shape.
         reasons: class that nobody reads or that is constant, and stays all the same → why.
+        taps: weight → spatial taps that go on either side of each axis.
     """
 
     keep: Tensor
     weights: dict[str, Tensor]
     frozen: dict[Node, Tensor]
     reasons: dict[int, str] = field(default_factory=dict)
+    taps: Taps = field(default_factory=dict)
 
 
 def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 1) -> Decision:
@@ -53,13 +56,20 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
     while fold(structure, weights, known):
         known = propagate(structure, weights)
     alive = find_live(structure, weights, known)
-    settled = _Settled(
-        structure, _live_classes(structure, alive), alive, _strength(structure, weights)
-    )
-    settled.reasons |= _carriers(structure, weights, known, settled.keep)
+    live = _live_classes(structure, alive)
+    strength = _strength(structure, weights)
+    settled = _Settled(structure, live.clone(), torch.ones_like(live), alive, strength)
     settled.settle(round_to)
+    while True:  # what was chosen for one demand may serve another that had chosen for itself
+        less = _Settled(structure, live.clone(), settled.keep, alive, strength)
+        less.settle(round_to)
+        if bool((less.keep == settled.keep).all()):
+            break
+        settled = less
+    reasons = _carriers(structure, weights, known, live) | settled.reasons
     frozen = {node: torch.nan_to_num(known[node]) for node in alive.frozen}
-    return Decision(settled.keep, weights, frozen, settled.reasons)
+    taps = dead_taps(structure, settled.keep, weights)
+    return Decision(settled.keep, weights, frozen, reasons, taps)
 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
@@ -106,10 +116,16 @@ class _Settled:
     """What stays beside the live: as little as the operators, and the recipe's multiple, allow."""
 
     def __init__(
-        self, structure: Structure, keep: Tensor, alive: Liveness, strength: Tensor
+        self,
+        structure: Structure,
+        keep: Tensor,
+        allowed: Tensor,
+        alive: Liveness,
+        strength: Tensor,
     ) -> None:
         self.structure = structure
         self.keep = keep
+        self.allowed = allowed
         self.alive = alive
         self.strength = strength
         self.reasons: dict[int, str] = {}
@@ -133,8 +149,8 @@ class _Settled:
     def _revive(self, candidates: Tensor, wanted: int, why: str) -> None:
         """Keep the strongest of the dead until ``wanted`` of the candidates stay, or all do."""
         candidates = torch.unique(candidates)
-        dead = candidates[~self.keep[candidates]]
-        missing = wanted - (len(candidates) - len(dead))
+        dead = candidates[~self.keep[candidates] & self.allowed[candidates]]
+        missing = wanted - int(self.keep[candidates].sum())
         if missing > 0 and len(dead):
             order = torch.argsort(self.strength[dead], descending=True, stable=True)
             revived = dead[order[:missing]]

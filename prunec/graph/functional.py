@@ -184,7 +184,7 @@ def fold_numbers(module: GraphModule) -> None:
         if not outside or not isinstance(value, Tensor):
             continue
         name = f"constant_{node.name}"
-        module.register_buffer(name, value.clone())
+        module.register_buffer(name, value.clone(), persistent=False)
         with graph.inserting_before(node):
             stored = graph.get_attr(name)
         stored.meta = dict(node.meta)

@@ -39,12 +39,13 @@ def owner_of(*names: tuple[str | None, str]) -> str | None:
     return path or None
 
 
-def convolution(node: Node, weight: Tensor, bias: Tensor | None, groups: int) -> nn.Module:
-    """A convolution module with a call's arguments and these weights."""
+def convolution(
+    node: Node, weight: Tensor, bias: Tensor | None, groups: int, padding: Any
+) -> nn.Module:
+    """A convolution module with a call's other arguments and these weights."""
     named = ops.arguments(node)
     rank = weight.dim() - 2
     transposed = "transpose" in ops.op_name(node)
-    padding = named["padding"]
     settings: dict[str, Any] = {
         "stride": ops.single(named["stride"], rank),
         "padding": padding if isinstance(padding, str) else ops.single(padding, rank),

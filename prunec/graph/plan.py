@@ -18,7 +18,7 @@ from prunec.graph.capture import capture
 from prunec.graph.decide import Decision
 from prunec.graph.structure import Structure
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Plan:
         biases: kernels' biases that the cut added.
         frozen: values of the graph that became constants, by node name, with their shapes.
         folded: batch norms of the graph that went into the kernel before them, by node name.
+        taps: kernel → spatial taps that went on either side of each axis.
         inputs: what the network's inputs looked like when it was cut.
         shapes: parameter or buffer → its shape before the cut; where the plan does not say,
             networks of other shapes are not refused.
@@ -52,6 +53,7 @@ class Plan:
     biases: tuple[str, ...] = ()
     frozen: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     folded: tuple[str, ...] = ()
+    taps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     inputs: tuple[Input, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -82,6 +84,7 @@ class Plan:
                 tuple(str(b) for b in data["biases"]),
                 _integers(data["frozen"]),
                 tuple(str(b) for b in data["folded"]),
+                _integers(data["taps"]),
                 tuple(_input(item) for item in data["inputs"]),
                 _integers(data["shapes"]),
             )
@@ -185,7 +188,10 @@ class Plan:
         for name in self.biases:
             weights[name] = _bias(structure, name)
         frozen = {by_name[n]: torch.zeros(shape) for n, shape in self.frozen.items()}
-        return Decision(keep, weights, frozen)
+        for name, taps in self.taps.items():
+            if name not in weights or weights[name].dim() != len(taps) + 2:
+                raise _misfit(f"trims {name}, which this network does not have so")
+        return Decision(keep, weights, frozen, taps=self.taps)
 
 
 def plan_of(structure: Structure, decision: Decision) -> Plan:
@@ -197,6 +203,7 @@ def plan_of(structure: Structure, decision: Decision) -> Plan:
         removed=_removed(structure, decision.keep),
         biases=tuple(sorted(name for name in decision.weights if name not in known)),
         frozen={node.name: tuple(value.shape) for node, value in decision.frozen.items()},
+        taps=dict(decision.taps),
         inputs=_inputs(structure),
         shapes={name: tuple(tensor.shape) for name, tensor in weights.items()},
     )

@@ -25,6 +25,7 @@ from prunec.graph.decide import Decision
 from prunec.graph.plan import Plan
 from prunec.graph.recurrent import Item, Recurrent, is_zeros
 from prunec.graph.structure import Structure, varying
+from prunec.graph.taps import padding_after, trim
 
 _SIZED = frozenset(("view", "reshape", "_unsafe_view", "expand", "unflatten"))
 _ALONG = frozenset(
@@ -135,6 +136,7 @@ class _Writer:
         """A parameter or buffer, cut, in its own type."""
         value = self.decision.weights[name]
         cut = cut_tensor(self.structure, self.keep, name, value)
+        cut = trim(cut, self.decision.taps.get(name, ()))
         return cut.to(self.type_of(name)) if value.is_floating_point() else cut
 
     def type_of(self, name: str) -> torch.dtype:
@@ -223,7 +225,9 @@ class _Writer:
             assert bias is None or named["bias"] is not None, (
                 "a bias was added where none can stand"
             )
-            return self.call(node, groups=groups) if "groups" in named else self.copy(node)
+            if "groups" not in named:
+                return self.copy(node)
+            return self.call(node, groups=groups, padding=self.padding(node, kernel.weight))
         assert path is not None
         weight = self.tensor(kernel.weight)
         value = None if bias is None else self.tensor(bias)
@@ -232,9 +236,13 @@ class _Writer:
         leaf = (
             leaves.linear(weight, value)
             if ops.op_name(node) == "linear"
-            else leaves.convolution(node, weight, value, groups)
+            else leaves.convolution(node, weight, value, groups, self.padding(node, kernel.weight))
         )
         return self.module(path, leaf, kernel.source)
+
+    def padding(self, node: Node, weight: str) -> Any:
+        taps = self.decision.taps.get(weight)
+        return ops.arguments(node)["padding"] if taps is None else padding_after(node, taps)
 
     def norm(self, node: Node) -> Node:
         norm = self.structure.norms[node]
