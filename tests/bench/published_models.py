@@ -1,8 +1,8 @@
 """The networks of torchvision and timm as published, on the smallest image that each accepts.
 
 Every layer and width is the published one, but for the ten classes; no weight is downloaded. The
-image is small because what is proven does not depend on it: where the constructor asks for a size it
-gets the small one, and where it knows only one size, that is used.
+image is small because what is proven does not depend on it: a constructor that asks for a size gets
+the small one; one that knows a single size gets that.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 A row is a network and a way of masking it: ``30``, ``60``, ``90`` drop that percentage of the
 channels of every group that is not pinned, at random, in all of its parameters; ``30c``, ``60c``,
 ``90c`` zero only the kernels that make them, so that what the norms and activations behind them
-turn 0 into remains as a constant; ``unstructured`` keeps one weight in a thousand. Norms are random,
+make of 0 remains as a constant; ``unstructured`` keeps one weight in a thousand. Norms are random,
 so that no constant is 0.
 
 A row passes when, on a batch that is not the example's,
