@@ -116,7 +116,8 @@ def child(job: Mapping[str, Any]) -> None:
 def measure(net: str, masks: str, tool: Any) -> Cells:
     """Mask a network, give it to a tool, compare what comes back."""
     from bench.allowed_macs import metered
-    from oracles import fresh_inputs, worst
+    from bench.differences import difference
+    from oracles import fresh_inputs, outputs
 
     module, example = masked_net(net, masks)
     before = metered(module, example)
@@ -124,7 +125,7 @@ def measure(net: str, masks: str, tool: Any) -> Cells:
         "parameters_before": parameters(module),
         "macs_before": before.macs,
     }
-    given = copy.deepcopy(module)
+    given, inputs = copy.deepcopy(module), fresh_inputs(example, 3, 1)
     began = time.perf_counter()
     try:
         small = tool(given, example)
@@ -133,7 +134,7 @@ def measure(net: str, masks: str, tool: Any) -> Cells:
     cells["seconds"] = time.perf_counter() - began
     cells["parameters"] = parameters(small)
     try:
-        cells["error"] = worst(module, small, fresh_inputs(example, 3, 1))
+        cells["error"] = difference(outputs(module, inputs), outputs(small, inputs))
         cells["macs"] = metered(small, example).macs
     except Exception as error:
         return cells | {"outcome": "broken", REASON: first_line(error)}

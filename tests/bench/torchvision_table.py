@@ -132,6 +132,7 @@ def measure(
     """Mask a network in place, compile it, and compare; memory is given back early."""
     import torch
     from bench.allowed_macs import allowed_macs, metered
+    from bench.differences import difference
     from oracles import fresh_inputs, outputs
 
     from prunec.cost.torch_graph import count
@@ -149,9 +150,9 @@ def measure(
         del masks, parameters
     wanted = outputs(module, inputs)
     cells["varies"] = any(bool((leaf != leaf[:1]).any()) for leaf in wanted[0])
-    began = time.perf_counter()
+    began = time.process_time()
     compiled = compile_module(module, example).module
-    cells["seconds"] = time.perf_counter() - began
+    cells["seconds"] = time.process_time() - began
     del module
     cells["nodes"] = len(compiled.graph.nodes)
     cells["error"] = difference(wanted, outputs(compiled, inputs))
@@ -163,12 +164,12 @@ def measure(
     cells["counted"] = count(compiled, example).macs
     if onnx:
         compiled.float()
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             cells |= exported(compiled, tuple(x.float() for x in example), inputs)
         except Exception as error:
             cells[REASON] = f"export: {first_line(error)}"
-        cells["export_seconds"] = time.perf_counter() - began
+        cells["export_seconds"] = time.process_time() - began
     return cells
 
 
@@ -182,24 +183,11 @@ def masks_of(module: nn.Module, groups: Sequence[ChannelGroup], kind: str) -> Ma
     return channel_masks(module, groups, kept, "producers" if kind.endswith("c") else "both", 1)
 
 
-def difference(wanted: tuple[list[Tensor], str], found: tuple[list[Tensor], str]) -> float:
-    """Largest difference of the outputs, relative to the largest value of each."""
-    (mine, shape), (theirs, same) = wanted, found
-    if shape != same or [x.shape for x in mine] != [x.shape for x in theirs]:
-        raise AssertionError(f"the outputs changed their structure: {shape} became {same}")
-    errors = [
-        ((a - b).abs().max() / (a.abs().max() or 1.0)).item()
-        for a, b in zip(mine, theirs, strict=True)
-    ]
-    if not all(x.isfinite().all() for x in mine):
-        raise AssertionError("the masked network's outputs are not finite")
-    return max(errors)
-
-
 def exported(module: nn.Module, example: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> Cells:
     """Write fp32 ONNX, run it with onnxruntime, count its MACs."""
     import onnxruntime
     import torch
+    from bench.differences import difference
     from oracles import outputs
 
     from prunec.catalogue import exporter
