@@ -77,18 +77,19 @@ class Allowed:
 
 
 def metered(module: nn.Module, example: tuple[Tensor, ...]) -> Metered:
-    """Run a network once and count what it multiplies."""
-    batch = example[0].shape[0]
+    """Run a network on one sample and count what it multiplies.
+
+    What is computed from parameters alone is computed once, whatever the batch: so one sample is
+    run, rather than many and divided.
+    """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator that hides its products
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Meter(module) as meter:
-            module(*(x.clone() for x in example))
+            module(*(x[:1].clone() for x in example))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-    for use in meter.uses.values():
-        use.macs //= batch
-    return Metered(meter.uses, meter.products // batch)
+    return Metered(meter.uses, meter.products)
 
 
 class _Meter(TorchDispatchMode):

@@ -83,23 +83,24 @@ def main() -> None:
     nets = listed(given.nets) or []
     for masks in MASKS:
         for tool in tools:
-            _measure(rows, nets, tool, masks, given.limit)
+            _measure(rows, nets, tool, masks, given.limit, small=False)
     if not given.no_zoo:
         from zoo import ZOO
 
         for masks in MASKS:
             for tool in tools:
-                _measure(rows, listed(given.zoo) or list(ZOO), tool, masks, given.zoo_limit)
+                nets = listed(given.zoo) or list(ZOO)
+                _measure(rows, nets, tool, masks, given.zoo_limit, small=True)
     print(text(rows.cells))
 
 
-def _measure(rows: Rows, nets: list[str], tool: str, masks: str, limit: float) -> None:
+def _measure(rows: Rows, nets: list[str], tool: str, masks: str, limit: float, small: bool) -> None:
     def key(net: str) -> str:
         return f"{net} {masks} {tool}"
 
     wanted = [net for net in nets if rows.missing([key(net)])]
     for net, cells in measured(__file__, {"tool": tool, "masks": masks}, wanted, limit):
-        known = {"net": net, "masks": masks, "tool": tool, "small": net not in NETS}
+        known = {"net": net, "masks": masks, "tool": tool, "small": small}
         rows.add(key(net), {**known, **cells})
         print(json.dumps(rows.cells[key(net)]), flush=True)
 

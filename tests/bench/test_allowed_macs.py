@@ -9,7 +9,7 @@ from masks import channel_masks, masked
 from oracles import brute_macs
 from torch import Tensor, nn
 from zoo import ZOO
-from zoo.parts import block, head
+from zoo.parts import Net, block, head
 
 from prunec.graph.compile import compile_module
 from prunec.graph.groups import channel_groups
@@ -62,6 +62,16 @@ def test_products_of_activations_are_counted_apart() -> None:
     seen = metered(module, example)
     assert seen.products > 0
     assert seen.macs - seen.products == brute_macs(module, example)
+
+
+def test_what_is_computed_from_parameters_alone_counts_once() -> None:
+    net = Net(
+        lambda m, x: m.read(x) + m.bias(m.table),
+        read=nn.Linear(7, 3),
+        bias=nn.Linear(5, 3),
+        table=nn.Parameter(torch.ones(5)),
+    )
+    assert metered(net, (torch.zeros(4, 7),)).macs == 7 * 3 + 5 * 3
 
 
 @pytest.mark.parametrize("name", ["chain", "residual", "dense-net", "grouped", "mobile-net-v2"])
