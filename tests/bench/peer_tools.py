@@ -6,7 +6,7 @@ done for it that its user would not do:
 - torch-pruning is told of every convolution and linear layer the filters that are wholly zero, and
   prunes where it says that the group may be pruned;
 - torch-simplify is given the network and an image of zeros, with float64 as torch's default type,
-  in which it makes its new tensors.
+  in which it makes its new tensors. Where it folds batch norms it rounds to float32 by itself.
 """
 
 from __future__ import annotations
@@ -60,11 +60,13 @@ def by_torch_simplify(module: nn.Module, example: tuple[Tensor, ...]) -> nn.Modu
     """Its one function: batch norms folded, constants moved on, zero filters removed."""
     from simplify import simplify
 
+    if len(example) != 1:
+        raise TypeError("torch-simplify takes networks of one input")
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         with _quiet():
-            small = simplify(module, *(torch.zeros_like(x[:1]) for x in example))
+            small = simplify(module, torch.zeros_like(example[0][:1]))
     finally:
         torch.set_default_dtype(default)
     assert isinstance(small, nn.Module)
