@@ -89,12 +89,16 @@ def groups_of(structure: Structure) -> tuple[ChannelGroup, ...]:
         )
     )
     names: Counter[str] = Counter()
+    ordered = {
+        key: torch.sort(structure.class_of(atoms), stable=True)
+        for key, atoms in structure.slices.items()
+    }
     groups = []
     for keys, numbers, reason in found:
         base = _name(keys, makers)
         names[base] += 1
         name = base if names[base] == 1 else f"{base}#{names[base]}"
-        slices = tuple(Slice(n, a, _positions(structure, n, a, numbers)) for n, a in keys)
+        slices = tuple(Slice(*key, _positions(*ordered[key], numbers)) for key in keys)
         groups.append(ChannelGroup(name, len(numbers), slices, reason, tuple(numbers)))
     return tuple(groups)
 
@@ -105,15 +109,15 @@ def _name(keys: tuple[tuple[str, int], ...], makers: dict[str, int]) -> str:
     return first.removesuffix(".weight")
 
 
-def _positions(
-    structure: Structure, name: str, axis: int, numbers: list[int]
-) -> tuple[tuple[int, ...], ...]:
-    where: dict[int, list[int]] = {number: [] for number in numbers}
-    classes = structure.class_of(structure.slices[name, axis])
-    wanted = torch.isin(classes, torch.tensor(numbers))
-    for position in torch.nonzero(wanted).flatten().tolist():
-        where[int(classes[position])].append(position)
-    return tuple(tuple(where[number]) for number in numbers)
+def _positions(classes: Tensor, places: Tensor, numbers: list[int]) -> tuple[tuple[int, ...], ...]:
+    """For each class its positions, from the sorted classes of an axis and where they stand."""
+    wanted = torch.tensor(numbers)
+    start = torch.searchsorted(classes, wanted)
+    stop = torch.searchsorted(classes, wanted, right=True)
+    if bool((stop - start == 1).all()):
+        return tuple(zip(places[start].tolist(), strict=True))
+    listed = places.tolist()
+    return tuple(tuple(listed[a:b]) for a, b in zip(start.tolist(), stop.tolist(), strict=True))
 
 
 def _pinned_bundles(
