@@ -17,10 +17,12 @@ from prunec.graph import operators as ops
 from prunec.graph.builder import Builder
 from prunec.graph.capture import Captured
 from prunec.graph.contractions import visit_attention, visit_einsum, visit_product
-from prunec.graph.moves import visit_move, visit_pad
+from prunec.graph.moves import picked_axes, visit_move, visit_pad
 from prunec.graph.normalisations import visit_group_norm, visit_instance_norm, visit_within
 from prunec.graph.pointwise import (
     visit_elementwise,
+    visit_expand_as,
+    visit_factory,
     visit_like,
     visit_prelu,
     visit_reduction,
@@ -69,6 +71,7 @@ _VISITS: dict[str, Visit] = {
     **dict.fromkeys(ops.LIKES, visit_like),
     **dict.fromkeys(ops.WITHIN, visit_within),
     **dict.fromkeys(("matmul", "mm", "bmm", "baddbmm"), visit_product),
+    "expand_as": visit_expand_as,
     "einsum": visit_einsum,
     "scaled_dot_product_attention": visit_attention,
     "linear": visit_linear,
@@ -102,6 +105,8 @@ def _visit(builder: Builder, node: Node) -> None:
     elif not captured.is_tensor(node):
         if name not in ops.MOVES:
             builder.refuse(node, operands)
+    elif name in ops.FACTORIES:
+        visit_factory(builder, node)
     elif name in _VISITS and operands:
         _VISITS[name](builder, node)
     else:
@@ -145,7 +150,26 @@ def _narrow(builder: Builder) -> None:
                 builder.coarsen(layout, [max(varying(layout), key=lambda i: layout.shape[i])])
                 break
         else:
-            return
+            break
+    _pin_what_cannot_be_picked(builder)
+
+
+def _pin_what_cannot_be_picked(builder: Builder) -> None:
+    """Positions along a channel axis are picked anew after a cut: by one axis and one row of them.
+
+    A move that picks along several axes at once must find all channels in place.
+    """
+    found = builder.found
+    for node, link in found.links.items():
+        call = node.args[0] if ops.op_name(node) == "getitem" else node
+        assert isinstance(call, Node)
+        if ops.op_name(call) not in ops.PICKS:
+            continue
+        picked = picked_axes(builder.captured, call, link.operands[0])
+        source = found.layouts[link.operands[0]]
+        lies = set(varying(found.classes[source]))
+        if lies & set(picked) and picked != sorted(lies):
+            builder.pin(source, f"{ops.op_name(call)} at {node.name} picks along several axes")
 
 
 def _spread(found: Structure, node: Node) -> bool:

@@ -107,6 +107,7 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         fold_numbers(graph_module)
         functionalise(graph_module)
     spell_out(graph_module)
+    _require_free_batch(graph_module)
     recorder = _Recorder(graph_module)
     with torch.no_grad():
         recorder.run(*_flat(graph_module, example))
@@ -136,6 +137,18 @@ def _flat(module: GraphModule, example: tuple[Tensor, ...]) -> tuple[Tensor, ...
             remedy="Pass every input as one positional tensor.",
         )
     return example
+
+
+def _require_free_batch(module: GraphModule) -> None:
+    for node in module.graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "placeholder" or not isinstance(value, Tensor) or not value.dim():
+            continue
+        if isinstance(value.shape[0], int):
+            raise UntraceableModel(
+                f"The network works for a batch of {value.shape[0]} only: its input {node.name}.",
+                remedy="Take the batch from the input's shape, x.shape[0], not from a number.",
+            )
 
 
 class _Recorder(Interpreter):

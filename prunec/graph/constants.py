@@ -199,7 +199,7 @@ def _factor(node: Node) -> float:
 def _elementwise(structure: Structure, node: Node, known: dict[Node, Tensor]) -> Tensor:
     operands = [x for x in node.all_input_nodes if x in known]
     shape = tuple(structure.layouts[node].shape)
-    if ops.op_name(node) == "where":
+    if ops.op_name(node) in ("where", "masked_fill"):
         return torch.full(shape, NAN, dtype=torch.float64)
     replace = {x: known[x] for x in operands}
 

@@ -71,6 +71,7 @@ class Attention(Rule):
     query: Node
     key: Node
     value_of: Node
+    scale: float
 
     def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
         """The weights of a mean sum to one: what is the same at all places stays what it is."""
@@ -88,6 +89,10 @@ class Attention(Rule):
         heads = live.flatten(-2).any(-1)[..., None, None]
         mark(self.query, heads)
         mark(self.key, heads)
+
+    def changes(self, kept: Callable[[Node, int], int]) -> dict[str, object]:
+        """The scale, which is otherwise taken from the depth."""
+        return {"scale": self.scale}
 
 
 def visit_product(builder: Builder, node: Node) -> None:
@@ -208,6 +213,8 @@ def visit_attention(builder: Builder, node: Node) -> None:
     if len(heads) > 1 or named.get("enable_gqa"):
         builder.refuse(node, [query, key, value], f"attention at {node.name} shares its keys")
         return
+    depth = builder.captured.shape(query)[-1]
+    scale = depth**-0.5 if named.get("scale") is None else float(named["scale"])
     batch = list(range(rank - 2))
     met = [i for i in batch if any(i in builder.axes(n) for n in (query, key, value))]
     if met:
@@ -226,7 +233,7 @@ def visit_attention(builder: Builder, node: Node) -> None:
         return
     if isinstance(mask, Node) and met:
         _tie_mask(builder, mask, seen, met)
-    builder.rule(node, Attention(query, key, value), seen)
+    builder.rule(node, Attention(query, key, value, scale), seen)
 
 
 def _tie_mask(builder: Builder, mask: Node, layout: Tensor, met: list[int]) -> None:

@@ -20,10 +20,10 @@ def widen(captured: Captured, index: Tensor, operand: Node, call: Node) -> Tenso
     real = captured.shape(operand)
     name = ops.op_name(call)
     named = ops.arguments(call)
-    if name in ops.VIEWS or name in ("expand", "expand_as"):
+    if name in ops.VIEWS or name == "expand":
         return index
-    if name == "index":
-        touched = {i for i, picked in enumerate(named["indices"]) if picked is not None}
+    if name in ops.PICKS:
+        touched = set(picked_axes(captured, call, operand))
     elif name not in ops.MOVE_AXES:
         return index.expand(real)
     else:
@@ -31,6 +31,20 @@ def widen(captured: Captured, index: Tensor, operand: Node, call: Node) -> Tenso
         flat = [d for dim in dims for d in (dim if isinstance(dim, (list, tuple)) else [dim])]
         touched = {int(d) % len(real) for d in flat}
     return index.expand([real[i] if i in touched else index.shape[i] for i in range(len(real))])
+
+
+def picked_axes(captured: Captured, call: Node, operand: Node) -> list[int]:
+    """Axes along which a move picks positions by number; all where its numbers run over several."""
+    named = ops.arguments(call)
+    name = ops.op_name(call)
+    rank = len(captured.shape(operand))
+    if name == "index":
+        listed = [(i, n) for i, n in enumerate(named["indices"]) if n is not None]
+        flat = all(len(captured.shape(n)) == 1 for _, n in listed)
+        return [i for i, _ in listed] if flat else sorted({*(i for i, _ in listed), -1})
+    dims = named.get("dim", named.get("dims", 0))
+    dims = [dims] if isinstance(dims, int) else list(dims)
+    return sorted(d % rank for d in dims) or list(range(rank))
 
 
 def run_move(captured: Captured, node: Node, call: Node, operands: list[Tensor]) -> Tensor:
@@ -46,7 +60,7 @@ def run_move(captured: Captured, node: Node, call: Node, operands: list[Tensor])
     if name in ops.VIEWS:
         real = captured.shape(call.all_input_nodes[0])
         return _reshaped(operands[0], real, captured.shape(node))
-    if name in ("expand", "expand_as"):
+    if name == "expand":
         lead = len(captured.shape(node)) - operands[0].dim()
         return operands[0].reshape([1] * lead + list(operands[0].shape))
     arguments = [captured.concrete(argument, tensors=True) for argument in call.args]
@@ -106,8 +120,12 @@ def visit_move(builder: Builder, node: Node, call: Node) -> None:
     if name in ("cat", "concat") and _joins_positions(builder, call, operands):
         _visit_spatial_cat(builder, node, operands)
         return
-    if any(not isinstance(n, Node) or n.op != "get_attr" for n in _indices(call)):
+    tensors = [n for n in call.all_input_nodes if captured.is_tensor(n)]
+    if any(n not in operands and n.op != "get_attr" for n in tensors):
         builder.refuse(node, operands, f"{name} at {node.name} picks positions by computed numbers")
+        return
+    if name == "repeat_interleave" and len(tensors) > len(operands):
+        builder.refuse(node, operands)
         return
     if name in ops.PICKS and _picks_samples(builder, call, operands):
         builder.refuse(node, operands, f"{name} at {node.name} picks channels of single samples")
@@ -130,16 +148,6 @@ def visit_move(builder: Builder, node: Node, call: Node) -> None:
     atoms = torch.cat([builder.layout(operand).reshape(-1) for operand in operands])
     builder.found.links[node] = Link(operands, index.reshape(-1))
     builder.settle(node, "move", atoms[index])
-
-
-def _indices(call: Node) -> list[object]:
-    """Tensors of positions that a move takes besides what it moves."""
-    name = ops.op_name(call)
-    if name == "index":
-        listed = call.args[1]
-        assert isinstance(listed, (list, tuple))
-        return [n for n in listed if n is not None]
-    return [call.args[2]] if name == "index_select" else []
 
 
 def _picks_samples(builder: Builder, call: Node, operands: tuple[Node, ...]) -> bool:

@@ -27,7 +27,7 @@ ELEMENTWISE = frozenset(
 MOVES = frozenset(
     (
         "view reshape _unsafe_view flatten unflatten permute transpose t movedim swapaxes squeeze "
-        "unsqueeze expand expand_as cat concat stack chunk split split_with_sizes tensor_split "
+        "unsqueeze expand cat concat stack chunk split split_with_sizes tensor_split "
         "slice select narrow index_select index unbind roll flip repeat repeat_interleave tile "
         "channel_shuffle getitem numpy_T mT native_channel_shuffle adjoint"
     ).split()
@@ -58,6 +58,7 @@ WITHIN = frozenset(
 )
 # One number everywhere, in the shape of the tensor that is given.
 LIKES = frozenset("zeros_like ones_like full_like zero fill".split())
+FACTORIES = frozenset("zeros ones full new_zeros new_ones new_full".split())
 PADS = frozenset(("pad constant_pad_nd reflection_pad2d replication_pad2d").split())
 CONVOLUTIONS = frozenset(
     ("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d").split()

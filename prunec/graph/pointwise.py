@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.fx import Node
 
 from prunec.graph import operators as ops
 from prunec.graph.builder import Builder
 from prunec.graph.shapes import broadcast
-from prunec.graph.structure import varying
+from prunec.graph.structure import Mark, Rule, varying
 
 
 def visit_elementwise(builder: Builder, node: Node) -> None:
@@ -44,6 +47,63 @@ def visit_elementwise(builder: Builder, node: Node) -> None:
         builder.refuse(node, operands, f"outer product by {name} at {node.name}")
         return
     builder.settle(node, "elementwise", result.contiguous())
+
+
+@dataclass(frozen=True)
+class Spread(Rule):
+    """A value repeated in the shape of another tensor, along whose channels it lies then."""
+
+    source: Node
+
+    def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+        """The value."""
+        return known[self.source]
+
+    def read(
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
+    ) -> None:
+        """The value; of the other tensor only the shape."""
+        mark(self.source, live)
+
+
+def visit_expand_as(builder: Builder, node: Node) -> None:
+    """expand_as(value, other)."""
+    visit_elementwise(builder, node)
+    source = node.args[0]
+    assert isinstance(source, Node)
+    if len(builder.captured.shape(source)) != len(builder.captured.shape(node)):
+        builder.refuse(node, node.all_input_nodes)
+    elif builder.found.kinds[node] == "elementwise":
+        builder.rule(node, Spread(source), builder.layout(node))
+
+
+@dataclass(frozen=True)
+class Filled(Rule):
+    """A new tensor of one number; its channels are cut with those they meet."""
+
+    number: float
+
+    def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+        """The number."""
+        return torch.tensor(self.number, dtype=torch.float64)
+
+    def read(
+        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
+    ) -> None:
+        """Nothing."""
+
+
+def visit_factory(builder: Builder, node: Node) -> None:
+    """zeros, ones, full: the channels of an image or of a row of features lie along axis 1."""
+    shape = builder.captured.shape(node)
+    name = ops.op_name(node)
+    fill = {"zeros": 0.0, "ones": 1.0}.get(name.removeprefix("new_"))
+    number = ops.arguments(node).get("fill_value") if fill is None else fill
+    if len(shape) not in (2, 4, 5) or not isinstance(number, (int, float)):
+        builder.found.layouts[node] = builder.blank(node)
+        return
+    atoms = builder.unions.fresh(shape[1])
+    builder.rule(node, Filled(float(number)), atoms.reshape([1, -1] + [1] * (len(shape) - 2)))
 
 
 def visit_like(builder: Builder, node: Node) -> None:

@@ -101,7 +101,7 @@ def add_kernel(
     if bias is not None:
         name = str(bias.target)
         builder.slice(name, 0, outputs, size)
-    if groups == len(inputs):
+    if groups == len(inputs) > 1:
         builder.join(inputs.repeat_interleave(size // groups), outputs)
     found.kernels[node] = Kernel(
         node, weight, name, source, axis, inputs, outputs, groups, transposed, border, positions

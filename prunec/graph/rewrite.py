@@ -22,15 +22,14 @@ from prunec.graph import leaves
 from prunec.graph import operators as ops
 from prunec.graph.cut import cut_layout, cut_tensor, kept_along, staying_groups
 from prunec.graph.decide import Decision
+from prunec.graph.moves import picked_axes
 from prunec.graph.plan import Plan
 from prunec.graph.recurrent import Item, Recurrent, is_zeros
 from prunec.graph.structure import Structure, varying
 from prunec.graph.taps import padding_after, trim
 
 _SIZED = frozenset(("view", "reshape", "_unsafe_view", "expand", "unflatten"))
-_ALONG = frozenset(
-    "slice narrow index_select index roll flip channel_shuffle select getitem".split()
-)
+_ALONG = ops.PICKS | {"channel_shuffle", "native_channel_shuffle"}
 
 
 def rewrite(structure: Structure, decision: Decision, plan: Plan) -> GraphModule:
@@ -190,6 +189,8 @@ class _Writer:
             return self.recurrent(node)
         if kind == "rule" and isinstance(self.structure.rules[node], Item):
             return self.item(node)
+        if ops.op_name(node) in ops.FACTORIES and self.channel_axis(node) is not None:
+            return self.resize(node, 1)
         if kind == "rule":
             changes = self.structure.rules[node].changes(lambda n, i: len(self.kept(n, i)))
             return self.call(node, **changes) if changes else self.copy(node)
@@ -386,25 +387,13 @@ class _Writer:
 
     def selects_channels(self, node: Node) -> bool:
         """Whether a move picks positions along its operand's channel axis, and does only that."""
-        name = ops.op_name(node)
         link = self.structure.links.get(node)
-        if link is None or name not in _ALONG or len(link.operands) != 1:
+        call = node.args[0] if ops.op_name(node) == "getitem" else node
+        if link is None or not isinstance(call, Node) or ops.op_name(call) not in _ALONG:
             return False
         source = link.operands[0]
         axis = self.channel_axis(source)
-        if axis is None:
-            return False
-        call = node.args[0] if name == "getitem" else node
-        assert isinstance(call, Node)
-        named = ops.arguments(call)
-        dims = named.get("dim", named.get("dims", 1))
-        if name == "index":
-            listed = named["indices"]
-            dims = [i for i, index in enumerate(listed) if index is not None]
-            if any(len(self.captured.shape(listed[i])) != 1 for i in dims):
-                return False
-        dims = [dims] if isinstance(dims, int) else list(dims)
-        return {d % len(self.captured.shape(source)) for d in dims} == {axis}
+        return axis is not None and picked_axes(self.captured, call, source) == [axis]
 
     def selection(self, node: Node) -> Node:
         source = self.structure.links[node].operands[0]
@@ -445,8 +434,9 @@ class _Writer:
         named = ops.arguments(node)
         key = key if key in named else "shape"
         sizes = [self.new(n) if isinstance(n, Node) else n for n in named[key]]
-        rank = len(self.captured.shape(node.all_input_nodes[0]))
-        offset = int(named["dim"]) % rank if key == "sizes" else 0
+        offset = 0
+        if key == "sizes":
+            offset = int(named["dim"]) % len(self.captured.shape(node.all_input_nodes[0]))
         place = axis - offset
         if 0 <= place < len(sizes) and sizes[place] != -1:
             sizes[place] = self.cut_size(sizes[place], node, axis)

@@ -25,6 +25,8 @@ def spell_out(module: GraphModule) -> None:
                 bias = _without_computed_bias(graph, node)
                 if bias is not None:
                     _replace(node, bias)
+            elif name == "squeeze" and "dim" not in arguments(node):
+                _replace(node, _squeeze(graph, node))
             elif name in ("matmul", "mm"):
                 linear = _linear(graph, node)
                 if linear is not None:
@@ -63,6 +65,14 @@ def _glu(graph: Graph, node: Node) -> Node:
     second = graph.call_function(aten.slice.Tensor, (source, axis, size // 2, size))
     gate = graph.call_function(aten.sigmoid.default, (second,))
     return graph.call_function(aten.mul.Tensor, (first, gate))
+
+
+def _squeeze(graph: Graph, node: Node) -> Node:
+    """The axes that are left out by number: a channel axis may be cut to size 1."""
+    shape = _shape(node.args[0])
+    assert shape is not None
+    axes = [axis for axis, size in enumerate(shape) if isinstance(size, int) and size == 1]
+    return graph.call_function(aten.squeeze.dims, (node.args[0], axes))
 
 
 def _without_computed_bias(graph: Graph, node: Node) -> Node | None:

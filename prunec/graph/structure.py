@@ -48,7 +48,7 @@ class Kernel:
     @property
     def depthwise(self) -> bool:
         """Whether every input channel has output channels of its own."""
-        return self.groups == len(self.inputs)
+        return self.groups == len(self.inputs) > 1
 
 
 @dataclass(frozen=True)
