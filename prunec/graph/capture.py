@@ -57,6 +57,14 @@ class Captured:
         assert isinstance(found, Tensor)
         return found
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Every parameter, buffer and stored constant by its name."""
+        found = dict(self.module.state_dict())
+        for node in self.nodes:
+            if node.op == "get_attr":
+                found.setdefault(str(node.target), self.tensor(str(node.target)))
+        return found
+
     def concrete(self, argument: Any, *, tensors: bool = False) -> Any:
         """An argument with every symbolic size replaced by its value for the example.
 

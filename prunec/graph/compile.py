@@ -102,10 +102,7 @@ def compile_module(
 
 def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every parameter and buffer of a captured network, zero where masked."""
-    weights = dict(captured.module.state_dict())
-    for node in captured.nodes:
-        if node.op == "get_attr":
-            weights.setdefault(str(node.target), captured.tensor(str(node.target)))
+    weights = captured.tensors()
     for name, mask in masks.items():
         if name in weights:
             weights[name] = torch.where(mask, weights[name], 0)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from prunec.graph.operators import arguments, op_name
+from prunec.graph.operators import FACTORIES, arguments, op_name
 
 aten = torch.ops.aten
 
@@ -164,13 +164,13 @@ def _range(named: dict[str, object], size: int) -> tuple[int, int]:
 def fold_numbers(module: GraphModule) -> None:
     """Compute once what is made of numbers alone (masks, ranges), in-place writing included."""
     graph = module.graph
-    constant, spoilt = _constant_nodes(graph.nodes), set[Node]()
+    constant = _constant_nodes(graph.nodes)
     families = _families(graph.nodes)
+    written, spoilt = set[Node](), set[Node]()
     for node in graph.nodes:
-        if node.op == "call_function" and is_inplace(op_name(node)) and node not in constant:
-            first = node.args[0]
-            if isinstance(first, Node):
-                spoilt.add(families[first])
+        first = node.args[0] if node.args else None
+        if node.op == "call_function" and is_inplace(op_name(node)) and isinstance(first, Node):
+            (written if node in constant else spoilt).add(families[first])
     values: dict[Node, object] = {}
     for node in list(graph.nodes):
         if node not in constant or families[node] in spoilt:
@@ -178,6 +178,8 @@ def fold_numbers(module: GraphModule) -> None:
         inputs = [n for n in node.all_input_nodes if n not in values]
         if inputs and op_name(node) not in _FACTORIES:
             continue
+        if op_name(node) in FACTORIES and families[node] not in written:
+            continue  # a tensor of one number stays what it is
         values[node] = _computed(node, values)
     for node, value in values.items():
         outside = [user for user in node.users if user not in values]

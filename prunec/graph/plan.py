@@ -184,7 +184,7 @@ class Plan:
         unknown = [n for n in (*self.frozen, *self.folded) if n not in by_name]
         if unknown:
             raise _misfit(f"names {unknown[0]}, which this network's graph does not have")
-        weights = dict(structure.captured.module.state_dict())
+        weights = structure.captured.tensors()
         for name in self.biases:
             weights[name] = _bias(structure, name)
         frozen = {by_name[n]: torch.zeros(shape) for n, shape in self.frozen.items()}
@@ -197,8 +197,7 @@ class Plan:
 def plan_of(structure: Structure, decision: Decision) -> Plan:
     """The plan that records a decision."""
     weights = structure.captured.module.state_dict()
-    known = set(weights)
-    known |= {str(n.target) for n in structure.captured.nodes if n.op == "get_attr"}
+    known = set(structure.captured.tensors())
     return Plan(
         removed=_removed(structure, decision.keep),
         biases=tuple(sorted(name for name in decision.weights if name not in known)),
