@@ -335,7 +335,7 @@ def test_a_plan_refuses_a_network_that_ties_its_channels() -> None:
         ("{", "Not a channel plan"),
         ("[]", "Not a channel plan"),
         ('{"format": 1}', "has format 1, this prunec reads"),
-        ('{"format": 2}', "Not a channel plan"),
+        ('{"format": 3}', "Not a channel plan"),
         (b"\xff\xfe\x00", "it is not text"),
     ],
 )

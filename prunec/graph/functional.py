@@ -29,6 +29,7 @@ _ALIASES = frozenset(
 _FACTORIES = frozenset(
     "zeros ones full arange new_zeros new_ones new_full new_empty empty eye linspace".split()
 )
+_END = 2**63 - 1  # how a slice says that it has no end
 _RANDOM = frozenset("dropout feature_dropout alpha_dropout bernoulli rand randn".split())
 
 
@@ -38,6 +39,8 @@ def functionalise(module: GraphModule) -> bool:
     order = {node: i for i, node in enumerate(graph.nodes)}
     root: dict[Node, Node] = {}
     family: dict[Node, list[Node]] = {}
+    taken: dict[Node, Node] = {}  # result of a write → the view that was written
+    now: dict[Node, Node] = {}  # tensor a view was taken from → what it has become
     for node in list(graph.nodes):
         first = node.args[0] if node.args else None
         name = op_name(node) if node.op == "call_function" else ""
@@ -54,7 +57,8 @@ def functionalise(module: GraphModule) -> bool:
         readers = {m: _users_after(m, node, order) for m in family[root[node]]}
         if not _become_functional(node, name):
             return False
-        parts = _put_together(graph, node, first, later)
+        taken[node] = taken.get(first, first)
+        parts = _put_together(graph, node, taken, now, later)
         if parts is None:
             return False
         for old, new in ((first, node), *parts):
@@ -104,7 +108,11 @@ def _type(node: object) -> torch.dtype | None:
 
 
 def _put_together(
-    graph: torch.fx.Graph, node: Node, part: Node, later: set[Node]
+    graph: torch.fx.Graph,
+    node: Node,
+    taken: dict[Node, Node],
+    now: dict[Node, Node],
+    later: set[Node],
 ) -> list[tuple[Node, Node]] | None:
     """New tensors in place of those that a written part was taken from, where they are read later.
 
@@ -112,18 +120,18 @@ def _put_together(
         Pairs of an old tensor and the new one; None where a tensor that is read later is neither.
     """
     pairs: list[tuple[Node, Node]] = []
-    new, place = node, node
+    part, new, place = taken[node], node, node
     while later - {old for old, _ in pairs}:
-        whole = part.args[0] if part.args else None
-        if op_name(part) not in ("slice", "select") or not isinstance(whole, Node):
+        source = part.args[0] if part.args else None
+        if op_name(part) not in ("slice", "narrow", "select") or not isinstance(source, Node):
             return None
+        whole = now.get(source, source)
         named = arguments(part)
-        if op_name(part) == "slice" and named["step"] != 1:
+        axis = int(named["dim"]) % len(source.meta["val"].shape)
+        span = _range(named, source.meta["val"].shape[axis])
+        if span is None:
             return None
-        rank = len(whole.meta["val"].shape)
-        axis = int(named["dim"]) % rank
-        size = int(whole.meta["val"].shape[axis])
-        start, end = _range(named, size)
+        start, end = span
         parts: list[Node] = []
         if start > 0:
             place = _after(graph, place, aten.slice.Tensor, whole, axis, 0, start)
@@ -131,14 +139,16 @@ def _put_together(
         if op_name(part) == "select":
             new = place = _after(graph, place, aten.unsqueeze.default, new, axis)
         parts.append(new)
-        if end < size:
-            place = _after(graph, place, aten.slice.Tensor, whole, axis, end, size)
+        if end is not None:
+            place = _after(graph, place, aten.slice.Tensor, whole, axis, end, _END)
             parts.append(place)
         if len(parts) > 1:
             new = place = _after(graph, place, aten.cat.default, parts, axis)
-        new.meta = dict(whole.meta)
+        if new is not node:
+            new.meta = dict(source.meta)
         pairs.append((whole, new))
-        part = whole
+        now |= {key: new for key, value in now.items() if value is whole} | {source: new}
+        part = taken.get(source, source)
     return pairs
 
 
@@ -148,17 +158,25 @@ def _after(graph: torch.fx.Graph, place: Node, target: object, *args: object) ->
         return graph.call_function(target, args)  # type: ignore[arg-type]
 
 
-def _range(named: dict[str, object], size: int) -> tuple[int, int]:
-    if "index" in named:
-        index = named["index"]
-        assert isinstance(index, int)
-        return index % size, index % size + 1
-    start, end = named["start"] or 0, named["end"]
-    assert isinstance(start, int)
-    end = size if not isinstance(end, int) else end
-    return tuple(  # type: ignore[return-value]
-        max(0, min(n + size if n < 0 else n, size)) for n in (start, end)
-    )
+def _range(named: dict[str, object], size: object) -> tuple[int, int | None] | None:
+    """First position of a slice or a pick, and the one behind its last, None for the end.
+
+    Returns:
+        None where they depend on the batch, or positions are left out in between.
+    """
+    if named.get("step", 1) != 1:
+        return None
+    start, end = named.get("start") or named.get("index") or 0, named.get("end")
+    if not isinstance(size, int):  # of any length: all of it or nothing that can be said here
+        return (0, None) if start == 0 and "end" in named and end in (None, _END) else None
+    if not isinstance(start, int) or not isinstance(end, int | None):
+        return None
+    if "index" in named or "length" in named:
+        length = named.get("length", 1)
+        end = start % size + length if isinstance(length, int) else 0
+    end = size if end is None else end
+    first, last = (max(0, min(n + size if n < 0 else n, size)) for n in (start, end))
+    return first, None if last == size else last
 
 
 def fold_numbers(module: GraphModule) -> None:

@@ -179,3 +179,18 @@ def two_layers_one_weight() -> nn.Module:
     first, second = conv(8, 8, bias=True), conv(8, 8, bias=True)
     second.weight = first.weight
     return Net(rule, stem=block(3, 8), first=first, second=second, head=head(8))
+
+
+@member((3, 8, 8))
+def writes_through_views() -> nn.Module:
+    """Parts of a tensor are written one after another: slices, one channel, a slice of a slice."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x).clone()
+        x[:, 0].mul_(2.0)
+        part = x[:, 2:8]
+        part[:, 1:3].sub_(0.5).abs_()
+        x[:, 5:] += 1.0
+        return m.head(m.tail(x))
+
+    return Net(rule, stem=linear_block(3, 8), tail=block(8, 8), head=head(8))
