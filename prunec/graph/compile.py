@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from prunec.graph.atoms import analyse
-from prunec.graph.capture import Captured, capture
+from prunec.graph.capture import Captured, capture, uncollected
 from prunec.graph.cut import cut_tensor
 from prunec.graph.decide import Decision, decide
 from prunec.graph.groups import ChannelGroup, groups_of
@@ -52,6 +52,7 @@ class Compiled:
     constants: tuple[str, ...] = ()
 
 
+@uncollected()
 def compile_module(
     module: nn.Module,
     example: tuple[Tensor, ...],

@@ -23,17 +23,18 @@ from torch.fx import Node
 from prunec.graph import operators as ops
 from prunec.graph.kernels import as_matrix, bias_name
 from prunec.graph.structure import Kernel, Structure
+from prunec.graph.weights import Weights
 
 NAN = float("nan")
 _FILLS = {"zeros_like": 0.0, "zero": 0.0, "ones_like": 1.0}
 
 
-def propagate(structure: Structure, weights: dict[str, Tensor]) -> dict[Node, Tensor]:
+def propagate(structure: Structure, weights: Weights) -> dict[Node, Tensor]:
     """Value of every position of every layout, NaN where unknown, float64, in the layout's shape.
 
     Args:
         structure: of the captured network.
-        weights: parameter and buffer name → float64 tensor; a kernel's bias may have been added.
+        weights: of the network; a kernel's bias may have been added.
     """
     known: dict[Node, Tensor] = {}
     for node in structure.layouts:
@@ -47,7 +48,7 @@ def propagate(structure: Structure, weights: dict[str, Tensor]) -> dict[Node, Te
     return known
 
 
-def fold(structure: Structure, weights: dict[str, Tensor], known: dict[Node, Tensor]) -> bool:
+def fold(structure: Structure, weights: Weights, known: dict[Node, Tensor]) -> bool:
     """Take constant channels out of the kernels that read them; whether anything changed."""
     uses = Counter(kernel.weight for kernel in structure.kernels.values())
     biases = Counter(kernel.bias for kernel in structure.kernels.values())
@@ -75,12 +76,13 @@ def along(values: Tensor, axis: int, size: int) -> Tensor:
     )
 
 
-def _stored(structure: Structure, node: Node, weights: dict[str, Tensor]) -> Tensor:
+def _stored(structure: Structure, node: Node, weights: Weights) -> Tensor:
     shape = tuple(structure.layouts[node].shape)
     if node.op == "get_attr":
-        value = weights.get(str(node.target))
+        name = str(node.target)
+        value = weights.stored(name) if name in weights else None
         if value is not None and tuple(value.shape) == shape and value.is_floating_point():
-            return value.to(torch.float64)
+            return weights[name]
     return torch.full(shape, NAN, dtype=torch.float64)
 
 
@@ -96,9 +98,7 @@ def _fit(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     return value.expand(shape)
 
 
-def _value(
-    structure: Structure, node: Node, known: dict[Node, Tensor], weights: dict[str, Tensor]
-) -> Tensor:
+def _value(structure: Structure, node: Node, known: dict[Node, Tensor], weights: Weights) -> Tensor:
     kind = structure.kinds.get(node, "refused")
     if kind == "kernel":
         return _kernel(structure.kernels[node], known, weights).reshape(
@@ -132,7 +132,7 @@ def _value(
 
 
 def _one_source(
-    structure: Structure, node: Node, kind: str, value: Tensor, weights: dict[str, Tensor]
+    structure: Structure, node: Node, kind: str, value: Tensor, weights: Weights
 ) -> Tensor:
     if kind == "prelu":
         slope = weights[str(node.all_input_nodes[1].target)].to(torch.float64)
@@ -221,9 +221,7 @@ def _elementwise(structure: Structure, node: Node, known: dict[Node, Tensor]) ->
     return result
 
 
-def _norm(
-    structure: Structure, node: Node, known: dict[Node, Tensor], weights: dict[str, Tensor]
-) -> Tensor:
+def _norm(structure: Structure, node: Node, known: dict[Node, Tensor], weights: Weights) -> Tensor:
     norm = structure.norms[node]
     value = known[norm.source]
     rank = value.dim()
@@ -240,20 +238,24 @@ def _norm(
     return torch.where((gamma == 0).expand_as(result), beta.expand_as(result), result)
 
 
-def _kernel(kernel: Kernel, known: dict[Node, Tensor], weights: dict[str, Tensor]) -> Tensor:
+def _kernel(kernel: Kernel, known: dict[Node, Tensor], weights: Weights) -> Tensor:
     values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
-    matrix = as_matrix(kernel, weights[kernel.weight])
     groups = kernel.groups
-    reads = (matrix != 0).any(-1)
+    reads = weights.reads(kernel)
     known_values = values.reshape(groups, 1, -1)
-    usable = ~known_values.isnan() & ((known_values == 0) | ~_at_border(kernel, matrix))
+    usable = ~known_values.isnan()
+    doubtful = usable & (known_values != 0)
+    if kernel.border is not None and bool(doubtful.any()):
+        usable = usable & ~(doubtful & _at_border(kernel, weights.matrix(kernel)))
     constant = ~(reads & ~usable).any(-1)
-    filled = torch.where(usable, known_values, 0.0)
-    total = (matrix.sum(-1) * filled).sum(-1).to(torch.float64).reshape(-1)
+    result = torch.full(constant.shape, NAN, dtype=torch.float64)
+    if bool(constant.any()):
+        filled = torch.where(usable, known_values, 0.0).expand(reads.shape)[constant]
+        taps = weights.matrix(kernel)[constant].sum(-1, dtype=torch.float64)
+        result[constant] = (taps * filled).sum(-1)
+    result = result.reshape(-1)
     name = bias_name(kernel)
-    if name is not None and name in weights:
-        total = total + weights[name]
-    return torch.where(constant.reshape(-1), total, NAN)
+    return result + weights[name] if name is not None and name in weights else result
 
 
 def _at_border(kernel: Kernel, matrix: Tensor) -> Tensor:
@@ -263,28 +265,29 @@ def _at_border(kernel: Kernel, matrix: Tensor) -> Tensor:
     return (matrix[..., kernel.border] != 0).any(-1)
 
 
-def _fold_kernel(kernel: Kernel, weights: dict[str, Tensor], values: Tensor) -> bool:
-    weight = weights[kernel.weight]
-    matrix = as_matrix(kernel, weight)
-    groups, inner = kernel.groups, matrix.shape[2]
-    read = (matrix != 0).any(-1).any(1)  # (groups, I/groups)
-    constant = values.reshape(groups, inner)
+def _fold_kernel(kernel: Kernel, weights: Weights, values: Tensor) -> bool:
+    groups = kernel.groups
+    read = weights.reads(kernel).any(1)  # (groups, I/groups)
+    constant = values.reshape(groups, -1)
     known = read & ~constant.isnan()
     if not bool(known.any()):
         return False
     nothing = known & (constant == 0)
     rest = known & ~nothing
-    name = bias_name(kernel)
-    matrix = matrix.clone()
-    uniform = rest & ~_at_border(kernel, matrix).any(1)
-    if name is None:
-        uniform = torch.zeros_like(rest)
-    if bool(uniform.any()):
-        shift = torch.where(uniform, constant, 0.0).unsqueeze(1)
-        added = (matrix.sum(-1) * shift).sum(-1).reshape(-1)
-        assert name is not None
-        weights[name] = weights.get(name, torch.zeros_like(added)) + added
-    gone = nothing | uniform | _carry(matrix, constant, rest & ~uniform)
+    # Zeroing is exact in any type; sums of constants are computed in float64.
+    weight = weights[kernel.weight] if bool(rest.any()) else weights.stored(kernel.weight)
+    matrix = as_matrix(kernel, weight).clone()
+    gone = nothing
+    if bool(rest.any()):
+        name = bias_name(kernel)
+        uniform = rest & ~_at_border(kernel, matrix).any(1)
+        if name is None:
+            uniform = torch.zeros_like(rest)
+        if name is not None and bool(uniform.any()):
+            shift = torch.where(uniform, constant, 0.0).unsqueeze(1)
+            added = (matrix.sum(-1) * shift).sum(-1).reshape(-1)
+            weights[name] = weights[name] + added if name in weights else added
+        gone = nothing | uniform | _carry(matrix, constant, rest & ~uniform)
     if not bool(gone.any()):
         return False
     matrix.masked_fill_(gone[:, None, :, None], 0.0)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
 from prunec.graph.constants import along, fold, propagate
-from prunec.graph.kernels import as_matrix
 from prunec.graph.liveness import Liveness, find_live
 from prunec.graph.structure import Kernel, Structure
 from prunec.graph.taps import Taps, dead_taps
+from prunec.graph.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Decision:
 
     Attributes:
         keep: class → whether it stays, indexed by class number.
-        weights: every parameter and buffer, float64 where floating, uncut.
+        weights: every parameter and buffer, uncut; float64 where constants were taken in.
         frozen: nodes replaced by their constant value, which is in the layout's shape.
         reasons: class that nobody reads or that is constant, and stays all the same → why.
         taps: weight → spatial taps that go on either side of each axis.
@@ -45,19 +46,16 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
 
     Args:
         structure: of the captured network.
-        weights: parameter or buffer name → tensor; floating tensors are taken as float64.
+        weights: parameter or buffer name → tensor.
         round_to: kept counts of a channel group are rounded up to a multiple of it.
     """
-    weights = {
-        name: value.detach().to(torch.float64) if value.is_floating_point() else value
-        for name, value in weights.items()
-    }
-    known = propagate(structure, weights)
-    while fold(structure, weights, known):
-        known = propagate(structure, weights)
-    alive = find_live(structure, weights, known)
+    values = Weights(weights)
+    known = propagate(structure, values)
+    while fold(structure, values, known):
+        known = propagate(structure, values)
+    alive = find_live(structure, values, known)
     live = _live_classes(structure, alive)
-    strength = _strength(structure, weights)
+    strength = _Strength(structure, values)
     settled = _Settled(structure, live.clone(), torch.ones_like(live), alive, strength)
     settled.settle(round_to)
     while True:  # what was chosen for one demand may serve another that had chosen for itself
@@ -66,10 +64,10 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
         if bool((less.keep == settled.keep).all()):
             break
         settled = less
-    reasons = _carriers(structure, weights, known, live) | settled.reasons
+    reasons = _carriers(structure, values, known, live) | settled.reasons
     frozen = {node: torch.nan_to_num(known[node]) for node in alive.frozen}
-    taps = dead_taps(structure, settled.keep, weights)
-    return Decision(settled.keep, weights, frozen, reasons, taps)
+    taps = dead_taps(structure, settled.keep, values.all_stored())
+    return Decision(settled.keep, values.all_stored(), frozen, reasons, taps)
 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
@@ -82,14 +80,14 @@ def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
 
 
 def _carriers(
-    structure: Structure, weights: dict[str, Tensor], known: dict[Node, Tensor], keep: Tensor
+    structure: Structure, weights: Weights, known: dict[Node, Tensor], keep: Tensor
 ) -> dict[int, str]:
     """Constant channels that stay to carry the constants of a kernel that pads."""
     varies = torch.zeros(len(structure.classes), dtype=torch.bool)
     carries: dict[int, str] = {}
     for kernel in structure.kernels.values():
         values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
-        reads = (as_matrix(kernel, weights[kernel.weight]) != 0).any(-1).any(1).reshape(-1)
+        reads = weights.reads(kernel).any(1).reshape(-1)
         classes = structure.class_of(kernel.inputs)
         varies[classes[reads & values.isnan()]] = True
         for number in classes[reads & ~values.isnan()].tolist():
@@ -102,14 +100,23 @@ def _carriers(
     }
 
 
-def _strength(structure: Structure, weights: dict[str, Tensor]) -> Tensor:
+class _Strength:
     """Sum of absolute kernel weights that write or read a channel: which of the dead to keep."""
-    strength = torch.zeros(len(structure.classes), dtype=torch.float64)
-    for kernel in structure.kernels.values():
-        matrix = as_matrix(kernel, weights[kernel.weight]).abs().sum(-1)
-        strength.index_add_(0, structure.class_of(kernel.outputs), matrix.sum(2).reshape(-1))
-        strength.index_add_(0, structure.class_of(kernel.inputs), matrix.sum(1).reshape(-1))
-    return strength
+
+    def __init__(self, structure: Structure, weights: Weights) -> None:
+        self.structure = structure
+        self.weights = weights
+
+    @cached_property
+    def of_classes(self) -> Tensor:
+        """Class → its strength; computed where a choice is to be made, not before."""
+        class_of = self.structure.class_of
+        strength = torch.zeros(len(self.structure.classes), dtype=torch.float64)
+        for kernel in self.structure.kernels.values():
+            matrix = self.weights.matrix(kernel).abs().sum(-1, dtype=torch.float64)
+            strength.index_add_(0, class_of(kernel.outputs), matrix.sum(2).reshape(-1))
+            strength.index_add_(0, class_of(kernel.inputs), matrix.sum(1).reshape(-1))
+        return strength
 
 
 class _Settled:
@@ -121,7 +128,7 @@ class _Settled:
         keep: Tensor,
         allowed: Tensor,
         alive: Liveness,
-        strength: Tensor,
+        strength: _Strength,
     ) -> None:
         self.structure = structure
         self.keep = keep
@@ -132,7 +139,7 @@ class _Settled:
 
     def settle(self, round_to: int) -> None:
         """Grow what stays until every demand is met."""
-        bundles = class_bundles(self.structure)
+        bundles = class_bundles(self.structure).values() if round_to > 1 else ()
         grouped = [k for k in self.structure.kernels.values() if k.groups > 1 and not k.depthwise]
         before = -1
         while int(self.keep.sum()) != before:
@@ -142,7 +149,7 @@ class _Settled:
                 self._equalise(kernel)
             for blocks in self.structure.even:
                 self._even_out([self.structure.class_of(atoms) for atoms in blocks])
-            for bundle in bundles.values():
+            for bundle in bundles:
                 wanted = -(-int(self.keep[bundle].sum()) // round_to) * round_to
                 self._revive(bundle, wanted, f"rounded up to a multiple of {round_to}")
 
@@ -152,7 +159,7 @@ class _Settled:
         dead = candidates[~self.keep[candidates] & self.allowed[candidates]]
         missing = wanted - int(self.keep[candidates].sum())
         if missing > 0 and len(dead):
-            order = torch.argsort(self.strength[dead], descending=True, stable=True)
+            order = torch.argsort(self.strength.of_classes[dead], descending=True, stable=True)
             revived = dead[order[:missing]]
             self.keep[revived] = True
             self.reasons |= dict.fromkeys(revived.tolist(), why)

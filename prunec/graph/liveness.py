@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from prunec.graph import operators as ops
-from prunec.graph.kernels import as_matrix
 from prunec.graph.structure import Structure
+from prunec.graph.weights import Weights
 
 
 @dataclass
@@ -26,9 +26,7 @@ class Liveness:
     frozen: set[Node] = field(default_factory=set)
 
 
-def find_live(
-    structure: Structure, weights: dict[str, Tensor], known: dict[Node, Tensor]
-) -> Liveness:
+def find_live(structure: Structure, weights: Weights, known: dict[Node, Tensor]) -> Liveness:
     """Walk from the outputs to the inputs."""
     result = Liveness()
     computed = _computed(structure)
@@ -107,7 +105,7 @@ def _takes_constant(structure: Structure, user: Node, node: Node, result: Livene
 def _read(
     structure: Structure,
     node: Node,
-    weights: dict[str, Tensor],
+    weights: Weights,
     known: dict[Node, Tensor],
     result: Liveness,
 ) -> None:
@@ -116,8 +114,7 @@ def _read(
     if kind == "kernel":
         kernel = structure.kernels[node]
         flat = live.reshape(kernel.groups, -1, 1)
-        reads = (as_matrix(kernel, weights[kernel.weight]) != 0).any(-1)
-        read = (reads & flat).any(1).reshape(-1)
+        read = (weights.reads(kernel) & flat).any(1).reshape(-1)
         layout = result.live[kernel.source]
         shape = [1] * layout.dim()
         shape[kernel.axis] = -1

@@ -7,7 +7,7 @@ gate n of a GRU, the whole sum of an RNN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,7 +93,7 @@ class Recurrent(Rule):
         read = read if inputs > 1 else read.any().reshape(1)
         mark(self.source, read.reshape(1, 1, -1))
 
-    def fold(self, known: Mapping[Node, Tensor], weights: dict[str, Tensor]) -> bool:
+    def fold(self, known: Mapping[Node, Tensor], weights: MutableMapping[str, Tensor]) -> bool:
         """Constant inputs go into the bias."""
         values = self._inputs(known)
         changed = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 import torch
@@ -90,7 +90,7 @@ class Rule:
         """Mark what it reads of its operands, where ``live`` of what it returns is read."""
         raise NotImplementedError
 
-    def fold(self, known: Mapping[Node, Tensor], weights: dict[str, Tensor]) -> bool:
+    def fold(self, known: Mapping[Node, Tensor], weights: MutableMapping[str, Tensor]) -> bool:
         """Take constants out of what reads them; whether anything changed."""
         return False
 

@@ -1,0 +1,73 @@
+"""What cannot be captured says why in one sentence; every form of a forward's signature is kept."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from oracles import worst
+from torch import Tensor, nn
+
+from prunec.errors import UntraceableModel
+from prunec.graph.compile import compile_module
+
+
+class Two(nn.Module):
+    """A hidden layer that adds a second input behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8).double(), nn.Linear(8, 4).double()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.last(self.first(x).relu()) + y
+
+
+class Listed(Two):
+    def forward(self, *xs: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(xs[0], xs[1])
+
+
+class Named(Two):
+    def forward(self, x: Tensor, *rest: Tensor, scale: float = 2.0) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"sum": super().forward(x, rest[0]) * scale}
+
+
+class Branching(Two):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        made = super().forward(x, y)
+        return made if made.sum() > 0 else -made
+
+
+def inputs(batch: int = 2) -> tuple[Tensor, Tensor]:
+    return torch.randn(batch, 3).double(), torch.randn(batch, 4).double()
+
+
+@pytest.mark.parametrize("kind", [Two, Listed, Named])
+def test_the_signature_is_kept_and_the_batch_is_free(kind: type[Two]) -> None:
+    net = kind()
+    with torch.no_grad():
+        net.first.weight[3:] = 0
+    compiled = compile_module(net, inputs())
+    assert compiled.module.first.out_features == 3
+    for batch in (1, 5):
+        assert worst(net, compiled.module, inputs(batch)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("net", "example", "words"),
+    [
+        (Two(), (torch.zeros(2, 7).double(), inputs()[1]), r"not run on inputs of shape \(2, 7\)"),
+        (Two(), inputs()[:1], "missing 1 required positional argument: 'y'"),
+        (Two(), (*inputs(), inputs()[0]), "takes 3 positional arguments but 4 were given"),
+        (Branching(), inputs(), "could not capture Branching: .*data-dependent"),
+    ],
+)
+def test_a_failed_capture_says_why_once(
+    net: nn.Module,
+    example: tuple[Tensor, ...],
+    words: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(UntraceableModel, match=words):
+        compile_module(net, example)
+    assert capfd.readouterr() == ("", "")
