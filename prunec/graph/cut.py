@@ -58,9 +58,5 @@ def _cut_grouped(structure: Structure, keep: Tensor, kernel: Kernel, tensor: Ten
     outputs = keep[structure.class_of(kernel.outputs)].reshape(groups, -1)
     first, second = (inputs, outputs) if kernel.transposed else (outputs, inputs)
     blocks = tensor.reshape(groups, first.shape[1], second.shape[1], *tensor.shape[2:])
-    return torch.cat(
-        [
-            blocks[g][first[g]][:, second[g]]
-            for g in staying_groups(structure, keep, kernel).tolist()
-        ]
-    )
+    staying = staying_groups(structure, keep, kernel).tolist()
+    return torch.cat([blocks[g][first[g]][:, second[g]] for g in staying or [0]])

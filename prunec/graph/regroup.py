@@ -24,6 +24,7 @@ class Regroup(Rule):
         axis: the channel axis.
         apart, together: how many; one of them is 1.
         padded: whether zeros of a border come in.
+        flat: whether the axes behind the channels become one.
     """
 
     source: Node
@@ -31,6 +32,7 @@ class Regroup(Rule):
     apart: int
     together: int
     padded: bool
+    flat: bool = False
 
     def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
         """A constant stays what it is; several that become one must agree."""
@@ -41,6 +43,8 @@ class Regroup(Rule):
                 value = torch.where((value == first).all(axis, keepdim=True), first, float("nan"))
         if self.padded:
             value = torch.where(value == 0, value, float("nan"))
+        if self.flat:
+            value = value.flatten(self.axis + 1)
         if value.shape[self.axis] == 1:
             return value
         if self.together > 1:
@@ -59,7 +63,8 @@ class Regroup(Rule):
         if live.shape[self.axis] > 1:
             live = _rows(live, self.axis, self.apart).any(self.axis + 1)
             live = live.repeat_interleave(self.together, self.axis)
-        mark(self.source, live)
+        rank = known[self.source].dim()
+        mark(self.source, live.reshape(*live.shape, *[1] * (rank - live.dim())))
 
 
 def _rows(tensor: Tensor, axis: int, length: int) -> Tensor:
@@ -96,7 +101,7 @@ def visit_unfold(builder: Builder, node: Node) -> None:
     factor = math.prod(ops.single(named["kernel_size"], 2))
     atoms = builder.along(source, 1).repeat_interleave(factor)
     padded = any(ops.single(named["padding"], 2))
-    rule = Regroup(source, 1, factor, 1, padded=padded)
+    rule = Regroup(source, 1, factor, 1, padded=padded, flat=True)
     builder.rule(node, rule, _on(builder, node, 1, atoms))
 
 

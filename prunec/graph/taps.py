@@ -33,7 +33,7 @@ def dead_taps(structure: Structure, keep: Tensor, weights: Mapping[str, Tensor])
         trimmed = tuple(
             min(mine, *(one[axis] for one in allowed)) for axis, mine in enumerate(zero)
         )
-        if any(trimmed):
+        if any(trimmed) and value.numel():
             found[weight] = trimmed
     return found
 
