@@ -5,8 +5,6 @@ The public functions are those of :mod:`prunec.api`; torch is imported when one 
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,17 +39,6 @@ __all__ = [
     "groups",
     "verify",
 ]
-
-
-class _Package(ModuleType):
-    """A package whose public functions keep their names: ``prunec.verify`` is one, and a folder."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in __all__ and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 if not TYPE_CHECKING:  # or a type checker would take every name for one of ours

@@ -31,10 +31,10 @@ from prunec.graph.gates import absorbed
 from prunec.graph.groups import ChannelGroup, channel_groups
 from prunec.graph.plan import Plan
 from prunec.inputs import checked_example, checked_masks, checked_module, checked_round_to
+from prunec.parity import Report, verify_file
 from prunec.recipe import VerifySpec
 from prunec.runs import RunFolder, open_run
 from prunec.signature import MACS
-from prunec.verify import Report, verify_file
 
 __all__ = [
     "ChannelGroup",

@@ -24,8 +24,8 @@ from prunec.failures import INTERRUPTED, Guarded, show
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from prunec.parity import Report
     from prunec.runs import RunFolder
-    from prunec.verify import Report
 
 app = typer.Typer(
     cls=Guarded,
@@ -266,7 +266,7 @@ def _found(reference: str | None, root: Path | None) -> RunFolder:
 def _tell(result: Report, as_json: bool = False) -> None:
     from rich.console import Console
 
-    from prunec.verify import render
+    from prunec.parity import render
 
     if as_json:
         typer.echo(result.to_json())

@@ -28,6 +28,7 @@ from prunec.graph.gates import absorbed
 from prunec.graph.plan import Input
 from prunec.inspection import Inspection, inspect_module
 from prunec.latency import Latency, compare_latency
+from prunec.parity import Report, verify_file
 from prunec.recipe import ModelSpec, Recipe, digest, dumps
 from prunec.runs import RunFolder
 from prunec.schema import ModuleEdit
@@ -39,7 +40,6 @@ from prunec.training.data import load_data
 from prunec.training.edits import apply_edits
 from prunec.training.models import build_model
 from prunec.training.progress import Progress
-from prunec.verify import Report, verify_file
 
 CLASSES = 1000  # of a network that is inspected by name alone
 IMAGE = (3, 224, 224)  # what such a network takes unless it knows better

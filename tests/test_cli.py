@@ -92,9 +92,9 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
     progress: Any = ModuleType("prunec.training.progress")
     progress.make_progress = lambda console: SimpleNamespace(console=console)
-    verify: Any = ModuleType("prunec.verify")
+    verify: Any = ModuleType("prunec.parity")
     verify.render = lambda report, console: console.print(f"passed: {report.passed}")
-    for name, module in {"pipeline": fake, "training.progress": progress, "verify": verify}.items():
+    for name, module in {"pipeline": fake, "training.progress": progress, "parity": verify}.items():
         monkeypatch.setitem(sys.modules, f"prunec.{name}", module)
     monkeypatch.setattr(prunec, "pipeline", fake, raising=False)
     monkeypatch.setattr("prunec.selection.build_passes", lambda recipe, source: ())

@@ -10,8 +10,8 @@ import torch
 from ship_nets import METADATA, TINY_COST, FakeData, Shipped, Verify, tiny
 
 from prunec.exporters.to_onnx import ToOnnx
+from prunec.parity import Report, verify_file
 from prunec.recipe import VerifySpec
-from prunec.verify import Report, verify_file
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.cost import Cost, LayerCost
-from prunec.verify import Report
+from prunec.parity import Report
 
 
 def tiny(seed: int) -> nn.Module:

@@ -20,9 +20,9 @@ from ship_nets import METADATA, TINY_COST, Shipped, Verify, tiny
 from prunec.cost.onnx_graph import count_onnx
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.latency import Latency
+from prunec.parity import Report, render
 from prunec.recipe import Budget, VerifySpec
 from prunec.signature import roles
-from prunec.verify import Report, render
 
 
 def failures(report: Report) -> dict[str, str]:

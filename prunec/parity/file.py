@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from prunec.cost import Cost
 from prunec.cost.onnx_graph import count_onnx
 from prunec.errors import PrunecError
+from prunec.parity.budgets import check_budgets
+from prunec.parity.costs import compare_costs
+from prunec.parity.identity import interface, read, same_network, unchanged
+from prunec.parity.outputs import Answers, compare_on_data, compare_random
+from prunec.parity.report import Check, Report, failed
+from prunec.parity.weights import compare_weights
 from prunec.recipe import VerifySpec
 from prunec.runtime import Session
 from prunec.signature import metadata_of
-from prunec.verify.budgets import check_budgets
-from prunec.verify.costs import compare_costs
-from prunec.verify.identity import interface, read, same_network, unchanged
-from prunec.verify.outputs import Answers, compare_on_data, compare_random
-from prunec.verify.report import Check, Report, failed
-from prunec.verify.weights import compare_weights
 
 if TYPE_CHECKING:
     from prunec.latency import Latency

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prunec.verify.file import verify_file
-from prunec.verify.render import render
-from prunec.verify.report import Check, Report
+from prunec.parity.file import verify_file
+from prunec.parity.render import render
+from prunec.parity.report import Check, Report
 
 __all__ = ["Check", "Report", "render", "verify_file"]

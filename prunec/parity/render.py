@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prunec.verify.report import Check, Report, Value
+from prunec.parity.report import Check, Report, Value
 
 
 def render(report: Report, console: Console) -> None:

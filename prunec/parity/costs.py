@@ -7,8 +7,8 @@ from itertools import zip_longest
 import onnx
 
 from prunec.cost import Cost
+from prunec.parity.report import Check, equal
 from prunec.signature import MACS, metadata_of
-from prunec.verify.report import Check, equal
 
 
 def compare_costs(model: onnx.ModelProto, torch_cost: Cost, onnx_cost: Cost) -> list[Check]:

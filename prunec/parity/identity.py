@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from onnx import external_data_helper
 from torch import Tensor, nn
 
+from prunec.parity.report import Check, Value, equal, failed
 from prunec.signature import (
     GRAPH_DIGEST,
     RECIPE_DIGEST,
@@ -21,7 +22,6 @@ from prunec.signature import (
     output_names,
     weights_digest,
 )
-from prunec.verify.report import Check, Value, equal, failed
 
 _READABLE = "a valid ONNX file"
 _ANOTHER = "the file holds another model's weights"

@@ -7,8 +7,8 @@ import onnx
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from prunec.parity.report import Check
 from prunec.signature import raw_bytes
-from prunec.verify.report import Check
 
 _SHOWN = 3
 _NAME = "weights equal"

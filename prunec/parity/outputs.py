@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import PrunecError
+from prunec.parity.report import Check, at_least, failed
 from prunec.runtime import Session
-from prunec.verify.report import Check, at_least, failed
 
 if TYPE_CHECKING:
     from prunec.training.data import Data

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prunec.cost import Cost
 from prunec.latency import Latency, remedy
+from prunec.parity.outputs import Answers
+from prunec.parity.report import Check, at_least, at_most
 from prunec.recipe import Budget
-from prunec.verify.outputs import Answers
-from prunec.verify.report import Check, at_least, at_most
 
 
 def check_budgets(
