@@ -21,9 +21,10 @@ from onnxscript.rewriter.rules.common import (
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from prunec.errors import PassError, UntraceableModel
+from prunec.errors import PassError
 from prunec.exporters._onnx_tidy import tidy
 from prunec.files import write_bytes_atomic
+from prunec.graph.tracing import trace
 from prunec.signature import (
     GRAPH_DIGEST,
     WEIGHTS_DIGEST,
@@ -37,6 +38,7 @@ from prunec.signature import (
 # Rules that look at shapes and types only: no weight is read, so none is changed.
 _RULES = (materialize_reshape_shape_rule, no_op_cast_rule, no_op_expand_rule)
 
+PROTOBUF = 2**31  # bytes that one file can hold: weights stand in it, not beside it
 # What these return is memory of their own, so that nobody else can see it being overwritten.
 _FRESH = frozenset(
     {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "batch_norm", "add", "mul"}
@@ -70,12 +72,16 @@ class ToOnnx:
 
         Raises:
             UntraceableModel: the network cannot be captured, or not with a batch of any size.
-            PassError: the network is in training mode, or ONNX cannot express it.
+            PassError: the network is in training mode, larger than one file can be, or ONNX cannot
+                express it.
             RunError: the file cannot be written.
         """
         if any(part.training for part in module.modules()):
             raise PassError("the network is in training mode", remedy="Call module.eval() first.")
-        program = _capture(module, example)
+        _require_small(module)
+        # A batch of 1 would be taken for a constant.
+        example = tuple(torch.cat([x, x]) if x.dim() and len(x) == 1 else x for x in example)
+        program = trace(module, example, Dim("batch", min=1))
         _drop_inplace(program)
         model = tidy(_convert(program, self.opset), roles(module))
         properties = {
@@ -89,22 +95,14 @@ class ToOnnx:
         write_bytes_atomic(path, model.SerializeToString(deterministic=True))
 
 
-def _capture(module: nn.Module, example: tuple[Tensor, ...]) -> ExportedProgram:
-    # A batch of 1 would be taken for a constant.
-    example = tuple(torch.cat([x, x]) if len(x) == 1 else x for x in example)
-    batch = Dim("batch", min=1)
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # Of modules that assign to themselves, as LSTM does; what it changes, parity shows.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.export.export(
-                module, example, dynamic_shapes=tuple({0: batch} for _ in example)
-            )
-    except Exception as error:
-        raise UntraceableModel(
-            f"{type(module).__name__} cannot be captured with a dynamic batch: {_reason(error)}",
-            remedy="Make the forward pass free of data-dependent Python and literal batch sizes.",
-        ) from error
+def _require_small(module: nn.Module) -> None:
+    size = sum(x.nbytes for x in module.state_dict().values())
+    if size >= PROTOBUF:
+        raise PassError(
+            f"weights of {type(module).__name__} are {size / 2**30:.1f} GiB; one ONNX file holds "
+            f"{PROTOBUF / 2**30:g} GiB",
+            remedy="Cut more channels, or take a smaller type: model.half().",
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -16,27 +16,36 @@ from torch import Tensor, nn
 from prunec.errors import UntraceableModel
 
 
-def trace(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+def trace(
+    module: nn.Module, example: tuple[Tensor, ...], batch: object = torch.export.Dim.AUTO
+) -> torch.export.ExportedProgram:
     """Trace a network with the first axis of every input open.
+
+    Args:
+        module: the network.
+        example: its positional inputs, batch first, at least two samples.
+        batch: what is asked of the first axes; by default each may turn out to be fixed.
 
     Raises:
         UntraceableModel: it does not run on the example, or cannot be followed; says which.
     """
     try:
         with _torch_silent(), torch.no_grad():
-            return torch.export.export(module, example, dynamic_shapes=_dynamic(module, example))
+            return torch.export.export(
+                module, example, dynamic_shapes=_dynamic(module, example, batch)
+            )
     except Exception as error:
         raise _uncaptured(module, example, error) from error
 
 
-def _dynamic(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, object]:
+def _dynamic(module: nn.Module, example: tuple[Tensor, ...], batch: object) -> dict[str, object]:
     """The first axis of every input is open, in the form of the signature of ``forward``."""
     bound = inspect.signature(module.forward).bind(*example)
 
     def axes(value: object) -> object:
         if isinstance(value, tuple):
             return tuple(axes(item) for item in value)
-        return {0: torch.export.Dim.AUTO} if isinstance(value, Tensor) and value.dim() else None
+        return {0: batch} if isinstance(value, Tensor) and value.dim() else None
 
     return {name: axes(value) for name, value in bound.arguments.items()}
 
@@ -66,16 +75,17 @@ def _uncaptured(
     except Exception as plain:
         shapes = ", ".join(str(tuple(x.shape)) for x in example)
         return UntraceableModel(
-            f"{name} does not run on inputs of shape {shapes}: {_first_line(plain)}",
+            f"{name} does not run on inputs of shape {shapes}: {_said(plain)}",
             remedy="Give inputs that its forward takes, in order and in shape.",
         )
     return UntraceableModel(
-        f"torch.export could not capture {name}: {_first_line(error)}",
-        remedy="Make the forward pass free of data-dependent Python; "
+        f"torch.export could not capture {name} with any batch size: {_said(error)}",
+        remedy="Make the forward pass free of data-dependent Python and literal batch sizes; "
         "`torch.export.export(model, example)` shows the line.",
     )
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def _said(error: Exception) -> str:
+    """What, and where torch announces a list, its first point."""
+    lines = [line.strip(" -") for line in str(error).strip().splitlines()]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__

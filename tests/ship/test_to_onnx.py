@@ -127,6 +127,12 @@ def test_training_mode_is_refused(tmp_path: Path) -> None:
         ToOnnx().write(tiny(0).train(), (torch.zeros(2, 3, 16, 16),), tmp_path / "x.onnx", {})
 
 
+def test_what_no_file_can_hold_is_refused_before_the_work(tmp_path: Path) -> None:
+    module = nn.Linear(2**15, 2**15, device="meta").eval()
+    with pytest.raises(PassError, match=r"Linear are 4.0 GiB; one ONNX file holds 2 GiB"):
+        ToOnnx().write(module, (torch.zeros(2, 2**15),), tmp_path / "x.onnx", {})
+
+
 class Branches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + 1 if x.sum() > 0 else x
