@@ -87,7 +87,7 @@ def _check_tensor(model: nn.Module, value: object, place: str) -> None:
 
 
 def checked_masks(model: nn.Module, masks: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Return the masks; one of a shared parameter stands under each of its names.
+    """Return the masks, each where its parameter lies.
 
     Raises:
         PrunecError: a mask names no parameter, or has another shape or type than it must.
@@ -103,10 +103,7 @@ def checked_masks(model: nn.Module, masks: Mapping[str, Tensor] | None) -> dict[
     found: dict[str, Tensor] = {}
     for name, mask in masks.items():
         _check_mask(name, mask, parameters)
-        for other, parameter in parameters.items():
-            if parameter is parameters[name]:
-                mask = mask.to(parameter.device)
-                found[other] = found[other] & mask if other in found else mask
+        found[name] = mask.to(parameters[name].device)
     return found
 
 

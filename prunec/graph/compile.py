@@ -73,12 +73,13 @@ def compile_module(
     """
     captured = capture(module, example)
     structure = analyse(captured)
-    decision = decide(structure, masked_weights(captured, masks or {}), round_to=round_to)
+    masks = _under_every_name(module, masks or {})
+    decision = decide(structure, masked_weights(captured, masks), round_to=round_to)
     plan = plan_of(structure, decision)
     groups = groups_of(structure)
     kept_masks = {
         name: trim(cut_tensor(structure, decision.keep, name, mask), decision.taps.get(name, ()))
-        for name, mask in (masks or {}).items()
+        for name, mask in masks.items()
     }
     compact = rewrite(structure, decision, plan)
     because = _because(structure, decision, groups, frozenset(compact.state_dict()))
@@ -99,6 +100,19 @@ def compile_module(
         gone=tuple(layer for weight, layer in kernels.items() if weight not in left),
         constants=_constants(decision, compact),
     )
+
+
+def _under_every_name(module: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Masks under all names of the parameters they mask: a shared one has several."""
+    names: dict[int, list[str]] = {}
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for name, parameter in parameters.items():
+        names.setdefault(id(parameter), []).append(name)
+    found: dict[str, Tensor] = {}
+    for name, mask in masks.items():
+        for other in names[id(parameters[name])] if name in parameters else [name]:
+            found[other] = found[other] & mask if other in found else mask
+    return found
 
 
 def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -173,9 +173,9 @@ def _uniform(structure: Structure, node: Node) -> bool:
     if not ops.op_name(node).startswith("avg_pool"):
         return True
     named = ops.arguments(node)
-    if named.get("divisor_override") is None and not named["count_include_pad"]:
-        return True
     rank = int(ops.op_name(node)[-2])
+    if named.get("divisor_override") is None:  # what a window leaves out, its divisor does as well
+        return not named["count_include_pad"] or not any(ops.single(named["padding"], rank))
     kernel = ops.single(named["kernel_size"], rank)
     stride = ops.single(named["stride"] or kernel, rank)
     padding = ops.single(named["padding"], rank)

@@ -27,17 +27,28 @@ Side = tuple[Node, str]
 
 @dataclass(frozen=True)
 class Contraction(Rule):
-    """A sum of products of two operands, as einsum writes it."""
+    """A sum of products of two operands, as einsum writes it.
+
+    Attributes:
+        sides: the operands.
+        out: a letter for each axis of the result.
+        averaged: the operand that the other, a softmax along the sum, takes a mean of.
+    """
 
     sides: tuple[Side, Side]
     out: str
+    averaged: Side | None = None
 
     def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
-        """Zero where one operand is zero all along the sum."""
+        """Zero where one operand is zero all along the sum; a mean of what is the same is that."""
         zero = torch.zeros([1] * len(self.out), dtype=torch.bool)
         for operand, letters in self.sides:
             zero = zero | _project(known[operand] == 0, letters, self.out, torch.Tensor.all)
-        return torch.where(zero, 0.0, float("nan"))
+        mean = torch.tensor(float("nan"), dtype=torch.float64)
+        if self.averaged is not None:
+            operand, letters = self.averaged
+            mean = _project(known[operand], letters, self.out, _same)
+        return torch.where(zero, 0.0, mean)
 
     def read(
         self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
@@ -49,10 +60,16 @@ class Contraction(Rule):
             mark(operand, wanted & ~zero)
 
 
+def _same(values: Tensor, axis: int) -> Tensor:
+    """The value all along an axis, NaN where there is no single one."""
+    first = values.select(axis, 0)
+    return torch.where((values == first.unsqueeze(axis)).all(axis), first, float("nan"))
+
+
 def _project(
     flags: Tensor, letters: str, target: str, over: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
-    """Flags over some axes, seen along those of ``target``; ``over`` reduces what is not there."""
+    """What lies on some axes, seen along those of ``target``; ``over`` reduces the others."""
     for axis in reversed(range(len(letters))):
         if letters[axis] not in target:
             flags = over(flags, axis)
@@ -141,8 +158,20 @@ def _visit(builder: Builder, node: Node, sides: tuple[Side, Side], out: str) -> 
         builder.refuse(node, [one[0], two[0]], why)
         return
     layouts = [_seen_in(builder, side, out) for side in (one, two)]
-    lead = max(layouts, key=lambda layout: (len(varying(layout)), int(layout.any())))
-    builder.rule(node, Contraction((one, two), out), lead)
+    lead = max(layouts, key=lambda seen: (len(varying(seen)), bool(seen.any()), seen.numel()))
+    summed = shared - set(out)
+    averaged = next((b for a, b in ((one, two), (two, one)) if _is_mean(a, summed)), None)
+    builder.rule(node, Contraction((one, two), out, averaged), lead)
+
+
+def _is_mean(side: Side, summed: set[str]) -> bool:
+    """Whether an operand is a softmax along the sum, so that its entries there add up to one."""
+    node, letters = side
+    while ops.op_name(node) in ("dropout", "clone"):
+        node = node.all_input_nodes[0]
+    if ops.op_name(node) not in ("softmax", "_softmax"):
+        return False
+    return summed == {letters[int(ops.arguments(node)["dim"]) % len(letters)]}
 
 
 def _own_letters(builder: Builder, sides: tuple[Side, Side]) -> tuple[Side, Side]:

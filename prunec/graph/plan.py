@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Node
 
 from prunec.errors import PrunecError
 from prunec.files import write_text_atomic
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
+from prunec.graph.cut import cut_layout
 from prunec.graph.decide import Decision
 from prunec.graph.structure import Structure
 
@@ -42,6 +44,7 @@ class Plan:
             channels of a grouped kernel through its groups, −2 those outputs of a transposed one.
         biases: kernels' biases that the cut added.
         frozen: values of the graph that became constants, by node name, with their shapes.
+        zeros: those of them that are 0 throughout: a sum does without.
         folded: batch norms of the graph that went into the kernel before them, by node name.
         taps: kernel → spatial taps that went on either side of each axis.
         inputs: what the network's inputs looked like when it was cut.
@@ -52,6 +55,7 @@ class Plan:
     removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     biases: tuple[str, ...] = ()
     frozen: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    zeros: tuple[str, ...] = ()
     folded: tuple[str, ...] = ()
     taps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     inputs: tuple[Input, ...] = ()
@@ -80,13 +84,14 @@ class Plan:
                     remedy="Compile the network again, or use the prunec that wrote the plan.",
                 )
             return cls(
-                _integers(data["removed"]),
-                tuple(str(b) for b in data["biases"]),
-                _integers(data["frozen"]),
-                tuple(str(b) for b in data["folded"]),
-                _integers(data["taps"]),
-                tuple(_input(item) for item in data["inputs"]),
-                _integers(data["shapes"]),
+                removed=_integers(data["removed"]),
+                biases=tuple(str(name) for name in data["biases"]),
+                frozen=_integers(data["frozen"]),
+                zeros=tuple(str(name) for name in data["zeros"]),
+                folded=tuple(str(name) for name in data["folded"]),
+                taps=_integers(data["taps"]),
+                inputs=tuple(_input(item) for item in data["inputs"]),
+                shapes=_integers(data["shapes"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PrunecError(
@@ -187,7 +192,10 @@ class Plan:
         weights = structure.captured.tensors()
         for name in self.biases:
             weights[name] = _bias(structure, name)
-        frozen = {by_name[n]: torch.zeros(shape) for n, shape in self.frozen.items()}
+        frozen = {  # what they are is not the plan's; they come with the weights
+            by_name[name]: torch.full(shape, 0.0 if name in self.zeros else 1.0)
+            for name, shape in self.frozen.items()
+        }
         for name, taps in self.taps.items():
             if name not in weights or weights[name].dim() != len(taps) + 2:
                 raise _misfit(f"trims {name}, which this network does not have so")
@@ -198,10 +206,15 @@ def plan_of(structure: Structure, decision: Decision) -> Plan:
     """The plan that records a decision."""
     weights = structure.captured.module.state_dict()
     known = set(structure.captured.tensors())
+
+    def frozen_value(node: Node) -> Tensor:
+        return cut_layout(structure, decision.keep, structure.layouts[node], decision.frozen[node])
+
     return Plan(
         removed=_removed(structure, decision.keep),
         biases=tuple(sorted(name for name in decision.weights if name not in known)),
         frozen={node.name: tuple(value.shape) for node, value in decision.frozen.items()},
+        zeros=tuple(node.name for node in decision.frozen if not frozen_value(node).any()),
         taps=dict(decision.taps),
         inputs=_inputs(structure),
         shapes={name: tuple(tensor.shape) for name, tensor in weights.items()},
