@@ -1,27 +1,18 @@
-"""Channels whose value is known, and their exact removal from what reads them.
+"""Channels whose value is known, whatever the input.
 
-A value is propagated per position of a layout, in float64, NaN standing for *unknown*. A constant
-channel that a kernel reads can be taken out of it without changing the output:
-
-- c = 0: the kernel's column does nothing and becomes zero;
-- no padding: Σ_taps W[:, i]·c_i moves into the bias;
-- padding (the sum differs at the border): of all constant channels of one reader one, the *carrier*
-  k, takes the others in, W'[:, k] = Σ_i (c_i / c_k)·W[:, i].
-
-What is left of the constant channels is unread, and liveness removes it.
+A value is propagated per position of a layout, in float64, NaN standing for *unknown*.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
 from prunec.graph import operators as ops
-from prunec.graph.kernels import as_matrix, bias_name
+from prunec.graph.kernels import bias_name
 from prunec.graph.structure import Kernel, Structure
 from prunec.graph.weights import Weights
 
@@ -46,22 +37,6 @@ def propagate(structure: Structure, weights: Weights) -> dict[Node, Tensor]:
             value = _value(structure, node, known, weights)
             known[node] = _fit(value, tuple(layout.shape))
     return known
-
-
-def fold(structure: Structure, weights: Weights, known: dict[Node, Tensor]) -> bool:
-    """Take constant channels out of the kernels that read them; whether anything changed."""
-    uses = Counter(kernel.weight for kernel in structure.kernels.values())
-    biases = Counter(kernel.bias for kernel in structure.kernels.values())
-    changed = False
-    for kernel in structure.kernels.values():
-        if uses[kernel.weight] == 1 and biases[kernel.bias or ""] <= 1:
-            values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
-            changed |= _fold_kernel(kernel, weights, values)
-    owners = Counter(name for rule in structure.rules.values() for name in rule.owned)
-    for rule in structure.rules.values():
-        if all(owners[name] == 1 for name in rule.owned):
-            changed |= rule.fold(known, weights)
-    return changed
 
 
 def along(values: Tensor, axis: int, size: int) -> Tensor:
@@ -142,7 +117,7 @@ def _one_source(
     if kind == "border" and not _repeats(node):
         fill = float(ops.arguments(node).get("value") or 0.0)
         return torch.where(value == fill, value, NAN)
-    if kind == "window" and not _uniform(structure, node):
+    if kind == "window" and not uniform_window(structure, node):
         return torch.where(value == 0, value, NAN)
     if kind == "window":
         value = value * _factor(node)
@@ -168,7 +143,7 @@ def _repeats(node: Node) -> bool:
     )
 
 
-def _uniform(structure: Structure, node: Node) -> bool:
+def uniform_window(structure: Structure, node: Node) -> bool:
     """Whether a window over a constant gives the same everywhere."""
     if not ops.op_name(node).startswith("avg_pool"):
         return True
@@ -246,7 +221,7 @@ def _kernel(kernel: Kernel, known: dict[Node, Tensor], weights: Weights) -> Tens
     usable = ~known_values.isnan()
     doubtful = usable & (known_values != 0)
     if kernel.border is not None and bool(doubtful.any()):
-        usable = usable & ~(doubtful & _at_border(kernel, weights.matrix(kernel)))
+        usable = usable & ~(doubtful & at_border(kernel, weights.matrix(kernel)))
     constant = ~(reads & ~usable).any(-1)
     result = torch.full(constant.shape, NAN, dtype=torch.float64)
     if bool(constant.any()):
@@ -258,54 +233,8 @@ def _kernel(kernel: Kernel, known: dict[Node, Tensor], weights: Weights) -> Tens
     return result + weights[name] if name is not None and name in weights else result
 
 
-def _at_border(kernel: Kernel, matrix: Tensor) -> Tensor:
+def at_border(kernel: Kernel, matrix: Tensor) -> Tensor:
     """For each pair of channels, whether a tap that is not zero reads beyond the input."""
     if kernel.border is None:
         return torch.zeros(matrix.shape[:3], dtype=torch.bool)
     return (matrix[..., kernel.border] != 0).any(-1)
-
-
-def _fold_kernel(kernel: Kernel, weights: Weights, values: Tensor) -> bool:
-    groups = kernel.groups
-    read = weights.reads(kernel).any(1)  # (groups, I/groups)
-    constant = values.reshape(groups, -1)
-    known = read & ~constant.isnan()
-    if not bool(known.any()):
-        return False
-    nothing = known & (constant == 0)
-    rest = known & ~nothing
-    # Zeroing is exact in any type; sums of constants are computed in float64.
-    weight = weights[kernel.weight] if bool(rest.any()) else weights.stored(kernel.weight)
-    matrix = as_matrix(kernel, weight).clone()
-    gone = nothing
-    if bool(rest.any()):
-        name = bias_name(kernel)
-        uniform = rest & ~_at_border(kernel, matrix).any(1)
-        if name is None:
-            uniform = torch.zeros_like(rest)
-        if name is not None and bool(uniform.any()):
-            shift = torch.where(uniform, constant, 0.0).unsqueeze(1)
-            added = (matrix.sum(-1) * shift).sum(-1).reshape(-1)
-            weights[name] = weights[name] + added if name in weights else added
-        gone = nothing | uniform | _carry(matrix, constant, rest & ~uniform)
-    if not bool(gone.any()):
-        return False
-    matrix.masked_fill_(gone[:, None, :, None], 0.0)
-    stored = matrix.transpose(1, 2) if kernel.transposed else matrix
-    weights[kernel.weight] = stored.reshape(weight.shape)
-    return True
-
-
-def _carry(matrix: Tensor, constant: Tensor, rest: Tensor) -> Tensor:
-    """Add the constant columns of each group into its carrier's; which columns are free now."""
-    gone = torch.zeros_like(rest)
-    for group in torch.nonzero(rest.sum(1) > 1).flatten().tolist():
-        columns = torch.nonzero(rest[group]).flatten()
-        values = constant[group, columns]
-        carrier = int(values.abs().argmax())
-        ratio = values / values[carrier]
-        merged = (matrix[group][:, columns] * ratio[None, :, None]).sum(1)
-        matrix[group, :, columns[carrier]] = merged
-        gone[group, columns] = True
-        gone[group, columns[carrier]] = False
-    return gone

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from prunec.graph.constants import along, fold, propagate
+from prunec.graph.carriers import fold
+from prunec.graph.constants import along, propagate
 from prunec.graph.liveness import Liveness, find_live
 from prunec.graph.structure import Kernel, Structure
 from prunec.graph.taps import Taps, dead_taps

@@ -212,6 +212,20 @@ def three_dimensions() -> nn.Module:
     )
 
 
+@member((3, 9, 9))
+def pooling_branch() -> nn.Module:
+    """Inception: a branch averages, counting the padding, what another one convolves."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = torch.sigmoid(m.stem(x))
+        pooled = m.pooled(F.avg_pool2d(x, 3, 1, 1))
+        return m.head(torch.cat([m.straight(x), pooled], 1))
+
+    return Net(
+        rule, stem=linear_block(3, 10), straight=block(10, 6), pooled=block(10, 6, 1), head=head(12)
+    )
+
+
 @member((3, 8, 8))
 def patches() -> nn.Module:
     """Unfold: a channel becomes nine rows of a matrix."""
