@@ -155,13 +155,18 @@ class _Settled:
                 self._revive(bundle, wanted, f"rounded up to a multiple of {round_to}")
 
     def _revive(self, candidates: Tensor, wanted: int, why: str) -> None:
-        """Keep the strongest of the dead until ``wanted`` of the candidates stay, or all do."""
-        candidates = torch.unique(candidates)
-        dead = candidates[~self.keep[candidates] & self.allowed[candidates]]
+        """Keep the strongest of the dead until ``wanted`` candidates stay, or all do.
+
+        A class that stands among the candidates several times counts as often.
+        """
         missing = wanted - int(self.keep[candidates].sum())
+        classes, counts = torch.unique(candidates, return_counts=True)
+        choice = ~self.keep[classes] & self.allowed[classes]
+        dead, counts = classes[choice], counts[choice]
         if missing > 0 and len(dead):
             order = torch.argsort(self.strength.of_classes[dead], descending=True, stable=True)
-            revived = dead[order[:missing]]
+            before = counts[order].cumsum(0) - counts[order]
+            revived = dead[order[before < missing]]
             self.keep[revived] = True
             self.reasons |= dict.fromkeys(revived.tolist(), why)
 
@@ -196,7 +201,7 @@ class _Settled:
             kept = layout is not None and bool(self.keep[structure.class_of(layout)].any())
             if node.op == "output" or live or kept or node in needed:
                 if layout is not None and not kept:
-                    classes = structure.class_of(layout).reshape(-1)
+                    classes = torch.unique(structure.class_of(layout))
                     self._revive(classes, 1, f"{node.name} may not be empty")
                 needed.update(_must_have(structure, node))
 

@@ -10,6 +10,24 @@ from zoo.parts import Net, block, conv, head, linear_block, member
 
 
 @member((3, 8, 8))
+def multiplied_into_groups() -> nn.Module:
+    """A channel stands several times in one group of the kernel that reads it."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        return m.head(F.relu(m.mixed(m.twice(torch.cat([x, m.cheap(x)], 1)))))
+
+    return Net(
+        rule,
+        stem=block(3, 8),
+        cheap=block(8, 8, groups=8),
+        twice=conv(16, 32, groups=16, bias=True),
+        mixed=conv(32, 12, 1, groups=4, bias=True),
+        head=head(12),
+    )
+
+
+@member((3, 8, 8))
 def depthwise() -> nn.Module:
     deep = nn.Sequential(block(8, 8, groups=8), linear_block(8, 12, 1), block(12, 12, groups=12))
     return nn.Sequential(block(3, 8), deep, block(12, 8, 1), head(8))
