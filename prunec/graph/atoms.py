@@ -47,6 +47,7 @@ def analyse(captured: Captured) -> Structure:
     builder = Builder(captured)
     for node in captured.nodes:
         _visit(builder, node)
+    _pin_what_is_read_otherwise(builder)
     builder.settle_tables()
     _narrow(builder)
     return builder.found
@@ -122,6 +123,33 @@ def _visit_item(builder: Builder, node: Node) -> None:
         visit_item(builder, node, source)
     else:
         builder.found.layouts[node] = builder.blank(node)
+
+
+def _pin_what_is_read_otherwise(builder: Builder) -> None:
+    """A weight that is also an operand of something else keeps the channels on all its sides."""
+    found = builder.found
+    weights = {kernel.weight for kernel in found.kernels.values()}
+    weights |= {name for rule in found.rules.values() for name in rule.cuts}
+    for name in sorted(weights):
+        calls = sorted(builder.captured.readers(name), key=str)
+        other = next((call for call in calls if not _cuts(found, call, name)), None)
+        if other is not None:
+            builder.tables.pop(name, None)
+            for (owner, _), atoms in found.slices.items():
+                if owner == name:
+                    builder.pin(
+                        atoms, f"{name} is read by {ops.op_name(other)} at {other.name} too"
+                    )
+
+
+def _cuts(found: Structure, call: Node, name: str) -> bool:
+    """Whether a call reads a weight in such a way that it is cut with its channels."""
+    kernel = found.kernels.get(call)
+    if kernel is not None:
+        weight = next(n for n in call.all_input_nodes if n.op == "get_attr" and n.target == name)
+        return kernel.weight == name and kernel.source is not weight
+    rule = found.rules.get(call)
+    return rule is not None and name in rule.cuts
 
 
 def _narrow(builder: Builder) -> None:

@@ -61,12 +61,14 @@ class Captured:
         return found
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every parameter, buffer and stored constant by its name."""
-        found = dict(self.module.state_dict())
-        for node in self.nodes:
-            if node.op == "get_attr":
-                found.setdefault(str(node.target), self.tensor(str(node.target)))
-        return found
+        """Every parameter, buffer and stored constant that the graph reads, by its name."""
+        names = dict.fromkeys(str(node.target) for node in self.nodes if node.op == "get_attr")
+        return {name: self.tensor(name) for name in names}
+
+    def readers(self, name: str) -> set[Node]:
+        """The calls that read a parameter, buffer or stored constant."""
+        named = (node for node in self.nodes if node.op == "get_attr" and node.target == name)
+        return {user for node in named for user in node.users}
 
     def concrete(self, argument: Any, *, tensors: bool = False) -> Any:
         """An argument with every symbolic size replaced by its value for the example.

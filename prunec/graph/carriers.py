@@ -15,6 +15,7 @@ What is left of the constant channels is unread, and liveness removes it.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,19 +30,44 @@ from prunec.graph.weights import Weights
 
 def fold(structure: Structure, weights: Weights, known: dict[Node, Tensor]) -> bool:
     """Take constant channels out of the kernels that read them; whether anything changed."""
-    uses = Counter(kernel.weight for kernel in structure.kernels.values())
-    biases = Counter(kernel.bias for kernel in structure.kernels.values())
-    changed = False
+    captured = structure.captured
+    readers: dict[str, list[Kernel]] = {}
     for kernel in structure.kernels.values():
-        if uses[kernel.weight] == 1 and biases[kernel.bias or ""] <= 1:
-            source, even = _before_padded_average(structure, kernel.source)
-            values = along(known[source], kernel.axis, len(kernel.inputs))
-            changed |= _fold_kernel(kernel, weights, values, even)
+        readers.setdefault(kernel.weight, []).append(kernel)
+    changed = False
+    for uses in readers.values():
+        if _own(structure, uses):
+            values, even = _agreed(structure, uses, known)
+            border = [kernel.border for kernel in uses if kernel.border is not None]
+            one = replace(uses[0], border=torch.stack(border).any(0) if border else None)
+            changed |= _fold_kernel(one, weights, values, even)
     owners = Counter(name for rule in structure.rules.values() for name in rule.owned)
     for rule in structure.rules.values():
-        if all(owners[name] == 1 for name in rule.owned):
+        if all(owners[name] == len(captured.readers(name)) == 1 for name in rule.owned):
             changed |= rule.fold(known, weights)
     return changed
+
+
+def _own(structure: Structure, uses: list[Kernel]) -> bool:
+    """Whether no one but these uses of a kernel reads its weight and its bias."""
+    calls = {kernel.node for kernel in uses}
+    names = {kernel.weight for kernel in uses} | {kernel.bias for kernel in uses}
+    one_bias = len({kernel.bias for kernel in uses}) == 1
+    return one_bias and all(structure.captured.readers(n) <= calls for n in names if n is not None)
+
+
+def _agreed(
+    structure: Structure, uses: list[Kernel], known: dict[Node, Tensor]
+) -> tuple[Tensor, bool]:
+    """The constants that all uses of a kernel read alike, NaN for others; whether they are even."""
+    found = [_before_padded_average(structure, kernel.source) for kernel in uses]
+    first, *others = (
+        along(known[source], kernel.axis, len(kernel.inputs))
+        for (source, _), kernel in zip(found, uses, strict=True)
+    )
+    for values in others:
+        first = torch.where(values == first, first, float("nan"))
+    return first, all(even for _, even in found)
 
 
 def _before_padded_average(structure: Structure, node: Node) -> tuple[Node, bool]:

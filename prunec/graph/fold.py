@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -63,8 +61,8 @@ def _refusal(structure: Structure, norm: Norm) -> str:
         return "no kernel stands right before it"
     if len(norm.source.users) > 1:
         return "something else reads the kernel's output too"
-    uses = Counter(k.weight for k in structure.kernels.values())
-    if uses[kernel.weight] > 1:
+    names = [name for name in (kernel.weight, kernel.bias) if name is not None]
+    if any(structure.captured.readers(name) != {kernel.node} for name in names):
         return "the kernel is used more than once"
     if owner_of((kernel.weight, "weight"), (kernel.bias, "bias")) is None:
         return "the kernel's weight and bias belong to no one module"

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from prunec.graph import operators as ops
+from prunec.graph.constants import along
 from prunec.graph.structure import Structure
 from prunec.graph.weights import Weights
 
@@ -114,7 +115,8 @@ def _read(
     if kind == "kernel":
         kernel = structure.kernels[node]
         flat = live.reshape(kernel.groups, -1, 1)
-        read = (weights.reads(kernel) & flat).any(1).reshape(-1)
+        zero = along(known[kernel.source], kernel.axis, len(kernel.inputs)) == 0
+        read = (weights.reads(kernel) & flat).any(1).reshape(-1) & ~zero
         layout = result.live[kernel.source]
         shape = [1] * layout.dim()
         shape[kernel.axis] = -1

@@ -215,6 +215,11 @@ class Lookup(Rule):
     table: str
     rank: int
 
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """The table."""
+        return (self.table,)
+
     def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
         """Columns that do not vary are constants."""
         table = weights[self.table].to(torch.float64)

@@ -112,6 +112,12 @@ class Recurrent(Rule):
         return changed
 
     @property
+    def cuts(self) -> tuple[str, ...]:
+        """The weights of all cells."""
+        names = ((cell.w_ih, cell.w_hh, cell.w_hr) for cell in self.cells)
+        return tuple(name for three in names for name in three if name is not None)
+
+    @property
     def owned(self) -> tuple[str, ...]:
         """The input weights and their biases."""
         return tuple(n for cell in self.cells for n in (cell.w_ih, cell.b_ih) if n is not None)

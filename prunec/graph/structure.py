@@ -95,6 +95,11 @@ class Rule:
         return False
 
     @property
+    def cuts(self) -> tuple[str, ...]:
+        """Tables of weights that are cut with the channels of the operator."""
+        return ()
+
+    @property
     def owned(self) -> tuple[str, ...]:
         """Parameters that :meth:`fold` may change, if no one else reads them."""
         return ()

@@ -23,6 +23,8 @@ NOT_MODULES |= {
     "product-with-a-parameter",
     "two-convolutions-one-weight",
     "einsum-with-a-parameter",
+    "kernel-read-by-arithmetic",
+    "layer-without-its-bias",
 }
 MODULES = [name for name in ZOO if name not in NOT_MODULES]
 PRODUCTS = sorted(NOT_MODULES - {"lstm", "convolution-then-gru", "attention-module", "dead-branch"})

@@ -46,6 +46,7 @@ UNREACHABLE = {
     "two-convolutions-one-weight": "weights used beside their layer",
     "two-layers-one-weight": "weights used beside their layer",
     "standardised-weight": "weights used beside their layer",
+    "layer-without-its-bias": "weights used beside their layer",
 }
 BOUNDED = [(n, m) for n, m in CASES if n not in UNREACHABLE and m != "weights"]
 

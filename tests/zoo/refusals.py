@@ -233,3 +233,26 @@ def weighted_sum_of_stages() -> nn.Module:
         tail=block(8, 6),
         head=head(6),
     )
+
+
+@member((3, 8, 8))
+def kernel_read_by_arithmetic() -> nn.Module:
+    """A kernel whose weight is summed up as well, as a penalty is."""
+
+    def rule(m: Net, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = F.conv2d(torch.sigmoid(m.stem(x)), m.weight, padding=1)
+        return m.head(y), m.weight.square().mean((0, 2, 3)) * x.mean()
+
+    weight = nn.Parameter(torch.randn(10, 8, 3, 3) * 0.2)
+    return Net(rule, stem=linear_block(3, 8), weight=weight, head=head(10))
+
+
+@member((3, 8, 8))
+def layer_without_its_bias() -> nn.Module:
+    """A linear map of a layer's weight alone; its bias is nobody's."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = torch.sigmoid(m.stem(x)).mean((2, 3))
+        return m.last(F.relu(F.linear(x, m.hidden.weight)))
+
+    return Net(rule, stem=linear_block(3, 8), hidden=nn.Linear(8, 10), last=nn.Linear(10, 5))

@@ -118,3 +118,17 @@ def class_token() -> nn.Module:
         mix=nn.Linear(8, 8),
         head=nn.Linear(8, 5),
     )
+
+
+@member((6,))
+def tied_embedding() -> nn.Module:
+    """The table that looks words up also scores them, behind factors of which one is 0."""
+
+    def rule(m: Net, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        x = m.table((numbers.abs() * 4).long().clamp(max=10))
+        return m.scores(x * m.factor), m.last(F.relu(x))
+
+    table, scores = nn.Embedding(11, 8), nn.Linear(8, 11, bias=False)
+    scores.weight = table.weight
+    factor = nn.Parameter(torch.tensor([1.0, 0.5, 0.0, 2.0, 0.7, 0.0, 1.0, 1.5]))
+    return Net(rule, table=table, scores=scores, factor=factor, last=nn.Linear(8, 5))
