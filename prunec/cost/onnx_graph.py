@@ -5,8 +5,12 @@ Definition, per sample:
 - ``Conv`` and ``Gemm``/``MatMul``: one MAC for each output element and each weight it reads;
   positions of the zero padding count as all others do. ``ConvTranspose``: one MAC for each input
   element and each weight it meets. ``Einsum`` of two operands: the product of all index sizes.
-- Non-zero MACs: the same with the weights that are not 0. A product of two activations counts
-  whole, and so does a weight that is computed in the graph (by ``DequantizeLinear``, say).
+  ``LSTM``, ``GRU``, ``RNN``: one MAC for each time step and each entry of W and R.
+- What depends on no input of the graph, not even on the size of its batch, counts nothing: it is
+  computed once, not once a sample.
+- Non-zero MACs: the same with the weights that are not 0. Weights are initialisers, also behind
+  operators that only move values. A product of two activations counts whole, and so does a weight
+  that is computed in the graph (by ``DequantizeLinear``, say).
 - Every other operator of the known list counts nothing; one that is not listed is refused.
 - Parameters: floating-point initialisers, each once however often it is read, except running
   statistics of batch norm, limits of ``Clip``, scales of ``Resize`` and the like, single numbers in
@@ -19,19 +23,15 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import external_data_helper, numpy_helper
 
 from prunec.cost import Cost, LayerCost
-from prunec.cost.onnx_operators import FREE, macs_of
+from prunec.cost.onnx_constants import Constants
+from prunec.cost.onnx_operators import FREE, RECURRENT, macs_of, weights_of
 from prunec.cost.onnx_parameters import is_parameter, uses
 from prunec.cost.onnx_shapes import Shapes, infer
 from prunec.errors import PrunecError
-
-# These move weights about without adding or dropping one, so zeros can be counted at the source.
-_MOVES = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 
 
 def count_onnx(model: Path | str | onnx.ModelProto) -> Cost:
@@ -48,8 +48,9 @@ def count_onnx(model: Path | str | onnx.ModelProto) -> Cost:
     proto = model if isinstance(model, onnx.ModelProto) else _load(Path(model))
     _refuse_unknown(proto)
     shapes = infer(proto)
-    constants = _Constants(proto.graph)
-    layers = [_layer(node, shapes, constants) for node in proto.graph.node]
+    constants = Constants(proto)
+    counted: set[object] = set()
+    layers = [_layer(node, shapes, constants, counted) for node in proto.graph.node]
     sizes = _parameter_sizes(proto.graph, constants)
     return Cost(
         layers=tuple(layer for layer in layers if layer is not None),
@@ -67,36 +68,6 @@ def _load(path: Path) -> onnx.ModelProto:
         ) from error
 
 
-class _Constants:
-    """The initialisers of a graph, found also behind operators that only move them about."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        self._moved = {
-            node.output[0]: node.input[0] for node in graph.node if node.op_type in _MOVES
-        }
-        self._nonzero: dict[str, int] = {}
-
-    def source(self, name: str) -> onnx.TensorProto | None:
-        while name in self._moved:
-            name = self._moved[name]
-        return self._tensors.get(name)
-
-    def nonzero(self, tensor: onnx.TensorProto) -> int:
-        if tensor.name not in self._nonzero:
-            self._nonzero[tensor.name] = int(np.count_nonzero(_array(tensor)))
-        return self._nonzero[tensor.name]
-
-
-def _array(tensor: onnx.TensorProto) -> np.ndarray:
-    if external_data_helper.uses_external_data(tensor):
-        raise PrunecError(
-            f"the weights of {tensor.name} lie in another file and were not loaded",
-            remedy="Give the path of the .onnx file instead of the parsed model.",
-        )
-    return numpy_helper.to_array(tensor)
-
-
 def _refuse_unknown(model: onnx.ModelProto) -> None:
     if model.graph.sparse_initializer:
         raise PrunecError("the graph holds sparse initialisers, which ONNX cannot infer shapes of")
@@ -110,32 +81,36 @@ def _refuse_unknown(model: onnx.ModelProto) -> None:
             )
 
 
-def _layer(node: onnx.NodeProto, shapes: Shapes, constants: _Constants) -> LayerCost | None:
+def _layer(
+    node: onnx.NodeProto, shapes: Shapes, constants: Constants, counted: set[object]
+) -> LayerCost | None:
     if node.op_type not in macs_of:
         return None
-    total = macs_of[node.op_type](node, shapes)
+    total = macs_of[node.op_type](node, shapes) if constants.per_sample(node) else 0
     if total % shapes.batch:
         raise PrunecError(
             f"{_where(node)}: {total:,} MACs do not divide by the fixed batch of {shapes.batch}",
             remedy="Export with a dynamic batch.",
         )
     macs = total // shapes.batch
-    found = [tensor for name in reversed(node.input[:2]) if (tensor := constants.source(name))]
+    found = [w for name in weights_of(node) if name and (w := constants.weight(name))]
     if not found:
         return LayerCost(_where(node), node.op_type, macs, macs, 0, 0)
-    weight, size = found[0], math.prod(found[0].dims)
-    nonzero = constants.nonzero(weight)
+    size, nonzero = sum(w.size for w in found), sum(w.nonzero for w in found)
+    new = [w for w in found if w.key not in counted]
+    counted.update(w.key for w in found)
+    name = found[0].sources[0]
     return LayerCost(
-        name=weight.name.removesuffix(".weight"),
+        name=name.rpartition(".")[0] if node.op_type in RECURRENT else name.removesuffix(".weight"),
         operator=node.op_type,
         macs=macs,
         nonzero_macs=macs // size * nonzero if size else 0,
-        params=size,
-        nonzero_params=nonzero,
+        params=sum(w.size for w in new),
+        nonzero_params=sum(w.nonzero for w in new),
     )
 
 
-def _parameter_sizes(graph: onnx.GraphProto, constants: _Constants) -> list[tuple[int, int]]:
+def _parameter_sizes(graph: onnx.GraphProto, constants: Constants) -> list[tuple[int, int]]:
     read = uses(graph)
     return [
         (math.prod(tensor.dims), constants.nonzero(tensor))

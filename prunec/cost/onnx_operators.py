@@ -8,7 +8,6 @@ from collections.abc import Callable
 import onnx
 
 from prunec.cost.onnx_shapes import Shapes
-from prunec.errors import PrunecError
 
 
 def _integer(node: onnx.NodeProto, name: str) -> int:
@@ -45,23 +44,49 @@ def _matmul(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 
 def _einsum(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """The product of the sizes of all indices; one operand alone is only moved or summed."""
-    if len(node.input) == 1:
-        return 0
-    equation = _text(node, "equation").replace(" ", "")
-    terms = equation.split("->")[0].split(",")
-    if len(node.input) != 2 or "..." in equation:
-        raise PrunecError(
-            f"operator Einsum at {node.name or node.output[0]}: the MACs of '{equation}' are not "
-            "known",
-            remedy="Write it as products of two operands, without an ellipsis.",
-        )
-    sizes: dict[str, int] = {}
-    for name, term in zip(node.input, terms, strict=True):
-        for index, size in zip(term, shapes.of(name, node), strict=True):
-            sizes[index] = max(size, sizes.get(index, 1))
-    return math.prod(sizes.values())
+    """Operands from left to right: the sizes of all indices held, those of no more use dropped.
 
+    One operand alone is only moved or summed.
+    """
+    equation = _text(node, "equation").replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    sizes: dict[str, int] = {}
+    indices = []
+    for name, term in zip(node.input, terms.split(","), strict=True):
+        shape = shapes.of(name, node)
+        first, dots, last = term.partition("...")
+        missing = len(shape) - len(first) - len(last) if dots else 0
+        indices.append([*first, *("." * (missing - i) for i in range(missing)), *last])
+        for index, size in zip(indices[-1], shape, strict=True):
+            sizes[index] = max(size, sizes.get(index, 1))
+    total = 0
+    held = set(indices.pop(0))
+    while indices:
+        held.update(indices.pop(0))
+        total += math.prod(sizes[index] for index in held)
+        later = {index for term in indices for index in term}
+        kept = set(result) if arrow else {i for i in held if terms.count(i) == 1}
+        held = {i for i in held if i in later or i in kept or i.startswith(".")}
+    return total
+
+
+def _recurrent(node: onnx.NodeProto, shapes: Shapes) -> int:
+    """Steps × (W of all gates and directions + R of them); biases and peepholes left out."""
+    steps = math.prod(shapes.of(node.input[0], node)[:2])  # of all samples, whatever the layout
+    return steps * sum(math.prod(shapes.of(name, node)) for name in weights_of(node))
+
+
+def _attention(node: onnx.NodeProto, shapes: Shapes) -> int:
+    """Pairs of query and key, in every head of the query × (width of a key + that of a value)."""
+    query, key, value = (shapes.of(name, node) for name in node.input[:3])
+    if len(query) == 4:
+        return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    heads, values = _integer(node, "q_num_heads"), _integer(node, "kv_num_heads")
+    return query[0] * query[1] * key[1] * (query[2] + heads * value[2] // values)
+
+
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+"""Those that hold several weights each."""
 
 macs_of: dict[str, Callable[[onnx.NodeProto, Shapes], int]] = {
     "Conv": _conv,
@@ -69,8 +94,20 @@ macs_of: dict[str, Callable[[onnx.NodeProto, Shapes], int]] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Einsum": _einsum,
+    "Attention": _attention,
+    **dict.fromkeys(RECURRENT, _recurrent),
 }
 """Operator → MACs of the whole batch."""
+
+
+def weights_of(node: onnx.NodeProto) -> list[str]:
+    """Names of the inputs that may be weights."""
+    if node.op_type in RECURRENT:
+        return list(node.input[1:3])
+    if node.op_type == "Attention" or (node.op_type == "Einsum" and len(node.input) != 2):
+        return []
+    return list(node.input[1::-1])
+
 
 _FREE = """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization

@@ -45,8 +45,12 @@ def infer(model: onnx.ModelProto) -> Shapes:
     bare, batch = _without_weights(model)
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     sizes |= _inferred(bare)
-    if any(name and name not in sizes for node in model.graph.node for name in node.output):
+    unknown = [n for node in model.graph.node for n in node.output if n and n not in sizes]
+    if unknown:
         # A shape that the graph computes from its input's is a constant once the batch is bound.
+        # Being an output keeps a value that is folded away.
+        known = {value.name for value in bare.graph.output}
+        bare.graph.output.extend(onnx.ValueInfoProto(name=n) for n in unknown if n not in known)
         optimizer.fold_constants(bare, onnx_shape_inference=True)
         sizes |= _inferred(bare)
     return Shapes(batch, sizes)

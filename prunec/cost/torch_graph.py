@@ -4,26 +4,37 @@ Each call is counted from the shapes that went through it when the example ran:
 
 - convolution: (output positions) · (weights); transposed: (input positions) · (weights);
 - linear: (positions) · (weights);
-- matmul, bmm, mm, addmm, attention: (elements of the result) · (length of the sum);
+- matmul, mm, bmm, mv, dot and those that add to them, attention: (elements of the result) · (length
+  of the sum);
 - einsum of two operands: the product of the sizes of all its letters;
-- LSTM, GRU, RNN: (time steps) · (weights), biases left out.
+- LSTM, GRU, RNN: (time steps) · (weights of inputs, states and projections), biases left out.
 
-Everything else counts nothing.
+Everything else counts nothing, and so does what depends on no input of the network, not even on the
+size of its batch: it is computed once, not once a sample.
+
+Non-zero MACs are the share of the weights that are not zero. Weights are what operators that only
+move values about make of parameters, buffers and constants; two activations, and a weight that is
+computed, count whole.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from prunec.cost import Cost, LayerCost
+from prunec.cost.torch_operators import RECURRENT, macs_of
 from prunec.graph.capture import Captured, capture
 from prunec.graph.gates import absorbed
-from prunec.graph.operators import CONVOLUTIONS, arguments, op_name
+from prunec.graph.operators import MOVES, op_name
+
+_MOVES = MOVES | {"contiguous", "clone", "alias", "detach", "to", "_to_copy", "type_as", "float"}
 
 
 def count(module: nn.Module, example: tuple[Tensor, ...]) -> Cost:
@@ -37,12 +48,33 @@ def count(module: nn.Module, example: tuple[Tensor, ...]) -> Cost:
         UntraceableModel: the network cannot be captured.
     """
     module = absorbed(module)
-    captured = capture(module, example)
-    batch = example[0].shape[0]
-    counted: set[str] = set()
-    calls = [n for n in captured.nodes if n.op == "call_function" and op_name(n) in _RULES]
-    layers = [_layer(captured, node, batch, counted) for node in calls]
-    parameters = list(module.parameters())
+    return count_captured(capture(module, example), module)
+
+
+def count_captured(
+    captured: Captured, module: nn.Module, masks: Mapping[str, Tensor] | None = None
+) -> Cost:
+    """Cost of one sample of a network that is captured already.
+
+    Args:
+        captured: the network's graph; it is not changed.
+        module: the network, gates taken into their kernels: its parameters are counted.
+        masks: parameter name → bool tensor of its shape; False counts as weight zero.
+    """
+    masks = masks or {}
+    named = dict(module.named_parameters(remove_duplicate=False))
+    masked = {
+        id(named[name]): torch.where(mask, named[name].detach(), 0) for name, mask in masks.items()
+    }
+    weights = _Weights(captured, {n: masked[id(p)] for n, p in named.items() if id(p) in masked})
+    samples = next(captured.shape(n)[0] for n in captured.nodes if n.op == "placeholder")
+    counted: set[object] = set()
+    layers = [
+        _layer(captured, weights, node, samples, counted)
+        for node in captured.nodes
+        if node.op == "call_function" and op_name(node) in macs_of
+    ]
+    parameters = [masked.get(id(p), p) for p in module.parameters()]
     return Cost(
         tuple(layers),
         sum(p.numel() for p in parameters),
@@ -50,78 +82,84 @@ def count(module: nn.Module, example: tuple[Tensor, ...]) -> Cost:
     )
 
 
-def _layer(captured: Captured, node: Node, batch: int, counted: set[str]) -> LayerCost:
-    macs, weight = _RULES[op_name(node)](captured, node)
-    macs //= batch
-    if weight is None or weight.op != "get_attr":
+@dataclass(frozen=True)
+class _Weight:
+    """Weights of a call: where they are stored, how many they are, how many are not zero."""
+
+    sources: tuple[str, ...]
+    size: int
+    nonzero: int
+    key: object  # the same for the same weights wherever they are read
+
+
+class _Weights:
+    """Stored tensors of a captured network, found also behind operators that only move them."""
+
+    def __init__(self, captured: Captured, masked: Mapping[str, Tensor]) -> None:
+        self._captured = captured
+        self._masked = masked
+        self._values: dict[Node, Tensor] = {}
+        self._sources: dict[Node, tuple[str, ...]] = {}
+        self._found: dict[Node, _Weight | None] = {}
+        self.per_sample: set[Node] = set()
+        for node in captured.nodes:
+            inputs = node.all_input_nodes
+            if node.op == "placeholder" or not self.per_sample.isdisjoint(inputs):
+                self.per_sample.add(node)
+            elif node.op == "get_attr":
+                name = str(node.target)
+                self._sources[node] = (name,)
+            elif op_name(node) in _MOVES and all(n in self._sources for n in inputs):
+                listed = [name for n in inputs for name in self._sources[n]]
+                self._sources[node] = tuple(dict.fromkeys(listed))
+
+    def of(self, node: Node) -> _Weight | None:
+        """The weights that a value is, or None if it is something else."""
+        if node not in self._found:
+            self._found[node] = self._find(node) if node in self._sources else None
+        return self._found[node]
+
+    def _find(self, node: Node) -> _Weight | None:
+        value = self._value(node)
+        if not isinstance(value, Tensor):
+            return None
+        sources = self._sources[node]
+        whole = sum(self._stored(name).numel() for name in sources) == value.numel()
+        key = sources if whole else node
+        return _Weight(sources, value.numel(), int(torch.count_nonzero(value)), key)
+
+    def _value(self, node: Node) -> Any:
+        if node.op == "get_attr":
+            return self._stored(str(node.target))
+        if node not in self._values:
+            args = map_arg(node.args, self._value)
+            kwargs = map_arg(node.kwargs, self._value)
+            assert callable(node.target)
+            with torch.no_grad():
+                self._values[node] = node.target(*args, **kwargs)
+        return self._values[node]
+
+    def _stored(self, name: str) -> Tensor:
+        return self._masked[name] if name in self._masked else self._captured.tensor(name).detach()
+
+
+def _layer(
+    captured: Captured, weights: _Weights, node: Node, samples: int, counted: set[object]
+) -> LayerCost:
+    macs, operands = macs_of[op_name(node)](captured, node)
+    macs = macs // samples if node in weights.per_sample else 0
+    found = [weight for operand in operands if (weight := weights.of(operand))]
+    if not found:
         return LayerCost(node.name, op_name(node), macs, macs, 0, 0)
-    name = str(weight.target)
-    tensor = captured.tensor(name)
-    params, nonzero = tensor.numel(), int(torch.count_nonzero(tensor))
-    first = name not in counted
-    counted.add(name)
+    size, nonzero = sum(w.size for w in found), sum(w.nonzero for w in found)
+    new = [w for w in found if w.key not in counted]
+    counted.update(w.key for w in found)
+    name = found[0].sources[0]
     return LayerCost(
-        name.removesuffix(".weight"),
+        name.rpartition(".")[0] if op_name(node) in RECURRENT else name.removesuffix(".weight"),
         op_name(node),
         macs,
-        macs // params * nonzero,
-        params if first else 0,
-        nonzero if first else 0,
+        macs // size * nonzero if size else 0,
+        sum(w.size for w in new),
+        sum(w.nonzero for w in new),
     )
-
-
-def _convolution(captured: Captured, node: Node) -> tuple[int, Node]:
-    named = arguments(node)
-    weight = named["weight"]
-    counted = named["input"] if "transpose" in op_name(node) else node
-    shape = captured.shape(counted)
-    return shape[0] * math.prod(shape[2:]) * math.prod(captured.shape(weight)), weight
-
-
-def _linear(captured: Captured, node: Node) -> tuple[int, Node]:
-    weight = arguments(node)["weight"]
-    return math.prod(captured.shape(node)[:-1]) * math.prod(captured.shape(weight)), weight
-
-
-def _product(captured: Captured, node: Node) -> tuple[int, Node | None]:
-    first, second = [n for n in node.args if isinstance(n, Node)][-2:]
-    weight = next((n for n in (second, first) if n.op == "get_attr"), None)
-    return math.prod(captured.shape(node)) * captured.shape(first)[-1], weight
-
-
-def _einsum(captured: Captured, node: Node) -> tuple[int, Node | None]:
-    equation, operands = node.args[0], node.args[1]
-    assert isinstance(equation, str)
-    assert isinstance(operands, (list, tuple))
-    listed = [n for n in operands if isinstance(n, Node)]
-    letters = equation.replace(" ", "").partition("->")[0].split(",")
-    sizes: dict[str, int] = {}
-    for word, operand in zip(letters, listed, strict=True):
-        sizes |= dict(zip(word, captured.shape(operand), strict=True))
-    weight = next((n for n in listed if n.op == "get_attr"), None)
-    return math.prod(sizes.values()), weight
-
-
-def _attention(captured: Captured, node: Node) -> tuple[int, None]:
-    named = arguments(node)
-    query, key, value = (captured.shape(named[k]) for k in ("query", "key", "value"))
-    pairs = math.prod(query[:-1]) * key[-2]
-    return pairs * query[-1] + pairs * value[-1], None
-
-
-def _recurrent(captured: Captured, node: Node) -> tuple[int, None]:
-    named = arguments(node)
-    first = next(n for n in node.all_input_nodes if captured.is_tensor(n))
-    steps = math.prod(captured.shape(first)[:-1])  # of all samples
-    shapes = [captured.shape(n) for n in named["params"]]
-    return steps * sum(math.prod(shape) for shape in shapes if len(shape) == 2), None
-
-
-_RULES: dict[str, Callable[[Captured, Node], tuple[int, Node | None]]] = {
-    **dict.fromkeys(CONVOLUTIONS, _convolution),
-    "linear": _linear,
-    **dict.fromkeys(("matmul", "mm", "bmm", "addmm", "baddbmm"), _product),
-    "scaled_dot_product_attention": _attention,
-    "einsum": _einsum,
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
-}

@@ -1,0 +1,111 @@
+"""The weights that operators of an ONNX graph read: initialisers, also behind what only moves them.
+
+Values are moved by ONNX's own reference implementation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import external_data_helper, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from prunec.errors import PrunecError
+
+# These neither add nor drop a value, so zeros can be counted at the source.
+_WHOLE = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+# These move values too, but some may be left out, repeated or put together.
+_PARTS = frozenset({"Concat", "Expand", "Gather", "Slice", "Split", "Tile", "Cast", "CastLike"})
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Weights of an operator: where they are stored, how many they are, how many are not zero."""
+
+    sources: tuple[str, ...]
+    size: int
+    nonzero: int
+    key: object  # the same for the same weights wherever they are read
+
+
+class Constants:
+    """The stored tensors of a graph, and what depends on no input of it."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
+        self._opsets = model.opset_import
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._makers: dict[str, onnx.NodeProto] = {}
+        self._sources = {name: (name,) for name in self._tensors}
+        self._nonzero: dict[str, int] = {}
+        self._values: dict[str, np.ndarray] = {}
+        self._per_sample = {v.name for v in graph.input if v.name not in self._tensors}
+        for node in graph.node:
+            given = [name for name in node.input if name]
+            if not self._per_sample.isdisjoint(given):
+                self._per_sample.update(node.output)
+            elif node.op_type in _WHOLE | _PARTS and all(name in self._sources for name in given):
+                moved = given if node.op_type == "Concat" else given[:1]  # the rest says how
+                listed = tuple(dict.fromkeys(s for name in moved for s in self._sources[name]))
+                self._makers |= dict.fromkeys(node.output, node)
+                self._sources |= dict.fromkeys(node.output, listed)
+
+    def per_sample(self, node: onnx.NodeProto) -> bool:
+        """Whether an operator reads what depends on an input, if only on its batch size."""
+        return not self._per_sample.isdisjoint(node.input)
+
+    def weight(self, name: str) -> Weight | None:
+        """The weights that a value is, or None if it is something else."""
+        if name not in self._sources:
+            return None
+        sources = self._sources[name]
+        source = self._source(name)
+        if source is not None:
+            return Weight(sources, math.prod(source.dims), self.nonzero(source), sources)
+        value = self._value(name)
+        stored = sum(math.prod(self._tensors[source].dims) for source in sources)
+        key = sources if stored == value.size else name
+        return Weight(sources, value.size, int(np.count_nonzero(value)), key)
+
+    def nonzero(self, tensor: onnx.TensorProto) -> int:
+        """How many entries of a stored tensor are not zero."""
+        if tensor.name not in self._nonzero:
+            self._nonzero[tensor.name] = int(np.count_nonzero(_array(tensor)))
+        return self._nonzero[tensor.name]
+
+    def _source(self, name: str) -> onnx.TensorProto | None:
+        """The stored tensor that a value is, in another order or shape, if it is one."""
+        while name in self._makers and self._makers[name].op_type in _WHOLE:
+            name = self._makers[name].input[0]
+        return self._tensors.get(name)
+
+    def _value(self, name: str) -> np.ndarray:
+        if name in self._tensors:
+            return _array(self._tensors[name])
+        if name not in self._values:
+            node = self._makers[name]
+            given = {source: self._value(source) for source in node.input if source}
+            made = self._evaluator(node).run(None, given)
+            self._values |= {o: np.asarray(v) for o, v in zip(node.output, made, strict=True)}
+        return self._values[name]
+
+    def _evaluator(self, node: onnx.NodeProto) -> ReferenceEvaluator:
+        graph = helper.make_graph(
+            [node],
+            "move",
+            [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(node.input) if name],
+            [onnx.ValueInfoProto(name=name) for name in node.output],
+        )
+        return ReferenceEvaluator(helper.make_model(graph, opset_imports=self._opsets))
+
+
+def _array(tensor: onnx.TensorProto) -> np.ndarray:
+    if external_data_helper.uses_external_data(tensor):
+        raise PrunecError(
+            f"the weights of {tensor.name} lie in another file and were not loaded",
+            remedy="Give the path of the .onnx file instead of the parsed model.",
+        )
+    return numpy_helper.to_array(tensor)

@@ -1,0 +1,51 @@
+"""Both counters give the same four numbers for every network of the zoo, masked and compiled."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from masks import masked
+from torch import Tensor, nn
+from zoo import ZOO
+
+import prunec
+from prunec.cost.torch_graph import count
+from prunec.errors import PassError
+
+NAMES = sorted(ZOO)
+
+
+def sparse(module: nn.Module, seed: int) -> nn.Module:
+    """A copy with 70 % of every kernel's weights at zero, and whole output channels of some."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = {}
+    for name, p in module.named_parameters():
+        if p.dim() > 1:
+            masks[name] = torch.rand(p.shape, generator=generator) < 0.3
+            masks[name][torch.rand(len(p), generator=generator) < 0.4] = False
+    return masked(module, masks)
+
+
+def assert_agree(module: nn.Module, example: tuple[Tensor, ...], path: Path) -> None:
+    module = module.float().eval()
+    example = tuple(x.float() if x.is_floating_point() else x for x in example)
+    try:
+        prunec.export_onnx(module, example, path)
+    except PassError as error:
+        pytest.skip(f"cannot be exported: {error.message}")
+    ours, theirs = count(module, example), prunec.count_onnx(path)
+    assert (ours.macs, ours.nonzero_macs) == (theirs.macs, theirs.nonzero_macs)
+    assert (ours.params, ours.nonzero_params) == (theirs.params, theirs.nonzero_params)
+
+
+@pytest.mark.parametrize("name", NAMES if os.environ.get("PRUNEC_EXAMPLES") else NAMES[::6])
+@pytest.mark.parametrize("compiled", [False, True], ids=["masked", "compiled"])
+def test_the_zoo(name: str, compiled: bool, tmp_path: Path) -> None:
+    module, example = ZOO[name]()
+    module = sparse(module, 1)
+    if compiled:
+        module = prunec.compile(module, example).module
+    assert_agree(module, example, tmp_path / "net.onnx")
