@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from prunec.catalogue import exporter
@@ -26,7 +25,8 @@ from prunec.cost.onnx_graph import count_onnx
 from prunec.environment import prunec_version
 from prunec.errors import PrunecError
 from prunec.files import require_writable
-from prunec.graph.compile import compile_module
+from prunec.graph.capture import capture
+from prunec.graph.compile import compile_captured
 from prunec.graph.gates import absorbed
 from prunec.graph.groups import ChannelGroup, channel_groups
 from prunec.graph.plan import Plan
@@ -104,12 +104,12 @@ def compile(
     module = absorbed(checked_module(model))
     example = checked_example(module, example_inputs)
     masks = checked_masks(module, masks)
-    made = compile_module(module, example, masks=masks, round_to=checked_round_to(round_to))
+    round_to = checked_round_to(round_to)
+    captured = capture(module, example)
+    before = costs.count_captured(captured, module, masks)
+    made = compile_captured(captured, masks=masks, round_to=round_to)
     report = compile_report(
-        made,
-        round_to,
-        count_before=lambda: costs.count(_masked(module, masks), example),
-        count_after=lambda: costs.count(made.module, example),
+        made, round_to, before, count_after=lambda: costs.count(made.module, example)
     )
     return Compiled(made.module, made.plan, made.masks, report)
 
@@ -247,15 +247,3 @@ def _shipped(model: nn.Module) -> nn.Module:
     module = absorbed(checked_module(model))
     module = copy.deepcopy(module) if module is model else module
     return module.cpu().eval()
-
-
-@torch.no_grad()
-def _masked(module: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-    """The network with zeros where it is masked: itself without masks, or a copy."""
-    if not masks:
-        return module
-    module = copy.deepcopy(module)
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    for name, mask in masks.items():
-        parameters[name].mul_(mask)
-    return module

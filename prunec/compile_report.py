@@ -51,7 +51,7 @@ class GroupReport:
 class CompileReport:
     """What :func:`prunec.compile` did; ``print(report)`` shows it.
 
-    The costs are counted when they are first asked for, of the networks as they are then.
+    The cost after is counted when it is first asked for, of the network as it is then.
 
     Attributes:
         groups: every channel group, in the order of computation.
@@ -59,6 +59,7 @@ class CompileReport:
         layers: the layers with kernels of the network before.
         gone: those of them that nothing is left of.
         constants: modules (or nodes of the graph) of which nothing but a stored constant is left.
+        before: cost of one sample of the network before, masks as zeros.
     """
 
     groups: tuple[GroupReport, ...]
@@ -66,13 +67,8 @@ class CompileReport:
     layers: tuple[str, ...]
     gone: tuple[str, ...]
     constants: tuple[str, ...]
-    count_before: Callable[[], Cost] = field(repr=False, compare=False)
+    before: Cost = field(repr=False)
     count_after: Callable[[], Cost] = field(repr=False, compare=False)
-
-    @cached_property
-    def before(self) -> Cost:
-        """Cost of one sample of the network before, masks as zeros."""
-        return self.count_before()
 
     @cached_property
     def after(self) -> Cost:
@@ -120,7 +116,7 @@ class CompileReport:
 def compile_report(
     compiled: Compiled,
     round_to: int,
-    count_before: Callable[[], Cost],
+    before: Cost,
     count_after: Callable[[], Cost],
 ) -> CompileReport:
     """Return the report of a compile.
@@ -128,7 +124,7 @@ def compile_report(
     Args:
         compiled: what it made.
         round_to: the multiple that kept counts were rounded up to.
-        count_before: counts the network before, masks as zeros.
+        before: cost of the network before, masks as zeros.
         count_after: counts the compact network.
     """
     groups = tuple(
@@ -148,7 +144,7 @@ def compile_report(
         compiled.kernels,
         compiled.gone,
         compiled.constants,
-        count_before,
+        before,
         count_after,
     )
 

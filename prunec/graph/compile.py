@@ -71,7 +71,19 @@ def compile_module(
     Raises:
         UntraceableModel: the network cannot be captured.
     """
-    captured = capture(module, example)
+    return compile_captured(capture(module, example), masks=masks, round_to=round_to)
+
+
+def compile_captured(
+    captured: Captured, *, masks: Mapping[str, Tensor] | None = None, round_to: int = 1
+) -> Compiled:
+    """The same for a network that is captured already; its graph is used up.
+
+    Args:
+        captured: the network.
+        masks: as for :func:`compile_module`.
+        round_to: as for :func:`compile_module`.
+    """
     structure = analyse(captured)
     masks = _under_every_name(module, masks or {})
     decision = decide(structure, masked_weights(captured, masks), round_to=round_to)
