@@ -438,3 +438,20 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be written"):
         prunec.export_onnx(small(), EXAMPLE, tmp_path / "file" / "net.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_compile_captures_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cost before is counted on the capture that is compiled."""
+    module, example = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), torch.randn(2, 4)
+    mask = {"0.weight": torch.rand(6, 4) < 0.5}
+    exports = []
+    export = torch.export.export
+    monkeypatch.setattr(
+        torch.export, "export", lambda *a, **k: exports.append(a) or export(*a, **k)
+    )
+    report = prunec.compile(module, example, masks=mask).report
+    before = report.before
+    assert len(exports) == 1
+    with torch.no_grad():
+        module[0].weight.mul_(mask["0.weight"])
+    assert before == prunec.count(module, example)
