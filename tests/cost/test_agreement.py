@@ -15,6 +15,7 @@ import prunec
 from prunec.cost.torch_graph import count
 from prunec.errors import PassError
 
+UNREAD = {"dead-branch"}  # holds parameters that nobody reads: a file does not have them
 NAMES = sorted(ZOO)
 
 
@@ -29,7 +30,9 @@ def sparse(module: nn.Module, seed: int) -> nn.Module:
     return masked(module, masks)
 
 
-def assert_agree(module: nn.Module, example: tuple[Tensor, ...], path: Path) -> None:
+def assert_agree(
+    module: nn.Module, example: tuple[Tensor, ...], path: Path, *, unread: bool = False
+) -> None:
     module = module.float().eval()
     example = tuple(x.float() if x.is_floating_point() else x for x in example)
     try:
@@ -38,7 +41,10 @@ def assert_agree(module: nn.Module, example: tuple[Tensor, ...], path: Path) -> 
         pytest.skip(f"cannot be exported: {error.message}")
     ours, theirs = count(module, example), prunec.count_onnx(path)
     assert (ours.macs, ours.nonzero_macs) == (theirs.macs, theirs.nonzero_macs)
-    assert (ours.params, ours.nonzero_params) == (theirs.params, theirs.nonzero_params)
+    if unread:
+        assert ours.params > theirs.params
+    else:
+        assert (ours.params, ours.nonzero_params) == (theirs.params, theirs.nonzero_params)
 
 
 @pytest.mark.parametrize("name", NAMES if os.environ.get("PRUNEC_EXAMPLES") else NAMES[::6])
@@ -48,4 +54,5 @@ def test_the_zoo(name: str, compiled: bool, tmp_path: Path) -> None:
     module = sparse(module, 1)
     if compiled:
         module = prunec.compile(module, example).module
-    assert_agree(module, example, tmp_path / "net.onnx")
+    unread = name in UNREAD and not compiled
+    assert_agree(module, example, tmp_path / "net.onnx", unread=unread)
