@@ -171,7 +171,7 @@ def test_what_a_batch_repeats_is_a_cost_of_each_sample(tmp_path: Path) -> None:
     """A product of parameters alone, but one for each sample: it is computed for each."""
 
     def rule(x: Tensor, w: Tensor) -> Tensor:
-        many = w.expand(len(x), -1, -1)
+        many = w.expand(x.shape[0], -1, -1)
         return torch.bmm(many, many.mT) + x.mean()
 
     macs = both(thinned(Rule(rule)), torch.randn(2, STEPS, WIDTH), tmp_path / "net.onnx")
