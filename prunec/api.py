@@ -26,7 +26,7 @@ from prunec.environment import prunec_version
 from prunec.errors import PrunecError
 from prunec.files import require_writable
 from prunec.graph.capture import capture
-from prunec.graph.compile import compile_captured
+from prunec.graph.compile import compile_captured, under_every_name
 from prunec.graph.gates import absorbed
 from prunec.graph.groups import ChannelGroup, channel_groups
 from prunec.graph.plan import Plan
@@ -103,7 +103,7 @@ def compile(
     """
     module = absorbed(checked_module(model))
     example = checked_example(module, example_inputs)
-    masks = checked_masks(module, masks)
+    masks = under_every_name(module, checked_masks(module, masks))
     round_to = checked_round_to(round_to)
     captured = capture(module, example)
     before = costs.count_captured(captured, module, masks)

@@ -71,9 +71,11 @@ def compile_module(
     Raises:
         UntraceableModel: the network cannot be captured.
     """
+    masks = under_every_name(module, masks or {})
     return compile_captured(capture(module, example), masks=masks, round_to=round_to)
 
 
+@uncollected()
 def compile_captured(
     captured: Captured, *, masks: Mapping[str, Tensor] | None = None, round_to: int = 1
 ) -> Compiled:
@@ -81,11 +83,11 @@ def compile_captured(
 
     Args:
         captured: the network.
-        masks: as for :func:`compile_module`.
+        masks: as for :func:`compile_module`, of a shared parameter under each of its names.
         round_to: as for :func:`compile_module`.
     """
     structure = analyse(captured)
-    masks = _under_every_name(module, masks or {})
+    masks = masks or {}
     decision = decide(structure, masked_weights(captured, masks), round_to=round_to)
     plan = plan_of(structure, decision)
     groups = groups_of(structure)
@@ -114,8 +116,8 @@ def compile_captured(
     )
 
 
-def _under_every_name(module: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Masks under all names of the parameters they mask: a shared one has several."""
+def under_every_name(module: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return masks under all names of the parameters they mask: a shared one has several."""
     names: dict[int, list[str]] = {}
     parameters = dict(module.named_parameters(remove_duplicate=False))
     for name, parameter in parameters.items():
