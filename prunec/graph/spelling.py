@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
@@ -27,6 +29,8 @@ def spell_out(module: GraphModule) -> None:
                     _replace(node, bias)
             elif name == "squeeze" and "dim" not in arguments(node):
                 _replace(node, _squeeze(graph, node))
+            elif name in _EXTREMES and "dim" in arguments(node):
+                _extreme(graph, node)
             elif name in ("matmul", "mm"):
                 linear = _linear(graph, node)
                 if linear is not None:
@@ -39,6 +43,27 @@ def spell_out(module: GraphModule) -> None:
             _skip_expansions(node)
     graph.eliminate_dead_code()
     module.recompile()
+
+
+_EXTREMES = {"max": aten.amax.default, "min": aten.amin.default}
+
+
+def _extreme(graph: Graph, node: Node) -> None:
+    """The largest value along an axis, of which nobody asks where it stands."""
+    for user in list(node.users):
+        if not user.users:
+            graph.erase_node(user)
+    if any(user.target is not operator.getitem or user.args[1] != 0 for user in node.users):
+        return
+    named = arguments(node)
+    found = graph.call_function(
+        _EXTREMES[op_name(node)], (named["self"], [named["dim"]], named["keepdim"])
+    )
+    for user in list(node.users):
+        found.meta = dict(user.meta)
+        user.replace_all_uses_with(found)
+        graph.erase_node(user)
+    graph.erase_node(node)
 
 
 def _replace(node: Node, new: Node) -> None:

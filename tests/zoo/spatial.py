@@ -227,6 +227,18 @@ def pooling_branch() -> nn.Module:
 
 
 @member((3, 8, 8))
+def global_extremes() -> nn.Module:
+    """The largest and the smallest of each channel, their places not asked for."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x).flatten(2)
+        large, small = x.max(2)[0], x.min(dim=2, keepdim=True).values
+        return m.last(torch.cat([large, small.squeeze(2)], 1))
+
+    return Net(rule, stem=linear_block(3, 8), last=nn.Linear(16, 5))
+
+
+@member((3, 8, 8))
 def patches() -> nn.Module:
     """Unfold: a channel becomes nine rows of a matrix."""
 
