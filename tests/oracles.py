@@ -77,10 +77,15 @@ def torch_macs(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     return int(counter.get_total_flops()) // (2 * example[0].shape[0])
 
 
+def brute_layers(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, int]:
+    """MACs of each convolution and linear layer that is a module."""
+    visits = multiplications(module, example)
+    return {name: module.get_submodule(name).weight.numel() * n for name, n in visits.items()}
+
+
 def brute_macs(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     """MACs of all convolutions and linear layers that are modules."""
-    visits = multiplications(module, example)
-    return sum(module.get_submodule(name).weight.numel() * n for name, n in visits.items())
+    return sum(brute_layers(module, example).values())
 
 
 SIDES = ("reader", "producer")
@@ -191,7 +196,14 @@ Keep = dict[str, Tensor]
 def least_macs(
     module: nn.Module, example: tuple[Tensor, ...], groups: Sequence[ChannelGroup]
 ) -> int:
-    """MACs when every channel goes that is unneeded or constant, but for carriers.
+    """MACs of all layers when every channel goes that is unneeded or constant, but for carriers."""
+    return sum(least_layers(module, example, groups).values())
+
+
+def least_layers(
+    module: nn.Module, example: tuple[Tensor, ...], groups: Sequence[ChannelGroup]
+) -> dict[str, int]:
+    """MACs of each layer when every channel goes that is unneeded or constant, but for carriers.
 
     A channel stays when any kernel that makes or reads it finds it needed and varying. A kernel
     that pads keeps one of the constants that it needs, each of its groups its own; no group of
@@ -208,10 +220,8 @@ def least_macs(
     while before != (before := sum(int(k.sum()) for k in keep.values())):
         for name in grouped:
             _equalise(module, name, groups, keep)
-    total = 0
-    for name, visits in multiplications(module, example).items():
-        total += visits * _kept_weights(module, name, groups, keep)
-    return total
+    visits = multiplications(module, example)
+    return {name: n * _kept_weights(module, name, groups, keep) for name, n in visits.items()}
 
 
 def _depthwise(part: nn.Module) -> bool:
