@@ -133,3 +133,18 @@ def structured_output_masks(module: nn.Module, density: float, seed: int) -> Mas
         shape[axis] = -1
         masks[name] = keep.view(shape).expand(p.shape).clone()
     return masks
+
+
+def single_filter_masks(module: nn.Module, filters: int, seed: int) -> Masks:
+    """Zero so many filters of the whole network and nothing else."""
+    generator = torch.Generator().manual_seed(seed)
+    masks: Masks = {}
+    whole = structured_output_masks(module, 1.1, seed)
+    for _ in range(filters):
+        name = list(whole)[int(torch.randint(len(whole), (), generator=generator))]
+        axis = 0 if side_of(module, name, 0) == "producer" else 1
+        mask = masks.setdefault(name, whole[name])
+        mask.select(axis, int(torch.randint(mask.shape[axis], (), generator=generator))).fill_(
+            False
+        )
+    return masks

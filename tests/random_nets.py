@@ -1,11 +1,10 @@
-"""Networks drawn at random, as plain data that a person can read when one of them fails."""
+"""Networks as plain data that a person can read when one of them fails, and their modules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from hypothesis import strategies as st
 from masks import randomise
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,21 +14,34 @@ ACTIVATIONS = {
     "sigmoid": torch.sigmoid,
     "hardswish": F.hardswish,
     "softplus": F.softplus,
+    "gelu": F.gelu,
     "leaky": lambda x: F.leaky_relu(x, 0.1),
 }
 POOLS = {
     "max": lambda x: F.max_pool2d(x, 3, 1, 1),
     "average": lambda x: F.avg_pool2d(x, 3, 1, 1),
     "average-inside": lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+    "halved": lambda x: F.max_pool2d(x, 2, ceil_mode=True),
+    "adaptive": lambda x: F.adaptive_avg_pool2d(x, 4),
 }
+PADS: dict[str, dict[str, object]] = {
+    "zeros": {},
+    "ones": {"value": 1.0},
+    "reflect": {"mode": "reflect"},
+    "replicate": {"mode": "replicate"},
+}
+INPUTS = (3, 2)  # channels of the first input, and of the second
 
 
 @dataclass(frozen=True)
 class Step:
     """One value computed from earlier ones.
 
-    ``conv`` takes (out, kernel, groups, bias); ``again`` the number of the step whose module it
-    uses a second time; ``shuffle`` its groups; ``slice`` (first, last); the rest a name or nothing.
+    ``conv`` takes (out, kernel, groups, bias[, stride, dilation, padding]), ``transposed`` (out,
+    kernel, groups, bias, stride, padding), ``linear`` and ``padded`` what is in :func:`_part`;
+    ``again`` the number of the step whose module it uses a second time; ``shuffle``, ``group-norm``
+    and ``attention`` their groups or heads; ``slice`` (first, last); ``widen`` the zero channels on
+    either side; the rest a name or nothing.
     """
 
     kind: str
@@ -39,157 +51,221 @@ class Step:
 
 @dataclass(frozen=True)
 class Wiring:
-    """A network: value 0 has 3 channels; ``heads`` are classified, ``raw`` values are outputs."""
+    """A network on square images.
+
+    Values 0 … inputs − 1 are the inputs, then one for each step. ``heads`` are averaged and
+    classified, ``flat`` are flattened and classified, ``raw`` values are outputs as they are.
+    """
 
     steps: tuple[Step, ...]
-    heads: tuple[int, ...]
-    raw: tuple[int, ...]
-    seed: int
+    heads: tuple[int, ...] = ()
+    raw: tuple[int, ...] = ()
+    seed: int = 0
+    flat: tuple[int, ...] = ()
+    inputs: int = 1
+    size: int = 7
 
-    def channels(self) -> list[int]:
-        """Channels of every value."""
-        counts = [3]
+    def shapes(self) -> list[tuple[int, int]]:
+        """Channels and edge of every value."""
+        found = [(channels, self.size) for channels in INPUTS[: self.inputs]]
         for step in self.steps:
-            counts.append(_channels_after(step, counts))
-        return counts
+            found.append(shape_after(step, found))
+        return found
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Two samples of the inputs."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return tuple(
+            torch.randn(2, c, self.size, self.size, dtype=torch.float64, generator=generator)
+            for c in INPUTS[: self.inputs]
+        )
 
 
-def _channels_after(step: Step, counts: list[int]) -> int:
-    first = counts[step.sources[0]]
-    if step.kind == "conv":
-        return int(step.options[0])
-    if step.kind == "cat":
-        return sum(counts[i] for i in step.sources)
-    if step.kind == "slice":
-        return int(step.options[1]) - int(step.options[0])
-    return first
+def shape_after(step: Step, shapes: list[tuple[int, int]]) -> tuple[int, int]:
+    """Channels and edge of what a step computes."""
+    c, size = shapes[step.sources[0]]
+    first = int(step.options[0]) if step.options and step.options[0] not in NAMES else 0
+    match step.kind:
+        case "conv":
+            _, k, _, _, stride, dilation, padding = convolution_options(step)
+            return first, (size + 2 * padding - dilation * (k - 1) - 1) // stride + 1
+        case "transposed":
+            k, stride, padding = (int(step.options[i]) for i in (1, 4, 5))
+            return first, (size - 1) * stride - 2 * padding + k
+        case "linear" | "padded":
+            return first, size
+        case "cat":
+            return sum(shapes[i][0] for i in step.sources), size
+        case "stack":
+            return 2 * c, size
+        case "slice":
+            return int(step.options[1]) - first, size
+        case "halves":
+            return c // 2, size
+        case "widen":
+            return c + 2 * first, (size + 1) // 2
+        case "pixel-shuffle":
+            return c // 4, 2 * size
+        case "pixel-unshuffle":
+            return 4 * c, size // 2
+        case "bilinear" | "nearest":
+            return c, 2 * size
+        case "pool":
+            smaller = {"halved": (size + 1) // 2, "adaptive": 4}
+            return c, smaller.get(str(step.options[0]), size)
+        case _:
+            return c, size
+
+
+def convolution_options(step: Step) -> tuple[int, ...]:
+    """Out, kernel, groups, bias, stride, dilation, padding; the last three have defaults."""
+    given = [int(option) for option in step.options]
+    return tuple(given + [1, 1, given[1] // 2][len(given) - 4 :])
+
+
+NAMES = {*ACTIVATIONS, *POOLS}
 
 
 class RandomNet(nn.Module):
-    """The module of a wiring: float64, eval, seeded, norms randomised; images are 7×7."""
+    """The module of a wiring: float64, eval, seeded, norms randomised."""
 
     def __init__(self, wiring: Wiring) -> None:
         super().__init__()
         self.wiring = wiring
-        counts = wiring.channels()
+        shapes = wiring.shapes()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(wiring.seed)
             self.parts = nn.ModuleDict(
                 {
                     str(n): part
-                    for n, step in enumerate(wiring.steps, 1)
-                    if (part := _part(step, counts[step.sources[0]])) is not None
+                    for n, step in enumerate(wiring.steps, wiring.inputs)
+                    if (part := _part(step, shapes[step.sources[0]][0])) is not None
                 }
             )
-            self.heads = nn.ModuleList(nn.Linear(counts[i], 3) for i in wiring.heads)
+            self.heads = nn.ModuleList(nn.Linear(shapes[i][0], 3) for i in wiring.heads)
+            self.flat = nn.ModuleList(
+                nn.Linear(shapes[i][0] * shapes[i][1] ** 2, 3) for i in wiring.flat
+            )
             randomise(self.double())
         self.eval()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        values = [x]
-        for number, step in enumerate(self.wiring.steps, 1):
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        values = list(inputs)
+        for number, step in enumerate(self.wiring.steps, self.wiring.inputs):
             values.append(self._compute(str(number), step, [values[i] for i in step.sources]))
         pairs = zip(self.heads, self.wiring.heads, strict=True)
         classes = tuple(head(values[i].mean((2, 3))) for head, i in pairs)
+        flat = zip(self.flat, self.wiring.flat, strict=True)
+        classes += tuple(head(torch.flatten(values[i], 1)) for head, i in flat)
         return classes + tuple(values[i] for i in self.wiring.raw)
 
     def _compute(self, number: str, step: Step, given: list[Tensor]) -> Tensor:
         x = given[0]
         match step.kind:
-            case "conv" | "norm":
-                return self.parts[number](x)
             case "again":
                 return self.parts[str(step.options[0])](x)
             case "excite":
                 return x * torch.sigmoid(self.parts[number](x.mean((2, 3), keepdim=True)))
-            case "act":
-                return ACTIVATIONS[str(step.options[0])](x)
-            case "pool":
-                return POOLS[str(step.options[0])](x)
-            case "add":
-                return x + given[1]
+            case "linear" | "layer-norm":
+                return self.parts[number](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            case "padded":
+                pad = F.pad(x, (1, 0, 2, 1), **PADS[str(step.options[2])])
+                return self.parts[number](pad[:, :, 1:])
             case "times":
                 return x * given[1]
-            case "cat":
-                return torch.cat(given, 1)
-            case "slice":
-                return x[:, int(step.options[0]) : int(step.options[1])]
+            case _ if number in self.parts:
+                return self.parts[number](x)
             case _:
-                n, c, h, w = x.shape
-                groups = int(step.options[0])
-                return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+                return moved(step, given)
+
+
+def moved(step: Step, given: list[Tensor]) -> Tensor:
+    """What a step without parameters computes."""
+    x = given[0]
+    match step.kind:
+        case "act":
+            return ACTIVATIONS[str(step.options[0])](x)
+        case "pool":
+            return POOLS[str(step.options[0])](x)
+        case "add":
+            return x + given[1]
+        case "cat":
+            return torch.cat(given, 1)
+        case "stack":
+            return torch.stack(given, 2).flatten(1, 2)
+        case "slice":
+            return x[:, int(step.options[0]) : int(step.options[1])]
+        case "halves":
+            a, b = x.chunk(2, 1)
+            return a * torch.sigmoid(b) if step.options[0] else a + b
+        case "swap":
+            a, b = torch.split(x, [x.shape[1] // 2, x.shape[1] - x.shape[1] // 2], 1)
+            return torch.cat([b, a], 1)
+        case "widen":
+            p = int(step.options[0])
+            return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, p, p))
+        case "pixel-shuffle":
+            return F.pixel_shuffle(x, 2)
+        case "pixel-unshuffle":
+            return F.pixel_unshuffle(x, 2)
+        case "bilinear" | "nearest":
+            return F.interpolate(x, scale_factor=2, mode=step.kind)
+        case "softmax":
+            return x.softmax(1)
+        case _:
+            n, c, h, w = x.shape
+            groups = int(step.options[0])
+            return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class Attention(nn.Module):
+    """Attention of whole heads over the pixels, added to what came in."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(channels)
+        self.q, self.k, self.v = (nn.Linear(channels, channels) for _ in range(3))
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        tokens = self.norm(x.flatten(2).transpose(1, 2))
+        shape = (n, h * w, self.heads, c // self.heads)
+        q, k, v = (p(tokens).view(shape).transpose(1, 2) for p in (self.q, self.k, self.v))
+        mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        mixed = self.out(mixed.transpose(1, 2).reshape(n, h * w, c))
+        return x + mixed.transpose(1, 2).reshape(n, c, h, w)
 
 
 def _part(step: Step, i: int) -> nn.Module | None:
-    if step.kind == "norm":
-        return nn.BatchNorm2d(i)
-    if step.kind == "excite":
-        return nn.Sequential(nn.Conv2d(i, 3, 1), nn.ReLU(), nn.Conv2d(3, i, 1))
-    if step.kind != "conv":
-        return None
-    o, k, groups, bias = (int(option) for option in step.options)
-    return nn.Conv2d(i, o, k, padding=k // 2, groups=groups, bias=bool(bias))
-
-
-def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
-
-
-@st.composite
-def _steps(draw: st.DrawFn, counts: list[int], steps: list[Step]) -> Step:
-    """One more step that fits the values there are; later values are likelier sources."""
-    recent = st.integers(max(0, len(counts) - 3), len(counts) - 1)
-    source = draw(recent)
-    c = counts[source]
-    twins = [n for n, other in enumerate(counts) if other == c and n != source]
-    modules = [
-        n for n, s in enumerate(steps, 1) if s.kind == "conv" and counts[s.sources[0]] == c
-        and counts[n] == c
-    ]  # fmt: skip
-    kinds = ["conv", "conv", "norm", "act", "act", "pool", "cat"]
-    kinds += ["add", "add", "times"] * bool(twins) + ["again"] * bool(modules)
-    kinds += ["slice"] * (c >= 4) + ["shuffle", "depthwise", "excite"] * (source > 0)
-    kind = draw(st.sampled_from(kinds))
-    match kind:
+    match step.kind:
         case "conv":
-            o = draw(st.sampled_from([4, 6, 8]))
-            groups = draw(st.sampled_from([g for g in _divisors(c) if o % g == 0]))
-            bias = draw(st.integers(0, 1))
-            return Step("conv", (source,), (o, draw(st.sampled_from([1, 3])), groups, bias))
-        case "depthwise":
-            return Step("conv", (source,), (c * draw(st.sampled_from([1, 1, 2])), 3, c, 0))
-        case "again":
-            return Step("again", (source,), (draw(st.sampled_from(modules)),))
-        case "act":
-            return Step("act", (source,), (draw(st.sampled_from(sorted(ACTIVATIONS))),))
-        case "pool":
-            return Step("pool", (source,), (draw(st.sampled_from(sorted(POOLS))),))
-        case "add" | "times":
-            return Step(kind, (source, draw(st.sampled_from(twins))))
-        case "cat":
-            return Step("cat", (source, draw(recent)))
-        case "slice":
-            first = draw(st.integers(0, c // 2 - 1))
-            return Step("slice", (source,), (first, first + c // 2))
-        case "shuffle":
-            return Step("shuffle", (source,), (draw(st.sampled_from(_divisors(c))),))
+            o, k, groups, bias, stride, dilation, padding = convolution_options(step)
+            return nn.Conv2d(i, o, k, stride, padding, dilation, groups, bias=bool(bias))
+        case "transposed":
+            o, k, groups, bias, stride, padding = (int(option) for option in step.options)
+            return nn.ConvTranspose2d(i, o, k, stride, padding, 0, groups, bias=bool(bias))
+        case "padded":  # out, bias, how
+            return nn.Conv2d(i, int(step.options[0]), (3, 2), bias=bool(step.options[1]))
+        case "linear":  # out, width inside
+            inner = int(step.options[1])
+            return nn.Sequential(
+                nn.Linear(i, inner), nn.GELU(), nn.Linear(inner, int(step.options[0]))
+            )
+        case "norm":
+            return nn.BatchNorm2d(i)
+        case "group-norm":
+            return nn.GroupNorm(int(step.options[0]), i)
+        case "instance-norm":
+            return nn.InstanceNorm2d(i, affine=True)
+        case "layer-norm":
+            return nn.LayerNorm(i)
+        case "prelu":
+            return nn.PReLU(i)
+        case "excite":
+            return nn.Sequential(nn.Conv2d(i, 3, 1), nn.ReLU(), nn.Conv2d(3, i, 1))
+        case "attention":
+            return Attention(i, int(step.options[0]))
         case _:
-            return Step(kind, (source,))
-
-
-@st.composite
-def wirings(draw: st.DrawFn) -> Wiring:
-    """Networks of up to 12 steps; every value nobody reads gets a head, a map may be an output."""
-    steps = [Step("conv", (0,), (draw(st.sampled_from([4, 6, 8])), 3, 1, 0))]
-    counts = [3, int(steps[0].options[0])]
-    for _ in range(draw(st.integers(2, 11))):
-        step = draw(_steps(counts, steps))
-        if _channels_after(step, counts) > 24:
-            continue
-        steps.append(step)
-        counts.append(_channels_after(step, counts))
-    others = st.lists(st.integers(1, len(steps)), max_size=1)
-    raw = tuple(draw(st.one_of(st.just([]), st.just([]), others)))
-    read = {source for step in steps for source in step.sources}
-    heads = [n for n in range(1, len(counts)) if n not in read] + draw(others)
-    return Wiring(tuple(steps), tuple(heads), raw, draw(st.integers(0, 999)))
+            return None

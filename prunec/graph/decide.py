@@ -137,16 +137,17 @@ class _Settled:
         self.alive = alive
         self.strength = strength
         self.reasons: dict[int, str] = {}
+        kernels = structure.kernels.values()
+        self.grouped = [k for k in kernels if k.groups > 1 and not k.depthwise]
 
     def settle(self, round_to: int) -> None:
         """Grow what stays until every demand is met."""
         bundles = class_bundles(self.structure).values() if round_to > 1 else ()
-        grouped = [k for k in self.structure.kernels.values() if k.groups > 1 and not k.depthwise]
         before = -1
         while int(self.keep.sum()) != before:
             before = int(self.keep.sum())
             self._fill_empty()
-            for kernel in grouped:
+            for kernel in self.grouped:
                 self._equalise(kernel)
             for blocks in self.structure.even:
                 self._even_out([self.structure.class_of(atoms) for atoms in blocks])
@@ -170,11 +171,27 @@ class _Settled:
             self.keep[revived] = True
             self.reasons |= dict.fromkeys(revived.tolist(), why)
 
-    def _equalise(self, kernel: Kernel) -> None:
-        """Every group that stays has as many inputs, and as many outputs, as the fullest."""
+    def _revive_one(self, candidates: Tensor, why: str) -> None:
+        """Keep one of the dead, for whose sake the fewest groups of grouped kernels stay."""
+        burden = torch.zeros(len(self.keep), dtype=torch.long)
+        for kernel in self.grouped:
+            inputs, outputs, stays = self._groups(kernel)
+            for classes in (inputs[~stays], outputs[~stays]):
+                burden[torch.unique(classes)] += 1
+        candidates = candidates[self.allowed[candidates]]
+        if not len(candidates):
+            return
+        self._revive(candidates[burden[candidates] == burden[candidates].min()], 1, why)
+
+    def _groups(self, kernel: Kernel) -> tuple[Tensor, Tensor, Tensor]:
+        """What each group of a kernel reads, what it makes, and whether any of it stays."""
         inputs = self.structure.class_of(kernel.inputs).reshape(kernel.groups, -1)
         outputs = self.structure.class_of(kernel.outputs).reshape(kernel.groups, -1)
-        stays = self.keep[inputs].any(1) | self.keep[outputs].any(1)
+        return inputs, outputs, self.keep[inputs].any(1) | self.keep[outputs].any(1)
+
+    def _equalise(self, kernel: Kernel) -> None:
+        """Every group that stays has as many inputs, and as many outputs, as the fullest."""
+        inputs, outputs, stays = self._groups(kernel)
         if not bool(stays.any()):
             return
         for classes in (inputs, outputs):
@@ -202,7 +219,7 @@ class _Settled:
             if node.op == "output" or live or kept or node in needed:
                 if layout is not None and not kept:
                     classes = torch.unique(structure.class_of(layout))
-                    self._revive(classes, 1, f"{node.name} may not be empty")
+                    self._revive_one(classes, f"{node.name} may not be empty")
                 needed.update(_must_have(structure, node))
 
 

@@ -192,7 +192,7 @@ class _Writer:
         if ops.op_name(node) in ops.FACTORIES and self.channel_axis(node) is not None:
             return self.resize(node, 1)
         if kind == "rule":
-            changes = self.structure.rules[node].changes(lambda n, i: len(self.kept(n, i)))
+            changes = self.structure.rules[node].changes(self.count_kept)
             return self.call(node, **changes) if changes else self.copy(node)
         return self.copy(node)
 
@@ -342,6 +342,11 @@ class _Writer:
     def kept(self, node: Node, axis: int) -> Tensor:
         """Positions that stay along an axis of a node's layout."""
         return kept_along(self.structure, self.keep, self.structure.layouts[node], axis)
+
+    def count_kept(self, node: Node, axis: int) -> int:
+        """How many positions stay along an axis, of which a layout may be all alike."""
+        alike = self.structure.layouts[node].shape[axis] == 1
+        return self.captured.shape(node)[axis] if alike else len(self.kept(node, axis))
 
     def channel_axis(self, node: Node) -> int | None:
         axes = varying(self.structure.layouts[node])

@@ -1,0 +1,36 @@
+"""Random networks that once broke a law, as small as could be, each with what went wrong."""
+
+from __future__ import annotations
+
+from random_nets import Step, Wiring
+
+Case = tuple[Wiring, str, float]
+
+CORPUS: dict[str, Case] = {
+    # Four channels were read by kernels of one group and of two; those that even the groups were
+    # chosen before it was known what else has to stay, and a second compile chose fewer.
+    "grouped-beside-plain": (
+        Wiring(
+            (
+                Step("conv", (0,), (8, 3, 1, 0)),
+                Step("conv", (1,), (4, 1, 1, 0)),
+                Step("conv", (0,), (4, 1, 1, 0)),
+                Step("conv", (1,), (4, 1, 2, 0)),
+            ),
+            heads=(2, 3, 4),
+            seed=359,
+        ),
+        "filters",
+        0.15,
+    ),
+    # The channels of an input are one pinned channel, so the norm was left with one group.
+    "group-norm-of-the-input": (
+        Wiring(
+            (Step("group-norm", (0,), (3,)), Step("conv", (0,), (4, 3, 1, 0))),
+            heads=(1, 2),
+            size=8,
+        ),
+        "readers",
+        0.5,
+    ),
+}

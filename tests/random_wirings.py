@@ -1,0 +1,137 @@
+"""Random networks: hypothesis draws them step by step, each step fitting what there is."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from random_nets import (
+    ACTIVATIONS,
+    INPUTS,
+    PADS,
+    POOLS,
+    Step,
+    Wiring,
+    convolution_options,
+    shape_after,
+)
+
+Shapes = list[tuple[int, int]]
+WIDEST, LARGEST = 24, 14
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _kinds(c: int, size: int, hidden: bool, twins: bool, modules: bool) -> list[str]:
+    """What may be done with a value; what is listed twice comes twice as often."""
+    kinds = ["conv", "conv", "strided", "norm", "act", "act", "pool", "cat", "transposed"]
+    kinds += ["padded", "linear", "prelu", "bilinear", "nearest", "layer-norm", "instance-norm"]
+    kinds += ["add", "add", "add", "times", "stack"] * twins + ["again", "again"] * modules
+    kinds += ["slice", "swap"] * (c >= 4) + ["halves"] * (c >= 4 and c % 2 == 0)
+    kinds += ["pixel-shuffle"] * (c % 4 == 0) + ["pixel-unshuffle"] * (size % 2 == 0)
+    kinds += ["shuffle", "depthwise", "depthwise", "excite", "group-norm", "widen"] * hidden
+    return kinds + ["attention", "softmax"] * (hidden and size <= 7)
+
+
+@st.composite
+def _convolution(draw: st.DrawFn, source: int, c: int, size: int, kind: str) -> Step:
+    bias = draw(st.integers(0, 1))
+    if kind == "depthwise":
+        o, groups = c * draw(st.sampled_from([1, 1, 2])), c
+    else:
+        o = draw(st.sampled_from([4, 6, 8]))
+        groups = draw(st.sampled_from([g for g in _divisors(c) if o % g == 0]))
+    if kind == "transposed":
+        k, stride, padding = draw(st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 1, 1), (3, 1, 0)]))
+        return Step("transposed", (source,), (o, k, groups, bias, stride, padding))
+    k = draw(st.sampled_from([1, 3, 3]))
+    if kind != "strided":
+        return Step("conv", (source,), (o, k, groups, bias))
+    stride, dilation = draw(st.sampled_from([(2, 1), (3, 1), (1, 2), (1, 1)]))
+    padding = draw(st.sampled_from([0, 1, 2]))
+    if size + 2 * padding < dilation * (k - 1) + 1:
+        padding = 2
+    return Step("conv", (source,), (o, k, groups, bias, stride, dilation, padding))
+
+
+@st.composite
+def _step(draw: st.DrawFn, shapes: Shapes, steps: list[Step], inputs: int) -> Step:
+    """One more step that fits the values there are; later values are likelier sources."""
+    recent = list(range(max(0, len(shapes) - 4), len(shapes)))
+    source = draw(st.sampled_from(recent))
+    c, size = shapes[source]
+    twins = [n for n, shape in enumerate(shapes) if shape == (c, size) and n != source]
+    modules = [
+        n for n, s in enumerate(steps, inputs) if s.kind == "conv" and shapes[s.sources[0]][0] == c
+        and shapes[n][0] == c and convolution_options(s)[4:] == (1, 1, int(s.options[1]) // 2)
+    ]  # fmt: skip
+    kind = draw(st.sampled_from(_kinds(c, size, source >= inputs, bool(twins), bool(modules))))
+    match kind:
+        case "conv" | "strided" | "depthwise" | "transposed":
+            return draw(_convolution(source, c, size, kind))
+        case "again":
+            return Step(kind, (source,), (draw(st.sampled_from(modules)),))
+        case "act":
+            return Step(kind, (source,), (draw(st.sampled_from(sorted(ACTIVATIONS))),))
+        case "pool":
+            return Step(kind, (source,), (draw(st.sampled_from(sorted(POOLS))),))
+        case "padded":
+            out = draw(st.sampled_from([4, 6]))
+            pads = sorted(PADS) if size > 2 else ["zeros", "ones", "replicate"]
+            return Step(
+                kind, (source,), (out, draw(st.integers(0, 1)), draw(st.sampled_from(pads)))
+            )
+        case "linear":
+            return Step(kind, (source,), (draw(st.sampled_from([c, 4, 6])), 5))
+        case "add" | "times" | "stack":
+            return Step(kind, (source, draw(st.sampled_from(twins))))
+        case "cat":
+            fitting = [n for n in recent if shapes[n][1] == size]
+            return Step(kind, (source, draw(st.sampled_from(fitting))))
+        case "slice":
+            first = draw(st.integers(0, c // 2 - 1))
+            return Step(kind, (source,), (first, first + c // 2))
+        case "shuffle" | "group-norm" | "attention":
+            fewest = 1 if kind == "shuffle" or c % 2 else 2
+            allowed = [d for d in _divisors(c) if d >= fewest and c // d >= fewest]
+            return Step(kind, (source,), (draw(st.sampled_from(allowed or [1])),))
+        case "halves":
+            return Step(kind, (source,), (draw(st.integers(0, 1)),))
+        case "widen":
+            return Step(kind, (source,), (draw(st.sampled_from([1, 2])),))
+        case _:
+            return Step(kind, (source,))
+
+
+@st.composite
+def wirings(draw: st.DrawFn) -> Wiring:
+    """Networks of up to 12 steps; every value nobody reads gets a head, a map may be an output."""
+    inputs = draw(st.sampled_from([1, 1, 1, 2]))
+    size = draw(st.sampled_from([7, 6, 8]))
+    steps: list[Step] = []
+    shapes: Shapes = [(c, size) for c in INPUTS[:inputs]]
+    for number in range(inputs):
+        o = draw(st.sampled_from([4, 6, 8]))
+        steps.append(Step("conv", (number,), (o, 3, 1, 0)))
+        shapes.append((o, size))
+    for _ in range(draw(st.integers(2, 11))):
+        step = draw(_step(shapes, steps, inputs))
+        channels, edge = shape_after(step, shapes)
+        if channels > WIDEST or not 1 <= edge <= LARGEST:
+            continue
+        steps.append(step)
+        shapes.append((channels, edge))
+    others = st.lists(st.integers(inputs, len(shapes) - 1), max_size=1)
+    raw = tuple(draw(st.one_of(st.just([]), st.just([]), others)))
+    read = {source for step in steps for source in step.sources}
+    ends = [n for n in range(inputs, len(shapes)) if n not in read] + draw(others)
+    flat = [n for n in ends if shapes[n][1] <= 4 and draw(st.booleans())]
+    return Wiring(
+        tuple(steps),
+        tuple(n for n in ends if n not in flat),
+        raw,
+        draw(st.integers(0, 999)),
+        tuple(flat),
+        inputs,
+        size,
+    )
