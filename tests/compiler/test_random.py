@@ -96,7 +96,7 @@ def scrambled(wiring: Wiring) -> nn.Module:
     return module
 
 
-@effort(14)
+@effort(10)
 @given(wirings(), st.sampled_from(WAYS))
 def test_a_random_network_obeys_the_laws(wiring: Wiring, way: tuple[str, float]) -> None:
     note(f"shapes {wiring.shapes()}")

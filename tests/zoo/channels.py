@@ -291,3 +291,57 @@ def unflatten() -> nn.Module:
         decode=nn.Linear(10, 6 * 16),
         tail=nn.Sequential(block(6, 8), conv(8, 3)),
     )
+
+
+@member((3, 8, 8))
+def zeros_beside_channels() -> nn.Module:
+    """Zero channels before and behind a shortcut, and one at a place in between."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        wide = F.pad(x, (0, 0, 0, 0, 1, 3)) + m.body(x)
+        gap = torch.cat([wide[:, :4], torch.zeros_like(wide[:, :1]), wide[:, 4:]], 1)
+        return m.head(m.tail(F.relu(gap)))
+
+    return Net(rule, stem=block(3, 6), body=linear_block(6, 10), tail=block(11, 8), head=head(8))
+
+
+@member((3, 8, 8))
+def selected_by_number() -> nn.Module:
+    """index_select, narrow, select, take one channel away from all others."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        some = x.index_select(1, m.order)
+        one = x.select(1, 2).unsqueeze(1)
+        return m.head(m.tail(torch.cat([some, x.narrow(1, 4, 3) * 0.5, one], 1)))
+
+    net = Net(rule, stem=linear_block(3, 8), tail=block(8, 6), head=head(6))
+    net.register_buffer("order", torch.tensor([7, 0, 3, 3]))
+    return net
+
+
+@member((3, 8, 8))
+def running_instance_norm() -> nn.Module:
+    """An instance norm that keeps statistics is a batch norm when it is evaluated."""
+    norm = nn.InstanceNorm2d(8, affine=True, track_running_stats=True)
+    return nn.Sequential(conv(3, 8), norm, nn.ReLU(), block(8, 10), head(10))
+
+
+@member((3, 8, 8))
+def group_norm_of_concat() -> nn.Module:
+    """A norm's groups lie across two producers."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        return m.head(m.tail(F.relu(m.norm(torch.cat([m.left(x), m.right(x)], 1)))))
+
+    return Net(
+        rule,
+        stem=block(3, 6),
+        left=conv(6, 4),
+        right=conv(6, 8),
+        norm=nn.GroupNorm(4, 12),
+        tail=block(12, 8),
+        head=head(8),
+    )

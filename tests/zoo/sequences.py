@@ -49,37 +49,6 @@ def attention_module() -> nn.Module:
     )
 
 
-@member((6, 5))
-def lstm() -> nn.Module:
-    def rule(m: Net, x: Tensor) -> Tensor:
-        hidden, _ = m.memory(F.relu(m.stem(x)))
-        return m.head(F.relu(m.mix(hidden[:, -1])))
-
-    return Net(
-        rule,
-        stem=nn.Linear(5, 8),
-        memory=nn.LSTM(8, 6, batch_first=True),
-        mix=nn.Linear(6, 8),
-        head=nn.Linear(8, 3),
-    )
-
-
-@member((12, 4))
-def convolution_then_gru() -> nn.Module:
-    def rule(m: Net, x: Tensor) -> Tensor:
-        x = F.relu(m.second(F.relu(m.first(x.transpose(1, 2)))))
-        _, last = m.memory(x.transpose(1, 2))
-        return m.head(last[-1])
-
-    return Net(
-        rule,
-        first=nn.Conv1d(4, 8, 3, padding=1),
-        second=nn.Conv1d(8, 6, 3, padding=1),
-        memory=nn.GRU(6, 5, batch_first=True),
-        head=nn.Linear(5, 3),
-    )
-
-
 @member((3, 8, 8))
 def channel_attention() -> nn.Module:
     """A matrix product whose two sides both carry channels."""
@@ -132,3 +101,106 @@ def tied_embedding() -> nn.Module:
     scores.weight = table.weight
     factor = nn.Parameter(torch.tensor([1.0, 0.5, 0.0, 2.0, 0.7, 0.0, 1.0, 1.5]))
     return Net(rule, table=table, scores=scores, factor=factor, last=nn.Linear(8, 5))
+
+
+@member((3, 8, 8))
+def attention_of_one_projection() -> nn.Module:
+    """Queries, keys and values from one linear layer, taken apart by a view, as in ViT."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        tokens = m.stem(x).flatten(2).transpose(1, 2)
+        n, length, _ = tokens.shape
+        q, k, v = m.three(tokens).reshape(n, length, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return m.head((tokens + m.out(mixed.reshape(n, length, 8))).mean(1))
+
+    return Net(
+        rule,
+        stem=block(3, 8, stride=2),
+        three=nn.Linear(8, 24),
+        out=nn.Linear(8, 8),
+        head=nn.Linear(8, 5),
+    )
+
+
+@member((3, 8, 8))
+def attention_by_einsum() -> nn.Module:
+    def rule(m: Net, x: Tensor) -> Tensor:
+        tokens = m.stem(x).flatten(2).transpose(1, 2)
+        q, k, v = (p(tokens).unflatten(-1, (2, 4)) for p in (m.q, m.k, m.v))
+        share = torch.einsum("nqhd,nkhd->nhqk", q, k).softmax(-1)
+        mixed = torch.einsum("nhqk,nkhd->nqhd", share, v).flatten(2)
+        return m.head((tokens + m.out(mixed)).mean(1))
+
+    return Net(
+        rule,
+        stem=block(3, 8, stride=2),
+        q=nn.Linear(8, 8),
+        k=nn.Linear(8, 8),
+        v=nn.Linear(8, 8),
+        out=nn.Linear(8, 8),
+        head=nn.Linear(8, 5),
+    )
+
+
+@member((3, 8, 8))
+def shifted_windows() -> nn.Module:
+    """Windows of 2×2 pixels become sequences, after a roll, and pixels again, as in Swin."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x).permute(0, 2, 3, 1)
+        y = x.roll((-1, -1), (1, 2))
+        n, h, w, c = y.shape
+        y = y.view(n, h // 2, 2, w // 2, 2, c).transpose(2, 3).reshape(-1, 4, c)
+        y = m.narrow(F.gelu(m.wide(y)))
+        y = y.view(n, h // 2, w // 2, 2, 2, c).transpose(2, 3).reshape(n, h, w, c)
+        x = x + y.roll((1, 1), (1, 2))
+        return m.head(x.mean((1, 2)))
+
+    return Net(
+        rule,
+        stem=block(3, 8, stride=2),
+        wide=nn.Linear(8, 12),
+        narrow=nn.Linear(12, 8),
+        head=nn.Linear(8, 5),
+    )
+
+
+@member((3, 8, 8))
+def mixer() -> nn.Module:
+    """A map over the tokens, then one over the channels."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        tokens = m.stem(x).flatten(2)
+        tokens = tokens + m.narrow(F.gelu(m.wide(tokens)))
+        tokens = tokens.transpose(1, 2)
+        return m.head((tokens + m.out(F.gelu(m.inner(tokens)))).mean(1))
+
+    return Net(
+        rule,
+        stem=block(3, 8, stride=2),
+        wide=nn.Linear(16, 10),
+        narrow=nn.Linear(10, 16),
+        inner=nn.Linear(8, 12),
+        out=nn.Linear(12, 8),
+        head=nn.Linear(8, 5),
+    )
+
+
+@member((7,))
+def embedding() -> nn.Module:
+    """Words and their places; a convolution over time reads both."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        words = (x * 3).long().clamp(-8, 7) + 8
+        places = torch.arange(7, device=x.device)
+        tokens = m.words(words) + m.places(places)
+        return m.head(F.relu(m.body(tokens.transpose(1, 2))).mean(2))
+
+    return Net(
+        rule,
+        words=nn.Embedding(16, 8),
+        places=nn.Embedding(7, 8),
+        body=nn.Conv1d(8, 6, 3, padding=1),
+        head=nn.Linear(6, 3),
+    )

@@ -247,3 +247,86 @@ def patches() -> nn.Module:
         return m.head(F.relu(m.mix(columns.transpose(1, 2))).mean(1))
 
     return Net(rule, stem=block(3, 6), mix=nn.Linear(54, 10), head=nn.Linear(10, 5))
+
+
+@member((3, 8, 8))
+def pixel_unshuffle() -> nn.Module:
+    """Each channel becomes four of half the height and width."""
+    return nn.Sequential(block(3, 4), nn.PixelUnshuffle(2), block(16, 8), head(8))
+
+
+@member((3, 8, 8))
+def pooled_context() -> nn.Module:
+    """The mean of every channel, expanded over the image again beside what it is the mean of."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        context = m.context(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        small = F.interpolate(m.body(F.avg_pool2d(x, 2)), size=x.shape[2:], mode="bicubic")
+        return m.head(m.tail(torch.cat([context, small], 1)))
+
+    return Net(
+        rule,
+        stem=block(3, 8),
+        context=nn.Conv2d(8, 6, 1),
+        body=block(8, 6),
+        tail=block(12, 8),
+        head=head(8),
+    )
+
+
+@member((2, 4, 6, 6))
+def space_then_time() -> nn.Module:
+    """A volume's kernel taken apart into one of space and one of time, then depthwise."""
+    return nn.Sequential(
+        nn.Conv3d(2, 7, (1, 3, 3), padding=(0, 1, 1), bias=False),
+        nn.BatchNorm3d(7),
+        nn.ReLU(),
+        nn.Conv3d(7, 6, (3, 1, 1), padding=(1, 0, 0)),
+        nn.Sigmoid(),
+        nn.Conv3d(6, 6, 3, padding=1, groups=6),
+        nn.AvgPool3d(2),
+        nn.Flatten(),
+        nn.Linear(6 * 18, 5),
+    )
+
+
+@member((3, 12))
+def transposed_in_one_dimension() -> nn.Module:
+    """A codec: strided down and up again, dilated in between, depthwise with a multiplier."""
+    return nn.Sequential(
+        nn.Conv1d(3, 6, 4, stride=2, padding=1),
+        nn.ELU(),
+        nn.Conv1d(6, 12, 3, padding=2, dilation=2, groups=6),
+        nn.Softplus(),
+        nn.Conv1d(12, 8, 1),
+        nn.ELU(),
+        nn.ConvTranspose1d(8, 6, 4, stride=2, padding=1, dilation=1),
+        nn.Tanh(),
+        nn.Conv1d(6, 2, 3, padding=1),
+    )
+
+
+@member((2, 3, 5, 5))
+def transposed_volume() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv3d(2, 6, 3, padding=1),
+        nn.BatchNorm3d(6),
+        nn.Sigmoid(),
+        nn.ConvTranspose3d(6, 4, (1, 2, 2), stride=(1, 2, 2)),
+        nn.ReLU(),
+        nn.Conv3d(4, 2, 1),
+    )
+
+
+@member((3, 8, 8))
+def dilated_and_transposed() -> nn.Module:
+    return nn.Sequential(
+        linear_block(3, 8, dilation=2, padding=2),
+        nn.Softplus(),
+        nn.ConvTranspose2d(8, 6, 3, stride=2, padding=2, dilation=2, output_padding=1),
+        nn.Sigmoid(),
+        conv(6, 8, padding=3, dilation=3, stride=2),
+        nn.ReLU(),
+        head(8),
+    )

@@ -195,3 +195,19 @@ def output_is_hidden() -> nn.Module:
         return m.tail(m.stem(x))
 
     return Net(rule, stem=nn.Sequential(block(3, 8), block(8, 10)), tail=linear_block(10, 6))
+
+
+@member((3, 8, 8), (3, 4, 4))
+def two_inputs_dict_output() -> nn.Module:
+    """A siamese pair: one trunk for both inputs, whose sizes differ."""
+
+    def rule(m: Net, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        a, b = m.trunk(x).mean((2, 3)), m.trunk(y).mean((2, 3))
+        return {"same": m.same((a - b).abs()), "first": m.first(a)}
+
+    return Net2(
+        rule,
+        trunk=nn.Sequential(block(3, 8), block(8, 10)),
+        same=nn.Linear(10, 1),
+        first=nn.Linear(10, 4),
+    )

@@ -1,0 +1,83 @@
+"""Recurrent nets: units of every layer and direction, projections, what is read of the result."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.parts import Net, member
+
+
+@member((6, 5))
+def lstm() -> nn.Module:
+    def rule(m: Net, x: Tensor) -> Tensor:
+        hidden, _ = m.memory(F.relu(m.stem(x)))
+        return m.head(F.relu(m.mix(hidden[:, -1])))
+
+    return Net(
+        rule,
+        stem=nn.Linear(5, 8),
+        memory=nn.LSTM(8, 6, batch_first=True),
+        mix=nn.Linear(6, 8),
+        head=nn.Linear(8, 3),
+    )
+
+
+@member((12, 4))
+def convolution_then_gru() -> nn.Module:
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = F.relu(m.second(F.relu(m.first(x.transpose(1, 2)))))
+        _, last = m.memory(x.transpose(1, 2))
+        return m.head(last[-1])
+
+    return Net(
+        rule,
+        first=nn.Conv1d(4, 8, 3, padding=1),
+        second=nn.Conv1d(8, 6, 3, padding=1),
+        memory=nn.GRU(6, 5, batch_first=True),
+        head=nn.Linear(5, 3),
+    )
+
+
+def _read_at_the_end(memory: nn.Module, width: int) -> nn.Module:
+    """Features, a recurrent part, and the mean over time of what it says."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        return m.head(torch.tanh(m.memory(F.relu(m.stem(x)))[0]).mean(1))
+
+    return Net(rule, stem=nn.Linear(5, 8), memory=memory, head=nn.Linear(width, 3))
+
+
+@member((6, 5))
+def lstm_of_two_layers_and_directions() -> nn.Module:
+    memory = nn.LSTM(8, 6, num_layers=2, bidirectional=True, batch_first=True)
+    return _read_at_the_end(memory, 12)
+
+
+@member((6, 5))
+def lstm_with_projection() -> nn.Module:
+    """Eight units in the cells, four of which are said and remembered."""
+    return _read_at_the_end(nn.LSTM(8, 8, proj_size=4, batch_first=True), 4)
+
+
+@member((6, 5))
+def gru_of_two_layers() -> nn.Module:
+    return _read_at_the_end(nn.GRU(8, 6, num_layers=2, batch_first=True, dropout=0.1), 6)
+
+
+@member((6, 5))
+def rnn_of_two_directions() -> nn.Module:
+    memory = nn.RNN(8, 5, nonlinearity="relu", bidirectional=True, bias=False, batch_first=True)
+    return _read_at_the_end(memory, 10)
+
+
+@member((6, 5))
+def rnn_time_first() -> nn.Module:
+    """Time comes before the batch inside."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        said, last = m.memory(F.relu(m.stem(x)).transpose(0, 1))
+        return m.head(said[0] + last[0])
+
+    return Net(rule, stem=nn.Linear(5, 8), memory=nn.RNN(8, 6), head=nn.Linear(6, 3))
