@@ -34,3 +34,29 @@ CORPUS: dict[str, Case] = {
         0.5,
     ),
 }
+
+# A second compile still finds more in these, exactly: what it costs is a little, and it is known.
+UNFINISHED: dict[str, Case] = {
+    # Of two heads one stays; the depth of a single head may be cut, that of several may not.
+    "one-head-stays": (
+        Wiring(
+            (Step("conv", (0,), (6, 3, 1, 0)), Step("attention", (1,), (2,))), heads=(2,), seed=0
+        ),
+        "weights",
+        0.5,
+    ),
+    # One half becomes a constant; only then are its channels no longer joined to the other's.
+    "joined-to-a-constant": (
+        Wiring(
+            (
+                Step("conv", (0,), (8, 3, 1, 0)),
+                Step("halves", (1,), (1,)),
+                Step("conv", (1,), (4, 1, 1, 0)),
+            ),
+            heads=(2, 3),
+            seed=4,
+        ),
+        "filters",
+        0.5,
+    ),
+}

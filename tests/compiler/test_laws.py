@@ -166,7 +166,8 @@ def test_the_compact_network_trains(name: str, mode: str) -> None:
     assert all(g.isfinite().all() for g in gradients)
     means = [key for key in before if key.endswith("running_mean")]
     after = module.state_dict()
-    assert all(not torch.equal(before[key], after[key]) for key in means)
+    if name != "running-instance-norm":  # captured in evaluation, it stays with its statistics
+        assert all(not torch.equal(before[key], after[key]) for key in means)
 
 
 @a_few
