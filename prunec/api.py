@@ -107,7 +107,7 @@ def compile(
     round_to = checked_round_to(round_to)
     captured = capture(module, example)
     before = costs.count_captured(captured, module, masks)
-    made = compile_captured(captured, masks=masks, round_to=round_to)
+    made = compile_captured(captured, example, masks=masks, round_to=round_to)
     report = compile_report(
         made, round_to, before, count_after=lambda: costs.count(made.module, example)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from prunec.graph.plan import Plan, plan_of
 from prunec.graph.rewrite import rewrite
 from prunec.graph.structure import Structure
 from prunec.graph.taps import trim
+from prunec.graph.untied import kept_after, unties
 
 LIVE = "live"
 """Why a channel stays that changes an output: it is read, and its value is not known."""
@@ -72,17 +73,22 @@ def compile_module(
         UntraceableModel: the network cannot be captured.
     """
     masks = under_every_name(module, masks or {})
-    return compile_captured(capture(module, example), masks=masks, round_to=round_to)
+    return compile_captured(capture(module, example), example, masks=masks, round_to=round_to)
 
 
 @uncollected()
 def compile_captured(
-    captured: Captured, *, masks: Mapping[str, Tensor] | None = None, round_to: int = 1
+    captured: Captured,
+    example: tuple[Tensor, ...],
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    round_to: int = 1,
 ) -> Compiled:
     """The same for a network that is captured already; its graph is used up.
 
     Args:
         captured: the network.
+        example: what it was captured with.
         masks: as for :func:`compile_module`, of a shared parameter under each of its names.
         round_to: as for :func:`compile_module`.
     """
@@ -95,13 +101,23 @@ def compile_captured(
         name: trim(cut_tensor(structure, decision.keep, name, mask), decision.taps.get(name, ()))
         for name, mask in masks.items()
     }
-    compact = rewrite(structure, decision, plan)
-    because = _because(structure, decision, groups, frozenset(compact.state_dict()))
-    removed = {g.name: gone for g in groups if (gone := g.size - sum(because[g.name].values()))}
+    compact: GraphModule = rewrite(structure, decision, plan)
     left = dict(compact.named_parameters())
     kept_masks = {  # a carrier may have taken in others where it was masked
         name: mask | (left[name] != 0) for name, mask in kept_masks.items() if name in left
     }
+    keep = decision.keep
+    if unties(structure, decision):
+        again = compile_captured(
+            capture(compact, example), example, masks=kept_masks, round_to=round_to
+        )
+        if again.plan.removed or again.plan.frozen:
+            compact, kept_masks = again.module, again.masks
+            plan = replace(plan, then=again.plan)
+            keep = kept_after(structure, keep, again.plan, again.groups)
+    left = dict(compact.named_parameters())
+    because = _because(structure, decision, keep, groups, frozenset(compact.state_dict()))
+    removed = {g.name: gone for g in groups if (gone := g.size - sum(because[g.name].values()))}
     kernels = {k.weight: k.weight.removesuffix(".weight") for k in structure.kernels.values()}
     return Compiled(
         module=compact,
@@ -141,6 +157,7 @@ def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str,
 def _because(
     structure: Structure,
     decision: Decision,
+    kept: Tensor,
     groups: tuple[ChannelGroup, ...],
     left: frozenset[str],
 ) -> dict[str, dict[str, int]]:
@@ -148,7 +165,7 @@ def _because(
     pinned = structure.pinned()
     why = {number: f"pinned: {reason}" for number, reason in pinned.items()}
     why = decision.reasons | why
-    keep = decision.keep.tolist()
+    keep = kept.tolist()
     return {
         group.name: dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
         if left.intersection(group.members)

@@ -50,6 +50,7 @@ class Plan:
         inputs: what the network's inputs looked like when it was cut.
         shapes: parameter or buffer → its shape before the cut; where the plan does not say,
             networks of other shapes are not refused.
+        then: a further cut, of the network that this one makes.
     """
 
     removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Plan:
     taps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     inputs: tuple[Input, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    then: Plan | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON's kinds of values."""
@@ -83,20 +85,25 @@ class Plan:
                     f"The channel plan has format {data['format']}, this prunec reads {FORMAT}.",
                     remedy="Compile the network again, or use the prunec that wrote the plan.",
                 )
-            return cls(
-                removed=_integers(data["removed"]),
-                biases=tuple(str(name) for name in data["biases"]),
-                frozen=_integers(data["frozen"]),
-                zeros=tuple(str(name) for name in data["zeros"]),
-                folded=tuple(str(name) for name in data["folded"]),
-                taps=_integers(data["taps"]),
-                inputs=tuple(_input(item) for item in data["inputs"]),
-                shapes=_integers(data["shapes"]),
-            )
+            return cls._of(data)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise PrunecError(
                 f"Not a channel plan: {error!r}", remedy="Compile the network again."
             ) from error
+
+    @classmethod
+    def _of(cls, data: Mapping[str, Any]) -> Plan:
+        return cls(
+            removed=_integers(data["removed"]),
+            biases=tuple(str(name) for name in data["biases"]),
+            frozen=_integers(data["frozen"]),
+            zeros=tuple(str(name) for name in data["zeros"]),
+            folded=tuple(str(name) for name in data["folded"]),
+            taps=_integers(data["taps"]),
+            inputs=tuple(_input(item) for item in data["inputs"]),
+            shapes=_integers(data["shapes"]),
+            then=None if data["then"] is None else cls._of(data["then"]),
+        )
 
     def save(self, path: Path | str) -> None:
         """Write the plan as a JSON file, whole or not at all.
@@ -143,7 +150,8 @@ class Plan:
 
         self._require_shapes(fresh)
         structure = analyse(capture(fresh, example or self._example(fresh)))
-        return rewrite(structure, self.decision(structure), self)
+        compact = rewrite(structure, self.decision(structure), self)
+        return compact if self.then is None else self.then.apply(compact, example)
 
     def _example(self, fresh: nn.Module) -> tuple[Tensor, ...]:
         if not self.inputs:

@@ -33,10 +33,6 @@ CORPUS: dict[str, Case] = {
         "readers",
         0.5,
     ),
-}
-
-# A second compile still finds more in these, exactly: what it costs is a little, and it is known.
-UNFINISHED: dict[str, Case] = {
     # Of two heads one stays; the depth of a single head may be cut, that of several may not.
     "one-head-stays": (
         Wiring(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import pytest
@@ -118,21 +118,10 @@ def test_all_goes_that_brute_force_finds_useless(name: str, mode: str) -> None:
     assert brute_macs(case.compiled.module, case.example) <= least
 
 
-# Where a cut unties channels, so that a second compile finds more, and why.
-FREED = {
-    ("unbound-channels", "filters"): "a product of two channels, one of them a stored constant now",
-    ("multiplied-into-groups", "weights"): "a depthwise kernel of one channel is an ordinary one",
-}
-
-
 @some
 def test_compiled_again_nothing_more_goes(name: str, mode: str) -> None:
     case = law(name, mode)
     again = compile_module(case.compiled.module, case.example)
-    if (name, mode) in FREED:
-        again = compile_module(
-            (case := replace(case, compiled=again)).compiled.module, case.example
-        )
     assert shapes(again.module) == shapes(case.compiled.module)
 
 
