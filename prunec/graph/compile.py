@@ -146,11 +146,11 @@ def under_every_name(module: nn.Module, masks: Mapping[str, Tensor]) -> dict[str
 
 
 def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every parameter and buffer of a captured network, zero where masked."""
-    weights = captured.tensors()
+    """Every parameter and buffer of a captured network on the CPU, zero where masked."""
+    weights = {name: value.detach().cpu() for name, value in captured.tensors().items()}
     for name, mask in masks.items():
         if name in weights:
-            weights[name] = torch.where(mask, weights[name], 0)
+            weights[name] = torch.where(mask.cpu(), weights[name], 0)
     return weights
 
 

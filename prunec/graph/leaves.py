@@ -79,7 +79,7 @@ def batch_norm(node: Node, rank: int, tensors: dict[str, Tensor | None]) -> nn.M
         momentum=named["momentum"],
         affine=tensors["weight"] is not None,
     )
-    module.num_batches_tracked = torch.zeros((), dtype=torch.long)
+    module.num_batches_tracked = torch.zeros((), dtype=torch.long, device=mean.device)
     return _filled(module, **tensors)
 
 

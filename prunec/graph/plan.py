@@ -197,7 +197,7 @@ class Plan:
         unknown = [n for n in (*self.frozen, *self.folded) if n not in by_name]
         if unknown:
             raise _misfit(f"names {unknown[0]}, which this network's graph does not have")
-        weights = structure.captured.tensors()
+        weights = {name: x.detach().cpu() for name, x in structure.captured.tensors().items()}
         for name in self.biases:
             weights[name] = _bias(structure, name)
         frozen = {  # what they are is not the plan's; they come with the weights

@@ -132,17 +132,19 @@ class _Writer:
         return self.graph.call_function(node.target, args, kwargs)
 
     def tensor(self, name: str) -> Tensor:
-        """A parameter or buffer, cut, in its own type."""
+        """A parameter or buffer, cut, in its own type and where it was."""
         value = self.decision.weights[name]
         cut = cut_tensor(self.structure, self.keep, name, value)
         cut = trim(cut, self.decision.taps.get(name, ()))
-        return cut.to(self.type_of(name)) if value.is_floating_point() else cut
+        like = self.original(name)
+        return cut.to(like) if value.is_floating_point() else cut.to(like.device)
 
-    def type_of(self, name: str) -> torch.dtype:
+    def original(self, name: str) -> Tensor:
+        """The parameter or buffer before the cut; for a bias that was added, its weight."""
         try:
-            return self.captured.tensor(name).dtype
+            return self.captured.tensor(name)
         except AttributeError:
-            return self.captured.tensor(name.rpartition(".")[0] + ".weight").dtype
+            return self.captured.tensor(name.rpartition(".")[0] + ".weight")
 
     def parameter(self, name: str) -> Node:
         value = self.tensor(name).detach().clone()
@@ -167,7 +169,7 @@ class _Writer:
         reference = node.meta.get("val")
         first = next(p for p in self.captured.module.parameters())
         kind = reference.dtype if isinstance(reference, Tensor) else first.dtype
-        return value.to(kind).contiguous()
+        return value.to(first.device, kind).contiguous()
 
     # -- nodes --------------------------------------------------------------------------------
 
