@@ -12,6 +12,7 @@ import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -67,8 +68,15 @@ class Captured:
 
     def readers(self, name: str) -> set[Node]:
         """The calls that read a parameter, buffer or stored constant."""
-        named = (node for node in self.nodes if node.op == "get_attr" and node.target == name)
-        return {user for node in named for user in node.users}
+        return self._readers.get(name, set())
+
+    @cached_property
+    def _readers(self) -> dict[str, set[Node]]:
+        found: dict[str, set[Node]] = {}
+        for node in self.nodes:
+            if node.op == "get_attr":
+                found.setdefault(str(node.target), set()).update(node.users)
+        return found
 
     def concrete(self, argument: Any, *, tensors: bool = False) -> Any:
         """An argument with every symbolic size replaced by its value for the example.
