@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import operator
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -146,7 +147,8 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     spell_out(graph_module)
     _require_free_batch(graph_module)
     recorder = _Recorder(graph_module)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's notes on the network's own operators
         recorder.run(*_flat(graph_module, example))
     return Captured(graph_module, recorder.values, tuple(recorder.outputs))
 
