@@ -71,6 +71,19 @@ class Captured:
         """The calls that read a parameter, buffer or stored constant."""
         return self._readers.get(name, set())
 
+    def held_by(self, path: str) -> set[str]:
+        """Names of what the graph reads of a module and of the modules inside it."""
+        return self._held.get(path, set())
+
+    @cached_property
+    def _held(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for name in self._readers:
+            path = name
+            while path := path.rpartition(".")[0]:
+                found.setdefault(path, set()).add(name)
+        return found
+
     @cached_property
     def _readers(self) -> dict[str, set[Node]]:
         found: dict[str, set[Node]] = {}

@@ -39,13 +39,23 @@ def fold(structure: Structure, weights: Weights, known: dict[Node, Tensor]) -> b
         if _own(structure, uses):
             values, even = _agreed(structure, uses, known)
             border = [kernel.border for kernel in uses if kernel.border is not None]
-            one = replace(uses[0], border=torch.stack(border).any(0) if border else None)
+            one = replace(
+                uses[0],
+                border=torch.stack(border).any(0) if border else None,
+                room=uses[0].room if len({_settings(kernel) for kernel in uses}) == 1 else None,
+            )
             changed |= _fold_kernel(one, weights, values, even)
     owners = Counter(name for rule in structure.rules.values() for name in rule.owned)
     for rule in structure.rules.values():
         if all(owners[name] == len(captured.readers(name)) == 1 for name in rule.owned):
             changed |= rule.fold(known, weights)
     return changed
+
+
+def _settings(kernel: Kernel) -> str:
+    """How a kernel is called: one module may hold the weight for all calls of the same settings."""
+    named = ops.arguments(kernel.node)
+    return repr([(key, value) for key, value in named.items() if value is not kernel.source])
 
 
 def _own(structure: Structure, uses: list[Kernel]) -> bool:

@@ -66,6 +66,8 @@ def _refusal(structure: Structure, norm: Norm) -> str:
         return "the kernel is used more than once"
     if owner_of((kernel.weight, "weight"), (kernel.bias, "bias")) is None:
         return "the kernel's weight and bias belong to no one module"
+    if bias_name(kernel) is None:
+        return "the kernel has no bias, and its module no room for one"
     return ""
 
 

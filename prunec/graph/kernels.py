@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.fx import Node
 
 from prunec.graph import operators as ops
+from prunec.graph.capture import Captured
 from prunec.graph.structure import Kernel
 
 
@@ -22,9 +24,11 @@ def as_matrix(kernel: Kernel, weight: Tensor) -> Tensor:
 
 def bias_name(kernel: Kernel) -> str | None:
     """Name of the kernel's bias, or the name that one would get; None if there can be none."""
-    if kernel.bias is not None:
-        return kernel.bias
-    if ops.op_name(kernel.node) not in ops.CONVOLUTIONS | {"linear"}:
-        return None
-    owner, _, leaf = kernel.weight.rpartition(".")
-    return f"{owner}.bias" if owner and leaf == "weight" else None
+    return kernel.room if kernel.bias is None else kernel.bias
+
+
+def room_for_bias(captured: Captured, node: Node, weight: str) -> str | None:
+    """The name of a bias for a kernel that has none, if its module holds nothing but the weight."""
+    owner, _, leaf = weight.rpartition(".")
+    fits = ops.op_name(node) in ops.CONVOLUTIONS | {"linear"} and leaf == "weight" and owner
+    return f"{owner}.bias" if fits and captured.held_by(owner) == {weight} else None

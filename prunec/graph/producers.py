@@ -13,6 +13,7 @@ from torch.fx import Node
 
 from prunec.graph import operators as ops
 from prunec.graph.builder import Builder
+from prunec.graph.kernels import room_for_bias
 from prunec.graph.structure import Kernel, Mark, Norm, Rule
 
 
@@ -104,8 +105,9 @@ def add_kernel(
     if groups == len(inputs) > 1:
         builder.join(inputs.repeat_interleave(size // groups), outputs)
     found.kernels[node] = Kernel(
-        node, weight, name, source, axis, inputs, outputs, groups, transposed, border, positions
-    )
+        node, weight, name, source, axis, inputs, outputs, groups, transposed, border, positions,
+        room_for_bias(builder.captured, node, weight) if name is None else None,
+    )  # fmt: skip
     shape = [1] * len(builder.captured.shape(node))
     shape[axis] = size
     builder.settle(node, "kernel", outputs.reshape(shape))

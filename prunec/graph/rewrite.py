@@ -215,10 +215,7 @@ class _Writer:
         named = ops.arguments(node)
         if "bias" not in named:
             return self.copy(node)
-        added = leaves.owner_of((kernel.weight, "weight"))
-        bias = kernel.bias or (
-            f"{added}.bias" if f"{added}.bias" in self.decision.weights else None
-        )
+        bias = kernel.bias or (kernel.room if kernel.room in self.decision.weights else None)
         computed = named["bias"] is not None and kernel.bias is None
         path = None if computed else leaves.owner_of((kernel.weight, "weight"), (bias, "bias"))
         groups = kernel.groups

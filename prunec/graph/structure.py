@@ -23,6 +23,7 @@ class Kernel:
         node: the call.
         weight: name of the weight: (O, I/groups, k…), transposed (I, O/groups, k…), linear (O, I).
         bias: name of the bias, or None.
+        room: name of the bias that it may be given where it has none, or None.
         source: the node it reads.
         axis: channel axis of what it reads and of what it returns.
         inputs: atom of each input channel, shape (I,).
@@ -44,6 +45,7 @@ class Kernel:
     transposed: bool
     border: Tensor | None
     positions: int
+    room: str | None = None
 
     @property
     def depthwise(self) -> bool:

@@ -54,6 +54,8 @@ UNREACHABLE = {
     "two-layers-one-weight": "weights used beside their layer",
     "standardised-weight": "weights used beside their layer",
     "layer-without-its-bias": "weights used beside their layer",
+    "bias-partly-zeroed": "weights used beside their layer",
+    "one-weight-two-strides": "weights used beside their layer",
 }
 BOUNDED = [(n, m) for n, m in CASES if n not in UNREACHABLE and m != "weights"]
 

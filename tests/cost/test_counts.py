@@ -23,6 +23,8 @@ NOT_MODULES |= {
     "einsum-with-a-parameter",
     "kernel-read-by-arithmetic",
     "layer-without-its-bias",
+    "bias-partly-zeroed",
+    "one-weight-two-strides",
 }
 RECURRENT = {name for name in ZOO if name.startswith(("lstm", "gru", "rnn"))}
 FUSED = {"attention-module", "attention-of-one-projection"}  # torch's counter sees no product

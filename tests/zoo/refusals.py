@@ -256,3 +256,29 @@ def layer_without_its_bias() -> nn.Module:
         return m.last(F.relu(F.linear(x, m.hidden.weight)))
 
     return Net(rule, stem=linear_block(3, 8), hidden=nn.Linear(8, 10), last=nn.Linear(10, 5))
+
+
+@member((3, 8, 8))
+def bias_partly_zeroed() -> nn.Module:
+    """Swin V2: a layer's bias enters with a part of it set to zero, so it is not the layer's."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = torch.sigmoid(m.stem(x)).mean((2, 3))
+        bias = m.hidden.bias.clone()
+        bias[3:6].zero_()
+        return m.last(torch.sigmoid(F.linear(x, m.hidden.weight, bias)))
+
+    return Net(rule, stem=linear_block(3, 8), hidden=nn.Linear(8, 10), last=nn.Linear(10, 5))
+
+
+@member((3, 9, 9))
+def one_weight_two_strides() -> nn.Module:
+    """Two convolutions without a bias or a border share a weight, and are called differently."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = torch.sigmoid(m.stem(x))
+        near, far = m.body(x), F.conv2d(x, m.body.weight, stride=2)
+        return m.head(F.relu(near)) + m.other(F.relu(far))
+
+    body = conv(8, 8, padding=0)
+    return Net(rule, stem=linear_block(3, 8), body=body, head=head(8), other=head(8))
