@@ -82,6 +82,7 @@ class ToOnnx:
         # A batch of 1 would be taken for a constant.
         example = tuple(torch.cat([x, x]) if x.dim() and len(x) == 1 else x for x in example)
         program = trace(module, example, Dim("batch", min=1))
+        _require_no_projection(program)
         _drop_inplace(program)
         model = tidy(_convert(program, self.opset), roles(module))
         properties = {
@@ -103,6 +104,19 @@ def _require_small(module: nn.Module) -> None:
             f"{PROTOBUF / 2**30:g} GiB",
             remedy="Cut more channels, or take a smaller type: model.half().",
         )
+
+
+def _require_no_projection(program: ExportedProgram) -> None:
+    """ONNX's LSTM has no projection, and torch's exporter leaves it out."""
+    for node in program.graph.nodes:
+        if _operator(node)[0] == "lstm":
+            params, has_biases, layers, *_, bidirectional, _ = node.args[2:]
+            cells = layers * (2 if bidirectional else 1)
+            if len(params) > cells * (4 if has_biases else 2):
+                raise PassError(
+                    f"ONNX cannot express the projection of the LSTM at {node.name}",
+                    remedy="Leave proj_size out, and put a linear layer behind the LSTM.",
+                )
 
 
 def _reason(error: Exception) -> str:

@@ -157,6 +157,7 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         _restore_batch_norm(graph_module)
         fold_numbers(graph_module)
         functionalise(graph_module)
+    _call_by_first_name(graph_module, module)
     spell_out(graph_module)
     _require_free_batch(graph_module)
     recorder = _Recorder(graph_module)
@@ -164,6 +165,19 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         warnings.simplefilter("ignore")  # torch's notes on the network's own operators
         recorder.run(*_flat(graph_module, example))
     return Captured(graph_module, recorder.values, tuple(recorder.outputs))
+
+
+def _call_by_first_name(traced: GraphModule, module: nn.Module) -> None:
+    """Let a shared parameter have the name under which ``named_parameters`` lists it."""
+    first = {id(value): name for name, value in module.named_parameters()}
+    names = {
+        name: first[id(value)] for name, value in module.named_parameters(remove_duplicate=False)
+    }
+    held = dict(traced.named_parameters(remove_duplicate=False))
+    for node in traced.graph.nodes:
+        name = names.get(str(node.target)) if node.op == "get_attr" else None
+        if name is not None and name in held:
+            node.target = name
 
 
 def _flat(module: GraphModule, example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -127,6 +127,13 @@ def test_training_mode_is_refused(tmp_path: Path) -> None:
         ToOnnx().write(tiny(0).train(), (torch.zeros(2, 3, 16, 16),), tmp_path / "x.onnx", {})
 
 
+def test_a_projection_is_refused_instead_of_left_out(tmp_path: Path) -> None:
+    module = nn.LSTM(6, 5, batch_first=True, proj_size=3).eval()
+    with pytest.raises(PassError, match="projection of the LSTM"):
+        ToOnnx().write(module, (torch.zeros(2, 4, 6),), tmp_path / "x.onnx", {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_no_file_can_hold_is_refused_before_the_work(tmp_path: Path) -> None:
     module = nn.Linear(2**15, 2**15, device="meta").eval()
     with pytest.raises(PassError, match=r"Linear are 4.0 GiB; one ONNX file holds 2 GiB"):
