@@ -12,6 +12,7 @@ operators. No decision of the compiler enters.
   back until all are as wide as the widest, and these are then kept wherever they are cut.
 - Products of two activations, as in attention, are counted apart and whole: masks say nothing about
   them.
+- What follows from no input is the same for every sample, and no cost.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
     from prunec.graph.groups import ChannelGroup
@@ -77,24 +79,24 @@ class Allowed:
 
 
 def metered(module: nn.Module, example: tuple[Tensor, ...]) -> Metered:
-    """Run a network on one sample and count what it multiplies.
-
-    What is computed from parameters alone is computed once, whatever the batch: so one sample is
-    run, rather than many and divided.
-    """
+    """Run a network on one sample and count what it multiplies that follows from the sample."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator that hides its products
+    sample = [x[:1].clone() for x in example]
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Meter(module) as meter:
-            module(*(x[:1].clone() for x in example))
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Meter(module, sample) as meter:
+            module(*sample)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return Metered(meter.uses, meter.products)
 
 
 class _Meter(TorchDispatchMode):
-    def __init__(self, module: nn.Module) -> None:
+    """Counts products; ``follows`` says of every memory whether the sample decides its values."""
+
+    def __init__(self, module: nn.Module, sample: Sequence[Tensor]) -> None:
         super().__init__()
+        self.follows = {_memory(x): True for x in sample}
         self.names = {
             p.untyped_storage().data_ptr(): name
             for name, p in module.named_parameters()
@@ -107,6 +109,10 @@ class _Meter(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
+        follows = any(self.follows.get(_memory(x), False) for x in _tensors((args, kwargs)))
+        self.follows.update((_memory(x), follows) for x in _tensors(made))
+        if not follows:
+            return made
         if func is aten.convolution.default:
             x, weight, transposed, groups = args[0], args[1], args[6], args[8]
             seen = x if transposed else made
@@ -127,6 +133,15 @@ class _Meter(TorchDispatchMode):
             return
         use = self.uses.setdefault(name, Use())
         use.macs, use.groups, use.transposed = use.macs + macs, groups, transposed
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(values) if isinstance(x, Tensor)]
+
+
+def _memory(x: Tensor) -> int:
+    """The memory that a tensor is a view of; views and in-place writes share it."""
+    return x.untyped_storage()._cdata
 
 
 def allowed_macs(

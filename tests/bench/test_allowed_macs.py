@@ -64,14 +64,23 @@ def test_products_of_activations_are_counted_apart() -> None:
     assert seen.macs - seen.products == brute_macs(module, example)
 
 
-def test_what_is_computed_from_parameters_alone_counts_once() -> None:
+def test_what_follows_from_no_input_costs_nothing() -> None:
+    """Nor does it once it was written where something of the sample is written afterwards."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        both = torch.cat([m.bias(m.table), torch.zeros(3)])
+        before = m.square(both)
+        both[:3] += m.read(x)[0]
+        return before + m.square(both)
+
     net = Net(
-        lambda m, x: m.read(x) + m.bias(m.table),
+        forward,
         read=nn.Linear(7, 3),
         bias=nn.Linear(5, 3),
         table=nn.Parameter(torch.ones(5)),
+        square=nn.Linear(6, 6),
     )
-    assert metered(net, (torch.zeros(4, 7),)).macs == 7 * 3 + 5 * 3
+    assert metered(net, (torch.zeros(1, 7),)).macs == 7 * 3 + 6 * 6
 
 
 @pytest.mark.parametrize("name", ["chain", "residual", "dense-net", "grouped", "mobile-net-v2"])
