@@ -1,14 +1,15 @@
 """Batches of images for training and test.
 
-Their order and augmentation depend only on (seed, epoch), so a resumed run sees the same ones.
+What is in them depends only on (seed, epoch, step, place in the batch): a resumed run sees the same
+ones from any step on, and so do several processes that share each batch.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from prunec.training.datasets import Images
-from prunec.training.seeding import derived_seed, seeded
+from prunec.training.ranks import ALONE, Ranks
+from prunec.training.seeding import derived_seed, seeded, seeds
 
 ORDER, AUGMENT = 1, 2  # what a seed is derived for
 CHUNK = 4
@@ -25,9 +27,12 @@ CHUNK = 4
 One v2 call an image costs 2.8 s for 12,000 images of 28×28 on one core, one for four 0.7 s. As the
 order is shuffled anew in every epoch, every image still meets its own companions and parameters.
 """
+PREFETCH = 4  # batches that each worker holds ready
+
+Batch = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data(ABC):
     """A labelled set of images in two splits.
 
@@ -39,6 +44,7 @@ class Data(ABC):
         test_size: number of test images.
         seed: what order and augmentation derive from.
         device: where batches are delivered.
+        ranks: the processes that share every batch, and which of them this is.
     """
 
     labels: tuple[str, ...]
@@ -47,6 +53,7 @@ class Data(ABC):
     test_size: int
     seed: int
     device: torch.device
+    ranks: Ranks = ALONE
 
     @property
     def classes(self) -> int:
@@ -54,23 +61,31 @@ class Data(ABC):
         return len(self.labels)
 
     @abstractmethod
-    def train_batches(self, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """Yield float32 images [N, C, H, W], normalised, and int64 labels [N], in random order.
 
         An incomplete last batch is dropped unless it is the only one. The same seed, epoch and
-        batch size give the same values.
+        batch size give the same values, from whichever step on.
+
+        Args:
+            epoch: from 0.
+            batch_size: of all ranks together; this rank's part of each batch is what comes.
+            first: the step to begin with.
         """
 
     @abstractmethod
-    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all test images in their order, as :meth:`train_batches` does."""
+    def test_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield the test images in their order, as :meth:`train_batches` does.
 
-    def to(self, device: torch.device) -> Self:
-        """Return the same data, delivering on ``device``."""
-        return replace(self, device=device)
+        Several ranks take turns: together they yield every image once.
+        """
+
+    def to(self, device: torch.device, ranks: Ranks = ALONE) -> Self:
+        """Return the same data, delivering this rank's part on ``device``."""
+        return replace(self, device=device, ranks=ranks)
 
     def steps(self, batch_size: int) -> int:
-        """Return how many batches :meth:`train_batches` yields."""
+        """Return how many batches an epoch has."""
         return max(1, self.train_size // batch_size)
 
     def order(self, epoch: int) -> Tensor:
@@ -84,7 +99,7 @@ class Data(ABC):
         return batches[: self.steps(batch_size)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryData(Data):
     """Images held as uint8 tensors [N, C, H, W] on the device that computes."""
 
@@ -96,42 +111,58 @@ class MemoryData(Data):
     prepare: v2.Transform
     normalise: v2.Transform
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device, ranks: Ranks = ALONE) -> Self:
         """Return the same data with its images on ``device``."""
         return replace(
             self,
             device=device,
+            ranks=ranks,
             train_images=self.train_images.to(device),
             train_labels=self.train_labels.to(device),
             test_images=self.test_images.to(device),
             test_labels=self.test_labels.to(device),
         )
 
-    def train_batches(self, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """See :meth:`Data.train_batches`."""
-        for step, places in enumerate(self.batch_order(epoch, batch_size)):
-            index = places.to(self.device)
-            # The block holds no yield: whoever takes the batch must find its own generator.
-            with seeded(self.seed, AUGMENT, epoch, step, device=self.device):
-                images = in_chunks(self.augment, self.train_images[index], CHUNK)
-            yield self.normalise(images), self.train_labels[index]
+        for step, places in list(enumerate(self.batch_order(epoch, batch_size)))[first:]:
+            images = self._augmented(places, epoch, step)
+            own = places[self.ranks.part(len(places))].to(self.device)
+            yield self.normalise(images), self.train_labels[own]
 
-    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _augmented(self, places: Tensor, epoch: int, step: int) -> Tensor:
+        """This rank's images of a batch; a chunk's seed is the same whoever augments it."""
+        own = self.ranks.part(len(places))
+        if isinstance(self.augment, v2.Identity):
+            return self.train_images[places[own].to(self.device)]
+        chunks = range(own.start // CHUNK, -(-own.stop // CHUNK))
+        start = chunks.start * CHUNK
+        images = self.train_images[places[start : chunks.stop * CHUNK].to(self.device)]
+        chunk_seeds = seeds(-(-len(places) // CHUNK), self.seed, AUGMENT, epoch, step)
+        augmented = []
+        # The block holds no yield: whoever takes the batch must find its own generator.
+        with seeded(self.seed, device=self.device):
+            for chunk, some in zip(chunks, torch.split(images, CHUNK), strict=True):
+                torch.manual_seed(chunk_seeds[chunk])
+                augmented.append(self.augment(some))
+        return torch.cat(augmented)[own.start - start :][: own.stop - own.start]
+
+    def test_batches(self, batch_size: int) -> Iterator[Batch]:
         """See :meth:`Data.test_batches`."""
         batches = zip(
             torch.split(self.test_images, batch_size),
             torch.split(self.test_labels, batch_size),
             strict=True,
         )
-        for images, labels in batches:
+        for images, labels in list(batches)[self.ranks.rank :: self.ranks.count]:
             with seeded(self.seed, AUGMENT, device=self.device):
                 prepared = self.prepare(images)
             yield self.normalise(prepared), labels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FolderData(Data):
-    """Images read from files as they are needed, by worker processes."""
+    """Images read from files as they are needed, by worker processes that live on."""
 
     train_set: Images
     test_set: Images
@@ -139,31 +170,82 @@ class FolderData(Data):
     prepare: v2.Transform
     normalise: v2.Transform
     workers: int
+    loaders: dict[str, _Loader] = field(default_factory=dict, compare=False, repr=False)
 
-    def train_batches(self, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def to(self, device: torch.device, ranks: Ranks = ALONE) -> Self:
+        """See :meth:`Data.to`; the workers are its own."""
+        return replace(self, device=device, ranks=ranks, loaders={})
+
+    def train_batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """See :meth:`Data.train_batches`."""
-        items = _Items(self.train_set, self.augment, (self.seed, AUGMENT, epoch))
-        batches = [places.tolist() for places in self.batch_order(epoch, batch_size)]
-        return self._batches(items, batches)
+        batches = [
+            [(epoch, place) for place in places[self.ranks.part(len(places))].tolist()]
+            for places in self.batch_order(epoch, batch_size)[first:]
+        ]
+        return self._loader("train", self.train_set, self.augment).read(batches)
 
-    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def test_batches(self, batch_size: int) -> Iterator[Batch]:
         """See :meth:`Data.test_batches`."""
-        items = _Items(self.test_set, self.prepare, (self.seed, AUGMENT))
         places = torch.split(torch.arange(self.test_size), batch_size)
-        return self._batches(items, [batch.tolist() for batch in places])
+        own = places[self.ranks.rank :: self.ranks.count]
+        batches = [[(0, place) for place in batch.tolist()] for batch in own]
+        return self._loader("test", self.test_set, self.prepare).read(batches)
 
-    def _batches(self, items: _Items, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        on_cuda = self.device.type == "cuda"
-        loader = DataLoader(
+    def _loader(self, name: str, images: Images, transform: v2.Transform) -> _Loader:
+        if name not in self.loaders:
+            items = _Items(images, transform, self.seed)
+            self.loaders[name] = _Loader(items, self.workers, self.device, self.normalise)
+        return self.loaders[name]
+
+
+Key = tuple[int, int]  # epoch, image
+
+
+class _Loader:
+    """A DataLoader whose workers outlive an epoch; the next batch is on its way to the device."""
+
+    def __init__(
+        self, items: _Items, workers: int, device: torch.device, normalise: v2.Transform
+    ) -> None:
+        self.device = device
+        self.normalise = normalise
+        self.batches = _Batches()
+        on_cuda = device.type == "cuda"
+        self.loader: DataLoader[Any] = DataLoader(
             items,
-            batch_sampler=batches,
-            num_workers=self.workers,
+            batch_sampler=self.batches,
+            num_workers=workers,
             pin_memory=on_cuda,
-            generator=torch.Generator().manual_seed(derived_seed(self.seed, ORDER)),
+            persistent_workers=workers > 0,
+            prefetch_factor=PREFETCH if workers else None,
+            generator=torch.Generator().manual_seed(derived_seed(items.seed, ORDER)),
         )
-        for images, labels in loader:
-            moved = images.to(self.device, non_blocking=on_cuda)
-            yield self.normalise(moved), labels.to(self.device, non_blocking=on_cuda)
+
+    def read(self, batches: list[list[Key]]) -> Iterator[Batch]:
+        """Yield these batches, each moved while the one before is used."""
+        self.batches.keys = batches
+        waiting: list[Batch] = []
+        for images, labels in self.loader:
+            moved = (self._moved(images), self._moved(labels))
+            yield from waiting
+            waiting = [(self.normalise(moved[0]), moved[1])]
+        yield from waiting
+
+    def _moved(self, values: Tensor) -> Tensor:
+        return values.to(self.device, non_blocking=values.is_pinned())
+
+
+class _Batches(Sequence[list[Key]]):
+    """The keys of the batches to come; it stays in the process that trains."""
+
+    def __init__(self) -> None:
+        self.keys: list[list[Key]] = []
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.keys[index]
 
 
 @dataclass(frozen=True)
@@ -172,19 +254,13 @@ class _Items(Dataset[tuple[Tensor, int]]):
 
     images: Images
     transform: v2.Transform
-    seed: tuple[int, ...]
+    seed: int
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        epoch, index = key
         image, label = self.images[index]
-        with seeded(*self.seed, index):
+        with seeded(self.seed, AUGMENT, epoch, index):
             return self.transform(image), label
-
-
-def in_chunks(transform: v2.Transform, images: Tensor, size: int) -> Tensor:
-    """Return ``transform`` of ``images`` [N, C, H, W], its parameters drawn anew every ``size``."""
-    if isinstance(transform, v2.Identity):
-        return images
-    return torch.cat([transform(chunk) for chunk in torch.split(images, size)])

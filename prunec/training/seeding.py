@@ -11,8 +11,13 @@ import torch
 
 def derived_seed(*parts: int) -> int:
     """Return a seed made of non-negative ``parts``; other parts give an unrelated seed."""
-    (word,) = np.random.SeedSequence(parts).generate_state(1, np.uint64)
-    return int(word >> np.uint64(1))
+    return seeds(1, *parts)[0]
+
+
+def seeds(count: int, *parts: int) -> list[int]:
+    """Return ``count`` seeds made of non-negative ``parts``, each unrelated to the others."""
+    words = np.random.SeedSequence(parts).generate_state(count, np.uint64)
+    return [int(word >> np.uint64(1)) for word in words]
 
 
 @contextmanager

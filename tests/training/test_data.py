@@ -15,13 +15,14 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from small_training import small_data
+from small_training import CPU, small_data
 from torch import Tensor
 
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
 from prunec.training.batches import Data
 from prunec.training.data import load_data
+from prunec.training.ranks import Ranks
 
 FLIP: dict[str, Any] = {"name": "RandomHorizontalFlip"}
 CROP: dict[str, Any] = {"name": "RandomCrop", "size": 28, "padding": 4}
@@ -83,6 +84,30 @@ def test_whoever_takes_a_batch_keeps_its_generator() -> None:
     torch.manual_seed(1)
     drawn = [torch.rand(1) for _ in small_data().train_batches(0, 16)]
     assert torch.equal(torch.cat(drawn), expected)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("kind", ["memory", "folder"])
+def test_ranks_share_every_batch_and_any_step_is_a_beginning(
+    photos: Path, kind: str, count: int
+) -> None:
+    """Three ranks cut through chunks of four: the images are the same whoever augments them."""
+    data = small_data() if kind == "memory" else load_data(photo_spec(photos, workers=1), seed=0)
+    whole = list(data.train_batches(2, 6))
+    parts = [data.to(CPU, Ranks(rank, count)) for rank in range(count)]
+    shared = zip(*(part.train_batches(2, 6, first=1) for part in parts), strict=True)
+    for batch, of_ranks in zip(whole[1:], shared, strict=True):
+        images, labels = all_of(of_ranks)
+        assert torch.equal(images, batch[0])
+        assert torch.equal(labels, batch[1])
+    tested = [label for part in parts for _, labels in part.test_batches(4) for label in labels]
+    assert len(tested) == data.test_size
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_told() -> None:
+    with pytest.raises(DataError, match="batch of 16 cannot be shared equally by 3") as caught:
+        next(small_data().to(CPU, Ranks(0, 3)).train_batches(0, 16))
+    assert "multiple of 3" in caught.value.remedy
 
 
 def test_an_epoch_holds_every_image_once() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from small_training import small_data
 from torchvision.transforms import v2
 
 from prunec.errors import DataError, RecipeError
-from prunec.training.batches import in_chunks
 from prunec.training.transforms import build_normalisation, build_transform, try_transform
 
 
@@ -84,8 +85,15 @@ def test_a_wrong_number_of_channels_is_told() -> None:
 
 
 def test_every_chunk_draws_its_own_parameters() -> None:
-    image = torch.arange(28 * 28).view(1, 1, 28, 28).expand(64, 1, 28, 28)
-    shifted = in_chunks(v2.RandomCrop(28, padding=4), image, 4)
-    groups = shifted.view(16, 4, 28, 28)
+    image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(64, 1, 8, 8)
+    data = replace(
+        small_data(),
+        train_size=64,
+        train_images=image,
+        augment=v2.RandomCrop(8, padding=4),
+        normalise=v2.Identity(),
+    )
+    shifted, _ = next(data.train_batches(0, 64))
+    groups = shifted.view(16, 4, 8, 8)
     assert (groups == groups[:, :1]).all()
     assert len({tuple(group[0].flatten().tolist()) for group in groups}) > 8

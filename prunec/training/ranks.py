@@ -1,0 +1,122 @@
+"""Which of how many processes this one is, and what they say to one another.
+
+Processes are started by torchrun, which names them in the environment; without it there is one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from prunec.errors import DataError
+
+T = TypeVar("T")
+PATIENCE = timedelta(minutes=10)  # a rank that says nothing for so long is lost
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process among ``count``; rank 0 writes and speaks for all.
+
+    Attributes:
+        rank: this process's number, from 0.
+        count: how many there are.
+        local: its number on its own machine.
+        local_count: how many share the machine.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+    local_count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one."""
+        return self.count > 1
+
+    def part(self, size: int) -> slice:
+        """Return this rank's part of a batch of ``size``.
+
+        Raises:
+            DataError: the parts would not be equal, and the mean of their losses not the batch's.
+        """
+        if size % self.count:
+            raise DataError(
+                f"a batch of {size} cannot be shared equally by {self.count} processes",
+                remedy=f"Set train.batch_size to a multiple of {self.count}, or start another "
+                "number of processes.",
+            )
+        own = size // self.count
+        return slice(self.rank * own, (self.rank + 1) * own)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return ``values`` summed over all ranks."""
+        if self.several:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def share(self, value: T) -> T:
+        """Return rank 0's ``value`` on every rank."""
+        if not self.several:
+            return value
+        box: list[Any] = [value if self.first else None]
+        dist.broadcast_object_list(box, src=0)
+        shared: T = box[0]
+        return shared
+
+    def agree(self, tensors: Mapping[str, Tensor]) -> None:
+        """Let ``tensors`` be rank 0's on every rank, in place."""
+        if self.several:
+            for name in sorted(tensors):
+                dist.broadcast(tensors[name], src=0)
+
+    def wait(self) -> None:
+        """Go on when all ranks are here."""
+        if self.several:
+            dist.barrier()
+
+
+ALONE = Ranks()
+
+
+def ranks_here() -> Ranks:
+    """Return what torchrun put into the environment; one process without it."""
+    number = {key: int(os.environ.get(key, default)) for key, default in _VARIABLES.items()}
+    return Ranks(
+        number["RANK"], number["WORLD_SIZE"], number["LOCAL_RANK"], number["LOCAL_WORLD_SIZE"]
+    )
+
+
+_VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """Join the other processes while the block runs: NCCL for CUDA tensors, gloo for the rest."""
+    ranks = ranks_here()
+    if not ranks.several or dist.is_initialized():
+        yield ranks
+        return
+    on_cuda = device.type == "cuda"
+    if on_cuda:
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=PATIENCE)
+    try:
+        yield ranks
+    finally:
+        dist.destroy_process_group()
