@@ -162,8 +162,11 @@ class Gdp(Method):
 
     @torch.no_grad()
     def rescale(self, factor: Tensor) -> None:
-        """Multiply the kernels by a factor for each gate."""
-        torch._foreach_mul_(self.kernels, self.factors(factor))
+        """Multiply the kernels, and their averages, by a factor for each gate."""
+        factors = self.factors(factor)
+        torch._foreach_mul_(self.kernels, factors)
+        if self.averages:
+            torch._foreach_mul_([self.averages[name] for name in self.gated.readers], factors)
 
     # -- the loop's hooks -------------------------------------------------------------------------
 
@@ -282,6 +285,10 @@ class Gdp(Method):
             "gates_open": int((self.a > 0).sum()),
             "gates_between": float(middle),
         }
+
+    def settled(self, moment: Moment) -> bool:
+        """Say whether the gates are chosen."""
+        return moment.progress >= self.options.dense_epochs + self.options.select_epochs
 
     @contextmanager
     def shipping(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ import typer
 from prunec import completion
 from prunec.arguments import AsJson, Changes, Device, Output, Root, Run
 from prunec.errors import RunError
-from prunec.failures import INTERRUPTED, Guarded, show
+from prunec.failures import Guarded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -83,39 +83,14 @@ def train(
     ] = False,
     runs: Root = None,
 ) -> None:
-    """Train a recipe's network; the run's folder says everything about it."""
-    from rich.console import Console
+    """Train a recipe's network; the run's folder says everything about it.
 
+    On several GPUs or machines: torchrun --nproc-per-node N -m prunec train RECIPE
+    """
+    from prunec import launch
     from prunec.runs import runs_root
-    from prunec.selection import new_run, resumed_run
 
-    choose = resumed_run if resume else new_run
-    run = choose(recipe, changes or [], runs_root(runs))
-
-    from prunec import pipeline, report
-    from prunec.training.progress import make_progress
-
-    console = Console()
-    console.print(f"Run: {run.path}", soft_wrap=True, highlight=False)
-    run.mark("training")
-    try:
-        artifact = pipeline.train(
-            run.recipe,
-            run,
-            device=device or run.recipe.device,
-            progress=make_progress(console),
-            resume=resume,
-        )
-    except KeyboardInterrupt as error:
-        run.mark("interrupted")
-        show(RunError("stopped", remedy=f"Continue with: prunec train --resume {run.path}"))
-        raise typer.Exit(INTERRUPTED) from error
-    except Exception:
-        run.mark("failed")
-        raise
-    run.mark("trained")
-    console.print(report.steps_table(run.name, artifact.history))
-    console.print("Ship it with: prunec export --onnx", highlight=False)
+    launch.train(recipe, changes or [], device=device, resume=resume, root=runs_root(runs))
 
 
 @app.command()

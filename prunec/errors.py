@@ -8,7 +8,10 @@ PrunecError                what was found, where, and what mends it
 ├── PassError              a pass could not do its work
 │   ├── NeedsNotMet        a pass stands where its needs are not met
 │   ├── Diverged           the loss left the finite numbers
+│   ├── OutOfMemory        a batch does not fit
+│   ├── LostRank           another process of a training ended
 │   └── NotExact           a rewrite changed the network's function
+├── Interrupted            a signal stopped the training, all is saved (128 + its number)
 └── ParityError            a file is not equal to what was trained (exit code 2)
 """
 
@@ -62,8 +65,30 @@ class Diverged(PassError):
     """Training produced a loss that is not finite."""
 
 
+class OutOfMemory(PassError):
+    """A batch does not fit into memory; says which would."""
+
+
+class LostRank(PassError):
+    """Another process of a training on several ended or fell silent."""
+
+
 class NotExact(PassError):
     """A rewrite changed the function of the network: a defect of prunec, nothing is written."""
+
+
+class Interrupted(PrunecError):
+    """A signal stopped the training; it goes on with ``--resume``.
+
+    Args:
+        message: which signal, and where.
+        exit_code: of the process, as shells count: 128 and the signal's number.
+        remedy: how it goes on.
+    """
+
+    def __init__(self, message: str, exit_code: int, *, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.exit_code = exit_code
 
 
 class ParityError(PrunecError):

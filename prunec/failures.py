@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any
 
 import typer
@@ -56,6 +57,10 @@ def show(error: PrunecError) -> None:
     from rich.text import Text
 
     console = Console(stderr=True)
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":  # rank 0 says at length what befell all
+        console.print(Text(f"[rank {rank}] {error.message}"), soft_wrap=True)
+        return
     parts = [Text(error.message)]
     if error.remedy:
         parts.append(Text(error.remedy, style="cyan"))

@@ -30,7 +30,7 @@ from prunec.inspection import Inspection, inspect_module
 from prunec.latency import Latency, compare_latency
 from prunec.parity import Report, verify_file
 from prunec.recipe import ModelSpec, Recipe, digest, dumps
-from prunec.runs import RunFolder
+from prunec.runs import RunFolder, open_run
 from prunec.schema import ModuleEdit
 from prunec.signature import MACS, RECIPE_DIGEST, file_digest
 from prunec.storage import load_artifact, save_artifact
@@ -40,6 +40,7 @@ from prunec.training.data import load_data
 from prunec.training.edits import apply_edits
 from prunec.training.models import build_model
 from prunec.training.progress import Progress
+from prunec.training.ranks import ALONE, ranks_here
 
 CLASSES = 1000  # of a network that is inspected by name alone
 IMAGE = (3, 224, 224)  # what such a network takes unless it knows better
@@ -65,10 +66,13 @@ def train(
     if not last:
         raise RunError(f"{recipe.name} has no training pass", remedy="Add one: [[pass]] name = …")
     place = torch_device(device)
-    data = load_data(recipe.data, seed=recipe.seed)
+    ranks = ranks_here()
+    with ranks.turns():
+        data = load_data(recipe.data, seed=recipe.seed)
     artifact, done = _resumed(recipe, run, passes[:last], data) if resume else (None, 0)
     artifact = artifact or _fresh(recipe, data)
-    context = Context(recipe, data, place, run, progress, resume)
+    teacher = _teacher(recipe, data, artifact.example).to(place) if recipe.train.teacher else None
+    context = Context(recipe, data, place, run, progress, resume, ranks, teacher)
     for index in range(done, last):
         artifact = _step(artifact, passes[index], index, run, context, progress.stage)
     return artifact
@@ -257,11 +261,17 @@ def torch_device(name: str) -> torch.device:
     Raises:
         DataError: CUDA was asked for and is not there.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise DataError("no CUDA device is available", remedy="Use --device cpu, or auto.")
-    return torch.device(name)
+    local, count = ranks_here().local, torch.cuda.device_count()
+    if local >= count:
+        raise DataError(
+            f"process {local} of this machine finds no GPU of its own: there are {count}",
+            remedy=f"Start at most {count}: torchrun --nproc-per-node {count}",
+        )
+    return torch.device("cuda", local)
 
 
 # -- artifacts of a run ----------------------------------------------------------------------------
@@ -281,6 +291,37 @@ def _resumed(
     while done < len(passes) and _is_done(run, done, passes[done]):
         done += 1
     return (_load(recipe, run, passes, done - 1, data.classes), done) if done else (None, 0)
+
+
+def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> nn.Module:
+    """The dense network that the recipe learns from, in eval mode."""
+    spec = recipe.train.teacher
+    assert spec is not None
+    if spec.model is not None:
+        module = build_model(spec.model, data.classes, seed=recipe.seed)
+    else:
+        run = open_run(Path(spec.run))
+        passes = build_passes(run.recipe, str(run.path / "recipe.toml"))
+        done = [i for i, p in enumerate(passes) if _is_done(run, i, p)]
+        if not done:
+            raise RunError(
+                f"train.teacher.run = {spec.run!r} has no finished pass",
+                remedy=f"Train it first: prunec train --resume {spec.run}",
+            )
+        module = absorbed(_load(run.recipe, run, passes, done[-1], data.classes).module)
+    module.eval().requires_grad_(False)
+    try:
+        with torch.no_grad():
+            shape = tuple(module(*example).shape)
+    except Exception as error:  # whatever the network's own code raises
+        shape = (str(error).strip().partition("\n")[0] or type(error).__name__,)
+    if shape != (len(example[0]), data.classes):
+        raise DataError(
+            f"train.teacher does not answer like a network for this data: {shape}",
+            remedy=f"It must take {'×'.join(map(str, data.shape))} and return {data.classes} "
+            "logits.",
+        )
+    return module
 
 
 def _is_done(run: RunFolder, index: int, step: Pass) -> bool:
@@ -311,7 +352,10 @@ def _step(
 ) -> Artifact:
     announce(step.pass_name())
     result = step(artifact, context)
-    save_artifact(result, run.step(index, step.pass_name()))
+    ranks = context.ranks if context else ALONE
+    if ranks.first:
+        save_artifact(result, run.step(index, step.pass_name()))
+    ranks.wait()
     return result
 
 

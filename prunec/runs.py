@@ -123,6 +123,7 @@ def create_run(recipe: Recipe, root: Path, command: Sequence[str] | None = None)
         "recipe": recipe.name,
         "digest": digest(recipe),
         "status": "new",
+        "launch": os.environ.get("TORCHELASTIC_RUN_ID", ""),
         "command": list(sys.argv if command is None else command),
     }
     _write(run.path / "recipe.toml", dumps(recipe))
@@ -166,6 +167,13 @@ def latest_run(root: Path, recipe_name: str | None = None) -> RunFolder:
             remedy=f"Train one first: prunec train {recipe_name or 'gdp_mbv2'}",
         )
     return open_run(max(runs, key=lambda run: (_sequence(run), run.name)).path)
+
+
+def launched_run(root: Path) -> RunFolder | None:
+    """Return the latest run that this very torchrun began, if there is one."""
+    launch = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    runs = [run for run in run_folders(root) if _json_or_empty(run).get("launch") == launch]
+    return max(runs, key=_sequence) if launch and runs else None
 
 
 def run_folders(root: Path) -> list[RunFolder]:

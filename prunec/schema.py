@@ -152,20 +152,107 @@ class DataSpec(Table):
         return self
 
 
+class Schedule(Table):
+    """How the learning rate runs after the warm-up: a factor of ``train.learning_rate``.
+
+    cosine: end + (1 − end)·½(1 + cos πt), t from 0 to 1 · linear: 1 − (1 − end)·t · multistep:
+    ``factor`` to the number of milestones passed · exponential: ``factor`` to the number of epochs
+    · constant. It changes with every step or with every epoch.
+    """
+
+    name: Literal["cosine", "linear", "multistep", "exponential", "constant"] = "cosine"
+    end: float = Field(default=0.0, ge=0, le=1, description="of cosine and linear")
+    milestones: tuple[Positive, ...] = Field(default=(), description="epochs, of multistep")
+    factor: float = Field(default=0.1, gt=0, le=1, description="of multistep and exponential")
+    per: Literal["step", "epoch"] = "step"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.name == "multistep") != bool(self.milestones):
+            raise ValueError("must hold milestones with name = 'multistep', and with no other name")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("must hold milestones in ascending order")
+        return self
+
+
+class ParameterGroup(Table):
+    """Parameters by name (``*`` stands for any text) with a rate and a decay of their own."""
+
+    match: Text
+    weight_decay: float | None = Field(default=None, ge=0)
+    learning_rate: float = Field(default=1.0, ge=0, description="times train.learning_rate")
+
+
+class Teacher(Table):
+    """The dense network whose answers are learned too: (1 − share)·CE + share·T²·KL(teacher).
+
+    It is the network that a run trained, or another one by name with its weights.
+    """
+
+    run: Text = Field(default="", description="a run's folder")
+    model: ModelSpec | None = None
+    share: float = Field(default=0.5, gt=0, le=1)
+    temperature: float = Field(default=4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.run) == (self.model is not None):
+            raise ValueError("must hold either run = … or model = { name = …, weights = … }")
+        if self.model is not None and not self.model.weights:
+            raise ValueError("must hold the weights of its model: nobody learns from a fresh one")
+        return self
+
+
+class Stop(Table):
+    """When training ends before its last epoch; the first that holds decides.
+
+    ``accuracy`` and ``patience`` wait until the method has reached its budget.
+    """
+
+    accuracy: float | None = Field(default=None, gt=0, le=100, description="percent, test images")
+    patience: int | None = Field(default=None, ge=1, description="epochs without a better accuracy")
+    minutes: float | None = Field(
+        default=None, gt=0, description="of training, evaluation included"
+    )
+
+
+def _named_optimizer(table: dict[str, Any]) -> dict[str, Any]:
+    for key, home in (("lr", "train.learning_rate"), ("weight_decay", "train.weight_decay")):
+        if key in table:
+            raise ValueError(f"must leave {key} to {home}")
+    return table
+
+
 class TrainSpec(Table):
-    """How weights are trained: SGD with momentum, linear warm-up, then cosine to zero."""
+    """How weights are trained, by whichever method."""
 
     epochs: int = Field(ge=1)
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=1, description="of all processes together")
     learning_rate: float = Field(default=0.1, gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float = Field(default=5e-4, ge=0)
-    warmup_epochs: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=5e-4, ge=0, description="of kernels; norms, biases: none")
+    optimizer: Annotated[Named, AfterValidator(_named_optimizer)] = Field(
+        default={"name": "SGD", "momentum": 0.9},
+        description="a class of torch.optim and its arguments",
+    )
+    groups: tuple[ParameterGroup, ...] = Field(default=(), alias="group")
+    schedule: Schedule = Schedule()
+    warmup_epochs: float = Field(default=0.0, ge=0, description="of linear rise from 0")
+    clip_norm: float = Field(default=0.0, ge=0, description="of all gradients; 0: no clipping")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    autocast: Literal["off", "bf16", "fp16"] = "off"
-    channels_last: bool = True
-    threads: int = Field(default=0, ge=0, description="0: as many as there are cores")
+    mixup: float = Field(default=0.0, ge=0, description="α of its Beta(α, α); 0: none")
+    cutmix: float = Field(default=0.0, ge=0, description="α of its Beta(α, α); 0: none")
+    ema: float = Field(default=0.0, ge=0, lt=1, description="decay per step; 0: no average")
+    teacher: Teacher | None = None
+    stop: Stop = Stop()
+    ship: Literal["last", "best"] = Field(default="last", description="whose weights go on")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    compile: bool = False
+    sync_batchnorm: bool = Field(default=True, description="statistics over all processes")
+    checkpoint_minutes: float = Field(default=10.0, gt=0, description="at most between two")
+    keep: int = Field(default=2, ge=1, description="checkpoints, beside the best")
+    tensorboard: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -174,8 +261,6 @@ class TrainSpec(Table):
                 f"warms up for {self.warmup_epochs:g} epochs but trains for {self.epochs}: "
                 f"warmup_epochs must be less than epochs"
             )
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("asks for nesterov, which needs a momentum above 0")
         return self
 
 

@@ -97,7 +97,7 @@ batch_size = $batch
 learning_rate = $rate
 weight_decay = 5e-4
 warmup_epochs = 1
-autocast = "off"  # "bf16" or "fp16" on a GPU
+precision = "auto"  # fp32, bf16 or fp16: a few steps are measured, the fastest is taken
 
 [[pass]]  # gates in front of convolutions learn which channels may go
 name = "train-gdp"

@@ -42,6 +42,8 @@ augment = [{ name = "RandomVerticalFlip" }]
 epochs = 5
 batch_size = 16
 learning_rate = 0.05
+precision = "fp32"
+channels_last = true
 threads = 1
 
 [[pass]]

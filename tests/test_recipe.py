@@ -16,7 +16,11 @@ from prunec.recipe import (
     ExportSpec,
     ModelSpec,
     ModuleEdit,
+    ParameterGroup,
     Recipe,
+    Schedule,
+    Stop,
+    Teacher,
     TrainSpec,
     VerifySpec,
     digest,
@@ -72,6 +76,7 @@ def data_specs(draw: st.DrawFn) -> DataSpec:
 edits = st.builds(ModuleEdit, module=texts, identity=st.just(True)) | st.builds(
     ModuleEdit, module=texts, set=st.dictionaries(texts, values, min_size=1, max_size=2)
 )
+groups = st.builds(ParameterGroup, match=texts, weight_decay=st.none() | unit)
 budgets = st.builds(
     Budget,
     macs_ratio=st.none() | st.floats(0.01, 1),
@@ -89,7 +94,15 @@ recipes = st.builds(
     ),
     data=data_specs(),
     train=st.builds(
-        TrainSpec, epochs=st.integers(1, 10**6), momentum=unit, nesterov=st.just(False)
+        TrainSpec,
+        epochs=st.integers(1, 10**6),
+        schedule=st.builds(Schedule, end=unit, per=st.sampled_from(["step", "epoch"]))
+        | st.just(Schedule(name="multistep", milestones=(1.5, 2.0))),
+        teacher=st.none() | st.builds(Teacher, run=st.just("runs/dense-001"), share=st.just(0.5)),
+        stop=st.builds(Stop, patience=st.none() | st.integers(1, 9)),
+        channels_last=st.just("auto") | st.booleans(),
+        threads=st.just("auto") | st.integers(1, 64),
+        group=st.lists(groups, max_size=2).map(tuple),
     ),
     export=st.builds(ExportSpec, opset=st.integers(18, 23)),
     verify=st.builds(VerifySpec, budget=budgets, agreement=unit),

@@ -1,12 +1,14 @@
-"""Checkpoints: the state after an epoch, whole or not there, checked by digest when read back.
+"""Checkpoints: the state after a step, whole or not there, checked by digest when read back.
 
-``epoch-NNN/`` holds ``tensors.safetensors`` and ``checkpoint.json``; the last two are kept.
+``epoch-NNN`` and, within an epoch, ``epoch-NNN-step-NNNNNN`` hold ``tensors.safetensors`` and
+``checkpoint.json``. The last ones are kept, and ``best`` beside them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,58 +20,103 @@ from torch import Tensor
 
 from prunec.errors import RunError
 from prunec.files import folder_atomic, read_tensors, write_tensors, write_text_atomic
+from prunec.training.optimisation import OptimizerState
 
-KEPT = 2
-PARTS = ("model", "optimizer", "method")
+PARTS = ("model", "optimizer", "method", "average")
+BEST = "best"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training after a number of epochs.
+    """The state of a training after a step.
 
     Attributes:
         method: the name of the method that trained.
         epoch: number of finished epochs.
+        step: number of steps done in the epoch after them.
         model: the network's state dict.
-        optimizer: parameter name → momentum.
+        optimizer: what it remembers of every parameter.
         tensors: the method's own state.
+        average: the moving average of the weights; empty where none is kept.
         history: the metrics of every finished epoch.
+        tally: the sums of the epoch that is not finished.
         scaler: the state of the fp16 loss scaler; empty where none is used.
     """
 
     method: str
     epoch: int
+    step: int
     model: Mapping[str, Tensor]
-    optimizer: Mapping[str, Tensor]
+    optimizer: OptimizerState
     tensors: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
     history: tuple[dict[str, Any], ...]
+    tally: Mapping[str, float] = field(default_factory=dict)
     scaler: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"epoch-{self.epoch:03d}" + (f"-step-{self.step:06d}" if self.step else "")
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write ``checkpoint`` to ``folder``/epoch-NNN, then drop all but the last two.
+    @property
+    def place(self) -> str:
+        """Where the training stood, for people."""
+        if self.step:
+            return f"after step {self.step} of epoch {self.epoch + 1}"
+        return f"after epoch {self.epoch}"
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bool) -> None:
+    """Write ``checkpoint`` into ``folder``, then drop all but the last ones.
+
+    Args:
+        folder: where checkpoints lie.
+        checkpoint: the state.
+        keep: how many stay.
+        best: whether it also takes the place of the best one.
 
     Raises:
-        RunError: the system refused (disk full, read-only, no permission, …).
+        RunError: the system refused (disk full, read-only, no permission, …); those that were there
+            still are.
     """
-    parts = (checkpoint.model, checkpoint.optimizer, checkpoint.tensors)
+    parts = (
+        checkpoint.model, checkpoint.optimizer.tensors, checkpoint.tensors, checkpoint.average,
+    )  # fmt: skip
     tensors = {
         f"{part}/{name}": tensor
         for part, group in zip(PARTS, parts, strict=True)
         for name, tensor in group.items()
     }
-    with folder_atomic(folder / f"epoch-{checkpoint.epoch:03d}") as place:
+    with folder_atomic(folder / checkpoint.name) as place:
         write_tensors(place / "tensors.safetensors", tensors)
         record = {
             "method": checkpoint.method,
             "epoch": checkpoint.epoch,
+            "step": checkpoint.step,
             "sha256": _digest(place / "tensors.safetensors"),
+            "optimizer": dict(checkpoint.optimizer.numbers),
             "scaler": dict(checkpoint.scaler),
+            "tally": dict(checkpoint.tally),
             "history": list(checkpoint.history),
         }
         write_text_atomic(place / "checkpoint.json", json.dumps(record, indent=1) + "\n")
-    for old in _folders(folder)[KEPT:]:
+    if best:
+        with folder_atomic(folder / BEST) as place:
+            shutil.copytree(
+                folder / checkpoint.name, place, copy_function=_link, dirs_exist_ok=True
+            )
+    torn = [path for path in folder.iterdir() if path.name.startswith(".")]  # by a killed process
+    for old in [*_folders(folder)[keep:], *torn]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    """Files of a checkpoint are never written again: two names for one will do."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system that has none
+        shutil.copy2(source, target)
 
 
 def load_checkpoint(folder: Path, method: str, tell: Callable[[str], None]) -> Checkpoint | None:
@@ -91,19 +138,28 @@ def load_checkpoint(folder: Path, method: str, tell: Callable[[str], None]) -> C
     return None
 
 
+def load_best(folder: Path, method: str) -> Checkpoint | None:
+    """Return the best checkpoint that ``method`` wrote; None where there is no sound one."""
+    try:
+        checkpoint = _read(folder / BEST)
+    except RunError:
+        return None
+    return checkpoint if checkpoint.method == method else None
+
+
 def clear_checkpoints(folder: Path) -> None:
     """Remove every checkpoint in ``folder``: what trains next starts from nothing."""
-    for place in _folders(folder):
-        shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folders(folder: Path) -> list[Path]:
     """Return the folders of checkpoints, newest first."""
     if not folder.is_dir():
         return []
-    found = [(re.fullmatch(r"epoch-(\d+)", place.name), place) for place in folder.iterdir()]
-    numbered = [(int(match.group(1)), place) for match, place in found if match]
-    return [place for _, place in sorted(numbered, reverse=True)]
+    pattern = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
+    found = [(pattern.fullmatch(place.name), place) for place in folder.iterdir()]
+    numbered = [(int(m.group(1)), int(m.group(2) or 0), place) for m, place in found if m]
+    return [place for _, _, place in sorted(numbered, reverse=True)]
 
 
 def _read(place: Path) -> Checkpoint:
@@ -116,9 +172,12 @@ def _read(place: Path) -> Checkpoint:
         return Checkpoint(
             method=str(record["method"]),
             epoch=int(record["epoch"]),
+            step=int(record["step"]),
             model=parts["model"],
-            optimizer=parts["optimizer"],
+            optimizer=OptimizerState(parts["optimizer"], dict(record["optimizer"])),
             tensors=parts["method"],
+            average=parts["average"],
+            tally=dict(record["tally"]),
             history=tuple(record["history"]),
             scaler=dict(record["scaler"]),
         )

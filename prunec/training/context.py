@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from prunec.recipe import Recipe
 from prunec.runs import RunFolder
 from prunec.training.batches import Data
 from prunec.training.progress import Progress
+from prunec.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Context:
         run: the folder for metrics and checkpoints.
         progress: whom to tell.
         resume: whether to go on from the last checkpoint of this pass, if there is one.
+        ranks: the processes that train together.
+        teacher: the dense network that the recipe names, in eval mode on the device.
     """
 
     recipe: Recipe
@@ -31,3 +35,5 @@ class Context:
     run: RunFolder
     progress: Progress
     resume: bool
+    ranks: Ranks = ALONE
+    teacher: nn.Module | None = None

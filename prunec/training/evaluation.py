@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from prunec.training.ranks import ALONE, Ranks
+from prunec.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -24,47 +25,34 @@ class Accuracy:
         return 100 * self.correct / self.total if self.total else 0.0
 
 
-def casting(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context for ``precision``: ``off``, ``bf16`` or ``fp16``."""
-    dtype = AUTOCAST.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
-
-
-def laid_out(images: Tensor, channels_last: bool) -> Tensor:
-    """Return ``images`` [N, C, H, W] in the memory layout asked for."""
-    return images.contiguous(
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format
-    )
-
-
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     device: torch.device,
-    channels_last: bool,
-    autocast: str,
+    settings: Settings,
+    ranks: Ranks = ALONE,
 ) -> Accuracy:
-    """Return the accuracy of ``model``, in eval mode, on ``batches`` of images and labels.
+    """Return the accuracy of ``model``, in eval mode, on the ``batches`` of all ranks.
 
     Args:
         model: on ``device``; its mode is restored.
-        batches: images [N, C, H, W] and int64 labels [N].
+        batches: this rank's images [N, C, H, W] and int64 labels [N].
         device: where to compute.
-        channels_last: the memory layout of the images.
-        autocast: ``off``, ``bf16`` or ``fp16``.
+        settings: how.
+        ranks: whose counts are summed.
     """
     was_training = model.training
     model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    total = 0
+    counts = torch.zeros(2, dtype=torch.int64, device=device)
     try:
         for images, labels in batches:
-            inputs = laid_out(images.to(device, non_blocking=True), channels_last)
-            with casting(device, autocast):
+            inputs = settings.laid_out(images.to(device, non_blocking=True))
+            with settings.casting(device):
                 logits = model(inputs)
-            correct += (logits.argmax(1) == labels.to(device, non_blocking=True)).sum()
-            total += len(labels)
+            counts[0] += (logits.argmax(1) == labels.to(device, non_blocking=True)).sum()
+            counts[1] += len(labels)
     finally:
         model.train(was_training)
-    return Accuracy(int(correct), total)
+    correct, total = ranks.sum(counts).tolist()
+    return Accuracy(correct, total)

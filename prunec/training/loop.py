@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunec.errors import DataError, Diverged
-from prunec.training.checkpoint import (
-    Checkpoint,
-    clear_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
+from prunec.errors import Diverged
+from prunec.training.averaging import Average
+from prunec.training.chosen import chosen_settings
 from prunec.training.context import Context
-from prunec.training.evaluation import Accuracy, casting, evaluate, laid_out
+from prunec.training.evaluation import Accuracy, evaluate
+from prunec.training.interruption import Interruption, listening
 from prunec.training.method import Method, Moment
-from prunec.training.metrics import append_metrics, rewrite_metrics
-from prunec.training.optimisation import (
-    learning_rate,
-    load_momentum,
-    make_optimizer,
-    momentum_of,
-)
-from prunec.training.seeding import derived_seed, seeded
+from prunec.training.mishaps import explaining, is_out_of_memory, out_of_memory
+from prunec.training.objective import make_objective
+from prunec.training.optimisation import make_optimizer
+from prunec.training.parallel import parallel, synchronised, unused_parameters
+from prunec.training.schedule import learning_rate
+from prunec.training.seeding import reproducible, seed_everything, seeds
+from prunec.training.settings import computing
+from prunec.training.state import Keeper
+from prunec.training.step import Stepper, all_finite
+from prunec.training.stopping import reason_to_stop
+from prunec.training.tally import Tally
 
 __all__ = ["Accuracy", "Method", "Moment", "evaluate", "fit"]
 
@@ -41,228 +38,197 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
     """Train ``model`` in place as the recipe's ``[train]`` says; return the metrics of each epoch.
 
     The network is left on ``context.device``. After every epoch its metrics are appended to the
-    run's file and a checkpoint is written. With ``context.resume`` the training goes on after the
-    last sound checkpoint of this method; on the CPU the weights become the same, bit for bit, as
-    those of a training that was never stopped. Without it, older checkpoints are removed.
+    run's file and a checkpoint is written; within long epochs, and when a signal asks to stop, one
+    is written too. With ``context.resume`` the training goes on after the last sound checkpoint of
+    this method; on the CPU the weights become the same, bit for bit, as those of a training that
+    was never stopped. Without it, older checkpoints are removed. Several ranks share every batch.
 
     Raises:
         Diverged: the loss or the weights left the finite numbers; the last checkpoint is kept.
         DataError: the network's outputs do not fit the data's classes.
+        OutOfMemory: a batch does not fit.
+        LostRank: another process ended.
+        Interrupted: SIGINT or SIGTERM came; the state at that step is saved.
         RunError: metrics or checkpoints cannot be written.
-        KeyboardInterrupt: as it came; the epoch that was running is lost, no other.
     """
-    with _threads(context.recipe.train.threads), seeded(LOOP, device=context.device):
-        return _Fitting(model, method, context).run()
+    train, device, ranks = context.recipe.train, context.device, context.ranks
+    with ExitStack() as stack:
+        stack.enter_context(reproducible(device))
+        keeper = Keeper(context, method.name)
+        stack.enter_context(explaining(ranks, keeper.kept))
+        objective = make_objective(train, context.data.classes, context.teacher)
+        model.to(device).train()
+        settings = chosen_settings(model, method.name, objective, context)
+        stack.enter_context(computing(settings, device))
+        if train.sync_batchnorm:
+            stack.enter_context(synchronised(model, device, ranks))
+        model.to(memory_format=settings.layout)
+        network = parallel(model, device, ranks, unused=unused_parameters(model, context))
+        optimizer = make_optimizer(model, train)
+        take = Stepper(
+            model, network, optimizer, method, objective, settings,
+            clip_norm=train.clip_norm, ranks=ranks,
+        )  # fmt: skip
+        interruption = stack.enter_context(listening())
+        return _Fitting(take, keeper, context, interruption).run()
 
 
 class _Fitting:
-    def __init__(self, model: nn.Module, method: Method, context: Context) -> None:
-        self.train = context.recipe.train
-        self.context = context
-        self.device = context.device
-        self.method = method
-        layout = torch.channels_last if self.train.channels_last else torch.preserve_format
-        self.model = model.to(self.device).to(memory_format=layout)
-        self.data = context.data.to(self.device)
+    def __init__(
+        self, take: Stepper, keeper: Keeper, context: Context, interruption: Interruption
+    ) -> None:
+        self.take, self.keeper, self.context, self.interruption = (
+            take,
+            keeper,
+            context,
+            interruption,
+        )
+        self.train, self.ranks, self.device = context.recipe.train, context.ranks, context.device
+        self.model, self.method = take.model, take.method
+        self.data = context.data.to(self.device, self.ranks)
         self.steps = self.data.steps(self.train.batch_size)
-        self.optimizer = make_optimizer(self.model, self.train)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.train.autocast == "fp16")
-        self.history: list[dict[str, Any]] = []
+        self.average = Average(self.model, self.train.ema)
+        self.method.averages = self.average.values
+        self.tally = Tally.empty(self.device)
 
     def run(self) -> list[dict[str, Any]]:
-        first = self._start()
-        began = time.perf_counter()
-        with self.context.progress.training(first, self.train.epochs, self.steps):
-            for epoch in range(first, self.train.epochs):
-                metrics = self._epoch_or_interrupt(epoch)
+        epoch, step = self._start()
+        history = self.keeper.history
+        began, first = time.perf_counter(), epoch + step / self.steps
+        with self.context.progress.training(epoch, self.train.epochs, self.steps):
+            while epoch < self.train.epochs and not reason_to_stop(self.train.stop, history):
+                metrics = self._epoch(epoch, step)
+                epoch, step = epoch + 1, 0
                 self._keep(metrics)
-                done = epoch + 1 - first
-                left = (time.perf_counter() - began) / done * (self.train.epochs - epoch - 1)
+                pace = (time.perf_counter() - began) / (epoch - first)
+                left = pace * (self.train.epochs - epoch)
                 self.context.progress.epoch({**metrics, "seconds_left": left})
-        return self.history
+        reason = reason_to_stop(self.train.stop, history)
+        if reason and epoch < self.train.epochs:
+            self.context.progress.note(f"Ended after epoch {epoch}: {reason}.")
+        self._ship()
+        return history
 
-    def _start(self) -> int:
-        """Return the number of epochs that are done already, their state restored."""
-        run, name = self.context.run, self.method.name
-        checkpoint = None
-        if self.context.resume:
-            checkpoint = load_checkpoint(run.checkpoint, name, self.context.progress.note)
+    def _start(self) -> tuple[int, int]:
+        """Return the number of epochs, and of steps of the next, that are done already."""
+        checkpoint = self.keeper.resumed()
         if checkpoint is None:
-            clear_checkpoints(run.checkpoint)
-            rewrite_metrics(run.metrics, name, [])
-            return 0
-        self._restore(checkpoint)
-        rewrite_metrics(run.metrics, name, self.history)
-        self.context.progress.note(f"Continuing after epoch {checkpoint.epoch}.")
-        return checkpoint.epoch
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(dict(checkpoint.model))
-        load_momentum(self.model, self.optimizer, checkpoint.optimizer)
-        self.method.load_tensors(checkpoint.tensors)
-        if checkpoint.scaler:
-            self.scaler.load_state_dict(dict(checkpoint.scaler))
-        self.history = list(checkpoint.history)
+            return 0, 0
+        self.keeper.restore(checkpoint, self.take, self.average)
+        if checkpoint.tally:
+            self.tally = Tally.restored(checkpoint.tally, self.device, self.ranks)
+        return checkpoint.epoch, checkpoint.step
 
     def _keep(self, metrics: dict[str, Any]) -> None:
-        self.history.append(metrics)
-        checkpoint = Checkpoint(
-            method=self.method.name,
-            epoch=metrics["epoch"],
-            model=self.model.state_dict(),
-            optimizer=momentum_of(self.model, self.optimizer),
-            tensors=self.method.tensors(),
-            history=tuple(self.history),
-            scaler=self.scaler.state_dict(),
-        )
-        save_checkpoint(self.context.run.checkpoint, checkpoint)
-        append_metrics(self.context.run.metrics, metrics)
+        """Write a checkpoint after an epoch, then its metrics."""
+        self.keeper.save(metrics["epoch"], 0, self.take, self.average, metrics=metrics)
 
-    def _epoch_or_interrupt(self, epoch: int) -> dict[str, Any]:
-        try:
-            return self._epoch(epoch)
-        except KeyboardInterrupt:
-            self.context.progress.note(
-                f"Stopped in epoch {epoch + 1}: --resume continues after epoch {epoch}."
-                if epoch
-                else "Stopped in epoch 1: --resume starts it again."
-            )
-            raise
+    def _ship(self) -> None:
+        """Leave the network with the weights that go on."""
+        if self.train.ship == "best":
+            best = self.keeper.best()
+            if best is not None:
+                self.keeper.restore(best, self.take, self.average)
+                self.context.progress.note(f"The best weights are those {best.place}.")
+        self.average.ship()
 
-    def _epoch(self, epoch: int) -> dict[str, Any]:
-        torch.manual_seed(derived_seed(self.context.recipe.seed, LOOP, epoch))
+    def _epoch(self, epoch: int, first: int) -> dict[str, Any]:
         began = time.perf_counter()
-        loss, accuracy = self._pass_over(epoch)
+        self._pass_over(epoch, first)
         trained = time.perf_counter()
+        total = self.tally.total(self.ranks, trained - began)
+        self.tally = Tally.empty(self.device)
         end = self._moment(epoch, self.steps)
         extra = self.method.after_epoch(end)
-        with self.method.shipping():
-            test = evaluate(
-                self.model,
-                self.data.test_batches(self.train.batch_size),
-                self.device,
-                self.train.channels_last,
-                self.train.autocast,
-            )
         self._require_finite_weights(end)
+        test = self._test()
         return {
             "pass": self.method.name,
             "epoch": epoch + 1,
-            "loss": loss,
-            "train_accuracy": accuracy.percent,
+            "loss": total["loss"] / total["images"],
+            "train_accuracy": 100 * total["correct"] / total["images"],
             "test_accuracy": test.percent,
             "learning_rate": self._moment(epoch, self.steps - 1).learning_rate,
-            "images_per_second": accuracy.total / (trained - began),
-            "seconds": time.perf_counter() - began,
+            "images_per_second": total["images"] / total["seconds"],
+            "seconds": total["seconds"] + time.perf_counter() - trained,
+            "settled": self.method.settled(end),
             **extra,
         }
 
-    def _pass_over(self, epoch: int) -> tuple[float, Accuracy]:
-        """Train on every batch of ``epoch``; return the mean loss and the training accuracy."""
+    def _test(self) -> Accuracy:
+        if not self.train.sync_batchnorm:
+            self.ranks.agree(dict(self.model.named_buffers()))
+        data, batch_size = self.data, self.train.batch_size
+        with self.average.shipping(), self.method.shipping():
+            return evaluate(
+                self.model,
+                data.test_batches(batch_size),
+                self.device,
+                self.take.settings,
+                self.ranks,
+            )
+
+    def _pass_over(self, epoch: int, first: int) -> None:
+        """Train on the batches of ``epoch`` from step ``first`` on."""
         self.model.train()
-        began = time.perf_counter()
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        seen = 0
-        batches = self.data.train_batches(epoch, self.train.batch_size)
-        for step, (images, labels) in enumerate(batches):
+        self.began = time.perf_counter()
+        step_seeds = seeds(self.steps, self.context.recipe.seed, LOOP, epoch, self.ranks.rank)
+        batches = self.data.train_batches(epoch, self.train.batch_size, first)
+        for step, (images, labels) in enumerate(batches, first):
             moment = self._moment(epoch, step)
-            loss, logits = self._step(images, labels, moment)
-            loss_sum += loss.detach() * len(labels)
-            correct += (logits.detach().argmax(1) == labels).sum()
-            seen += len(labels)
-            if (step + 1) % CHECK_EVERY == 0:
-                mean = self._finite(float(loss_sum) / seen, moment)
-                speed = seen / (time.perf_counter() - began)
-                self.context.progress.step(epoch, step + 1, mean, speed)
-        mean = self._finite(float(loss_sum) / seen, self._moment(epoch, self.steps - 1))
-        return mean, Accuracy(int(correct), seen)
+            seed_everything(step_seeds[step])
+            loss, correct = self._step(images, labels, moment)
+            self.tally.add(loss, correct, len(labels))
+            self.average.update(moment.number)
+            last = step + 1 == self.steps
+            if last or (step + 1) % CHECK_EVERY == 0:
+                self._look(moment)
+            if not last and (not self.ranks.several or (step + 1) % CHECK_EVERY == 0):
+                self._save_if_due(epoch, step + 1)
 
     def _step(self, images: Tensor, labels: Tensor, moment: Moment) -> tuple[Tensor, Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = moment.learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        self.method.before_forward(moment)
-        with casting(self.device, self.train.autocast):
-            logits = self.model(laid_out(images, self.train.channels_last))
-            _check_logits(logits, self.data.classes)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.train.label_smoothing)
-        torch.autograd.backward(self.scaler.scale(loss))
-        self._update(moment)
-        return loss, logits
+        try:
+            return self.take(images, labels, moment)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            short: BaseException = error.with_traceback(None)  # its frames hold the memory
+        raise out_of_memory(short, self.take.backward, images, labels, self.ranks)
 
-    def _update(self, moment: Moment) -> None:
-        self.scaler.unscale_(self.optimizer)
-        sound = not self.scaler.is_enabled() or self._gradients_finite()
-        if sound:
-            self.method.gradient(moment)
-        self.scaler.step(self.optimizer)  # skips the step itself where gradients overflowed
-        self.scaler.update()
-        if sound:
-            self.method.after_step(moment)
+    def _look(self, moment: Moment) -> None:
+        """Wait for the device, look at the loss, tell how far it is."""
+        loss = float(self.tally.sums[0]) / self.tally.images
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss became {loss}", moment)
+        speed = self.ranks.count * self.tally.images / (time.perf_counter() - self.began)
+        self.context.progress.step(moment.epoch, moment.step + 1, loss, speed)
 
-    def _gradients_finite(self) -> bool:
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return _all_finite(gradients)
+    def _save_if_due(self, epoch: int, step: int) -> None:
+        """Write a checkpoint within an epoch when it is time, or when a signal asks to stop."""
+        asked, due = self.keeper.wanted(bool(self.interruption.asked))
+        if asked or due:
+            spent = time.perf_counter() - self.began
+            tally = self.tally.total(self.ranks, spent)
+            self.keeper.save(epoch, step, self.take, self.average, tally=tally)
+        if asked:
+            raise self.interruption.error(f"after step {step} of epoch {epoch + 1}")
 
     def _moment(self, epoch: int, step: int) -> Moment:
         rate = learning_rate(self.train, epoch * self.steps + step, self.steps)
-        return Moment(epoch, step, self.steps, self.train.epochs, rate)
-
-    def _finite(self, loss: float, moment: Moment) -> float:
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss}", moment)
-        return loss
+        seed = self.context.recipe.seed
+        return Moment(epoch, step, self.steps, self.train.epochs, rate, seed)
 
     def _require_finite_weights(self, moment: Moment) -> None:
         tensors = [*self.model.parameters(), *self.model.buffers()]
-        if not _all_finite([t.detach() for t in tensors if t.is_floating_point()]):
+        if not all_finite([t.detach() for t in tensors if t.is_floating_point()]):
             raise self._diverged("a weight left the finite numbers", moment)
 
     def _diverged(self, what: str, moment: Moment) -> Diverged:
-        kept = (
-            f"The state after epoch {moment.epoch} is kept in {self.context.run.checkpoint}. "
-            if moment.epoch
-            else ""
-        )
-        precision = ' or set train.autocast = "off"' if self.train.autocast == "fp16" else ""
+        half = self.take.settings.precision == "fp16"
+        precision = ' or set train.precision = "fp32"' if half else ""
         return Diverged(
             f"training diverged: {what} in epoch {moment.epoch + 1}, by step {moment.step + 1} of "
             f"{self.steps} (learning rate {moment.learning_rate:.3g})",
-            remedy=f"{kept}Train again with a lower train.learning_rate (half of "
+            remedy=f"{self.keeper.kept()}Train again with a lower train.learning_rate (half of "
             f"{self.train.learning_rate:g}, say) or a longer train.warmup_epochs{precision}.",
         )
-
-
-def _all_finite(tensors: list[Tensor]) -> bool:
-    """Say whether every value is finite; one wait for the device."""
-    if not tensors:
-        return True
-    return bool(torch.nn.utils.get_total_norm(tensors, math.inf, foreach=True).isfinite())
-
-
-def _check_logits(logits: object, classes: int) -> None:
-    if not isinstance(logits, Tensor):
-        raise DataError(
-            f"the network returns {type(logits).__name__} in training, one tensor is wanted",
-            remedy="Switch its extra outputs off: model.options = { aux_logits = false } for "
-            "googlenet and inception_v3.",
-        )
-    if logits.ndim != 2 or logits.shape[1] != classes:
-        raise DataError(
-            f"the network returns {tuple(logits.shape)}, the data has {classes} classes: (N, "
-            f"{classes}) is wanted",
-            remedy="Let the network take num_classes, which the data gives.",
-        )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute on ``count`` threads while the block runs; 0 leaves torch's own choice."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

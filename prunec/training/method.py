@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
+
+from prunec.training.seeding import derived_seed
+
+METHOD = 6  # what a seed is derived for
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class Moment:
         steps_per_epoch: how many there are.
         epochs: how many there will be.
         learning_rate: of this step.
+        seed: the recipe's.
     """
 
     epoch: int
@@ -27,6 +33,17 @@ class Moment:
     steps_per_epoch: int
     epochs: int
     learning_rate: float
+    seed: int = 0
+
+    @property
+    def number(self) -> int:
+        """Steps done since the training began."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    def generator(self, device: torch.device) -> torch.Generator:
+        """Return random numbers that are the same on every rank and in a resumed training."""
+        seed = derived_seed(self.seed, METHOD, self.number)
+        return torch.Generator(device).manual_seed(seed)
 
     @property
     def progress(self) -> float:
@@ -44,6 +61,10 @@ class Method:
     name: ClassVar[str] = "train-dense"
     """Whose metrics and checkpoints they are: the pass's name."""
 
+    averages: Mapping[str, Tensor] = {}
+    """The loop's averages of parameters, where it keeps any: what rescales a parameter by hand, and
+    not by learning, rescales its average too."""
+
     def before_forward(self, moment: Moment) -> None:
         """Prepare a step: after the gradients were cleared, before the forward pass."""
 
@@ -56,9 +77,17 @@ class Method:
         Under fp16 a step whose gradients overflowed is skipped, this and :meth:`gradient` too.
         """
 
-    def after_epoch(self, moment: Moment) -> dict[str, float]:
-        """Finish an epoch, before it is evaluated and saved; return further metrics of it."""
+    def after_epoch(self, moment: Moment) -> dict[str, Any]:
+        """Finish an epoch, before it is evaluated and saved; return further metrics of it.
+
+        ``layers`` is {quantity: {layer: value}}, ``histograms`` is {quantity: {edges, counts}}; all
+        others are numbers.
+        """
         return {}
+
+    def settled(self, moment: Moment) -> bool:
+        """Say whether the budget is reached: before that nothing ends early or is best."""
+        return True
 
     @contextmanager
     def shipping(self) -> Iterator[None]:
@@ -66,7 +95,10 @@ class Method:
         yield
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the state that a resumed training needs beside the network's own."""
+        """Return the state, itself and no copy, that a training needs beside the network's own.
+
+        A checkpoint holds it; after every step it becomes rank 0's on every rank.
+        """
         return {}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:

@@ -1,66 +1,144 @@
-"""The optimiser of the loop and its learning rate."""
+"""The optimiser of the loop: its groups of parameters, and its state as named tensors."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from prunec.errors import RecipeError
 from prunec.recipe import TrainSpec
+from prunec.wording import did_you_mean
+
+RATE = "rate"  # what a group multiplies the learning rate by
 
 
-def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.SGD:
-    """Return SGD over the parameters that want gradients; weight decay on kernels only.
+@dataclass(frozen=True)
+class OptimizerState:
+    """What an optimizer remembers, by ``parameter/entry``.
 
-    A kernel is a parameter of more than one axis: biases and the scales and shifts of norms are
-    not decayed.
+    Attributes:
+        tensors: momentum, variances, steps …
+        numbers: what some classes keep as plain numbers.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    kernels = [p for p in parameters if p.ndim > 1]
-    others = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": kernels, "weight_decay": train.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=train.learning_rate,
-        momentum=train.momentum,
-        nesterov=train.nesterov,
-        foreach=True,
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
+    """Return the optimizer of a recipe over the parameters that want gradients.
+
+    ``train.weight_decay`` holds for kernels, parameters of more than one axis; biases and the
+    scales and shifts of norms are not decayed, unless a ``[[train.group]]`` says so: the first that
+    matches a parameter's name decides. Updates run over all tensors at once: fused on CUDA,
+    ``foreach`` elsewhere.
+
+    Raises:
+        RecipeError: torch.optim has no such class, it refuses an argument, or a group matches no
+            parameter.
+    """
+    factory = _optimizer_class(train.optimizer["name"])
+    groups = list(_groups(model, train))
+    arguments = {key: value for key, value in train.optimizer.items() if key != "name"}
+    known = inspect.signature(factory).parameters
+    for key in arguments:
+        if key not in known:
+            raise RecipeError(
+                f"train.optimizer.{key} is no argument of {factory.__name__}",
+                remedy=f"{did_you_mean(key, list(known))}Its arguments: {', '.join(known)}.",
+            )
+    on_cuda = all(p.is_cuda for group in groups for p in group["params"])
+    fast = "fused" if on_cuda and "fused" in known else "foreach"
+    if fast in known:
+        arguments.setdefault(fast, True)
+    try:
+        optimizer: torch.optim.Optimizer = factory(groups, lr=train.learning_rate, **arguments)
+        return optimizer
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            f"train.optimizer: {factory.__name__} refuses its arguments: {error}",
+            remedy="See torch.optim's documentation for their ranges.",
+        ) from error
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group[RATE]
+
+
+def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimizerState:
+    """Return what the optimizer remembers of every parameter, by the parameter's name."""
+    entries = {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+    return OptimizerState(
+        {key: value for key, value in entries.items() if isinstance(value, Tensor)},
+        {key: value for key, value in entries.items() if isinstance(value, (int, float))},
     )
 
 
-def learning_rate(train: TrainSpec, step: int, steps_per_epoch: int) -> float:
-    """Return the rate at ``step`` of the whole training, from 0.
-
-    With W warm-up steps of T: base·(step+1)/W while step < W, then
-    base·½(1 + cos π(step−W)/(T−W)), which is zero after the last step.
-    """
-    total = train.epochs * steps_per_epoch
-    warmup = min(round(train.warmup_epochs * steps_per_epoch), total)
-    if step < warmup:
-        return train.learning_rate * (step + 1) / warmup
-    return train.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
-
-
-def momentum_of(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    """Return the momentum of every parameter that has one, by the parameter's name."""
-    found = {}
+def load_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: OptimizerState) -> None:
+    """Put back what :func:`state_of` returned, each tensor laid out as its parameter is."""
+    fused = {id(p): bool(g.get("fused")) for g in optimizer.param_groups for p in g["params"]}
     for name, parameter in model.named_parameters():
-        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            found[name] = buffer
-    return found
+        for key, value in _entries(state.tensors, name):
+            optimizer.state[parameter][key] = _like(value, parameter, fused.get(id(parameter)))
+        for key, number in _entries(state.numbers, name):
+            optimizer.state[parameter][key] = number
 
 
-def load_momentum(
-    model: nn.Module, optimizer: torch.optim.SGD, momentum: Mapping[str, Tensor]
-) -> None:
-    """Put back what :func:`momentum_of` returned."""
-    for name, parameter in model.named_parameters():
-        if name in momentum:
-            buffer = torch.empty_like(parameter, requires_grad=False).copy_(momentum[name])
-            optimizer.state[parameter]["momentum_buffer"] = buffer
+def _entries(state: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    for key, value in state.items():
+        owner, _, entry = key.rpartition("/")
+        if owner == name:
+            yield entry, value
+
+
+def _like(value: Tensor, parameter: Tensor, fused: bool | None) -> Tensor:
+    if value.shape == parameter.shape and value.is_floating_point() and value.ndim:
+        laid_out = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+        return laid_out.copy_(value)
+    return value.to(parameter.device) if fused else value.clone()
+
+
+def _optimizer_class(name: str) -> Any:
+    found = getattr(torch.optim, name, None)
+    if inspect.isclass(found) and issubclass(found, torch.optim.Optimizer):
+        return found
+    classes = {n: k for n, k in vars(torch.optim).items() if inspect.isclass(k)}
+    names = [n for n, k in classes.items() if issubclass(k, torch.optim.Optimizer)]
+    raise RecipeError(
+        f"train.optimizer.name = {name!r} is no optimizer of torch.optim",
+        remedy=did_you_mean(name, names) or f"One of {', '.join(sorted(names))}.",
+    )
+
+
+def _groups(model: nn.Module, train: TrainSpec) -> Iterator[dict[str, Any]]:
+    """The recipe's groups in their order, then kernels, then the rest; empty ones left out."""
+    left = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for number, spec in enumerate(train.groups):
+        taken = [name for name in left if fnmatchcase(name, spec.match)]
+        if not taken:
+            raise RecipeError(
+                f"train.group[{number}].match = {spec.match!r} matches no parameter that an "
+                "earlier group left",
+                remedy=f"Names are like {', '.join(list(dict(model.named_parameters()))[:3])}; * "
+                "stands for any text.",
+            )
+        decay = train.weight_decay if spec.weight_decay is None else spec.weight_decay
+        parameters = [left.pop(name) for name in taken]
+        yield {"params": parameters, "weight_decay": decay, RATE: spec.learning_rate}
+    kernels = [p for p in left.values() if p.ndim > 1]
+    others = [p for p in left.values() if p.ndim <= 1]
+    for parameters, decay in ((kernels, train.weight_decay), (others, 0.0)):
+        if parameters:
+            yield {"params": parameters, "weight_decay": decay, RATE: 1.0}

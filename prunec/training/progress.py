@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-Metrics = Mapping[str, float | int | str]
+Metrics = Mapping[str, Any]
 
 
 class Progress(ABC):
@@ -69,6 +70,28 @@ class PlainProgress(Progress):
         pass
 
 
+class SilentProgress(Progress):
+    """Says nothing: another rank speaks."""
+
+    def stage(self, name: str) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
+        """Say nothing."""
+
+    def epoch(self, metrics: Metrics) -> None:
+        """Say nothing."""
+
+    def _open(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> None:
+        pass
+
+    def _close(self) -> None:
+        pass
+
+
 class LiveProgress(Progress):
     """The lines of finished epochs above a bar that moves."""
 
@@ -116,7 +139,9 @@ class LiveProgress(Progress):
 
 
 def make_progress(console: Console) -> Progress:
-    """Return live progress where ``console`` is a terminal, plain lines elsewhere."""
+    """Return live progress where ``console`` is a terminal, none where it is quiet, else lines."""
+    if console.quiet:
+        return SilentProgress(console)
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
 

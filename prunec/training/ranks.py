@@ -85,6 +85,15 @@ class Ranks:
             for name in sorted(tensors):
                 dist.broadcast(tensors[name], src=0)
 
+    @contextmanager
+    def turns(self) -> Iterator[None]:
+        """Let one rank of each machine run the block first: it fetches, the others find."""
+        if self.local:
+            self.wait()
+        yield
+        if not self.local:
+            self.wait()
+
     def wait(self) -> None:
         """Go on when all ranks are here."""
         if self.several:

@@ -34,6 +34,7 @@ from prunec.runs import RunFolder, create_run, run_folders
 from prunec.training.data import load_data
 from prunec.training.evaluation import evaluate
 from prunec.training.progress import make_progress
+from prunec.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _rewritten(artifact: Artifact, recipe: Recipe) -> Artifact:
 def _accuracy(artifact: Artifact, recipe: Recipe) -> float:
     data = load_data(recipe.data, seed=recipe.seed)
     batches = data.test_batches(recipe.train.batch_size)
-    return evaluate(artifact.module, batches, data.device, False, "off").percent
+    return evaluate(artifact.module, batches, data.device, Settings()).percent
 
 
 def table(name: str, rows: Sequence[Row]) -> Table:

@@ -66,7 +66,10 @@ def small_data(train: int = 96, test: int = 30, seed: int = 0) -> MemoryData:
 
 
 def small_recipe(**train: Any) -> Recipe:
-    settings = {"epochs": 4, "batch_size": 16, "learning_rate": 0.05, "threads": 1, **train}
+    settings = {
+        "epochs": 4, "batch_size": 16, "learning_rate": 0.05,
+        "precision": "fp32", "channels_last": True, "threads": 1, **train,
+    }  # fmt: skip
     return Recipe.model_validate(
         {"name": "small", "model": {"name": "x:y"}, "train": settings, "pass": ({"name": "x"},)}
     )

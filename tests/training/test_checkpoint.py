@@ -9,20 +9,30 @@ import pytest
 import torch
 from small_training import Recorder, small_context, small_net
 
-from prunec.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from prunec.training.checkpoint import Checkpoint, load_best, load_checkpoint, save_checkpoint
 from prunec.training.loop import Method, fit
+from prunec.training.optimisation import OptimizerState
 
 
-def checkpoint(epoch: int, method: str = "m") -> Checkpoint:
+def checkpoint(epoch: int, method: str = "m", step: int = 0) -> Checkpoint:
     return Checkpoint(
         method=method,
         epoch=epoch,
+        step=step,
         model={"w": torch.full((2, 3), float(epoch)), "n": torch.tensor(epoch)},
-        optimizer={"w": torch.full((2, 3), 0.5)},
+        optimizer=OptimizerState(
+            {"w/exp_avg": torch.full((2, 3), 0.5), "w/step": torch.tensor(7.0)}, {"w/mu": 0.25}
+        ),
         tensors={"a/b": torch.tensor([True, False])},
+        average={"w": torch.full((2, 3), 0.125)},
+        tally={"loss": 0.1 + 0.2, "images": 48.0},
         history=tuple({"epoch": e + 1} for e in range(epoch)),
         scaler={"scale": 1024.0},
     )
+
+
+def save(folder: Path, state: Checkpoint, best: bool = False) -> None:
+    save_checkpoint(folder, state, keep=2, best=best)
 
 
 def flip(path: Path) -> None:
@@ -42,31 +52,38 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, checkpoint(3))
+    save(tmp_path, checkpoint(3, step=12))
     found = load_checkpoint(tmp_path, "m", pytest.fail)
     assert found is not None
-    for part in ("model", "optimizer", "tensors"):
-        written, read = getattr(checkpoint(3), part), getattr(found, part)
+    first = checkpoint(3, step=12)
+    parts = [
+        (getattr(first, part), getattr(found, part)) for part in ("model", "tensors", "average")
+    ]
+    for written, read in [*parts, (first.optimizer.tensors, found.optimizer.tensors)]:
         assert written.keys() == read.keys()
         assert all(torch.equal(read[key], written[key]) for key in written)
-    assert (found.epoch, found.history, found.scaler) == (
-        3,
-        ({"epoch": 1}, {"epoch": 2}, {"epoch": 3}),
-        {"scale": 1024.0},
-    )
+    assert found.history == ({"epoch": 1}, {"epoch": 2}, {"epoch": 3})
+    assert (found.epoch, found.step, found.scaler, found.tally, found.optimizer.numbers) == (
+        3, 12, first.scaler, first.tally, first.optimizer.numbers,
+    )  # fmt: skip
 
 
-def test_the_last_two_are_kept_in_the_order_of_numbers(tmp_path: Path) -> None:
-    for epoch in (998, 999, 1000):
-        save_checkpoint(tmp_path, checkpoint(epoch))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-1000", "epoch-999"]
+def test_the_last_two_are_kept_in_the_order_of_numbers_and_the_best(tmp_path: Path) -> None:
+    for epoch, step in ((998, 0), (999, 0), (999, 20), (1000, 0)):
+        save(tmp_path, checkpoint(epoch, step=step), best=epoch == 998)
+    kept = ["best", "epoch-1000", "epoch-999-step-000020"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == kept
+    best = load_best(tmp_path, "m")
+    assert best is not None
+    assert best.epoch == 998
+    assert load_best(tmp_path, "other") is None
     found = load_checkpoint(tmp_path, "m", pytest.fail)
     assert found is not None
     assert found.epoch == 1000
 
 
 def test_another_methods_checkpoints_are_passed_over(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, checkpoint(1))
+    save(tmp_path, checkpoint(1))
     assert load_checkpoint(tmp_path, "other", pytest.fail) is None
     assert load_checkpoint(tmp_path / "missing", "m", pytest.fail) is None
 
@@ -75,8 +92,8 @@ def test_another_methods_checkpoints_are_passed_over(tmp_path: Path) -> None:
 def test_damage_falls_back_to_the_one_before_and_says_so(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    save_checkpoint(tmp_path, checkpoint(2))
-    save_checkpoint(tmp_path, checkpoint(3))
+    save(tmp_path, checkpoint(2))
+    save(tmp_path, checkpoint(3))
     damage(tmp_path / "epoch-003")
     told: list[str] = []
     found = load_checkpoint(tmp_path, "m", told.append)

@@ -1,0 +1,50 @@
+"""Signals that ask a training to stop: it finishes the step, saves, and says how to go on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from prunec.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """What was asked so far.
+
+    Attributes:
+        asked: the number of the signal; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def error(self, place: str) -> Interrupted:
+        """Return the error that ends the training after it was saved at ``place``."""
+        name = signal.Signals(self.asked).name if self.asked else "another process"
+        code = 128 + (self.asked or signal.SIGINT)
+        return Interrupted(f"stopped by {name} {place}; everything up to there is saved", code)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt  # the second time somebody is in a hurry
+        self.asked = number
+
+
+@contextmanager
+def listening() -> Iterator[Interruption]:
+    """Take note of SIGINT and SIGTERM while the block runs, in the main thread."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = {number: signal.signal(number, interruption._take) for number in SIGNALS}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

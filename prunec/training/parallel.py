@@ -1,0 +1,137 @@
+"""One network on several processes: gradients averaged, batch norms over the whole batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as collective
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from prunec.training.context import Context
+from prunec.training.ranks import Ranks
+
+
+def parallel(
+    model: nn.Module, device: torch.device, ranks: Ranks, *, unused: bool = False
+) -> nn.Module:
+    """Return ``model`` such that its backward pass averages the gradients of all ranks.
+
+    Args:
+        model: on ``device``; the same on every rank afterwards, as rank 0 has it.
+        device: of this rank.
+        ranks: the processes.
+        unused: whether some parameters have no part in the loss.
+    """
+    if not ranks.several:
+        return model
+    return DistributedDataParallel(
+        model,
+        device_ids=[device] if device.type == "cuda" else None,
+        broadcast_buffers=False,  # batch norms are synchronised, or agree before they are used
+        gradient_as_bucket_view=True,
+        find_unused_parameters=unused,
+    )
+
+
+def unused_parameters(model: nn.Module, context: Context) -> bool:
+    """Say whether some parameters have no part in the outputs, by one look at two images.
+
+    Ranks wait for the gradients of all parameters unless they know better.
+    """
+    if not context.ranks.several:
+        return False
+    images = next(iter(context.data.test_batches(2)))[0].to(context.device)
+    own = copy.deepcopy(model).eval()
+    own(images).float().sum().backward()
+    return any(p.requires_grad and p.grad is None for p in own.parameters())
+
+
+@contextmanager
+def synchronised(model: nn.Module, device: torch.device, ranks: Ranks) -> Iterator[None]:
+    """Let batch norms take their statistics over all ranks while the block runs.
+
+    The modules are replaced by others that hold the same parameters and buffers, and put back.
+    """
+    own = [(n, m) for n, m in model.named_modules() if isinstance(m, _BatchNorm)]
+    if not ranks.several or not own:
+        yield
+        return
+    for name, norm in own:
+        _put(model, name, _shared(norm, device))
+    try:
+        yield
+    finally:
+        for name, norm in own:
+            norm.train(model.training)
+            _put(model, name, norm)
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+def _shared(norm: _BatchNorm, device: torch.device) -> nn.Module:
+    if device.type == "cuda":
+        synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
+        return synced
+    return _OnCpu(norm)
+
+
+class _OnCpu(_BatchNorm):
+    """Batch norm over all ranks by gloo: torch's own is for accelerators alone.
+
+    μ = Σx/n and σ² = Σ(x − μ)²/n, each sum over every rank's values of a channel; the ranks' parts
+    of the batch are equally large. Gradients flow through both sums.
+    """
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        tracked = norm.track_running_stats
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, tracked)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
+        self.train(norm.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [N, C, …]."""
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        if self.training or self.running_mean is None or self.running_var is None:
+            mean, variance = self._statistics(x, shape)
+        else:
+            mean, variance = self.running_mean, self.running_var
+        result = (x - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            result = result * self.weight.view(shape) + self.bias.view(shape)
+        return result.to(x.dtype)
+
+    def _statistics(self, x: Tensor, shape: list[int]) -> tuple[Tensor, Tensor]:
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        count = dist.get_world_size() * x.numel() // x.shape[1]
+        mean = _summed(wide.sum(axes)) / count
+        variance = _summed((wide - mean.view(shape)).square().sum(axes)) / count
+        self._track(mean.detach(), variance.detach() * (count / (count - 1)))
+        return mean, variance
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+
+
+def _summed(values: Tensor) -> Tensor:
+    """The sum over all ranks, through which gradients flow."""
+    total: Tensor = collective.all_reduce(values)  # type: ignore[no-untyped-call]
+    return total

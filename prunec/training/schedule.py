@@ -1,0 +1,39 @@
+"""The learning rate at a step: a function of the recipe and the step, so that none is lost."""
+
+from __future__ import annotations
+
+import math
+
+from prunec.schema import Schedule, TrainSpec
+
+
+def learning_rate(train: TrainSpec, step: int, steps_per_epoch: int) -> float:
+    """Return the rate at ``step`` of the whole training, from 0.
+
+    With W warm-up steps of T it is base·(step+1)/W while step < W, then base times the factor of
+    ``train.schedule``, which runs with every step or stays over an epoch.
+    """
+    total = train.epochs * steps_per_epoch
+    warmup = min(round(train.warmup_epochs * steps_per_epoch), total)
+    if step < warmup:
+        return train.learning_rate * (step + 1) / warmup
+    if train.schedule.per == "epoch":
+        step = max(step // steps_per_epoch * steps_per_epoch, warmup)
+    share = (step - warmup) / (total - warmup)
+    return train.learning_rate * _factor(train.schedule, share, step / steps_per_epoch)
+
+
+def _factor(schedule: Schedule, share: float, epochs: float) -> float:
+    """Of the base rate, with ``share`` of the steps after the warm-up and ``epochs`` done."""
+    match schedule.name:
+        case "cosine":
+            return schedule.end + (1 - schedule.end) * 0.5 * (1 + math.cos(math.pi * share))
+        case "linear":
+            return 1 - (1 - schedule.end) * share
+        case "multistep":
+            passed = sum(milestone <= epochs for milestone in schedule.milestones)
+            return math.pow(schedule.factor, passed)
+        case "exponential":
+            return math.pow(schedule.factor, epochs)
+        case "constant":
+            return 1.0

@@ -1,0 +1,118 @@
+"""The state of a training, between the run's folder and the tensors that compute."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from prunec.training.averaging import Average
+from prunec.training.checkpoint import (
+    Checkpoint,
+    clear_checkpoints,
+    load_best,
+    load_checkpoint,
+    save_checkpoint,
+)
+from prunec.training.context import Context
+from prunec.training.metrics import append_metrics, rewrite_metrics
+from prunec.training.optimisation import load_state, state_of
+from prunec.training.step import Stepper
+from prunec.training.stopping import is_best
+
+
+class Keeper:
+    """Writes and reads checkpoints and metrics; rank 0 writes, every rank reads.
+
+    Attributes:
+        history: the metrics of every finished epoch.
+    """
+
+    def __init__(self, context: Context, method: str) -> None:
+        self.context, self.method = context, method
+        self.run, self.ranks, self.train = context.run, context.ranks, context.recipe.train
+        self.history: list[dict[str, Any]] = []
+        self.place = ""
+        self.saved = time.monotonic()
+
+    def kept(self) -> str:
+        """Return the sentence that says what is saved; empty for nothing."""
+        folder = self.run.checkpoint
+        return f"The state {self.place} is kept in {folder}. " if self.place else ""
+
+    def resumed(self) -> Checkpoint | None:
+        """Return the checkpoint to go on from; without one, remove what others left."""
+        checkpoint = None
+        if self.context.resume:
+            note = self.context.progress.note
+            checkpoint = load_checkpoint(self.run.checkpoint, self.method, note)
+            if self.ranks.share(checkpoint.name if checkpoint else "") == "":
+                checkpoint = None
+        self.ranks.wait()
+        if self.ranks.first:
+            if checkpoint is None:
+                clear_checkpoints(self.run.checkpoint)
+            history = checkpoint.history if checkpoint else ()
+            rewrite_metrics(self.run.metrics, self.method, history)
+        if checkpoint:
+            self.place = checkpoint.place
+            self.context.progress.note(f"Continuing {checkpoint.place}.")
+        self.ranks.wait()
+        return checkpoint
+
+    def best(self) -> Checkpoint | None:
+        """Return the best checkpoint, on every rank."""
+        self.ranks.wait()
+        return load_best(self.run.checkpoint, self.method)
+
+    def restore(self, checkpoint: Checkpoint, take: Stepper, average: Average) -> None:
+        """Let network, optimizer, method and average be as the checkpoint says."""
+        take.model.load_state_dict(dict(checkpoint.model))
+        load_state(take.model, take.optimizer, checkpoint.optimizer)
+        take.method.load_tensors(checkpoint.tensors)
+        average.load(checkpoint.average)
+        if checkpoint.scaler:
+            take.scaler.load_state_dict(dict(checkpoint.scaler))
+        self.history[:] = checkpoint.history
+
+    def wanted(self, asked: bool) -> tuple[bool, bool]:
+        """Return whether any rank was asked to stop, and whether a checkpoint is due."""
+        due = time.monotonic() - self.saved > 60 * self.train.checkpoint_minutes
+        if self.ranks.several:
+            flags = self.ranks.sum(torch.tensor([asked, due and self.ranks.first]).long())
+            asked, due = (bool(flag) for flag in flags.tolist())
+        return asked, due
+
+    def save(
+        self,
+        epoch: int,
+        step: int,
+        take: Stepper,
+        average: Average,
+        *,
+        metrics: dict[str, Any] | None = None,
+        tally: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write a checkpoint; at the end of an epoch with its metrics."""
+        if metrics:
+            self.history.append(metrics)
+        checkpoint = Checkpoint(
+            method=self.method,
+            epoch=epoch,
+            step=step,
+            model=take.model.state_dict(),
+            optimizer=state_of(take.model, take.optimizer),
+            tensors=take.method.tensors(),
+            average=average.values,
+            history=tuple(self.history),
+            tally=tally or {},
+            scaler=take.scaler.state_dict(),
+        )
+        if self.ranks.first:
+            best = bool(metrics) and is_best(self.history)
+            save_checkpoint(self.run.checkpoint, checkpoint, keep=self.train.keep, best=best)
+            if metrics:
+                append_metrics(self.run.metrics, metrics)
+        self.place, self.saved = checkpoint.place, time.monotonic()

@@ -1,0 +1,110 @@
+"""One step of training: forward, loss, backward, update, with a method's hooks in their places."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from prunec.errors import DataError
+from prunec.training.method import Method, Moment
+from prunec.training.objective import Objective
+from prunec.training.optimisation import set_learning_rate
+from prunec.training.ranks import ALONE, Ranks
+from prunec.training.settings import Settings
+
+
+class Stepper:
+    """Takes steps.
+
+    Attributes:
+        model: the network.
+        network: what runs in its place: the same, shared by ranks or compiled.
+        optimizer: of its parameters.
+        scaler: of the loss, under fp16.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        method: Method,
+        objective: Objective,
+        settings: Settings,
+        *,
+        clip_norm: float = 0.0,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.network = torch.compile(network) if settings.compile else network
+        self.method, self.objective, self.settings = method, objective, settings
+        self.clip_norm, self.ranks = clip_norm, ranks
+        self.device = next(model.parameters()).device
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        half = settings.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+
+    def __call__(self, images: Tensor, labels: Tensor, moment: Moment) -> tuple[Tensor, Tensor]:
+        """Learn a batch; return its mean loss and how many first answers were right.
+
+        Args:
+            images: [N, C, H, W] on the device.
+            labels: int64 [N] on the device.
+            moment: where the training stands.
+        """
+        set_learning_rate(self.optimizer, moment.learning_rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.before_forward(moment)
+        loss, correct = self.backward(images, labels)
+        self._update(moment)
+        return loss, correct
+
+    def backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a batch's gradients; return its mean loss and how many first answers were right."""
+        inputs, targets = self.objective.mixed(self.settings.laid_out(images), labels)
+        with self.settings.casting(self.device):
+            logits = self.network(inputs)
+            _require_logits(logits, self.objective.classes)
+            loss = self.objective(logits, targets, inputs)
+        torch.autograd.backward(self.scaler.scale(loss))
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def _update(self, moment: Moment) -> None:
+        self.scaler.unscale_(self.optimizer)
+        sound = not self.scaler.is_enabled() or all_finite(self._gradients())
+        if sound:
+            self.method.gradient(moment)
+            if self.clip_norm:
+                nn.utils.clip_grad_norm_(self.parameters, self.clip_norm, foreach=True)
+        self.scaler.step(self.optimizer)  # skips the step itself where gradients overflowed
+        self.scaler.update()
+        if sound:
+            self.method.after_step(moment)
+            self.ranks.agree(self.method.tensors())
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+
+def all_finite(tensors: list[Tensor]) -> bool:
+    """Say whether every value is finite; one wait for the device."""
+    if not tensors:
+        return True
+    return bool(torch.nn.utils.get_total_norm(tensors, math.inf, foreach=True).isfinite())
+
+
+def _require_logits(logits: object, classes: int) -> None:
+    if not isinstance(logits, Tensor):
+        raise DataError(
+            f"the network returns {type(logits).__name__} in training, one tensor is wanted",
+            remedy="Switch its extra outputs off: model.options = { aux_logits = false } for "
+            "googlenet and inception_v3.",
+        )
+    if logits.ndim != 2 or logits.shape[1] != classes:
+        raise DataError(
+            f"the network returns {tuple(logits.shape)}, the data has {classes} classes: (N, "
+            f"{classes}) is wanted",
+            remedy="Let the network take num_classes, which the data gives.",
+        )
