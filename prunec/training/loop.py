@@ -100,6 +100,8 @@ class _Fitting:
                 metrics = self._epoch(epoch, step)
                 epoch, step = epoch + 1, 0
                 self._keep(metrics)
+                if epoch < self.train.epochs:
+                    self._stop_if_asked(f"after epoch {epoch}")
                 pace = (time.perf_counter() - began) / (epoch - first)
                 left = pace * (self.train.epochs - epoch)
                 self.context.progress.epoch({**metrics, "seconds_left": left})
@@ -212,6 +214,11 @@ class _Fitting:
             self.keeper.save(epoch, step, self.take, self.average, tally=tally)
         if asked:
             raise self.interruption.error(f"after step {step} of epoch {epoch + 1}")
+
+    def _stop_if_asked(self, place: str) -> None:
+        """Stop where a checkpoint was just written."""
+        if self.keeper.wanted(bool(self.interruption.asked))[0]:
+            raise self.interruption.error(place)
 
     def _moment(self, epoch: int, step: int) -> Moment:
         rate = learning_rate(self.train, epoch * self.steps + step, self.steps)

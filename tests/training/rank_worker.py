@@ -1,0 +1,140 @@
+"""One of several processes of a training: ``rank_worker.py FOLDER METHOD EPOCHS [stop|die]``.
+
+Writes the digest of weights and method after every update to FOLDER/digests-RANK.json, and at the
+end the weights to FOLDER/final.safetensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from small_training import CPU, small_context
+from torch import Tensor, nn
+
+from prunec.artifact import Artifact
+from prunec.errors import Interrupted
+from prunec.graph.atoms import analyse
+from prunec.graph.capture import capture
+from prunec.graph.macs import gated_channels
+from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.training.loop import Method, Moment, fit
+from prunec.training.ranks import Ranks, joined
+
+GDP = TrainGdp(dense_epochs=1, select_epochs=2, macs_ratio=0.6, round_to=2)
+
+
+def net() -> nn.Module:
+    """Two batch norms and no dropout: several ranks can follow one process."""
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(256, 3),
+    )
+
+
+class Random(Method):
+    """Masks a share of the weights at random, as methods that grow at random do."""
+
+    name = "random"
+
+    def __init__(self, module: nn.Module) -> None:
+        self.weight = next(module.parameters())
+        self.mask = torch.ones_like(self.weight)
+
+    def after_step(self, moment: Moment) -> None:
+        drawn = torch.rand(self.mask.shape, generator=moment.generator(CPU))
+        self.mask.copy_(drawn > 0.2)
+        self.weight.data *= self.mask
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"mask": self.mask}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        self.mask.copy_(tensors["mask"])
+
+
+def method_for(kind: str, module: nn.Module) -> Method:
+    if kind == "random":
+        return Random(module)
+    if kind == "gdp":
+        artifact = Artifact(net().eval(), (torch.zeros(2, 1, 8, 8),))
+        return Gdp(GDP, module, gated_channels(analyse(capture(artifact.module, artifact.example))))
+    return Method()
+
+
+def digest(module: nn.Module, method: Method) -> str:
+    found = hashlib.sha256()
+    for tensor in [*module.state_dict().values(), *method.tensors().values()]:
+        found.update(tensor.detach().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def trained(
+    folder: Path,
+    kind: str,
+    ranks: Ranks,
+    *,
+    epochs: int,
+    resume: bool = False,
+    stop_at: int = -1,
+    die_at: int = -1,
+    **train: Any,
+) -> tuple[nn.Module, list[str]]:
+    """The network, and the digests after every update."""
+    module = net()
+    method = method_for(kind, module)
+    after, digests = method.after_step, []
+
+    def watched(moment: Moment) -> None:
+        after(moment)
+        digests.append(digest(module, method))
+        if moment.number == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if moment.number == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    method.after_step = watched  # type: ignore[method-assign]
+    context = small_context(folder, resume=resume, epochs=epochs, **train)
+    fit(module, method, replace(context, ranks=ranks))
+    return module, digests
+
+
+def main() -> None:
+    folder, kind, epochs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    torch.set_num_threads(1)
+    with joined(CPU) as ranks:
+        if "stop" in sys.argv:
+            stop_at = 30 if ranks.rank == 1 else -1
+            with contextlib.suppress(Interrupted):
+                trained(folder, kind, ranks, epochs=epochs, stop_at=stop_at, batch_size=4)
+            return
+        die_at = 8 if "die" in sys.argv and ranks.rank == 1 else -1
+        module, digests = trained(folder, kind, ranks, epochs=epochs, die_at=die_at)
+        (folder / f"digests-{ranks.rank}.json").write_text(json.dumps(digests))
+        if ranks.first:
+            save_file(
+                {k: v.contiguous() for k, v in module.state_dict().items()},
+                folder / "final.safetensors",
+            )
+
+
+if __name__ == "__main__":
+    main()

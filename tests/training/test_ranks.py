@@ -1,0 +1,100 @@
+"""Two processes: the trajectory of one, the same state on both, resumed by another number."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rank_worker import trained
+from safetensors.torch import load_file
+from torch import Tensor
+
+from prunec.training.ranks import ALONE
+
+WORKER = Path(__file__).parent / "rank_worker.py"
+
+
+def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        str(WORKER), str(folder), *arguments,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "final.safetensors")
+
+
+def digests(folder: Path) -> list[list[str]]:
+    return [json.loads((folder / f"digests-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain training of three epochs on two ranks."""
+    folder = tmp_path_factory.mktemp("together")
+    answer = torchrun(folder, "plain", "3")
+    assert answer.returncode == 0, answer.stderr
+    return folder
+
+
+def test_two_ranks_follow_one_process(together: Path, tmp_path: Path) -> None:
+    alone, _ = trained(tmp_path, "plain", ALONE, epochs=3)
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(
+            weights(together)[name], value, rtol=1e-3, atol=1e-5, msg=f"{name} differs"
+        )
+    own, shared = (json.loads((f / "metrics.jsonl").read_text().splitlines()[-1]) for f in
+                   (tmp_path, together))  # fmt: skip
+    assert shared["loss"] == pytest.approx(own["loss"], rel=1e-4)
+    for split in ("train", "test"):
+        assert shared[f"{split}_accuracy"] == own[f"{split}_accuracy"]
+
+
+def test_a_different_learning_rate_is_not_followed(together: Path, tmp_path: Path) -> None:
+    """That the comparison above can fail."""
+    other, _ = trained(tmp_path, "plain", ALONE, epochs=3, learning_rate=0.051)
+    found = weights(together)["0.weight"]
+    assert not torch.allclose(found, other.state_dict()["0.weight"], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["gdp", "random"])
+def test_state_is_the_same_on_every_rank_at_every_update(kind: str, tmp_path: Path) -> None:
+    answer = torchrun(tmp_path, kind, "4")
+    assert answer.returncode == 0, answer.stderr
+    first, second = digests(tmp_path)
+    assert len(first) == 4 * 6
+    assert len(set(first)) == len(first)
+    assert first == second
+
+
+def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
+    """A signal to one of two, in the second epoch of 24 steps, stops both at the same step."""
+    answer = torchrun(tmp_path / "cut", "plain", "3", "stop")
+    assert answer.returncode == 0, answer.stderr
+    found = sorted(p.name for p in (tmp_path / "cut" / "checkpoint").glob("epoch*"))
+    assert found == ["epoch-001", "epoch-001-step-000020"]
+    settings = {"epochs": 3, "batch_size": 4}
+    alone, _ = trained(tmp_path / "alone", "plain", ALONE, **settings)
+    resumed, rest = trained(tmp_path / "cut", "plain", ALONE, resume=True, **settings)
+    assert len(rest) == 3 * 24 - 24 - 20
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-2, atol=1e-4)
+
+
+def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
+    answer = torchrun(tmp_path, "plain", "3", "die")
+    assert answer.returncode != 0
+    assert "rank 0 of 2 lost another process" in answer.stderr
+    assert "--resume" in answer.stderr
+    assert (tmp_path / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
