@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from prunec.training.loop import Method, Moment, fit
 
 PLAN = {
-    "epochs": 12,
+    "epochs": 20,
     "optimizer": {"name": "AdamW", "amsgrad": True},
     "learning_rate": 0.003,
     "mixup": 0.2,
@@ -34,7 +34,7 @@ PLAN = {
     "ship": "best",
     "checkpoint_minutes": 0.0002,  # almost every step, so that many kills fall into a write
 }
-LONGEST = 0.6  # seconds until a kill
+LONGEST = 0.5  # seconds until a kill
 
 
 class Drawing(Method):

@@ -1,0 +1,112 @@
+"""Settings by measurement: the fastest that agrees, written down, used again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from small_training import CPU, Recorder, small_context, small_net, small_recipe
+
+from prunec.training import tuning
+from prunec.training.loop import Method, fit
+from prunec.training.objective import Objective
+from prunec.training.ranks import ALONE, Ranks
+from prunec.training.settings import Settings, cores
+from prunec.training.tuning import Trial, candidates, choose, fastest
+
+OPEN = {"precision": "auto", "channels_last": "auto", "threads": "auto"}
+FIRST = Settings("fp32", False, 4)
+
+
+def trial(seconds: float, agrees: bool = True, **settings: object) -> Trial:
+    return Trial(Settings(**{"threads": 4, **settings}), seconds, 1.0, agrees)  # type: ignore[arg-type]
+
+
+def test_the_fastest_that_agrees_is_taken_and_noise_is_no_reason() -> None:
+    plain, last = trial(1.0), trial(0.98, channels_last=True)
+    wrong = trial(0.1, agrees=False, precision="bf16")
+    assert fastest([plain, last, wrong]) == plain.settings
+    better = trial(0.5, precision="bf16", channels_last=True)
+    assert fastest([plain, last, wrong, better]) == better.settings
+
+
+def test_threads_are_tried_with_the_best_of_the_rest() -> None:
+    best = Settings("bf16", True, 4)
+    train = small_recipe(**OPEN).train
+    tried = list(candidates(train, FIRST, CPU, lambda: best))
+    assert tried[0] == FIRST
+    assert {(s.precision, s.channels_last) for s in tried[:4]} == {
+        (p, c) for p in ("fp32", "bf16") for c in (False, True)
+    }
+    assert tried[4:] == [Settings("bf16", True, 2)]  # two were not better than four: not one
+    assert [s.threads for s in candidates(train, FIRST, torch.device("cuda"), lambda: best)] == (
+        [4] * 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("closed", "count"),
+    [({"precision": "fp32", "threads": 2}, 2), ({"precision": "bf16", "channels_last": True}, 2)],
+)
+def test_what_a_recipe_names_is_not_tried(closed: dict[str, object], count: int) -> None:
+    train = small_recipe(**{**OPEN, **closed}).train
+    first = tuning.default_settings(train, ALONE)
+    first = Settings(first.precision, first.channels_last, 2)
+    tried = list(candidates(train, first, CPU, lambda: first))
+    assert len(tried) == count
+    for key, value in closed.items():
+        assert {getattr(s, key) for s in tried} == ({value} if key != "threads" else {2})
+
+
+def test_choosing_leaves_the_network_and_the_generator_as_they_were() -> None:
+    net = small_net().train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    batch = next(small_context(Path()).data.train_batches(0, 16))
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    chosen, trials = choose(net, batch, small_recipe(**OPEN).train, Objective(3), ALONE)
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(net.state_dict()[key], value) for key, value in before.items())
+    assert chosen in [t.settings for t in trials if t.agrees]
+    assert all(t.seconds > 0 for t in trials)
+    assert next(iter(trials)).agrees
+
+
+def test_another_loss_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loss(self: Objective, logits: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        wrong = 2.0 if torch.is_autocast_enabled("cpu") else 1.0
+        return logits.float().square().mean() * wrong
+
+    monkeypatch.setattr(Objective, "__call__", loss)
+    batch = next(small_context(Path()).data.train_batches(0, 16))
+    _, trials = choose(small_net().train(), batch, small_recipe(**OPEN).train, Objective(3), ALONE)
+    agreed = {t.settings.precision: t.agrees for t in trials}
+    assert agreed == {"fp32": True, "bf16": False}
+
+
+def test_the_choice_is_written_down_and_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = small_context(tmp_path, epochs=1, **OPEN)
+    fit(small_net(), Method(), context)
+    assert isinstance(context.progress, Recorder)
+    assert context.progress.notes[0].startswith("Fastest step: ")
+    record = json.loads((tmp_path / "settings.json").read_text())["train-dense"]
+    assert record["device"] == "cpu"
+    assert record["chosen"] in [
+        {k: t[k] for k in record["chosen"]} for t in record["measured"] if t["agrees"]
+    ]
+    monkeypatch.setattr(tuning, "choose", pytest.fail)
+    monkeypatch.setattr("prunec.training.chosen.choose", pytest.fail)
+    fit(small_net(), Method(), small_context(tmp_path, epochs=2, resume=True, **OPEN))
+
+
+def test_a_variable_bounds_the_cores_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cores(ALONE) == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    whole = cores(ALONE)
+    assert cores(Ranks(0, 2, 0, 2)) == max(1, whole // 2)
