@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from prunec.errors import Interrupted
+from prunec.training.ranks import Ranks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -36,15 +37,21 @@ class Interruption:
 
 
 @contextmanager
-def listening() -> Iterator[Interruption]:
-    """Take note of SIGINT and SIGTERM while the block runs, in the main thread."""
+def listening(ranks: Ranks) -> Iterator[Interruption]:
+    """Take note of SIGINT and SIGTERM while the block runs, in the main thread.
+
+    When one of several ranks fails, torchrun sends SIGTERM to the others: those that fail for the
+    same reason stay deaf to it, and say why before they end.
+    """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
     before = {number: signal.signal(number, interruption._take) for number in SIGNALS}
+    ended_well = False
     try:
         yield interruption
+        ended_well = True
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if ended_well or not ranks.several else ():
             signal.signal(number, handler)

@@ -69,7 +69,7 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
             model, network, optimizer, method, objective, settings,
             clip_norm=train.clip_norm, ranks=ranks,
         )  # fmt: skip
-        interruption = stack.enter_context(listening())
+        interruption = stack.enter_context(listening(ranks))
         return _Fitting(take, keeper, context, interruption).run()
 
 

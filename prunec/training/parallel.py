@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as collective
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
@@ -33,10 +34,15 @@ def parallel(
     return DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # batch norms are synchronised, or agree before they are used
         gradient_as_bucket_view=True,
         find_unused_parameters=unused,
+        # Batch norms are synchronised, or agree before they are used.
+        **{_SYNC_BUFFERS: False},  # type: ignore[arg-type]
     )
+
+
+_NAMES = inspect.signature(DistributedDataParallel).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
 
 
 def unused_parameters(model: nn.Module, context: Context) -> bool:
@@ -133,5 +139,21 @@ class _OnCpu(_BatchNorm):
 
 def _summed(values: Tensor) -> Tensor:
     """The sum over all ranks, through which gradients flow."""
-    total: Tensor = collective.all_reduce(values)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(values)
     return total
+
+
+class _Sum(torch.autograd.Function):
+    """y = Σ x over ranks; every rank's loss depends on every rank's x: ∂/∂x = Σ ∂/∂y."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total

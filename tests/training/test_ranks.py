@@ -19,16 +19,19 @@ from prunec.training.ranks import ALONE
 WORKER = Path(__file__).parent / "rank_worker.py"
 
 
+def started(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What torchrun and two processes of it said."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.run(
+        [*command, "--nproc-per-node", "2", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parent)},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
 def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     folder.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        str(WORKER), str(folder), *arguments,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
+    return started(str(WORKER), str(folder), *arguments)
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -98,3 +101,27 @@ def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     assert "rank 0 of 2 lost another process" in answer.stderr
     assert "--resume" in answer.stderr
     assert (tmp_path / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
+
+
+RECIPE = """
+name = "mortal"
+model = { name = "rank_worker:Mortal" }
+train = { epochs = 4, batch_size = 500, precision = "fp32", channels_last = true, threads = 1 }
+pass = [{ name = "train-dense" }]
+"""
+
+
+def test_torchrun_starts_it_again_and_it_goes_on(tmp_path: Path) -> None:
+    """The command line: rank 1 dies in the third epoch of 24 steps, both come back."""
+    (tmp_path / "mortal.toml").write_text(RECIPE)
+    recipe, runs = str(tmp_path / "mortal.toml"), str(tmp_path / "runs")
+    answer = started("--max-restarts", "1", "-m", "prunec", "train", recipe, "--runs", runs)
+    assert answer.returncode == 0, answer.stderr
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["mortal-001"]
+    run = tmp_path / "runs" / "mortal-001"
+    assert json.loads((run / "run.json").read_text())["status"] == "trained"
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert answer.stdout.count("Continuing after epoch 2.") == 1
+    assert answer.stdout.count("epoch 3/4") == 1
+    assert "Warning" not in answer.stderr

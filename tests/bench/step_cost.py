@@ -1,0 +1,209 @@
+"""What a training step of each method costs beside the dense one.
+
+    OMP_NUM_THREADS=1 python tests/bench/step_cost.py
+    OMP_NUM_THREADS=1 python tests/bench/step_cost.py --networks resnet50 --rounds 9
+    python tests/bench/step_cost.py --device cuda --rounds 50
+
+In one process, for each network: a copy for every method trains on the same noise. A round takes
+one step of each, in an order that turns, and compares it with the round's dense step; the medians
+of the times and of the ratios dense/method are printed. 1.00 is as fast as dense, the promise is
+0.95. ``soft threshold`` (one learned threshold a layer) and ``fixed mask`` (on every weight) are
+what threshold and mask methods do to weights at every step; ``gdp selecting`` and ``gdp finishing``
+are train-gdp's phases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torchvision import models
+
+from prunec.graph.atoms import analyse
+from prunec.graph.capture import capture
+from prunec.graph.macs import Gated, gated_channels
+from prunec.models.resnet_cifar import resnet20
+from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.recipe import TrainSpec
+from prunec.training.method import Method, Moment
+from prunec.training.models import build_model
+from prunec.training.objective import Objective
+from prunec.training.optimisation import make_optimizer
+from prunec.training.settings import Settings, computing, counted
+from prunec.training.step import Stepper
+
+STEPS = 1000  # of an epoch, so that a phase outlasts the measurement
+OPTIONS = TrainGdp(dense_epochs=1, select_epochs=1, macs_ratio=0.5)
+SELECTING, FINISHING = 1, 2  # epochs
+Step = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its images and its batch."""
+
+    build: Callable[[], nn.Module]
+    shape: tuple[int, int, int]
+    batch: int
+    classes: int = 10
+
+
+def _default_network() -> nn.Module:
+    from prunec.recipe import load_recipe
+
+    return build_model(load_recipe("gdp_mbv2").model, 10, seed=0)
+
+
+CASES = {
+    "resnet20": Case(lambda: resnet20(num_classes=10), (3, 32, 32), 128),
+    "resnet50": Case(lambda: models.resnet50(num_classes=10), (3, 64, 64), 64),
+    "gdp_mbv2": Case(_default_network, (1, 28, 28), 128),
+}
+
+
+class SoftThreshold(Method):
+    """W ← sign(W)·max(|W| − s, 0) = W − clamp(W, −s, s), one learned s a kernel."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.weights = [p for p in module.parameters() if p.ndim > 1]
+        self.raw = [torch.empty_like(w) for w in self.weights]
+        self.s = [w.new_full((1,) * w.ndim, 1e-3) for w in self.weights]
+
+    @torch.no_grad()
+    def before_forward(self, moment: Moment) -> None:
+        torch._foreach_copy_(self.raw, self.weights)
+        low = torch._foreach_neg(self.s)
+        clamped = [torch.clamp(w, a, b) for w, a, b in zip(self.raw, low, self.s, strict=True)]
+        torch._foreach_sub_(self.weights, clamped)
+
+    @torch.no_grad()
+    def gradient(self, moment: Moment) -> None:
+        grads = [w.grad for w in self.weights if w.grad is not None]
+        signs = torch._foreach_sign(self.weights)
+        torch._foreach_mul_(signs, grads)
+        slopes = [-x.sum() for x in signs]
+        alive = torch._foreach_abs(torch._foreach_sign(self.weights))
+        torch._foreach_mul_(grads, alive)
+        torch._foreach_copy_(self.weights, self.raw)
+        torch._foreach_sub_(self.s, [1e-6 * slope for slope in slopes])
+
+
+class FixedMask(Method):
+    """W ← M ⊙ W after every step, gradients masked too."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.weights = [p for p in module.parameters() if p.ndim > 1]
+        self.masks = [(torch.rand_like(w) < 0.1).to(w.dtype) for w in self.weights]
+        with torch.no_grad():
+            torch._foreach_mul_(self.weights, self.masks)
+
+    @torch.no_grad()
+    def gradient(self, moment: Moment) -> None:
+        torch._foreach_mul_([w.grad for w in self.weights if w.grad is not None], self.masks)
+
+    @torch.no_grad()
+    def after_step(self, moment: Moment) -> None:
+        torch._foreach_mul_(self.weights, self.masks)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--networks", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=0)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    device = torch.device(given.device)
+    settings = Settings(given.precision, True, torch.get_num_threads())
+    title = f"Steps on {given.device}, {given.precision}, {counted(settings.threads)}"
+    table = Table(title=title, title_justify="left")
+    for column in ("network", "batch", "method", "step", "dense / method"):
+        table.add_column(column, justify="left" if column in ("network", "method") else "right")
+    with computing(settings, device):
+        for name in given.networks:
+            case = CASES[name]
+            case = replace(case, batch=given.batch_size or case.batch)
+            times = _times(_steps(case, settings, device), given.rounds, device)
+            for method, seconds in times.items():
+                ratios = [a / b for a, b in zip(times["dense"], seconds, strict=True)]
+                cells = f"{1000 * statistics.median(seconds):.1f} ms", f"{_median(ratios):.3f}"
+                table.add_row(name, str(case.batch), method, *cells)
+    Console(width=100).print(table)
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def _times(steps: dict[str, Step], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each step by method; the first two rounds warm up."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    order = list(steps)
+    for number in range(rounds + 2):
+        order = [*order[1:], order[0]]
+        for name in order:
+            _wait(device)
+            began = time.perf_counter()
+            steps[name](number)
+            _wait(device)
+            if number >= 2:
+                times[name].append(time.perf_counter() - began)
+    return times
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _steps(
+    case: Case, settings: Settings, device: torch.device
+) -> dict[str, Callable[[int], None]]:
+    torch.manual_seed(0)
+    module = case.build()
+    example = (torch.zeros(2, *case.shape),)
+    gated = gated_channels(analyse(capture(copy.deepcopy(module).eval(), example)))
+    images = torch.randn(case.batch, *case.shape, device=device)
+    labels = torch.randint(0, case.classes, (case.batch,), device=device)
+
+    def step(make: Callable[[nn.Module], Method], epoch: int) -> Step:
+        own = copy.deepcopy(module).to(device).to(memory_format=settings.layout).train()
+        optimizer = make_optimizer(own, TrainSpec(epochs=4))
+        objective = Objective(case.classes)
+        take = Stepper(own, own, optimizer, make(own), objective, settings)
+        return lambda number: take(images, labels, Moment(epoch, number, STEPS, 4, 1e-3)) and None
+
+    return {
+        "dense": step(lambda _: Method(), 0),
+        "fixed mask": step(FixedMask, 0),
+        "soft threshold": step(SoftThreshold, 0),
+        "gdp selecting": step(lambda own: Gdp(OPTIONS, own, gated.to(device)), SELECTING),
+        "gdp finishing": step(lambda own: _chosen(own, gated.to(device)), FINISHING),
+    }
+
+
+def _chosen(module: nn.Module, gated: Gated) -> Gdp:
+    """GDP after a selection, as it were: half of the gates closed at random."""
+    method = Gdp(OPTIONS, module, gated)
+    method.before_forward(Moment(1, 0, STEPS, 4, 0.1))
+    method.close_kernels()
+    strength: Tensor = torch.rand_like(method.a) + 0.5
+    method.a *= strength * (strength > strength.median())
+    return method
+
+
+if __name__ == "__main__":
+    main()
