@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from prunec.errors import DataError
 
@@ -124,7 +125,13 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     on_cuda = device.type == "cuda"
     if on_cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if on_cuda else "gloo"
+    store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    # torchrun keeps one store for every start of its processes: the addresses of those that died
+    # are still in it, and whoever waits there waits long.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    own = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=own, rank=rank, world_size=count, timeout=PATIENCE)
     try:
         yield ranks
     finally:
