@@ -10,7 +10,8 @@ from torch import Tensor
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
 from prunec.training.batches import Data, FolderData, MemoryData
-from prunec.training.datasets import InMemory, OnDisk, read_source
+from prunec.training.datasets import read_source
+from prunec.training.sources import InMemory, OnDisk
 from prunec.training.transforms import build_normalisation, build_transform, try_transform
 
 __all__ = ["Data", "load_data"]
