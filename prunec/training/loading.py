@@ -121,7 +121,7 @@ def transformed(transform: v2.Transform, image: Tensor, name: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         shape = "×".join(map(str, image.shape))
         raise DataError(
-            f"the transforms fail on {name}, an image of {shape} (C×H×W): {error}",
+            f"{name}, an image of {shape} (C×H×W), does not fit the transforms: {error}",
             remedy="Let data.augment and data.prepare take images of any size (Resize, "
             "RandomResizedCrop, or pad_if_needed = true), or remove the image.",
         ) from error
@@ -197,7 +197,7 @@ def _workers_explained() -> Iterator[None]:
             f"a process that loads images died ({_brief(error)})",
             remedy="Most often memory ran out: lower data.workers, or give the container more "
             "shared memory (docker run --shm-size=8g). `dmesg` names what the system killed. "
-            "Continue with: prunec train --resume",
+            "A run goes on where it was with: prunec train --resume",
         ) from error
 
 

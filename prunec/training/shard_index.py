@@ -20,6 +20,7 @@ from pathlib import Path
 
 from prunec.errors import DamagedData, DataError, RunError
 from prunec.files import write_text_atomic
+from prunec.wording import some_of
 
 FORMAT = 1
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -69,10 +70,21 @@ def indexed(paths: Sequence[Path], index: Path) -> list[Shard]:
     shards = {path: shard for path, shard in shards.items() if shard.is_of(path)}
     missing = [path for path in paths if path not in shards]
     with ThreadPoolExecutor(READERS) as readers:
-        shards.update(zip(missing, readers.map(read_shard, missing), strict=True))
+        read = list(readers.map(_shard_or_error, missing))
+    broken = [one for one in read if isinstance(one, DamagedData)]
+    shards |= {p: s for p, s in zip(missing, read, strict=True) if isinstance(s, Shard)}
     if missing:
         _write_index(index, shards)
+    if broken:
+        raise DamagedData(some_of(error.message for error in broken), remedy=broken[0].remedy)
     return [shards[path] for path in paths]
+
+
+def _shard_or_error(path: Path) -> Shard | DamagedData:
+    try:
+        return read_shard(path)
+    except DamagedData as error:
+        return error
 
 
 def read_shard(path: Path) -> Shard:
@@ -153,7 +165,7 @@ def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
 def _broken(path: Path, reason: str) -> DamagedData:
     return DamagedData(
         f"{path} cannot be read as a tar file: {reason}",
-        remedy="Write or fetch this shard again.",
+        remedy="Write or fetch such a shard again.",
     )
 
 

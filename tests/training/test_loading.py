@@ -103,7 +103,7 @@ def test_transforms_that_fit_the_first_image_only_are_told(root: Path, workers: 
     crop = ({"name": "RandomCrop", "size": 16},)
     data = load_data(spec_of(root, "imagefolder", prepare=crop, workers=workers), seed=0)
     error = told(data.test_batches(9))
-    assert "000005.png, an image of 3×12×12" in error.message
+    assert "000005.png, an image of 3×12×12 (C×H×W), does not fit" in error.message
     assert "Resize" in error.remedy
 
 
