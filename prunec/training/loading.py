@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,7 @@ class Loader:
             batch_sampler=self.batches,
             collate_fn=collate,
             num_workers=workers,
+            worker_init_fn=_silent,
             pin_memory=on_cuda,
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,
@@ -67,6 +69,16 @@ class Loader:
 
     def _moved(self, values: Tensor) -> Tensor:
         return values.to(self.device, non_blocking=values.is_pinned())
+
+
+def _silent(_: int) -> None:
+    """Close a worker's standard error: libjpeg complains there, of a file that it does not name.
+
+    `prunec data check` hears it and says of which. What ends a worker comes another way.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 class _Batches(Sequence[list[Key]]):

@@ -66,8 +66,8 @@ def indexed(paths: Sequence[Path], index: Path) -> list[Shard]:
         DamagedData: a shard is no tar file, or ends early.
         DataError: a sample has no label, or two.
     """
-    shards = {path: shard for path, shard in _read_index(index).items() if path in paths}
-    shards = {path: shard for path, shard in shards.items() if shard.is_of(path)}
+    known = _read_index(index)
+    shards = {path: known[path] for path in paths if path in known and known[path].is_of(path)}
     missing = [path for path in paths if path not in shards]
     with ThreadPoolExecutor(READERS) as readers:
         read = list(readers.map(_shard_or_error, missing))

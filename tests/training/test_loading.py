@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from photographs import noise, photograph, spec_of, write_folders
+from photographs import all_of, noise, photograph, spec_of, write_folders
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
@@ -115,6 +115,17 @@ def test_images_of_different_sizes_are_told(root: Path, workers: int) -> None:
     error = told(data.test_batches(9))
     assert re.search(message, error.message)
     assert "CenterCrop" in error.remedy
+
+
+def test_a_worker_does_not_complain_without_a_name(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = bytearray(noise((200, 160)))
+    content[3000:3300] = bytes(300)
+    (root / "val" / "class0" / "000003.png").write_bytes(content)
+    data = load_data(spec_of(root, "imagefolder", workers=1), seed=0)
+    assert len(all_of(data.test_batches(4))[1]) == 9
+    assert not capfd.readouterr().err
 
 
 class Deadly:
