@@ -18,6 +18,7 @@ import typer
 
 from prunec import completion
 from prunec.arguments import AsJson, Changes, Device, Output, Root, Run
+from prunec.data_commands import data_app
 from prunec.errors import RunError
 from prunec.failures import Guarded
 
@@ -39,6 +40,7 @@ recipes_app = typer.Typer(
     help="List the recipes that come with prunec; `show NAME` prints one.",
 )
 app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 PrunecError                what was found, where, and what mends it
 ├── RecipeError            a recipe (or an option of the command line) is wrong
 ├── DataError              data, weights or labels are missing or do not fit
+│   └── DamagedData        a file of a data set cannot be read or decoded
 ├── RunError               a run folder cannot be read, written or continued
 ├── UntraceableModel       a network could not be captured as a graph
 ├── PassError              a pass could not do its work
@@ -43,6 +44,10 @@ class RecipeError(PrunecError):
 
 class DataError(PrunecError):
     """Data, weights or labels are missing or do not fit the network."""
+
+
+class DamagedData(DataError):
+    """A file of a data set cannot be read or decoded: names it."""
 
 
 class RunError(PrunecError):

@@ -16,7 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-DataName = Literal["embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder"]
+DataName = Literal[
+    "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder", "webdataset"
+]
 
 DEEPEST = 16
 """How many levels of arrays and tables an option may nest: more is an accident or an attack."""

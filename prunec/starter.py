@@ -68,6 +68,7 @@ DATA = {
     "cifar100": THINGS,
     "imagenet": PHOTOS,
     "imagefolder": PHOTOS,
+    "webdataset": PHOTOS,
 }
 
 TEMPLATE = Template("""\

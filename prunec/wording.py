@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,3 +145,14 @@ def _nearest(location: Location, known: Known) -> str:
     if near:
         return near.strip()
     return f"Known keys here: {', '.join(names)}." if names else "It takes no options."
+
+
+def some_of(names: Iterable[str]) -> str:
+    """Return the first five names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -63,7 +63,7 @@ def data_specs(draw: st.DrawFn) -> DataSpec:
     channels = draw(st.integers(1, 3))
     positive = st.floats(1e-6, 1e6)
     return DataSpec(
-        name=draw(st.sampled_from(["embedded", "cifar10", "imagefolder"])),
+        name=draw(st.sampled_from(["embedded", "cifar10", "imagefolder", "webdataset"])),
         root=draw(texts),
         download=draw(st.booleans()),
         augment=tuple(draw(st.lists(named, max_size=2))),

@@ -7,29 +7,25 @@ ones from any step on, and so do several processes that share each batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from prunec.training.datasets import Images
+from prunec.training.loading import AUGMENT, ORDER, Batch, Items, Loader
 from prunec.training.ranks import ALONE, Ranks
 from prunec.training.seeding import derived_seed, seeded, seeds
+from prunec.training.sources import Images
 
-ORDER, AUGMENT = 1, 2  # what a seed is derived for
 CHUNK = 4
 """Images that share the random parameters of an augmentation.
 
 One v2 call an image costs 2.8 s for 12,000 images of 28×28 on one core, one for four 0.7 s. As the
 order is shuffled anew in every epoch, every image still meets its own companions and parameters.
 """
-PREFETCH = 4  # batches that each worker holds ready
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +86,15 @@ class Data(ABC):
 
     def order(self, epoch: int) -> Tensor:
         """Return the permutation of the training images in ``epoch``, int64 on the CPU."""
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, epoch))
-        return torch.randperm(self.train_size, generator=generator)
+        return torch.randperm(self.train_size, generator=self._generator(epoch))
 
     def batch_order(self, epoch: int, batch_size: int) -> tuple[Tensor, ...]:
         """Return the positions of the images of every training batch of ``epoch``."""
         batches = torch.split(self.order(epoch), batch_size)
         return batches[: self.steps(batch_size)]
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(self.seed, ORDER, epoch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +160,7 @@ class MemoryData(Data):
 
 @dataclass(frozen=True, kw_only=True)
 class FolderData(Data):
-    """Images read from files as they are needed, by worker processes that live on."""
+    """Images read from files or shards as they are needed, by worker processes that live on."""
 
     train_set: Images
     test_set: Images
@@ -170,11 +168,15 @@ class FolderData(Data):
     prepare: v2.Transform
     normalise: v2.Transform
     workers: int
-    loaders: dict[str, _Loader] = field(default_factory=dict, compare=False, repr=False)
+    loaders: dict[str, Loader] = field(default_factory=dict, compare=False, repr=False)
 
     def to(self, device: torch.device, ranks: Ranks = ALONE) -> Self:
         """See :meth:`Data.to`; the workers are its own."""
         return replace(self, device=device, ranks=ranks, loaders={})
+
+    def order(self, epoch: int) -> Tensor:
+        """See :meth:`Data.order`; the images know which order suits their disk."""
+        return self.train_set.order(self._generator(epoch))
 
     def train_batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """See :meth:`Data.train_batches`."""
@@ -191,76 +193,8 @@ class FolderData(Data):
         batches = [[(0, place) for place in batch.tolist()] for batch in own]
         return self._loader("test", self.test_set, self.prepare).read(batches)
 
-    def _loader(self, name: str, images: Images, transform: v2.Transform) -> _Loader:
+    def _loader(self, name: str, images: Images, transform: v2.Transform) -> Loader:
         if name not in self.loaders:
-            items = _Items(images, transform, self.seed)
-            self.loaders[name] = _Loader(items, self.workers, self.device, self.normalise)
+            items = Items(images, transform, self.seed)
+            self.loaders[name] = Loader(items, self.workers, self.device, self.normalise)
         return self.loaders[name]
-
-
-Key = tuple[int, int]  # epoch, image
-
-
-class _Loader:
-    """A DataLoader whose workers outlive an epoch; the next batch is on its way to the device."""
-
-    def __init__(
-        self, items: _Items, workers: int, device: torch.device, normalise: v2.Transform
-    ) -> None:
-        self.device = device
-        self.normalise = normalise
-        self.batches = _Batches()
-        on_cuda = device.type == "cuda"
-        self.loader: DataLoader[Any] = DataLoader(
-            items,
-            batch_sampler=self.batches,
-            num_workers=workers,
-            pin_memory=on_cuda,
-            persistent_workers=workers > 0,
-            prefetch_factor=PREFETCH if workers else None,
-            generator=torch.Generator().manual_seed(derived_seed(items.seed, ORDER)),
-        )
-
-    def read(self, batches: list[list[Key]]) -> Iterator[Batch]:
-        """Yield these batches, each moved while the one before is used."""
-        self.batches.keys = batches
-        waiting: list[Batch] = []
-        for images, labels in self.loader:
-            moved = (self._moved(images), self._moved(labels))
-            yield from waiting
-            waiting = [(self.normalise(moved[0]), moved[1])]
-        yield from waiting
-
-    def _moved(self, values: Tensor) -> Tensor:
-        return values.to(self.device, non_blocking=values.is_pinned())
-
-
-class _Batches(Sequence[list[Key]]):
-    """The keys of the batches to come; it stays in the process that trains."""
-
-    def __init__(self) -> None:
-        self.keys: list[list[Key]] = []
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.keys[index]
-
-
-@dataclass(frozen=True)
-class _Items(Dataset[tuple[Tensor, int]]):
-    """Transformed images; every image has its own seed, so the workers' number changes nothing."""
-
-    images: Images
-    transform: v2.Transform
-    seed: int
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        epoch, index = key
-        image, label = self.images[index]
-        with seeded(self.seed, AUGMENT, epoch, index):
-            return self.transform(image), label

@@ -10,7 +10,8 @@ from torch import Tensor
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
 from prunec.training.batches import Data, FolderData, MemoryData
-from prunec.training.datasets import InMemory, OnDisk, read_source
+from prunec.training.datasets import read_source
+from prunec.training.sources import InMemory, OnDisk
 from prunec.training.transforms import build_normalisation, build_transform, try_transform
 
 __all__ = ["Data", "load_data"]
@@ -25,12 +26,12 @@ def load_data(spec: DataSpec, *, seed: int) -> Data:
         DataError: files are missing or damaged and cannot be fetched, or do not fit the recipe.
         RecipeError: a transform is unknown or does not fit the images; names the key.
     """
-    augment = build_transform(spec.augment or spec.prepare, _train_key(spec))
+    augment = build_transform(spec.augment or spec.prepare, train_key(spec))
     prepare = build_transform(spec.prepare, "data.prepare")
     source = read_source(spec)
     first_train, first_test = _first_images(source)
     shape = tuple(try_transform(prepare, first_test, "data.prepare").shape)
-    _same_shape(tuple(try_transform(augment, first_train, _train_key(spec)).shape), shape)
+    _same_shape(tuple(try_transform(augment, first_train, train_key(spec)).shape), shape)
     normalise = build_normalisation(spec.mean, spec.std, shape[0])
     common: dict[str, Any] = {
         "labels": source.labels,
@@ -61,7 +62,8 @@ def load_data(spec: DataSpec, *, seed: int) -> Data:
     )
 
 
-def _train_key(spec: DataSpec) -> str:
+def train_key(spec: DataSpec) -> str:
+    """Return where a recipe says how training images are transformed."""
     return "data.augment" if spec.augment else "data.prepare"
 
 

@@ -1,0 +1,203 @@
+"""Where every sample of a tar shard lies: shard, offset, size, label.
+
+Shards are those of the WebDataset format: plain tar files in which the files of a sample follow one
+another and share their name up to the first dot, `0017.jpg` beside `0017.cls`. A tar file need not
+be read from its beginning: once its headers were seen, a sample is one read at a known place. So
+shards keep what images in folders have — any order, any step as a beginning, parts for ranks — and
+Python's own tarfile reads them. The index lies beside the shards, and is made anew for a shard
+whose size or time differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunec.errors import DamagedData, DataError, RunError
+from prunec.files import write_text_atomic
+from prunec.wording import some_of
+
+FORMAT = 1
+IMAGES = ("jpg", "jpeg", "png", "webp")
+LABEL = "cls"
+END = bytes(tarfile.BLOCKSIZE)  # what stands behind the last file
+READERS = 8  # shards indexed at once: what takes long is the disk
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar file's samples, in their order.
+
+    Attributes:
+        size: of the file, in bytes.
+        modified: when it was written, in nanoseconds.
+        members: each image's name in the tar.
+        offsets: where its bytes begin.
+        sizes: how many there are.
+        labels: its class.
+    """
+
+    size: int
+    modified: int
+    members: list[str]
+    offsets: list[int]
+    sizes: list[int]
+    labels: list[int]
+
+    def is_of(self, path: Path) -> bool:
+        """Say whether the file is as it was when its headers were read."""
+        status = path.stat()
+        return (self.size, self.modified) == (status.st_size, status.st_mtime_ns)
+
+
+def indexed(paths: Sequence[Path], index: Path) -> list[Shard]:
+    """Return the samples of the shards at ``paths``, from ``index`` where it knows them.
+
+    Args:
+        paths: of tar files in one folder.
+        index: the file that keeps them; written where that is allowed.
+
+    Raises:
+        DamagedData: a shard is no tar file, or ends early.
+        DataError: a sample has no label, or two.
+    """
+    known = _read_index(index)
+    shards = {path: known[path] for path in paths if path in known and known[path].is_of(path)}
+    missing = [path for path in paths if path not in shards]
+    with ThreadPoolExecutor(READERS) as readers:
+        read = list(readers.map(_shard_or_error, missing))
+    broken = [one for one in read if isinstance(one, DamagedData)]
+    shards |= {p: s for p, s in zip(missing, read, strict=True) if isinstance(s, Shard)}
+    if missing:
+        _write_index(index, shards)
+    if broken:
+        raise DamagedData(some_of(error.message for error in broken), remedy=broken[0].remedy)
+    return [shards[path] for path in paths]
+
+
+def _shard_or_error(path: Path) -> Shard | DamagedData:
+    try:
+        return read_shard(path)
+    except DamagedData as error:
+        return error
+
+
+def read_shard(path: Path) -> Shard:
+    """Return the samples of one shard, read off its headers; see :func:`indexed`."""
+    status = path.stat()
+    samples: dict[str, _Sample] = {}
+    try:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                _note(samples, tar, member, path)
+            file.seek(tar.offset)
+            ended = file.read(len(END)) == END
+    except (tarfile.TarError, EOFError) as error:
+        raise _broken(path, str(error)) from error
+    if not ended:  # tarfile takes half a header, and one that is damaged, for the end
+        raise _broken(path, f"it is damaged or cut off after {len(samples)} samples")
+    found = [sample.checked(key, path) for key, sample in samples.items()]
+    images = [image for image, _ in found]
+    return Shard(
+        size=status.st_size,
+        modified=status.st_mtime_ns,
+        members=[image.name for image in images],
+        offsets=[image.offset_data for image in images],
+        sizes=[image.size for image in images],
+        labels=[label for _, label in found],
+    )
+
+
+@dataclass
+class _Sample:
+    """What was seen of a sample so far."""
+
+    image: tarfile.TarInfo | None = None
+    label: int | None = None
+
+    def checked(self, key: str, path: Path) -> tuple[tarfile.TarInfo, int]:
+        if self.image is not None and self.label is not None:
+            return self.image, self.label
+        lacks = "label (.cls)" if self.label is None else f"image ({_suffixes()})"
+        raise DataError(f"{path}: the sample {key} has no {lacks}", remedy=_LAYOUT)
+
+
+def _note(
+    samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path
+) -> None:
+    """Take a member of the tar into its sample; what is no image and no label is left out."""
+    folder, _, file = member.name.rpartition("/")
+    stem, _, suffix = file.partition(".")
+    suffix = suffix.lower()
+    if not (member.isfile() and stem and (suffix == LABEL or suffix in IMAGES)):
+        return
+    key = f"{folder}/{stem}" if folder else stem
+    sample = samples.setdefault(key, _Sample())
+    if (sample.label if suffix == LABEL else sample.image) is not None:
+        kind = "labels" if suffix == LABEL else "images"
+        raise DataError(f"{path}: the sample {key} has two {kind}", remedy=_LAYOUT)
+    if suffix == LABEL:
+        sample.label = _label(tar, member, path)
+    else:
+        sample.image = member
+
+
+def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
+    content = tar.extractfile(member)
+    text = content.read() if content else b""
+    try:
+        label = int(text)
+    except ValueError:
+        label = -1
+    if label < 0:
+        raise DataError(
+            f"{path}: {member.name} holds {text[:40]!r}, which is no number of a class",
+            remedy="Write the class as a whole number from 0, in digits.",
+        )
+    return label
+
+
+def _broken(path: Path, reason: str) -> DamagedData:
+    return DamagedData(
+        f"{path} cannot be read as a tar file: {reason}",
+        remedy="Write or fetch such a shard again.",
+    )
+
+
+def _suffixes() -> str:
+    return ", ".join(f".{suffix}" for suffix in IMAGES)
+
+
+_LAYOUT = (
+    f"A sample is an image ({_suffixes()}) and its label (.{LABEL}), two files of one name up to "
+    "the first dot; `docs/data.md` shows how to write shards."
+)
+
+
+def _read_index(path: Path) -> dict[Path, Shard]:
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] != FORMAT:
+            return {}
+        shards = content["shards"].items()
+        return {path.parent / name: Shard(**shard) for name, shard in shards}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # not there, or not ours: it is made anew
+
+
+def _write_index(path: Path, shards: dict[Path, Shard]) -> None:
+    content = {shard.name: vars(found) for shard, found in shards.items()}
+    text = json.dumps({"format": FORMAT, "shards": content}, separators=(",", ":"))
+    # Shards often lie where nobody may write: then every run reads their headers.
+    with contextlib.suppress(RunError):
+        write_text_atomic(path, text)
+
+
+def labels_of(shards: Iterable[Shard]) -> set[int]:
+    """Return the classes that the shards' samples have."""
+    return {label for shard in shards for label in shard.labels}

@@ -1,0 +1,161 @@
+"""Images in tar shards, as the WebDataset format has them, in an order that disks like."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunec.errors import DataError
+from prunec.recipe import DataSpec
+from prunec.training.decoding import damaged, decode
+from prunec.training.shard_index import Shard, indexed, labels_of
+from prunec.training.sources import OnDisk
+
+SPREAD = 16_384
+"""How many images are mixed with one another, at least: some two gigabytes of photographs."""
+OPEN = 64  # shards that a process holds open
+
+
+class ShardImages:
+    """Samples of tar files, each read at its place."""
+
+    def __init__(self, paths: Sequence[Path], shards: Sequence[Shard]) -> None:
+        """Take the shards at ``paths``."""
+        self.files = OpenFiles([str(path) for path in paths])
+        self.counts = torch.tensor([len(shard.members) for shard in shards])
+        self.shards = torch.repeat_interleave(self.counts)
+        self.offsets = _joined(shard.offsets for shard in shards)
+        self.sizes = _joined(shard.sizes for shard in shards)
+        self.labels = _joined(shard.labels for shard in shards)
+        self.members = np.array([os.fsencode(name) for shard in shards for name in shard.members])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        shard, size = int(self.shards[index]), int(self.sizes[index])
+        try:
+            content = self.files.read(shard, int(self.offsets[index]), size)
+        except OSError as error:
+            raise damaged(self.name(index), (error.strerror or str(error)).lower()) from error
+        if len(content) < size:
+            raise damaged(self.name(index), "the shard ends early")
+        return decode(content, self.name(index)), int(self.labels[index])
+
+    def name(self, index: int) -> str:
+        """Return the shard's path and the image's name in it."""
+        return f"{self.files.paths[self.shards[index]]}: {os.fsdecode(self.members[index])}"
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Return a random order that reads few shards at a time; see :func:`spread_order`."""
+        return spread_order(self.counts, generator)
+
+
+def spread_order(counts: Tensor, generator: torch.Generator) -> Tensor:
+    """Return every place once, int64: shards in random order, their samples spread over others'.
+
+    A sample that stands at place p of the shuffled shards comes at time p + SPREAD·u, u uniform in
+    [0, 1). So a batch is drawn from the shards of some SPREAD images, a small set is shuffled as a
+    whole, and a shard is read during one stretch of an epoch and then done with.
+
+    Args:
+        counts: samples of each shard.
+        generator: what the order derives from.
+    """
+    ends = counts.cumsum(0)
+    places = [
+        torch.arange(int(ends[shard] - counts[shard]), int(ends[shard]))
+        for shard in torch.randperm(len(counts), generator=generator)
+    ]
+    times = torch.rand(int(ends[-1]), generator=generator, dtype=torch.float64) * SPREAD
+    times += torch.arange(len(times))
+    return torch.cat(places)[times.argsort(stable=True)]
+
+
+class OpenFiles:
+    """Files that are opened as they are needed; the one opened first is closed first."""
+
+    def __init__(self, paths: list[str]) -> None:
+        """Take the paths by which :meth:`read` knows the files."""
+        self.paths = paths
+        self.handles: dict[int, int] = {}
+
+    def __reduce__(self) -> tuple[type[OpenFiles], tuple[list[str]]]:
+        return OpenFiles, (self.paths,)
+
+    def __del__(self) -> None:
+        while self.handles:
+            os.close(self.handles.popitem()[1])
+
+    def read(self, file: int, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes from ``offset`` on; no process moves another's place."""
+        if file not in self.handles:
+            if len(self.handles) >= OPEN:
+                os.close(self.handles.pop(next(iter(self.handles))))
+            self.handles[file] = os.open(self.paths[file], os.O_RDONLY)
+        return os.pread(self.handles[file], size, offset)
+
+
+def read_webdataset(spec: DataSpec) -> OnDisk:
+    """Return the samples of ``train-*.tar`` and ``val-*.tar`` (or ``test-*.tar``) in ``root``.
+
+    Raises:
+        DataError: there are none, or their layout is another.
+        DamagedData: a shard is no tar file, or ends early.
+    """
+    root = Path(spec.root)
+    train, test = _paths(root, ("train",)), _paths(root, ("val", "validation", "test"))
+    train_shards = indexed(train, root / "train.prunec-index.json")
+    test_shards = indexed(test, root / "test.prunec-index.json")
+    names = _class_names(root, labels_of([*train_shards, *test_shards]))
+    return OnDisk(_images(train, train_shards), _images(test, test_shards), names)
+
+
+def _images(paths: Sequence[Path], shards: Sequence[Shard]) -> ShardImages:
+    images = ShardImages(paths, shards)
+    if not len(images):
+        raise DataError(
+            f"{paths[0].parent}: {paths[0].name} and the other shards of its split hold no sample",
+            remedy="Write samples KEY.jpg and KEY.cls into them.",
+        )
+    return images
+
+
+def _paths(root: Path, words: Sequence[str]) -> list[Path]:
+    """Return the shards of a split, by the first of ``words`` that any is named for."""
+    files = sorted(root.glob("*.tar"))
+    for word in words:
+        found = [path for path in files if re.match(rf"(.*[-_])?{word}[-_]", path.name)]
+        if found:
+            return found
+    packed = any(root.glob("*.tar.*"))
+    raise DataError(
+        f"no shards {' or '.join(f'{word}-*.tar' for word in words)} were found in {root}",
+        remedy="Unpack the shards (gunzip): inside a compressed one nothing can be found."
+        if packed
+        else "Put them there, or set data.root.",
+    )
+
+
+def _class_names(root: Path, labels: set[int]) -> tuple[str, ...]:
+    """Return the lines of ``classes.txt``; without it the classes' numbers."""
+    path = root / "classes.txt"
+    if not path.is_file():
+        return tuple(map(str, range(max(labels, default=0) + 1)))
+    names = tuple(path.read_text("utf-8", "replace").splitlines())
+    if labels and max(labels) >= len(names):
+        raise DataError(
+            f"the shards in {root} hold the class {max(labels)}, {path.name} names {len(names)}",
+            remedy=f"Write one name a line into {path}, that of class 0 first.",
+        )
+    return names
+
+
+def _joined(parts: Iterable[list[int]]) -> Tensor:
+    return torch.tensor([value for part in parts for value in part])

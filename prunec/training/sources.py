@@ -1,0 +1,51 @@
+"""What a data set is before it is batched: tensors in memory, or images read as they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """One half of a set held in memory: uint8 images [N, C, H, W], int64 labels [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A small set, held in memory."""
+
+    train: Split
+    test: Split
+    labels: tuple[str, ...]
+
+
+class Images(Protocol):
+    """Labelled images of any size, each read when it is asked for, also by other processes."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+        """Return one uint8 image [3, H, W] and its label, or raise DamagedData."""
+
+    def name(self, index: int, /) -> str:
+        """Return where an image lies, for errors."""
+
+    def order(self, generator: torch.Generator, /) -> Tensor:
+        """Return every index once, int64, shuffled as it suits the way the images are stored."""
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A large set, read as it is needed."""
+
+    train: Images
+    test: Images
+    labels: tuple[str, ...]
