@@ -27,7 +27,7 @@ from prunec.graph.gates import gates_of
 from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes, packaged_text
 from prunec.runs import RunFolder
-from prunec.training import loop
+from prunec.training import state
 from prunec.training.batches import MemoryData
 from prunec.training.context import Context
 from prunec.training.models import build_model
@@ -109,7 +109,10 @@ def noise(recipe: Recipe) -> MemoryData:
 
 def shortened(recipe: Recipe) -> Recipe:
     """One epoch of four steps of two images; the network is left as random as it starts."""
-    changes = {"epochs": 1, "batch_size": BATCH, "warmup_epochs": 0.0, "threads": 1}
+    changes = {
+        "epochs": 1, "batch_size": BATCH, "warmup_epochs": 0.0,
+        "precision": "fp32", "channels_last": True, "threads": 1,
+    }  # fmt: skip
     train = recipe.train.model_copy(update=changes)
     return recipe.model_copy(
         update={"train": train, "model": recipe.model.model_copy(update={"weights": ""})}
@@ -143,7 +146,9 @@ def in_float64(artifact: Artifact) -> Artifact:
 def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "save_checkpoint", lambda *_: None)  # a tested matter, and large
+    monkeypatch.setattr(
+        state, "save_checkpoint", lambda *_, **__: None
+    )  # a tested matter, and large
     monkeypatch.setattr("prunec.contract.cost_of", quick_cost)
     recipe = shortened(load_recipe(name))
     data = noise(recipe)

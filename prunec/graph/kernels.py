@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 from torch.fx import Node
 
@@ -16,10 +18,11 @@ def as_matrix(kernel: Kernel, weight: Tensor) -> Tensor:
     A view where the layout allows it, so that writing to it writes to the weight.
     """
     inputs, outputs, groups = len(kernel.inputs), len(kernel.outputs), kernel.groups
+    taps = math.prod(weight.shape[2:])  # said outright: a kernel may have no inputs left
     if kernel.transposed:
-        shape = (groups, inputs // groups, outputs // groups, -1)
+        shape = (groups, inputs // groups, outputs // groups, taps)
         return weight.reshape(shape).transpose(1, 2)
-    return weight.reshape(groups, outputs // groups, inputs // groups, -1)
+    return weight.reshape(groups, outputs // groups, inputs // groups, taps)
 
 
 def bias_name(kernel: Kernel) -> str | None:
