@@ -25,7 +25,8 @@ from prunec.training.step import Stepper
 
 STEPS, WARM = 7, 2  # steps of a trial, and how many of them are not timed
 LONG = 8.0  # seconds after which a trial ends with the step at hand
-AGREE = 0.05  # largest difference of a step's loss from the reference's, relative
+AGREE = 0.05  # largest difference of a step's loss from the reference's, of its first loss
+SLOW = 0.01  # of the learning rate: fast learning of one batch would magnify rounding
 BETTER = 0.97  # of the time of an earlier trial: less is noise
 TRIED = 5  # what a seed is derived for
 
@@ -38,7 +39,7 @@ class Trial:
         settings: what was tried.
         seconds: of a step, the median.
         loss: after the last step.
-        agrees: whether every loss was within 5 % of the first trial's.
+        agrees: whether every loss was near the first trial's: within 5 % of its first one.
     """
 
     settings: Settings
@@ -132,7 +133,7 @@ def _try(
     """Seconds of a step, and the loss of each."""
     own = copy.deepcopy(model).to(memory_format=settings.layout)
     device = batch[0].device
-    rate = train.learning_rate / STEPS
+    rate = SLOW * train.learning_rate
     seconds: list[float] = []
     losses: list[float] = []
     with computing(settings, device), seeded(TRIED, device=device):
@@ -141,7 +142,7 @@ def _try(
         began = time.perf_counter()
         while len(losses) < STEPS and (len(losses) < WARM or time.perf_counter() - began < LONG):
             started = time.perf_counter()
-            loss, _ = take(*batch, Moment(0, len(losses), STEPS, 1, rate * (len(losses) + 1)))
+            loss, _ = take(*batch, Moment(0, len(losses), STEPS, 1, rate))
             losses.append(float(loss))  # waits for the device
             seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[min(WARM, len(seconds) - 1) :]), losses
@@ -150,7 +151,8 @@ def _try(
 def _agree(reference: list[float], found: list[float]) -> bool:
     """Whether losses are finite and near the reference's, as far as both go."""
     pairs = zip(reference, found, strict=False)
-    return all(math.isfinite(b) and abs(a - b) <= AGREE * abs(a) for a, b in pairs)
+    bound = AGREE * abs(reference[0])
+    return all(math.isfinite(b) and abs(a - b) <= bound for a, b in pairs)
 
 
 def _short_precision(device: torch.device) -> str:
