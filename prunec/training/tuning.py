@@ -27,6 +27,7 @@ STEPS, WARM = 7, 2  # steps of a trial, and how many of them are not timed
 LONG = 8.0  # seconds after which a trial ends with the step at hand
 AGREE = 0.05  # largest difference of a step's loss from the reference's, of its first loss
 SLOW = 0.01  # of the learning rate: fast learning of one batch would magnify rounding
+HOPELESS = 3.0  # times the fastest step so far
 BETTER = 0.97  # of the time of an earlier trial: less is noise
 TRIED = 5  # what a seed is derived for
 
@@ -108,7 +109,8 @@ def choose(
     losses: list[list[float]] = []
     plan = candidates(train, first, device, lambda: fastest(trials))
     for settings in plan:
-        seconds, found = _try(model, batch, train, objective, settings)
+        best = min((trial.seconds for trial in trials), default=math.inf)
+        seconds, found = _try(model, batch, train, objective, settings, HOPELESS * best)
         losses.append(found)
         trials.append(Trial(settings, seconds, found[-1], _agree(losses[0], found)))
     return fastest(trials), trials
@@ -129,8 +131,9 @@ def _try(
     train: TrainSpec,
     objective: Objective,
     settings: Settings,
+    hopeless: float,
 ) -> tuple[float, list[float]]:
-    """Seconds of a step, and the loss of each."""
+    """Seconds of a step, and the loss of each; steps slower than ``hopeless`` end it."""
     own = copy.deepcopy(model).to(memory_format=settings.layout)
     device = batch[0].device
     rate = SLOW * train.learning_rate
@@ -139,8 +142,9 @@ def _try(
     with computing(settings, device), seeded(TRIED, device=device):
         optimizer = make_optimizer(own, train)
         take = Stepper(own, own, optimizer, Method(), objective, settings)
-        began = time.perf_counter()
-        while len(losses) < STEPS and (len(losses) < WARM or time.perf_counter() - began < LONG):
+        while len(losses) < STEPS:
+            if len(losses) >= WARM and (seconds[-1] > hopeless or sum(seconds) > LONG):
+                break
             started = time.perf_counter()
             loss, _ = take(*batch, Moment(0, len(losses), STEPS, 1, rate))
             losses.append(float(loss))  # waits for the device
