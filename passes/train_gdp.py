@@ -24,7 +24,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -46,6 +46,7 @@ MEASURE = 0.1  # share of the selecting phase that only measures gradients
 STEP = 0.1  # of the weights' learning rate: the gates' own, their gradient at unit mean square
 POLARISE = 0.25  # share of the finishing phase in which ε falls
 BISECTIONS = 24
+BINS = 20  # of the histogram of gates
 
 
 @dataclass(frozen=True)
@@ -274,8 +275,11 @@ class Gdp(Method):
         after = self.gates()
         self.rescale(torch.where(self.a > 0, before / after.clamp(min=1e-30), 1.0))
 
-    def after_epoch(self, moment: Moment) -> dict[str, float]:
-        """MACs as they would ship, by the dense ones; open gates; share of gates in (0, ¼)."""
+    def after_epoch(self, moment: Moment) -> dict[str, Any]:
+        """MACs as they would ship, by the dense ones; the gates, in all and before each kernel.
+
+        ``gates_between`` is the share of gates in (0, ¼).
+        """
         counts = self.gated.counts(self.a > 0)
         macs = self.gated.macs(self.gated.shipped(counts, self.options.round_to))
         gates = self.gates()
@@ -284,6 +288,18 @@ class Gdp(Method):
             "macs_ratio": float(macs / self.dense_macs),
             "gates_open": int((self.a > 0).sum()),
             "gates_between": float(middle),
+            "layers": {"gates open": self.open_shares()},
+            "histograms": {"gate g": histogram(gates)},
+        }
+
+    def open_shares(self) -> dict[str, float]:
+        """Share of the gates before each kernel that are open, by the kernel's layer."""
+        here = self.index < len(self.a)
+        opened = torch.cat([self.a, self.a.new_zeros(1)])[self.index] > 0
+        parts = torch.split(torch.stack([opened, here]).double().cpu(), self.lengths, dim=1)
+        return {
+            name.removesuffix(".weight"): float(part[0].sum() / part[1].sum())
+            for name, part in zip(self.gated.readers, parts, strict=True)
         }
 
     def settled(self, moment: Moment) -> bool:
@@ -317,8 +333,14 @@ class Gdp(Method):
         self.phase = tensors["phase"].clone()
 
 
+def histogram(gates: Tensor) -> dict[str, list[float]]:
+    """How many gates lie in each of ``BINS`` equal parts of [0, 1]."""
+    counts = torch.histc(gates.cpu(), BINS, 0.0, 1.0)
+    return {"edges": [i / BINS for i in range(BINS + 1)], "counts": counts.long().tolist()}
+
+
 def _told(
-    last: Mapping[str, float], dense: list[dict[str, float]], method: Gdp
+    last: Mapping[str, Any], dense: list[dict[str, Any]], method: Gdp
 ) -> tuple[tuple[str, ...], dict[str, object]]:
     opened = int((method.a > 0).sum())
     notes = [

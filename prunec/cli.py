@@ -140,6 +140,16 @@ def bench(run: Run = None, runs: Root = None) -> None:
     _print(pipeline.bench(found))
 
 
+@app.command("report")
+def write_page(run: Run = None, runs: Root = None) -> None:
+    """Write a run's report.html anew: one page that opens offline, whatever the run has so far."""
+    found = _found(run, runs)
+
+    from prunec.page import write_report
+
+    typer.echo(write_report(found))
+
+
 @app.command()
 def inspect(
     target: Annotated[

@@ -118,7 +118,7 @@ def inspect_module(
     after = before if now is None else count(now, example)
     left = _Left(dense if now is None else now, plans)
     reports = tuple(left.report(group, (because or {}).get(group.name)) for group in groups)
-    layers = _layers(dense, before, dense if now is None else now, after)
+    layers = layers_of(dense, before, dense if now is None else now, after)
     inputs = tuple(Input(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in example)
     return Inspection(title, inputs, after, before, layers, reports)
 
@@ -180,7 +180,15 @@ class _Left:
         return set(lost)
 
 
-def _layers(dense: nn.Module, before: Cost, now: nn.Module, after: Cost) -> tuple[Layer, ...]:
+def layers_of(dense: nn.Module, before: Cost, now: nn.Module, after: Cost) -> tuple[Layer, ...]:
+    """Return every layer that costs something, in the order of computation.
+
+    Args:
+        dense: the network before anything was cut.
+        before: its cost.
+        now: what is left of it; a layer keeps its name.
+        after: the cost of that.
+    """
     old, new = _by_name(before), _by_name(after)
     none = LayerCost("", "", 0, 0, 0, 0)
     layers = []

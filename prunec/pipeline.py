@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -26,8 +28,9 @@ from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
 from prunec.graph.compile import compile_module
 from prunec.graph.gates import absorbed
 from prunec.graph.plan import Input
-from prunec.inspection import Inspection, inspect_module
+from prunec.inspection import Inspection, inspect_module, layers_of
 from prunec.latency import Latency, compare_latency
+from prunec.page import write_report
 from prunec.parity import Report, verify_file
 from prunec.recipe import ModelSpec, Recipe, digest, dumps
 from prunec.runs import RunFolder, open_run
@@ -109,18 +112,24 @@ def export(run: RunFolder, output: Path | None, tell: Callable[[str], None] = pr
     manifest = _manifest(recipe, artifact, candidate)
     latency = compare_latency(candidate, dense)
     report = _verified(recipe, artifact, candidate, data, manifest, latency)
-    report = replace(report, details={**report.details, "file": str(target)})
-    write_text_atomic(run.export / "report.json", report.to_json() + "\n")
+    layers = _layers(recipe, artifact, data)
+    more = {"file": str(target), "layers": layers, "dense bytes": os.path.getsize(dense)}
+    report = _recorded(replace(report, details={**report.details, **more}), run, "report.json")
+    (run.export / "verified.json").unlink(missing_ok=True)  # it was of the file before
     if report.passed:
         write_bytes_atomic(target, candidate.read_bytes())
         write_text_atomic(run.export / "manifest.json", json.dumps(manifest, indent=2) + "\n")
         candidate.unlink()
     tell(f"Wrote {target}" if report.passed else f"Not shipped: {candidate} failed")
+    tell(f"Wrote {write_report(run)}")
     return report
 
 
 def verify(run: RunFolder, onnx_file: Path | None) -> Report:
     """Check a file against a run: its export by default.
+
+    The run remembers what was found of its own file and its page shows it, unless the run can only
+    be read; what is found of another file says nothing of the run.
 
     Raises:
         RunError: the run has no export yet.
@@ -137,7 +146,12 @@ def verify(run: RunFolder, onnx_file: Path | None) -> Report:
     manifest = json.loads(record.read_text("utf-8")) if record.is_file() else {}
     dense = run.export / "dense.onnx"
     latency = _latency_or_none(path, dense)
-    return _verified(recipe, artifact, path, data, manifest, latency)
+    report = _verified(recipe, artifact, path, data, manifest, latency)
+    if onnx_file is None:
+        with suppress(RunError):
+            _recorded(report, run, "verified.json")
+            write_report(run)
+    return report
 
 
 def bench(run: RunFolder) -> Table:
@@ -202,8 +216,7 @@ def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspect
     title = f"{subject.name} after {passes[done[-1]].pass_name()}"
     dense = absorbed(artifact.module)
     if artifact.plans:
-        spec = recipe.model.model_copy(update={"weights": ""})
-        dense = build_model(spec, data.classes, seed=recipe.seed).eval()
+        dense = _dense(recipe, data)
         return inspect_module(
             title, dense, artifact.example, now=artifact.module, plans=artifact.plans
         )
@@ -386,11 +399,14 @@ def _write_onnx(recipe: Recipe, artifact: Artifact, path: Path) -> None:
 
 def _write_dense(recipe: Recipe, artifact: Artifact, data: Data, path: Path) -> None:
     """The recipe's network before anything was cut: what the shipped file must be faster than."""
-    module = build_model(
-        recipe.model.model_copy(update={"weights": ""}), data.classes, seed=recipe.seed
-    )
     writer = exporter(f"to-{recipe.export.format}")(opset=recipe.export.opset)
-    writer.write(module.eval(), artifact.example, path, {})
+    writer.write(_dense(recipe, data), artifact.example, path, {})
+
+
+def _dense(recipe: Recipe, data: Data) -> nn.Module:
+    """The recipe's network as its constructor makes it."""
+    spec = recipe.model.model_copy(update={"weights": ""})
+    return build_model(spec, data.classes, seed=recipe.seed).eval()
 
 
 def _manifest(recipe: Recipe, artifact: Artifact, path: Path) -> dict[str, object]:
@@ -424,7 +440,7 @@ def _verified(
     latency: Latency | None,
 ) -> Report:
     module: nn.Module = artifact.module
-    return verify_file(
+    report = verify_file(
         path,
         module,
         artifact.example,
@@ -435,3 +451,20 @@ def _verified(
         manifest=manifest,
         latency=latency,
     )
+    timed = {"latency": asdict(latency)} if latency else {}
+    return replace(report, details={**report.details, **timed})
+
+
+def _recorded(report: Report, run: RunFolder, name: str) -> Report:
+    """The report, written into the run with the time of it."""
+    checked = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    report = replace(report, details={**report.details, "checked": checked})
+    write_text_atomic(run.export / name, report.to_json() + "\n")
+    return report
+
+
+def _layers(recipe: Recipe, artifact: Artifact, data: Data) -> list[dict[str, object]]:
+    """Every layer with its channels, MACs and weights: those that ship, and the dense network's."""
+    dense, now = _dense(recipe, data), artifact.module
+    before, after = count(dense, artifact.example), count(now, artifact.example)
+    return [asdict(layer) for layer in layers_of(dense, before, now, after)]

@@ -7,7 +7,8 @@ runs/<recipe>-<number>/
 ├── metrics.jsonl      one line a step of interest, one object a line
 ├── checkpoint/        where a stopped training continues
 ├── steps/NN-name/     the artifact after each pass
-└── export/            what ships
+├── export/            what ships, and the reports of its checks
+└── report.html        all of this as one page
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ CORE = sorted((ROOT / "prunec").rglob("*.py"))
 # What a layer may not import: everything that stands on it.
 LAYERS = [
     "errors", "inputs", "graph", "cost", "training", "parity", "compile_report", "inspection",
-    "layer_tree", "pipeline", "api", "cli",
+    "layer_tree", "page", "pipeline", "api", "cli",
 ]  # fmt: skip
 
 

@@ -208,6 +208,34 @@ def test_verify_inspect_and_bench_read_the_run(exported: tuple[RunFolder, Answer
     assert f"{report['details']['macs ratio']:.3f}" in table
 
 
+def test_the_page_of_a_run_keeps_up_with_it(exported: tuple[RunFolder, Answer]) -> None:
+    run, answer = exported
+    page = run.path / "report.html"
+    assert f"Wrote {page}" in answer.text
+    layers = json.loads((run.export / "report.json").read_text())["details"]["layers"]
+    history = json.loads((run.step(4, "fold-batchnorm") / "artifact.json").read_text())["history"]
+    costs = [history[-1]["macs"][1], history[0]["macs"][0]]
+    assert [sum(layer["macs"][i] for layer in layers) for i in (0, 1)] == costs
+    prunec("export", run.path)
+    assert "checks passed, at export" in page.read_text()
+    prunec("verify", run.path)
+    text = page.read_text()
+    assert "checks passed, verified" in text
+    for part in ("body.0.0", "Histogram of gate g", "Gates open per layer", run.record["digest"]):
+        assert part in text
+    assert f">{costs[0]:,}<" in text
+
+
+def test_checking_another_file_says_nothing_of_the_run(
+    exported: tuple[RunFolder, Answer], tmp_path: Path
+) -> None:
+    run, _ = exported
+    before = (run.path / "report.html").read_text()
+    shutil.copy(run.export / "model.onnx", tmp_path / "other.onnx")
+    prunec("verify", run.path, "--onnx", tmp_path / "other.onnx")
+    assert (run.path / "report.html").read_text() == before
+
+
 def _another_weight(path: Path) -> None:
     model = onnx.load(path)
     tensor = next(t for t in model.graph.initializer if t.name.endswith("weight"))

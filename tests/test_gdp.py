@@ -250,6 +250,33 @@ def test_what_the_controller_counts_is_what_ships(name: str, round_to: int) -> N
     assert count(compact, example).macs == round(believed * brute_macs(module, example))
 
 
+@kinds
+def test_an_epoch_tells_how_many_gates_are_open_before_each_kernel(name: str) -> None:
+    _, _, method = method_of(name)
+    method.phase.fill_(1)
+    is_open = random_gates(method.gated, 3)
+    method.a = torch.rand(len(method.a)).double().clamp(min=0.1) * is_open
+    told = method.after_epoch(moment(DENSE + SELECT))
+    for kernel, index in method.gated.readers.items():
+        own = [bool(is_open[i]) for i in index.tolist() if i < len(is_open)]
+        found = told["layers"]["gates open"][kernel.removesuffix(".weight")]
+        assert found == pytest.approx(sum(own) / len(own))
+    assert len(told["layers"]["gates open"]) == len(method.gated.readers)
+
+
+def test_an_epoch_tells_the_histogram_of_the_gates() -> None:
+    _, _, method = method_of("residual")
+    method.phase.fill_(1)
+    method.a = torch.rand(len(method.a)).double() * random_gates(method.gated, 3)
+    told = method.after_epoch(moment(DENSE + SELECT))["histograms"]["gate g"]
+    low, high = told["edges"][:-1], told["edges"][1:]
+    gates = method.gates().tolist()
+    assert (low[0], high[-1], len(told["counts"])) == (0, 1, len(low))
+    assert told["counts"] == [
+        sum(a <= g < b for g in gates) for a, b in zip(low, high, strict=True)
+    ], "no gate is 1: a²/(a²+ε)"
+
+
 # -- the function ---------------------------------------------------------------------------------
 
 

@@ -31,7 +31,9 @@ def _table(report: Report, marks: tuple[str, str]) -> Table:
     table.add_column("found", justify="right", overflow="fold")
     for check in report.checks:
         mark = Text(marks[0], style="green") if check.passed else Text(marks[1], style="red")
-        table.add_row(mark, Text(check.name), Text(_expected(check)), Text(_text(check.found)))
+        table.add_row(
+            mark, Text(check.name), Text(expected_text(check)), Text(value_text(check.found))
+        )
     return table
 
 
@@ -39,13 +41,15 @@ def _marks(console: Console) -> tuple[str, str]:
     return ("✓", "✗") if console.encoding.startswith("utf") else ("ok", "NO")
 
 
-def _expected(check: Check) -> str:
+def expected_text(check: Check) -> str:
+    """Return what was expected, with its tolerance where it has one."""
     if check.tolerance is None:
-        return _text(check.expected)
-    return f"{_text(check.expected)} ± {check.tolerance:g}"
+        return value_text(check.expected)
+    return f"{value_text(check.expected)} ± {check.tolerance:g}"
 
 
-def _text(value: Value) -> str:
+def value_text(value: Value) -> str:
+    """Return a value as a table shows it."""
     match value:
         case None:
             return "—"

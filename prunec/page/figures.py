@@ -1,0 +1,199 @@
+"""The figures of a page: curves, layers over epochs, ridges of histograms, paired bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+from markupsafe import Markup
+
+from prunec.page import svg
+from prunec.page.scales import Scale, short, ticks, whole_ticks
+
+WIDTH, HEIGHT = 360.0, 200.0
+LEFT, RIGHT, TOP, BOTTOM = 40.0, 82.0, 10.0, 36.0
+LABEL = 15.0  # between two labels at the ends of curves
+LEVELS = 25  # of a heat map: neighbours of one level are one rectangle
+RIDGE, FULL = 30.0, 25.0  # distance of two ridges; height of one in which all values are alike
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve.
+
+    Attributes:
+        name: its label; empty where it is the only one.
+        kind: its meaning, by which it is coloured: test, train, left, plain.
+        points: epoch, value.
+    """
+
+    name: str
+    kind: str
+    points: tuple[svg.Point, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The vertical axis of curves.
+
+    Attributes:
+        low: its lower end, if it has one whatever the values are.
+        high: its upper end.
+        digits: of the values at the curves' ends.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    digits: int = 3
+
+
+def curves(about: str, axis: Axis, series: Sequence[Series]) -> Markup:
+    """Return curves over epochs, each labelled at its end with its last value."""
+    xs = [x for s in series for x, _ in s.points]
+    ys = [y for s in series for _, y in s.points]
+    low = min(ys) if axis.low is None else min(axis.low, *ys)
+    high = max(ys) if axis.high is None else max(axis.high, *ys)
+    marks, epochs = ticks(low, high, 4), whole_ticks(int(min(xs)), int(max(xs)), 5)
+    across, up = Scale(min(xs), max(xs)), Scale(marks[0], marks[-1])
+
+    def place(x: float, y: float) -> svg.Point:
+        left = LEFT + across(x) * (WIDTH - LEFT - RIGHT)
+        return left, HEIGHT - BOTTOM - up(y) * (HEIGHT - TOP - BOTTOM)
+
+    placed = [Series(s.name, s.kind, tuple(place(*p) for p in s.points)) for s in series]
+    parts = [*_grid([(place(xs[0], m)[1], m) for m in marks])]
+    parts += _epochs([(place(e, 0)[0], e) for e in epochs])
+    for drawn, given in zip(placed, series, strict=True):
+        parts += _curve(drawn, given)
+    return svg.drawing(
+        WIDTH, HEIGHT, about, [*parts, *_labels(placed, series, axis.digits)], "curves"
+    )
+
+
+def _grid(marks: Sequence[tuple[float, float]]) -> Iterator[Markup]:
+    for y, value in marks:
+        yield svg.line("grid", (LEFT, y), (WIDTH - RIGHT, y))
+        yield svg.text("mark", (LEFT - 6, y + 4), "end", short(value))
+
+
+def _epochs(marks: Sequence[tuple[float, int]]) -> Iterator[Markup]:
+    bottom = HEIGHT - BOTTOM
+    for x, epoch in marks:
+        yield svg.line("axis", (x, bottom), (x, bottom + 4))
+        yield svg.text("mark", (x, bottom + 16), "middle", str(epoch))
+    yield svg.line("axis", (LEFT, bottom), (WIDTH - RIGHT, bottom))
+    yield svg.text("unit", ((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4), "middle", "epoch")
+
+
+def _curve(drawn: Series, given: Series) -> Iterator[Markup]:
+    if len(drawn.points) > 1:
+        yield svg.path(f"curve {drawn.kind}", drawn.points)
+    yield svg.dot(f"end {drawn.kind}", drawn.points[-1], 3)
+    for at, (epoch, value) in zip(drawn.points, given.points, strict=True):
+        yield svg.dot("touch", at, 7, f"epoch {epoch:g}: {short(value)}")
+
+
+def _labels(placed: Sequence[Series], series: Sequence[Series], digits: int) -> Iterator[Markup]:
+    """Labels right of the curves' ends, moved apart where they would touch."""
+    by_height = sorted(zip(placed, series, strict=True), key=lambda p: p[0].points[-1][1])
+    lowest = HEIGHT - BOTTOM - (len(by_height) - 1) * LABEL
+    y = -math.inf
+    for index, (drawn, given) in enumerate(by_height):
+        y = max(min(drawn.points[-1][1] + 4, lowest + index * LABEL), y + LABEL)
+        words = f"{given.name} {short(given.points[-1][1], digits)}".strip()
+        yield svg.text(f"label {drawn.kind}", (drawn.points[-1][0] + 8, y), "start", words)
+
+
+def heat(about: str, epochs: Sequence[int], values: Sequence[float | None], scale: Scale) -> Markup:
+    """Return a row of cells, a value each, stronger where it is larger; None stays empty.
+
+    Args:
+        about: what the row is.
+        epochs: of the values.
+        values: one an epoch.
+        scale: of all rows together.
+    """
+    levels = [None if v is None else round(scale(v) * LEVELS) for v in values]
+    cells, start = [], 0
+    for level, run in groupby(levels):
+        count = len(list(run))
+        last = start + count - 1
+        if level is not None:
+            when = f"{epochs[start]}" + (f"–{epochs[last]}" if count > 1 else "")
+            cells.append(
+                svg.cell(
+                    "heat",
+                    start / len(values),
+                    count / len(values),
+                    height=14,
+                    strength=0.04 + 0.96 * level / LEVELS,
+                    title=f"epoch {when}: {short(values[last] or 0)}",
+                )
+            )
+        start += count
+    return svg.strip(14, about, cells)
+
+
+def ridges(
+    about: str, quantity: str, edges: Sequence[float], rows: Sequence[tuple[int, Sequence[float]]]
+) -> Markup:
+    """Return histograms under each other, a row an epoch; heights are roots of shares.
+
+    Roots, because a few values between two great heaps are what one looks for.
+    """
+    left, right, top, bottom = 56.0, 16.0, FULL + 4, 38.0
+    base = top + RIDGE * (len(rows) - 1)
+    height = base + bottom
+    across = Scale(edges[0], edges[-1])
+
+    def x(value: float) -> float:
+        return left + across(value) * (WIDTH - left - right)
+
+    parts = []
+    for value in ticks(edges[0], edges[-1], 4):
+        if edges[0] <= value <= edges[-1]:
+            parts.append(svg.line("grid", (x(value), 0), (x(value), base + 4)))
+            parts.append(svg.text("mark", (x(value), base + 18), "middle", short(value)))
+    for index, (epoch, counts) in enumerate(rows):
+        y = top + RIDGE * index
+        parts.append(svg.path("ridge", _outline(x, y, edges, counts), closed=True))
+        name = f"epoch {epoch}" if index in (0, len(rows) - 1) else str(epoch)
+        parts.append(svg.text("mark", (left - 8, y - 1), "end", name))
+    parts.append(svg.text("unit", ((left + WIDTH - right) / 2, height - 3), "middle", quantity))
+    return svg.drawing(WIDTH, height, about, parts, "ridges")
+
+
+def _outline(
+    x: Callable[[float], float], base: float, edges: Sequence[float], counts: Sequence[float]
+) -> list[svg.Point]:
+    total = sum(counts) or 1
+    points = [(x(edges[0]), base)]
+    for (low, high), count in zip(pairwise(edges), counts, strict=True):
+        y = base - FULL * math.sqrt(max(count, 0) / total)
+        points += [(x(low), y), (x(high), y)]
+    return [*points, (x(edges[-1]), base)]
+
+
+def bars(about: str, before: int, after: int, most: int, nonzero: float = 1.0) -> Markup:
+    """Return two bars under each other, lengths by the largest of all: before, and after.
+
+    Args:
+        about: what the pair is.
+        before: in the dense network.
+        after: in the network that ships.
+        most: the largest ``before`` of all pairs.
+        nonzero: share of ``after`` whose weights are not zero.
+    """
+    most = max(most, 1)
+    own = 1.0 if nonzero == 1 else 0.35
+    cells = [
+        svg.cell("before", 0, before / most, height=6, title=f"dense: {before:,}"),
+        svg.cell("after", 0, after / most, 8, height=8, strength=own, title=f"shipped: {after:,}"),
+    ]
+    if nonzero < 1:
+        works = nonzero * after
+        title = f"by weights that are not zero: {works:,.0f}"
+        cells.append(svg.cell("after", 0, works / most, 8, height=8, title=title))
+    return svg.strip(16, about, cells)

@@ -1,0 +1,100 @@
+"""The few figures that a reader wants first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prunec.page.reading import Details, Found, Parity
+from prunec.page.scales import exact, percent, short, size
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure: what it is, its value, what to compare it with.
+
+    Attributes:
+        label: what it is.
+        value: in a few characters.
+        note: a sentence below it.
+        kind: good, bad, or empty where it is no verdict.
+        left: share of the dense network's, drawn as a bar; None where there is none.
+    """
+
+    label: str
+    value: str
+    note: str
+    kind: str = ""
+    left: float | None = None
+
+
+def tiles(found: Found) -> list[Tile]:
+    """Return the figures that are known of a run."""
+    parity = found.verified or found.exported
+    details = parity.details if parity else Details()
+    made = [_verdict(found), _accuracy(found, details), *_costs(found)]
+    if details.bytes is not None:
+        made.append(_bytes(details.bytes, _dense_bytes(found)))
+    latency = details.latency or (found.exported.details.latency if found.exported else None)
+    if latency:
+        note = f"{latency.shipped_ms:.3g} ms of {latency.dense_ms:.3g} ms, batch 1, one thread"
+        made.append(Tile("Latency / dense", f"{latency.ratio:.3f}", note, left=latency.ratio))
+    return [tile for tile in made if tile]
+
+
+def _verdict(found: Found) -> Tile:
+    parity = found.verified or found.exported
+    if parity is None:
+        status = str(found.record.get("status", "unknown"))
+        return Tile("Status", status, f"not exported yet{_progress(found)}")
+    by = "verified" if found.verified else "at export"
+    count, failures = len(parity.checks), sum(not c.passed for c in parity.checks)
+    if parity.passed:
+        return Tile("Parity", "proven", f"all {count} checks passed, {by}", "good")
+    return Tile(
+        "Parity", "failed", f"{failures} of {count} checks failed, {by}: do not ship", "bad"
+    )
+
+
+def _progress(found: Found) -> str:
+    if not found.epochs:
+        return ""
+    name, lines = list(found.epochs.items())[-1]
+    of = f" of {found.recipe.train.epochs}" if found.recipe else ""
+    return f"; {name} after epoch {lines[-1].epoch}{of}"
+
+
+def _accuracy(found: Found, details: Details) -> Tile | None:
+    if details.accuracy is not None:
+        of = f", {exact(details.samples)} test images" if details.samples else ""
+        return Tile("Accuracy", f"{details.accuracy:.2f} %", f"shipped file{of}")
+    for name, lines in reversed(list(found.epochs.items())):
+        if "test_accuracy" in lines[-1].numbers:
+            value = lines[-1].numbers["test_accuracy"]
+            return Tile("Accuracy", f"{value:.2f} %", f"test, {name}, epoch {lines[-1].epoch}")
+    return None
+
+
+def _costs(found: Found) -> list[Tile]:
+    if not found.history:
+        return []
+    first, last = found.history[0], found.history[-1]
+    made = []
+    for label, before, after in (
+        ("MACs", first.macs[0], last.macs[1]),
+        ("Parameters", first.params[0], last.params[1]),
+    ):
+        note = f"{percent(after / before)} of the dense {short(before)}" if before else "nothing"
+        made.append(Tile(label, short(after), note, left=after / before if before else None))
+    return made
+
+
+def _dense_bytes(found: Found) -> int | None:
+    known: list[Parity] = [p for p in (found.verified, found.exported) if p]
+    return next((p.details.dense_bytes for p in known if p.details.dense_bytes), None)
+
+
+def _bytes(count: int, dense: int | None) -> Tile:
+    if not dense:
+        return Tile("File", size(count), "model.onnx")
+    left = count / dense
+    return Tile("File", size(count), f"{percent(left)} of the dense {size(dense)}", left=left)

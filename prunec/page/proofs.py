@@ -1,0 +1,184 @@
+"""What was done to a network and how it was proven: passes, checks, layers, settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from prunec.artifact import Step
+from prunec.contract import BADLY_SCALED, EXACT, ROUNDING
+from prunec.inspection import Layer
+from prunec.page.figures import bars
+from prunec.page.reading import Found, Parity, Setting, Settings
+from prunec.page.scales import percent
+from prunec.parity.render import expected_text, value_text
+
+
+@dataclass(frozen=True)
+class PassRow:
+    """A pass that ran, in words; ``kind`` of the proof is good, bad, or empty for training."""
+
+    name: str
+    options: str
+    proof: str
+    kind: str
+    macs: str
+    params: str
+    seconds: str
+    digest: str
+    notes: tuple[str, ...]
+    details: str
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """A check of a file, in words."""
+
+    name: str
+    expected: str
+    found: str
+    passed: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class CheckTable:
+    """The checks of a file, what was not checked, and when and by what it was."""
+
+    title: str
+    file: str
+    rows: tuple[CheckRow, ...]
+    unchecked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer before and after."""
+
+    name: str
+    bars: Markup
+    channels: str
+    before: str
+    after: str
+    left: str
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """A way to compute that was measured."""
+
+    cells: tuple[str, ...]
+    chosen: bool
+
+
+def pass_rows(history: Sequence[Step]) -> list[PassRow]:
+    """Return the passes that ran."""
+    return [
+        PassRow(
+            name=step.name,
+            options=", ".join(f"{key} = {value}" for key, value in step.options.items()),
+            proof=_proof(step.error),
+            kind="" if step.error is None else "good" if step.error <= BADLY_SCALED else "bad",
+            macs=_change(step.macs),
+            params=_change(step.params),
+            seconds=f"{step.seconds:,.1f} s",
+            digest=step.digest,
+            notes=step.notes,
+            details=json.dumps(step.details, indent=2, ensure_ascii=False) if step.details else "",
+        )
+        for step in history
+    ]
+
+
+def _proof(error: float | None) -> str:
+    if error is None:
+        return "trains: it changes weights by looking at data, so there is no equality to prove"
+    if error == 0:
+        return "outputs before and after are identical"
+    found = f"outputs before and after differ by {error:.1e} of their size"
+    if error <= ROUNDING:
+        return f"{found}, {ROUNDING:.0e} is allowed"
+    if error <= BADLY_SCALED:
+        return f"{found}, seen to be rounding: in float64 they agree to {EXACT:.0e}"
+    return f"{found}: nothing like it may ship"
+
+
+def _change(pair: tuple[int, int]) -> str:
+    before, after = pair
+    if before == after:
+        return f"{after:,}"
+    left = f" ({percent(after / before)})" if before else ""
+    return f"{before:,} → {after:,}{left}"
+
+
+def check_tables(found: Found) -> list[CheckTable]:
+    """Return the checks of verify, if it ran after the export, and those of the export."""
+    named = (("Checked again by prunec verify", found.verified), ("At export", found.exported))
+    return [_check_table(title, parity) for title, parity in named if parity]
+
+
+def _check_table(title: str, parity: Parity) -> CheckTable:
+    rows = tuple(
+        CheckRow(c.name, expected_text(c), value_text(c.found), c.passed, c.message)
+        for c in parity.checks
+    )
+    when = f"{title}, {parity.details.checked}" if parity.details.checked else title
+    return CheckTable(when, parity.details.file, rows, parity.details.unchecked)
+
+
+def layer_rows(found: Found) -> list[LayerRow]:
+    """Return every layer that costs something, in the order of computation."""
+    layers = found.exported.details.layers if found.exported else ()
+    most = max((layer.macs[1] for layer in layers), default=0)
+    return [_layer_row(layer, most) for layer in layers]
+
+
+def all_layers(found: Found) -> tuple[str, str, str]:
+    """Return the MACs of all layers, dense and shipped, and what of them is left."""
+    layers = found.exported.details.layers if found.exported else ()
+    after, before = (sum(layer.macs[i] for layer in layers) for i in (0, 1))
+    return f"{before:,}", f"{after:,}", percent(after / before) if before else "—"
+
+
+def _layer_row(layer: Layer, most: int) -> LayerRow:
+    after, before = layer.macs
+    nonzero = layer.nonzero_params / layer.params[0] if layer.params[0] else 1.0
+    return LayerRow(
+        name=layer.name,
+        bars=bars(f"{layer.name}: {before:,} MACs, then {after:,}", before, after, most, nonzero),
+        channels=_channels(layer),
+        before=f"{before:,}",
+        after=f"{after:,}",
+        left=percent(after / before) if before else "—",
+    )
+
+
+def _channels(layer: Layer) -> str:
+    if layer.inputs is None or layer.outputs is None:
+        return ""
+    reads, makes = (
+        f"{a:,}" if a == b else f"{a:,}/{b:,}" for a, b in (layer.inputs, layer.outputs)
+    )
+    return f"{reads} → {makes} channels"
+
+
+def setting_rows(settings: Settings) -> list[SettingRow]:
+    """Return the settings that were measured, the fastest first."""
+    measured = settings.measured or (settings.chosen,)
+    by_time = sorted(measured, key=lambda s: (s.seconds is None, s.seconds or 0.0))
+    return [SettingRow(_cells(s), s.key == settings.chosen.key) for s in by_time]
+
+
+def _cells(setting: Setting) -> tuple[str, ...]:
+    words = {True: "yes", False: "no", None: "—"}
+    return (
+        setting.precision or "—",
+        words[setting.channels_last],
+        "—" if setting.threads is None else str(setting.threads),
+        "—" if setting.seconds is None else f"{1e3 * setting.seconds:,.1f}",
+        "—" if setting.loss is None else f"{setting.loss:.4g}",
+        words[setting.agrees],
+    )

@@ -1,0 +1,71 @@
+"""Everything that is needed to make a run again: commands, recipe, versions, machine, digests."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from prunec.page.reading import Found
+
+MACHINE = ("platform", "cpu", "cores", "threads", "cuda", "devices")
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """What the section shows; pairs are a name and a value."""
+
+    called: str
+    commands: str
+    recipe: str
+    versions: tuple[tuple[str, str], ...]
+    machine: tuple[tuple[str, str], ...]
+    digests: tuple[tuple[str, str], ...]
+
+
+def reproduce(found: Found) -> Reproduce:
+    """Return what is known of how the run came about."""
+    environment = found.environment
+    version = str(found.record.get("prunec") or environment.get("prunec") or "")
+    versions = {k: v for k, v in environment.items() if k not in MACHINE}
+    machine = {k: environment[k] for k in MACHINE if k in environment}
+    digests = {
+        "recipe": found.record.get("digest"),
+        **{f"weights after {step.name}": step.digest for step in found.history},
+        "file, sha256": found.manifest.get("sha256"),
+    }
+    return Reproduce(
+        called=_called(found.record.get("command")),
+        commands=_commands(version, bool(found.recipe_text)),
+        recipe=found.recipe_text,
+        versions=_pairs(versions),
+        machine=_pairs(machine),
+        digests=_pairs(digests),
+    )
+
+
+def _called(command: object) -> str:
+    """The command line as a person types it."""
+    if not isinstance(command, list) or not command:
+        return ""
+    program, *arguments = map(str, command)
+    if PurePath(program).name in ("prunec", "__main__.py"):
+        program = "prunec"
+    return shlex.join([program, *arguments])
+
+
+def _commands(version: str, has_recipe: bool) -> str:
+    lines = [f"pip install prunec=={version}"] if version else []
+    if has_recipe:
+        lines.append("prunec train recipe.toml    # the text below")
+    return "\n".join([*lines, "prunec export --onnx"])
+
+
+def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _plain(value)) for name, value in values.items() if value not in (None, []))
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

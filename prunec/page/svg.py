@@ -1,0 +1,79 @@
+"""The pieces that SVG figures are made of; what is put into them is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from markupsafe import Markup
+
+Point = tuple[float, float]
+
+_SVG = Markup(
+    '<svg class="{}" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}" '
+    'xmlns="http://www.w3.org/2000/svg">{}</svg>'
+)
+_STRIP = Markup(
+    '<svg class="strip" width="100%" height="{:g}" role="img" aria-label="{}" '
+    'xmlns="http://www.w3.org/2000/svg">{}</svg>'
+)
+_TEXT = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+_LINE = Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>')
+_PATH = Markup('<path class="{}" d="{}"/>')
+_DOT = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:g}">{}</circle>')
+_CELL = Markup(
+    '<rect class="{}" x="{:.3f}%" y="{:g}" width="{:.3f}%" height="{:g}"'
+    ' fill-opacity="{:.2f}">{}</rect>'
+)
+_TITLE = Markup("<title>{}</title>")
+
+
+def drawing(width: float, height: float, about: str, inside: Iterable[Markup], kind: str) -> Markup:
+    """Return a figure that keeps its proportions at every width."""
+    return _SVG.format(kind, width, height, about, joined(inside))
+
+
+def strip(height: float, about: str, inside: Iterable[Markup]) -> Markup:
+    """Return a band of a fixed height, as wide as there is room; it holds cells, no text."""
+    return _STRIP.format(height, about, joined(inside))
+
+
+def text(kind: str, at: Point, anchor: str, content: str) -> Markup:
+    """Return a text; ``anchor`` is start, middle or end."""
+    return _TEXT.format(kind, *at, anchor, content)
+
+
+def line(kind: str, start: Point, end: Point) -> Markup:
+    """Return a straight line."""
+    return _LINE.format(kind, *start, *end)
+
+
+def path(kind: str, points: Sequence[Point], *, closed: bool = False) -> Markup:
+    """Return a line through points, or the area that it encloses."""
+    steps = " L".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return _PATH.format(kind, f"M{steps}{'Z' if closed else ''}")
+
+
+def dot(kind: str, at: Point, radius: float, title: str = "") -> Markup:
+    """Return a disc; its title is shown where a pointer rests."""
+    return _DOT.format(kind, *at, radius, _TITLE.format(title) if title else "")
+
+
+def cell(
+    kind: str,
+    left: float,
+    width: float,
+    top: float = 0,
+    *,
+    height: float,
+    strength: float = 1,
+    title: str = "",
+) -> Markup:
+    """Return a rectangle of a strip: left and width are shares of the strip's width."""
+    return _CELL.format(
+        kind, 100 * left, top, 100 * width, height, strength, _TITLE.format(title) if title else ""
+    )
+
+
+def joined(parts: Iterable[Markup]) -> Markup:
+    """Return the pieces one after the other."""
+    return Markup("").join(parts)

@@ -1,0 +1,132 @@
+"""A run folder as a training and an export leave it, written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prunec.recipe import dumps, loads
+from prunec.runs import RunFolder, create_run
+
+HOSTILE = '<script>alert("x")</script>&\'"<img src=http://evil.example/a.png>'
+LAYERS = ("features.0.0", "features.1.conv.0.0", "classifier.1")
+EPOCHS = 6
+
+RECIPE = """
+name = "small"
+description = 'DESCRIPTION'
+[model]
+name = "resnet18"
+[train]
+epochs = 6
+[[pass]]
+name = "train-gdp"
+dense_epochs = 1
+select_epochs = 2
+macs_ratio = 0.5
+"""
+
+
+def epoch(number: int) -> dict[str, Any]:
+    """A line of metrics."""
+    left = 1 - 0.5 * (number - 1) / (EPOCHS - 1)
+    return {
+        "pass": "train-gdp",
+        "epoch": number,
+        "loss": 2.0 / number,
+        "train_accuracy": 90 - 40 / number,
+        "test_accuracy": 88.25 - 30 / number + 30 / EPOCHS,
+        "learning_rate": 0.1 * (1 - number / EPOCHS),
+        "images_per_second": 1000.0 + number,
+        "seconds": 12.5,
+        "macs_ratio": left,
+        "layers": {"gates open": dict.fromkeys(LAYERS, left)},
+        "histograms": {"gate g": {"edges": [0.0, 0.5, 1.0], "counts": [number, EPOCHS]}},
+    }
+
+
+def step(name: str, error: float | None, macs: tuple[int, int]) -> dict[str, Any]:
+    """A step of a history."""
+    return {
+        "name": name,
+        "options": {"round_to": 8},
+        "facts": ["trained"],
+        "macs": list(macs),
+        "params": [2000, 1000],
+        "error": error,
+        "seconds": 1.5,
+        "digest": f"digest-of-{name}",
+        "notes": [f"a note of {name}"],
+        "details": {"removed": 12},
+    }
+
+
+def layer(name: str, left: int) -> dict[str, Any]:
+    """A layer that had 1000 MACs."""
+    return {
+        "name": name,
+        "operator": "conv2d",
+        "inputs": [8, 16],
+        "outputs": [16, 32],
+        "macs": [left, 1000],
+        "params": [100, 200],
+        "nonzero_params": 50,
+    }
+
+
+def parity(passed: bool = True) -> dict[str, Any]:
+    """The report of an export."""
+    checks = [
+        {"name": "MACs", "expected": 1500, "found": 1500, "tolerance": None, "passed": True,
+         "message": ""},
+        {"name": "outputs, random", "expected": 0.0, "found": 2e-6, "tolerance": 1e-4,
+         "passed": passed, "message": "" if passed else "the outputs differ"},
+    ]  # fmt: skip
+    details = {
+        "file": "export/model.onnx",
+        "bytes": 51234,
+        "dense bytes": 99999,
+        "accuracy": 88.25,
+        "test samples": 2000,
+        "not checked": ["latency against dense: it was not measured"],
+        "latency": {"shipped_ms": 1.0, "dense_ms": 2.0, "ratio": 0.5},
+        "layers": [layer(name, 250 * i) for i, name in enumerate(LAYERS)],
+    }
+    return {"passed": passed, "checks": checks, "details": details}
+
+
+def new_run(root: Path, description: str = "a small run") -> RunFolder:
+    """A run that has not begun to train."""
+    recipe = loads(RECIPE, "test").model_copy(update={"description": description})
+    assert loads(dumps(recipe), "again") == recipe
+    return create_run(recipe, root, ["/usr/bin/prunec", "train", "a b.toml"])
+
+
+def trained_run(root: Path, epochs: int = EPOCHS) -> RunFolder:
+    """A run that stopped after some epochs: no artifact, no export."""
+    run = new_run(root)
+    run.metrics.write_text("".join(json.dumps(epoch(i + 1)) + "\n" for i in range(epochs)))
+    run.mark("interrupted")
+    return run
+
+
+def exported_run(root: Path, passed: bool = True) -> RunFolder:
+    """A run with everything."""
+    run = trained_run(root)
+    history = [
+        step("train-gdp", None, (3000, 3000)),
+        step("remove-channels", 1.8e-7, (3000, 1500)),
+        step("fold-batchnorm", 1.1e-6, (1500, 1500)),
+        step("compact-masks", 0.0, (1500, 1500)),
+    ]
+    write(run.step(3, "compact-masks") / "artifact.json", {"format": 1, "history": history})
+    write(run.export / "report.json", parity(passed))
+    write(run.export / "manifest.json", {"sha256": "sha-of-the-file"})
+    run.mark("exported")
+    return run
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
