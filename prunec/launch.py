@@ -112,7 +112,9 @@ def _tell(run: RunFolder, artifact: Artifact) -> None:
     from rich.console import Console
 
     from prunec import report
+    from prunec.page import write_report
 
     console = Console()
     console.print(report.steps_table(run.name, artifact.history))
+    console.print(f"Report: {write_report(run)}", soft_wrap=True, highlight=False)
     console.print("Ship it with: prunec export --onnx", highlight=False)

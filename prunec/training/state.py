@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from prunec.training.averaging import Average
+from prunec.training.board import Board
 from prunec.training.checkpoint import (
     Checkpoint,
     clear_checkpoints,
@@ -35,6 +36,8 @@ class Keeper:
         self.run, self.ranks, self.train = context.run, context.ranks, context.recipe.train
         self.history: list[dict[str, Any]] = []
         self.place = ""
+        writes = self.train.tensorboard and self.ranks.first
+        self.board = Board(self.run.path / "tensorboard") if writes else None
         self.saved = time.monotonic()
 
     def kept(self) -> str:
@@ -115,4 +118,6 @@ class Keeper:
             save_checkpoint(self.run.checkpoint, checkpoint, keep=self.train.keep, best=best)
             if metrics:
                 append_metrics(self.run.metrics, metrics)
+            if metrics and self.board:
+                self.board.add(metrics, epoch)
         self.place, self.saved = checkpoint.place, time.monotonic()
