@@ -276,7 +276,7 @@ def test_values_that_never_change_have_an_axis(tmp_path: Path) -> None:
         lines = [{"pass": "p", "epoch": i, "same": value, "layers": {"q": {"a": value}}}
                  for i in range(3)]  # fmt: skip
         run.metrics.write_text("\n".join(map(json.dumps, lines)))
-        assert "same" in seen(run).words
+        assert "Same" in seen(run).words
 
 
 def test_a_long_training_of_a_deep_network_stays_a_small_page(tmp_path: Path) -> None:

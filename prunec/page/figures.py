@@ -56,7 +56,8 @@ def curves(about: str, axis: Axis, series: Sequence[Series]) -> Markup:
     low = min(ys) if axis.low is None else min(axis.low, *ys)
     high = max(ys) if axis.high is None else max(axis.high, *ys)
     marks, epochs = ticks(low, high, 4), whole_ticks(int(min(xs)), int(max(xs)), 5)
-    across, up = Scale(min(xs), max(xs)), Scale(marks[0], marks[-1])
+    few = 0.5 if min(xs) == max(xs) else 0.0  # one epoch stands in the middle
+    across, up = Scale(min(xs) - few, max(xs) + few), Scale(marks[0], marks[-1])
 
     def place(x: float, y: float) -> svg.Point:
         left = LEFT + across(x) * (WIDTH - LEFT - RIGHT)
@@ -159,7 +160,7 @@ def ridges(
     for index, (epoch, counts) in enumerate(rows):
         y = top + RIDGE * index
         parts.append(svg.path("ridge", _outline(x, y, edges, counts), closed=True))
-        name = f"epoch {epoch}" if index in (0, len(rows) - 1) else str(epoch)
+        name = f"epoch {epoch}" if index == 0 else str(epoch)
         parts.append(svg.text("mark", (left - 8, y - 1), "end", name))
     parts.append(svg.text("unit", ((left + WIDTH - right) / 2, height - 3), "middle", quantity))
     return svg.drawing(WIDTH, height, about, parts, "ridges")

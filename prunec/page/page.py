@@ -11,7 +11,14 @@ from markupsafe import Markup
 
 from prunec.files import write_text_atomic
 from prunec.page.headline import tiles
-from prunec.page.proofs import all_layers, check_tables, layer_rows, pass_rows, setting_rows
+from prunec.page.proofs import (
+    all_layers,
+    check_tables,
+    layer_rows,
+    pass_rows,
+    setting_rows,
+    shipped_layers,
+)
 from prunec.page.reading import Found, read_run
 from prunec.page.reproduce import reproduce
 from prunec.page.training import charts, heat_maps, histograms
@@ -49,6 +56,7 @@ def page_text(run: RunFolder) -> str:
         ],
         layers=layer_rows(found),
         all_layers=all_layers(found),
+        sparse=any(layer.nonzero_params < layer.params[0] for layer in shipped_layers(found)),
         passes=pass_rows(found.history),
         checks=check_tables(found),
         settings=[(name, setting_rows(each)) for name, each in found.settings.items()],

@@ -129,16 +129,21 @@ def _check_table(title: str, parity: Parity) -> CheckTable:
     return CheckTable(when, parity.details.file, rows, parity.details.unchecked)
 
 
-def layer_rows(found: Found) -> list[LayerRow]:
+def shipped_layers(found: Found) -> tuple[Layer, ...]:
     """Return every layer that costs something, in the order of computation."""
-    layers = found.exported.details.layers if found.exported else ()
+    return found.exported.details.layers if found.exported else ()
+
+
+def layer_rows(found: Found) -> list[LayerRow]:
+    """Return the layers in words, with their bars."""
+    layers = shipped_layers(found)
     most = max((layer.macs[1] for layer in layers), default=0)
     return [_layer_row(layer, most) for layer in layers]
 
 
 def all_layers(found: Found) -> tuple[str, str, str]:
     """Return the MACs of all layers, dense and shipped, and what of them is left."""
-    layers = found.exported.details.layers if found.exported else ()
+    layers = shipped_layers(found)
     after, before = (sum(layer.macs[i] for layer in layers) for i in (0, 1))
     return f"{before:,}", f"{after:,}", percent(after / before) if before else "—"
 

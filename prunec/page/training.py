@@ -75,7 +75,7 @@ def charts(lines: Sequence[Epoch]) -> list[Figure]:
     """Return the curves of a pass: those that are known, then every other number."""
     known = {metric for chart in CHARTS for metric, _, _ in chart.metrics}
     others = dict.fromkeys(name for line in lines for name in line.numbers if name not in known)
-    plain = [Chart(name.replace("_", " "), "", ((name, "", "plain"),)) for name in others]
+    plain = [Chart(_title(name), "", ((name, "", "plain"),)) for name in others]
     return [figure for chart in (*CHARTS, *plain) if (figure := _drawn(chart, lines))]
 
 
@@ -93,6 +93,11 @@ def _drawn(chart: Chart, lines: Sequence[Epoch]) -> Figure | None:
         return None
     about = f"{chart.title} by epoch{chart.unit and ', ' + chart.unit}"
     return Figure(chart.title, chart.unit, curves(about, chart.axis, series))
+
+
+def _title(name: str) -> str:
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
 
 
 def heat_maps(lines: Sequence[Epoch]) -> Iterator[HeatMap]:
@@ -115,7 +120,7 @@ def _heat_map(quantity: str, lines: Sequence[Epoch], scale: Scale) -> HeatMap:
         rows.append(Row(layer, cells, "—" if last is None else written(last)))
     marked = set(whole_ticks(epochs[0], epochs[-1], 5))
     ticks = tuple((100 * (i + 0.5) / len(epochs), e) for i, e in enumerate(epochs) if e in marked)
-    return HeatMap(quantity, tuple(rows), short(scale.low), short(scale.high), ticks)
+    return HeatMap(_title(quantity), tuple(rows), short(scale.low), short(scale.high), ticks)
 
 
 def _shown(value: float | None) -> float | None:
