@@ -13,7 +13,7 @@ from prunec.files import write_text_atomic
 from prunec.training.context import Context
 from prunec.training.objective import Objective
 from prunec.training.settings import Settings
-from prunec.training.tuning import Trial, choose
+from prunec.training.tuning import Trial, choose, default_settings, is_open
 
 
 def chosen_settings(
@@ -44,10 +44,12 @@ def _measured(
     path: Path, model: nn.Module, method: str, objective: Objective, context: Context
 ) -> Settings:
     train = context.recipe.train
-    data = context.data.to(context.device, context.ranks)
-    batch = next(iter(data.train_batches(0, train.batch_size)))
-    settings, trials = choose(model, batch, train, objective, context.ranks)
-    if trials:
+    settings = default_settings(train, context.ranks)
+    trials: list[Trial] = []
+    if is_open(train):
+        data = context.data.to(context.device, context.ranks)
+        batch = next(iter(data.train_batches(0, train.batch_size)))
+        settings, trials = choose(model, batch, train, objective, context.ranks)
         context.progress.note(_told(settings, trials))
     record = {
         "device": context.device.type,

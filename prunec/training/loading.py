@@ -42,7 +42,7 @@ class Loader:
             batch_sampler=self.batches,
             collate_fn=collate,
             num_workers=workers,
-            worker_init_fn=_silent,
+            worker_init_fn=_begin_worker,
             pin_memory=on_cuda,
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,
@@ -71,11 +71,14 @@ class Loader:
         return values.to(self.device, non_blocking=values.is_pinned())
 
 
-def _silent(_: int) -> None:
-    """Close a worker's standard error: libjpeg complains there, of a file that it does not name.
+def _begin_worker(_: int) -> None:
+    """Let Ctrl-C be the trainer's affair, and close a worker's standard error.
 
-    `prunec data check` hears it and says of which. What ends a worker comes another way.
+    libjpeg complains there, of a file that it does not name; `prunec data check` hears it and says
+    of which. What ends a worker comes another way.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the step at hand still needs its batch
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)

@@ -144,7 +144,7 @@ class _Fitting:
         extra = self.method.after_epoch(end)
         self._require_finite_weights(end)
         test = self._test()
-        return {
+        metrics = {
             "pass": self.method.name,
             "epoch": epoch + 1,
             "loss": total["loss"] / total["images"],
@@ -156,6 +156,7 @@ class _Fitting:
             "settled": self.method.settled(end),
             **extra,
         }
+        return self.ranks.share(metrics)  # seconds differ, and decide when to stop
 
     def _test(self) -> Accuracy:
         if not self.train.sync_batchnorm:

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from prunec.errors import LostRank, OutOfMemory, RunError
+from prunec.errors import LostRank, OutOfMemory
 from prunec.training.ranks import Ranks
 
 Backward = Callable[[Tensor, Tensor], object]
@@ -80,8 +80,6 @@ def explaining(ranks: Ranks, kept: Callable[[], str]) -> Iterator[None]:
     """
     try:
         yield
-    except RunError:
-        raise
     except RuntimeError as error:
         lost = isinstance(error, dist.DistError) or any(
             sign in str(error).lower() for sign in SIGNS_OF_LOSS

@@ -64,6 +64,11 @@ def default_settings(train: TrainSpec, ranks: Ranks) -> Settings:
     )
 
 
+def is_open(train: TrainSpec) -> bool:
+    """Say whether a recipe leaves anything to be measured."""
+    return "auto" in (train.precision, train.channels_last, train.threads)
+
+
 def candidates(
     train: TrainSpec, first: Settings, device: torch.device, best: Callable[[], Settings]
 ) -> Iterator[Settings]:
@@ -91,8 +96,7 @@ def choose(
 ) -> tuple[Settings, list[Trial]]:
     """Return the settings to train with, and every trial.
 
-    Copies of the network take a few steps on one batch with the same random numbers. Nothing is
-    tried where the recipe leaves nothing open.
+    Copies of the network take a few steps on one batch with the same random numbers.
 
     Args:
         model: on its device, in training mode; left as it is.
@@ -102,8 +106,6 @@ def choose(
         ranks: the processes that share this machine's cores.
     """
     first = default_settings(train, ranks)
-    if "auto" not in (train.precision, train.channels_last, train.threads):
-        return first, []
     device = batch[0].device
     trials: list[Trial] = []
     losses: list[list[float]] = []
