@@ -41,5 +41,15 @@ class Cost:
         return sum(layer.nonzero_macs for layer in self.layers)
 
 
+@dataclass(frozen=True)
+class Weight:
+    """Weights of an operator: where they are stored, how many they are, how many are not zero."""
+
+    sources: tuple[str, ...]
+    size: int
+    nonzero: int
+    key: object  # the same for the same weights wherever they are read
+
+
 ROLE = "prunec.role"
 """Key that marks an initialiser of a file as ``parameter``, ``buffer`` or ``constant``."""

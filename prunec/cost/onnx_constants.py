@@ -6,29 +6,19 @@ Values are moved by ONNX's own reference implementation.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import external_data_helper, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from prunec.cost import Weight
 from prunec.errors import PrunecError
 
 # These neither add nor drop a value, so zeros can be counted at the source.
 _WHOLE = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 # These move values too, but some may be left out, repeated or put together.
 _PARTS = frozenset({"Concat", "Expand", "Gather", "Slice", "Split", "Tile", "Cast", "CastLike"})
-
-
-@dataclass(frozen=True)
-class Weight:
-    """Weights of an operator: where they are stored, how many they are, how many are not zero."""
-
-    sources: tuple[str, ...]
-    size: int
-    nonzero: int
-    key: object  # the same for the same weights wherever they are read
 
 
 class Constants:

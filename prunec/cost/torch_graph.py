@@ -20,7 +20,6 @@ computed, count whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from prunec.cost import Cost, LayerCost
+from prunec.cost import Cost, LayerCost, Weight
 from prunec.cost.torch_operators import RECURRENT, macs_of
 from prunec.graph.capture import Captured, capture
 from prunec.graph.gates import absorbed
@@ -82,16 +81,6 @@ def count_captured(
     )
 
 
-@dataclass(frozen=True)
-class _Weight:
-    """Weights of a call: where they are stored, how many they are, how many are not zero."""
-
-    sources: tuple[str, ...]
-    size: int
-    nonzero: int
-    key: object  # the same for the same weights wherever they are read
-
-
 class _Weights:
     """Stored tensors of a captured network, found also behind operators that only move them."""
 
@@ -100,7 +89,7 @@ class _Weights:
         self._masked = masked
         self._values: dict[Node, Tensor] = {}
         self._sources: dict[Node, tuple[str, ...]] = {}
-        self._found: dict[Node, _Weight | None] = {}
+        self._found: dict[Node, Weight | None] = {}
         self.per_sample: set[Node] = set()
         for node in captured.nodes:
             inputs = node.all_input_nodes
@@ -113,20 +102,20 @@ class _Weights:
                 listed = [name for n in inputs for name in self._sources[n]]
                 self._sources[node] = tuple(dict.fromkeys(listed))
 
-    def of(self, node: Node) -> _Weight | None:
+    def of(self, node: Node) -> Weight | None:
         """The weights that a value is, or None if it is something else."""
         if node not in self._found:
             self._found[node] = self._find(node) if node in self._sources else None
         return self._found[node]
 
-    def _find(self, node: Node) -> _Weight | None:
+    def _find(self, node: Node) -> Weight | None:
         value = self._value(node)
         if not isinstance(value, Tensor):
             return None
         sources = self._sources[node]
         whole = sum(self._stored(name).numel() for name in sources) == value.numel()
         key = sources if whole else node
-        return _Weight(sources, value.numel(), int(torch.count_nonzero(value)), key)
+        return Weight(sources, value.numel(), int(torch.count_nonzero(value)), key)
 
     def _value(self, node: Node) -> Any:
         if node.op == "get_attr":
