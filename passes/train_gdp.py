@@ -109,7 +109,9 @@ class Gdp(Method):
         self.gated = gated
         weights = dict(module.named_parameters())
         self.kernels: list[Tensor] = [weights[name] for name in gated.readers]
-        self.raw: list[Tensor] = []
+        self.opened = False
+        self.raw: list[Tensor] = []  # these two are made once: fresh memory costs as much as a pass
+        self.products: list[Tensor] = []
         self.index = torch.cat(list(gated.readers.values()))
         self.lengths = [len(index) for index in gated.readers.values()]
         self.shapes = list(gated.shapes.values())
@@ -151,15 +153,18 @@ class Gdp(Method):
         self.close_kernels()
         if int(self.phase) == 0:
             return
-        self.raw = [kernel.detach().clone() for kernel in self.kernels]
+        if not self.raw:
+            self.raw = [torch.empty_like(kernel, requires_grad=False) for kernel in self.kernels]
+        torch._foreach_copy_(self.raw, self.kernels)
+        self.opened = True
         torch._foreach_mul_(self.kernels, self.factors(self.gates()))
 
     @torch.no_grad()
     def close_kernels(self) -> None:
         """Let the kernels be W again."""
-        if self.raw:
+        if self.opened:
             torch._foreach_copy_(self.kernels, self.raw)
-            self.raw = []
+            self.opened = False
 
     @torch.no_grad()
     def rescale(self, factor: Tensor) -> None:
@@ -192,8 +197,12 @@ class Gdp(Method):
         grads = [kernel.grad for kernel in self.kernels if kernel.grad is not None]
         assert len(grads) == len(self.kernels)
         if int(self.phase) == 1:
-            products = torch._foreach_mul(self.raw, grads)
-            sums = [p.sum(dims).reshape(-1) for p, dims in zip(products, self.dims, strict=True)]
+            if not self.products:
+                self.products = [torch.empty_like(raw) for raw in self.raw]
+            torch._foreach_copy_(self.products, self.raw)
+            torch._foreach_mul_(self.products, grads)
+            pairs = zip(self.products, self.dims, strict=True)
+            sums = [product.sum(dims).reshape(-1) for product, dims in pairs]
             slope = torch.zeros(len(self.a) + 1, dtype=torch.float64, device=self.a.device)
             self.slope = slope.index_add_(0, self.index, torch.cat(sums).double())[:-1]
         torch._foreach_mul_(grads, self.factors(self.gates()))

@@ -77,24 +77,26 @@ class SoftThreshold(Method):
 
     def __init__(self, module: nn.Module) -> None:
         self.weights = [p for p in module.parameters() if p.ndim > 1]
-        self.raw = [torch.empty_like(w) for w in self.weights]
+        self.raw = [torch.empty_like(w, requires_grad=False) for w in self.weights]
+        self.scratch = [torch.empty_like(w) for w in self.raw]
         self.s = [w.new_full((1,) * w.ndim, 1e-3) for w in self.weights]
 
     @torch.no_grad()
     def before_forward(self, moment: Moment) -> None:
         torch._foreach_copy_(self.raw, self.weights)
-        low = torch._foreach_neg(self.s)
-        clamped = [torch.clamp(w, a, b) for w, a, b in zip(self.raw, low, self.s, strict=True)]
-        torch._foreach_sub_(self.weights, clamped)
+        for weight, s, scratch in zip(self.raw, self.s, self.scratch, strict=True):
+            torch.clamp(weight, -s, s, out=scratch)
+        torch._foreach_sub_(self.weights, self.scratch)
 
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:
         grads = [w.grad for w in self.weights if w.grad is not None]
-        signs = torch._foreach_sign(self.weights)
-        torch._foreach_mul_(signs, grads)
-        slopes = [-x.sum() for x in signs]
-        alive = torch._foreach_abs(torch._foreach_sign(self.weights))
-        torch._foreach_mul_(grads, alive)
+        torch._foreach_copy_(self.scratch, self.weights)
+        torch._foreach_sign_(self.scratch)
+        pairs = zip(self.scratch, grads, strict=True)
+        slopes = [-torch.linalg.vecdot(a, b).sum() for a, b in pairs]
+        torch._foreach_abs_(self.scratch)  # 1 where the weight outlives the threshold
+        torch._foreach_mul_(grads, self.scratch)
         torch._foreach_copy_(self.weights, self.raw)
         torch._foreach_sub_(self.s, [1e-6 * slope for slope in slopes])
 
