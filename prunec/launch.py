@@ -41,21 +41,21 @@ def train(
         PrunecError: as its parts do.
         KeyboardInterrupt: as it came.
     """
-    with _together(device) as ranks:
+    with _together() as ranks:
         run, resume = _run(reference, changes, resume, root, ranks)
-        artifact = _trained(run, device, resume, ranks)
+        with run.held() if ranks is None or ranks.first else nullcontext():
+            artifact = _trained(run, device, resume, ranks)
         if ranks is None or ranks.first:
             _tell(run, artifact)
 
 
-def _together(device: str | None) -> AbstractContextManager[Ranks | None]:
+def _together() -> AbstractContextManager[Ranks | None]:
     """Join the other processes, if there are any; torch is not imported before."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return nullcontext(None)
-    from prunec.pipeline import torch_device
     from prunec.training.ranks import joined
 
-    return joined(torch_device(device or "auto"))
+    return joined()
 
 
 def _run(

@@ -69,6 +69,8 @@ def train(
     if not last:
         raise RunError(f"{recipe.name} has no training pass", remedy="Add one: [[pass]] name = …")
     place = torch_device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
     ranks = ranks_here()
     with ranks.turns():
         data = load_data(recipe.data, seed=recipe.seed)

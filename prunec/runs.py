@@ -17,11 +17,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from prunec.environment import environment, prunec_version
 from prunec.errors import RunError
@@ -94,6 +97,24 @@ class RunFolder:
     def step(self, number: int, name: str) -> Path:
         """Return the folder of the artifact after pass ``number`` (from 0)."""
         return self.steps / f"{number:02d}-{name}"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training this run while the block runs.
+
+        Raises:
+            RunError: one does.
+        """
+        lock = FileLock(self.path / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"another process is training {self.path}",
+                remedy="Wait for it or stop it; a run whose process has died is free again.",
+            ) from None
+        with lock:
+            yield
 
     def mark(self, status: Status) -> None:
         """Write down how far the run came."""

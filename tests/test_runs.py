@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,31 @@ def test_marking_keeps_the_rest(tmp_path: Path) -> None:
     before = run.record
     run.mark("interrupted")
     assert run.record == {**before, "status": "interrupted"}
+
+
+def test_only_one_process_trains_a_run(tmp_path: Path) -> None:
+    run = create_run(recipe(), tmp_path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(RunError, match="another process is training"), run.held():
+        pass
+    holder.kill()
+    holder.wait()
+    with run.held():
+        assert run.status == "new"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from prunec.runs import RunFolder
+with RunFolder(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_the_latest_run_is_the_one_created_last_whatever_its_name(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from prunec.training.context import Context
 from prunec.training.evaluation import Accuracy, evaluate
 from prunec.training.interruption import Interruption, listening
 from prunec.training.method import Method, Moment
-from prunec.training.mishaps import explaining, is_out_of_memory, out_of_memory
+from prunec.training.mishaps import ShortOfMemory, explaining, is_out_of_memory, sizing
 from prunec.training.objective import make_objective
 from prunec.training.optimisation import make_optimizer
 from prunec.training.parallel import parallel, synchronised, unused_parameters
@@ -54,12 +54,13 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
     train, device, ranks = context.recipe.train, context.device, context.ranks
     with ExitStack() as stack:
         stack.enter_context(reproducible(device))
-        keeper = Keeper(context, method.name)
+        keeper = stack.enter_context(closing(Keeper(context, method.name)))
         stack.enter_context(explaining(ranks, keeper.kept))
         objective = make_objective(train, context.data.classes, context.teacher)
         model.to(device).train()
         settings = chosen_settings(model, method.name, objective, context)
         stack.enter_context(computing(settings, device))
+        stack.enter_context(sizing(model, objective, settings, ranks))
         if train.sync_batchnorm:
             stack.enter_context(synchronised(model, device, ranks))
         model.to(memory_format=settings.layout)
@@ -117,8 +118,7 @@ class _Fitting:
         if checkpoint is None:
             return 0, 0
         self.keeper.restore(checkpoint, self.take, self.average)
-        if checkpoint.tally:
-            self.tally = Tally.restored(checkpoint.tally, self.device, self.ranks)
+        self.tally = Tally.empty(self.device, checkpoint.tally)
         return checkpoint.epoch, checkpoint.step
 
     def _keep(self, metrics: dict[str, Any]) -> None:
@@ -167,7 +167,7 @@ class _Fitting:
                 self.model,
                 data.test_batches(batch_size),
                 self.device,
-                self.take.settings,
+                self.take.forward.settings,
                 self.ranks,
             )
 
@@ -195,15 +195,15 @@ class _Fitting:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            short: BaseException = error.with_traceback(None)  # its frames hold the memory
-        raise out_of_memory(short, self.take.backward, images, labels, self.ranks)
+            short = error.with_traceback(None)  # its frames hold the memory
+        raise ShortOfMemory(short, images, labels)
 
     def _look(self, moment: Moment) -> None:
         """Wait for the device, look at the loss, tell how far it is."""
-        loss = float(self.tally.sums[0]) / self.tally.images
+        total = self.tally.total(self.ranks, time.perf_counter() - self.began)
+        loss, speed = total["loss"] / total["images"], total["images"] / total["seconds"]
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}", moment)
-        speed = self.ranks.count * self.tally.images / (time.perf_counter() - self.began)
         self.context.progress.step(moment.epoch, moment.step + 1, loss, speed)
 
     def _save_if_due(self, epoch: int, step: int) -> None:
@@ -232,7 +232,7 @@ class _Fitting:
             raise self._diverged("a weight left the finite numbers", moment)
 
     def _diverged(self, what: str, moment: Moment) -> Diverged:
-        half = self.take.settings.precision == "fp16"
+        half = self.take.forward.settings.precision == "fp16"
         precision = ' or set train.precision = "fp32"' if half else ""
         return Diverged(
             f"training diverged: {what} in epoch {moment.epoch + 1}, by step {moment.step + 1} of "

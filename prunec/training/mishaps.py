@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunec.errors import LostRank, OutOfMemory
+from prunec.training.objective import Objective
 from prunec.training.ranks import Ranks
+from prunec.training.settings import Settings
+from prunec.training.step import Forward
 
-Backward = Callable[[Tensor, Tensor], object]
 SIGNS_OF_LOSS = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
+
+
+class ShortOfMemory(Exception):
+    """A batch, this rank's part of it, for which the memory was short."""
+
+    def __init__(self, error: BaseException, images: Tensor, labels: Tensor) -> None:
+        super().__init__(str(error))
+        self.error, self.images, self.labels = error, images, labels
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -23,41 +34,52 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
 
 
-def out_of_memory(
-    error: BaseException, backward: Backward, images: Tensor, labels: Tensor, ranks: Ranks
-) -> OutOfMemory:
-    """Return the error that says which batch size fits, found by trying halves of the batch.
+@contextmanager
+def sizing(
+    model: nn.Module, objective: Objective, settings: Settings, ranks: Ranks
+) -> Iterator[None]:
+    """Find by trying halves which batch fits, where the block is short of memory.
 
-    Args:
-        error: what was raised.
-        backward: runs a batch forward and backward.
-        images: the batch that did not fit, this rank's part.
-        labels: its labels.
-        ranks: the processes that share a batch.
+    This rank tries alone: where ranks share the network it tries a copy, and the block must have
+    given the network its own batch norms back.
+
+    Raises:
+        OutOfMemory: says which batch size fits.
     """
-    fits = _largest(backward, images, labels)
-    whole = len(labels) * ranks.count
+    try:
+        yield
+    except ShortOfMemory as short:
+        for parameter in model.parameters():
+            parameter.grad = None
+        own = copy.deepcopy(model) if ranks.several else model
+        raise _out_of_memory(short, Forward(own, objective, settings), ranks) from None
+
+
+def _out_of_memory(short: ShortOfMemory, forward: Forward, ranks: Ranks) -> OutOfMemory:
+    """The error that says which batch size fits."""
+    fits = ranks.count * _largest(forward, short.images, short.labels)
+    whole = ranks.count * len(short.labels)
     remedy = (
-        f"train.batch_size = {fits * ranks.count} fits (tried here); halve train.learning_rate "
-        "with every halving of the batch"
+        f"train.batch_size = {fits} fits (tried here); halve train.learning_rate with every "
+        "halving of the batch"
         if fits
         else "Not even two images fit: use a smaller network, smaller images, or more memory"
     )
-    first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    first = (str(short.error).strip() or type(short.error).__name__).splitlines()[0].rstrip(".")
     return OutOfMemory(
-        f"out of memory with train.batch_size = {whole} on {images.device}: {first}",
+        f"out of memory with train.batch_size = {whole} on {short.images.device}: {first}",
         remedy=f"{remedy}.",
     )
 
 
-def _largest(backward: Backward, images: Tensor, labels: Tensor) -> int:
+def _largest(forward: Forward, images: Tensor, labels: Tensor) -> int:
     """The largest half, quarter, … of a batch that can be learned; 0 for none."""
     size = len(labels) // 2
     while size > 1:
         if images.is_cuda:
             torch.cuda.empty_cache()
         try:
-            backward(images[:size], labels[:size])
+            torch.autograd.backward(forward(images[:size], labels[:size])[0])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 return 0

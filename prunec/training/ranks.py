@@ -116,16 +116,13 @@ _VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SI
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
-    """Join the other processes while the block runs: NCCL for CUDA tensors, gloo for the rest."""
+def joined() -> Iterator[Ranks]:
+    """Join the other processes while the block runs: gloo, and NCCL for tensors on CUDA."""
     ranks = ranks_here()
     if not ranks.several or dist.is_initialized():
         yield ranks
         return
-    on_cuda = device.type == "cuda"
-    if on_cuda:
-        torch.cuda.set_device(device)
-    backend = "cpu:gloo,cuda:nccl" if on_cuda else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
     # torchrun keeps one store for every start of its processes: the addresses of those that died
     # are still in it, and whoever waits there waits long.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from prunec.errors import RunError
 from prunec.training.averaging import Average
 from prunec.training.board import Board
 from prunec.training.checkpoint import (
@@ -51,8 +52,7 @@ class Keeper:
         if self.context.resume:
             note = self.context.progress.note
             checkpoint = load_checkpoint(self.run.checkpoint, self.method, note)
-            if self.ranks.share(checkpoint.name if checkpoint else "") == "":
-                checkpoint = None
+            self._require_same(checkpoint.name if checkpoint else "")
         self.ranks.wait()
         if self.ranks.first:
             if checkpoint is None:
@@ -64,6 +64,11 @@ class Keeper:
             self.context.progress.note(f"Continuing {checkpoint.place}.")
         self.ranks.wait()
         return checkpoint
+
+    def close(self) -> None:
+        """Finish what is written all along."""
+        if self.board:
+            self.board.close()
 
     def best(self) -> Checkpoint | None:
         """Return the best checkpoint, on every rank."""
@@ -121,3 +126,14 @@ class Keeper:
             if metrics and self.board:
                 self.board.add(metrics, epoch)
         self.place, self.saved = checkpoint.place, time.monotonic()
+
+    def _require_same(self, name: str) -> None:
+        """Refuse, on every rank, to go on from different checkpoints."""
+        wanted = self.ranks.share(name)
+        others = int(self.ranks.sum(torch.tensor(int(name != wanted))))
+        if others:
+            raise RunError(
+                f"{others} of {self.ranks.count} processes do not find in {self.run.checkpoint} "
+                f"what the first one goes on from: {wanted or 'nothing'}",
+                remedy="Name a folder of runs that all machines share: --runs DIR.",
+            )

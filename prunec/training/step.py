@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +17,30 @@ from prunec.training.ranks import ALONE, Ranks
 from prunec.training.settings import Settings
 
 
+@dataclass(frozen=True)
+class Forward:
+    """A network, its loss, and the settings with which they are computed."""
+
+    network: Callable[[Tensor], Tensor]
+    objective: Objective
+    settings: Settings
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of a batch, and how many first answers were right."""
+        inputs, targets = self.objective.mixed(self.settings.laid_out(images), labels)
+        with self.settings.casting(images.device):
+            logits = self.network(inputs)
+            _require_logits(logits, self.objective.classes)
+            loss = self.objective(logits, targets, inputs)
+        return loss, (logits.detach().argmax(1) == labels).sum()
+
+
 class Stepper:
     """Takes steps.
 
     Attributes:
         model: the network.
-        network: what runs in its place: the same, shared by ranks or compiled.
+        forward: what runs in its place (the same, shared by ranks or compiled), and its loss.
         optimizer: of its parameters.
         scaler: of the loss, under fp16.
     """
@@ -38,13 +58,13 @@ class Stepper:
         ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.optimizer = model, optimizer
-        self.network = torch.compile(network) if settings.compile else network
-        self.method, self.objective, self.settings = method, objective, settings
-        self.clip_norm, self.ranks = clip_norm, ranks
-        self.device = next(model.parameters()).device
+        running = torch.compile(network) if settings.compile else network
+        self.forward = Forward(running, objective, settings)
+        self.method, self.clip_norm, self.ranks = method, clip_norm, ranks
+        device = next(model.parameters()).device
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         half = settings.precision == "fp16"
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=half)
 
     def __call__(self, images: Tensor, labels: Tensor, moment: Moment) -> tuple[Tensor, Tensor]:
         """Learn a batch; return its mean loss and how many first answers were right.
@@ -57,19 +77,10 @@ class Stepper:
         set_learning_rate(self.optimizer, moment.learning_rate)
         self.optimizer.zero_grad(set_to_none=True)
         self.method.before_forward(moment)
-        loss, correct = self.backward(images, labels)
-        self._update(moment)
-        return loss, correct
-
-    def backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Add a batch's gradients; return its mean loss and how many first answers were right."""
-        inputs, targets = self.objective.mixed(self.settings.laid_out(images), labels)
-        with self.settings.casting(self.device):
-            logits = self.network(inputs)
-            _require_logits(logits, self.objective.classes)
-            loss = self.objective(logits, targets, inputs)
+        loss, correct = self.forward(images, labels)
         torch.autograd.backward(self.scaler.scale(loss))
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        self._update(moment)
+        return loss.detach(), correct
 
     def _update(self, moment: Moment) -> None:
         self.scaler.unscale_(self.optimizer)

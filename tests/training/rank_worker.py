@@ -1,4 +1,6 @@
-"""One of several processes of a training: ``rank_worker.py FOLDER METHOD EPOCHS [stop|die]``.
+"""One of several processes of a training.
+
+    rank_worker.py FOLDER METHOD EPOCHS [stop|die|hungry]
 
 Writes the digest of weights and method after every update to FOLDER/digests-RANK.json, and at the
 end the weights to FOLDER/final.safetensors.
@@ -66,6 +68,20 @@ class Mortal(nn.Module):
         first = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
         if first and os.environ["RANK"] == "1" and self.passes == 60:
             os.kill(os.getpid(), signal.SIGKILL)
+        result: Tensor = self.inner(x)
+        return result
+
+
+class Hungry(nn.Module):
+    """The network, which one rank has no memory for unless a batch is small."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 2 and os.environ["RANK"] == "1":
+            raise MemoryError
         result: Tensor = self.inner(x)
         return result
 
@@ -140,12 +156,14 @@ def trained(
 def main() -> None:
     folder, kind, epochs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     torch.set_num_threads(1)
-    with joined(CPU) as ranks:
+    with joined() as ranks:
         if "stop" in sys.argv:
             stop_at = 30 if ranks.rank == 1 else -1
             with contextlib.suppress(Interrupted):
                 trained(folder, kind, ranks, epochs=epochs, stop_at=stop_at, batch_size=4)
             return
+        if "hungry" in sys.argv:
+            fit(Hungry(net()), Method(), replace(small_context(folder), ranks=ranks))
         die_at = 8 if "die" in sys.argv and ranks.rank == 1 else -1
         module, digests = trained(folder, kind, ranks, epochs=epochs, die_at=die_at)
         (folder / f"digests-{ranks.rank}.json").write_text(json.dumps(digests))

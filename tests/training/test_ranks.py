@@ -103,6 +103,14 @@ def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
 
 
+def test_a_rank_short_of_memory_finds_alone_what_fits(tmp_path: Path) -> None:
+    """Its batch norms and gradients would wait for the other rank."""
+    answer = torchrun(tmp_path, "plain", "3", "hungry")
+    assert answer.returncode != 0
+    assert "out of memory with train.batch_size = 16 on cpu" in answer.stderr
+    assert "train.batch_size = 4 fits" in answer.stderr
+
+
 RECIPE = """
 name = "mortal"
 model = { name = "rank_worker:Mortal" }
