@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
@@ -89,6 +90,7 @@ class FakePipeline(ModuleType):
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
+    import_module("prunec.page")  # with the true prunec.parity
     fake = FakePipeline()
     progress: Any = ModuleType("prunec.training.progress")
     progress.make_progress = lambda console: SimpleNamespace(console=console)

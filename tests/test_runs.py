@@ -68,15 +68,13 @@ def test_marking_keeps_the_rest(tmp_path: Path) -> None:
 
 def test_only_one_process_trains_a_run(tmp_path: Path) -> None:
     run = create_run(recipe(), tmp_path)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    with pytest.raises(RunError, match="another process is training"), run.held():
-        pass
-    holder.kill()
-    holder.wait()
+    command = [sys.executable, "-c", HOLDER, str(run.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(RunError, match="another process is training"), run.held():
+            pass
+        holder.kill()
     with run.held():
         assert run.status == "new"
 

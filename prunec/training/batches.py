@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from prunec.training.loading import AUGMENT, ORDER, Batch, Items, Loader
 from prunec.training.ranks import ALONE, Ranks
-from prunec.training.seeding import derived_seed, seeded, seeds
+from prunec.training.seeding import derived_seed, seed_torch, seeded, seeds
 from prunec.training.sources import Images
 
 CHUNK = 4
@@ -141,7 +141,7 @@ class MemoryData(Data):
         # The block holds no yield: whoever takes the batch must find its own generator.
         with seeded(self.seed, device=self.device):
             for chunk, some in zip(chunks, torch.split(images, CHUNK), strict=True):
-                torch.manual_seed(chunk_seeds[chunk])
+                seed_torch(chunk_seeds[chunk], self.device)
                 augmented.append(self.augment(some))
         return torch.cat(augmented)[own.start - start :][: own.stop - own.start]
 

@@ -179,7 +179,7 @@ class _Fitting:
         batches = self.data.train_batches(epoch, self.train.batch_size, first)
         for step, (images, labels) in enumerate(batches, first):
             moment = self._moment(epoch, step)
-            seed_everything(step_seeds[step])
+            seed_everything(step_seeds[step], self.device)
             loss, correct = self._step(images, labels, moment)
             self.tally.add(loss, correct, len(labels))
             self.average.update(moment.number)

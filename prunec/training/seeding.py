@@ -28,18 +28,26 @@ def seeded(*parts: int, device: torch.device | None = None) -> Iterator[None]:
     on_cuda = device is not None and device.type == "cuda"
     devices = [device] if on_cuda else []
     with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        if on_cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+        seed_torch(seed, device)
         yield
 
 
-def seed_everything(seed: int) -> None:
-    """Seed python's, numpy's and torch's generators, the latter on every device."""
+def seed_torch(seed: int, device: torch.device | None = None) -> None:
+    """Seed torch's generator of the CPU, and of a CUDA ``device``.
+
+    ``torch.manual_seed`` does so for every device there may be, in 200 µs instead of 2.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device is not None and device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def seed_everything(seed: int, device: torch.device) -> None:
+    """Seed python's and numpy's generators, and torch's of the CPU and of ``device``."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    seed_torch(seed, device)
 
 
 @contextmanager

@@ -73,32 +73,40 @@ CASES = {
 
 
 class SoftThreshold(Method):
-    """W ← sign(W)·max(|W| − s, 0) = W − clamp(W, −s, s), one learned s a kernel."""
+    """W = sign(R)·max(|R| − s, 0), one learned s a kernel; the optimizer moves R.
+
+    A kernel's parameter shows W while the network computes and R otherwise: nothing is copied.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.weights = [p for p in module.parameters() if p.ndim > 1]
-        self.raw = [torch.empty_like(w, requires_grad=False) for w in self.weights]
-        self.scratch = [torch.empty_like(w) for w in self.raw]
-        self.s = [w.new_full((1,) * w.ndim, 1e-3) for w in self.weights]
+        self.raw = [w.data for w in self.weights]
+        self.thresholded = [torch.empty_like(w) for w in self.raw]
+        self.s = self.raw[0].new_full((len(self.raw),), 1e-3)
 
     @torch.no_grad()
     def before_forward(self, moment: Moment) -> None:
-        torch._foreach_copy_(self.raw, self.weights)
-        for weight, s, scratch in zip(self.raw, self.s, self.scratch, strict=True):
-            torch.clamp(weight, -s, s, out=scratch)
-        torch._foreach_sub_(self.weights, self.scratch)
+        triples = zip(self.raw, self.s.tolist(), self.thresholded, strict=True)
+        for raw, s, out in triples:
+            torch._C._nn.softshrink(raw, s, out=out)
+        self._show(self.thresholded)
 
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:
-        grads = [w.grad for w in self.weights if w.grad is not None]
-        torch._foreach_copy_(self.scratch, self.weights)
-        torch._foreach_sign_(self.scratch)
-        pairs = zip(self.scratch, grads, strict=True)
-        slopes = [-torch.linalg.vecdot(a, b).sum() for a, b in pairs]
-        torch._foreach_abs_(self.scratch)  # 1 where the weight outlives the threshold
-        torch._foreach_mul_(grads, self.scratch)
-        torch._foreach_copy_(self.weights, self.raw)
-        torch._foreach_sub_(self.s, [1e-6 * slope for slope in slopes])
+        self._show(self.raw)
+        slopes = []
+        for weight, thresholded in zip(self.weights, self.thresholded, strict=True):
+            gradient = weight.grad
+            assert gradient is not None
+            torch.ops.aten.hardshrink_backward.grad_input(
+                gradient, thresholded, 0, grad_input=gradient
+            )
+            slopes.append(torch.linalg.vecdot(thresholded.sign_(), gradient).sum())
+        self.s += 1e-6 * torch.stack(slopes)
+
+    def _show(self, tensors: list[Tensor]) -> None:
+        for weight, tensor in zip(self.weights, tensors, strict=True):
+            weight.data = tensor
 
 
 class FixedMask(Method):
