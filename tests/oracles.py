@@ -176,6 +176,7 @@ def _look(module: nn.Module, example: tuple[Tensor, ...], seed: int) -> dict[tup
 def _watched(tensor: Tensor) -> Tensor:
     """A copy whose gradient is kept: the tensor itself may be written over."""
     tensor = tensor.clone()
+    tensor.requires_grad_()  # a buffer's has none
     tensor.retain_grad()
     return tensor
 

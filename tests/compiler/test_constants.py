@@ -142,3 +142,14 @@ def test_everything_zero_still_compiles() -> None:
             p.zero_()
     compiled = compile_module(module, example)
     assert worst(module, compiled.module, fresh_inputs(example, 3, 1)) == 0.0
+
+
+@torch.no_grad()
+def test_a_kernel_that_no_input_is_left_for_is_compiled_again() -> None:
+    """Nobody reads the small network of Swin V2's bias, nor it the table of places."""
+    net, example = ZOO["position-bias"]()
+    net.position[2].weight.zero_()  # type: ignore[index, union-attr]
+    compiled = compile_module(net, example)
+    assert compiled.module.get_parameter("position.0.weight").shape[1] == 0
+    again = compile_module(compiled.module, example)
+    assert worst(net, again.module, fresh_inputs(example, 3, 1)) < 1e-10

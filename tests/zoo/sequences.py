@@ -9,6 +9,13 @@ from torch.nn import functional as F
 from zoo.parts import Net, block, head, linear_block, member
 
 
+def _projections() -> dict[str, nn.Module]:
+    """What attention over the pixels of a stem is made of; the order draws the weights."""
+    stem = block(3, 8, stride=2)
+    named = {name: nn.Linear(8, 8) for name in ("q", "k", "v", "out")}
+    return {"stem": stem, **named, "head": nn.Linear(8, 5)}
+
+
 @member((3, 8, 8))
 def attention() -> nn.Module:
     """Self-attention over the pixels, its heads cut out of the channels by a view."""
@@ -21,15 +28,7 @@ def attention() -> nn.Module:
         tokens = tokens + m.out(mixed.transpose(1, 2).reshape(n, length, width))
         return m.head(tokens.mean(1))
 
-    return Net(
-        rule,
-        stem=block(3, 8, stride=2),
-        q=nn.Linear(8, 8),
-        k=nn.Linear(8, 8),
-        v=nn.Linear(8, 8),
-        out=nn.Linear(8, 8),
-        head=nn.Linear(8, 5),
-    )
+    return Net(rule, **_projections())
 
 
 @member((3, 8, 8))
@@ -132,15 +131,25 @@ def attention_by_einsum() -> nn.Module:
         mixed = torch.einsum("nhqk,nkhd->nqhd", share, v).flatten(2)
         return m.head((tokens + m.out(mixed)).mean(1))
 
-    return Net(
-        rule,
-        stem=block(3, 8, stride=2),
-        q=nn.Linear(8, 8),
-        k=nn.Linear(8, 8),
-        v=nn.Linear(8, 8),
-        out=nn.Linear(8, 8),
-        head=nn.Linear(8, 5),
-    )
+    return Net(rule, **_projections())
+
+
+@member((3, 8, 8))
+def position_bias() -> nn.Module:
+    """Scores with a bias that a small network makes of a table of places, as in Swin V2."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        tokens = m.stem(x).flatten(2).transpose(1, 2)
+        n, length, width = tokens.shape
+        q, k, v = (p(tokens).view(n, length, 2, -1).transpose(1, 2) for p in (m.q, m.k, m.v))
+        places = m.position(m.table).view(length, length, 2).permute(2, 0, 1).contiguous()
+        mixed = (q @ k.transpose(-1, -2) + places.unsqueeze(0)).softmax(-1) @ v
+        return m.head((tokens + m.out(mixed.transpose(1, 2).reshape(n, length, width))).mean(1))
+
+    position = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 2, bias=False))
+    net = Net(rule, position=position, **_projections())
+    net.register_buffer("table", torch.randn(1, 16, 16, 2))
+    return net
 
 
 @member((3, 8, 8))
