@@ -90,6 +90,7 @@ class _Fitting:
         self.steps = self.data.steps(self.train.batch_size)
         self.average = Average(self.model, self.train.ema)
         self.method.averages = self.average.values
+        self.method.optimizer = take.optimizer
         self.tally = Tally.empty(self.device)
 
     def run(self) -> list[dict[str, Any]]:

@@ -46,6 +46,11 @@ class Moment:
         return torch.Generator(device).manual_seed(seed)
 
     @property
+    def share(self) -> float:
+        """The part of the training that is done, from 0 to 1."""
+        return self.progress / self.epochs
+
+    @property
     def progress(self) -> float:
         """Epochs done, as a fraction goes."""
         return self.epoch + self.step / self.steps_per_epoch
@@ -64,6 +69,9 @@ class Method:
     averages: Mapping[str, Tensor] = {}
     """The loop's averages of parameters, where it keeps any: what rescales a parameter by hand, and
     not by learning, rescales its average too."""
+
+    optimizer: torch.optim.Optimizer | None = None
+    """What moves the weights: the loop says it before the first step."""
 
     def before_forward(self, moment: Moment) -> None:
         """Prepare a step: after the gradients were cleared, before the forward pass."""

@@ -1,0 +1,48 @@
+"""train-dnw: Discovering Neural Wirings, for sparse kernels (Wortsman et al., NeurIPS 2019).
+
+    W̃ = W where |W| is among the largest of its kernel, 0 elsewhere;      ∂L/∂W ← ∂L/∂W̃,
+
+chosen anew at every step, at a constant sparsity from the first one on; arXiv 1906.00586.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prunec.sparsity.choice import largest
+from prunec.sparsity.straight_through import Projected
+from prunec.sparsity.training_pass import MaskMethod, SpreadTraining
+from prunec.training.context import Context
+
+
+@dataclass(frozen=True)
+class TrainDnw(SpreadTraining):
+    """Compute with the largest weights of each layer; all learn."""
+
+    spread: Literal["uniform", "er", "erk", "budget"] = "uniform"
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """See :meth:`SparseTraining.method`."""
+        return Dnw(self, kernels)
+
+
+class Dnw(Projected):
+    """The largest weights, at every step."""
+
+    name = "train-dnw"
+
+    def __init__(self, options: TrainDnw, kernels: Mapping[str, Tensor]) -> None:
+        super().__init__(kernels)
+        self.counts = options.counts(self.names, [tuple(w.shape) for w in self.weights])
+
+    def project(self) -> None:
+        """Keep the largest |w|."""
+        for raw, shown, count in zip(
+            self.kernels.raw, self.kernels.shown, self.counts, strict=True
+        ):
+            torch.mul(raw, largest(raw.abs(), count), out=shown)

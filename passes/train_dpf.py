@@ -1,0 +1,82 @@
+"""train-dpf: Dynamic Pruning with Feedback (Lin et al., ICLR 2020, 2006.07253).
+
+    W̃ = M ⊙ W computes,      ∂L/∂W ← ∂L/∂W̃, to all weights,
+
+so that a masked weight goes on learning and may return. Every ``update_steps`` steps M keeps the
+largest |w| of all kernels together, at a sparsity s(p) = s_f·(1 − (1 − p)³) that is reached at
+``end`` of the training. The classifier is left dense by naming it in ``dense``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.masks import Masks
+from prunec.sparsity.schedules import cubic
+from prunec.sparsity.straight_through import Projected
+from prunec.sparsity.training_pass import MaskMethod, SparseTraining
+from prunec.training.context import Context
+from prunec.training.loop import Moment
+
+
+@dataclass(frozen=True)
+class TrainDpf(SparseTraining):
+    """Prune by magnitude over all layers; gradients reach the pruned weights too."""
+
+    sparsity: Annotated[float, Field(gt=0, lt=1)]
+    dense: tuple[str, ...] = ()
+    update_steps: Annotated[int, Field(ge=1)] = 16
+    end: Annotated[float, Field(gt=0, le=1)] = 0.75
+
+    def kernels(self, module: nn.Module) -> dict[str, Tensor]:
+        """See :meth:`SparseTraining.kernels`."""
+        return sparse_kernels(module, self.dense)
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """See :meth:`SparseTraining.method`."""
+        return Dpf(self, kernels)
+
+
+class Dpf(Projected):
+    """Masked weights that learn."""
+
+    name = "train-dpf"
+
+    def __init__(self, options: TrainDpf, kernels: Mapping[str, Tensor]) -> None:
+        super().__init__(kernels)
+        self.options = options
+        self.masks = Masks(kernels)
+
+    def before_forward(self, moment: Moment) -> None:
+        """Choose the masks anew when it is time; show what they leave."""
+        if moment.number % self.options.update_steps == 0:
+            self.kernels.hide()
+            sparsity = self.options.sparsity * cubic(moment.share / self.options.end)
+            self.masks.align()
+            self.masks.keep_largest_of_all(round((1 - sparsity) * self.masks.total))
+        super().before_forward(moment)
+
+    def project(self) -> None:
+        """W̃ = M ⊙ W."""
+        self.masks.align()
+        torch._foreach_copy_(self.kernels.shown, self.kernels.raw)
+        torch._foreach_mul_(self.kernels.shown, self.masks.values)
+
+    def settled(self, moment: Moment) -> bool:
+        """Say whether the schedule has ended."""
+        return moment.share >= self.options.end
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The masks."""
+        return self.masks.tensors()
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the same back."""
+        self.masks.load_tensors(tensors)

@@ -1,0 +1,75 @@
+"""train-granet: gradual pruning with zero-cost neuroregeneration (Liu et al., NeurIPS 2021).
+
+From the density of the start (ERK, or dense) to s_f along s(p) = s_f + (s_i − s_f)·(1 − p)³: every
+ΔT steps the smallest |w| of all kernels together are masked; then each kernel drops the share
+f(t) of its smallest and grows as many where |∂L/∂W| is largest, as RigL does; arXiv 2106.10404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prunec.sparsity.choice import largest_of_all
+from prunec.sparsity.regrowth import Regrowth, RegrowthTraining
+from prunec.sparsity.schedules import cubic
+from prunec.sparsity.training_pass import MaskMethod, mask_generator
+from prunec.training.context import Context
+from prunec.training.loop import Moment
+
+
+@dataclass(frozen=True)
+class TrainGranet(RegrowthTraining):
+    """Prune gradually over all layers, regrow by the gradient."""
+
+    initial_sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    def counts(
+        self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None
+    ) -> list[int]:
+        """See :meth:`SpreadTraining.counts`; at first those of the start."""
+        start = min(self.initial_sparsity, self.sparsity)
+        return super().counts(names, shapes, start if sparsity is None else sparsity)
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """See :meth:`SparseTraining.method`."""
+        return Granet(self, kernels, mask_generator(context))
+
+
+class Granet(Regrowth):
+    """Fewer weights at every update, then as many others."""
+
+    name = "train-granet"
+    options: TrainGranet
+
+    def scores(self, moment: Moment) -> Sequence[Tensor]:
+        """|∂L/∂W|, averaged over ranks already; fewer weights are active from here on."""
+        self.prune(moment)
+        return [gradient.abs() for gradient in self.masks.gradients()]
+
+    def before_forward(self, moment: Moment) -> None:
+        """Reach the last sparsity when the updates end."""
+        super().before_forward(moment)
+        if moment.share >= self.options.stop and not self.ended:
+            self.prune(moment)
+            self.masks.apply()
+            self.ended = True
+
+    ended = False
+
+    @torch.no_grad()
+    def prune(self, moment: Moment) -> None:
+        """Mask the smallest |w| of all kernels beyond what the schedule allows."""
+        options = self.options
+        start = min(options.initial_sparsity, options.sparsity)
+        sparsity = cubic(moment.share / options.stop, start, options.sparsity)
+        wanted = min(round((1 - sparsity) * self.masks.total), sum(self.masks.counts()))
+        pairs = zip(self.weights, self.masks.values, strict=True)
+        active = [torch.where(mask > 0, weight.abs(), -1.0) for weight, mask in pairs]
+        torch._foreach_copy_(self.masks.values, largest_of_all(active, wanted))

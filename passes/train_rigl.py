@@ -1,0 +1,39 @@
+"""train-rigl: the Rigged Lottery (Evci et al., ICML 2020, 1911.11134).
+
+A network that is sparse from the start (ERK, ER, or uniform with the first layer dense). Every ΔT
+steps until ¾ of the training, in place of a step of the weights, each kernel drops the share
+f(t) = α/2·(1 + cos(πt/T)) of its smallest |w| and grows as many where |∂L/∂W| of that batch, masked
+weights included, is largest. What grows starts at 0, its momentum too; what was dropped just now
+and grows at once stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from prunec.sparsity.regrowth import Regrowth, RegrowthTraining
+from prunec.sparsity.training_pass import MaskMethod, mask_generator
+from prunec.training.context import Context
+from prunec.training.loop import Moment
+
+
+@dataclass(frozen=True)
+class TrainRigl(RegrowthTraining):
+    """Sparse from the start; the smallest drop, those of the largest gradient grow."""
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """See :meth:`SparseTraining.method`."""
+        return Rigl(self, kernels, mask_generator(context))
+
+
+class Rigl(Regrowth):
+    """Grows where the gradient is largest."""
+
+    name = "train-rigl"
+
+    def scores(self, moment: Moment) -> Sequence[Tensor]:
+        """|∂L/∂W|, averaged over ranks already."""
+        return [gradient.abs() for gradient in self.masks.gradients()]

@@ -1,0 +1,115 @@
+"""train-snfs: Sparse Networks From Scratch, sparse momentum (Dettmers & Zettlemoyer 2019).
+
+A network that is sparse from the start. The momentum m of every weight is kept, masked ones
+included. After each epoch each kernel drops the share p of its smallest |w|, p falling as a cosine;
+what dropped everywhere is shared out in proportion to the layers' mean |m| over active weights,
+and grows where |m| is largest; arXiv 1907.04840.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prunec.sparsity.masked import Masked
+from prunec.sparsity.schedules import cosine
+from prunec.sparsity.spread import exact_total
+from prunec.sparsity.training_pass import MaskMethod, SpreadTraining, mask_generator
+from prunec.training.context import Context
+from prunec.training.loop import Moment
+
+LAST = 0.005  # the share that drops at the end
+
+
+@dataclass(frozen=True)
+class TrainSnfs(SpreadTraining):
+    """Sparse from the start; weights move to the layers of the largest momentum."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """See :meth:`SparseTraining.method`."""
+        return Snfs(self, kernels, mask_generator(context))
+
+
+class Snfs(Masked):
+    """Masks that follow the momentum.
+
+    Attributes:
+        m: the momentum of every weight, of its dense gradient.
+    """
+
+    name = "train-snfs"
+
+    def __init__(
+        self, options: TrainSnfs, kernels: Mapping[str, Tensor], generator: torch.Generator
+    ) -> None:
+        super().__init__(kernels)
+        self.options = options
+        self.masks.draw(options.counts(self.names, self.masks.shapes), generator)
+        self.masks.apply()
+        self.m = [torch.zeros_like(w, requires_grad=False) for w in self.weights]
+
+    @torch.no_grad()
+    def gradient(self, moment: Moment) -> None:
+        """Let m ← μm + ∂L/∂W, masked weights included; only the others learn."""
+        torch._foreach_mul_(self.m, self.options.momentum)
+        torch._foreach_add_(self.m, self.masks.gradients())
+        super().gradient(moment)
+
+    def after_epoch(self, moment: Moment) -> dict[str, Any]:
+        """Move weights, but after the last epoch; then tell the densities."""
+        if moment.epoch + 1 < moment.epochs:
+            self.move(cosine(moment.share, self.options.fraction, LAST))
+        return super().after_epoch(moment)
+
+    @torch.no_grad()
+    def move(self, share: float) -> None:
+        """Drop the share of each kernel, and grow as many where the momentum is."""
+        before = self.masks.counts()
+        size = [m.abs() for m in self.m]
+        means = [
+            float((a * mask).sum() / mask.sum().clamp(min=1))
+            for a, mask in zip(size, self.masks.values, strict=True)
+        ]
+        dropped = [int(share * count) for count in before]
+        self.masks.drop_smallest(dropped)
+        room = [
+            w.numel() - count + gone
+            for w, count, gone in zip(self.weights, before, dropped, strict=True)
+        ]
+        self.masks.grow(shared_out(sum(dropped), means, room), size)
+        self.masks.apply()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Masks and momentum."""
+        pairs = zip(self.names, self.m, strict=True)
+        return {**super().tensors(), **{f"m.{name}": value for name, value in pairs}}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the same back."""
+        super().load_tensors(tensors)
+        for name, value in zip(self.names, self.m, strict=True):
+            value.copy_(tensors[f"m.{name}"])
+
+
+def shared_out(total: int, weights: list[float], room: list[int]) -> list[int]:
+    """Return integers whose sum is ``total``, in proportion to ``weights``, none above its room."""
+    left, free, found = float(total), set(range(len(room))), [0.0] * len(room)
+    while left > 1e-9 and free:
+        mass = sum(weights[i] for i in free) or float(len(free))
+        even = not any(weights[i] for i in free)
+        wanted = {i: found[i] + left * (1.0 if even else weights[i]) / mass for i in free}
+        left = 0.0
+        for i, value in wanted.items():
+            found[i] = min(value, float(room[i]))
+            left += value - found[i]
+            if value >= room[i]:
+                free.discard(i)
+    return exact_total(found, room, least=0)

@@ -1,0 +1,1 @@
+"""The mask engine: which weights × how spread × when × what drops × what grows."""

@@ -1,0 +1,46 @@
+"""Which weights stay, drop or grow: choices by score, ties to the earlier, the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    """Return a mask, 1 at the ``count`` largest scores, in the scores' shape and dtype."""
+    mask = torch.zeros_like(scores, memory_format=torch.contiguous_format).flatten()
+    if count > 0:
+        mask[torch.topk(scores.flatten(), count, sorted=False).indices] = 1
+    return mask.view(scores.shape).contiguous(memory_format=_layout(scores))
+
+
+def largest_of_all(scores: Sequence[Tensor], count: int) -> list[Tensor]:
+    """Return masks, 1 at the ``count`` largest scores of all tensors together."""
+    flat = torch.cat([score.flatten() for score in scores])
+    parts = torch.split(largest(flat, count), [score.numel() for score in scores])
+    return [
+        part.view(score.shape).contiguous(memory_format=_layout(score))
+        for part, score in zip(parts, scores, strict=True)
+    ]
+
+
+def two_of_four(scores: Tensor) -> Tensor:
+    """Return a mask, 1 at the two largest of every four neighbours along the input channels.
+
+    [O, I, …] with I a multiple of 4: what sparse tensor cores want; other kernels stay dense.
+    """
+    if scores.shape[1] % 4:
+        return torch.ones_like(scores)
+    fours = scores.movedim(1, -1)
+    fours = fours.reshape(*fours.shape[:-1], -1, 4)
+    order = fours.topk(2, dim=-1).indices
+    mask = torch.zeros_like(fours).scatter_(-1, order, 1)
+    mask = mask.flatten(-2).movedim(-1, 1)
+    return mask.contiguous(memory_format=_layout(scores))
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last and not tensor.is_contiguous() else torch.contiguous_format

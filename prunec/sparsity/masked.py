@@ -1,0 +1,71 @@
+"""Methods whose weights are zero under their masks, and learn only where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from prunec.sparsity.masks import Masks
+from prunec.sparsity.training_pass import MaskMethod
+from prunec.training.method import Moment
+
+
+class Masked(MaskMethod):
+    """W = M ⊙ W all along: gradients are masked, and weights after every step.
+
+    Attributes:
+        masks: of all kernels.
+    """
+
+    def __init__(self, kernels: Mapping[str, Tensor]) -> None:
+        self.masks = Masks(kernels)
+        self.names, self.weights = self.masks.names, self.masks.weights
+
+    def before_forward(self, moment: Moment) -> None:
+        """Find the kernels where they lie now."""
+        self.masks.align()
+
+    def gradient(self, moment: Moment) -> None:
+        """∂L/∂W ← M ⊙ ∂L/∂W."""
+        self.masks.apply_to_gradients()
+
+    def after_step(self, moment: Moment) -> None:
+        """W ← M ⊙ W: momentum and decay move nothing that is masked."""
+        self.masks.apply()
+
+    def finish(self) -> None:
+        """Averages of weights were taken while other masks stood: mask them too."""
+        self.masks.apply()
+
+    def skip_step(self) -> None:
+        """Let the optimizer leave every parameter as it is, this once."""
+        assert self.optimizer is not None
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def mask_momentum(self) -> None:
+        """Let nothing be left of the steps that masked weights took: new ones start at rest."""
+        self._scale_momentum(self.masks.values)
+
+    def forget_momentum(self) -> None:
+        """Let nothing be left of the steps that the kernels took."""
+        self._scale_momentum([torch.zeros_like(mask) for mask in self.masks.values])
+
+    @torch.no_grad()
+    def _scale_momentum(self, factors: Sequence[Tensor]) -> None:
+        assert self.optimizer is not None
+        for weight, factor in zip(self.weights, factors, strict=True):
+            for value in self.optimizer.state.get(weight, {}).values():
+                if isinstance(value, Tensor) and value.shape == factor.shape:
+                    value.mul_(factor)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The masks."""
+        return self.masks.tensors()
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the same back."""
+        self.masks.load_tensors(tensors)

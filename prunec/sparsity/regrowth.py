@@ -1,0 +1,80 @@
+"""Dynamic sparse training: at a constant number of weights, some drop and others grow.
+
+At every ΔT steps, until ``stop`` of the training, each kernel drops the share
+f(t) = α/2·(1 + cos(πt/T)) of its smallest active |w| and grows as many elsewhere.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prunec.sparsity.masked import Masked
+from prunec.sparsity.schedules import cosine
+from prunec.sparsity.training_pass import SpreadTraining
+from prunec.training.method import Moment
+
+
+@dataclass(frozen=True)
+class RegrowthTraining(SpreadTraining):
+    """Options of methods that drop and grow.
+
+    Attributes:
+        update_steps: ΔT, steps between two updates.
+        fraction: α, the share that drops at first.
+        stop: share of the training after which masks stay.
+    """
+
+    update_steps: Annotated[int, Field(ge=1)] = 100
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    stop: Annotated[float, Field(gt=0, le=1)] = 0.75
+
+
+class Regrowth(Masked):
+    """Drops the smallest and grows those of the largest score."""
+
+    def __init__(
+        self, options: RegrowthTraining, kernels: Mapping[str, Tensor], generator: torch.Generator
+    ) -> None:
+        super().__init__(kernels)
+        self.options = options
+        self.masks.draw(options.counts(self.names, self.masks.shapes), generator)
+        self.masks.apply()
+
+    @abstractmethod
+    def scores(self, moment: Moment) -> Sequence[Tensor]:
+        """Return at least 0 for each weight: the largest of the inactive ones grow."""
+
+    def is_due(self, moment: Moment) -> bool:
+        """Say whether this step is one of the updates."""
+        number, options = moment.number, self.options
+        return number > 0 and number % options.update_steps == 0 and moment.share < options.stop
+
+    def share(self, moment: Moment) -> float:
+        """f(t), the share of active weights that drops."""
+        return cosine(moment.share / self.options.stop, self.options.fraction)
+
+    @torch.no_grad()
+    def gradient(self, moment: Moment) -> None:
+        """Update the masks in place of a step of the weights; else mask the gradients."""
+        if not self.is_due(moment):
+            super().gradient(moment)
+            return
+        scores = self.scores(moment)
+        share = self.share(moment)
+        counts = [int(share * count) for count in self.masks.counts()]
+        self.masks.drop_smallest(counts)
+        self.masks.grow(counts, scores)
+        self.masks.apply()
+        self.mask_momentum()
+        self.skip_step()
+
+    def settled(self, moment: Moment) -> bool:
+        """Say whether the masks stay."""
+        return moment.share >= self.options.stop

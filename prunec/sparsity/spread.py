@@ -1,0 +1,100 @@
+"""How a density is spread over layers: how many weights of each kernel stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+
+from prunec.errors import PassError
+
+Shape = Sequence[int]
+Counts = list[int]
+
+
+def uniform(shapes: Sequence[Shape], density: float) -> Counts:
+    """Return how many weights of each kernel stay: the same share of all."""
+    return [round(density * prod(shape)) for shape in shapes]
+
+
+def erdos_renyi(shapes: Sequence[Shape], density: float) -> Counts:
+    """ER (Mocanu et al. 2018): density_l ∝ (n_in + n_out)/(n_in·n_out), kernels left out."""
+    return _solved(shapes, density, [sum(s[:2]) / prod(s[:2]) for s in shapes])
+
+
+def erdos_renyi_kernel(shapes: Sequence[Shape], density: float) -> Counts:
+    """ERK (Evci et al. 2020): density_l ∝ (n_in + n_out + k_h + k_w)/(n_in·n_out·k_h·k_w)."""
+    return _solved(shapes, density, [sum(s) / prod(s) for s in shapes])
+
+
+SPREADS: Mapping[str, Callable[[Sequence[Shape], float], Counts]] = {
+    "uniform": uniform,
+    "er": erdos_renyi,
+    "erk": erdos_renyi_kernel,
+}
+
+
+def densities(shapes: Sequence[Shape], density: float, raw: Sequence[float]) -> list[float]:
+    """Return min(1, ε·raw_l), with the ε whose total is that of ``density``.
+
+    A layer above 1 is dense, and ε is solved again for the others, until none is.
+    """
+    sizes = [prod(shape) for shape in shapes]
+    budget, free = density * sum(sizes), set(range(len(sizes)))
+    while free:
+        full = sum(size for i, size in enumerate(sizes) if i not in free)
+        epsilon = (budget - full) / sum(raw[i] * sizes[i] for i in free)
+        above = {i for i in free if epsilon * raw[i] > 1}
+        if not above:
+            return [epsilon * raw[i] if i in free else 1.0 for i in range(len(sizes))]
+        free -= above
+    return [1.0] * len(sizes)
+
+
+def _solved(shapes: Sequence[Shape], density: float, raw: Sequence[float]) -> Counts:
+    shares = densities(shapes, density, raw)
+    return exact_total(
+        [share * prod(shape) for share, shape in zip(shares, shapes, strict=True)],
+        [prod(shape) for shape in shapes],
+    )
+
+
+def exact_total(wanted: Sequence[float], most: Sequence[int], least: int = 1) -> Counts:
+    """Return integers near ``wanted``, none above ``most``, whose sum is the rounded sum.
+
+    The largest remainders are rounded up; none is below ``least``.
+    """
+    counts = [min(max(least, int(value)), limit) for value, limit in zip(wanted, most, strict=True)]
+    left = round(sum(wanted)) - sum(counts)
+    while left:
+        step = 1 if left > 0 else -1
+        by_need = sorted(range(len(counts)), key=lambda i: step * (counts[i] - wanted[i]))
+        free = [i for i in by_need if least <= counts[i] + step <= most[i]][: abs(left)]
+        if not free:
+            break
+        for i in free:
+            counts[i] += step
+        left -= step * len(free)
+    return counts
+
+
+def from_budget(
+    budget: Mapping[str, float], names: Sequence[str], shapes: Sequence[Shape], source: str
+) -> Counts:
+    """Return the counts of a budget that another run learned: layer → density.
+
+    Raises:
+        PassError: a layer is missing from it.
+    """
+    layers = [name.removesuffix(".weight") for name in names]
+    missing = [layer for layer in layers if layer not in budget]
+    if missing:
+        raise PassError(
+            f"{source}: the budget has no layer {missing[0]!r}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
+            remedy="Take the budget of a run of the same network, or name those layers dense.",
+        )
+    sizes = [prod(shape) for shape in shapes]
+    return [
+        min(max(1, round(budget[layer] * size)), size)
+        for layer, size in zip(layers, sizes, strict=True)
+    ]

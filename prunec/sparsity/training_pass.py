@@ -1,0 +1,145 @@
+"""What training passes that end in masks share: their options, and the road to an artifact."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunec.artifact import Artifact
+from prunec.contract import Report, Training
+from prunec.errors import PassError
+from prunec.sparsity.budget import load_budget
+from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.spread import SPREADS, from_budget
+from prunec.training.context import Context
+from prunec.training.loop import Method, Moment, fit
+from prunec.training.seeding import derived_seed
+
+
+class MaskMethod(Method):
+    """A method at whose end some kernels have zeros, which masks say."""
+
+    names: tuple[str, ...]
+    weights: list[Tensor]
+
+    def finish(self) -> None:
+        """Let the kernels be what ships, after the last step."""
+
+    def nonzero(self) -> list[Tensor]:
+        """How many weights of each kernel the network computes with, as one-element tensors."""
+        with self.shipping():
+            return [torch.count_nonzero(w.detach()) for w in self.weights]
+
+    def after_epoch(self, moment: Moment) -> dict[str, Any]:
+        """Sparsity in percent, and the density of each layer."""
+        found = torch.stack(self.nonzero()).tolist()
+        sizes = [w.numel() for w in self.weights]
+        layers = [name.removesuffix(".weight") for name in self.names]
+        return {
+            "sparsity": 100 * (1 - sum(found) / sum(sizes)),
+            "layers": {
+                "density": {
+                    layer: count / size
+                    for layer, count, size in zip(layers, found, sizes, strict=True)
+                }
+            },
+        }
+
+
+def mask_generator(context: Context) -> torch.Generator:
+    """Return random numbers for the first masks, by the recipe's seed; the same on every rank."""
+    return torch.Generator(context.device).manual_seed(derived_seed(context.recipe.seed, MASKS))
+
+
+MASKS = 7  # what a seed is derived for
+
+
+@dataclass(frozen=True)
+class SparseTraining(Training):
+    """A training pass that leaves masks over kernels."""
+
+    forbids: ClassVar[frozenset[str]] = frozenset({"gated", "folded"})
+    adds: ClassVar[frozenset[str]] = frozenset({"trained", "masked"})
+
+    @abstractmethod
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """Return the method for these kernels, which are on the device."""
+
+    def kernels(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return the kernels that may be masked."""
+        return sparse_kernels(module)
+
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+        """Return the network with zeros in its kernels, and masks where they are."""
+        module = copy.deepcopy(artifact.module).to(context.device)
+        method = self.method(self.kernels(module), context)
+        history = fit(module, method, context)
+        method.finish()
+        module = module.cpu().to(memory_format=torch.contiguous_format).eval()
+        masks = {name: module.get_parameter(name).detach() != 0 for name in method.names}
+        kept = {name: int(mask.sum()) for name, mask in masks.items()}
+        total = sum(mask.numel() for mask in masks.values())
+        last = history[-1]
+        sparsity = 100 * (1 - sum(kept.values()) / total)
+        note = (
+            f"test accuracy {last['test_accuracy']:.2f} % at {sparsity:.2f} % sparsity, "
+            f"{sum(kept.values()):,} of {total:,} weights left in {len(masks)} layers"
+        )
+        details: dict[str, object] = {
+            "test_accuracy": last["test_accuracy"],
+            "sparsity": sparsity,
+            "density": {
+                name.removesuffix(".weight"): kept[name] / mask.numel()
+                for name, mask in masks.items()
+            },
+        }
+        return replace(artifact, module=module, masks={**artifact.masks, **masks}), Report(
+            (note,), details
+        )
+
+
+@dataclass(frozen=True)
+class SpreadTraining(SparseTraining):
+    """A training pass whose sparsity is given, and spread over layers by a rule or a budget.
+
+    Attributes:
+        sparsity: share of zeros in the kernels that may be masked.
+        spread: ``uniform``, ``er``, ``erk``, or ``budget``.
+        budget: a file that ``prunec budget`` wrote; its densities take the place of ``sparsity``.
+        dense: layers that stay dense, by name or pattern; their weights do not count.
+    """
+
+    sparsity: Annotated[float, Field(ge=0, lt=1)]
+    spread: Literal["uniform", "er", "erk", "budget"] = "erk"
+    budget: str = ""
+    dense: tuple[str, ...] = ()
+
+    def kernels(self, module: nn.Module) -> dict[str, Tensor]:
+        """See :meth:`SparseTraining.kernels`."""
+        return sparse_kernels(module, self.dense)
+
+    def counts(
+        self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None
+    ) -> list[int]:
+        """Return how many weights of each kernel stay at ``sparsity``, the pass's own by default.
+
+        Raises:
+            PassError: the budget cannot be read or does not fit.
+        """
+        if self.spread == "budget":
+            if not self.budget:
+                raise PassError(
+                    f'{self.pass_name()}: spread = "budget" needs a budget',
+                    remedy='Name a file: budget = "budget.json", from prunec budget RUN -o FILE',
+                )
+            return from_budget(load_budget(Path(self.budget)), names, shapes, self.budget)
+        wanted = self.sparsity if sparsity is None else sparsity
+        return SPREADS[self.spread](shapes, 1 - wanted)

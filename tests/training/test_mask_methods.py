@@ -1,0 +1,135 @@
+"""Every method that ends in masks: what it leaves, that it resumes, that what it leaves ships."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_training import small_context
+from torch import nn
+
+import prunec
+from prunec.artifact import Artifact
+from prunec.errors import PassError
+from prunec.passes.compact_masks import CompactMasks
+from prunec.passes.fold_batchnorm import FoldBatchnorm
+from prunec.passes.remove_channels import RemoveChannels
+from prunec.passes.train_acdc import TrainAcdc
+from prunec.passes.train_dnw import TrainDnw
+from prunec.passes.train_dpf import TrainDpf
+from prunec.passes.train_gmp import TrainGmp
+from prunec.passes.train_granet import TrainGranet
+from prunec.passes.train_rigl import TrainRigl
+from prunec.passes.train_set import TrainSet
+from prunec.passes.train_snfs import TrainSnfs
+from prunec.passes.train_str import TrainStr
+from prunec.sparsity.training_pass import SparseTraining
+
+SPARSITY = 0.9
+METHODS: dict[str, SparseTraining] = {
+    "str": TrainStr(sparsity=SPARSITY, s_init=-8.0),
+    "gmp": TrainGmp(sparsity=SPARSITY, update_steps=5),
+    "dnw": TrainDnw(sparsity=SPARSITY),
+    "dpf": TrainDpf(sparsity=SPARSITY, update_steps=4),
+    "set": TrainSet(sparsity=SPARSITY, update_steps=4),
+    "snfs": TrainSnfs(sparsity=SPARSITY),
+    "rigl": TrainRigl(sparsity=SPARSITY, update_steps=4),
+    "granet": TrainGranet(sparsity=SPARSITY, update_steps=4),
+    "acdc": TrainAcdc(sparsity=SPARSITY, warmup_epochs=1, phase_epochs=2, final_epochs=3),
+}
+every = pytest.mark.parametrize("name", METHODS)
+
+
+def net() -> nn.Module:
+    """Convolutions, norms, a linear layer: 1,896 weights that may be masked."""
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(256, 3),
+    )
+
+
+def artifact() -> Artifact:
+    return Artifact(net().eval(), (torch.randn(2, 1, 8, 8),))
+
+
+def trained(method: SparseTraining, folder: Path, **settings: Any) -> Artifact:
+    return method(artifact(), small_context(folder, **{"epochs": 8, **settings}))
+
+
+@every
+def test_the_sparsity_asked_for_is_what_the_kernels_have(name: str, tmp_path: Path) -> None:
+    result = trained(METHODS[name], tmp_path)
+    kernels = {n: p for n, p in result.module.named_parameters() if p.dim() > 1}
+    assert set(result.masks) == set(kernels)
+    total = sum(p.numel() for p in kernels.values())
+    kept = sum(int((p != 0).sum()) for p in kernels.values())
+    wanted = round((1 - SPARSITY) * total)
+    # STR's controller steers in 48 steps; what grew before a dead channel may still be 0.
+    assert abs(kept - wanted) <= (0.2 if name == "str" else 0.05) * wanted
+    assert kept <= wanted + 1 or name == "str"
+    assert result.history[-1].details["sparsity"] == pytest.approx(100 * (1 - kept / total))
+    assert result.facts == {"trained", "masked"}
+
+
+@every
+def test_it_learns(name: str, tmp_path: Path) -> None:
+    """Three classes of bright rows: chance is a third."""
+    result = trained(METHODS[name], tmp_path, epochs=16)
+    assert float(result.history[-1].details["test_accuracy"]) > 60
+
+
+@every
+def test_a_stopped_training_ends_with_the_same_weights(name: str, tmp_path: Path) -> None:
+    """Half of the training, a new process's worth of new objects, the other half."""
+    whole = trained(METHODS[name], tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    context = small_context(tmp_path / "cut", epochs=8)
+    epochs = context.progress.epoch
+
+    def stopping(metrics: Any) -> None:
+        epochs(metrics)
+        if metrics["epoch"] == 5:
+            raise Stop
+
+    context.progress.epoch = stopping  # type: ignore[method-assign]
+    with pytest.raises(Stop):
+        METHODS[name](artifact(), context)
+    resumed = METHODS[name](artifact(), replace(small_context(tmp_path / "cut", epochs=8),
+                                                resume=True))  # fmt: skip
+    for key, value in whole.module.state_dict().items():
+        assert torch.equal(resumed.module.state_dict()[key], value), key
+
+
+@every
+def test_it_ships_on_the_road_of_all(name: str, tmp_path: Path) -> None:
+    result = trained(METHODS[name], tmp_path, epochs=8)
+    for step in (RemoveChannels(), CompactMasks(), FoldBatchnorm()):
+        result = step(result)
+    path = tmp_path / "model.onnx"
+    prunec.export_onnx(result.module, result.example, path)
+    assert prunec.verify(result.module, path, example_inputs=result.example).passed
+    here, there = prunec.count(result.module, result.example), prunec.count_onnx(path)
+    assert (here.macs, here.nonzero_macs) == (there.macs, there.nonzero_macs)
+    assert here.nonzero_macs < 0.5 * prunec.count(net().eval(), result.example).macs
+
+
+def test_layers_named_dense_stay_dense(tmp_path: Path) -> None:
+    result = trained(TrainRigl(sparsity=0.9, dense=("0", "8"), update_steps=4), tmp_path)
+    assert set(result.masks) == {"3.weight"}
+    assert int(result.masks["3.weight"].sum()) == round(0.1 * 8 * 16 * 9)
+    with pytest.raises(PassError, match="dense = 'nine' fits no layer"):
+        trained(TrainRigl(sparsity=0.9, dense=("nine",)), tmp_path)
