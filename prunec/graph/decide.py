@@ -218,9 +218,27 @@ class _Settled:
             kept = layout is not None and bool(self.keep[structure.class_of(layout)].any())
             if node.op == "output" or live or kept or node in needed:
                 if layout is not None and not kept:
-                    classes = torch.unique(structure.class_of(layout))
+                    classes = self._passed_on(node, torch.unique(structure.class_of(layout)))
                     self._revive_one(classes, f"{node.name} may not be empty")
                 needed.update(_must_have(structure, node))
+
+    def _passed_on(self, node: Node, classes: Tensor) -> Tensor:
+        """Those of a value's classes that all it is made from has too: that keeps one also.
+
+        A zero that was padded on would serve the value alone.
+        """
+        todo, seen = [node], {node}
+        while todo:
+            for source in _must_have(self.structure, todo.pop()):
+                layout = self.structure.layouts.get(source)
+                if layout is None or source in seen:
+                    continue
+                own = torch.isin(classes, self.structure.class_of(layout)) & self.allowed[classes]
+                if bool(own.any()):
+                    classes = classes[own]
+                    seen.add(source)
+                    todo.append(source)
+        return classes
 
 
 def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Tensor]:

@@ -55,4 +55,19 @@ CORPUS: dict[str, Case] = {
         "filters",
         0.5,
     ),
+    # Nobody reads the padded value, which may not be empty: a zero of the padding stayed, and then
+    # a channel beside it, for what was padded may not be empty either.
+    "padded-and-unread": (
+        Wiring(
+            (
+                Step("conv", (0,), (8, 1, 1, 0)),
+                Step("conv", (1,), (4, 1, 4, 0)),
+                Step("widen", (1,), (1,)),
+            ),
+            heads=(2, 3),
+            size=8,
+        ),
+        "weights",
+        0.04,
+    ),
 }
