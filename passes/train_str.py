@@ -108,7 +108,7 @@ class Str(Projected):
             return
         bounds = torch.cat(self.thresholds()).tolist()
         for raw, bound, shown in zip(kernels.raw, bounds, kernels.shown, strict=True):
-            torch._C._nn.softshrink(raw, bound, out=shown)
+            torch.ops.aten.softshrink.out(raw, bound, out=shown)
 
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:

@@ -195,6 +195,22 @@ def passes() -> None:
     _print(report.passes_table(catalogue.pass_classes()))
 
 
+@app.command()
+def budget(
+    run: Run = None,
+    output: Output = None,
+    runs: Root = None,
+) -> None:
+    """Write the density of every layer of a run, for other mask methods to take over."""
+    found = _found(run, runs)
+
+    from prunec.sparsity.budget import save_budget
+
+    path = output or Path("budget.json")
+    density = save_budget(found, path)
+    typer.echo(f"Wrote {path}: {len(density)} layers of {found.name}")
+
+
 @recipes_app.callback()
 def recipes(context: typer.Context) -> None:
     """List the recipes that come with prunec; `show NAME` prints one."""

@@ -24,6 +24,7 @@ from prunec.catalogue import build_passes
 from prunec.contract import Pass, Rewrite, Training
 from prunec.cost import Cost, LayerCost
 from prunec.graph.gates import gates_of
+from prunec.passes.train_acdc import TrainAcdc
 from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes, packaged_text
 from prunec.runs import RunFolder
@@ -38,12 +39,14 @@ CLASSES = {"embedded": 10, "cifar10": 10, "imagenet": 1000}
 STEPS, BATCH = 4, 2
 GDP = ("gdp_mbv2", "gdp_mbv2_imagenet", "gdp_resnet20", "gdp_resnet50_imagenet",
        "gdp_resnet56_cifar10")  # fmt: skip
+MASKS = ("str", "gmp", "dnw", "dpf", "set", "snfs", "rigl", "granet", "acdc", "two_of_four")
 
 every = pytest.mark.parametrize("name", packaged_recipes())
 
 
 def test_the_promised_recipes_are_there() -> None:
-    assert {*GDP, "dense_mbv2"} <= set(packaged_recipes())
+    small = {f"{name}_resnet20" for name in MASKS}
+    assert {*GDP, *small, "dense_mbv2", "str_resnet50_imagenet"} <= set(packaged_recipes())
 
 
 @every
@@ -126,6 +129,8 @@ def in_four_steps(step: Pass) -> Pass:
         return dataclasses.replace(
             step, dense_epochs=dense / STEPS, select_epochs=(STEPS - 1 - dense) / STEPS
         )
+    if isinstance(step, TrainAcdc):
+        return dataclasses.replace(step, warmup_epochs=0, final_epochs=1)
     return step
 
 

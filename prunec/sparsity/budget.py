@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
-from prunec.errors import PassError
+from prunec.errors import PassError, RunError
 from prunec.files import write_text_atomic
+from prunec.runs import RunFolder
 
 
-def save_budget(path: Path, density: Mapping[str, float], source: str) -> None:
-    """Write ``{"run": source, "density": {layer: density}}``.
+def save_budget(run: RunFolder, path: Path) -> dict[str, float]:
+    """Write ``{"run": name, "density": {layer: density}}`` of a trained run; return the densities.
 
     Raises:
-        RunError: the file cannot be written.
+        RunError: no pass of the run left masks, or the file cannot be written.
     """
-    write_text_atomic(path, json.dumps({"run": source, "density": dict(density)}, indent=1) + "\n")
+    for folder in sorted(run.steps.glob("*/artifact.json"), reverse=True):
+        for step in reversed(json.loads(folder.read_text("utf-8"))["history"]):
+            density = step["details"].get("density")
+            if density:
+                text = json.dumps({"run": run.name, "density": density}, indent=1)
+                write_text_atomic(path, text + "\n")
+                return dict(density)
+    raise RunError(
+        f"{run.path} has no sparse layers to take a budget from",
+        remedy="Train one with a pass that ends in masks: train-str, train-gmp, train-rigl, …",
+    )
 
 
 def load_budget(path: Path) -> dict[str, float]:

@@ -122,6 +122,14 @@ class SpreadTraining(SparseTraining):
     budget: str = ""
     dense: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.spread == "budget" and not self.budget:
+            raise PassError(
+                f'{self.pass_name()}: spread = "budget" needs a budget',
+                remedy='Name a file: budget = "budget.json", from prunec budget RUN -o FILE',
+            )
+
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""
         return sparse_kernels(module, self.dense)
@@ -135,11 +143,6 @@ class SpreadTraining(SparseTraining):
             PassError: the budget cannot be read or does not fit.
         """
         if self.spread == "budget":
-            if not self.budget:
-                raise PassError(
-                    f'{self.pass_name()}: spread = "budget" needs a budget',
-                    remedy='Name a file: budget = "budget.json", from prunec budget RUN -o FILE',
-                )
             return from_budget(load_budget(Path(self.budget)), names, shapes, self.budget)
         wanted = self.sparsity if sparsity is None else sparsity
         return SPREADS[self.spread](shapes, 1 - wanted)

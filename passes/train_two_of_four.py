@@ -1,0 +1,73 @@
+"""train-two-of-four: 2:4 sparsity, the pattern that sparse tensor cores compute twice as fast.
+
+    W̃ = W where |W| is among the two largest of four neighbours along the input channels, else 0;
+    ∂L/∂W ← ∂L/∂W̃ + λ_W·(1 − M)⊙W,
+
+chosen anew at every step: a masked weight learns by the straight-through gradient and is pulled to
+0 meanwhile, SR-STE (Zhou et al., ICLR 2021, 2102.04010). Kernels whose input channels (a group's)
+are no multiple of four stay dense, as that hardware would have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunec.errors import PassError
+from prunec.sparsity.choice import two_of_four
+from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.straight_through import Projected
+from prunec.sparsity.training_pass import MaskMethod, SparseTraining
+from prunec.training.context import Context
+from prunec.training.loop import Moment
+
+
+@dataclass(frozen=True)
+class TrainTwoOfFour(SparseTraining):
+    """Compute with the two largest of every four weights; all learn."""
+
+    dense: tuple[str, ...] = ()
+    decay: Annotated[float, Field(ge=0)] = 2e-4
+
+    def kernels(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return the kernels whose input channels are a multiple of four."""
+        found = sparse_kernels(module, self.dense)
+        fitting = {name: weight for name, weight in found.items() if weight.shape[1] % 4 == 0}
+        if not fitting:
+            raise PassError(
+                "train-two-of-four: no kernel has a multiple of four input channels",
+                remedy="Widen the network, or choose a method without a pattern.",
+            )
+        return fitting
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """See :meth:`SparseTraining.method`."""
+        return TwoOfFour(self, kernels)
+
+
+class TwoOfFour(Projected):
+    """The two largest of four, at every step."""
+
+    name = "train-two-of-four"
+
+    def __init__(self, options: TrainTwoOfFour, kernels: Mapping[str, Tensor]) -> None:
+        super().__init__(kernels)
+        self.decay = options.decay
+
+    def project(self) -> None:
+        """Keep the larger two."""
+        for raw, shown in zip(self.kernels.raw, self.kernels.shown, strict=True):
+            torch.mul(raw, two_of_four(raw.abs()), out=shown)
+
+    @torch.no_grad()
+    def gradient(self, moment: Moment) -> None:
+        """Pull masked weights to 0: (1 − M) ⊙ W = W − W̃."""
+        super().gradient(moment)
+        gradients = self.kernels.gradients()
+        torch._foreach_add_(gradients, self.kernels.raw, alpha=self.decay)
+        torch._foreach_sub_(gradients, self.kernels.shown, alpha=self.decay)

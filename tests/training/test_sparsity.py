@@ -1,0 +1,301 @@
+"""The mask engine against published tables, closed forms, autograd and brute force."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_training import small_context
+from torch import Tensor, nn
+from torchvision import models
+
+from prunec.artifact import Artifact
+from prunec.errors import PassError, RecipeError, RunError
+from prunec.passes.train_acdc import Acdc, TrainAcdc
+from prunec.passes.train_gmp import Gmp, TrainGmp
+from prunec.passes.train_rigl import Rigl, TrainRigl
+from prunec.passes.train_snfs import shared_out
+from prunec.passes.train_str import Str, TrainStr
+from prunec.passes.train_two_of_four import TrainTwoOfFour
+from prunec.recipe import loads
+from prunec.runs import create_run
+from prunec.sparsity.budget import load_budget, save_budget
+from prunec.sparsity.choice import largest, largest_of_all, two_of_four
+from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.schedules import cosine, cubic
+from prunec.sparsity.spread import (
+    erdos_renyi,
+    erdos_renyi_kernel,
+    exact_total,
+    from_budget,
+    uniform,
+)
+from prunec.storage import save_artifact
+from prunec.training.method import Moment
+
+TABLES = Path(__file__).parents[1] / "tables"
+
+
+def resnet50() -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return sparse_kernels(models.resnet50())
+
+
+# -- which weights, how spread ---------------------------------------------------------------------
+
+
+def test_the_kernels_of_resnet50_are_its_54_layers() -> None:
+    kernels = resnet50()
+    assert len(kernels) == 54
+    assert sum(w.numel() for w in kernels.values()) == 25_502_912
+
+
+@pytest.mark.parametrize("percent", ["80", "90", "95", "96.5", "98", "99"])
+def test_erk_is_the_published_spread(percent: str) -> None:
+    kernels = resnet50()
+    shapes = [tuple(w.shape) for w in kernels.values()]
+    counts = erdos_renyi_kernel(shapes, 1 - float(percent) / 100)
+    with (TABLES / "erk_resnet50_computed.csv").open(newline="") as lines:
+        rows = {r["layer"]: float(r[f"sparsity_pct_S={percent}"]) for r in csv.DictReader(lines)}
+    for (name, weight), count in zip(kernels.items(), counts, strict=True):
+        found = 100 * (1 - count / weight.numel())
+        assert found == pytest.approx(rows[name.removesuffix(".weight")], abs=0.5)
+    total = sum(w.numel() for w in kernels.values())
+    assert sum(counts) == round((1 - float(percent) / 100) * total)
+
+
+def test_er_leaves_the_kernels_sides_out() -> None:
+    shapes = [(8, 4, 3, 3), (8, 8, 1, 1), (10, 8)]
+    counts = erdos_renyi(shapes, 0.1)
+    raw = [12 / 32, 16 / 64, 18 / 80]
+    epsilon = 0.1 * (288 + 64 + 80) / (12 * 9 + 16 + 18)
+    wanted = [epsilon * r * math.prod(s) for r, s in zip(raw, shapes, strict=True)]
+    assert sum(counts) == round(0.1 * 432)
+    assert all(abs(c - w) < 1 for c, w in zip(counts, wanted, strict=True))
+    assert uniform(shapes, 0.25) == [72, 16, 20]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rounded_counts_have_the_total_and_respect_bounds(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    most = torch.randint(1, 50, (12,), generator=generator).tolist()
+    wanted = [float(torch.rand((), generator=generator)) ** 4 * m for m in most]
+    counts = exact_total(wanted, most)
+    assert all(1 <= c <= m for c, m in zip(counts, most, strict=True))
+    assert sum(counts) == max(round(sum(wanted)), len(most))
+
+
+def test_choices_are_those_of_sorting() -> None:
+    torch.manual_seed(0)
+    scores = torch.rand(6, 8, 3, 3).contiguous(memory_format=torch.channels_last)
+    kept = largest(scores, 40)
+    assert kept.stride() == scores.stride()
+    assert set(scores[kept > 0].tolist()) == set(scores.flatten().sort().values[-40:].tolist())
+    parts = [torch.rand(5, 4), torch.rand(7)]
+    masks = largest_of_all(parts, 9)
+    flat = torch.cat([p.flatten() for p in parts])
+    found = torch.cat([m.flatten() for m in masks]) > 0
+    assert torch.equal(flat[found].sort().values, flat.sort().values[-9:])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_two_of_four_keeps_the_two_largest_along_the_inputs(layout: Any) -> None:
+    torch.manual_seed(0)
+    scores = torch.rand(3, 8, 2, 2).contiguous(memory_format=layout)
+    mask = two_of_four(scores)
+    assert mask.stride() == scores.stride()
+    for o in range(3):
+        for first in (0, 4):
+            for y in range(2):
+                for x in range(2):
+                    four = scores[o, first : first + 4, y, x]
+                    kept = mask[o, first : first + 4, y, x] > 0
+                    assert set(four[kept].tolist()) == set(four.sort().values[2:].tolist())
+
+
+def test_schedules_begin_and_end_where_they_should() -> None:
+    assert [cubic(p, 0.2, 0.9) for p in (-1, 0, 1, 2)] == pytest.approx([0.2, 0.2, 0.9, 0.9])
+    assert cubic(0.5, 0.0, 0.8) == pytest.approx(0.8 * 7 / 8)
+    assert [cosine(p, 0.3) for p in (0, 0.5, 1)] == pytest.approx([0.3, 0.15, 0.0])
+
+
+def test_what_drops_is_shared_out_by_momentum_as_far_as_there_is_room() -> None:
+    assert shared_out(10, [3.0, 1.0, 1.0], [100, 100, 100]) == [6, 2, 2]
+    assert shared_out(10, [3.0, 1.0, 1.0], [2, 100, 100]) == [2, 4, 4]
+    assert shared_out(4, [0.0, 0.0], [3, 3]) == [2, 2]
+
+
+# -- STR -------------------------------------------------------------------------------------------
+
+
+def moment(number: int, steps: int = 100, rate: float = 0.1) -> Moment:
+    return Moment(0, number, steps, 1, rate)
+
+
+@pytest.mark.parametrize("granularity", ["layer", "global", "filter"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_strs_gradients_are_autograds(granularity: Any, layout: Any) -> None:
+    """By differentiating sign(W)·relu(|W| − sigmoid(s)) in float64."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.Conv2d(6, 4, 1, bias=False)).double()
+    module.to(memory_format=layout)
+    options = TrainStr(s_init=-2.0, granularity=granularity)
+    method = Str(options, sparse_kernels(module), weight_decay=0.0, momentum=0.0)
+    method.s, images = method.s.double(), torch.randn(2, 3, 7, 7, dtype=torch.float64)
+    raw = [w.detach().clone().requires_grad_() for w in method.weights]
+    s = method.s.clone().requires_grad_()
+    parts = torch.split(s, method.parts) if granularity != "global" else [s, s]
+    soft = [
+        torch.sign(w) * torch.relu(w.abs() - torch.sigmoid(p).view(-1, 1, 1, 1))
+        for w, p in zip(raw, parts, strict=True)
+    ]
+    shown = torch.conv2d(torch.conv2d(images, soft[0]), soft[1])
+    shown.square().sum().backward()
+
+    method.before_forward(moment(0))
+    assert torch.equal(method.weights[0], soft[0])
+    module(images).square().sum().backward()
+    method.gradient(moment(0))
+    assert torch.equal(method.weights[0], raw[0])
+    for weight, expected in zip(method.weights, raw, strict=True):
+        torch.testing.assert_close(weight.grad, expected.grad)
+    torch.testing.assert_close(method.slope, s.grad)
+
+
+@pytest.mark.parametrize(
+    ("s_init", "decay", "epochs"),
+    [(-3200.0, 2.251757813e-5, 25), (-12800.0, 3.751757813e-5, 20)],
+)
+def test_far_below_s_follows_its_closed_form(s_init: float, decay: float, epochs: int) -> None:
+    """s(t) = s_init·exp(−λ·Ση/(1 − μ)) over ImageNet's 5,004 steps an epoch; −20 in that epoch."""
+    method = Str(
+        TrainStr(s_init=s_init), sparse_kernels(nn.Linear(2, 2)), weight_decay=decay, momentum=0.875
+    )
+    method.s = method.s.double()
+    method.velocity, method.slope = method.velocity.double(), method.slope.double()
+    total, before = 0.0, 0.0
+    for epoch in range(epochs):
+        before = float(method.s[0])
+        warm = 0.256 * (epoch + 1) / 5
+        rate = warm if epoch < 5 else 0.128 * (1 + math.cos(math.pi * (epoch - 5) / 95))
+        for step in range(5004):
+            method.after_step(Moment(epoch, step, 5004, 100, rate))
+            total += rate
+    closed = s_init * math.exp(-decay * total / (1 - 0.875))
+    assert float(method.s[0]) == pytest.approx(closed, rel=0.005)
+    assert before < -20 < float(method.s[0])
+
+
+# -- masks -----------------------------------------------------------------------------------------
+
+
+def test_gmp_keeps_the_value_of_a_masked_weight_and_gives_it_back() -> None:
+    linear = nn.Linear(4, 1, bias=False)
+    linear.weight.data = torch.tensor([[1.0, -2.0, 3.0, 4.0]])
+    method = Gmp(TrainGmp(sparsity=0.5), sparse_kernels(linear))
+    method.choose([2])
+    assert linear.weight.tolist() == [[0.0, 0.0, 3.0, 4.0]]
+    linear.weight.data *= 0.4  # learning, weight decay, what you will
+    method.after_step(moment(1))
+    method.choose([2])
+    assert linear.weight.tolist()[0] == pytest.approx([0.0, -2.0, 0.0, 1.6])
+    method.choose([4])
+    assert linear.weight.tolist()[0] == pytest.approx([1.0, -2.0, 1.2, 1.6])
+
+
+def test_rigl_drops_the_smallest_and_grows_where_the_gradient_is_largest() -> None:
+    """By hand: share f = ½ of 4 active weights; one that drops and grows at once stays."""
+    linear = nn.Linear(8, 1, bias=False)
+    options = TrainRigl(sparsity=0.5, spread="uniform", update_steps=10, fraction=0.5, stop=1.0)
+    method = Rigl(options, sparse_kernels(linear), torch.Generator().manual_seed(0))
+    method.masks.values[0].copy_(torch.tensor([[1.0, 1, 1, 1, 0, 0, 0, 0]]))
+    linear.weight.data = torch.tensor([[0.1, -0.2, 3.0, 4.0, 0, 0, 0, 0]])
+    linear.weight.grad = torch.tensor([[0.0, 9.0, 0, 0, 1.0, -5.0, 2.0, 0.0]])
+    optimizer = torch.optim.SGD([linear.weight], lr=0.1, momentum=0.9)
+    optimizer.state[linear.weight]["momentum_buffer"] = torch.ones(1, 8)
+    method.optimizer = optimizer
+    steps = 1_000_000  # so early that the share is α
+    method.gradient(Moment(0, 10, steps, 1, 0.1))
+    assert method.masks.values[0].tolist() == [[0, 1, 1, 1, 0, 1, 0, 0]]
+    assert linear.weight.tolist()[0] == pytest.approx([0, -0.2, 3, 4, 0, 0, 0, 0])
+    assert optimizer.state[linear.weight]["momentum_buffer"].tolist() == [[0, 1, 1, 1, 0, 1, 0, 0]]
+    optimizer.step()  # an update takes the place of a step
+    assert linear.weight.tolist()[0] == pytest.approx([0, -0.2, 3, 4, 0, 0, 0, 0])
+
+
+def test_acdc_alternates_and_ends_compressed() -> None:
+    options = TrainAcdc(sparsity=0.5, warmup_epochs=2, phase_epochs=2, final_epochs=3)
+    method = Acdc(options, sparse_kernels(nn.Linear(4, 4)))
+    found = "".join("c" if method.is_compressed(e, 12) else "d" for e in range(12))
+    assert found == "ddccddccdccc"
+
+
+def test_two_of_four_leaves_two_of_every_four(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 3)
+    )
+    artifact = Artifact(net.eval(), (torch.randn(2, 1, 8, 8),))
+    result = TrainTwoOfFour()(artifact, small_context(tmp_path, epochs=6))
+    assert set(result.masks) == {"2.weight", "4.weight"}
+    for mask in result.masks.values():
+        fours = mask.movedim(1, -1).reshape(-1, 4).sum(1)
+        assert int(fours.max()) == int(fours.min()) == 2
+
+
+# -- budgets ---------------------------------------------------------------------------------------
+
+
+def test_a_budget_goes_from_one_run_to_another_method(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
+    artifact = Artifact(net.eval(), (torch.randn(2, 1, 8, 8),))
+    recipe = loads(
+        'name = "r"\n[model]\nname = "x:y"\n[train]\nepochs = 2\n[[pass]]\nname = "train-str"\n'
+    )
+    run = create_run(recipe, tmp_path / "runs", ["prunec"])
+    with pytest.raises(RunError, match="no sparse layers"):
+        save_budget(run, tmp_path / "budget.json")
+    learned = TrainStr(sparsity=0.8, s_init=-6.0)(artifact, small_context(tmp_path / "a", epochs=6))
+    save_artifact(learned, run.step(0, "train-str"))
+    density = save_budget(run, tmp_path / "budget.json")
+    assert load_budget(tmp_path / "budget.json") == density
+    follower = TrainGmp(sparsity=0, spread="budget", budget=str(tmp_path / "budget.json"),
+                        update_steps=4)  # fmt: skip
+    result = follower(artifact, small_context(tmp_path / "b", epochs=6))
+    for layer, share in density.items():
+        mask = result.masks[f"{layer}.weight"]
+        assert int(mask.sum()) == max(1, round(share * mask.numel()))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "cannot be read as a budget"), ("{}", "density is missing"),
+     ('{"density": {"a": 2}}', "density.a is 2, a number from 0 to 1")],
+)  # fmt: skip
+def test_a_wrong_budget_is_told(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "budget.json"
+    path.write_text(text)
+    with pytest.raises(PassError, match=message) as caught:
+        load_budget(path)
+    assert "prunec budget RUN" in caught.value.remedy
+
+
+def test_a_budget_of_another_network_is_told() -> None:
+    with pytest.raises(PassError, match="the budget has no layer 'b'"):
+        from_budget(json.loads('{"a": 0.5}'), ["a.weight", "b.weight"], [(4, 4), (4, 4)], "x.json")
+
+
+def test_a_spread_by_budget_wants_a_budget() -> None:
+    from prunec.catalogue import build_passes
+
+    recipe = loads(
+        'name = "r"\n[model]\nname = "x:y"\n[train]\nepochs = 2\n'
+        '[[pass]]\nname = "train-gmp"\nsparsity = 0.9\nspread = "budget"\n'
+    )
+    with pytest.raises(RecipeError, match="needs a budget"):
+        build_passes(recipe, "r.toml")
