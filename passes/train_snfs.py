@@ -18,7 +18,7 @@ from torch import Tensor
 
 from prunec.sparsity.masked import Masked
 from prunec.sparsity.schedules import cosine
-from prunec.sparsity.spread import exact_total
+from prunec.sparsity.spread import shared_out
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining, mask_generator
 from prunec.training.context import Context
 from prunec.training.loop import Moment
@@ -97,19 +97,3 @@ class Snfs(Masked):
         super().load_tensors(tensors)
         for name, value in zip(self.names, self.m, strict=True):
             value.copy_(tensors[f"m.{name}"])
-
-
-def shared_out(total: int, weights: list[float], room: list[int]) -> list[int]:
-    """Return integers whose sum is ``total``, in proportion to ``weights``, none above its room."""
-    left, free, found = float(total), set(range(len(room))), [0.0] * len(room)
-    while left > 1e-9 and free:
-        mass = sum(weights[i] for i in free) or float(len(free))
-        even = not any(weights[i] for i in free)
-        wanted = {i: found[i] + left * (1.0 if even else weights[i]) / mass for i in free}
-        left = 0.0
-        for i, value in wanted.items():
-            found[i] = min(value, float(room[i]))
-            left += value - found[i]
-            if value >= room[i]:
-                free.discard(i)
-    return exact_total(found, room, least=0)

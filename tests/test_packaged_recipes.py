@@ -39,7 +39,7 @@ CLASSES = {"embedded": 10, "cifar10": 10, "imagenet": 1000}
 STEPS, BATCH = 4, 2
 GDP = ("gdp_mbv2", "gdp_mbv2_imagenet", "gdp_resnet20", "gdp_resnet50_imagenet",
        "gdp_resnet56_cifar10")  # fmt: skip
-MASKS = ("str", "gmp", "dnw", "dpf", "set", "snfs", "rigl", "granet", "acdc", "two_of_four")
+MASKS = ("str", "gmp", "dnw", "dpf", "dsr", "set", "snfs", "rigl", "granet", "acdc", "two_of_four")
 
 every = pytest.mark.parametrize("name", packaged_recipes())
 

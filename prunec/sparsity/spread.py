@@ -98,3 +98,19 @@ def from_budget(
         min(max(1, round(budget[layer] * size)), size)
         for layer, size in zip(layers, sizes, strict=True)
     ]
+
+
+def shared_out(total: int, weights: list[float], room: list[int]) -> list[int]:
+    """Return integers whose sum is ``total``, in proportion to ``weights``, none above its room."""
+    left, free, found = float(total), set(range(len(room))), [0.0] * len(room)
+    while left > 1e-9 and free:
+        mass = sum(weights[i] for i in free) or float(len(free))
+        even = not any(weights[i] for i in free)
+        wanted = {i: found[i] + left * (1.0 if even else weights[i]) / mass for i in free}
+        left = 0.0
+        for i, value in wanted.items():
+            found[i] = min(value, float(room[i]))
+            left += value - found[i]
+            if value >= room[i]:
+                free.discard(i)
+    return exact_total(found, room, least=0)

@@ -7,9 +7,9 @@
 In one process, for each network: a copy for every method trains on the same noise. A round takes
 one step of each, in an order that turns, and compares it with the round's dense step; the medians
 of the times and of the ratios dense/method are printed. 1.00 is as fast as dense, the promise is
-0.95. ``soft threshold`` (one learned threshold a layer) and ``fixed mask`` (on every weight) are
-what threshold and mask methods do to weights at every step; ``gdp selecting`` and ``gdp finishing``
-are train-gdp's phases.
+0.95. ``gdp selecting`` and ``gdp finishing`` are train-gdp's phases; ``mask`` is a step of the
+methods whose weights stay zero under their masks (GMP, SET, SNFS, RigL, GraNet, AC/DC), and an
+``update`` what every hundredth step of theirs does more.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import cast
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -34,8 +36,15 @@ from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
 from prunec.graph.macs import Gated, gated_channels
 from prunec.models.resnet_cifar import resnet20
+from prunec.passes.train_dnw import TrainDnw
+from prunec.passes.train_dpf import TrainDpf
 from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.passes.train_gmp import TrainGmp
+from prunec.passes.train_rigl import TrainRigl
+from prunec.passes.train_str import TrainStr
 from prunec.recipe import TrainSpec
+from prunec.sparsity.training_pass import SparseTraining
+from prunec.training.context import Context
 from prunec.training.method import Method, Moment
 from prunec.training.models import build_model
 from prunec.training.objective import Objective
@@ -43,7 +52,7 @@ from prunec.training.optimisation import make_optimizer
 from prunec.training.settings import Settings, computing, counted
 from prunec.training.step import Stepper
 
-STEPS = 1000  # of an epoch, so that a phase outlasts the measurement
+STEPS = 10_000  # of an epoch, so that a phase outlasts the measurement
 OPTIONS = TrainGdp(dense_epochs=1, select_epochs=1, macs_ratio=0.5)
 SELECTING, FINISHING = 1, 2  # epochs
 Step = Callable[[int], None]
@@ -70,61 +79,6 @@ CASES = {
     "resnet50": Case(lambda: models.resnet50(num_classes=10), (3, 64, 64), 64),
     "gdp_mbv2": Case(_default_network, (1, 28, 28), 128),
 }
-
-
-class SoftThreshold(Method):
-    """W = sign(R)·max(|R| − s, 0), one learned s a kernel; the optimizer moves R.
-
-    A kernel's parameter shows W while the network computes and R otherwise: nothing is copied.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.weights = [p for p in module.parameters() if p.ndim > 1]
-        self.raw = [w.data for w in self.weights]
-        self.thresholded = [torch.empty_like(w) for w in self.raw]
-        self.s = self.raw[0].new_full((len(self.raw),), 1e-3)
-
-    @torch.no_grad()
-    def before_forward(self, moment: Moment) -> None:
-        triples = zip(self.raw, self.s.tolist(), self.thresholded, strict=True)
-        for raw, s, out in triples:
-            torch._C._nn.softshrink(raw, s, out=out)
-        self._show(self.thresholded)
-
-    @torch.no_grad()
-    def gradient(self, moment: Moment) -> None:
-        self._show(self.raw)
-        slopes = []
-        for weight, thresholded in zip(self.weights, self.thresholded, strict=True):
-            gradient = weight.grad
-            assert gradient is not None
-            torch.ops.aten.hardshrink_backward.grad_input(
-                gradient, thresholded, 0, grad_input=gradient
-            )
-            slopes.append(torch.linalg.vecdot(thresholded.sign_(), gradient).sum())
-        self.s += 1e-6 * torch.stack(slopes)
-
-    def _show(self, tensors: list[Tensor]) -> None:
-        for weight, tensor in zip(self.weights, tensors, strict=True):
-            weight.data = tensor
-
-
-class FixedMask(Method):
-    """W ← M ⊙ W after every step, gradients masked too."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.weights = [p for p in module.parameters() if p.ndim > 1]
-        self.masks = [(torch.rand_like(w) < 0.1).to(w.dtype) for w in self.weights]
-        with torch.no_grad():
-            torch._foreach_mul_(self.weights, self.masks)
-
-    @torch.no_grad()
-    def gradient(self, moment: Moment) -> None:
-        torch._foreach_mul_([w.grad for w in self.weights if w.grad is not None], self.masks)
-
-    @torch.no_grad()
-    def after_step(self, moment: Moment) -> None:
-        torch._foreach_mul_(self.weights, self.masks)
 
 
 def main() -> None:
@@ -186,22 +140,32 @@ def _steps(
     module = case.build()
     example = (torch.zeros(2, *case.shape),)
     gated = gated_channels(analyse(capture(copy.deepcopy(module).eval(), example)))
+    recipe = SimpleNamespace(train=TrainSpec(epochs=4), seed=0)
     images = torch.randn(case.batch, *case.shape, device=device)
     labels = torch.randint(0, case.classes, (case.batch,), device=device)
 
     def step(make: Callable[[nn.Module], Method], epoch: int) -> Step:
         own = copy.deepcopy(module).to(device).to(memory_format=settings.layout).train()
-        optimizer = make_optimizer(own, TrainSpec(epochs=4))
-        objective = Objective(case.classes)
-        take = Stepper(own, own, optimizer, make(own), objective, settings)
+        optimizer = make_optimizer(own, recipe.train)
+        method, objective = make(own), Objective(case.classes)
+        method.optimizer = optimizer
+        take = Stepper(own, own, optimizer, method, objective, settings)
         return lambda number: take(images, labels, Moment(epoch, number, STEPS, 4, 1e-3)) and None
+
+    def by(options: SparseTraining) -> Callable[[nn.Module], Method]:
+        context = cast(Context, SimpleNamespace(recipe=recipe, device=device))
+        return lambda own: options.method(options.kernels(own), context)
 
     return {
         "dense": step(lambda _: Method(), 0),
-        "fixed mask": step(FixedMask, 0),
-        "soft threshold": step(SoftThreshold, 0),
         "gdp selecting": step(lambda own: Gdp(OPTIONS, own, gated.to(device)), SELECTING),
         "gdp finishing": step(lambda own: _chosen(own, gated.to(device)), FINISHING),
+        "str": step(by(TrainStr(s_init=-5.0)), 0),
+        "mask": step(by(TrainRigl(sparsity=0.9, update_steps=STEPS)), 0),
+        "rigl, update": step(by(TrainRigl(sparsity=0.9, update_steps=1)), 0),
+        "gmp, update": step(by(TrainGmp(sparsity=0.9, update_steps=1)), 0),
+        "dpf": step(by(TrainDpf(sparsity=0.9)), 0),
+        "dnw": step(by(TrainDnw(sparsity=0.9)), 0),
     }
 
 

@@ -20,6 +20,7 @@ from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_acdc import TrainAcdc
 from prunec.passes.train_dnw import TrainDnw
 from prunec.passes.train_dpf import TrainDpf
+from prunec.passes.train_dsr import TrainDsr
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_granet import TrainGranet
 from prunec.passes.train_rigl import TrainRigl
@@ -34,6 +35,7 @@ METHODS: dict[str, SparseTraining] = {
     "gmp": TrainGmp(sparsity=SPARSITY, update_steps=5),
     "dnw": TrainDnw(sparsity=SPARSITY),
     "dpf": TrainDpf(sparsity=SPARSITY, update_steps=4),
+    "dsr": TrainDsr(sparsity=SPARSITY, update_steps=2),
     "set": TrainSet(sparsity=SPARSITY, update_steps=4),
     "snfs": TrainSnfs(sparsity=SPARSITY),
     "rigl": TrainRigl(sparsity=SPARSITY, update_steps=4),

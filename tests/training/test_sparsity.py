@@ -17,9 +17,9 @@ from torchvision import models
 from prunec.artifact import Artifact
 from prunec.errors import PassError, RecipeError, RunError
 from prunec.passes.train_acdc import Acdc, TrainAcdc
+from prunec.passes.train_dsr import Dsr, TrainDsr
 from prunec.passes.train_gmp import Gmp, TrainGmp
 from prunec.passes.train_rigl import Rigl, TrainRigl
-from prunec.passes.train_snfs import shared_out
 from prunec.passes.train_str import Str, TrainStr
 from prunec.passes.train_two_of_four import TrainTwoOfFour
 from prunec.recipe import loads
@@ -33,6 +33,7 @@ from prunec.sparsity.spread import (
     erdos_renyi_kernel,
     exact_total,
     from_budget,
+    shared_out,
     uniform,
 )
 from prunec.storage import save_artifact
@@ -226,6 +227,24 @@ def test_rigl_drops_the_smallest_and_grows_where_the_gradient_is_largest() -> No
     assert optimizer.state[linear.weight]["momentum_buffer"].tolist() == [[0, 1, 1, 1, 0, 1, 0, 0]]
     optimizer.step()  # an update takes the place of a step
     assert linear.weight.tolist()[0] == pytest.approx([0, -0.2, 3, 4, 0, 0, 0, 0])
+
+
+def test_dsr_drops_below_its_threshold_and_grows_as_many_anywhere() -> None:
+    net = nn.Sequential(nn.Linear(8, 4, bias=False), nn.Linear(4, 8, bias=False))
+    options = TrainDsr(sparsity=0.5, moved=0.25, threshold=0.1)
+    method = Dsr(options, sparse_kernels(net), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for weight, mask, small in zip(method.weights, method.masks.values, (12, 4), strict=True):
+            active = torch.nonzero(mask)
+            for i, place in enumerate(active):
+                weight[tuple(place)] = 0.05 if i < small else 1.0
+    method.move(torch.Generator().manual_seed(1))  # 16 of 32 drop, 8 are wanted; 4 and 12 are left
+    assert float(method.h) == 0.05
+    assert method.masks.counts() == [8, 24]
+    assert [int((w == 1).sum()) for w in method.weights] == [4, 12]
+    method.move(torch.Generator().manual_seed(2))  # the 16 that grew are 0
+    assert float(method.h) == 0.025
+    assert sum(method.masks.counts()) == 32
 
 
 def test_acdc_alternates_and_ends_compressed() -> None:
