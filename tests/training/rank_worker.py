@@ -1,9 +1,9 @@
 """One of several processes of a training.
 
-    rank_worker.py FOLDER METHOD EPOCHS [stop|die|hungry]
+    rank_worker.py FOLDER METHOD[,METHOD…] EPOCHS [stop|die|hungry]
 
-Writes the digest of weights and method after every update to FOLDER/digests-RANK.json, and at the
-end the weights to FOLDER/final.safetensors.
+Writes the digest of weights and method after every update to FOLDER/METHOD/digests-RANK.json, and
+at the end the weights to FOLDER/METHOD/final.safetensors.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
 from prunec.graph.macs import gated_channels
 from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.passes.train_gmp import TrainGmp
+from prunec.passes.train_rigl import TrainRigl
+from prunec.passes.train_set import TrainSet
+from prunec.passes.train_snfs import TrainSnfs
+from prunec.passes.train_str import TrainStr
+from prunec.sparsity.training_pass import SparseTraining
+from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit
 from prunec.training.ranks import Ranks, joined
 
@@ -107,7 +114,18 @@ class Random(Method):
         self.mask.copy_(tensors["mask"])
 
 
-def method_for(kind: str, module: nn.Module) -> Method:
+SPARSE: dict[str, SparseTraining] = {
+    "str": TrainStr(sparsity=0.8, s_init=-6.0),
+    "gmp": TrainGmp(sparsity=0.8, update_steps=4),
+    "set": TrainSet(sparsity=0.8, update_steps=4),
+    "rigl": TrainRigl(sparsity=0.8, update_steps=4),
+    "snfs": TrainSnfs(sparsity=0.8),
+}
+
+
+def method_for(kind: str, module: nn.Module, context: Context) -> Method:
+    if kind in SPARSE:
+        return SPARSE[kind].method(SPARSE[kind].kernels(module), context)
     if kind == "random":
         return Random(module)
     if kind == "gdp":
@@ -136,7 +154,8 @@ def trained(
 ) -> tuple[nn.Module, list[str]]:
     """The network, and the digests after every update."""
     module = net()
-    method = method_for(kind, module)
+    context = small_context(folder, resume=resume, epochs=epochs, **train)
+    method = method_for(kind, module, context)
     after, digests = method.after_step, []
 
     def watched(moment: Moment) -> None:
@@ -148,13 +167,13 @@ def trained(
             os.kill(os.getpid(), signal.SIGKILL)
 
     method.after_step = watched  # type: ignore[method-assign]
-    context = small_context(folder, resume=resume, epochs=epochs, **train)
     fit(module, method, replace(context, ranks=ranks))
     return module, digests
 
 
 def main() -> None:
-    folder, kind, epochs = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    root, kinds, epochs = Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3])
+    folder, kind = root / kinds[0], kinds[0]
     torch.set_num_threads(1)
     with joined() as ranks:
         if "stop" in sys.argv:
@@ -165,13 +184,12 @@ def main() -> None:
         if "hungry" in sys.argv:
             fit(Hungry(net()), Method(), replace(small_context(folder), ranks=ranks))
         die_at = 8 if "die" in sys.argv and ranks.rank == 1 else -1
-        module, digests = trained(folder, kind, ranks, epochs=epochs, die_at=die_at)
-        (folder / f"digests-{ranks.rank}.json").write_text(json.dumps(digests))
-        if ranks.first:
-            save_file(
-                {k: v.contiguous() for k, v in module.state_dict().items()},
-                folder / "final.safetensors",
-            )
+        for kind in kinds:
+            module, digests = trained(root / kind, kind, ranks, epochs=epochs, die_at=die_at)
+            (root / kind / f"digests-{ranks.rank}.json").write_text(json.dumps(digests))
+            if ranks.first:
+                state = {k: v.contiguous() for k, v in module.state_dict().items()}
+                save_file(state, root / kind / "final.safetensors")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ def started(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    folder.mkdir(parents=True, exist_ok=True)
+    for kind in arguments[0].split(","):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
     return started(str(WORKER), str(folder), *arguments)
 
 
@@ -43,16 +44,25 @@ def digests(folder: Path) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plain training of three epochs on two ranks."""
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four epochs on two ranks, of plain training and of methods, a folder each."""
     folder = tmp_path_factory.mktemp("together")
-    answer = torchrun(folder, "plain", "3")
+    answer = torchrun(folder, ",".join(("plain", *METHODS)), "4")
     assert answer.returncode == 0, answer.stderr
     return folder
 
 
+METHODS = ("gdp", "random", "str", "gmp", "set", "rigl", "snfs")
+
+
+@pytest.fixture
+def together(trainings: Path) -> Path:
+    """The plain training."""
+    return trainings / "plain"
+
+
 def test_two_ranks_follow_one_process(together: Path, tmp_path: Path) -> None:
-    alone, _ = trained(tmp_path, "plain", ALONE, epochs=3)
+    alone, _ = trained(tmp_path, "plain", ALONE, epochs=4)
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(
             weights(together)[name], value, rtol=1e-3, atol=1e-5, msg=f"{name} differs"
@@ -66,18 +76,17 @@ def test_two_ranks_follow_one_process(together: Path, tmp_path: Path) -> None:
 
 def test_a_different_learning_rate_is_not_followed(together: Path, tmp_path: Path) -> None:
     """That the comparison above can fail."""
-    other, _ = trained(tmp_path, "plain", ALONE, epochs=3, learning_rate=0.051)
+    other, _ = trained(tmp_path, "plain", ALONE, epochs=4, learning_rate=0.051)
     found = weights(together)["0.weight"]
     assert not torch.allclose(found, other.state_dict()["0.weight"], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["gdp", "random"])
-def test_state_is_the_same_on_every_rank_at_every_update(kind: str, tmp_path: Path) -> None:
-    answer = torchrun(tmp_path, kind, "4")
-    assert answer.returncode == 0, answer.stderr
-    first, second = digests(tmp_path)
+@pytest.mark.parametrize("kind", METHODS)
+def test_state_is_the_same_on_every_rank_at_every_update(kind: str, trainings: Path) -> None:
+    """Masks, gates, thresholds, momenta: what a method keeps, and all weights."""
+    first, second = digests(trainings / kind)
     assert len(first) == 4 * 6
-    assert len(set(first)) == len(first)
+    assert len(set(first)) >= len(first) - 3  # an update may take the place of a step
     assert first == second
 
 
@@ -85,11 +94,11 @@ def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
     """A signal to one of two, in the second epoch of 24 steps, stops both at the same step."""
     answer = torchrun(tmp_path / "cut", "plain", "3", "stop")
     assert answer.returncode == 0, answer.stderr
-    found = sorted(p.name for p in (tmp_path / "cut" / "checkpoint").glob("epoch*"))
+    found = sorted(p.name for p in (tmp_path / "cut" / "plain" / "checkpoint").glob("epoch*"))
     assert found == ["epoch-001", "epoch-001-step-000020"]
     settings = {"epochs": 3, "batch_size": 4}
     alone, _ = trained(tmp_path / "alone", "plain", ALONE, **settings)
-    resumed, rest = trained(tmp_path / "cut", "plain", ALONE, resume=True, **settings)
+    resumed, rest = trained(tmp_path / "cut" / "plain", "plain", ALONE, resume=True, **settings)
     assert len(rest) == 3 * 24 - 24 - 20
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-2, atol=1e-4)
@@ -100,7 +109,7 @@ def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     assert answer.returncode != 0
     assert "rank 0 of 2 lost another process" in answer.stderr
     assert "--resume" in answer.stderr
-    assert (tmp_path / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
+    assert (tmp_path / "plain" / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
 
 
 def test_a_rank_short_of_memory_finds_alone_what_fits(tmp_path: Path) -> None:
