@@ -48,6 +48,8 @@ class Artifact:
         module: the network, in eval mode, on the CPU, always runnable as it stands.
         example: one small fixed input (batch of 2): traces, counts, checks and export use it.
         masks: parameter name → bool tensor of its shape; the weight is zero where it is False.
+        ties: name of a parameter → name of the one that takes its place, in the network that the
+            recipe's constructor makes, before it is cut.
         plans: how it was cut, in order, from the network that the recipe's constructor makes.
         history: a step per pass.
     """
@@ -55,6 +57,7 @@ class Artifact:
     module: nn.Module
     example: tuple[Tensor, ...]
     masks: Mapping[str, Tensor] = field(default_factory=dict)
+    ties: Mapping[str, str] = field(default_factory=dict)
     plans: tuple[Plan, ...] = ()
     history: tuple[Step, ...] = ()
 

@@ -1,7 +1,7 @@
 """Artifacts on disk: safetensors and JSON, one folder each, nothing to unpickle.
 
 folder/
-├── artifact.json         format, plans, gated kernels, masks' shapes, history
+├── artifact.json         format, ties, plans, gated kernels, masks' shapes, history
 ├── weights.safetensors   the network's state
 ├── example.safetensors   the example input
 └── masks.safetensors     masks, eight positions a byte
@@ -23,6 +23,7 @@ from prunec.errors import PrunecError, RunError
 from prunec.files import read_tensors, write_tensors, write_text_atomic
 from prunec.graph.gates import attach_gates, gates_of
 from prunec.graph.plan import Plan
+from prunec.graph.ties import tie
 
 FORMAT = 1
 
@@ -41,6 +42,7 @@ def save_artifact(artifact: Artifact, folder: Path) -> None:
     write_tensors(folder / "masks.safetensors", packed)
     record = {
         "format": FORMAT,
+        "ties": dict(artifact.ties),
         "plans": [json.loads(plan.to_json()) for plan in artifact.plans],
         "gated": {name: list(gate.shape) for name, gate in gates_of(artifact.module).items()},
         "masks": {name: list(mask.shape) for name, mask in artifact.masks.items()},
@@ -84,6 +86,8 @@ def _restored(folder: Path, record: Mapping[str, Any], build: Callable[[], nn.Mo
     tensors = read_tensors(folder / "example.safetensors")
     example = tuple(tensors[str(i)] for i in range(len(tensors)))
     module = build().eval()
+    ties = record.get("ties", {})
+    tie(module, ties)
     try:
         plans = tuple(Plan.from_json(json.dumps(plan)) for plan in record["plans"])
         for plan in plans:
@@ -96,7 +100,7 @@ def _restored(folder: Path, record: Mapping[str, Any], build: Callable[[], nn.Mo
     packed = read_tensors(folder / "masks.safetensors")
     masks = {name: _unpacked(packed[name], shape) for name, shape in record["masks"].items()}
     history = tuple(_step(step) for step in record["history"])
-    return Artifact(module.eval(), example, masks, plans, history)
+    return Artifact(module.eval(), example, masks, ties, plans, history)
 
 
 def _step(record: dict[str, Any]) -> Step:

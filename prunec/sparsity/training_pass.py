@@ -38,13 +38,17 @@ class MaskMethod(Method):
         with self.shipping():
             return [torch.count_nonzero(w.detach()) for w in self.weights]
 
+    def counted(self) -> int:
+        """Return how many weights the sparsity is of."""
+        return sum(w.numel() for w in self.weights)
+
     def after_epoch(self, moment: Moment) -> dict[str, Any]:
         """Sparsity in percent, and the density of each layer."""
         found = torch.stack(self.nonzero()).tolist()
         sizes = [w.numel() for w in self.weights]
         layers = [name.removesuffix(".weight") for name in self.names]
         return {
-            "sparsity": 100 * (1 - sum(found) / sum(sizes)),
+            "sparsity": 100 * (1 - sum(found) / self.counted()),
             "layers": {
                 "density": {
                     layer: count / size
@@ -83,10 +87,20 @@ class SparseTraining(Training):
         method = self.method(self.kernels(module), context)
         history = fit(module, method, context)
         method.finish()
+        return self.result(artifact, module, method, history)
+
+    def result(
+        self,
+        artifact: Artifact,
+        module: nn.Module,
+        method: MaskMethod,
+        history: list[dict[str, Any]],
+    ) -> tuple[Artifact, Report]:
+        """Return the artifact of a trained network, and what to tell of it."""
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
         masks = {name: module.get_parameter(name).detach() != 0 for name in method.names}
         kept = {name: int(mask.sum()) for name, mask in masks.items()}
-        total = sum(mask.numel() for mask in masks.values())
+        total = method.counted()
         last = history[-1]
         sparsity = 100 * (1 - sum(kept.values()) / total)
         note = (

@@ -64,7 +64,8 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
         if train.sync_batchnorm:
             stack.enter_context(synchronised(model, device, ranks))
         model.to(memory_format=settings.layout)
-        network = parallel(model, device, ranks, unused=unused_parameters(model, context))
+        unused = method.retires or unused_parameters(model, context)
+        network = parallel(model, device, ranks, unused=unused)
         optimizer = make_optimizer(model, train)
         take = Stepper(
             model, network, optimizer, method, objective, settings,

@@ -70,6 +70,9 @@ class Method:
     """The loop's averages of parameters, where it keeps any: what rescales a parameter by hand, and
     not by learning, rescales its average too."""
 
+    retires: ClassVar[bool] = False
+    """Whether parameters lose their part in the loss while the training goes on."""
+
     optimizer: torch.optim.Optimizer | None = None
     """What moves the weights: the loop says it before the first step."""
 

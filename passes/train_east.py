@@ -1,0 +1,252 @@
+"""train-east: Extreme Adaptive Sparse Training (Li et al., TMLR 2025, 2411.13545).
+
+Three tricks before, and beside, dynamic sparse training; d = 1 − sparsity.
+
+DyReLU phasing: every ReLU is DyReLU-B, blended to ReLU by β: 1 until ``dyrelu_from`` of the
+training, falling evenly to 0 at ``dyrelu_until``. The units are dense and not counted; from
+``dyrelu_from`` on they do not learn.
+
+Weight sharing: in each stage the first r = ``own_blocks`` blocks own their kernels; a later one
+takes those of block r − 1, each use with a gain of its own, at first from U(0, 1). The shared
+network has as many weights left as the unshared one would: d_adj = d·N_total/N_unique.
+
+Cyclic sparsity: ``cycles`` times the density goes
+
+    d(p) = d_min + (d_max − d_min)·½(1 − cos 2πp),    d_min = d_adj,    d_max = peak·d_min,
+
+along p, the place in the cycle. At an update each kernel keeps its ERK count of the largest |w|, or
+grows to it where |∂L/∂W| is largest.
+
+After the cycles: RigL with in-time over-parameterisation, rare updates of a large share f(t), a
+cosine from ½ to 0.005 over all the training. Momentum is masked as weights are.
+
+Where text and published code differ: β falls by the step, not by the epoch; DyReLU is DyReLU while
+β = 1; updates take the place of a step of the weights; densities above 1 are solved again.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunec.artifact import Artifact
+from prunec.contract import Report
+from prunec.errors import PassError
+from prunec.sparsity.dyrelu import HELD, Phasing, relu_channels
+from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.masked import Masked
+from prunec.sparsity.schedules import cosine, phase
+from prunec.sparsity.sharing import absorb_gains, reuses, share
+from prunec.sparsity.spread import SPREADS
+from prunec.sparsity.training_pass import MASKS, MaskMethod, SparseTraining, mask_generator
+from prunec.training.context import Context
+from prunec.training.loop import Moment, fit
+from prunec.training.seeding import seeded
+
+SHARING, UNITS = MASKS + 1, MASKS + 2  # what seeds are derived for
+
+
+@dataclass(frozen=True)
+class TrainEast(SparseTraining):
+    """Extreme sparsity: DyReLU phasing, shared kernels, cyclic density, then RigL-ITOP."""
+
+    sparsity: Annotated[float, Field(ge=0, lt=1)]
+    spread: Literal["uniform", "er", "erk"] = "erk"
+    dense: tuple[str, ...] = ()
+    dyrelu_from: Annotated[float, Field(ge=0, le=1)] = 0.25
+    dyrelu_until: Annotated[float, Field(ge=0, le=1)] = 0.496
+    own_blocks: Annotated[int, Field(ge=0)] = 2
+    cycles: Annotated[int, Field(ge=0)] = 2
+    cycle: Annotated[float, Field(gt=0, le=1)] = 0.2
+    peak: Annotated[float, Field(ge=1)] = 3.0
+    cycle_steps: Annotated[int, Field(ge=1)] = 100
+    update_steps: Annotated[int, Field(ge=1)] = 4000
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    fraction_end: Annotated[float, Field(ge=0, lt=1)] = 0.005
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.cycles * self.cycle > 1:
+            raise PassError(
+                f"train-east: {self.cycles} cycles of {self.cycle:g} of the training do not fit "
+                "into it",
+                remedy="Lower cycles or cycle: their product is at most 1.",
+            )
+        if self.dyrelu_until and self.dyrelu_from > self.dyrelu_until:
+            raise PassError(
+                f"train-east: dyrelu_from = {self.dyrelu_from:g} is after "
+                f"dyrelu_until = {self.dyrelu_until:g}",
+                remedy="Lower dyrelu_from, or train without DyReLU: dyrelu_until = 0.",
+            )
+
+    def kernels(self, module: nn.Module) -> dict[str, Tensor]:
+        """See :meth:`SparseTraining.kernels`."""
+        return sparse_kernels(module, self.dense)
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """Cyclic sparsity and RigL-ITOP alone."""
+        total = sum(kernel.numel() for kernel in kernels.values())
+        return East(self, kernels, total, mask_generator(context))
+
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+        """See :meth:`SparseTraining.train`; kernels that blocks share are tied in the result."""
+        if self.dyrelu_until and context.recipe.train.compile:
+            raise PassError(
+                "train-east: a network whose ReLUs are DyReLU for a time cannot be compiled",
+                remedy="Set train.compile = false, or pass.dyrelu_until = 0.",
+            )
+        module, seed = copy.deepcopy(artifact.module).eval(), context.recipe.seed
+        total = sum(kernel.numel() for kernel in self.kernels(module).values())
+        shared = reuses(module, artifact.example, self.own_blocks) if self.own_blocks else []
+        with seeded(seed, SHARING):
+            gains = torch.rand(len(shared))
+        phasing = None
+        if self.dyrelu_until:
+            with seeded(seed, UNITS):
+                phasing = Phasing(relu_channels(module, artifact.example))
+        kernels = self.kernels(module)
+        ties = share(module, shared, gains)
+        names = [name for name in kernels if name not in ties]
+        if phasing:
+            phasing.install(module)
+        module.to(context.device)
+        parameters = dict(module.named_parameters())
+        method = East(
+            self,
+            {name: parameters[name] for name in names},
+            total,
+            mask_generator(context),
+            phasing,
+        )
+        history = fit(module, method, context)
+        method.finish()
+        absorb_gains(module, shared)
+        if phasing:
+            delattr(module, HELD)
+        return self.result(replace(artifact, ties=ties), module, method, history)
+
+
+class East(Masked):
+    """Masks along the cycles, then RigL-ITOP; DyReLU as long as it lasts.
+
+    Attributes:
+        total: weights of the unshared network.
+        minimum: d_min.
+    """
+
+    name = "train-east"
+    retires = True
+
+    def __init__(
+        self,
+        options: TrainEast,
+        kernels: Mapping[str, Tensor],
+        total: int,
+        generator: torch.Generator,
+        phasing: Phasing | None = None,
+    ) -> None:
+        super().__init__(kernels)
+        self.options, self.total, self.phasing = options, total, phasing
+        self.minimum = min(1.0, (1 - options.sparsity) * total / self.masks.total)
+        self.masks.draw(self.counts(self.minimum), generator)
+        self.masks.apply()
+
+    def counts(self, density: float) -> list[int]:
+        """Return how many weights of each kernel stay."""
+        return SPREADS[self.options.spread](self.masks.shapes, min(1.0, density))
+
+    def wanted(self, share: float) -> float:
+        """Return d at a share of the training, inside the cycles."""
+        p = share / self.options.cycle
+        top = self.options.peak * self.minimum
+        return self.minimum + (top - self.minimum) * (1 - math.cos(2 * math.pi * p)) / 2
+
+    # -- the loop's hooks -------------------------------------------------------------------------
+
+    def before_forward(self, moment: Moment) -> None:
+        """Bring DyReLU nearer to ReLU; find the kernels where they lie."""
+        super().before_forward(moment)
+        if self.phasing:
+            begin, end = self.options.dyrelu_from, self.options.dyrelu_until
+            self.phasing.beta = 1 - phase(moment.share, begin, end)
+            if moment.share >= end:
+                self.phasing.remove()
+
+    @torch.no_grad()
+    def gradient(self, moment: Moment) -> None:
+        """Change the masks in place of a step of the weights, or mask the gradients."""
+        if self.phasing and moment.share >= self.options.dyrelu_from:
+            self._freeze(self.phasing)
+        if not self.is_due(moment):
+            super().gradient(moment)
+            return
+        scores = [gradient.abs() for gradient in self.masks.gradients()]
+        if self._cycling(moment.number, moment):
+            self._resize(self.counts(self.wanted(moment.share)), scores)
+        elif self._closes(moment):
+            self._resize(self.counts(self.minimum), scores)
+        else:
+            self._regrow(moment.share, scores)
+        self.masks.apply()
+        self.mask_momentum()
+        self.skip_step()
+
+    def is_due(self, moment: Moment) -> bool:
+        """Say whether this step is one of the updates."""
+        cycling = self._cycling(moment.number, moment)
+        every = self.options.cycle_steps if cycling else self.options.update_steps
+        return self._closes(moment) or (moment.number > 0 and moment.number % every == 0)
+
+    def _cycling(self, number: int, moment: Moment) -> bool:
+        steps = moment.epochs * moment.steps_per_epoch
+        return number < self.options.cycles * self.options.cycle * steps
+
+    def _closes(self, moment: Moment) -> bool:
+        """Say whether this is the first step after the cycles: the density is d_min again."""
+        number = moment.number
+        return self._cycling(number - 1, moment) and not self._cycling(number, moment)
+
+    def _resize(self, counts: list[int], scores: list[Tensor]) -> None:
+        pairs = list(zip(self.masks.counts(), counts, strict=True))
+        self.masks.drop_smallest([max(0, now - wanted) for now, wanted in pairs])
+        self.masks.grow([max(0, wanted - now) for now, wanted in pairs], scores)
+
+    def _regrow(self, share: float, scores: list[Tensor]) -> None:
+        part = cosine(share, self.options.fraction, self.options.fraction_end)
+        counts = [int(part * count) for count in self.masks.counts()]
+        self.masks.drop_smallest(counts)
+        self.masks.grow(counts, scores)
+
+    def _freeze(self, phasing: Phasing) -> None:
+        """Let the units be as they are, whatever decay or momentum would do."""
+        assert self.optimizer is not None
+        for parameter in phasing.units.parameters():
+            parameter.grad = None
+            self.optimizer.state.pop(parameter, None)
+
+    def finish(self) -> None:
+        """See :meth:`Masked.finish`; no unit of DyReLU is left."""
+        super().finish()
+        if self.phasing:
+            self.phasing.remove()
+
+    def counted(self) -> int:
+        """The weights of the unshared network, of which the sparsity is."""
+        return self.total
+
+    def after_epoch(self, moment: Moment) -> dict[str, Any]:
+        """Sparsity and densities; β while there is one."""
+        beta = {"dyrelu_beta": self.phasing.beta} if self.phasing else {}
+        return {**super().after_epoch(moment), **beta}
+
+    def settled(self, moment: Moment) -> bool:
+        """Say whether the cycles and DyReLU are over."""
+        options = self.options
+        return moment.share >= max(options.cycles * options.cycle, options.dyrelu_until)

@@ -1,0 +1,150 @@
+"""DyReLU-B (Chen et al., ECCV 2020, 2003.10027), phased out to ReLU: EAST's richer early training.
+
+For x of shape [N, C, …], s its mean over places:
+
+    θ = 2σ(FC₂(ReLU(FC₁ s))) − 1,      (a₁, a₂, b₁, b₂) = (1, 0, 0, 0) + β·θ⊙(1, 1, ½, ½),
+    y_c = max(a₁x_c + b₁, a₂x_c + b₂).
+
+β = 1 is DyReLU-B with K = 2 and reduction 4, β = 0 is ReLU exactly: these are the coefficients of
+the one blended with those of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from prunec.errors import PassError
+
+REDUCTION = 4
+HELD = "dyrelu"  # what the network holds them under while it trains
+_RELUS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
+
+
+class DyReLU(nn.Module):
+    """A unit for C channels: 1.25·C² + 4.25·C parameters."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // REDUCTION)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.expand = nn.Linear(hidden, 4 * channels)
+
+    def forward(self, x: Tensor, beta: float) -> Tensor:
+        """Return y, of the shape of x [N, C, …]."""
+        s = x.flatten(2).mean(-1) if x.dim() > 2 else x
+        theta = 2 * torch.sigmoid(self.expand(F.relu(self.squeeze(s)))) - 1
+        theta = beta * theta.view(len(x), 4, -1, *[1] * (x.dim() - 2))
+        a1, a2, b1, b2 = 1 + theta[:, 0], theta[:, 1], theta[:, 2] / 2, theta[:, 3] / 2
+        return torch.maximum(a1 * x + b1, a2 * x + b2)
+
+
+class Units(nn.ModuleList):
+    """Units in the order of their calls; a sequence that holds them passes its result through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x
+
+
+class _Answering(TorchFunctionMode):
+    """Answers every call of ReLU; what the answer itself computes is left alone."""
+
+    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func in _RELUS:
+            return self.answer(args[0] if args else given["input"])
+        return func(*args, **given)
+
+
+class Phasing:
+    """DyReLU in place of every ReLU that a network calls, module or function, in their order.
+
+    The network's code is left as it is: while its forward pass runs, the i-th call of ReLU is
+    answered by the i-th unit. A call in place gives its result back, but leaves its argument.
+
+    Attributes:
+        units: one for each call.
+        beta: how far they are from ReLU.
+    """
+
+    def __init__(self, channels: list[int]) -> None:
+        self.units = Units(DyReLU(count) for count in channels)
+        self.beta = 1.0
+        self.calls = 0
+        self.mode = _Answering(self._answer)
+        self.hooks: tuple[RemovableHandle, ...] = ()
+
+    def install(self, module: nn.Module) -> None:
+        """Let ``module`` hold the units, and compute with them until :meth:`remove`."""
+        module.add_module(HELD, self.units)
+        self.hooks = (
+            module.register_forward_pre_hook(self._begin),
+            module.register_forward_hook(self._end, always_call=True),
+        )
+
+    def remove(self) -> None:
+        """Let the network call ReLU again; it still holds the units."""
+        for hook in self.hooks:
+            hook.remove()
+        self.beta = 0.0
+
+    def _begin(self, module: nn.Module, given: Any) -> None:
+        self.calls = 0
+        self.mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def _end(self, module: nn.Module, given: Any, result: Any) -> None:
+        self.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def _answer(self, x: Tensor) -> Tensor:
+        if self.calls >= len(self.units):
+            raise PassError(
+                "DyReLU: a forward pass calls ReLU more often than the one before training did",
+                remedy="Train without it: dyrelu_until = 0.",
+            )
+        unit = self.units[self.calls]
+        self.calls += 1
+        result: Tensor = unit(x, self.beta)
+        return result
+
+
+def relu_channels(module: nn.Module, example: tuple[Tensor, ...]) -> list[int]:
+    """Return the number of channels at each call of ReLU, in the order of the calls.
+
+    Args:
+        module: the network, in eval mode.
+        example: its inputs, batch first.
+
+    Raises:
+        PassError: it calls none.
+    """
+    found: list[int] = []
+
+    def answer(x: Tensor) -> Tensor:
+        found.append(x.shape[1])
+        return x.clamp(min=0)
+
+    with torch.no_grad(), _Answering(answer):
+        module(*example)
+    if not found:
+        raise PassError(
+            "DyReLU stands in for ReLU, and the network calls none",
+            remedy="Train without it: dyrelu_until = 0.",
+        )
+    return found

@@ -1,0 +1,149 @@
+"""Kernels that several blocks share while each use has a gain of its own, s·(W∗x).
+
+A batch norm follows each use, and takes the gain in at the end, for any s:
+
+    γ(s·c − μ)/√(σ²+ε) + β  =  (γ·s)·(c − 0)/√(σ²+ε) + (β − γ·μ/√(σ²+ε)).
+
+After that the uses differ in their norms alone, and a file stores the kernel once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from prunec.graph.atoms import analyse
+from prunec.graph.capture import capture
+from prunec.graph.structure import Norm
+from prunec.graph.ties import tie
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """A convolution that computes with another's kernel.
+
+    Attributes:
+        layer: name of the convolution.
+        owner: name of the one whose kernel it takes.
+        norm: the batch norm behind it.
+    """
+
+    layer: str
+    owner: str
+    norm: Norm
+
+
+class Gained(nn.Module):
+    """A convolution by s·W."""
+
+    def __init__(self, convolution: nn.Module, gain: Tensor) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.gain = nn.Parameter(gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (s·W)∗x."""
+        kernel = self.convolution.get_parameter("weight") * self.gain
+        result: Tensor = functional_call(self.convolution, {"weight": kernel}, (x,))
+        return result
+
+
+def reuses(module: nn.Module, example: tuple[Tensor, ...], own: int) -> list[Reuse]:
+    """Return what may be shared where each stage's first ``own`` blocks keep their kernels.
+
+    A stage is a sequence of blocks, modules of one class. A later block takes the kernels of block
+    ``own`` − 1: of the convolutions of the same place and shape, without bias, read by nothing but
+    a batch norm with scale and shift.
+
+    Args:
+        module: the network, in eval mode; it is not changed.
+        example: its inputs, batch first.
+        own: at least 1.
+    """
+    norms = _norms(module, example)
+    found: dict[str, Reuse] = {}
+    for layer, owner in _candidates(module, own):
+        shapes = {tuple(module.get_parameter(f"{n}.weight").shape) for n in (layer, owner)}
+        if layer in norms and owner in norms and layer not in found and len(shapes) == 1:
+            found[layer] = Reuse(layer, owner, norms[layer])
+    return list(found.values())
+
+
+def _candidates(module: nn.Module, own: int) -> Iterator[tuple[str, str]]:
+    """Convolution and the one whose kernel it would take, by the place in their blocks."""
+    for name, stage in module.named_modules():
+        if not isinstance(stage, (nn.Sequential, nn.ModuleList)):
+            continue
+        prefix = f"{name}." if name else ""
+        blocks = list(stage.named_children())
+        for number, block in blocks[own:]:
+            first, owner = blocks[own - 1]
+            if type(block) is not type(owner):
+                continue
+            for place, part in block.named_modules():
+                if place and isinstance(part, CONVOLUTIONS) and _holds(owner, place, type(part)):
+                    yield f"{prefix}{number}.{place}", f"{prefix}{first}.{place}"
+
+
+def _holds(block: nn.Module, place: str, kind: type[nn.Module]) -> bool:
+    return type(dict(block.named_modules()).get(place)) is kind
+
+
+def _norms(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Norm]:
+    """The batch norm behind each convolution, where the two are each other's alone."""
+    structure = analyse(capture(module, example))
+    found = {}
+    for norm in structure.norms.values():
+        kernel = structure.kernels.get(norm.source)
+        if kernel is None or kernel.bias or not (norm.weight and norm.bias):
+            continue
+        alone = len(norm.source.users) == 1
+        if alone and structure.captured.readers(kernel.weight) == {kernel.node}:
+            found[kernel.weight.removesuffix(".weight")] = norm
+    return found
+
+
+def share(module: nn.Module, shared: list[Reuse], gains: Tensor) -> dict[str, str]:
+    """Let kernels be shared in place, each use with its gain; return which parameters are tied.
+
+    Args:
+        module: the network.
+        shared: what is shared.
+        gains: their first values, [len(shared)].
+    """
+    ties = {f"{one.layer}.weight": f"{one.owner}.weight" for one in shared}
+    tie(module, ties)
+    for one, gain in zip(shared, gains, strict=True):
+        _put(module, one.layer, Gained(module.get_submodule(one.layer), gain.clone()))
+    return ties
+
+
+@torch.no_grad()
+def absorb_gains(module: nn.Module, shared: list[Reuse]) -> None:
+    """Multiply every gain into the norm behind it, and take it away; in place."""
+    for one in shared:
+        gained = module.get_submodule(one.layer)
+        assert isinstance(gained, Gained)
+        _absorb(module, one.norm, gained.gain)
+        _put(module, one.layer, gained.convolution)
+
+
+def _absorb(module: nn.Module, norm: Norm, gain: Tensor) -> None:
+    assert norm.weight
+    assert norm.bias
+    gamma, beta = module.get_parameter(norm.weight), module.get_parameter(norm.bias)
+    mean, variance = module.get_buffer(norm.mean), module.get_buffer(norm.variance)
+    beta.sub_(gamma * mean / torch.sqrt(variance + norm.epsilon))
+    gamma.mul_(gain)
+    mean.zero_()
+
+
+def _put(module: nn.Module, name: str, part: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, part)
