@@ -21,11 +21,13 @@ from prunec.passes.train_acdc import TrainAcdc
 from prunec.passes.train_dnw import TrainDnw
 from prunec.passes.train_dpf import TrainDpf
 from prunec.passes.train_dsr import TrainDsr
+from prunec.passes.train_east import TrainEast
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_granet import TrainGranet
 from prunec.passes.train_rigl import TrainRigl
 from prunec.passes.train_set import TrainSet
 from prunec.passes.train_snfs import TrainSnfs
+from prunec.passes.train_st3 import TrainSt3
 from prunec.passes.train_str import TrainStr
 from prunec.sparsity.training_pass import SparseTraining
 
@@ -40,6 +42,8 @@ METHODS: dict[str, SparseTraining] = {
     "snfs": TrainSnfs(sparsity=SPARSITY),
     "rigl": TrainRigl(sparsity=SPARSITY, update_steps=4),
     "granet": TrainGranet(sparsity=SPARSITY, update_steps=4),
+    "east": TrainEast(sparsity=SPARSITY, cycle_steps=2, update_steps=5),
+    "st3": TrainSt3(sparsity=SPARSITY, update_steps=3),
     "acdc": TrainAcdc(sparsity=SPARSITY, warmup_epochs=1, phase_epochs=2, final_epochs=3),
 }
 every = pytest.mark.parametrize("name", METHODS)

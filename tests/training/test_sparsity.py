@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_training import small_context
@@ -20,6 +21,7 @@ from prunec.passes.train_acdc import Acdc, TrainAcdc
 from prunec.passes.train_dsr import Dsr, TrainDsr
 from prunec.passes.train_gmp import Gmp, TrainGmp
 from prunec.passes.train_rigl import Rigl, TrainRigl
+from prunec.passes.train_st3 import St3, TrainSt3
 from prunec.passes.train_str import Str, TrainStr
 from prunec.passes.train_two_of_four import TrainTwoOfFour
 from prunec.recipe import loads
@@ -250,6 +252,36 @@ def test_dsr_drops_below_its_threshold_and_grows_as_many_anywhere() -> None:
     method.move(torch.Generator().manual_seed(2))  # the 16 that grew are 0
     assert float(method.h) == 0.025
     assert sum(method.masks.counts()) == 32
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "scaled"])
+def test_st3_is_its_formula(criterion: Any) -> None:
+    """Threshold, scales and W̃ by numpy in float64; the gradient reaches every weight as it is."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Flatten(), nn.Linear(16, 5, bias=False))
+    kernels = {name: p.data.double() for name, p in net.named_parameters()}
+    kernels = {name: nn.Parameter(value) for name, value in kernels.items()}
+    raw = [p.detach().clone().numpy() for p in kernels.values()]
+    method = St3(TrainSt3(sparsity=0.8, criterion=criterion, start=0.0, end=0.5), kernels)
+    method.before_forward(Moment(0, 30, 100, 1, 0.1))
+    sparsity = 0.8 * (1 - (1 - 0.6) ** 3)
+    units = [1 / np.sqrt(sum(w.shape)) if criterion == "scaled" else 1.0 for w in raw]
+    sizes = np.concatenate([np.abs(w).ravel() / u for w, u in zip(raw, units, strict=True)])
+    tau = np.sort(sizes)[round(sparsity * sizes.size) - 1]
+    for weight, kernel, unit in zip(raw, kernels.values(), units, strict=True):
+        axes = tuple(range(1, weight.ndim))
+        kept = np.where(np.abs(weight) > tau * unit, np.abs(weight), 0)
+        kappa = (kept.mean(axes) + 1e-6) / (np.abs(weight).mean(axes) + 1e-6)
+        scale = (1.01 / (kappa + 0.01)).reshape(-1, *[1] * len(axes))
+        expected = scale * np.sign(weight) * np.maximum(np.abs(weight) - tau * unit, 0)
+        assert kernel.data.numpy() == pytest.approx(expected, rel=1e-5, abs=1e-7)
+        kernel.grad = torch.randn_like(kernel)
+    gradients = [p.grad.clone() for p in kernels.values() if p.grad is not None]
+    method.gradient(Moment(0, 30, 100, 1, 0.1))
+    for weight, kernel, gradient in zip(raw, kernels.values(), gradients, strict=True):
+        assert torch.equal(kernel.detach(), torch.from_numpy(weight))
+        assert kernel.grad is not None
+        assert torch.equal(kernel.grad, gradient)
 
 
 def test_acdc_alternates_and_ends_compressed() -> None:

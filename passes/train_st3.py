@@ -1,0 +1,151 @@
+"""train-st3: straight-through soft thresholds (Vanderschueren & De Vleeschouwer, WACV 2023).
+
+    W̃ = c ⊙ S(W, τ) = c ⊙ sign(W)·max(|W| − τ, 0),      ∂L/∂W ← ∂L/∂W̃, to all weights,
+
+arXiv 2212.01076. τ is that quantile of |W| over all kernels together which leaves the sparsity
+s(p) = s_f·(1 − (1 − p)³), p from ``start`` to ``end`` of the training. ST-3σ (``scaled``) measures
+|W| in units of 1/√(Σ sides of the kernel), which evens the layers out. Each filter is scaled up by
+what the mask M took away, as the authors' code has it:
+
+    c = 1.01/(κ + 0.01),      κ = (mean(M·|W|) + 10⁻⁶)/(mean |W| + 10⁻⁶).
+
+The authors find τ and c anew at every step; ``update_steps`` does so less often, and always before
+the network is evaluated or ships.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunec.errors import PassError
+from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.schedules import cubic, phase
+from prunec.sparsity.straight_through import Projected
+from prunec.sparsity.training_pass import MaskMethod, SparseTraining
+from prunec.training.context import Context
+from prunec.training.loop import Moment
+
+TINY, SOFT = 1e-6, 0.01  # the authors'
+
+
+@dataclass(frozen=True)
+class TrainSt3(SparseTraining):
+    """Soft thresholds at a rising quantile of all weights; all learn."""
+
+    sparsity: Annotated[float, Field(gt=0, lt=1)]
+    criterion: Literal["magnitude", "scaled"] = "magnitude"
+    dense: tuple[str, ...] = ()
+    start: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    end: Annotated[float, Field(gt=0, le=1)] = 0.5
+    update_steps: Annotated[int, Field(ge=1)] = 10
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.start >= self.end:
+            raise PassError(
+                f"train-st3: start = {self.start:g} is not before end = {self.end:g}",
+                remedy="Both are shares of the training: start = 0.05, end = 0.5.",
+            )
+
+    def kernels(self, module: nn.Module) -> dict[str, Tensor]:
+        """See :meth:`SparseTraining.kernels`."""
+        return sparse_kernels(module, self.dense)
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """See :meth:`SparseTraining.method`."""
+        return St3(self, kernels)
+
+
+class St3(Projected):
+    """Thresholds and scales of a network while it trains.
+
+    Attributes:
+        sparsity: s(p), as of the last step.
+        tau: τ, negative while nothing is masked.
+        scales: c of all filters, one kernel after the other.
+    """
+
+    name = "train-st3"
+
+    def __init__(self, options: TrainSt3, kernels: Mapping[str, Tensor]) -> None:
+        super().__init__(kernels)
+        self.options = options
+        self.total = sum(w.numel() for w in self.weights)
+        scaled = options.criterion == "scaled"
+        self.units = [1 / math.sqrt(sum(w.shape)) if scaled else 1.0 for w in self.weights]
+        device = self.weights[0].device
+        self.sparsity = 0.0
+        self.tau = torch.tensor(-1.0, device=device)
+        self.scales = torch.ones(sum(len(w) for w in self.weights), device=device)
+
+    def before_forward(self, moment: Moment) -> None:
+        """Find τ and c when it is time; show W̃."""
+        p = phase(moment.share, self.options.start, self.options.end)
+        self.sparsity = self.options.sparsity * cubic(p)
+        if moment.number % self.options.update_steps == 0:
+            self.update()
+        super().before_forward(moment)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Let τ be the quantile of |W|, and c what the filters lose by it."""
+        self.kernels.fetch()
+        gone = round(self.sparsity * self.total)
+        if gone == 0:
+            return
+        pairs = list(zip(self.kernels.raw, self.units, strict=True))
+        sizes = torch.cat([(raw.abs() / unit).flatten() for raw, unit in pairs])
+        self.tau.copy_(sizes.kthvalue(gone).values)
+        self.scales.copy_(torch.cat([_scale(raw, unit * self.tau) for raw, unit in pairs]))
+
+    def project(self) -> None:
+        """W̃ = c ⊙ S(W, τ)."""
+        tau = float(self.tau)
+        scales = torch.split(self.scales, [len(raw) for raw in self.kernels.raw])
+        kernels = zip(self.kernels.raw, self.kernels.shown, self.units, scales, strict=True)
+        for raw, shown, unit, scale in kernels:
+            if tau < 0:
+                shown.copy_(raw)
+                continue
+            torch.ops.aten.softshrink.out(raw, tau * unit, out=shown)
+            shown.mul_(scale.view(-1, *[1] * (raw.dim() - 1)))
+
+    @contextmanager
+    def shipping(self) -> Iterator[None]:
+        """Evaluate at the sparsity of now."""
+        self.update()
+        with super().shipping():
+            yield
+
+    def finish(self) -> None:
+        """Let the kernels be W̃ at the sparsity asked for."""
+        self.update()
+        super().finish()
+
+    def settled(self, moment: Moment) -> bool:
+        """Say whether the schedule has ended."""
+        return moment.share >= self.options.end
+
+    def tensors(self) -> dict[str, Tensor]:
+        """τ and c."""
+        return {"tau": self.tau, "scales": self.scales}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the same back."""
+        self.tau.copy_(tensors["tau"])
+        self.scales.copy_(tensors["scales"])
+
+
+def _scale(raw: Tensor, tau: Tensor) -> Tensor:
+    """Return c of each filter, [O]."""
+    sizes = raw.abs().flatten(1)
+    kept = torch.where(sizes > tau, sizes, 0.0).mean(1)
+    return (1 + SOFT) / ((kept + TINY) / (sizes.mean(1) + TINY) + SOFT)
