@@ -101,11 +101,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bo
             "history": list(checkpoint.history),
         }
         write_text_atomic(place / "checkpoint.json", json.dumps(record, indent=1) + "\n")
-    if best:
-        with folder_atomic(folder / BEST) as place:
-            shutil.copytree(
-                folder / checkpoint.name, place, copy_function=_link, dirs_exist_ok=True
-            )
+        if best:  # first: whoever is killed in between goes on from before, and comes here again
+            with folder_atomic(folder / BEST) as other:
+                shutil.copytree(place, other, copy_function=_link, dirs_exist_ok=True)
     torn = [path for path in folder.iterdir() if path.name.startswith(".")]  # by a killed process
     for old in [*_folders(folder)[keep:], *torn]:
         shutil.rmtree(old, ignore_errors=True)

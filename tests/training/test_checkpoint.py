@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from small_training import Recorder, small_context, small_net
 
+from prunec import files
 from prunec.training.checkpoint import Checkpoint, load_best, load_checkpoint, save_checkpoint
 from prunec.training.loop import Method, fit
 from prunec.training.optimisation import OptimizerState
@@ -80,6 +83,38 @@ def test_the_last_two_are_kept_in_the_order_of_numbers_and_the_best(tmp_path: Pa
     found = load_checkpoint(tmp_path, "m", pytest.fail)
     assert found is not None
     assert found.epoch == 1000
+
+
+class Killed(BaseException):
+    """Nothing runs after it: what would clean up finds its calls without effect."""
+
+
+@pytest.mark.parametrize("moment", range(9))
+def test_wherever_a_kill_falls_the_best_is_not_lost(
+    moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the newest checkpoint is the best, ``best`` is: it would not be written again."""
+    save(tmp_path, checkpoint(1), best=True)
+    calls = 0
+
+    def killing(act: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == moment:
+                raise Killed
+            return act(*args, **options) if calls < moment or moment == 0 else None
+
+        return call
+
+    for owner, name in ((Path, "rename"), (Path, "replace"), (files.shutil, "rmtree")):
+        monkeypatch.setattr(owner, name, killing(getattr(owner, name)))
+    with suppress(Killed):
+        save(tmp_path, checkpoint(2), best=True)
+    monkeypatch.undo()
+    newest, best = load_checkpoint(tmp_path, "m", pytest.fail), load_best(tmp_path, "m")
+    assert newest is not None
+    assert newest.epoch == 1 or (best is not None and best.epoch == 2)
 
 
 def test_another_methods_checkpoints_are_passed_over(tmp_path: Path) -> None:
