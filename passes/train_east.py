@@ -43,7 +43,7 @@ from prunec.sparsity.dyrelu import HELD, Phasing, relu_channels
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.masked import Masked
 from prunec.sparsity.schedules import cosine, phase
-from prunec.sparsity.sharing import absorb_gains, reuses, share
+from prunec.sparsity.sharing import Reuse, absorb_gains, reuses, share
 from prunec.sparsity.spread import SPREADS
 from prunec.sparsity.training_pass import MASKS, MaskMethod, SparseTraining, mask_generator
 from prunec.training.context import Context
@@ -102,35 +102,58 @@ class TrainEast(SparseTraining):
                 "train-east: a network whose ReLUs are DyReLU for a time cannot be compiled",
                 remedy="Set train.compile = false, or pass.dyrelu_until = 0.",
             )
-        module, seed = copy.deepcopy(artifact.module).eval(), context.recipe.seed
-        total = sum(kernel.numel() for kernel in self.kernels(module).values())
-        shared = reuses(module, artifact.example, self.own_blocks) if self.own_blocks else []
-        with seeded(seed, SHARING):
-            gains = torch.rand(len(shared))
-        phasing = None
-        if self.dyrelu_until:
-            with seeded(seed, UNITS):
-                phasing = Phasing(relu_channels(module, artifact.example))
-        kernels = self.kernels(module)
-        ties = share(module, shared, gains)
-        names = [name for name in kernels if name not in ties]
-        if phasing:
-            phasing.install(module)
+        module = copy.deepcopy(artifact.module).eval()
+        rebuilt = self.rebuild(module, artifact.example, context.recipe.seed)
         module.to(context.device)
-        parameters = dict(module.named_parameters())
-        method = East(
-            self,
-            {name: parameters[name] for name in names},
-            total,
-            mask_generator(context),
-            phasing,
-        )
+        method = rebuilt.method(self, module, mask_generator(context))
         history = fit(module, method, context)
         method.finish()
-        absorb_gains(module, shared)
+        rebuilt.restore(module)
+        return self.result(replace(artifact, ties=rebuilt.ties), module, method, history)
+
+    def rebuild(self, module: nn.Module, example: tuple[Tensor, ...], seed: int) -> Rebuilt:
+        """Let kernels be shared and ReLU be DyReLU, in place; on the CPU, in eval mode."""
+        kernels = self.kernels(module)
+        total = sum(kernel.numel() for kernel in kernels.values())
+        shared = reuses(module, example, self.own_blocks) if self.own_blocks else []
+        with seeded(seed, UNITS):
+            phasing = Phasing(relu_channels(module, example)) if self.dyrelu_until else None
+        with seeded(seed, SHARING):
+            ties = share(module, shared, torch.rand(len(shared)))
         if phasing:
+            phasing.install(module)
+        names = tuple(name for name in kernels if name not in ties)
+        return Rebuilt(total, names, tuple(shared), ties, phasing)
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What training added to a network.
+
+    Attributes:
+        total: weights of the unshared network that may be masked.
+        names: of the kernels that are left.
+        shared: convolutions that take another's kernel.
+        ties: names of the parameters that are one.
+        phasing: DyReLU, or None.
+    """
+
+    total: int
+    names: tuple[str, ...]
+    shared: tuple[Reuse, ...]
+    ties: Mapping[str, str]
+    phasing: Phasing | None
+
+    def method(self, options: TrainEast, module: nn.Module, generator: torch.Generator) -> East:
+        """Return the method for the network, which is on its device."""
+        kernels = {name: module.get_parameter(name) for name in self.names}
+        return East(options, kernels, self.total, generator, self.phasing)
+
+    def restore(self, module: nn.Module) -> None:
+        """Take it away again, in place; what gains did goes into norms."""
+        absorb_gains(module, self.shared)
+        if self.phasing:
             delattr(module, HELD)
-        return self.result(replace(artifact, ties=ties), module, method, history)
 
 
 class East(Masked):

@@ -73,6 +73,11 @@ def resnet20(num_classes: int, in_channels: int = 3) -> ResNetCifar:
     return ResNetCifar(3, num_classes, in_channels)
 
 
+def resnet32(num_classes: int, in_channels: int = 3) -> ResNetCifar:
+    """Return ResNet-32: 68.86 M MACs at 3×32×32, 0.46 M parameters."""
+    return ResNetCifar(5, num_classes, in_channels)
+
+
 def resnet56(num_classes: int, in_channels: int = 3) -> ResNetCifar:
     """Return ResNet-56: 125.49 M MACs at 3×32×32, 0.85 M parameters."""
     return ResNetCifar(9, num_classes, in_channels)

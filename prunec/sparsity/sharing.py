@@ -9,7 +9,7 @@ After that the uses differ in their norms alone, and a file stores the kernel on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,7 +109,7 @@ def _norms(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Norm]:
     return found
 
 
-def share(module: nn.Module, shared: list[Reuse], gains: Tensor) -> dict[str, str]:
+def share(module: nn.Module, shared: Sequence[Reuse], gains: Tensor) -> dict[str, str]:
     """Let kernels be shared in place, each use with its gain; return which parameters are tied.
 
     Args:
@@ -125,7 +125,7 @@ def share(module: nn.Module, shared: list[Reuse], gains: Tensor) -> dict[str, st
 
 
 @torch.no_grad()
-def absorb_gains(module: nn.Module, shared: list[Reuse]) -> None:
+def absorb_gains(module: nn.Module, shared: Sequence[Reuse]) -> None:
     """Multiply every gain into the norm behind it, and take it away; in place."""
     for one in shared:
         gained = module.get_submodule(one.layer)

@@ -9,7 +9,9 @@ one step of each, in an order that turns, and compares it with the round's dense
 of the times and of the ratios dense/method are printed. 1.00 is as fast as dense, the promise is
 0.95. ``gdp selecting`` and ``gdp finishing`` are train-gdp's phases; ``mask`` is a step of the
 methods whose weights stay zero under their masks (GMP, SET, SNFS, RigL, GraNet, AC/DC), and an
-``update`` what every hundredth step of theirs does more.
+``update`` what every hundredth step of theirs does more. ``st3, update`` is every tenth step of
+ST-3. ``east`` is a step with shared kernels, ``east, dyrelu`` one while DyReLU lasts, too, which
+computes more.
 """
 
 from __future__ import annotations
@@ -38,9 +40,11 @@ from prunec.graph.macs import Gated, gated_channels
 from prunec.models.resnet_cifar import resnet20
 from prunec.passes.train_dnw import TrainDnw
 from prunec.passes.train_dpf import TrainDpf
+from prunec.passes.train_east import TrainEast
 from prunec.passes.train_gdp import Gdp, TrainGdp
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_rigl import TrainRigl
+from prunec.passes.train_st3 import TrainSt3
 from prunec.passes.train_str import TrainStr
 from prunec.recipe import TrainSpec
 from prunec.sparsity.training_pass import SparseTraining
@@ -144,8 +148,9 @@ def _steps(
     images = torch.randn(case.batch, *case.shape, device=device)
     labels = torch.randint(0, case.classes, (case.batch,), device=device)
 
-    def step(make: Callable[[nn.Module], Method], epoch: int) -> Step:
-        own = copy.deepcopy(module).to(device).to(memory_format=settings.layout).train()
+    def step(make: Callable[[nn.Module], Method], epoch: int, own: nn.Module | None = None) -> Step:
+        own = copy.deepcopy(module) if own is None else own
+        own = own.to(device).to(memory_format=settings.layout).train()
         optimizer = make_optimizer(own, recipe.train)
         method, objective = make(own), Objective(case.classes)
         method.optimizer = optimizer
@@ -156,6 +161,11 @@ def _steps(
         context = cast(Context, SimpleNamespace(recipe=recipe, device=device))
         return lambda own: options.method(options.kernels(own), context)
 
+    def east(options: TrainEast) -> Step:
+        own, generator = copy.deepcopy(module).eval(), torch.Generator(device).manual_seed(0)
+        rebuilt = options.rebuild(own, example, 0)
+        return step(lambda own: rebuilt.method(options, own, generator), 0, own)
+
     return {
         "dense": step(lambda _: Method(), 0),
         "gdp selecting": step(lambda own: Gdp(OPTIONS, own, gated.to(device)), SELECTING),
@@ -164,6 +174,10 @@ def _steps(
         "mask": step(by(TrainRigl(sparsity=0.9, update_steps=STEPS)), 0),
         "rigl, update": step(by(TrainRigl(sparsity=0.9, update_steps=1)), 0),
         "gmp, update": step(by(TrainGmp(sparsity=0.9, update_steps=1)), 0),
+        "st3": step(by(TrainSt3(sparsity=0.9, end=0.1)), 1),
+        "st3, update": step(by(TrainSt3(sparsity=0.9, end=0.1, update_steps=1)), 1),
+        "east": east(TrainEast(sparsity=0.9, dyrelu_until=0.0, cycles=0)),
+        "east, dyrelu": east(TrainEast(sparsity=0.9, cycles=0)),
         "dpf": step(by(TrainDpf(sparsity=0.9)), 0),
         "dnw": step(by(TrainDnw(sparsity=0.9)), 0),
     }
