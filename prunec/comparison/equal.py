@@ -41,6 +41,18 @@ def require_equal(recipes: Sequence[Recipe]) -> None:
     raise RecipeError(message, remedy=remedy)
 
 
+def equal_terms(recipe: Recipe) -> str:
+    """Return the terms of one recipe, and so of all, in a line."""
+    train = recipe.train
+    parts = [
+        recipe.model.name.rpartition(":")[2],
+        f"{recipe.data.name} images",
+        f"{train.epochs} epoch{'' if train.epochs == 1 else 's'}",
+        f"batches of {train.batch_size}",
+    ]
+    return " · ".join(parts)
+
+
 PASSES = "number of training passes"
 
 

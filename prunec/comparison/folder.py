@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from prunec.comparison.equal import equal_terms
 from prunec.comparison.grid import Cell, Grid
 from prunec.environment import environment, prunec_version
 from prunec.errors import PrunecError, RunError
@@ -74,7 +75,7 @@ class ComparisonFolder:
         record = {
             "prunec": prunec_version(),
             "command": list(command),
-            "methods": list(grid.methods),
+            "terms": equal_terms(grid.cells[0].recipe),
             "notes": list(grid.notes),
             "cells": {cell.name: cell.digest for cell in grid.cells},
             "environment": environment(),
