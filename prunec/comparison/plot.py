@@ -23,9 +23,12 @@ if TYPE_CHECKING:  # matplotlib takes a second to import: only who draws pays
 
 # The colours of prunec/page/report.css, which a page replaces by its variables.
 INK, SOFT, GRID, PAPER, RULE = "#171a21", "#566072", "#e8ebf0", "#ffffff", "#dde1e8"
-VARIABLES = {INK: "--ink", SOFT: "--soft", GRID: "--grid", PAPER: "--card", RULE: "--rule"}
 # Told apart by the colour-blind (Okabe & Ito 2008, yellow and black left out), on light and dark.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+VARIABLES = {
+    INK: "--ink", SOFT: "--soft", GRID: "--grid", PAPER: "--card", RULE: "--rule",
+    **{colour: f"--line-{index}" for index, colour in enumerate(COLOURS)},
+}  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P")  # one further with every round of the colours
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -43,8 +46,9 @@ STYLE: dict[Any, Any] = {
 LEADER = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}  # from name to line
 LARGEST_ERROR, SMALLEST_ERROR = 100.0, 0.01
 DENSEST, SPARSEST = 1.0, 1e-9
-HEIGHT, WIDTH = 4.2, 3.9  # inches of the figure, and of a panel's axes
-LEFT, BOTTOM, TOP = 0.75, 0.6, 0.2  # inches beside, below and above the axes
+WIDTH, HEIGHT = 3.9, 3.4  # inches of a panel's axes
+SMALL = 0.72  # of these, in a page: text is as large, and stays readable on a phone
+LEFT, BOTTOM, TOP = 0.6, 0.6, 0.2  # inches beside, below and above the axes
 LETTER = 0.075  # inches, about, of a letter of a name
 GAP = 0.04  # of an axis's height, between two names
 FAR = 0.6  # of an axis's width: a line that ends before it is named where it ends
@@ -89,22 +93,22 @@ def plot_files(rows: Sequence[Row]) -> tuple[bytes, bytes]:
 
 def inline_panels(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return each panel as an SVG element for a page, in the page's colours."""
-    return tuple(_inline(_drawn(rows, (panel,), "svg").decode()) for panel in PANELS)
+    return tuple(_inline(_drawn(rows, (panel,), "svg", SMALL).decode()) for panel in PANELS)
 
 
-def _drawn(rows: Sequence[Row], panels: Sequence[Panel], kind: str) -> bytes:
+def _drawn(rows: Sequence[Row], panels: Sequence[Panel], kind: str, size: float = 1) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
     names = LETTER * max(map(len, _methods(rows)), default=0) + 0.3
-    share = LEFT + WIDTH + names  # inches of a panel, its names included
-    width = share * len(panels)
+    inner, share = WIDTH * size, LEFT + WIDTH * size + names  # inches of the axes, of a panel
+    width, height = share * len(panels), BOTTOM + HEIGHT * size + TOP
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, HEIGHT), dpi=200)
+        figure = Figure(figsize=(width, height), dpi=200)
         for index, panel in enumerate(panels):
-            height = (HEIGHT - BOTTOM - TOP) / HEIGHT
-            place = ((index * share + LEFT) / width, BOTTOM / HEIGHT, WIDTH / width, height)
-            _draw(figure.add_axes(place), rows, panel)
+            left, bottom = (index * share + LEFT) / width, BOTTOM / height
+            axes = figure.add_axes((left, bottom, inner / width, HEIGHT * size / height))
+            _draw(axes, rows, panel)
         found = BytesIO()
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(found, format=kind, metadata=metadata, facecolor=PAPER)

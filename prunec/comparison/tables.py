@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, fields
 
 from rich.table import Table
+from rich.text import Text
 
 from prunec.comparison.results import Result, Row
 from prunec.comparison.watch import clock
@@ -15,10 +16,9 @@ from prunec.page.scales import short, size
 from prunec.report import table
 
 COLUMNS = (
-    "recipe", "sparsity", "accuracy", "MACs", "non-zero MACs", "weights", "file", "training",
-    "proven",
+    "recipe", "sparsity", "accuracy", "MACs", "non-zero MACs", "file", "training", "proven",
 )  # fmt: skip
-NUMBERS = COLUMNS[1:8]
+NUMBERS = COLUMNS[1:7]
 NONE = "—"
 
 
@@ -39,7 +39,6 @@ def cells_of(row: Row) -> tuple[str, ...]:
         accuracy_text(row),
         _short(row.macs),
         _short(row.nonzero_macs),
-        _short(row.nonzero_params),
         NONE if row.bytes is None else size(round(row.bytes)),
         NONE if row.seconds is None else clock(row.seconds),
         proven_text(row),
@@ -54,11 +53,15 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 
 def to_rich(rows: Sequence[Row], title: str) -> Table:
-    """Return the table for a terminal; a line between recipes."""
+    """Return the table for a terminal of 80 columns; a line between recipes."""
     made = table(title, *COLUMNS, numbers=NUMBERS)
+    made.box, made.padding = None, (0, 2, 0, 0)  # lines would take the room of what stands there
+    for column in made.columns:
+        column.no_wrap = True
+        column.header = str(column.header).replace(" ", "\n")
     for index, row in enumerate(rows):
         last = index + 1 == len(rows) or rows[index + 1].method != row.method
-        made.add_row(*cells_of(row), end_section=last)
+        made.add_row(*map(Text, cells_of(row)), end_section=last)
     return made
 
 
