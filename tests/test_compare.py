@@ -86,6 +86,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are no trainings: they leave what one leaves."""
     monkeypatch.setattr(job, "PROGRAM", (sys.executable, str(TESTS / "comparison_stub.py")))
     monkeypatch.setattr("prunec.comparison.pool.PAUSE", 0.01)
+    monkeypatch.setattr("prunec.comparison.compare.load_data", lambda spec, seed: None)
 
 
 def compare(*arguments: object, code: int = 0) -> str:
@@ -173,6 +174,11 @@ def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, "gmp")
     with pytest.raises(RecipeError, match="two recipes are called 'gmp'"):
         expand([path, path])
+
+
+def test_the_seed_is_the_grids_own(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="a seed of its own"):
+        expand([write_recipe(tmp_path, "gmp")], changes=["seed=5"])
 
 
 def test_the_folder_is_the_same_for_the_same_recipes(recipes: list[str]) -> None:
@@ -327,6 +333,27 @@ def test_two_commands_on_one_folder_are_refused(tmp_path: Path, stub: None) -> N
     with ComparisonFolder(tmp_path / "out").held():
         told = compare(recipe, "-o", tmp_path / "out", code=1)
     assert "another process is working on" in told
+
+
+def test_missing_data_are_said_before_anything_runs(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, "gmp")
+    told = compare(recipe, "-o", tmp_path / "out", code=1)
+    assert str(tmp_path / "images") in told
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_run_that_somebody_else_trains_is_waited_for(tmp_path: Path, stub: None) -> None:
+    """A child that outlived its comparison goes on; its run is taken over when it has ended."""
+    (cell,) = expand([write_recipe(tmp_path, "gmp")]).cells
+    folder = ComparisonFolder(tmp_path / "out")
+    run = folder.begun(cell)
+    waiting = job.Job(cell, run, 0, {})
+    with run.held():
+        assert not waiting.advance()
+        assert waiting.step == "wait"
+    wait_for(waiting.advance)
+    assert waiting.failure is None
+    assert folder.begun(cell) == run
 
 
 def test_an_empty_comparison_has_tables_and_pictures() -> None:

@@ -17,6 +17,7 @@ from prunec.comparison.tables import to_rich
 from prunec.comparison.watch import Watch
 from prunec.comparison.write import write_all
 from prunec.errors import Interrupted
+from prunec.training.data import load_data
 
 WIDE = 120  # characters: the table is not folded, whatever the terminal
 OFTEN = 60.0  # seconds at least between two writings while cells run
@@ -44,6 +45,7 @@ def compare(
 
     Raises:
         Interrupted: a signal came; what is there was saved and written.
+        DataError: the data are missing or wrong.
         RunError: another process works on the folder, or it cannot be written.
     """
     with folder.held():
@@ -93,6 +95,8 @@ def _run(
     jobs: int | None,
     console: Console,
 ) -> None:
+    # The same data for all: fetched once, and what is wrong with them is said before hours of work.
+    load_data(left[0].recipe.data, seed=0)
     found = places(grid.cells, jobs)
     console.print(f"Running {described(found)}", highlight=False)
     written = time.monotonic()

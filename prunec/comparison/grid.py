@@ -110,6 +110,7 @@ def expand(
     Raises:
         RecipeError: a recipe is wrong, or they do not train on equal terms.
     """
+    _require_free(changes)
     lines = [_Line.read(reference, tuple(changes)) for reference in references]
     _require_names([line.base for line in lines])
     require_equal([line.base for line in lines])
@@ -171,6 +172,17 @@ def _takes_sparsity(step: Training) -> bool:
     """Whether the pass has the option; a budget of densities takes its place."""
     named = {field.name for field in dataclasses.fields(step)}
     return SPARSITY in named and getattr(step, "spread", "") != "budget"
+
+
+def _require_free(changes: Sequence[str]) -> None:
+    """Refuse overrides of what tells cells apart."""
+    for change in changes:
+        key = change.partition("=")[0].strip()
+        if key == "seed":
+            raise RecipeError(
+                f"--set {change}: every cell has a seed of its own",
+                remedy="--seeds N runs every recipe with the seeds from 0 to N - 1.",
+            )
 
 
 def _require_names(recipes: Sequence[Recipe]) -> None:
