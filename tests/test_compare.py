@@ -25,8 +25,10 @@ from test_end_to_end import prunec, write_images
 from prunec.comparison import job, places
 from prunec.comparison.folder import ComparisonFolder, default_folder, failure_of
 from prunec.comparison.grid import Grid, expand, parse_sparsities
+from prunec.comparison.names import apart
+from prunec.comparison.page import notices
 from prunec.comparison.pareto import pareto_front
-from prunec.comparison.plot import apart, inline_panels, plot_files
+from prunec.comparison.plot import inline_panels, plot_files
 from prunec.comparison.results import Result, Row, aggregated, read_results
 from prunec.comparison.tables import accuracy_text, share_text, to_csv, to_markdown
 from prunec.comparison.ticks import accuracy_ticks, mac_ticks, sparsity_ticks
@@ -446,7 +448,7 @@ def lines_of(run: Path) -> list[Any]:
 
 def children_of(parent: int) -> list[int]:
     listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True, check=False
+        ["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False
     )
     return [int(word) for word in listed.stdout.split()]
 
@@ -501,6 +503,13 @@ def test_marks_are_round_and_apart() -> None:
     assert "1 M" in [text for _, text in mac_ticks(-7.2, -4.0)]
     marks = [text for _, text in accuracy_ticks(88.2, 92.9, lambda value: value)]
     assert "90" in marks
+
+
+def test_a_reader_is_told_of_different_precisions() -> None:
+    cells = [Result("a", 0.5, seed, "done", True, precision="fp32") for seed in range(3)]
+    assert notices(cells) == []
+    (told,) = notices([*cells, Result("b", 0.5, 0, "done", True, precision="bf16")])
+    assert "--set train.precision=fp32" in told
 
 
 def test_shares_are_told_from_each_other() -> None:

@@ -76,8 +76,9 @@ def _left(cells: Sequence[Cell], folder: ComparisonFolder) -> list[Cell]:
 
 def _announce(grid: Grid, folder: ComparisonFolder, left: Sequence[Cell], console: Console) -> None:
     done = len(grid.cells) - len(left)
+    cells = f"{len(grid.cells)} cell{'' if len(grid.cells) == 1 else 's'}"
     lines = [
-        f"Comparison: {folder.path}, {len(grid.cells)} cells, {done} done, {len(left)} left",
+        f"Comparison: {folder.path}, {cells}, {done} done, {len(left)} left",
         *grid.notes,
         *(
             f"{run.name}: its recipe has changed since, so it counts no more."

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from prunec.comparison.error_scale import accuracy_at, backward, error_place, forward
+from prunec.comparison.names import Point, name_lines
 from prunec.comparison.pareto import pareto_front
 from prunec.comparison.results import Row
 from prunec.comparison.ticks import accuracy_ticks, mac_ticks, sparsity_ticks
@@ -43,16 +45,11 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-LEADER = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}  # from name to line
-LARGEST_ERROR, SMALLEST_ERROR = 100.0, 0.01
 DENSEST, SPARSEST = 1.0, 1e-9
 WIDTH, HEIGHT = 3.9, 3.4  # inches of a panel's axes
 SMALL = 0.72  # of these, in a page: text is as large, and stays readable on a phone
 LEFT, BOTTOM, TOP = 0.6, 0.6, 0.2  # inches beside, below and above the axes
 LETTER = 0.075  # inches, about, of a letter of a name
-GAP = 0.04  # of an axis's height, between two names
-FAR = 0.6  # of an axis's width: a line that ends before it is named where it ends
-Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def _draw(axes: Axes, rows: Sequence[Row], panel: Panel) -> None:
     _draw_front(axes, every)
     for name, points in lines.items():
         _draw_line(axes, points, methods.index(name))
-    _name_lines(axes, lines, methods)
+    name_lines(axes, lines, {name: _colour(methods.index(name)) for name in lines})
 
 
 def _methods(rows: Sequence[Row]) -> list[str]:
@@ -184,16 +181,16 @@ def _say_empty(axes: Axes) -> None:
 
 
 def _set_axes(axes: Axes, points: Sequence[Point], panel: Panel) -> None:
-    axes.set_yscale("function", functions=(_from_accuracy, _to_accuracy))
+    axes.set_yscale("function", functions=(forward, backward))
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     low, high = _widened([x for x, _, _ in points], 0.05)
     axes.set_xlim(low, high)
     _mark(axes.set_xticks, panel.ticks(low, high))
-    heights = [_error_place(y + sign * d) for _, y, d in points for sign in (-1, 1)]
-    bottom, top = (_accuracy_at(place) for place in _widened(heights, 0.07))
+    heights = [error_place(y + sign * d) for _, y, d in points for sign in (-1, 1)]
+    bottom, top = (accuracy_at(place) for place in _widened(heights, 0.07))
     axes.set_ylim(bottom, top)
-    _mark(axes.set_yticks, accuracy_ticks(bottom, top, _error_place))
+    _mark(axes.set_yticks, accuracy_ticks(bottom, top, error_place))
 
 
 def _mark(set_ticks: Callable[..., object], marks: Sequence[tuple[float, str]]) -> None:
@@ -205,75 +202,6 @@ def _widened(values: Sequence[float], share: float) -> tuple[float, float]:
     low, high = min(values), max(values)
     margin = share * (high - low) or 0.1
     return low - margin, high + margin
-
-
-def _name_lines(axes: Axes, lines: dict[str, list[Point]], methods: Sequence[str]) -> None:
-    """Name every line at its right end; names beside the axes are moved apart."""
-    ends = {name: _share(axes, points[-1]) for name, points in lines.items()}
-    beside = apart({name: y for name, (x, y) in ends.items() if x >= FAR}, GAP)
-    side = -1
-    for name, (x, y) in ends.items():
-        colour, far = _colour(methods.index(name)), name in beside
-        side = side if far else -side  # those within the axes above and below by turns
-        axes.annotate(
-            name,
-            xy=(x, y),
-            xycoords="axes fraction",
-            xytext=(1.03, beside[name]) if far else (x + 0.02, y + 0.04 * side),
-            color=colour,
-            va="center",
-            fontsize=8.5,
-            arrowprops={**LEADER, "color": colour} if far else None,
-            annotation_clip=False,
-            zorder=4,
-        )
-
-
-def _share(axes: Axes, point: Point) -> tuple[float, float]:
-    """Where a point lies in the axes, in shares of their width and height."""
-    low, high = axes.get_xlim()
-    bottom, top = map(_error_place, axes.get_ylim())
-    return (point[0] - low) / (high - low), (_error_place(point[1]) - bottom) / (top - bottom)
-
-
-def apart(heights: dict[str, float], gap: float) -> dict[str, float]:
-    """Return heights at least ``gap`` apart, in the same order and near those given.
-
-    Names that would touch form a block, centred on the mean of their own heights.
-    """
-    blocks: list[list[str]] = []
-
-    def bottom(block: Sequence[str]) -> float:
-        return sum(heights[name] for name in block) / len(block) - gap * (len(block) - 1) / 2
-
-    for name in sorted(heights, key=lambda name: heights[name]):
-        blocks.append([name])
-        while len(blocks) > 1:
-            lower, upper = blocks[-2:]
-            if bottom(upper) - bottom(lower) >= gap * len(lower):
-                break
-            blocks[-2:] = [lower + upper]
-    return {name: bottom(block) + gap * i for block in blocks for i, name in enumerate(block)}
-
-
-def _error_place(accuracy: float) -> float:
-    return -math.log10(min(max(100 - accuracy, SMALLEST_ERROR), LARGEST_ERROR))
-
-
-def _accuracy_at(place: float) -> float:
-    return 100 - min(10**-place, LARGEST_ERROR)
-
-
-def _from_accuracy(values: object) -> object:
-    import numpy as np
-
-    return -np.log10(np.clip(100 - np.asarray(values), SMALLEST_ERROR, None))
-
-
-def _to_accuracy(places: object) -> object:
-    import numpy as np
-
-    return 100 - 10 ** -np.asarray(places)
 
 
 def _inline(svg: str) -> str:

@@ -88,9 +88,9 @@ class Watch:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long it will take yet, at the pace of the epochs so far; None where none passed."""
+        """How long it will take yet, at the pace of the epochs so far; None without a pace."""
         done = sum(self._epochs.values())
-        if done <= self._first:
+        if done <= self._first or done == self._wanted:
             return None
         pace = (time.monotonic() - self._began) / (done - self._first)
         return pace * (self._wanted - done)
