@@ -198,6 +198,17 @@ def test_the_cores_are_shared_out(recipes: list[str], monkeypatch: pytest.Monkey
     assert len(places.places(grid.cells[:2], None)) == 2
 
 
+def test_on_cuda_each_place_has_a_gpu(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "cores", lambda: 8)
+    monkeypatch.setattr(places, "_gpus", lambda: ["2", "5"])
+    cells = expand(recipes, seeds=2, changes=["device=auto"]).cells
+    found = [place["CUDA_VISIBLE_DEVICES"] for place in places.places(cells, 3)]
+    assert found == ["2", "5", "2"]
+    assert places.described(places.places(cells, None)) == "2 at once on 2 GPUs, 4 threads each"
+    on_cpu = expand(recipes, seeds=2).cells
+    assert "CUDA_VISIBLE_DEVICES" not in places.places(on_cpu, None)[0]
+
+
 # -- results ---------------------------------------------------------------------------------------
 
 
