@@ -18,6 +18,7 @@ import typer
 
 from prunec import completion
 from prunec.arguments import AsJson, Changes, Device, Output, Root, Run
+from prunec.compare_command import compare
 from prunec.data_commands import data_app
 from prunec.errors import RunError
 from prunec.failures import Guarded
@@ -41,6 +42,7 @@ recipes_app = typer.Typer(
 )
 app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 app.add_typer(data_app, name="data")
+app.command()(compare)
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def reproduce(found: Found) -> Reproduce:
         "file, sha256": found.manifest.get("sha256"),
     }
     return Reproduce(
-        called=_called(found.record.get("command")),
+        called=called_as(found.record.get("command")),
         commands=_commands(version, bool(found.recipe_text)),
         recipe=found.recipe_text,
         versions=_pairs(versions),
@@ -46,8 +46,8 @@ def reproduce(found: Found) -> Reproduce:
     )
 
 
-def _called(command: object) -> str:
-    """The command line as a person types it."""
+def called_as(command: object) -> str:
+    """Return a recorded command line as a person types it; empty where it is none."""
     if not isinstance(command, list) or not command:
         return ""
     program, *arguments = map(str, command)

@@ -1,0 +1,112 @@
+"""A comparison from its grid to its page: what is left runs, then everything is written anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from prunec.comparison.folder import ComparisonFolder, steps_left
+from prunec.comparison.grid import Cell, Grid
+from prunec.comparison.job import Job
+from prunec.comparison.places import described, places
+from prunec.comparison.pool import work_off
+from prunec.comparison.results import Result, aggregated, read_results
+from prunec.comparison.tables import to_rich
+from prunec.comparison.watch import Watch
+from prunec.comparison.write import write_all
+from prunec.errors import Interrupted
+from prunec.training.data import load_data
+
+WIDE = 120  # characters: the table is not folded, whatever the terminal
+OFTEN = 60.0  # seconds at least between two writings while cells run
+
+
+def compare(
+    grid: Grid,
+    folder: ComparisonFolder,
+    *,
+    jobs: int | None,
+    command: Sequence[str],
+    console: Console,
+) -> tuple[Result, ...]:
+    """Run what is left of a grid, write tables, plots and page, and print the table.
+
+    Args:
+        grid: the cells.
+        folder: where; finished cells that lie there are taken as they are.
+        jobs: how many run at once; None for what the cores allow.
+        command: the command line, for the record.
+        console: whom to tell.
+
+    Returns:
+        What came of every cell.
+
+    Raises:
+        Interrupted: a signal came; what is there was saved and written.
+        DataError: the data are missing or wrong.
+        RunError: another process works on the folder, or it cannot be written.
+    """
+    with folder.held():
+        folder.write_record(grid, command)
+        left = _left(grid.cells, folder)
+        _announce(grid, folder, left, console)
+        try:
+            if left:
+                _run(grid, folder, left, jobs, console)
+        except Interrupted as error:
+            error.remedy = "The same command goes on."
+            raise
+        finally:
+            results = read_results(grid.cells, folder)
+            write_all(results, folder)
+    rows = aggregated(results)
+    wide = Console(file=console.file, width=max(console.width, WIDE))
+    wide.print(to_rich(rows, "Means over seeds"))
+    console.print(f"Report: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
+    return results
+
+
+def _left(cells: Sequence[Cell], folder: ComparisonFolder) -> list[Cell]:
+    """The cells that are not over."""
+    runs = folder.found(cells)
+    return [cell for cell in cells if cell.name not in runs or steps_left(runs[cell.name])]
+
+
+def _announce(grid: Grid, folder: ComparisonFolder, left: Sequence[Cell], console: Console) -> None:
+    done = len(grid.cells) - len(left)
+    cells = f"{len(grid.cells)} cell{'' if len(grid.cells) == 1 else 's'}"
+    lines = [
+        f"Comparison: {folder.path}, {cells}, {done} done, {len(left)} left",
+        *grid.notes,
+        *(
+            f"{run.name}: its recipe has changed since, so it counts no more."
+            for run in folder.outdated(grid.cells)
+        ),
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _run(
+    grid: Grid,
+    folder: ComparisonFolder,
+    left: Sequence[Cell],
+    jobs: int | None,
+    console: Console,
+) -> None:
+    # The same data for all: fetched once, and what is wrong with them is said before hours of work.
+    load_data(left[0].recipe.data, seed=0)
+    found = places(grid.cells, jobs)
+    console.print(f"Running {described(found)}", highlight=False)
+    written = time.monotonic()
+
+    def ended(_: Job) -> None:
+        nonlocal written
+        if time.monotonic() - written > OFTEN:
+            write_all(read_results(grid.cells, folder), folder)
+            written = time.monotonic()
+
+    with Watch(console, grid.cells, left, folder) as watch:
+        work_off(left, folder, found, watch, ended)

@@ -1,0 +1,205 @@
+"""The grid of a comparison: recipes × sparsities × seeds; a cell is a recipe that will run.
+
+A cell is the recipe as it was named, with three more overrides: its name, its seed, and the
+sparsity of its training pass. So whatever runs a recipe runs a cell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunec.catalogue import build_passes
+from prunec.comparison.equal import require_equal
+from prunec.contract import Training
+from prunec.errors import RecipeError
+from prunec.recipe import Recipe, digest, load_recipe
+
+SPARSITY = "sparsity"  # the option of a training pass
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid.
+
+    Attributes:
+        method: the recipe's name.
+        sparsity: the share of zeros asked of its training pass; None where it takes none.
+        seed: of weights, batches and masks.
+        reference: the recipe as it was named.
+        changes: ``key=value`` each, all that make the cell of it.
+        recipe: the recipe with them.
+    """
+
+    method: str
+    sparsity: float | None
+    seed: int
+    reference: str
+    changes: tuple[str, ...]
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """The name of its recipe, and so of its run."""
+        return self.recipe.name
+
+    @property
+    def digest(self) -> str:
+        """What its run is recognised by."""
+        return digest(self.recipe)
+
+    @property
+    def command(self) -> list[str]:
+        """The command line that trains it alone."""
+        return [
+            "prunec", "train", self.reference,
+            *(part for change in self.changes for part in ("--set", change)),
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All cells in the order in which they begin, and what should be known of them."""
+
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The recipes' names, in the order of the command line."""
+        return tuple(dict.fromkeys(cell.method for cell in self.cells))
+
+
+def parse_sparsities(text: str) -> tuple[float, ...]:
+    """Return the sparsities that ``0.9,0.99`` lists, ascending, each once.
+
+    Raises:
+        RecipeError: one is no number from 0 to below 1.
+    """
+    found = set()
+    for part in text.split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < 1:
+            raise RecipeError(
+                f"--sparsity {text}: {part.strip()!r} is no share of zeros",
+                remedy="Name numbers from 0 to below 1: --sparsity 0.9,0.99",
+            )
+        found.add(value)
+    return tuple(sorted(found))
+
+
+def expand(
+    references: Sequence[str],
+    *,
+    sparsities: Sequence[float] = (),
+    seeds: int = 1,
+    changes: Sequence[str] = (),
+) -> Grid:
+    """Return the grid: seed by seed, so that every recipe has a first result early.
+
+    Args:
+        references: files or packaged names.
+        sparsities: shares of zeros; none for each recipe's own.
+        seeds: how many, from 0.
+        changes: ``key=value`` each, for all recipes.
+
+    Raises:
+        RecipeError: a recipe is wrong, or they do not train on equal terms.
+    """
+    _require_free(changes)
+    lines = [_Line.read(reference, tuple(changes)) for reference in references]
+    _require_names([line.base for line in lines])
+    require_equal([line.base for line in lines])
+    cells = [
+        line.cell(sparsity, seed)
+        for seed in range(seeds)
+        for sparsity in (sparsities or (None,))
+        for line in lines
+    ]
+    return Grid(tuple({cell.name: cell for cell in cells}.values()), _notes(lines, sparsities))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A recipe of the grid, and which of its passes takes a sparsity.
+
+    Attributes:
+        reference: as it was named.
+        changes: those of all recipes.
+        base: the recipe with them.
+        place: the index of the pass; None where no training pass takes a sparsity.
+        own: the sparsity that the recipe asks for itself.
+    """
+
+    reference: str
+    changes: tuple[str, ...]
+    base: Recipe
+    place: int | None
+    own: float | None
+
+    @classmethod
+    def read(cls, reference: str, changes: tuple[str, ...]) -> _Line:
+        base = load_recipe(reference, changes)
+        passes = build_passes(base, reference)
+        if not any(isinstance(step, Training) for step in passes):
+            raise RecipeError(
+                f"{reference}: no pass trains", remedy="Add one: [[pass]] name = …, or leave it out"
+            )
+        for place, step in reversed(list(enumerate(passes))):
+            if isinstance(step, Training) and _takes_sparsity(step):
+                own = float(getattr(step, SPARSITY))
+                return cls(reference, changes, base, place, own)
+        return cls(reference, changes, base, None, None)
+
+    def cell(self, sparsity: float | None, seed: int) -> Cell:
+        """The cell at a sparsity, the recipe's own by default, and a seed."""
+        asked = None if self.place is None else self.own if sparsity is None else sparsity
+        at = "" if asked is None else f"-s{asked:.10g}"
+        more = [f"name={self.base.name}{at}-seed{seed}", f"seed={seed}"]
+        if asked is not None:
+            more.append(f"pass.{self.place}.{SPARSITY}={asked!r}")
+        changes = (*self.changes, *more)
+        recipe = load_recipe(self.reference, changes)
+        build_passes(recipe, " ".join([self.reference, "with", *more]))
+        return Cell(self.base.name, asked, seed, self.reference, changes, recipe)
+
+
+def _takes_sparsity(step: Training) -> bool:
+    """Whether the pass has the option; a budget of densities takes its place."""
+    named = {field.name for field in dataclasses.fields(step)}
+    return SPARSITY in named and getattr(step, "spread", "") != "budget"
+
+
+def _require_free(changes: Sequence[str]) -> None:
+    """Refuse overrides of what tells cells apart."""
+    for change in changes:
+        key = change.partition("=")[0].strip()
+        if key == "seed":
+            raise RecipeError(
+                f"--set {change}: every cell has a seed of its own",
+                remedy="--seeds N runs every recipe with the seeds from 0 to N - 1.",
+            )
+
+
+def _require_names(recipes: Sequence[Recipe]) -> None:
+    names = [recipe.name for recipe in recipes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RecipeError(
+            f"two recipes are called {twice[0]!r}",
+            remedy="Give each a name of its own: name = … at the top of its file.",
+        )
+
+
+def _notes(lines: Sequence[_Line], sparsities: Sequence[float]) -> tuple[str, ...]:
+    fixed = [line.base.name for line in lines if line.place is None]
+    if not (fixed and sparsities):
+        return ()
+    them = "it runs" if len(fixed) == 1 else "they run"
+    return (
+        f"{', '.join(fixed)}: no sparsity is asked of the training pass, so {them} once a seed.",
+    )

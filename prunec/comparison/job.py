@@ -1,0 +1,133 @@
+"""A cell at work: the processes that train, export and verify it, one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from prunec.comparison.folder import Failure, is_busy, keep_failure, steps_left
+from prunec.comparison.grid import Cell
+from prunec.runs import RunFolder
+
+COMMANDS = {"train": ("train", "--resume"), "export": ("export",), "verify": ("verify",)}
+PROGRAM = (sys.executable, "-m", "prunec")
+
+
+class Job:
+    """The processes of one cell; each goes on where the one before it, or an earlier day, ended.
+
+    Attributes:
+        cell: what runs.
+        run: where.
+        place: which of the places for processes it takes.
+        step: what it does now; ``wait`` while a process that is not ours trains the run.
+        began: the clock when this began.
+        failure: why it ended early; None while it did not.
+    """
+
+    def __init__(self, cell: Cell, run: RunFolder, place: int, variables: Mapping[str, str]):
+        self.cell, self.run, self.place = cell, run, place
+        self.step = "wait"
+        self.began = time.monotonic()
+        self.failure: Failure | None = None
+        self._variables = variables
+        self._process: subprocess.Popen[bytes] | None = None
+        self._logged = 0
+
+    @property
+    def log(self) -> str:
+        """The file that takes what the processes say."""
+        return str(self.run.path / "log.txt")
+
+    def advance(self) -> bool:
+        """Start what is due; return whether the cell is over, well or not."""
+        if self._process is not None:
+            code = self._process.poll()
+            if code is None:
+                return False
+            self._process = None
+            self.failure = self._verdict(code)
+        left = steps_left(self.run)
+        if self.failure or not left:
+            keep_failure(self.run, self.failure)
+            return True
+        if not is_busy(self.run):
+            self._start(left[0])
+        return False
+
+    def stop(self) -> None:
+        """Ask the process to save and end; a wait for somebody else's ends at once."""
+        if self._process and os.name == "posix":  # elsewhere Ctrl-C reaches it without us
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Return when the process has ended."""
+        if self._process:
+            self._process.wait()
+
+    def _start(self, step: str) -> None:
+        self.step = step
+        command = [*PROGRAM, *COMMANDS[step], str(self.run.path)]
+        with open(self.log, "ab") as log:
+            now = datetime.now(UTC).isoformat(" ", "seconds")
+            log.write(f"\n# {now}: {' '.join(command[2:])}\n".encode())
+            log.flush()
+            self._logged = log.tell()
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100", **self._variables},
+                start_new_session=os.name == "posix",  # Ctrl-C is ours to pass on, once
+            )
+
+    def _verdict(self, code: int) -> Failure | None:
+        """What an exit code means; a step that left no trace has failed too."""
+        if code == 0 and self.step not in steps_left(self.run)[:1]:
+            return None
+        message, remedy = _error_in(self._said())
+        if self.step != "train" and code == 2:
+            message, remedy = _unproven(self.run, self.step) or message, remedy
+        return Failure(self.step, code, message or _silent(code), remedy)
+
+    def _said(self) -> str:
+        with open(self.log, "rb") as log:
+            log.seek(self._logged)
+            return log.read().decode("utf-8", "replace")
+
+
+def _error_in(text: str) -> tuple[str, str]:
+    """The last error and its remedy in what a command said; else its last line."""
+    _, error, told = text.rpartition("\nerror: ") if "\nerror: " in text else ("", "", "")
+    if not error and text.startswith("error: "):
+        told = text.removeprefix("error: ")
+    if not told:
+        lines = [line for line in text.splitlines() if line.strip()]
+        return (lines[-1].strip() if lines else "", "")
+    message, _, remedy = told.partition("\nremedy: ")
+    return message.strip(), remedy.strip()
+
+
+def _unproven(run: RunFolder, step: str) -> str:
+    """Which checks of a file failed."""
+    name = {"export": "report.json", "verify": "verified.json"}[step]
+    try:
+        checks = json.loads((run.export / name).read_text("utf-8"))["checks"]
+        failed = [check["name"] for check in checks if not check["passed"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}" if failed else ""
+
+
+def _silent(code: int) -> str:
+    """What is to be said of a process that said nothing."""
+    if code == -9:
+        return "it was killed: not enough memory?"
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"

@@ -1,0 +1,93 @@
+"""Runs the cells that are left, some at a time, until all are over or somebody asks to stop."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from prunec.comparison.folder import ComparisonFolder
+from prunec.comparison.grid import Cell
+from prunec.comparison.job import Job
+from prunec.comparison.places import Place
+from prunec.comparison.watch import Watch
+from prunec.training.interruption import Interruption, listening
+from prunec.training.ranks import ALONE
+
+PAUSE = 0.2  # seconds between two looks at the processes
+
+
+def work_off(
+    cells: Sequence[Cell],
+    folder: ComparisonFolder,
+    places: Sequence[Place],
+    watch: Watch,
+    ended: Callable[[Job], None],
+) -> None:
+    """Run cells to their end; one that fails does not stop the others.
+
+    Args:
+        cells: those that are left, in the order in which they begin.
+        folder: where.
+        places: what each process may use; as many run at once.
+        watch: whom to tell.
+        ended: is called with every cell that is over.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the processes have saved what they had and ended.
+    """
+    with listening(ALONE) as interruption:
+        _Pool(cells, folder, places, watch, ended, interruption).run()
+
+
+class _Pool:
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        folder: ComparisonFolder,
+        places: Sequence[Place],
+        watch: Watch,
+        ended: Callable[[Job], None],
+        interruption: Interruption,
+    ) -> None:
+        self.left = deque(cells)
+        self.folder, self.places, self.watch, self.ended = folder, places, watch, ended
+        self.interruption = interruption
+        self.free = list(reversed(range(len(places))))
+        self.jobs: list[Job] = []
+
+    def run(self) -> None:
+        try:
+            while self.left or self.jobs:
+                self._begin()
+                for job in list(self.jobs):
+                    if job.advance():
+                        self._end(job)
+                self.watch.look(self.jobs)
+                if self.interruption.asked:
+                    raise self.interruption.error("with cells left")
+                time.sleep(PAUSE)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _begin(self) -> None:
+        while self.left and self.free:
+            cell, place = self.left.popleft(), self.free.pop()
+            job = Job(cell, self.folder.begun(cell), place, self.places[place])
+            self.jobs.append(job)
+            self.watch.began(job)
+
+    def _end(self, job: Job) -> None:
+        self.jobs.remove(job)
+        self.free.append(job.place)
+        self.watch.ended(job)
+        self.ended(job)
+
+    def _stop(self) -> None:
+        """Ask every process to save and end, and wait until they have."""
+        self.watch.say(f"Stopping: {len(self.jobs)} running, each saves where it stands.")
+        for job in self.jobs:
+            job.stop()
+        for job in self.jobs:
+            job.wait()

@@ -1,0 +1,189 @@
+"""What came of the cells, read from the records of their runs; nothing is computed anew.
+
+Accuracy, MACs, non-zero MACs, parameters and bytes are the file's, as ``prunec export`` found them;
+seconds are the sum of the epochs'.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from prunec.comparison.folder import ComparisonFolder, failure_of, steps_left
+from prunec.comparison.grid import Cell
+from prunec.page.reading import Found, Parity, read_run
+from prunec.runs import RunFolder
+
+State = Literal["done", "failed", "unfinished", "waiting"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of a cell; None for what is not known yet.
+
+    Attributes:
+        method: the recipe's name.
+        asked: the sparsity asked for; None where the recipe takes none.
+        seed: of weights, batches and masks.
+        state: done, failed, unfinished (it goes on), or waiting.
+        proven: whether every check of export and of verify passed.
+        accuracy: of the file on the test images, percent.
+        sparsity: share of the dense network's kernel weights that are gone or zero.
+        macs: of one image.
+        nonzero_macs: those by weights that are not zero.
+        dense_macs: of the network before training.
+        params: all parameters of the file.
+        nonzero_params: those that are not zero.
+        bytes: size of the file.
+        seconds: of training, evaluation after every epoch included.
+        precision: what training computed in.
+        run: the name of its run folder; empty where there is none.
+        message: why it failed; empty where it did not.
+    """
+
+    method: str
+    asked: float | None
+    seed: int
+    state: State
+    proven: bool
+    accuracy: float | None = None
+    sparsity: float | None = None
+    macs: int | None = None
+    nonzero_macs: int | None = None
+    dense_macs: int | None = None
+    params: int | None = None
+    nonzero_params: int | None = None
+    bytes: int | None = None
+    seconds: float | None = None
+    precision: str = ""
+    run: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of a recipe at a sparsity: means over the seeds that have a value.
+
+    Attributes:
+        method: the recipe's name.
+        asked: the sparsity asked for; None where the recipe takes none.
+        cells: how many seeds there are.
+        n: how many of them have an accuracy.
+        proven: how many were proven.
+        failed: how many failed.
+        accuracy: the mean, percent.
+        deviation: the sample standard deviation of the accuracy; None below two seeds.
+        sparsity: and the others: means, units as in :class:`Result`.
+    """
+
+    method: str
+    asked: float | None
+    cells: int
+    n: int
+    proven: int
+    failed: int
+    accuracy: float | None
+    deviation: float | None
+    sparsity: float | None
+    macs: float | None
+    nonzero_macs: float | None
+    params: float | None
+    nonzero_params: float | None
+    bytes: float | None
+    seconds: float | None
+
+
+def read_results(cells: Sequence[Cell], folder: ComparisonFolder) -> tuple[Result, ...]:
+    """Return what is known of every cell, in order; never raises for what the files hold."""
+    runs = folder.found(cells)
+    return tuple(_result(cell, runs.get(cell.name)) for cell in cells)
+
+
+def aggregated(results: Iterable[Result]) -> tuple[Row, ...]:
+    """Return a row for each recipe and sparsity: recipes in their order, sparsities ascending."""
+    groups: dict[str, dict[float | None, list[Result]]] = {}
+    for result in results:
+        groups.setdefault(result.method, {}).setdefault(result.asked, []).append(result)
+    return tuple(
+        _row(group)
+        for of_method in groups.values()
+        for _, group in sorted(of_method.items(), key=lambda item: item[0] or 0.0)
+    )
+
+
+def _result(cell: Cell, run: RunFolder | None) -> Result:
+    if run is None:
+        return Result(cell.method, cell.sparsity, cell.seed, "waiting", False)
+    found = read_run(run)
+    failure = failure_of(run)
+    done = not steps_left(run)
+    parity = found.exported
+    details = parity.details if parity else None
+    dense = found.history[0].macs[0] if found.history else None
+    return Result(
+        method=cell.method,
+        asked=cell.sparsity,
+        seed=cell.seed,
+        state="done" if done else "failed" if failure else "unfinished",
+        proven=done,
+        accuracy=details.accuracy if details else None,
+        sparsity=_sparsity(parity) if parity else None,
+        macs=_counted(parity, "MACs"),
+        nonzero_macs=_counted(parity, "non-zero MACs"),
+        dense_macs=dense,
+        params=_counted(parity, "parameters"),
+        nonzero_params=_counted(parity, "non-zero parameters"),
+        bytes=details.bytes if details else None,
+        seconds=_seconds(found),
+        precision=", ".join(sorted({s.chosen.precision for s in found.settings.values()})),
+        run=run.name,
+        message=f"{failure.step}: {failure.message}" if failure and not done else "",
+    )
+
+
+def _counted(parity: Parity | None, name: str) -> int | None:
+    """What a check found in the file."""
+    values = [check.found for check in parity.checks if check.name == name] if parity else []
+    return values[0] if values and isinstance(values[0], int) else None
+
+
+def _sparsity(parity: Parity) -> float | None:
+    """Share of the dense network's kernel weights that the file does without."""
+    dense = sum(layer.params[1] for layer in parity.details.layers)
+    left = sum(layer.nonzero_params for layer in parity.details.layers)
+    return 1 - left / dense if dense else None
+
+
+def _seconds(found: Found) -> float | None:
+    spent = [line.numbers["seconds"] for lines in found.epochs.values() for line in lines
+             if "seconds" in line.numbers]  # fmt: skip
+    return sum(spent) if spent else None
+
+
+def _row(group: Sequence[Result]) -> Row:
+    accuracies = [r.accuracy for r in group if r.accuracy is not None]
+    return Row(
+        method=group[0].method,
+        asked=group[0].asked,
+        cells=len(group),
+        n=len(accuracies),
+        proven=sum(r.proven for r in group),
+        failed=sum(r.state == "failed" for r in group),
+        accuracy=statistics.fmean(accuracies) if accuracies else None,
+        deviation=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        sparsity=_mean(group, lambda r: r.sparsity),
+        macs=_mean(group, lambda r: r.macs),
+        nonzero_macs=_mean(group, lambda r: r.nonzero_macs),
+        params=_mean(group, lambda r: r.params),
+        nonzero_params=_mean(group, lambda r: r.nonzero_params),
+        bytes=_mean(group, lambda r: r.bytes),
+        # Of those that are trained to their end: a part of a training is no duration.
+        seconds=_mean(group, lambda r: None if r.accuracy is None else r.seconds),
+    )
+
+
+def _mean(group: Sequence[Result], of: Callable[[Result], float | None]) -> float | None:
+    values = [value for value in map(of, group) if value is not None]
+    return statistics.fmean(values) if values else None

@@ -1,0 +1,99 @@
+"""The results as text: CSV for machines, Markdown for documents, a table for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+
+from rich.table import Table
+from rich.text import Text
+
+from prunec.comparison.results import Result, Row
+from prunec.comparison.watch import clock
+from prunec.page.scales import short, size
+from prunec.report import table
+
+COLUMNS = (
+    "recipe", "sparsity", "accuracy", "MACs", "non-zero MACs", "file", "training", "proven",
+)  # fmt: skip
+NUMBERS = COLUMNS[1:7]
+NONE = "—"
+
+
+def to_csv(items: Sequence[Result] | Sequence[Row], kind: type[Result] | type[Row]) -> str:
+    """Return one line an item under the names of its fields; what is not known is left empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(kind)])
+    writer.writerows(astuple(item) for item in items)
+    return text.getvalue()
+
+
+def cells_of(row: Row) -> tuple[str, ...]:
+    """Return a row as a person reads it, a text for each of `COLUMNS`."""
+    return (
+        row.method,
+        sparsity_text(row),
+        accuracy_text(row),
+        _short(row.macs),
+        _short(row.nonzero_macs),
+        NONE if row.bytes is None else size(round(row.bytes)),
+        NONE if row.seconds is None else clock(row.seconds),
+        proven_text(row),
+    )
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """Return the table as Markdown."""
+    lines = [COLUMNS, tuple("---:" if name in NUMBERS else "---" for name in COLUMNS)]
+    lines += [cells_of(row) for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def to_rich(rows: Sequence[Row], title: str) -> Table:
+    """Return the table for a terminal of 80 columns; a line between recipes."""
+    made = table(title, *COLUMNS, numbers=NUMBERS)
+    made.box, made.padding = None, (0, 2, 0, 0)  # lines would take the room of what stands there
+    for column in made.columns:
+        column.no_wrap = True
+        column.header = str(column.header).replace(" ", "\n")
+    for index, row in enumerate(rows):
+        last = index + 1 == len(rows) or rows[index + 1].method != row.method
+        made.add_row(*map(Text, cells_of(row)), end_section=last)
+    return made
+
+
+def accuracy_text(row: Row) -> str:
+    """Return mean ± deviation in percent, and the seeds where not all have a value."""
+    if row.accuracy is None:
+        return NONE
+    deviation = "" if row.deviation is None else f" ± {row.deviation:.2f}"
+    seeds = f" ({row.n} of {row.cells})" if row.n < row.cells else ""
+    return f"{row.accuracy:.2f}{deviation} %{seeds}"
+
+
+def sparsity_text(row: Row) -> str:
+    """Return the sparsity measured, or else the one that is asked for."""
+    if row.sparsity is not None:
+        return share_text(row.sparsity)
+    return NONE if row.asked is None else f"({share_text(row.asked)})"
+
+
+def share_text(share: float) -> str:
+    """Return a share in percent with the digits that tell 99.9 from 99.99."""
+    digits = 1 if share < 0.99 else 2 if share < 0.9999 else 3
+    return f"{100 * share:.{digits}f} %"
+
+
+def proven_text(row: Row) -> str:
+    """Return whether every cell was proven, or how many were."""
+    if row.proven == row.cells:
+        return "yes"
+    failed = f", {row.failed} failed" if row.failed else ""
+    return f"{row.proven} of {row.cells}{failed}"
+
+
+def _short(value: float | None) -> str:
+    return NONE if value is None else short(value)

@@ -1,0 +1,135 @@
+"""What a person sees of a comparison at work: a live table on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from prunec.comparison.folder import ComparisonFolder
+from prunec.comparison.grid import Cell
+from prunec.comparison.job import Job
+from prunec.runs import RunFolder
+
+EVERY = 1.0  # seconds between two looks at the metrics
+
+
+class Watch:
+    """Tells which cells run, how many are done, failed and left, and for how long yet.
+
+    Args:
+        console: where.
+        cells: all cells of the comparison.
+        left: those that are not over.
+        folder: where their runs are.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        cells: Sequence[Cell],
+        left: Sequence[Cell],
+        folder: ComparisonFolder,
+    ) -> None:
+        self.console = console
+        self.total, self.done, self.failed = len(cells), len(cells) - len(left), 0
+        runs = folder.found(left)
+        self._epochs = {
+            cell.name: _epochs_done(runs[cell.name]) if cell.name in runs else 0 for cell in left
+        }
+        self._wanted = sum(_epochs(cell) for cell in left)
+        self._first = sum(self._epochs.values())
+        self._began = self._looked = time.monotonic()
+        self._live = Live(console=console, transient=True, auto_refresh=False)
+
+    def __enter__(self) -> Watch:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def began(self, job: Job) -> None:
+        """Tell that a cell begins."""
+        if not self.console.is_terminal:
+            self.say(f"{self._count()} {job.cell.name}: begins, {job.log}")
+
+    def ended(self, job: Job) -> None:
+        """Tell that a cell is over."""
+        self._epochs[job.cell.name] = _epochs(job.cell)
+        took = clock(time.monotonic() - job.began)
+        if job.failure:
+            self.failed += 1
+            self.say(f"{self._count()} {job.cell.name}: failed, {job.failure.message}", "red")
+            return
+        self.done += 1
+        self.say(f"{self._count()} {job.cell.name}: done in {took}{self._left()}")
+
+    def look(self, jobs: Sequence[Job]) -> None:
+        """Look how far the running cells are."""
+        if time.monotonic() - self._looked < EVERY:
+            return
+        self._looked = time.monotonic()
+        for job in jobs:
+            self._epochs[job.cell.name] = _epochs_done(job.run)
+        if self.console.is_terminal:
+            self._live.update(self._picture(jobs), refresh=True)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Say something in one line."""
+        self.console.print(Text(text, style=style), soft_wrap=True)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it will take yet, at the pace of the epochs so far; None without a pace."""
+        done = sum(self._epochs.values())
+        if done <= self._first or done == self._wanted:
+            return None
+        pace = (time.monotonic() - self._began) / (done - self._first)
+        return pace * (self._wanted - done)
+
+    def _count(self) -> str:
+        width = len(str(self.total))
+        return f"[{self.done + self.failed:>{width}}/{self.total}]"
+
+    def _left(self) -> str:
+        seconds = self.seconds_left
+        return "" if seconds is None else f", {clock(seconds)} left"
+
+    def _picture(self, jobs: Sequence[Job]) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for job in jobs:
+            done, epochs = self._epochs[job.cell.name], _epochs(job.cell)
+            bar = ProgressBar(total=epochs, completed=done, width=24)
+            at = f"epoch {min(done + 1, epochs)}/{epochs}" if job.step == "train" else job.step
+            table.add_row(job.cell.name, bar, at, clock(time.monotonic() - job.began))
+        waiting = self.total - self.done - self.failed - len(jobs)
+        counts = f"{self.done} done, {self.failed} failed, {len(jobs)} running, {waiting} waiting"
+        return Group(table, Text(counts + self._left(), style="dim"))
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as ``h:mm:ss``, or ``m:ss`` below an hour."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"
+
+
+def _epochs(cell: Cell) -> int:
+    return cell.recipe.train.epochs
+
+
+def _epochs_done(run: RunFolder) -> int:
+    """Epochs of the last training pass in the metrics file; a torn line counts for nothing."""
+    try:
+        lines = run.metrics.read_text("utf-8").splitlines()
+        return int(json.loads(lines[-1])["epoch"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return 0

@@ -1,0 +1,528 @@
+"""`prunec compare`: its grid, its terms, its tables and pictures, and that it goes on."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_end_to_end import prunec, write_images
+
+from prunec.comparison import job, places
+from prunec.comparison.folder import ComparisonFolder, default_folder, failure_of
+from prunec.comparison.grid import Grid, expand, parse_sparsities
+from prunec.comparison.names import apart
+from prunec.comparison.page import notices
+from prunec.comparison.pareto import pareto_front
+from prunec.comparison.plot import inline_panels, plot_files
+from prunec.comparison.results import Result, Row, aggregated, read_results
+from prunec.comparison.tables import accuracy_text, share_text, to_csv, to_markdown
+from prunec.comparison.ticks import accuracy_ticks, mac_ticks, sparsity_ticks
+from prunec.errors import RecipeError
+
+TESTS = Path(__file__).parent
+EPOCHS = 40  # of a training that is stopped twice: it must not end before
+HEAD = """
+name = "NAME"
+device = "cpu"
+[model]
+name = "end_to_end_net:Tiny"
+[data]
+name = "imagefolder"
+root = "ROOT"
+[train]
+epochs = 2
+batch_size = 16
+learning_rate = 0.05
+precision = "fp32"
+channels_last = false
+threads = 1
+[verify.budget]
+latency_ratio = false
+"""
+PASSES = {
+    "dense": 'name = "train-dense"',
+    "gmp": 'name = "train-gmp"\nsparsity = 0.5',
+    "rigl": 'name = "train-rigl"\nsparsity = 0.5',
+}
+CUT = """
+[[pass]]
+name = "compact-masks"
+[[pass]]
+name = "fold-batchnorm"
+"""
+
+
+def write_recipe(folder: Path, name: str, **changes: str) -> str:
+    """Write a recipe; return its path."""
+    text = f"{HEAD}[[pass]]\n{PASSES[name]}\n{CUT}".replace("NAME", name)
+    text = text.replace("ROOT", str(folder / "images"))
+    for old, new in changes.items():
+        text = re.sub(rf"^{old} = .*$", f"{old} = {new}", text, flags=re.MULTILINE)
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> list[str]:
+    return [write_recipe(tmp_path, name) for name in PASSES]
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children are no trainings: they leave what one leaves."""
+    monkeypatch.setattr(job, "PROGRAM", (sys.executable, str(TESTS / "comparison_stub.py")))
+    monkeypatch.setattr("prunec.comparison.pool.PAUSE", 0.01)
+    monkeypatch.setattr("prunec.comparison.compare.load_data", lambda spec, seed: None)
+
+
+def compare(*arguments: object, code: int = 0) -> str:
+    answer = prunec("compare", *map(str, arguments), code=code)
+    return answer.text + answer.errors
+
+
+# -- the grid --------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_every_recipe_at_every_sparsity_and_seed(recipes: list[str]) -> None:
+    grid = expand(recipes, sparsities=(0.5, 0.99), seeds=3, changes=["train.epochs=4"])
+    found = [(cell.method, cell.sparsity, cell.seed) for cell in grid.cells]
+    wanted = {(m, s, k) for m in ("gmp", "rigl") for s in (0.5, 0.99) for k in range(3)}
+    assert sorted(map(str, found)) == sorted(map(str, wanted | {("dense", None, k) for k in
+                                                                range(3)}))  # fmt: skip
+    assert len({cell.name for cell in grid.cells}) == len({c.digest for c in grid.cells}) == 15
+    for cell in grid.cells:
+        assert cell.recipe.train.epochs == 4
+        assert cell.recipe.seed == cell.seed
+        assert cell.recipe.passes[0].get("sparsity") == cell.sparsity
+    assert [cell.seed for cell in grid.cells] == sorted(cell.seed for cell in grid.cells)
+    assert "dense" in grid.notes[0]
+
+
+def test_without_sparsities_each_recipe_has_its_own(recipes: list[str]) -> None:
+    own, asked = expand(recipes), expand(recipes, sparsities=(0.5,))
+    assert own.cells == asked.cells
+    assert not own.notes
+
+
+def test_a_budget_of_densities_leaves_no_sparsity_to_ask_for(tmp_path: Path) -> None:
+    path = Path(write_recipe(tmp_path, "gmp"))
+    path.write_text(path.read_text().replace(
+        "sparsity = 0.5", 'sparsity = 0.5\nspread = "budget"\nbudget = "b.json"'))  # fmt: skip
+    (cell,) = expand([str(path)], sparsities=(0.9, 0.99)).cells
+    assert cell.sparsity is None
+
+
+@pytest.mark.parametrize("text", ["1", "-0.1", "0.9,,0.99", "much", "nan", "0.9;0.99"])
+def test_what_is_no_sparsity_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="no share of zeros"):
+        parse_sparsities(text)
+
+
+def test_sparsities_are_read_in_order_each_once() -> None:
+    assert parse_sparsities("0.99, 0.9,0.90") == (0.9, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("epochs", "3", "train.epochs"),
+        ("batch_size", "8", "train.batch_size"),
+        ("root", '"elsewhere"', "data.root"),
+        ("precision", '"bf16"', "train.precision"),
+    ],
+)
+def test_unequal_terms_are_refused_by_key(tmp_path: Path, key: str, value: str, told: str) -> None:
+    one, other = write_recipe(tmp_path, "gmp"), write_recipe(tmp_path, "rigl", **{key: value})
+    with pytest.raises(RecipeError) as error:
+        expand([one, other])
+    assert f"{told}:" in error.value.message
+    assert "gmp" in error.value.message
+    assert "rigl" in error.value.message
+    assert error.value.remedy == f"Make them equal for all recipes: --set {told}=…"
+    assert len(expand([one, other], changes=[f"{told}={value}"]).cells) == 2
+
+
+def test_what_a_method_chooses_may_differ(tmp_path: Path) -> None:
+    one = write_recipe(tmp_path, "gmp")
+    other = write_recipe(tmp_path, "rigl", learning_rate="0.3", threads="2")
+    assert len(expand([one, other]).cells) == 2
+
+
+def test_more_training_passes_are_a_larger_budget(tmp_path: Path) -> None:
+    one, other = write_recipe(tmp_path, "gmp"), write_recipe(tmp_path, "rigl")
+    text = Path(other).read_text()
+    Path(other).write_text(text.replace("[[pass]]", '[[pass]]\nname = "train-dense"\n[[pass]]', 1))
+    with pytest.raises(RecipeError, match=r"training passes: 1 \(gmp\), 2 \(rigl\)"):
+        expand([one, other])
+
+
+def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, "gmp")
+    with pytest.raises(RecipeError, match="two recipes are called 'gmp'"):
+        expand([path, path])
+
+
+def test_the_seed_is_the_grids_own(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="a seed of its own"):
+        expand([write_recipe(tmp_path, "gmp")], changes=["seed=5"])
+
+
+def test_the_folder_is_the_same_for_the_same_recipes(recipes: list[str]) -> None:
+    assert default_folder(expand(recipes)) == Path("comparisons/dense-gmp-rigl")
+    assert default_folder(expand(recipes, seeds=3)) == default_folder(expand(recipes))
+
+
+def test_the_cores_are_shared_out(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "cores", lambda: 8)
+    grid = expand(recipes, sparsities=(0.5, 0.9), seeds=4)
+    for jobs, threads in ((None, 1), (1, 8), (2, 4), (3, 2), (16, 1)):
+        found = places.places(grid.cells, jobs)
+        assert len(found) == (jobs or 8)
+        assert {place["OMP_NUM_THREADS"] for place in found} == {str(threads)}
+    assert len(places.places(grid.cells[:2], None)) == 2
+
+
+def test_on_cuda_each_place_has_a_gpu(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "cores", lambda: 8)
+    monkeypatch.setattr(places, "_gpus", lambda: ["2", "5"])
+    cells = expand(recipes, seeds=2, changes=["device=auto"]).cells
+    found = [place["CUDA_VISIBLE_DEVICES"] for place in places.places(cells, 3)]
+    assert found == ["2", "5", "2"]
+    assert places.described(places.places(cells, None)) == "2 at once on 2 GPUs, 4 threads each"
+    on_cpu = expand(recipes, seeds=2).cells
+    assert "CUDA_VISIBLE_DEVICES" not in places.places(on_cpu, None)[0]
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def results_of(folder: Path, grid: Grid) -> tuple[Result, ...]:
+    return read_results(grid.cells, ComparisonFolder(folder))
+
+
+def test_a_comparison_gives_every_file(recipes: list[str], tmp_path: Path, stub: None) -> None:
+    """Cells run once; the same command only writes anew; a mean is the mean of its seeds."""
+    folder = tmp_path / "out"
+    command = (*recipes, "--sparsity", "0.5,0.9", "--seeds", 3, "-o", folder, "--jobs", 2)
+    told = compare(*command)
+    assert "15 cells, 0 done, 15 left" in told
+    assert "dense: no sparsity is asked" in told
+    results = results_of(folder, expand(recipes, sparsities=(0.5, 0.9), seeds=3))
+    assert all(result.state == "done" and result.proven for result in results)
+    assert {r.sparsity for r in results} == {0.0, 0.5, 0.9}
+    assert {r.seconds for r in results} == {3.0}
+    check_aggregation(results)
+    check_csv(folder, results)
+    check_pictures(folder)
+    check_page(folder, results)
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert "15 done, 0 left" in compare(*command)
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == files
+    for run in (folder / "runs").iterdir():
+        assert (run / "calls.txt").read_text().split() == ["train", "export", "verify"]
+
+
+def check_aggregation(results: tuple[Result, ...]) -> None:
+    rows = aggregated(results)
+    assert [(r.method, r.asked) for r in rows] == [
+        ("dense", None), ("gmp", 0.5), ("gmp", 0.9), ("rigl", 0.5), ("rigl", 0.9)]  # fmt: skip
+    for row in rows:
+        own = [r for r in results if (r.method, r.asked) == (row.method, row.asked)]
+        accuracies = [r.accuracy for r in own if r.accuracy is not None]
+        assert row.n == row.cells == row.proven == len(accuracies) == 3
+        mean = sum(accuracies) / 3
+        assert row.accuracy == pytest.approx(mean)
+        variance = sum((a - mean) ** 2 for a in accuracies) / 2
+        assert row.deviation == pytest.approx(variance**0.5)
+        assert row.nonzero_macs == pytest.approx(1000 * (1 - (row.asked or 0)))
+
+
+def check_csv(folder: Path, results: tuple[Result, ...]) -> None:
+    with open(folder / "results.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(results)
+    for line, result in zip(lines, results, strict=True):
+        assert {k: v or None for k, v in line.items()} == {
+            k: None if v in (None, "") else str(v) for k, v in vars(result).items()
+        }
+        assert float(line["accuracy"]) == result.accuracy
+    with open(folder / "table.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [float(r["deviation"]) for r in table] == [r.deviation for r in aggregated(results)]
+    assert (folder / "table.md").read_text() == to_markdown(aggregated(results))
+
+
+def check_pictures(folder: Path) -> None:
+    assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    root = ET.fromstring((folder / "plot.svg").read_text())
+    texts = [node.text for node in root.iter() if node.tag.endswith("}text")]
+    for name in ("dense", "gmp", "rigl", "Pareto front", "90"):
+        assert name in texts
+
+
+class Links(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.references: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names |= {value or "" for key, value in attrs if key == "id"}
+        self.references += [v or "" for k, v in attrs if k in ("href", "src", "xlink:href")]
+
+
+def check_page(folder: Path, results: tuple[Result, ...]) -> None:
+    """Nothing outside the folder is referred to; within the page every reference has its end."""
+    text = (folder / "report.html").read_text()
+    links = Links(text)
+    local = [name for name in links.references if name.startswith("#")]
+    assert {name[1:] for name in local} <= links.names
+    others = [name for name in links.references if not name.startswith("#")]
+    assert len(others) == len(results)
+    assert all((folder / name).is_file() for name in others)
+    assert not re.search(r"url\((?!#)|@import|<script|<link", text)
+    assert "Reproduce" in text
+    for panel in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ET.fromstring(panel)
+
+
+def test_a_failed_cell_is_told_and_the_others_go_on(tmp_path: Path, stub: None) -> None:
+    good = write_recipe(tmp_path, "gmp")
+    bad = write_recipe(tmp_path, "rigl", learning_rate="1e9")
+    folder = tmp_path / "out"
+    told = compare(bad, good, "--seeds", 2, "-o", folder, code=1)
+    assert told.count("failed, training diverged") == 2
+    results = {(r.method, r.seed): r for r in results_of(folder, expand([bad, good], seeds=2))}
+    assert results["gmp", 1].state == "done"
+    assert results["rigl", 0].state == "failed"
+    assert "training diverged" in results["rigl", 0].message
+    assert "0 of 2, 2 failed" in (folder / "table.md").read_text()
+    page = (folder / "report.html").read_text()
+    assert "2 of 4 cells failed" in page
+    run = ComparisonFolder(folder).found(expand([bad]).cells)["rigl-s0.5-seed0"]
+    failure = failure_of(run)
+    assert failure is not None
+    assert (failure.step, failure.remedy) == ("train", "lower train.learning_rate")
+    # Again: what failed is tried again, what is done is not; the cure begins a new run.
+    compare(bad, good, "--seeds", 2, "-o", folder, code=1)
+    assert (run.path / "calls.txt").read_text().split() == ["train", "train"]
+    write_recipe(tmp_path, "rigl", learning_rate="0.1")
+    told = compare(bad, good, "--seeds", 2, "-o", folder)
+    assert "rigl-s0.5-seed0-001: its recipe has changed since" in told
+    assert "4 cells, 2 done, 2 left" in told
+    assert (folder / "runs" / "rigl-s0.5-seed0-002").is_dir()
+
+
+def test_a_file_that_is_not_proven_is_said(tmp_path: Path, stub: None) -> None:
+    recipe = write_recipe(tmp_path, "gmp")
+    folder = tmp_path / "out"
+    told = compare(recipe, "--seeds", 11, "-o", folder, code=1)
+    assert "1 of 5 checks failed: weights" in told
+    last = results_of(folder, expand([recipe], seeds=11))[-1]
+    assert (last.state, last.proven) == ("failed", False)
+    assert last.accuracy is not None
+    assert "10 of 11, 1 failed" in (folder / "table.md").read_text()
+
+
+def test_two_commands_on_one_folder_are_refused(tmp_path: Path, stub: None) -> None:
+    recipe = write_recipe(tmp_path, "gmp")
+    with ComparisonFolder(tmp_path / "out").held():
+        told = compare(recipe, "-o", tmp_path / "out", code=1)
+    assert "another process is working on" in told
+
+
+def test_missing_data_are_said_before_anything_runs(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, "gmp")
+    told = compare(recipe, "-o", tmp_path / "out", code=1)
+    assert str(tmp_path / "images") in told
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_run_that_somebody_else_trains_is_waited_for(tmp_path: Path, stub: None) -> None:
+    """A child that outlived its comparison goes on; its run is taken over when it has ended."""
+    (cell,) = expand([write_recipe(tmp_path, "gmp")]).cells
+    folder = ComparisonFolder(tmp_path / "out")
+    run = folder.begun(cell)
+    waiting = job.Job(cell, run, 0, {})
+    with run.held():
+        assert not waiting.advance()
+        assert waiting.step == "wait"
+    wait_for(waiting.advance)
+    assert waiting.failure is None
+    assert folder.begun(cell) == run
+
+
+def test_an_empty_comparison_has_tables_and_pictures() -> None:
+    rows = aggregated([Result("gmp", 0.5, 0, "waiting", False)])
+    assert rows[0].accuracy is rows[0].deviation is None
+    assert accuracy_text(rows[0]) == "—"
+    ET.fromstring(plot_files(rows)[1])
+    assert to_csv(rows, Row).count("\n") == 2
+
+
+# -- what goes on ----------------------------------------------------------------------------------
+
+
+def started(options: list[str]) -> subprocess.Popen[bytes]:
+    """The command as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "prunec", "compare", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_stopped_and_a_killed_comparison_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, it saves; killed with its child, the same command ends what they began."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.getenv("PYTHONPATH", "")]))
+    write_images(tmp_path / "images")
+    recipe = write_recipe(tmp_path, "gmp", epochs=str(EPOCHS))
+    folder, run = tmp_path / "out", tmp_path / "out" / "runs" / "gmp-s0.5-seed0-001"
+    options = [recipe, "--seeds", "1", "-o", str(folder)]
+
+    process = started(options)
+    wait_for(lambda: len(lines_of(run)) >= 2)
+    (child,) = children_of(process.pid)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "The same command goes on." in told
+    assert not alive(child)
+    assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
+    assert (folder / "report.html").is_file()
+
+    begun = len(lines_of(run))
+    process = started(options)
+    wait_for(lambda: len(lines_of(run)) > begun)
+    (child,) = children_of(process.pid)
+    process.kill()
+    process.communicate()
+    os.kill(child, signal.SIGKILL)
+    assert len(lines_of(run)) < EPOCHS
+
+    assert "[1/1]" in compare(*options)
+    assert (run / "log.txt").read_text().count("Continuing after") == 2
+    (result,) = results_of(folder, expand([recipe]))
+    assert result.proven
+    assert [line["epoch"] for line in lines_of(run)] == list(range(1, EPOCHS + 1))
+    report = json.loads((run / "export" / "report.json").read_text())
+    assert result.accuracy == report["details"]["accuracy"]
+    assert result.macs == report["details"]["macs"]
+    assert result.sparsity == pytest.approx(0.5, abs=0.01)
+    assert [path.name for path in (folder / "runs").iterdir()] == [run.name]
+
+
+def lines_of(run: Path) -> list[Any]:
+    path = run / "metrics.jsonl"
+    found = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def children_of(parent: int) -> list[int]:
+    listed = subprocess.run(
+        ["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in listed.stdout.split()]
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+def test_the_front_is_what_brute_force_finds() -> None:
+    generator = random.Random(0)
+    for count in (0, 1, 2, 5, 30):
+        for _ in range(40):
+            points = [(generator.randrange(9) + 0.0, generator.randrange(9) + 0.0)
+                      for _ in range(count)]  # fmt: skip
+            wanted = {
+                i for i, (cost, gain) in enumerate(points)
+                if not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
+            }  # fmt: skip
+            found = pareto_front(points)
+            assert set(found) == wanted
+            assert len(found) == len(wanted)
+            assert [points[i][0] for i in found] == sorted(points[i][0] for i in found)
+
+
+def row(method: str, sparsity: float, accuracy: float) -> Row:
+    return Row(method, sparsity, 3, 3, 3, 0, accuracy, 0.5, sparsity, 1e6, 1e6 * (1 - sparsity),
+               1e3, 1e3, 1e3, 60.0)  # fmt: skip
+
+
+def test_the_same_results_give_the_same_picture() -> None:
+    rows = [row(f"m{i}", s, 90 - i - 5 * s) for i in range(14) for s in (0.0, 0.9, 1.0)]
+    assert plot_files(rows) == plot_files(rows)
+    for panel in inline_panels(rows):
+        ET.fromstring(panel)
+        assert "#171a21" not in panel
+        assert "var(--soft)" in panel
+
+
+def test_names_are_moved_apart_and_keep_their_order() -> None:
+    generator = random.Random(0)
+    for _ in range(100):
+        heights = {str(i): generator.random() for i in range(generator.randrange(1, 14))}
+        moved = apart(heights, 0.05)
+        order = sorted(heights, key=lambda name: heights[name])
+        for lower, upper in itertools.pairwise(order):
+            assert moved[upper] - moved[lower] >= 0.05 - 1e-9
+        assert statistics.fmean(moved.values()) == pytest.approx(statistics.fmean(heights.values()))
+    assert apart({"a": 0.1, "b": 0.9}, 0.05) == pytest.approx({"a": 0.1, "b": 0.9})
+
+
+def test_marks_are_round_and_apart() -> None:
+    assert [text for _, text in sparsity_ticks(-0.1, 4.1)] == ["0", "90", "99", "99.9", "99.99"]
+    assert "1 M" in [text for _, text in mac_ticks(-7.2, -4.0)]
+    marks = [text for _, text in accuracy_ticks(88.2, 92.9, lambda value: value)]
+    assert "90" in marks
+
+
+def test_a_reader_is_told_of_different_precisions() -> None:
+    cells = [Result("a", 0.5, seed, "done", True, precision="fp32") for seed in range(3)]
+    assert notices(cells) == []
+    (told,) = notices([*cells, Result("b", 0.5, 0, "done", True, precision="bf16")])
+    assert "--set train.precision=fp32" in told
+
+
+def test_shares_are_told_from_each_other() -> None:
+    texts = [share_text(s) for s in (0.0, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 0.99999)]
+    assert len(set(texts)) == len(texts)
