@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from oracles import brute_macs
 from safetensors.torch import save_file
 from torch import nn
 
 from prunec.errors import DataError, RecipeError
-from prunec.models.resnet_cifar import BasicBlock, resnet20, resnet56
+from prunec.models.mobilenet_v1 import mobilenet_v1
+from prunec.models.resnet_cifar import BasicBlock, resnet20, resnet32, resnet56
 from prunec.recipe import ModelSpec, ModuleEdit
 from prunec.training.models import build_model
 
@@ -264,11 +266,20 @@ def test_torchvisions_weights_load_from_the_hub_folder_or_say_where_to_put_them(
 
 
 def test_resnets_for_cifar_have_the_papers_size() -> None:
-    sizes = [sum(p.numel() for p in make(10).parameters()) for make in (resnet20, resnet56)]
-    assert [round(size / 1e6, 2) for size in sizes] == [0.27, 0.85]
+    makers = (resnet20, resnet32, resnet56)
+    sizes = [sum(p.numel() for p in make(10).parameters()) for make in makers]
+    assert [round(size / 1e6, 2) for size in sizes] == [0.27, 0.46, 0.85]
     model = resnet20(10, in_channels=1)
     assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == 19
     assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_mobilenet_v1_has_the_published_weights_and_macs() -> None:
+    """568,740,352 multiply–accumulates and 4,209,088 weights in 28 layers (STR's table)."""
+    model = mobilenet_v1().eval()
+    kernels = [p for p in model.parameters() if p.dim() > 1]
+    assert (len(kernels), sum(p.numel() for p in kernels)) == (28, 4_209_088)
+    assert brute_macs(model, (torch.zeros(1, 3, 224, 224),)) == 568_740_352
 
 
 def test_the_shortcut_samples_and_pads() -> None:
