@@ -14,12 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from prunec.sparsity.choice import largest_places
+from prunec.sparsity.choice import bound_of_largest
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining
 from prunec.training.context import Context
-
-MARGIN = 0.95  # of the last one: weights move little in a step
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Dnw(Projected):
     """The largest weights, at every step.
 
     Attributes:
-        least: the smallest |W| that each kernel kept last: the next one is near it.
+        bounds: of |W| in each kernel, as of the last step: the next is near it, and found sooner.
     """
 
     name = "train-dnw"
@@ -45,26 +43,14 @@ class Dnw(Projected):
     def __init__(self, options: TrainDnw, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)
         self.counts = options.counts(self.names, [tuple(w.shape) for w in self.weights])
-        self.least = torch.zeros(len(self.counts), dtype=torch.float64)
+        self.bounds = [0.0] * len(self.counts)
 
     def project(self) -> None:
         """Keep the largest |W|."""
+        kernels = zip(self.kernels.raw, self.kernels.shown, self.counts, self.bounds, strict=True)
         found = []
-        for raw, shown, count, least in zip(
-            self.kernels.raw, self.kernels.shown, self.counts, self.least.tolist(), strict=True
-        ):
+        for raw, shown, count, guess in kernels:
             torch.abs(raw, out=shown)  # memory that is there: fresh memory costs as much again
-            places, now = largest_places(shown, count, MARGIN * least)
-            found.append(now)
-            whole = (raw.numel(),), (1,)
-            kept = raw.as_strided(*whole)[places]
-            shown.zero_().as_strided(*whole)[places] = kept
-        self.least.copy_(torch.tensor(found))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What was kept last: it decides between equal weights."""
-        return {"least": self.least}
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the same back."""
-        self.least.copy_(tensors["least"])
+            found.append(bound_of_largest(shown, count, guess))
+            torch.ops.aten.hardshrink.out(raw, found[-1], out=shown)
+        self.bounds = found

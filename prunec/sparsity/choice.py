@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+NEAR = 0.03  # of a guess: what is sorted
+
 
 def largest(scores: Tensor, count: int) -> Tensor:
     """Return a mask, 1 at the ``count`` largest scores, in the scores' shape and dtype."""
@@ -16,20 +18,25 @@ def largest(scores: Tensor, count: int) -> Tensor:
     return mask.view(scores.shape).contiguous(memory_format=_layout(scores))
 
 
-def largest_places(scores: Tensor, count: int, guess: float) -> tuple[Tensor, float]:
-    """Return the places in memory of the ``count`` largest scores, and the least of these scores.
+def bound_of_largest(scores: Tensor, count: int, guess: float) -> float:
+    """Return the largest score that is not among the ``count`` largest: those are all above it.
+
+    Equal scores at the bound fall together. Returns −1 where all are among them.
 
     Args:
-        scores: without gaps in memory.
+        scores: at least 0, without gaps in memory.
         count: how many.
-        guess: near the least of them: then few scores are sorted, and all but one pass is saved.
+        guess: near the bound: then few scores are sorted, and the others only compared.
     """
     flat = scores.as_strided((scores.numel(),), (1,))
-    near = torch.nonzero(flat >= guess).flatten()
-    if len(near) < count:
-        near = torch.arange(len(flat), device=flat.device)
-    values, order = torch.topk(flat[near], count, sorted=False)
-    return near[order], float(values.min())
+    if count >= len(flat):
+        return -1.0
+    low, high = flat >= (1 - NEAR) * guess, flat > (1 + NEAR) * guess
+    place = count - int(torch.count_nonzero(high))
+    near = flat[low.logical_xor_(high)]
+    if not 0 <= place < len(near):
+        near, place = flat, count
+    return float(near.kthvalue(len(near) - place).values)
 
 
 def largest_of_all(scores: Sequence[Tensor], count: int) -> list[Tensor]:

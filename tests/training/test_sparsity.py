@@ -27,7 +27,7 @@ from prunec.passes.train_two_of_four import TrainTwoOfFour
 from prunec.recipe import loads
 from prunec.runs import create_run
 from prunec.sparsity.budget import load_budget, save_budget
-from prunec.sparsity.choice import largest, largest_of_all, largest_places, two_of_four
+from prunec.sparsity.choice import bound_of_largest, largest, largest_of_all, two_of_four
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.schedules import cosine, cubic
 from prunec.sparsity.spread import (
@@ -100,10 +100,11 @@ def test_choices_are_those_of_sorting() -> None:
     assert kept.stride() == scores.stride()
     assert set(scores[kept > 0].tolist()) == set(scores.flatten().sort().values[-40:].tolist())
     for guess in (0.0, 0.5, 0.9, 2.0):
-        places, least = largest_places(scores, 40, guess)
-        found = torch.zeros(scores.numel()).index_fill_(0, places, 1.0)
-        assert torch.equal(found, kept.as_strided((scores.numel(),), (1,)))
-        assert least == float(scores[kept > 0].min())
+        bound = bound_of_largest(scores, 40, guess)
+        assert torch.equal(scores > bound, kept > 0)
+        assert bound == float(scores[kept == 0].max())
+    assert bound_of_largest(scores, scores.numel(), 0.5) == -1
+    assert bound_of_largest(torch.tensor([1.0, 2.0, 2.0, 3.0]), 2, 0.0) == 2
     parts = [torch.rand(5, 4), torch.rand(7)]
     masks = largest_of_all(parts, 9)
     flat = torch.cat([p.flatten() for p in parts])
