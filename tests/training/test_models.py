@@ -122,7 +122,7 @@ def test_identity_takes_a_layers_place() -> None:
         (spec(options={"wide": 3}), "mobilenet_v2 refuses them", "num_classes comes from"),
         (spec(options={"num_classes": 3}), "mobilenet_v2 refuses them", "num_classes comes from"),
         (spec("no_such_package:net"), "'no_such_package' cannot be imported", "PYTHONPATH"),
-        (spec("prunec.models.resnet_cifar:resnet21"), "no function or class", "'resnet20'"),
+        (spec("prunec.models.resnet_cifar:resnet_20"), "no function or class", "'resnet20'"),
         (spec("test_models:NotAModule"), "returned NotAModule", "the network"),
         (
             spec("resnet18", ModuleEdit(module="layer1.0.conv3", identity=True)),
