@@ -1,35 +1,29 @@
 """A captured network written anew with only the channels that stay.
 
-Every node is emitted with its channel axis cut: kernels and norms as modules with smaller tensors,
-views with their literals recomputed, selections along channels by position, concatenations without
-what has become empty. A run of moves that permutes channels becomes one ``index_select``.
+Every node that is needed is emitted with its channel axis cut: kernels, norms and recurrent layers
+as modules with smaller tensors, moves as :mod:`prunec.graph.rewrite_moves` writes them.
 """
 
 from __future__ import annotations
 
-import math
 import operator
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from prunec.graph import leaves
 from prunec.graph import operators as ops
-from prunec.graph.cut import cut_layout, cut_tensor, kept_along, staying_groups
+from prunec.graph.cut import staying_groups
 from prunec.graph.decide import Decision
-from prunec.graph.moves import picked_axes
 from prunec.graph.plan import Plan
 from prunec.graph.recurrent import Item, Recurrent, is_zeros
-from prunec.graph.structure import Structure, varying
-from prunec.graph.taps import padding_after, trim
-
-_SIZED = frozenset(("view", "reshape", "_unsafe_view", "expand", "unflatten"))
-_ALONG = ops.PICKS | {"channel_shuffle", "native_channel_shuffle"}
+from prunec.graph.rewrite_moves import MovingEmission
+from prunec.graph.structure import Structure
+from prunec.graph.taps import padding_after
 
 
 def rewrite(structure: Structure, decision: Decision, plan: Plan) -> GraphModule:
@@ -45,16 +39,10 @@ def rewrite(structure: Structure, decision: Decision, plan: Plan) -> GraphModule
         return _Writer(structure, decision, frozenset(plan.folded)).write()
 
 
-class _Writer:
+class _Writer(MovingEmission):
     def __init__(self, structure: Structure, decision: Decision, folded: frozenset[str]) -> None:
-        self.structure = structure
-        self.captured = structure.captured
-        self.decision = decision
-        self.keep = decision.keep
+        super().__init__(structure, decision)
         self.folded = folded
-        self.graph = structure.captured.module.graph
-        self.root = nn.Module()
-        self.made: dict[Node, Node] = {}
         self.leaf_of: dict[str, str] = {}
 
     def write(self) -> GraphModule:
@@ -95,81 +83,6 @@ class _Writer:
         if ops.op_name(node) == "getitem" and self.selects_channels(node):
             listed = list(self.structure.links[node].operands)
         return [n for n in listed if n not in self.decision.frozen]
-
-    def stays(self, node: Node) -> bool:
-        return bool(self.keep[self.structure.class_of(self.structure.layouts[node])].any())
-
-    # -- values -------------------------------------------------------------------------------
-
-    def new(self, node: Node) -> Node:
-        """The emitted value of a node; parameters and constants are made when first asked for."""
-        if node.op == "placeholder":
-            return node
-        if node not in self.made:
-            if node.op == "get_attr":
-                self.made[node] = self.parameter(str(node.target))
-            elif node in self.decision.frozen:
-                self.made[node] = self.constant(node)
-            else:
-                raise AssertionError(f"{node.name} was not emitted")
-        return self.made[node]
-
-    def copy(self, node: Node) -> Node:
-        return self.graph.node_copy(node, self.new)
-
-    def call(self, node: Node, **changes: Any) -> Node:
-        """The call with some of its arguments changed, by the names of its schema."""
-        named = {
-            key: map_arg(v, self.new)
-            for key, v in ops.arguments(node).items()
-            if key not in changes
-        }
-        named |= changes
-        schema = node.target._schema.arguments  # type: ignore[union-attr]
-        args = tuple(named[a.name] for a in schema if not a.kwarg_only)
-        kwargs = {a.name: named[a.name] for a in schema if a.kwarg_only}
-        assert callable(node.target)
-        return self.graph.call_function(node.target, args, kwargs)
-
-    def tensor(self, name: str) -> Tensor:
-        """A parameter or buffer, cut, in its own type and where it was."""
-        value = self.decision.weights[name]
-        cut = cut_tensor(self.structure, self.keep, name, value)
-        cut = trim(cut, self.decision.taps.get(name, ()))
-        like = self.original(name)
-        return cut.to(like) if value.is_floating_point() else cut.to(like.device)
-
-    def original(self, name: str) -> Tensor:
-        """The parameter or buffer before the cut; for a bias that was added, its weight."""
-        try:
-            return self.captured.tensor(name)
-        except AttributeError:
-            return self.captured.tensor(name.rpartition(".")[0] + ".weight")
-
-    def parameter(self, name: str) -> Node:
-        value = self.tensor(name).detach().clone()
-        original = self.captured.tensor(name)
-        trains = isinstance(original, nn.Parameter)
-        leaves.place(
-            self.root, name, nn.Parameter(value, original.requires_grad) if trains else value
-        )
-        return self.graph.create_node("get_attr", name)
-
-    def buffer(self, name: str, value: Tensor) -> Node:
-        leaves.place(self.root, name, value)
-        return self.graph.create_node("get_attr", name)
-
-    def constant(self, node: Node) -> Node:
-        value = self.frozen_value(node)
-        return self.buffer(f"constant_{node.name}", value)
-
-    def frozen_value(self, node: Node) -> Tensor:
-        layout = self.structure.layouts[node]
-        value = cut_layout(self.structure, self.keep, layout, self.decision.frozen[node])
-        reference = node.meta.get("val")
-        first = next(p for p in self.captured.module.parameters())
-        kind = reference.dtype if isinstance(reference, Tensor) else first.dtype
-        return value.to(first.device, kind).contiguous()
 
     # -- nodes --------------------------------------------------------------------------------
 
@@ -335,122 +248,3 @@ class _Writer:
             ):
                 return self.new(rest[0])
         return self.copy(node)
-
-    # -- moves --------------------------------------------------------------------------------
-
-    def kept(self, node: Node, axis: int) -> Tensor:
-        """Positions that stay along an axis of a node's layout."""
-        return kept_along(self.structure, self.keep, self.structure.layouts[node], axis)
-
-    def count_kept(self, node: Node, axis: int) -> int:
-        """How many positions stay along an axis, of which a layout may be all alike."""
-        alike = self.structure.layouts[node].shape[axis] == 1
-        return self.captured.shape(node)[axis] if alike else len(self.kept(node, axis))
-
-    def channel_axis(self, node: Node) -> int | None:
-        axes = varying(self.structure.layouts[node])
-        return axes[0] if len(axes) == 1 else None
-
-    def move(self, node: Node) -> Node:
-        name = ops.op_name(node)
-        axis = self.channel_axis(node)
-        whole = all(self.is_whole(n) for n in (node, *self.structure.links[node].operands))
-        if whole and not (name == "getitem" and self.selects_channels(node)):
-            return self.copy(node)
-        if name in ("cat", "concat", "stack"):
-            return self.concatenation(node)
-        if name in ops.PADS and axis is not None:
-            return self.channel_pad(node, axis)
-        if self.selects_channels(node):
-            return self.selection(node)
-        if name in _SIZED and axis is not None:
-            return self.resize(node, axis)
-        return self.copy(node)
-
-    def is_whole(self, node: Node) -> bool:
-        """Whether all channels of a value stay."""
-        return bool(self.keep[self.structure.class_of(self.structure.layouts[node])].all())
-
-    def concatenation(self, node: Node) -> Node:
-        listed = node.args[0]
-        assert isinstance(listed, (list, tuple))
-        parts = [self.new(n) for n in listed if isinstance(n, Node) and self.stays(n)]
-        if len(parts) == 1 and ops.op_name(node) != "stack":
-            return parts[0]
-        return self.call(node, tensors=parts)
-
-    def channel_pad(self, node: Node, axis: int) -> Node:
-        link = self.structure.links[node]
-        kept = self.kept(node, axis)
-        real = torch.nonzero(link.index >= 0).flatten()
-        before, after = int((kept < real[0]).sum()), int((kept > real[-1]).sum())
-        widths = list(ops.arguments(node)["pad"])
-        place = 2 * (len(self.captured.shape(node)) - 1 - axis)
-        widths[place : place + 2] = [before, after]
-        return self.call(node, pad=widths)
-
-    def selects_channels(self, node: Node) -> bool:
-        """Whether a move picks positions along its operand's channel axis, and does only that."""
-        link = self.structure.links.get(node)
-        call = node.args[0] if ops.op_name(node) == "getitem" else node
-        if link is None or not isinstance(call, Node) or ops.op_name(call) not in _ALONG:
-            return False
-        source = link.operands[0]
-        axis = self.channel_axis(source)
-        return axis is not None and picked_axes(self.captured, call, source) == [axis]
-
-    def selection(self, node: Node) -> Node:
-        source = self.structure.links[node].operands[0]
-        axis = self.channel_axis(source)
-        assert axis is not None
-        layout = self.structure.layouts[node]
-        kept = self.keep[self.structure.class_of(layout.reshape(-1))]
-        origin = self.structure.links[node].index[kept]
-        positions = torch.searchsorted(self.kept(source, axis), origin)
-        if layout.dim() < len(self.captured.shape(source)):
-            return self.graph.call_function(
-                torch.ops.aten.select.int, (self.new(source), axis, int(positions[0]))
-            )
-        return self.pick(node, source, axis, positions)
-
-    def shuffle(self, node: Node) -> Node:
-        shuffle = self.structure.shuffles[node]
-        kept = self.kept(node, shuffle.axis)
-        positions = torch.searchsorted(self.kept(shuffle.entry, shuffle.axis), shuffle.index[kept])
-        return self.pick(node, shuffle.entry, shuffle.axis, positions)
-
-    def pick(self, node: Node, source: Node, axis: int, positions: Tensor) -> Node:
-        """Positions along an axis: nothing to do, a slice, or an index."""
-        value = self.new(source)
-        count = len(self.kept(source, axis))
-        start, length = int(positions[0]), len(positions)
-        if torch.equal(positions, torch.arange(start, start + length)):
-            if length == count:
-                return value
-            return self.graph.call_function(
-                torch.ops.aten.slice.Tensor, (value, axis, start, start + length)
-            )
-        index = self.buffer(f"index_{node.name}", positions)
-        return self.graph.call_function(torch.ops.aten.index_select.default, (value, axis, index))
-
-    def resize(self, node: Node, axis: int) -> Node:
-        key = "sizes" if ops.op_name(node) == "unflatten" else "size"
-        named = ops.arguments(node)
-        key = key if key in named else "shape"
-        sizes = [self.new(n) if isinstance(n, Node) else n for n in named[key]]
-        offset = 0
-        if key == "sizes":
-            offset = int(named["dim"]) % len(self.captured.shape(node.all_input_nodes[0]))
-        place = axis - offset
-        if 0 <= place < len(sizes) and sizes[place] != -1:
-            sizes[place] = self.cut_size(sizes[place], node, axis)
-        return self.call(node, **{key: sizes})
-
-    def cut_size(self, size: int | Node, node: Node, axis: int) -> int | Node:
-        """The size of a channel axis: a number, or its part of a product with the batch."""
-        kept, real = len(self.kept(node, axis)), self.captured.shape(node)[axis]
-        if not isinstance(size, Node) or kept == real:
-            return size if isinstance(size, Node) else kept
-        common = math.gcd(kept, real)
-        product = self.graph.call_function(operator.mul, (size, kept // common))
-        return self.graph.call_function(operator.floordiv, (product, real // common))
