@@ -45,7 +45,11 @@ class TrainDpf(SparseTraining):
 
 
 class Dpf(Projected):
-    """Masked weights that learn."""
+    """Masked weights that learn.
+
+    Attributes:
+        ended: whether the last sparsity was seen to be reached.
+    """
 
     name = "train-dpf"
 
@@ -53,14 +57,22 @@ class Dpf(Projected):
         super().__init__(kernels)
         self.options = options
         self.masks = Masks(kernels)
+        self.ended = False
+
+    def count(self, p: float) -> int:
+        """Return how many weights stay at ``p`` of the schedule."""
+        return round((1 - self.options.sparsity * cubic(p)) * self.masks.total)
 
     def before_forward(self, moment: Moment) -> None:
-        """Choose the masks anew when it is time; show what they leave."""
-        if moment.number % self.options.update_steps == 0:
+        """Choose the masks anew when it is time, and when the schedule ends; show what is left."""
+        ends = moment.reached(self.options.end)
+        count = self.count(1.0 if ends else moment.share / self.options.end)
+        due = moment.number % self.options.update_steps == 0
+        if due or (ends and not self.ended and sum(self.masks.counts()) != count):
             self.kernels.hide()
-            sparsity = self.options.sparsity * cubic(moment.share / self.options.end)
             self.masks.align()
-            self.masks.keep_largest_of_all(round((1 - sparsity) * self.masks.total))
+            self.masks.keep_largest_of_all(count)
+        self.ended = ends
         super().before_forward(moment)
 
     def project(self) -> None:

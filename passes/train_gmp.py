@@ -69,11 +69,12 @@ class Gmp(Masked):
         super().before_forward(moment)
         options = self.options
         due = moment.number % options.update_steps == 0
-        ends = moment.share >= options.end
+        ends = moment.reached(options.end)
         if self.ended or moment.share < options.begin or not (due or ends):
             return
         if not (ends and self.masks.counts() == self.final):
-            self.choose(self.counts(phase(moment.share, options.begin, options.end)))
+            p = phase(moment.share, options.begin, options.end)
+            self.choose(self.final if ends else self.counts(p))
         self.ended = ends
 
     @torch.no_grad()

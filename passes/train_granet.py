@@ -50,25 +50,25 @@ class Granet(Regrowth):
 
     def scores(self, moment: Moment) -> Sequence[Tensor]:
         """|∂L/∂W|, averaged over ranks already; fewer weights are active from here on."""
-        self.prune(moment)
+        self.prune(moment.share / self.options.stop)
         return [gradient.abs() for gradient in self.masks.gradients()]
 
     def before_forward(self, moment: Moment) -> None:
         """Reach the last sparsity when the updates end."""
         super().before_forward(moment)
-        if moment.share >= self.options.stop and not self.ended:
-            self.prune(moment)
+        if moment.reached(self.options.stop) and not self.ended:
+            self.prune(1.0)
             self.masks.apply()
             self.ended = True
 
     ended = False
 
     @torch.no_grad()
-    def prune(self, moment: Moment) -> None:
-        """Mask the smallest |w| of all kernels beyond what the schedule allows."""
+    def prune(self, p: float) -> None:
+        """Mask the smallest |w| of all kernels beyond what the schedule allows at p."""
         options = self.options
         start = min(options.initial_sparsity, options.sparsity)
-        sparsity = cubic(moment.share / options.stop, start, options.sparsity)
+        sparsity = cubic(p, start, options.sparsity)
         wanted = min(round((1 - sparsity) * self.masks.total), sum(self.masks.counts()))
         pairs = zip(self.weights, self.masks.values, strict=True)
         active = [torch.where(mask > 0, weight.abs(), -1.0) for weight, mask in pairs]

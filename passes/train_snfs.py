@@ -1,16 +1,17 @@
 """train-snfs: Sparse Networks From Scratch, sparse momentum (Dettmers & Zettlemoyer 2019).
 
 A network that is sparse from the start. The momentum m of every weight is kept, masked ones
-included. After each epoch each kernel drops the share p of its smallest |w|, p falling as a cosine;
-what dropped everywhere is shared out in proportion to the layers' mean |m| over active weights,
-and grows where |m| is largest; arXiv 1907.04840.
+included, by the optimizer too: weights alone are masked, after every step, so that what grows
+starts at 0 and moves with its momentum at once. Between epochs each kernel drops the share p of its
+smallest |w|, p falling as a cosine; what dropped everywhere is shared out in proportion to the
+layers' mean |m| over active weights, and grows where |m| is largest; arXiv 1907.04840.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -56,18 +57,17 @@ class Snfs(Masked):
         self.masks.apply()
         self.m = [torch.zeros_like(w, requires_grad=False) for w in self.weights]
 
+    def before_forward(self, moment: Moment) -> None:
+        """Move weights when an epoch begins: the one before was evaluated as it had learned."""
+        super().before_forward(moment)
+        if moment.epoch and not moment.step:
+            self.move(cosine(moment.share, self.options.fraction, LAST))
+
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:
-        """Let m ← μm + ∂L/∂W, masked weights included; only the others learn."""
+        """Let m ← μm + ∂L/∂W, masked weights included; the gradient stays dense."""
         torch._foreach_mul_(self.m, self.options.momentum)
         torch._foreach_add_(self.m, self.masks.gradients())
-        super().gradient(moment)
-
-    def after_epoch(self, moment: Moment) -> dict[str, Any]:
-        """Move weights, but after the last epoch; then tell the densities."""
-        if moment.epoch + 1 < moment.epochs:
-            self.move(cosine(moment.share, self.options.fraction, LAST))
-        return super().after_epoch(moment)
 
     @torch.no_grad()
     def move(self, share: float) -> None:

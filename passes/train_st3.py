@@ -88,9 +88,10 @@ class St3(Projected):
 
     def before_forward(self, moment: Moment) -> None:
         """Find τ and c when it is time; show W̃."""
-        p = phase(moment.share, self.options.start, self.options.end)
-        self.sparsity = self.options.sparsity * cubic(p)
-        if moment.number % self.options.update_steps == 0:
+        options = self.options
+        p = 1.0 if moment.reached(options.end) else phase(moment.share, options.start, options.end)
+        self.sparsity = options.sparsity * cubic(p)
+        if moment.number % options.update_steps == 0:
             self.update()
         super().before_forward(moment)
 

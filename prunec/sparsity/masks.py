@@ -43,7 +43,8 @@ class Masks:
 
     def counts(self) -> list[int]:
         """Return how many weights of each kernel stay; one wait for the device."""
-        return [int(n) for n in torch.stack([m.sum() for m in self.values]).tolist()]
+        counts: list[int] = torch.stack([m.count_nonzero() for m in self.values]).tolist()
+        return counts
 
     def gradients(self) -> list[Tensor]:
         """Return the kernels' gradients."""
@@ -87,7 +88,7 @@ class Masks:
         """Mask so many more of each kernel's smallest active |w|."""
         for weight, mask, count in zip(self.weights, self.values, counts, strict=True):
             active = torch.where(mask > 0, weight.abs(), -1.0)
-            mask.copy_(largest(active, max(int(mask.sum()) - count, 0)))
+            mask.copy_(largest(active, max(int(mask.count_nonzero()) - count, 0)))
 
     @torch.no_grad()
     def grow(
@@ -112,7 +113,7 @@ class Masks:
         grown = []
         for i, (mask, score) in enumerate(zip(self.values, scores, strict=True)):
             taken = mask if barred is None else torch.maximum(mask, barred[i])
-            free = int(taken.numel() - taken.sum())
+            free = taken.numel() - int(taken.count_nonzero())
             new = largest(torch.where(taken > 0, -1.0, score), min(counts[i], free))
             mask.add_(new)
             grown.append(new)

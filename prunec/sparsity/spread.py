@@ -12,8 +12,9 @@ Counts = list[int]
 
 
 def uniform(shapes: Sequence[Shape], density: float) -> Counts:
-    """Return how many weights of each kernel stay: the same share of all."""
-    return [round(density * prod(shape)) for shape in shapes]
+    """Return how many weights of each kernel stay: the same share of all, and at least one."""
+    sizes = [prod(shape) for shape in shapes]
+    return exact_total([density * size for size in sizes], sizes)
 
 
 def erdos_renyi(shapes: Sequence[Shape], density: float) -> Counts:

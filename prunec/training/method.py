@@ -50,6 +50,10 @@ class Moment:
         """The part of the training that is done, from 0 to 1."""
         return self.progress / self.epochs
 
+    def reached(self, share: float) -> bool:
+        """Say whether ``share`` of the training is done, or no step follows that could reach it."""
+        return self.share >= share or self.number + 1 >= self.epochs * self.steps_per_epoch
+
     @property
     def progress(self) -> float:
         """Epochs done, as a fraction goes."""

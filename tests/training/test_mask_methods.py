@@ -133,6 +133,27 @@ def test_it_ships_on_the_road_of_all(name: str, tmp_path: Path) -> None:
     assert here.nonzero_macs < 0.5 * prunec.count(net().eval(), result.example).macs
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        TrainGmp(sparsity=SPARSITY, end=1.0, update_steps=1000),
+        TrainGmp(sparsity=SPARSITY, update_steps=7, end=1.0),
+        TrainDpf(sparsity=SPARSITY, end=1.0, update_steps=7),
+        TrainDpf(sparsity=SPARSITY, update_steps=1000),
+        TrainGranet(sparsity=SPARSITY, stop=1.0, update_steps=7),
+        TrainSt3(sparsity=SPARSITY, end=1.0, update_steps=7),
+    ],
+    ids=lambda method: f"{method.pass_name()}-{getattr(method, 'end', 1.0)}-{method.update_steps}",
+)
+def test_a_schedule_ends_with_the_training_at_the_latest(
+    method: SparseTraining, tmp_path: Path
+) -> None:
+    """Where no update falls on the end of the ramp, and where the ramp is the whole training."""
+    result = trained(method, tmp_path)
+    kept = sum(int(mask.sum()) for mask in result.masks.values())
+    assert kept == round((1 - SPARSITY) * sum(mask.numel() for mask in result.masks.values()))
+
+
 def test_layers_named_dense_stay_dense(tmp_path: Path) -> None:
     result = trained(TrainRigl(sparsity=0.9, dense=("0", "8"), update_steps=4), tmp_path)
     assert set(result.masks) == {"3.weight"}

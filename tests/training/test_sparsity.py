@@ -17,10 +17,12 @@ from torchvision import models
 
 from prunec.artifact import Artifact
 from prunec.errors import PassError, RecipeError, RunError
+from prunec.models.resnet_cifar import resnet20
 from prunec.passes.train_acdc import Acdc, TrainAcdc
 from prunec.passes.train_dsr import Dsr, TrainDsr
 from prunec.passes.train_gmp import Gmp, TrainGmp
 from prunec.passes.train_rigl import Rigl, TrainRigl
+from prunec.passes.train_snfs import Snfs, TrainSnfs
 from prunec.passes.train_st3 import St3, TrainSt3
 from prunec.passes.train_str import Str, TrainStr
 from prunec.passes.train_two_of_four import TrainTwoOfFour
@@ -29,6 +31,7 @@ from prunec.runs import create_run
 from prunec.sparsity.budget import load_budget, save_budget
 from prunec.sparsity.choice import bound_of_largest, largest, largest_of_all, two_of_four
 from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.masks import Masks
 from prunec.sparsity.schedules import cosine, cubic
 from prunec.sparsity.spread import (
     erdos_renyi,
@@ -91,6 +94,23 @@ def test_rounded_counts_have_the_total_and_respect_bounds(seed: int) -> None:
     counts = exact_total(wanted, most)
     assert all(1 <= c <= m for c, m in zip(counts, most, strict=True))
     assert sum(counts) == max(round(sum(wanted)), len(most))
+
+
+def test_no_spread_leaves_a_layer_without_weights() -> None:
+    """A layer of none is a network that learns nothing, at 99.99 % too."""
+    kernels = [tuple(w.shape) for w in sparse_kernels(resnet20(10)).values()]
+    total = sum(math.prod(shape) for shape in kernels)
+    for spread in (uniform, erdos_renyi, erdos_renyi_kernel):
+        for sparsity in (0.995, 0.999, 0.9999):
+            counts = spread(kernels, 1 - sparsity)
+            assert min(counts) >= 1
+            assert sum(counts) == round((1 - sparsity) * total)
+
+
+def test_weights_are_counted_beyond_the_integers_of_float32() -> None:
+    many = 2**24 + 3
+    masks = Masks({"w": torch.empty(many)})
+    assert masks.counts() == [many]
 
 
 def test_choices_are_those_of_sorting() -> None:
@@ -235,6 +255,35 @@ def test_rigl_drops_the_smallest_and_grows_where_the_gradient_is_largest() -> No
     assert optimizer.state[linear.weight]["momentum_buffer"].tolist() == [[0, 1, 1, 1, 0, 1, 0, 0]]
     optimizer.step()  # an update takes the place of a step
     assert linear.weight.tolist()[0] == pytest.approx([0, -0.2, 3, 4, 0, 0, 0, 0])
+
+
+def test_snfs_grows_where_momentum_is_and_lets_it_move() -> None:
+    """By hand: the optimizer's momentum is dense, weights are masked; moves come between epochs."""
+    linear = nn.Linear(6, 1, bias=False)
+    options = TrainSnfs(sparsity=0.5, spread="uniform", fraction=0.4, momentum=0.5)
+    method = Snfs(options, sparse_kernels(linear), torch.Generator().manual_seed(0))
+    method.masks.values[0].copy_(torch.tensor([[1.0, 1, 1, 0, 0, 0]]))
+    linear.weight.data = torch.tensor([[0.1, 3.0, 4.0, 0, 0, 0]])
+    optimizer = torch.optim.SGD([linear.weight], lr=0.1, momentum=0.5)
+    gradient = torch.tensor([[0.0, 0, 0, 1.0, -2.0, 0.5]])
+    for step in range(2):
+        now = Moment(1, 98 + step, 100, 1000, 0.1)
+        method.before_forward(now)
+        linear.weight.grad = gradient.clone()
+        method.gradient(now)
+        optimizer.step()
+        method.after_step(now)
+        assert linear.weight.tolist()[0] == pytest.approx([0.1, 3, 4, 0, 0, 0])
+    assert method.m[0].tolist() == (1.5 * gradient).tolist()
+    method.after_epoch(Moment(1, 100, 100, 1000, 0.1))
+    assert method.masks.values[0].tolist() == [[1, 1, 1, 0, 0, 0]]  # evaluated as it learned
+    method.before_forward(Moment(2, 0, 100, 1000, 0.1))
+    assert method.masks.values[0].tolist() == [[0, 1, 1, 0, 1, 0]]
+    assert linear.weight.tolist()[0] == pytest.approx([0, 3, 4, 0, 0, 0])
+    linear.weight.grad = torch.zeros(1, 6)
+    optimizer.step()
+    method.after_step(Moment(2, 0, 100, 1000, 0.1))
+    assert linear.weight.tolist()[0] == pytest.approx([0, 3, 4, 0, 0.1 * 0.5 * 1.5 * 2, 0])
 
 
 def test_dsr_drops_below_its_threshold_and_grows_as_many_anywhere() -> None:
