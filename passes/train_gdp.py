@@ -184,6 +184,8 @@ class Gdp(Method):
             self.phase += 1
             self.rescale(1 / self.gates())  # g(1) = 1/(1+ε) would change the function
         if int(self.phase) == 1 and moment.progress >= options.dense_epochs + options.select_epochs:
+            # what the schedule has not closed yet, where the phase has few steps
+            self.a = self.proximal(self.a, self.metric()[0] ** 2, self.target(moment))
             self.finish_selection()
         if int(self.phase) == 2:
             self.polarise(moment)
@@ -215,13 +217,17 @@ class Gdp(Method):
             return
         self.square.mul_(RMS_DECAY).addcmul_(self.slope, self.slope, value=1 - RMS_DECAY)
         self.seen += 1
-        rms = torch.sqrt(self.square / (1 - RMS_DECAY**self.seen))
-        unit = rms[self.a > 0].mean().clamp(min=1e-30)
-        rms = rms / unit + RMS_FLOOR
+        rms, unit = self.metric()
         g_prime = 2 * self.epsilon * self.a / (self.a**2 + self.epsilon) ** 2
         step = STEP * self.options.strength * moment.learning_rate
         v = self.a - step * g_prime * (self.slope / unit) / rms
         self.a = self.proximal(v.clamp(min=0) * (self.a > 0), rms**2, self.target(moment))
+
+    def metric(self) -> tuple[Tensor, Tensor]:
+        """√F̂ of each gate, by its mean over the open ones, and that mean."""
+        rms = torch.sqrt(self.square / (1 - RMS_DECAY ** self.seen.clamp(min=1)))
+        unit = rms[self.a > 0].mean().clamp(min=1e-30)
+        return rms / unit + RMS_FLOOR, unit
 
     def target(self, moment: Moment) -> Tensor:
         """MACs that the schedule allows now: 1 − (1−ratio)·(1−(1−p)³) of the dense ones."""

@@ -250,6 +250,20 @@ def test_what_the_controller_counts_is_what_ships(name: str, round_to: int) -> N
     assert count(compact, example).macs == round(believed * brute_macs(module, example))
 
 
+@pytest.mark.parametrize("batch_size", [96, 48])
+def test_the_budget_is_met_in_one_step_too(batch_size: int, tmp_path: Path) -> None:
+    """A selection of one or two steps, where the schedule would have closed nothing or half."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3),
+        nn.ReLU(), nn.Flatten(), nn.Linear(64, 3),
+    )  # fmt: skip
+    options = TrainGdp(dense_epochs=0, select_epochs=1, macs_ratio=0.4, round_to=4)
+    artifact = Artifact(module.eval(), (torch.randn(2, 1, 8, 8),))
+    result = options(artifact, small_context(tmp_path, epochs=2, batch_size=batch_size))
+    assert 0.1 < float(result.history[-1].details["macs_ratio"]) <= 0.4
+
+
 @kinds
 def test_an_epoch_tells_how_many_gates_are_open_before_each_kernel(name: str) -> None:
     _, _, method = method_of(name)
@@ -305,7 +319,7 @@ def test_entering_the_selection_does_not_change_the_function(name: str) -> None:
 
 @kinds
 def test_polarisation_does_not_change_the_function(name: str) -> None:
-    module, example, method = method_of(name)
+    module, example, method = method_of(name, dataclasses.replace(OPTIONS, macs_ratio=1.0))
     inputs = fresh_inputs(example, 3, 1)
     method.before_forward(moment(DENSE))
     method.a = (0.3 + torch.rand(len(method.a)).double()) * random_gates(method.gated, 3)

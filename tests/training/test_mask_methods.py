@@ -1,4 +1,4 @@
-"""Every method that ends in masks: what it leaves, that it resumes, that what it leaves ships."""
+"""Every method of sparse training: what it leaves, that it resumes, that what it leaves ships."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from torch import nn
 
 import prunec
 from prunec.artifact import Artifact
+from prunec.catalogue import pass_classes
+from prunec.contract import Training
 from prunec.errors import PassError
+from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_acdc import TrainAcdc
+from prunec.passes.train_dense import TrainDense
 from prunec.passes.train_dnw import TrainDnw
 from prunec.passes.train_dpf import TrainDpf
 from prunec.passes.train_dsr import TrainDsr
 from prunec.passes.train_east import TrainEast
+from prunec.passes.train_gdp import TrainGdp
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_granet import TrainGranet
 from prunec.passes.train_rigl import TrainRigl
@@ -29,6 +34,7 @@ from prunec.passes.train_set import TrainSet
 from prunec.passes.train_snfs import TrainSnfs
 from prunec.passes.train_st3 import TrainSt3
 from prunec.passes.train_str import TrainStr
+from prunec.passes.train_two_of_four import TrainTwoOfFour
 from prunec.sparsity.training_pass import SparseTraining
 
 SPARSITY = 0.9
@@ -120,17 +126,32 @@ def test_a_stopped_training_ends_with_the_same_weights(name: str, tmp_path: Path
         assert torch.equal(resumed.module.state_dict()[key], value), key
 
 
-@every
+SHIPPED: dict[str, Training] = {
+    **METHODS,
+    "two-of-four": TrainTwoOfFour(),
+    "gdp": TrainGdp(dense_epochs=2, select_epochs=3, macs_ratio=0.45, round_to=2),
+}
+
+
+def test_every_sparse_training_pass_is_among_those_that_ship() -> None:
+    known = {kind for kind in pass_classes().values() if issubclass(kind, Training)}
+    assert {type(method) for method in SHIPPED.values()} == known - {TrainDense}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_it_ships_on_the_road_of_all(name: str, tmp_path: Path) -> None:
-    result = trained(METHODS[name], tmp_path, epochs=8)
-    for step in (RemoveChannels(), CompactMasks(), FoldBatchnorm()):
+    context = small_context(tmp_path, epochs=8)
+    result = SHIPPED[name](artifact(), context)
+    road = (RemoveChannels(), CompactMasks(), FoldBatchnorm())
+    for step in (AbsorbGates(), *road) if "gated" in result.facts else road:
         result = step(result)
     path = tmp_path / "model.onnx"
     prunec.export_onnx(result.module, result.example, path)
     assert prunec.verify(result.module, path, example_inputs=result.example).passed
     here, there = prunec.count(result.module, result.example), prunec.count_onnx(path)
     assert (here.macs, here.nonzero_macs) == (there.macs, there.nonzero_macs)
-    assert here.nonzero_macs < 0.5 * prunec.count(net().eval(), result.example).macs
+    dense = prunec.count(net().eval(), result.example).macs
+    assert here.nonzero_macs < (0.55 if name == "two-of-four" else 0.5) * dense  # the stem stays
 
 
 @pytest.mark.parametrize(
