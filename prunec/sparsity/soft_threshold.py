@@ -50,11 +50,11 @@ class SoftThreshold(Projected):
 
     @abstractmethod
     def g(self, s: Tensor) -> Tensor:
-        """Return g(s)."""
+        """What is taken from every |W|: positive, rising with s."""
 
     @abstractmethod
     def g_slope(self, s: Tensor) -> Tensor:
-        """Return g'(s)."""
+        """Its derivative."""
 
     def thresholds(self) -> list[Tensor]:
         """g(s) for each kernel: [1], or [O] where filters have their own."""
