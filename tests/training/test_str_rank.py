@@ -97,7 +97,7 @@ def test_the_cell_is_its_formula(ranks: tuple[int, int]) -> None:
         for part in (cell.w, cell.u)
     )
     b_z, b_h = cell.bias_z.tolist(), cell.bias_h.tolist()
-    zeta, nu = (1 / (1 + math.exp(-float(v))) for v in (cell.zeta, cell.nu))
+    zeta, nu = (1 / (1 + math.exp(-v.item())) for v in (cell.zeta, cell.nu))
     for n in range(2):
         h = [0.0] * 5
         for step in x[n].tolist():
@@ -114,7 +114,7 @@ def test_the_cell_is_its_formula(ranks: tuple[int, int]) -> None:
 
 def test_the_cell_starts_as_the_paper_says() -> None:
     cell = FastGRNNCell(40, 60, rank_u=30)
-    assert (float(cell.zeta), float(cell.nu)) == (1.0, -4.0)
+    assert (cell.zeta.item(), cell.nu.item()) == (1.0, -4.0)
     assert bool((cell.bias_z == 1).all() and (cell.bias_h == 1).all())
     assert isinstance(cell.u, LowRank)
     assert bool((cell.u.get_parameter("m") == 1).all())
