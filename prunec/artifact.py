@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunec.graph.plan import Plan
+from prunec.models.low_rank import Form
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Artifact:
         masks: parameter name → bool tensor of its shape; the weight is zero where it is False.
         ties: name of a parameter → name of the one that takes its place, in the network that the
             recipe's constructor makes, before it is cut.
+        forms: name of a linear map → how it is computed, where that is not how the recipe's
+            constructor has it; before it is cut.
         plans: how it was cut, in order, from the network that the recipe's constructor makes.
         history: a step per pass.
     """
@@ -58,6 +61,7 @@ class Artifact:
     example: tuple[Tensor, ...]
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     ties: Mapping[str, str] = field(default_factory=dict)
+    forms: Mapping[str, Form] = field(default_factory=dict)
     plans: tuple[Plan, ...] = ()
     history: tuple[Step, ...] = ()
 

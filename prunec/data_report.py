@@ -15,6 +15,7 @@ from prunec.wording import some_of
 
 if TYPE_CHECKING:
     from prunec.training.data_findings import DataFindings, Finding, SplitFindings
+    from prunec.training.sequences import Standard
 
 SHOWN = 20  # findings that a table lists
 
@@ -25,6 +26,8 @@ def data_tables(found: DataFindings) -> tuple[RenderableType, ...]:
     if found.splits:
         parts += [_contents(found), _speed(found)]
         parts += [_empty(found, split) for split in found.splits if 0 in split.per_class]
+    if found.standard:
+        parts.append(_standard(found.standard))
     if found.problems:
         parts.append(_findings("Cannot be trained on", found.problems))
     if found.doubts:
@@ -69,6 +72,12 @@ def _speed(found: DataFindings) -> Table:
             f"{split.prepared_a_second:,.0f}",
         )
     return made
+
+
+def _standard(standard: Standard) -> Text:
+    """What whoever feeds the shipped network must take out, too."""
+    mean, std = (", ".join(f"{x:.6g}" for x in row) for row in (standard.mean, standard.std))
+    return Text(f"Features are standardised. Their means: {mean}; deviations: {std}")
 
 
 def _empty(found: DataFindings, split: SplitFindings) -> Text:

@@ -17,8 +17,9 @@ from pydantic import (
 )
 
 DataName = Literal[
-    "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder", "webdataset"
-]
+    "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder", "webdataset",
+    "har", "speech-commands", "speech-commands-12",
+]  # fmt: skip
 
 DEEPEST = 16
 """How many levels of arrays and tables an option may nest: more is an accident or an attack."""

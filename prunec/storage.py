@@ -1,7 +1,7 @@
 """Artifacts on disk: safetensors and JSON, one folder each, nothing to unpickle.
 
 folder/
-├── artifact.json         format, ties, plans, gated kernels, masks' shapes, history
+├── artifact.json         format, ties, forms, plans, gated kernels, masks' shapes, history
 ├── weights.safetensors   the network's state
 ├── example.safetensors   the example input
 └── masks.safetensors     masks, eight positions a byte
@@ -24,6 +24,7 @@ from prunec.files import read_tensors, write_tensors, write_text_atomic
 from prunec.graph.gates import attach_gates, gates_of
 from prunec.graph.plan import Plan
 from prunec.graph.ties import tie
+from prunec.models.low_rank import Form, reform
 
 FORMAT = 1
 
@@ -43,6 +44,7 @@ def save_artifact(artifact: Artifact, folder: Path) -> None:
     record = {
         "format": FORMAT,
         "ties": dict(artifact.ties),
+        "forms": {name: asdict(form) for name, form in artifact.forms.items()},
         "plans": [json.loads(plan.to_json()) for plan in artifact.plans],
         "gated": {name: list(gate.shape) for name, gate in gates_of(artifact.module).items()},
         "masks": {name: list(mask.shape) for name, mask in artifact.masks.items()},
@@ -88,6 +90,8 @@ def _restored(folder: Path, record: Mapping[str, Any], build: Callable[[], nn.Mo
     module = build().eval()
     ties = record.get("ties", {})
     tie(module, ties)
+    forms = {name: Form(**form) for name, form in record.get("forms", {}).items()}
+    reform(module, forms)
     try:
         plans = tuple(Plan.from_json(json.dumps(plan)) for plan in record["plans"])
         for plan in plans:
@@ -100,7 +104,7 @@ def _restored(folder: Path, record: Mapping[str, Any], build: Callable[[], nn.Mo
     packed = read_tensors(folder / "masks.safetensors")
     masks = {name: _unpacked(packed[name], shape) for name, shape in record["masks"].items()}
     history = tuple(_step(step) for step in record["history"])
-    return Artifact(module.eval(), example, masks, ties, plans, history)
+    return Artifact(module.eval(), example, masks, ties, forms, plans, history)
 
 
 def _step(record: dict[str, Any]) -> Step:

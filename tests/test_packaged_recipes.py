@@ -1,6 +1,7 @@
 """Every packaged recipe is complete: built, traced, trained for a few steps in all phases, cut.
 
-Data are noise of the set's size; pretrained weights are left out: both would be downloads. After
+Data are noise of the set's size (sequences in files of the set's format, cut to a few steps);
+pretrained weights are left out: both would be downloads. After
 so few steps the norms' statistics are wild and float32 rounds coarsely, so the rewrites run in
 float64.
 """
@@ -17,6 +18,7 @@ import torch
 from oracles import brute_macs, worst
 from torch import Tensor
 from torchvision.transforms import v2
+from training.sequence_files import write_har, write_speech
 from training.small_training import Recorder
 
 from prunec.artifact import Artifact
@@ -29,15 +31,18 @@ from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes, packaged_text
 from prunec.runs import RunFolder
 from prunec.training import state
-from prunec.training.batches import MemoryData
+from prunec.training.batches import Data, MemoryData
 from prunec.training.context import Context
+from prunec.training.data import load_data
 from prunec.training.models import build_model
 from prunec.training.transforms import build_normalisation, build_transform
 
 RAW = {"embedded": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32),
        "imagenet": (3, 280, 300)}  # fmt: skip
 CLASSES = {"embedded": 10, "cifar10": 10, "cifar100": 100, "imagenet": 1000}
+SEQUENCES = {"har": (9, 1, 128), "speech-commands-12": (32, 1, 99)}
 STEPS, BATCH = 4, 2
+FEW = 6  # steps of a sequence: tracing takes its time for each
 GDP = ("gdp_mbv1_imagenet", "gdp_mbv2", "gdp_mbv2_imagenet", "gdp_resnet20",
        "gdp_resnet50_imagenet", "gdp_resnet56_cifar10")  # fmt: skip
 MASKS = ("str", "gmp", "dnw", "dpf", "dsr", "set", "snfs", "rigl", "granet", "acdc", "st3", "east",
@@ -45,6 +50,7 @@ MASKS = ("str", "gmp", "dnw", "dpf", "dsr", "set", "snfs", "rigl", "granet", "ac
 PAPERS = (
     "str_resnet50_imagenet", *(f"str_resnet50_{s}_imagenet" for s in (80, 95, 98, 99)),
     "str_mbv1_imagenet",
+    "str_rank_fastgrnn_har", "str_rank_fastgrnn_speech",
     *(f"east_{net}_{data}" for net in ("resnet34", "resnet50") for data in ("cifar10", "cifar100")),
 )  # fmt: skip
 
@@ -64,8 +70,8 @@ def one_of_each() -> list[str]:
 
 def test_the_promised_recipes_are_there() -> None:
     small = {f"{name}_resnet20" for name in MASKS}
-    dense = {"dense_mbv2", "dense_resnet20"}
-    assert {*GDP, *small, *dense, *PAPERS} <= set(packaged_recipes())
+    others = {"dense_mbv2", "dense_resnet20", "str_rank_fastgrnn"}
+    assert {*GDP, *small, *others, *PAPERS} <= set(packaged_recipes())
 
 
 @every
@@ -129,6 +135,16 @@ def noise(recipe: Recipe) -> MemoryData:
     )
 
 
+def sequences(recipe: Recipe, root: Path) -> Data:
+    """Files in the set's own format, read as they are, then cut to the first steps."""
+    write_har(root, STEPS * BATCH, BATCH) if recipe.data.name == "har" else write_speech(root)
+    found = load_data(recipe.data.model_copy(update={"root": str(root)}), seed=0)
+    assert found.shape == SEQUENCES[recipe.data.name]
+    few = ({"name": "CenterCrop", "size": [1, FEW]},)
+    spec = recipe.data.model_copy(update={"root": str(root), "prepare": few, "workers": 0})
+    return load_data(spec, seed=0)
+
+
 def shortened(recipe: Recipe) -> Recipe:
     """One epoch of four steps of two images; the network is left as random as it starts."""
     changes = {
@@ -175,7 +191,8 @@ def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     )  # a tested matter, and large
     monkeypatch.setattr("prunec.contract.cost_of", quick_cost)
     recipe = shortened(load_recipe(name))
-    data = noise(recipe)
+    folder = tmp_path / "data"
+    data = sequences(recipe, folder) if recipe.data.name in SEQUENCES else noise(recipe)
     module = build_model(recipe.model, data.classes, seed=0).eval()
     example: Tensor = next(iter(data.test_batches(BATCH)))[0]
     assert example.shape[1:] == data.shape

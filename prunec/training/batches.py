@@ -99,7 +99,7 @@ class Data(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryData(Data):
-    """Images held as uint8 tensors [N, C, H, W] on the device that computes."""
+    """Images or sequences held as tensors [N, C, H, W] on the device that computes."""
 
     train_images: Tensor
     train_labels: Tensor

@@ -50,11 +50,11 @@ def check_data(spec: DataSpec, *, seed: int, told: Told) -> DataFindings:
     root = "" if spec.name == "embedded" else spec.root
     try:
         source = read_source(spec)
-    except DamagedData as error:  # a shard without its headers: nothing else is known
+    except DamagedData as error:  # of what all rests on: nothing else is known
         return DataFindings(spec.name, root, problems=(Finding("", "", error.message),))
     if isinstance(source, InMemory):
         splits = _held(load_data(spec, seed=seed), source, told)
-        return DataFindings(spec.name, root, source.labels, splits=splits)
+        return DataFindings(spec.name, root, source.labels, splits=splits, standard=source.standard)
     workers = max(1, spec.workers)
     tallies = tuple(_read(source, transforms, seed, workers, told))
     return DataFindings(
@@ -66,6 +66,7 @@ def check_data(spec: DataSpec, *, seed: int, told: Told) -> DataFindings:
         problems=tuple(problem for tally in tallies for problem in tally.problems)
         + _unequal(tallies),
         doubts=tuple(doubt for tally in tallies for doubt in tally.doubts),
+        standard=source.standard,
     )
 
 

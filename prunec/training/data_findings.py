@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from prunec.training.sequences import Standard
+
 Size = tuple[int, int]  # height, width
 
 
@@ -56,6 +58,7 @@ class DataFindings:
         splits: the training images, then the test images; none where a shard cannot be opened.
         problems: what cannot be trained on.
         doubts: images that are decoded, but of which the decoder complains.
+        standard: what was taken out of the features of sequences; None for images.
     """
 
     data: str
@@ -65,6 +68,7 @@ class DataFindings:
     splits: tuple[SplitFindings, ...] = ()
     problems: tuple[Finding, ...] = ()
     doubts: tuple[Finding, ...] = ()
+    standard: Standard | None = None
 
     @property
     def passed(self) -> bool:

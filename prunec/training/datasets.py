@@ -1,4 +1,4 @@
-"""The data sets by name: the embedded one, torchvision's own loaders, folders and shards."""
+"""The data sets by name: the embedded one, torchvision's own, folders and shards, sequences."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from prunec.data import LABELS, load_embedded
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
 from prunec.training.folders import read_imagefolder, read_imagenet
+from prunec.training.har import read_har
 from prunec.training.shards import read_webdataset
 from prunec.training.sources import InMemory, OnDisk, Split
+from prunec.training.speech import read_twelve, read_words
 from prunec.wording import first_line
 
 
@@ -117,4 +119,7 @@ _SOURCES: dict[str, Callable[[DataSpec], InMemory | OnDisk]] = {
     "imagenet": read_imagenet,
     "imagefolder": read_imagefolder,
     "webdataset": read_webdataset,
+    "har": read_har,
+    "speech-commands": read_words,
+    "speech-commands-12": read_twelve,
 }

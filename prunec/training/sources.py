@@ -8,10 +8,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from prunec.training.sequences import Standard
+
 
 @dataclass(frozen=True)
 class Split:
-    """One half of a set held in memory: uint8 images [N, C, H, W], int64 labels [N]."""
+    """One half of a set held in memory: images [N, C, H, W], int64 labels [N].
+
+    Images are uint8; sequences are float32 [N, features, 1, steps].
+    """
 
     images: Tensor
     labels: Tensor
@@ -19,11 +24,12 @@ class Split:
 
 @dataclass(frozen=True)
 class InMemory:
-    """A small set, held in memory."""
+    """A small set, held in memory; sequences are standardised."""
 
     train: Split
     test: Split
     labels: tuple[str, ...]
+    standard: Standard | None = None
 
 
 class Images(Protocol):
@@ -33,7 +39,10 @@ class Images(Protocol):
         """Return the number of images."""
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
-        """Return one uint8 image [3, H, W] and its label, or raise DamagedData."""
+        """Return an image, uint8 [3, H, W], or a sequence, float32 [features, 1, steps].
+
+        And its label; or raise DamagedData.
+        """
 
     def name(self, index: int, /) -> str:
         """Return where an image lies, for errors."""
@@ -44,8 +53,9 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A large set, read as it is needed."""
+    """A large set, read as it is needed; sequences are standardised."""
 
     train: Images
     test: Images
     labels: tuple[str, ...]
+    standard: Standard | None = None

@@ -51,7 +51,7 @@ def try_transform(transform: v2.Transform, image: Tensor, key: str) -> Tensor:
 def build_normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> v2.Transform:
     """Return uint8 images [..., C, H, W] → float32 in [0, 1], minus ``mean``, over ``std``.
 
-    One value stands for every channel.
+    Floats are not scaled first. One value stands for every channel.
 
     Raises:
         DataError: neither one value nor one a channel, or a ``std`` that is not positive.

@@ -39,6 +39,8 @@ UNREACHABLE = {
     "dead-branch": "0·x is not 0 when x is not finite",
     "weighted-sum-of-stages": "the factors of the constants are learnt",
     "average-with-divisor": "the divisor makes a constant another constant",
+    "fastgrnn-of-low-rank": "a unit's constant differs from step to step, the kernel is one",
+    "fastgrnn-of-whole-matrices": "a unit's constant differs from step to step, the kernel is one",
     "lstm": "weights that belong to no convolution or linear layer",
     "convolution-then-gru": "weights that belong to no convolution or linear layer",
     "lstm-of-two-layers-and-directions": "weights that belong to no convolution or linear layer",

@@ -35,6 +35,7 @@ from prunec.passes.train_rigl import TrainRigl
 from prunec.passes.train_set import TrainSet
 from prunec.passes.train_snfs import TrainSnfs
 from prunec.passes.train_str import TrainStr
+from prunec.passes.train_str_rank import TrainStrRank
 from prunec.sparsity.training_pass import SparseTraining
 from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit
@@ -120,12 +121,16 @@ SPARSE: dict[str, SparseTraining] = {
     "set": TrainSet(sparsity=0.8, update_steps=4),
     "rigl": TrainRigl(sparsity=0.8, update_steps=4),
     "snfs": TrainSnfs(sparsity=0.8),
+    "str-rank": TrainStrRank(factor=("8",), sparsity=0.6),
 }
 
 
 def method_for(kind: str, module: nn.Module, context: Context) -> Method:
     if kind in SPARSE:
-        return SPARSE[kind].method(SPARSE[kind].kernels(module), context)
+        step = SPARSE[kind]
+        if isinstance(step, TrainStrRank):
+            step.split(module)
+        return step.method(step.kernels(module), context)
     if kind == "random":
         return Random(module)
     if kind == "gdp":

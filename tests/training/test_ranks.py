@@ -52,7 +52,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-METHODS = ("gdp", "random", "str", "gmp", "set", "rigl", "snfs")
+METHODS = ("gdp", "random", "str", "gmp", "set", "rigl", "snfs", "str-rank")
 
 
 @pytest.fixture

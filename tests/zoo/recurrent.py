@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prunec.models.fastgrnn import FastGRNN
+from prunec.models.low_rank import LowRank
 from zoo.parts import Net, member
 
 
@@ -81,3 +83,22 @@ def rnn_time_first() -> nn.Module:
         return m.head(said[0] + last[0])
 
     return Net(rule, stem=nn.Linear(5, 8), memory=nn.RNN(8, 6), head=nn.Linear(6, 3))
+
+
+@member((5, 1, 4))
+def fastgrnn_of_low_rank() -> nn.Module:
+    """Four steps; ranks with a factor each, weights that every step reads."""
+    return FastGRNN(3, 5, 6, rank_w=4, rank_u=5)
+
+
+@member((2, 2, 3))
+def fastgrnn_of_whole_matrices() -> nn.Module:
+    return FastGRNN(3, 4, 6)
+
+
+@member((7,))
+def low_rank_layers() -> nn.Module:
+    def rule(m: Net, x: Tensor) -> Tensor:
+        return m.head(F.relu(m.mix(x)))
+
+    return Net(rule, mix=LowRank(7, 8, 5), head=LowRank(8, 6, 4, scaled=False))

@@ -1,0 +1,177 @@
+"""train-str-rank: ranks learned by soft thresholds, structured STR (Kusupati et al., ICML 2020).
+
+    W = (1·m̃ᵀ ⊙ W₂)W₁,      m̃ = S(m, s) = sign(m)·max(|m| − g(s), 0),      g = exp
+
+arXiv 2002.03231, §4.3, there for the W and U of FastGRNN. Each map has one learned s; m starts
+at 1. By the chain rule alone
+
+    ∂L/∂m = 1[|m| > g(s)]·∂L/∂m̃,      ∂L/∂s = −exp(s)·Σ_{|m|>g(s)} sign(m)·∂L/∂m̃,
+
+and s and m have the weights' decay λ. A zero of m̃ is a rank that is gone: a column of W₂ and a row
+of W₁. s is moved by SGD with the recipe's momentum, whatever moves the weights.
+
+Ours, not the paper's: ``factor`` makes low-rank maps of a network's linear layers first, W = VΣUᵀ
+with m = σ/σ₁, exact at full rank, so that S thresholds singular values. ``sparsity``, where it is
+given, is the share of all ranks that goes: up to 400 times all s are shifted together, so that the
+share 1 − sparsity·(1 − (1 − p)³) of the ranks is left until ``ramp`` of the training, and stays so;
+no map is shifted to its last rank's end.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunec.artifact import Artifact
+from prunec.contract import Report
+from prunec.errors import PassError
+from prunec.models.low_rank import Form, factored, maps_of, put
+from prunec.sparsity.schedules import cubic
+from prunec.sparsity.soft_threshold import BITES, LARGEST, SoftThreshold, momentum_of
+from prunec.sparsity.training_pass import MaskMethod, SparseTraining
+from prunec.training.context import Context
+from prunec.training.loop import Moment
+
+NEAR = 0.99  # of the largest |m| of a map: where a shift ends
+LITTLE = 1e-4  # by which a shift goes beyond the rank that it is for
+
+
+@dataclass(frozen=True)
+class TrainStrRank(SparseTraining):
+    """Learn a threshold for the ranks of each low-rank map; `factor` makes them of layers."""
+
+    forbids: ClassVar[frozenset[str]] = frozenset({"gated", "folded", "masked", "compact"})
+    adds: ClassVar[frozenset[str]] = frozenset({"trained", "masked", "low-rank"})
+
+    factor: tuple[str, ...] = ()
+    rank: Annotated[int, Field(ge=0)] = 0
+    s_init: float = -10.0
+    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ramp: Annotated[float, Field(gt=0, le=1)] = 0.75
+
+    def kernels(self, module: nn.Module) -> dict[str, Tensor]:
+        """The m of every low-rank map.
+
+        Raises:
+            PassError: there is none.
+        """
+        found: dict[str, Tensor] = {
+            f"{name}.m": part.get_parameter("m") for name, part in maps_of(module).items()
+        }
+        if not found:
+            raise PassError(
+                "train-str-rank: the network has no low-rank map",
+                remedy='Name linear layers to make some of: factor = ["classifier*"].',
+            )
+        return found
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """See :meth:`SparseTraining.method`."""
+        train = context.recipe.train
+        return StrRank(self, kernels, weight_decay=train.weight_decay, momentum=momentum_of(train))
+
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+        """See :meth:`SparseTraining.train`; layers are factored first."""
+        module = copy.deepcopy(artifact.module)
+        forms = {**artifact.forms, **self.split(module)}
+        return super().train(replace(artifact, module=module, forms=forms), context)
+
+    def split(self, module: nn.Module) -> dict[str, Form]:
+        """Make low-rank maps of the layers that ``factor`` names, in place.
+
+        Raises:
+            PassError: a pattern fits no linear layer.
+        """
+        layers = {name: part for name, part in module.named_modules() if type(part) is nn.Linear}
+        inside = tuple(f"{name}." for name in maps_of(module))
+        layers = {name: part for name, part in layers.items() if not name.startswith(inside)}
+        forms = {}
+        for pattern in self.factor:
+            named = [name for name in layers if fnmatchcase(name, pattern)]
+            if not named:
+                raise PassError(
+                    f"train-str-rank: factor = {pattern!r} fits no linear layer",
+                    remedy=f"Linear layers are: {', '.join(list(layers)[:12]) or 'none'}.",
+                )
+            for name in named:
+                made = factored(layers[name], self.rank)
+                put(module, name, made)
+                forms[name] = Form(made.first.out_features, scaled=True)
+        return forms
+
+    def result(
+        self,
+        artifact: Artifact,
+        module: nn.Module,
+        method: MaskMethod,
+        history: list[dict[str, Any]],
+    ) -> tuple[Artifact, Report]:
+        """See :meth:`SparseTraining.result`; ranks are told beside."""
+        result, report = super().result(artifact, module, method, history)
+        ranks = {
+            name: [int(torch.count_nonzero(part.get_parameter("m"))), part.first.out_features]
+            for name, part in maps_of(result.module).items()
+        }
+        told = ", ".join(f"{name} {left} of {of}" for name, (left, of) in ranks.items())
+        notes = (*report.notes, f"ranks left: {told}")
+        return result, Report(notes, {**report.details, "ranks": ranks})
+
+
+class StrRank(SoftThreshold):
+    """Thresholds g(s) = exp(s) on the ranks of each map."""
+
+    name = "train-str-rank"
+
+    def __init__(
+        self,
+        options: TrainStrRank,
+        kernels: Mapping[str, Tensor],
+        *,
+        weight_decay: float,
+        momentum: float,
+    ) -> None:
+        super().__init__(
+            kernels,
+            s_init=options.s_init,
+            granularity="layer",
+            sparsity=options.sparsity,
+            ramp=options.ramp,
+            weight_decay=weight_decay,
+            momentum=momentum,
+        )
+
+    def g(self, s: Tensor) -> Tensor:
+        """Exp."""
+        return torch.exp(s)
+
+    def g_slope(self, s: Tensor) -> Tensor:
+        """Exp."""
+        return torch.exp(s)
+
+    def shift(self, moment: Moment) -> None:
+        """Move all s together by the least that leaves the wanted number of ranks.
+
+        A shift for ever in proportion, as for many weights, would wear away what is left: ranks are
+        few, and no density lies between two numbers of them.
+        """
+        self.s.clamp_(min=BITES)
+        sizes = [w.numel() for w in self.weights]
+        m = torch.cat([w.detach().abs().flatten() for w in self.weights])
+        above = m.log() - torch.repeat_interleave(self.s, torch.tensor(sizes, device=m.device))
+        ordered = above.sort(descending=True).values.tolist()
+        left = sum(height > 0 for height in ordered)
+        wanted = round(len(ordered) * (1 - self.sparsity * cubic(moment.share / self.ramp)))
+        wanted = max(wanted, len(sizes))
+        if left > wanted:
+            self.s.add_(min(ordered[wanted] + LITTLE, LARGEST))
+        elif left < wanted:
+            self.s.add_(max(ordered[wanted - 1] - LITTLE, -LARGEST))
+        largest = torch.stack([w.detach().abs().max() for w in self.weights])
+        self.s.copy_(torch.minimum(self.s, (NEAR * largest).log()))

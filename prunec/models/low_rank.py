@@ -1,0 +1,138 @@
+"""Low-rank linear maps, what a linear layer is as one, and back again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from prunec.errors import PassError
+
+
+class LowRank(nn.Module):
+    """y = Wx + b with W = (1·mᵀ ⊙ W₂)W₁: r(n_in + n_out) weights in place of n_in·n_out.
+
+    Attributes:
+        first: W₁ [r, n_in].
+        m: [1, r], a row, so that it decays as kernels do; None where W₂ has taken it in.
+        second: W₂ [n_out, r], and b.
+    """
+
+    m: Tensor | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int,
+        *,
+        bias: bool = True,
+        scaled: bool = True,
+    ) -> None:
+        super().__init__()
+        self.first = nn.Linear(in_features, rank, bias=False)
+        self.register_parameter("m", nn.Parameter(torch.ones(1, rank)) if scaled else None)
+        self.second = nn.Linear(rank, out_features, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [..., n_out] for x [..., n_in]."""
+        inner: Tensor = self.first(x)
+        outer: Tensor = self.second(inner if self.m is None else inner * self.m)
+        return outer
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a linear map is computed.
+
+    Attributes:
+        rank: of two factors; 0: one whole matrix.
+        scaled: whether there is an m between them.
+    """
+
+    rank: int
+    scaled: bool = False
+
+
+def maps_of(module: nn.Module) -> dict[str, LowRank]:
+    """Return the low-rank maps of a network that have an m, by name."""
+    named = module.named_modules()
+    return {n: part for n, part in named if isinstance(part, LowRank) and part.m is not None}
+
+
+def reform(module: nn.Module, forms: Mapping[str, Form]) -> None:
+    """Let linear maps be of other forms, in place; their weights do not matter.
+
+    Raises:
+        PassError: one of them is no linear map.
+    """
+    for name, form in forms.items():
+        old = module.get_submodule(name)
+        if not isinstance(old, nn.Linear | LowRank):
+            raise PassError(f"{name} is a {type(old).__name__}, no linear map")
+        into, out = (old, old) if isinstance(old, nn.Linear) else (old.first, old.second)
+        sizes, bias = (into.in_features, out.out_features), out.bias is not None
+        new: nn.Module = nn.Linear(*sizes, bias=bias)
+        if form.rank:
+            new = LowRank(*sizes, form.rank, bias=bias, scaled=form.scaled)
+        put(module, name, new.to(out.weight))
+
+
+def put(module: nn.Module, name: str, part: nn.Module) -> None:
+    """Place a module at a name."""
+    holder, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(holder), attribute, part)
+
+
+@torch.no_grad()
+def factored(layer: nn.Linear, rank: int = 0) -> LowRank:
+    """Return W = V·diag(σ)·Uᵀ as W₂ = √σ₁·V, m = σ/σ₁, W₁ = √σ₁·Uᵀ, its ``rank`` largest σ.
+
+    Exact at full rank, which ``rank`` = 0 stands for; thresholds on m are then thresholds on the
+    singular values.
+    """
+    weight = layer.weight.detach().double()
+    v, sigma, u = torch.linalg.svd(weight, full_matrices=False)
+    rank = min(rank or len(sigma), len(sigma))
+    largest = sigma[0].clamp(min=torch.finfo(torch.float32).tiny)
+    made = LowRank(layer.in_features, layer.out_features, rank, bias=layer.bias is not None)
+    made.to(layer.weight)
+    assert made.m is not None
+    made.first.weight.copy_(largest.sqrt() * u[:rank])
+    made.m.copy_(sigma[:rank] / largest)
+    made.second.weight.copy_(largest.sqrt() * v[:, :rank])
+    if layer.bias is not None:
+        made.second.bias.copy_(layer.bias)
+    return made.train(layer.training)
+
+
+@torch.no_grad()
+def unscaled(low: LowRank) -> LowRank:
+    """Return the map with m taken in by W₂."""
+    first, second = low.first, low.second
+    bias = second.bias is not None
+    made = LowRank(
+        first.in_features, second.out_features, first.out_features, bias=bias, scaled=False
+    ).to(second.weight)
+    made.first.weight.copy_(first.weight)
+    made.second.weight.copy_(second.weight if low.m is None else second.weight * low.m)
+    if bias:
+        made.second.bias.copy_(second.bias)
+    return made.train(low.training)
+
+
+@torch.no_grad()
+def whole(low: LowRank) -> nn.Linear:
+    """Return the map as one matrix, multiplied in float64."""
+    first, second = low.first, low.second
+    made = nn.Linear(first.in_features, second.out_features, bias=second.bias is not None)
+    made.to(second.weight)
+    outer = second.weight.double()
+    if low.m is not None:
+        outer = outer * low.m
+    made.weight.copy_(outer @ first.weight.double())
+    if second.bias is not None:
+        made.bias.copy_(second.bias)
+    return made.train(low.training)

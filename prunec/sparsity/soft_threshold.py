@@ -1,0 +1,156 @@
+"""Learned soft thresholds, S(W, s) = sign(W)·max(|W| − g(s), 0): what STR does for any g."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from prunec.recipe import TrainSpec
+from prunec.sparsity.schedules import cubic
+from prunec.sparsity.straight_through import Projected
+from prunec.training.method import Moment
+
+SHIFTS = 400  # in a training: so often the density is looked at
+GAIN, LARGEST = 0.2, 0.25  # of a shift: by the density's logarithm, and at most
+BITES = -12.0  # a threshold of 6e-6: where a shift begins
+
+
+class SoftThreshold(Projected):
+    """The thresholds of a network while it trains.
+
+    Attributes:
+        s: one number a layer, a filter, or in all; float32.
+        sparsity: what they are steered to; 0: they are not.
+    """
+
+    def __init__(
+        self,
+        kernels: Mapping[str, Tensor],
+        *,
+        s_init: float,
+        granularity: Literal["layer", "global", "filter"],
+        sparsity: float,
+        ramp: float,
+        weight_decay: float,
+        momentum: float,
+    ) -> None:
+        super().__init__(kernels)
+        self.granularity, self.sparsity, self.ramp = granularity, sparsity, ramp
+        self.weight_decay, self.momentum = weight_decay, momentum
+        self.parts = [w.shape[0] if granularity == "filter" else 1 for w in self.weights]
+        count = 1 if granularity == "global" else sum(self.parts)
+        self.s = torch.full((count,), s_init, device=self.weights[0].device)
+        self.velocity = torch.zeros_like(self.s)
+        self.slope = torch.zeros_like(self.s)
+
+    @abstractmethod
+    def g(self, s: Tensor) -> Tensor:
+        """What is taken from every |W|: positive, rising with s."""
+
+    @abstractmethod
+    def g_slope(self, s: Tensor) -> Tensor:
+        """Its derivative."""
+
+    def thresholds(self) -> list[Tensor]:
+        """g(s) for each kernel: [1], or [O] where filters have their own."""
+        g = self.g(self.s)
+        if self.granularity == "global":
+            return [g] * len(self.weights)
+        return list(torch.split(g, self.parts))
+
+    def project(self) -> None:
+        """W̃ = S(W, s)."""
+        kernels = self.kernels
+        if self.granularity == "filter":
+            for raw, g, shown in zip(kernels.raw, self.thresholds(), kernels.shown, strict=True):
+                bound = g.view(-1, *[1] * (raw.dim() - 1))
+                torch.clamp(raw, -bound, bound, out=shown)
+                torch.sub(raw, shown, out=shown)
+            return
+        bounds = torch.cat(self.thresholds()).tolist()
+        for raw, bound, shown in zip(kernels.raw, bounds, kernels.shown, strict=True):
+            torch.ops.aten.softshrink.out(raw, bound, out=shown)
+
+    @torch.no_grad()
+    def gradient(self, moment: Moment) -> None:
+        """Mask the kernels' gradient, and sum up that of each threshold."""
+        kernels = self.kernels
+        kernels.hide()
+        sums = []
+        for shown, gradient, parts in zip(
+            kernels.shown, kernels.gradients(), self.parts, strict=True
+        ):
+            torch.ops.aten.hardshrink_backward.grad_input(gradient, shown, 0, grad_input=gradient)
+            sums.append(_dots(shown.sign_(), gradient, parts))
+        total = torch.cat(sums)
+        if self.granularity == "global":
+            total = total.sum().view(1)
+        self.slope = -self.g_slope(self.s) * total
+
+    @torch.no_grad()
+    def after_step(self, moment: Moment) -> None:
+        """Move s: v ← μv + ∂L/∂s + λs, s ← s − ηv; shift it where a sparsity is asked for."""
+        self.velocity.mul_(self.momentum).add_(self.slope).add_(self.s, alpha=self.weight_decay)
+        self.s.sub_(self.velocity, alpha=moment.learning_rate)
+        if self.sparsity and self._is_due(moment):
+            self.shift(moment)
+
+    def _is_due(self, moment: Moment) -> bool:
+        every = max(1, moment.epochs * moment.steps_per_epoch // SHIFTS)
+        return moment.number % every == every - 1
+
+    def shift(self, moment: Moment) -> None:
+        """Bring the density nearer to what the schedule wants."""
+        # gradient() left the signs of W̃ in the memory of what was shown
+        found = torch.stack([torch.count_nonzero(signs) for signs in self.kernels.shown])
+        density = max(int(found.sum()), 1) / sum(w.numel() for w in self.weights)
+        wanted = 1 - self.sparsity * cubic(moment.share / self.ramp)
+        self.s.clamp_(min=BITES)
+        shift = GAIN * math.log(density / wanted)
+        self.s.add_(min(max(shift, -LARGEST), LARGEST))
+
+    def after_epoch(self, moment: Moment) -> dict[str, Any]:
+        """Sparsity, densities and thresholds."""
+        metrics = super().after_epoch(moment)
+        layers = [name.removesuffix(".weight") for name in self.names]
+        means = torch.stack([g.mean() for g in self.thresholds()]).tolist()
+        metrics["layers"]["threshold g(s)"] = dict(zip(layers, means, strict=True))
+        return metrics
+
+    def settled(self, moment: Moment) -> bool:
+        """Say whether the schedule of the sparsity has ended."""
+        return not self.sparsity or moment.share >= self.ramp
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The thresholds and their velocity."""
+        return {"s": self.s, "velocity": self.velocity}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the same back."""
+        self.s.copy_(tensors["s"])
+        self.velocity.copy_(tensors["velocity"])
+
+
+def momentum_of(train: TrainSpec) -> float:
+    """Return the momentum of a recipe's optimizer; 0.9 where it has none, as Adam."""
+    return float(dict(train.optimizer).get("momentum", 0.9))
+
+
+def _dots(a: Tensor, b: Tensor, parts: int) -> Tensor:
+    """Σ a·b of each filter, or of all; one pass over memory where both lie alike."""
+    if parts > 1:
+        return (a * b).sum(tuple(range(1, a.dim())))
+    if a.stride() != b.stride() or not _dense(a):
+        return (a * b).sum().view(1)
+    flat = [x.as_strided((x.numel(),), (1,)) for x in (a, b)]
+    return torch.dot(*flat).view(1)
+
+
+def _dense(a: Tensor) -> bool:
+    """Whether a tensor fills its memory without gaps, as kernels do in both layouts."""
+    return a.is_contiguous() or a.is_contiguous(memory_format=torch.channels_last)

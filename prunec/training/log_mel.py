@@ -1,0 +1,42 @@
+"""Log-mel features of a second of speech: 32 filters, windows of 25 ms, every 10 ms, 99 steps."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+RATE = 16_000  # samples a second
+WINDOW, HOP, LENGTH = 400, 160, 512  # samples: of a window, between two, of a transform
+FILTERS, STEPS = 32, 99
+LOWEST, HIGHEST = 20.0, 8000.0  # Hz
+FLOOR = 1e-6  # power of what is silence
+
+
+def log_mel(samples: Tensor) -> Tensor:
+    """Return float32 [32, 1, 99] for a second of samples [16000] in [−1, 1].
+
+    log(power of a Hann window's spectrum · triangular mel filters + floor); what the last window
+    lacks is zero.
+    """
+    lacking = (STEPS - 1) * HOP + WINDOW - len(samples)
+    frames = torch.nn.functional.pad(samples, (0, lacking)).unfold(0, WINDOW, HOP)
+    spectrum = torch.fft.rfft(frames * torch.hann_window(WINDOW), n=LENGTH)
+    power = spectrum.real**2 + spectrum.imag**2
+    return torch.log(power @ filters() + FLOOR).t().unsqueeze(1).contiguous()
+
+
+@cache
+def filters() -> Tensor:
+    """Return the filters [257, 32]: triangles of height 1 at equal distances in mel.
+
+    mel(f) = 2595·log₁₀(1 + f/700).
+    """
+    ends = 2595 * torch.log10(1 + torch.tensor([LOWEST, HIGHEST], dtype=torch.float64) / 700)
+    mel = torch.linspace(float(ends[0]), float(ends[1]), FILTERS + 2, dtype=torch.float64)
+    hertz = 700 * (10 ** (mel / 2595) - 1)
+    bins = torch.arange(LENGTH // 2 + 1, dtype=torch.float64).unsqueeze(1) * RATE / LENGTH
+    rising = (bins - hertz[:-2]) / (hertz[1:-1] - hertz[:-2])
+    falling = (hertz[2:] - bins) / (hertz[2:] - hertz[1:-1])
+    return torch.minimum(rising, falling).clamp(min=0).float()
