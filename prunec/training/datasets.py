@@ -16,9 +16,11 @@ import torchvision
 from prunec.data import LABELS, load_embedded
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
+from prunec.training.composed import read_composed
 from prunec.training.folders import read_imagefolder, read_imagenet
 from prunec.training.shards import read_webdataset
 from prunec.training.sources import InMemory, OnDisk, Split
+from prunec.training.voc import read_voc
 from prunec.wording import first_line
 
 
@@ -117,4 +119,6 @@ _SOURCES: dict[str, Callable[[DataSpec], InMemory | OnDisk]] = {
     "imagenet": read_imagenet,
     "imagefolder": read_imagefolder,
     "webdataset": read_webdataset,
+    "voc-segmentation": read_voc,
+    "embedded-segmentation": lambda _: read_composed(),
 }

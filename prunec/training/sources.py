@@ -1,4 +1,7 @@
-"""What a data set is before it is batched: tensors in memory, or images read as they are needed."""
+"""What a data set is before it is batched: tensors in memory, or images read as they are needed.
+
+A label is the class of an image, or a mask: the class of every pixel, uint8, `VOID` for none.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from prunec.training.task import Classification, Task
+
+Label = int | Tensor
+
 
 @dataclass(frozen=True)
 class Split:
-    """One half of a set held in memory: uint8 images [N, C, H, W], int64 labels [N]."""
+    """Half of a set held in memory: uint8 images [N, C, H, W], labels [N] or masks [N, H, W]."""
 
     images: Tensor
     labels: Tensor
@@ -24,6 +31,7 @@ class InMemory:
     train: Split
     test: Split
     labels: tuple[str, ...]
+    kind: type[Task] = Classification
 
 
 class Images(Protocol):
@@ -32,7 +40,7 @@ class Images(Protocol):
     def __len__(self) -> int:
         """Return the number of images."""
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Label]:
         """Return one uint8 image [3, H, W] and its label, or raise DamagedData."""
 
     def name(self, index: int, /) -> str:
@@ -49,3 +57,4 @@ class OnDisk:
     train: Images
     test: Images
     labels: tuple[str, ...]
+    kind: type[Task] = Classification
