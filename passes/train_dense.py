@@ -10,6 +10,7 @@ import torch
 
 from prunec.artifact import Artifact
 from prunec.contract import Report, Training
+from prunec.quality import measured
 from prunec.training.context import Context
 from prunec.training.loop import Method, fit
 
@@ -22,18 +23,20 @@ class TrainDense(Training):
     adds: ClassVar[frozenset[str]] = frozenset({"trained"})
 
     def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
-        """Return the artifact with trained weights, and its accuracy on the test images."""
+        """Return the artifact with trained weights, and what it is worth on the test images."""
         module = copy.deepcopy(artifact.module)
         history = fit(module, Method(), context)
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
         last = history[-1]
+        key, name, value = measured(last)
+        own, _, learned = measured(last, "train")
         note = (
-            f"test accuracy {last['test_accuracy']:.2f} % after {last['epoch']} epochs, "
-            f"training accuracy {last['train_accuracy']:.2f} %"
+            f"test {name} {value:.2f} % after {last['epoch']} epochs, "
+            f"training {name} {learned:.2f} %"
         )
         details: dict[str, object] = {
-            "test_accuracy": last["test_accuracy"],
-            "train_accuracy": last["train_accuracy"],
+            key: value,
+            own: learned,
             "epochs": last["epoch"],
         }
         return replace(artifact, module=module), Report((note,), details)

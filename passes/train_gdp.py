@@ -37,6 +37,7 @@ from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
 from prunec.graph.gates import attach_gates
 from prunec.graph.macs import Gated, gated_channels
+from prunec.quality import measured
 from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit
 
@@ -358,19 +359,20 @@ def _told(
     last: Mapping[str, Any], dense: list[dict[str, Any]], method: Gdp
 ) -> tuple[tuple[str, ...], dict[str, object]]:
     opened = int((method.a > 0).sum())
+    key, name, value = measured(last)
     notes = [
-        f"test accuracy {last['test_accuracy']:.2f} % at the end, "
+        f"test {name} {value:.2f} % at the end, "
         f"{last['macs_ratio']:.3f} of the dense MACs, {opened} of {len(method.a)} gates open"
     ]
     details: dict[str, object] = {
-        "test_accuracy": last["test_accuracy"],
+        key: value,
         "macs_ratio": last["macs_ratio"],
         "gates_open": opened,
         "gates": len(method.a),
         "gates_between": last["gates_between"],
     }
     if dense:
-        accuracy = dense[-1]["test_accuracy"]
-        notes.insert(0, f"test accuracy {accuracy:.2f} % after the dense phase")
-        details["dense_phase_accuracy"] = accuracy
+        before = float(dense[-1][key])
+        notes.insert(0, f"test {name} {before:.2f} % after the dense phase")
+        details[f"dense_phase_{key.removeprefix('test_')}"] = before
     return tuple(notes), details

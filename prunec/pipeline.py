@@ -41,7 +41,7 @@ from prunec.training.batches import Data
 from prunec.training.context import Context
 from prunec.training.data import load_data
 from prunec.training.edits import apply_edits
-from prunec.training.models import build_model
+from prunec.training.models import build_auxiliary, build_model, unweighted
 from prunec.training.progress import Progress
 from prunec.training.ranks import ALONE, ranks_here
 
@@ -77,7 +77,9 @@ def train(
     artifact, done = _resumed(recipe, run, passes[:last], data) if resume else (None, 0)
     artifact = artifact or _fresh(recipe, data)
     teacher = _teacher(recipe, data, artifact.example).to(place) if recipe.train.teacher else None
-    context = Context(recipe, data, place, run, progress, resume, ranks, teacher)
+    context = Context(
+        recipe, data, place, run, progress, resume, ranks, teacher, _auxiliary(recipe, data)
+    )
     for index in range(done, last):
         artifact = _step(artifact, passes[index], index, run, context, progress.stage)
     return artifact
@@ -308,6 +310,13 @@ def _resumed(
     return (_load(recipe, run, passes, done - 1, data.classes), done) if done else (None, 0)
 
 
+def _auxiliary(recipe: Recipe, data: Data) -> nn.Module | None:
+    """The head that only trains, where the recipe's network has one and the recipe wants it."""
+    if not recipe.train.auxiliary:
+        return None
+    return build_auxiliary(recipe.model, data.classes, seed=recipe.seed)
+
+
 def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> nn.Module:
     """The dense network that the recipe learns from, in eval mode."""
     spec = recipe.train.teacher
@@ -327,15 +336,14 @@ def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> n
     module.eval().requires_grad_(False)
     try:
         with torch.no_grad():
-            shape = tuple(module(*example).shape)
+            data.task.read(module(*example), example[0])
     except Exception as error:  # whatever the network's own code raises
-        shape = (str(error).strip().partition("\n")[0] or type(error).__name__,)
-    if shape != (len(example[0]), data.classes):
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(
-            f"train.teacher does not answer like a network for this data: {shape}",
+            f"train.teacher does not answer like a network for this data: {reason}",
             remedy=f"It must take {'×'.join(map(str, data.shape))} and return {data.classes} "
             "logits.",
-        )
+        ) from error
     return module
 
 
@@ -347,7 +355,7 @@ def _load(
     recipe: Recipe, run: RunFolder, passes: tuple[Pass, ...], index: int, classes: int
 ) -> Artifact:
     """The artifact after a pass; weights named in the recipe are not loaded only to be replaced."""
-    spec = recipe.model.model_copy(update={"weights": ""})
+    spec = unweighted(recipe.model)
     folder = run.step(index, passes[index].pass_name())
     return load_artifact(folder, lambda: build_model(spec, classes, seed=recipe.seed))
 
@@ -407,7 +415,7 @@ def _write_dense(recipe: Recipe, artifact: Artifact, data: Data, path: Path) -> 
 
 def _dense(recipe: Recipe, data: Data) -> nn.Module:
     """The recipe's network as its constructor makes it."""
-    spec = recipe.model.model_copy(update={"weights": ""})
+    spec = unweighted(recipe.model)
     return build_model(spec, data.classes, seed=recipe.seed).eval()
 
 

@@ -18,8 +18,10 @@ from pydantic import (
 
 DataName = Literal[
     "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder", "webdataset",
-    "har", "speech-commands", "speech-commands-12",
+    "har", "speech-commands", "speech-commands-12", "voc-segmentation", "embedded-segmentation",
 ]  # fmt: skip
+PER_PIXEL: tuple[DataName, ...] = ("voc-segmentation", "embedded-segmentation")
+"""Sets that have a class for every pixel."""
 
 DEEPEST = 16
 """How many levels of arrays and tables an option may nest: more is an accident or an attack."""
@@ -124,6 +126,9 @@ class ModelSpec(Table):
 
     name: Text
     weights: Text = ""
+    backbone_weights: Text = Field(
+        default="", description="of the backbone alone: NETWORK:NAME of torchvision, or a file"
+    )
     options: Options = Field(default_factory=dict)
     edit: tuple[ModuleEdit, ...] = ()
 
@@ -139,6 +144,9 @@ class DataSpec(Table):
     name: DataName = "embedded"
     root: Text = "data"
     download: bool = True
+    images: Literal["train", "trainaug"] = Field(
+        default="train", description="of voc-segmentation: the list of training images"
+    )
     augment: tuple[Named, ...] = ()
     prepare: tuple[Named, ...] = ()
     mean: Annotated[tuple[float, ...], AfterValidator(_some)] = (0.5,)
@@ -209,10 +217,13 @@ class Teacher(Table):
 class Stop(Table):
     """When training ends before its last epoch; the first that holds decides.
 
-    ``accuracy`` and ``patience`` wait until the method has reached its budget.
+    ``accuracy``, ``miou`` and ``patience`` wait until the method has reached its budget.
     """
 
     accuracy: float | None = Field(default=None, gt=0, le=100, description="percent, test images")
+    miou: float | None = Field(
+        default=None, gt=0, le=100, description="percent, of segmentation, in place of accuracy"
+    )
     patience: int | None = Field(default=None, ge=1, description="epochs without a better accuracy")
     minutes: float | None = Field(
         default=None, gt=0, description="of training, evaluation included"
@@ -246,6 +257,9 @@ class TrainSpec(Table):
     cutmix: float = Field(default=0.0, ge=0, description="α of its Beta(α, α); 0: none")
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay per step; 0: no average")
     teacher: Teacher | None = None
+    auxiliary: float = Field(
+        default=0.5, ge=0, description="weight of an auxiliary head's loss; 0: it does not train"
+    )
     stop: Stop = Stop()
     ship: Literal["last", "best"] = Field(default="last", description="whose weights go on")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -273,6 +287,9 @@ class Budget(Table):
     macs_ratio: float | None = Field(default=None, gt=0, le=1, description="shipped / dense MACs")
     bytes: int | None = Field(default=None, gt=0)
     accuracy: float | None = Field(default=None, ge=0, le=100, description="percent, top-1")
+    miou: float | None = Field(
+        default=None, ge=0, le=100, description="percent, of segmentation, in place of accuracy"
+    )
     latency_ratio: float | None = Field(
         default=1.0, gt=0, description="shipped / dense latency under onnxruntime, one thread"
     )
@@ -298,7 +315,9 @@ class VerifySpec(Table):
     """What is compared before a file ships."""
 
     tolerance: float = Field(default=1e-4, gt=0, description="largest absolute logit difference")
-    agreement: float = Field(default=1.0, ge=0, le=1, description="share of equal top-1 answers")
+    agreement: float = Field(
+        default=1.0, ge=0, le=1, description="share of equal top-1 answers, of images or of pixels"
+    )
     random_batches: int = Field(default=3, ge=1)
     budget: Budget = Budget()
 
@@ -316,3 +335,21 @@ class Recipe(Table):
     passes: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(alias="pass")
     export: ExportSpec = ExportSpec()
     verify: VerifySpec = VerifySpec()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        train, stop, budget = self.train, self.train.stop, self.verify.budget
+        per_pixel = self.data.name in PER_PIXEL
+        if per_pixel and (train.mixup or train.cutmix):
+            raise ValueError(
+                f"mixes images (train.mixup, train.cutmix), and the masks of data.name = "
+                f"{self.data.name!r} cannot be mixed: both must be 0"
+            )
+        wrong, right = ("accuracy", "miou") if per_pixel else ("miou", "accuracy")
+        for key, table in (("train.stop", stop), ("verify.budget", budget)):
+            if getattr(table, wrong) is not None:
+                raise ValueError(
+                    f"has {key}.{wrong}, which data.name = {self.data.name!r} knows nothing of: it "
+                    f"must be {key}.{right}"
+                )
+        return self

@@ -28,6 +28,7 @@ class Images:
     batch: int = 128
     rate: float = 0.1
     workers: int = 0
+    goal: str = "# accuracy = 90.0  # percent, top-1, on the test images"
 
 
 FLIP = '{ name = "RandomHorizontalFlip" }'
@@ -61,6 +62,35 @@ THINGS = Images(
     dense=60,
     select=60,
 )
+MIOU = "# miou = 50.0  # percent, intersection over union, on the test images"
+SCENES = Images(
+    what="photos, 3×513×513 after preparation, a class for every pixel",
+    channels=3,
+    mean="[0.485, 0.456, 0.406]",
+    std="[0.229, 0.224, 0.225]",
+    augment=(
+        '{ name = "ScaleJitter", target_size = [513, 513], scale_range = [0.5, 2.0] }',
+        '{ name = "RandomCrop", size = 513, pad_if_needed = true, fill = [124, 116, 104] }',
+        FLIP,
+    ),
+    prepare=('{ name = "CenterCrop", size = 513 }',),
+    epochs=60,
+    dense=5,
+    select=25,
+    batch=16,
+    rate=0.01,
+    workers=8,
+    goal=MIOU,
+)
+CANVASES = Images(
+    what="grey canvases with clothes, 1×48×48, a class for every pixel",
+    channels=1,
+    mean="[0.305]",
+    std="[0.237]",
+    augment=(FLIP,),
+    batch=32,
+    goal=MIOU,
+)
 DATA = {
     "embedded": CLOTHES,
     "fashion-mnist": CLOTHES,
@@ -69,6 +99,8 @@ DATA = {
     "imagenet": PHOTOS,
     "imagefolder": PHOTOS,
     "webdataset": PHOTOS,
+    "voc-segmentation": SCENES,
+    "embedded-segmentation": CANVASES,
 }
 
 TEMPLATE = Template("""\
@@ -123,7 +155,7 @@ name = "fold-batchnorm"
 [verify.budget]  # what the shipped file must keep; false: not checked
 macs_ratio = 0.5  # of the dense network's MACs
 latency_ratio = 1.0  # of the dense network's time under onnxruntime
-# accuracy = 90.0             # percent, top-1, on the test images
+$goal
 """)
 
 

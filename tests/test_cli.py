@@ -336,7 +336,7 @@ def test_init_writes_a_recipe_that_loads(data: str) -> None:
     recipe = load_recipe(str(path))
     assert recipe.name == path.stem
     assert (recipe.model.name, recipe.data.name) == ("resnet18", data)
-    grey = data in ("embedded", "fashion-mnist")
+    grey = data in ("embedded", "fashion-mnist", "embedded-segmentation")
     assert [dict(edit.set) for edit in recipe.model.edit] == [{"in_channels": 1}] * grey
     assert path.read_text().count("#") > 15
 

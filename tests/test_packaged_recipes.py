@@ -30,21 +30,27 @@ from prunec.passes.train_acdc import TrainAcdc
 from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes, packaged_text
 from prunec.runs import RunFolder
+from prunec.schema import PER_PIXEL
 from prunec.training import state
 from prunec.training.batches import Data, MemoryData
 from prunec.training.context import Context
 from prunec.training.data import load_data
+from prunec.training.joint import WithMask
 from prunec.training.models import build_model
+from prunec.training.segmentation import Segmentation
+from prunec.training.task import Classification
 from prunec.training.transforms import build_normalisation, build_transform
 
 RAW = {"embedded": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32),
-       "imagenet": (3, 280, 300)}  # fmt: skip
-CLASSES = {"embedded": 10, "cifar10": 10, "cifar100": 100, "imagenet": 1000}
+       "imagenet": (3, 280, 300), "embedded-segmentation": (1, 48, 48)}  # fmt: skip
+CLASSES = {"embedded": 10, "cifar10": 10, "cifar100": 100, "imagenet": 1000,
+           "embedded-segmentation": 11}  # fmt: skip
 SEQUENCES = {"har": (9, 1, 128), "speech-commands-12": (32, 1, 99)}
 STEPS, BATCH = 4, 2
 FEW = 6  # steps of a sequence: tracing takes its time for each
 GDP = ("gdp_mbv1_imagenet", "gdp_mbv2", "gdp_mbv2_imagenet", "gdp_resnet20",
-       "gdp_resnet50_imagenet", "gdp_resnet56_cifar10")  # fmt: skip
+       "gdp_resnet50_imagenet", "gdp_resnet56_cifar10", "gdp_segmentation", "gdp_deeplabv3_voc",
+       "gdp_deeplab_mbv2_voc")  # fmt: skip
 MASKS = ("str", "gmp", "dnw", "dpf", "dsr", "set", "snfs", "rigl", "granet", "acdc", "st3", "east",
          "two_of_four")  # fmt: skip
 PAPERS = (
@@ -64,6 +70,8 @@ def one_of_each() -> list[str]:
         recipe = load_recipe(name)
         passes = tuple(table["name"] for table in recipe.passes)
         data = recipe.data.name.replace("cifar100", "cifar10")
+        if data == "voc-segmentation":
+            continue  # test_segmentation_road.py has files for them
         found.setdefault((recipe.model.name, data, passes), name)
     return list(found.values())
 
@@ -118,6 +126,12 @@ def noise(recipe: Recipe) -> MemoryData:
     shape = tuple(prepare(images[0]).shape)
     assert tuple(augment(images[0]).shape) == shape
     labels = torch.arange(count) % classes
+    per_pixel = recipe.data.name in PER_PIXEL
+    if per_pixel:
+        labels = torch.randint(classes, (count, *raw[1:]), dtype=torch.uint8)
+        augment, prepare = (
+            t if isinstance(t, v2.Identity) else WithMask(t) for t in (augment, prepare)
+        )
     return MemoryData(
         labels=tuple(map(str, range(classes))),
         shape=shape,  # type: ignore[arg-type]
@@ -132,6 +146,7 @@ def noise(recipe: Recipe) -> MemoryData:
         augment=augment,
         prepare=prepare,
         normalise=build_normalisation(recipe.data.mean, recipe.data.std, raw[0]),
+        kind=Segmentation if per_pixel else Classification,
     )
 
 

@@ -15,20 +15,21 @@ from markupsafe import Markup
 
 from prunec.comparison.folder import ComparisonFolder
 from prunec.comparison.plot import inline_panels
-from prunec.comparison.results import Result, Row
+from prunec.comparison.results import Result, Row, quality_of
 from prunec.comparison.tables import (
-    COLUMNS,
     NONE,
-    NUMBERS,
     cells_of,
+    columns_of,
+    numbers_of,
     share_text,
 )
 from prunec.comparison.watch import clock
 from prunec.page.page import CONTROL
 from prunec.page.reproduce import called_as
 from prunec.page.scales import short
+from prunec.quality import DECISIVE
 
-ABOUT = ("Accuracy against sparsity, a line a recipe", "Accuracy against non-zero MACs")
+ABOUT = ("{} against sparsity, a line a recipe", "{} against non-zero MACs")
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,21 @@ class CellLine:
 
 def page_text(results: Sequence[Result], rows: Sequence[Row], folder: ComparisonFolder) -> str:
     """Return the page: HTML that refers to nothing but the pages of the runs below it."""
-    record = folder.record
+    record, quality = folder.record, quality_of(rows)
+    title = next(known.title for known in DECISIVE if known.name == quality)
     text = _template().render(
         title=folder.path.resolve().name,
         css=Markup(_page_css() + _resource("comparison.css")),
         lead=_lead(results),
         terms=str(record.get("terms", "")),
         notices=[*map(str, record.get("notes", [])), *notices(results)],
-        panels=list(zip(ABOUT, map(Markup, inline_panels(rows)), strict=True)),
-        columns=COLUMNS,
-        numbers=NUMBERS,
+        quality=quality,
+        Quality=title,
+        panels=list(
+            zip((a.format(title) for a in ABOUT), map(Markup, inline_panels(rows)), strict=True)
+        ),
+        columns=columns_of(rows),
+        numbers=numbers_of(rows),
         rows=list(map(cells_of, rows)),
         cells=[_line(result, folder) for result in results],
         called=called_as(record.get("command")),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from prunec.comparison.error_scale import accuracy_at, backward, error_place, forward
 from prunec.comparison.names import Point, name_lines
 from prunec.comparison.pareto import pareto_front
-from prunec.comparison.results import Row
+from prunec.comparison.results import Row, quality_of
 from prunec.comparison.ticks import accuracy_ticks, mac_ticks, sparsity_ticks
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only who draws pays
@@ -117,7 +117,7 @@ def _draw(axes: Axes, rows: Sequence[Row], panel: Panel) -> None:
     lines = {name: points for name in methods if (points := _points(rows, name, panel))}
     every = [point for points in lines.values() for point in points]
     axes.set_xlabel(panel.label)
-    axes.set_ylabel("accuracy on the test images, %")
+    axes.set_ylabel(f"{quality_of(rows)} on the test images, %")
     if not every:
         _say_empty(axes)
         return

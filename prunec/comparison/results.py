@@ -14,6 +14,7 @@ from typing import Literal
 from prunec.comparison.folder import ComparisonFolder, failure_of, steps_left
 from prunec.comparison.grid import Cell
 from prunec.page.reading import Found, Parity, read_run
+from prunec.quality import ACCURACY, decisive
 from prunec.runs import RunFolder
 
 State = Literal["done", "failed", "unfinished", "waiting"]
@@ -29,7 +30,7 @@ class Result:
         seed: of weights, batches and masks.
         state: done, failed, unfinished (it goes on), or waiting.
         proven: whether every check of export and of verify passed.
-        accuracy: of the file on the test images, percent.
+        accuracy: of the file on the test images, percent; the mIoU where pixels have classes.
         sparsity: share of the dense network's kernel weights that are gone or zero.
         macs: of one image.
         nonzero_macs: those by weights that are not zero.
@@ -41,6 +42,7 @@ class Result:
         precision: what training computed in.
         run: the name of its run folder; empty where there is none.
         message: why it failed; empty where it did not.
+        quality: what ``accuracy`` is.
     """
 
     method: str
@@ -60,6 +62,7 @@ class Result:
     precision: str = ""
     run: str = ""
     message: str = ""
+    quality: str = ACCURACY.name
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Row:
         accuracy: the mean, percent.
         deviation: the sample standard deviation of the accuracy; None below two seeds.
         sparsity: and the others: means, units as in :class:`Result`.
+        quality: what ``accuracy`` is.
     """
 
     method: str
@@ -93,6 +97,7 @@ class Row:
     nonzero_params: float | None
     bytes: float | None
     seconds: float | None
+    quality: str = ACCURACY.name
 
 
 def read_results(cells: Sequence[Cell], folder: ComparisonFolder) -> tuple[Result, ...]:
@@ -121,6 +126,8 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
     done = not steps_left(run)
     parity = found.exported
     details = parity.details if parity else None
+    figures = details.figures if details else {}
+    quality = decisive(figures)
     dense = found.history[0].macs[0] if found.history else None
     return Result(
         method=cell.method,
@@ -128,7 +135,7 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
         seed=cell.seed,
         state="done" if done else "failed" if failure else "unfinished",
         proven=done,
-        accuracy=details.accuracy if details else None,
+        accuracy=figures.get(quality.key),
         sparsity=_sparsity(parity) if parity else None,
         macs=_counted(parity, "MACs"),
         nonzero_macs=_counted(parity, "non-zero MACs"),
@@ -140,6 +147,7 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
         precision=", ".join(sorted({s.chosen.precision for s in found.settings.values()})),
         run=run.name,
         message=f"{failure.step}: {failure.message}" if failure and not done else "",
+        quality=quality.name,
     )
 
 
@@ -181,7 +189,13 @@ def _row(group: Sequence[Result]) -> Row:
         bytes=_mean(group, lambda r: r.bytes),
         # Of those that are trained to their end: a part of a training is no duration.
         seconds=_mean(group, lambda r: None if r.accuracy is None else r.seconds),
+        quality=quality_of(group),
     )
+
+
+def quality_of(items: Sequence[Result] | Sequence[Row]) -> str:
+    """Return what the figures of results or rows are: all of a comparison are the same."""
+    return next((i.quality for i in items if i.accuracy is not None), ACCURACY.name)
 
 
 def _mean(group: Sequence[Result], of: Callable[[Result], float | None]) -> float | None:

@@ -10,29 +10,40 @@ from dataclasses import astuple, fields
 from rich.table import Table
 from rich.text import Text
 
-from prunec.comparison.results import Result, Row
+from prunec.comparison.results import Result, Row, quality_of
 from prunec.comparison.watch import clock
 from prunec.page.scales import short, size
 from prunec.report import table
 
-COLUMNS = (
-    "recipe", "sparsity", "accuracy", "MACs", "non-zero MACs", "file", "training", "proven",
-)  # fmt: skip
-NUMBERS = COLUMNS[1:7]
 NONE = "—"
+
+
+def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the head of the table: how good the networks are stands under its own name."""
+    return (
+        "recipe", "sparsity", quality_of(rows), "MACs", "non-zero MACs", "file", "training",
+        "proven",
+    )  # fmt: skip
+
+
+def numbers_of(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns that hold numbers."""
+    return columns_of(rows)[1:7]
 
 
 def to_csv(items: Sequence[Result] | Sequence[Row], kind: type[Result] | type[Row]) -> str:
     """Return one line an item under the names of its fields; what is not known is left empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(kind)])
+    quality = quality_of(items).lower()
+    names = [field.name for field in fields(kind)]
+    writer.writerow([quality if name == "accuracy" else name for name in names])
     writer.writerows(astuple(item) for item in items)
     return text.getvalue()
 
 
 def cells_of(row: Row) -> tuple[str, ...]:
-    """Return a row as a person reads it, a text for each of `COLUMNS`."""
+    """Return a row as a person reads it, a text for each of `columns_of`."""
     return (
         row.method,
         sparsity_text(row),
@@ -47,14 +58,15 @@ def cells_of(row: Row) -> tuple[str, ...]:
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """Return the table as Markdown."""
-    lines = [COLUMNS, tuple("---:" if name in NUMBERS else "---" for name in COLUMNS)]
+    columns, numbers = columns_of(rows), numbers_of(rows)
+    lines = [columns, tuple("---:" if name in numbers else "---" for name in columns)]
     lines += [cells_of(row) for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def to_rich(rows: Sequence[Row], title: str) -> Table:
     """Return the table for a terminal of 80 columns; a line between recipes."""
-    made = table(title, *COLUMNS, numbers=NUMBERS)
+    made = table(title, *columns_of(rows), numbers=numbers_of(rows))
     made.box, made.padding = None, (0, 2, 0, 0)  # lines would take the room of what stands there
     for column in made.columns:
         column.no_wrap = True

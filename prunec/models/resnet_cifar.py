@@ -57,10 +57,14 @@ class ResNetCifar(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [N, num_classes]."""
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        logits: Tensor = self.fc(x.mean((2, 3)))
+        logits: Tensor = self.fc(self.features(x).mean((2, 3)))
         return logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the last stage makes of images, a quarter of their sides."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        stages: Tensor = self.layer3(self.layer2(self.layer1(x)))
+        return stages
 
 
 def _stage(blocks: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:

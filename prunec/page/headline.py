@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prunec.page.reading import Details, Found, Parity
 from prunec.page.scales import exact, percent, short, size
+from prunec.quality import decisive
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def tiles(found: Found) -> list[Tile]:
     """Return the figures that are known of a run."""
     parity = found.verified or found.exported
     details = parity.details if parity else Details()
-    made = [_verdict(found), _accuracy(found, details), *_costs(found)]
+    made = [_verdict(found), _quality(found, details), *_costs(found)]
     if details.bytes is not None:
         made.append(_bytes(details.bytes, _dense_bytes(found)))
     latency = details.latency or (found.exported.details.latency if found.exported else None)
@@ -63,14 +64,17 @@ def _progress(found: Found) -> str:
     return f"; {name} after epoch {lines[-1].epoch}{of}"
 
 
-def _accuracy(found: Found, details: Details) -> Tile | None:
-    if details.accuracy is not None:
+def _quality(found: Found, details: Details) -> Tile | None:
+    if details.figures:
         of = f", {exact(details.samples)} test images" if details.samples else ""
-        return Tile("Accuracy", f"{details.accuracy:.2f} %", f"shipped file{of}")
+        quality = decisive(details.figures)
+        return Tile(quality.title, f"{details.figures[quality.key]:.2f} %", f"shipped file{of}")
     for name, lines in reversed(list(found.epochs.items())):
-        if "test_accuracy" in lines[-1].numbers:
-            value = lines[-1].numbers["test_accuracy"]
-            return Tile("Accuracy", f"{value:.2f} %", f"test, {name}, epoch {lines[-1].epoch}")
+        numbers = lines[-1].numbers
+        quality = decisive(numbers, "test_")
+        if (key := f"test_{quality.key}") in numbers:
+            about = f"test, {name}, epoch {lines[-1].epoch}"
+            return Tile(quality.title, f"{numbers[key]:.2f} %", about)
     return None
 
 

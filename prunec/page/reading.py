@@ -23,6 +23,7 @@ from prunec.inspection import Layer
 from prunec.latency import Latency
 from prunec.page.scales import LARGEST
 from prunec.parity.report import Check
+from prunec.quality import ACCURACY, MIOU
 from prunec.recipe import Recipe, loads
 from prunec.runs import RunFolder
 
@@ -67,10 +68,17 @@ class Details(BaseModel):
     bytes: int | None = None
     dense_bytes: int | None = Field(default=None, alias="dense bytes")
     accuracy: float | None = None
+    miou: float | None = None
     samples: int | None = Field(default=None, alias="test samples")
     latency: Latency | None = None
     layers: tuple[Layer, ...] = ()
     unchecked: tuple[str, ...] = Field(default=(), alias="not checked")
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the file is worth, by the key of each figure that decides."""
+        found = {MIOU.key: self.miou, ACCURACY.key: self.accuracy}
+        return {key: value for key, value in found.items() if value is not None}
 
 
 class Parity(BaseModel):

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from prunec.page.figures import Axis, Series, curves, heat, ridges
 from prunec.page.reading import Epoch
 from prunec.page.scales import LARGEST, Scale, alike, short, whole_ticks
+from prunec.quality import ACCURACY, MIOU, PIXEL_ACCURACY
 
 COLUMNS = 120  # of a heat map at most
 RIDGES = 10  # of a figure at most
@@ -29,8 +30,9 @@ class Chart:
 
 
 CHARTS = (
-    Chart("Accuracy", "%", (("test_accuracy", "test", "test"),
-                            ("train_accuracy", "train", "train")), Axis(digits=4)),
+    *(Chart(quality.title, "%", ((f"test_{quality.key}", "test", "test"),
+                                 (f"train_{quality.key}", "train", "train")), Axis(digits=4))
+      for quality in (ACCURACY, MIOU, PIXEL_ACCURACY)),
     Chart("Training loss", "nats", (("loss", "", "train"),)),
     Chart("MACs as they would ship", "% of dense", (("macs_ratio", "", "left"),),
           Axis(0, 100), 100),

@@ -8,6 +8,7 @@ from prunec.cost import Cost
 from prunec.latency import Latency, remedy
 from prunec.parity.outputs import Answers
 from prunec.parity.report import Check, at_least, at_most
+from prunec.quality import ACCURACY, MIOU, Quality
 from prunec.recipe import Budget
 
 
@@ -29,11 +30,13 @@ def check_budgets(
             unmeasured.append("MACs against dense: the dense network's are not at hand")
     if budget.bytes is not None:
         checks.append(_bytes(budget.bytes, path.stat().st_size))
-    if budget.accuracy is not None:
+    for quality, limit in ((ACCURACY, budget.accuracy), (MIOU, budget.miou)):
+        if limit is None:
+            continue
         if answers:
-            checks.append(_accuracy(budget.accuracy, answers))
+            checks.append(_quality(quality, limit, answers))
         else:
-            unmeasured.append("accuracy budget: there is no test split")
+            unmeasured.append(f"{quality.name} budget: there is no test split")
     if budget.latency_ratio is not None:
         if latency:
             checks.append(_latency(budget.latency_ratio, latency, path))
@@ -58,10 +61,12 @@ def _bytes(limit: int, size: int) -> Check:
     )
 
 
-def _accuracy(limit: float, answers: Answers) -> Check:
-    found = answers.file_accuracy
-    wrong = f"the file answers {found:.2f} % right; the recipe demands {limit:g} %. Train longer."
-    return at_least("budget: accuracy", limit, found, wrong)
+def _quality(quality: Quality, limit: float, answers: Answers) -> Check:
+    found = answers.file.figures.get(quality.key, float("nan"))
+    wrong = (
+        f"the file's {quality.name} is {found:.2f} %; the recipe demands {limit:g} %. Train longer."
+    )
+    return at_least(f"budget: {quality.name}", limit, found, wrong)
 
 
 def _latency(limit: float, latency: Latency, path: Path) -> Check:

@@ -109,7 +109,7 @@ def _add_outputs(
     if data is None:
         return None
     found, answers = compare_on_data(
-        session, module, data, tolerance=tolerance, agreement=spec.agreement
+        session, module, example, data, tolerance=tolerance, agreement=spec.agreement
     )
     checks += found
     return answers
@@ -126,5 +126,5 @@ def _measured(
     if cost and dense_macs:
         found |= {"dense macs": dense_macs, "macs ratio": cost.macs / dense_macs}
     if answers:
-        found |= {"test samples": answers.total, "accuracy": answers.file_accuracy}
+        found |= {"test samples": answers.samples, **answers.file.figures}
     return found

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact
 from prunec.contract import Report, Training
 from prunec.errors import PassError
+from prunec.quality import measured
 from prunec.sparsity.budget import load_budget
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.spread import SPREADS, from_budget
@@ -103,12 +104,13 @@ class SparseTraining(Training):
         total = method.counted()
         last = history[-1]
         sparsity = 100 * (1 - sum(kept.values()) / total)
+        key, name, value = measured(last)
         note = (
-            f"test accuracy {last['test_accuracy']:.2f} % at {sparsity:.2f} % sparsity, "
+            f"test {name} {value:.2f} % at {sparsity:.2f} % sparsity, "
             f"{sum(kept.values()):,} of {total:,} weights left in {len(masks)} layers"
         )
         details: dict[str, object] = {
-            "test_accuracy": last["test_accuracy"],
+            key: value,
             "sparsity": sparsity,
             "density": {
                 name.removesuffix(".weight"): kept[name] / mask.numel()

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from prunec.training.loading import AUGMENT, ORDER, Batch, Items, Loader
 from prunec.training.ranks import ALONE, Ranks
 from prunec.training.seeding import derived_seed, seed_torch, seeded, seeds
 from prunec.training.sources import Images
+from prunec.training.task import Classification, Task
 
 CHUNK = 4
 """Images that share the random parameters of an augmentation.
@@ -41,6 +42,7 @@ class Data(ABC):
         seed: what order and augmentation derive from.
         device: where batches are delivered.
         ranks: the processes that share every batch, and which of them this is.
+        kind: of answer that is asked for.
     """
 
     labels: tuple[str, ...]
@@ -50,15 +52,23 @@ class Data(ABC):
     seed: int
     device: torch.device
     ranks: Ranks = ALONE
+    kind: type[Task] = Classification
 
     @property
     def classes(self) -> int:
         """Number of classes."""
         return len(self.labels)
 
+    @property
+    def task(self) -> Task:
+        """What is asked of a network."""
+        return self.kind(self.classes)
+
     @abstractmethod
     def train_batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
-        """Yield float32 images [N, C, H, W], normalised, and int64 labels [N], in random order.
+        """Yield float32 images [N, C, H, W], normalised, and int64 labels, in random order.
+
+        A label for an image [N], or for every pixel of it [N, H, W], as the task has it.
 
         An incomplete last batch is dropped unless it is the only one. The same seed, epoch and
         batch size give the same values, from whichever step on.
@@ -99,14 +109,17 @@ class Data(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryData(Data):
-    """Images or sequences held as tensors [N, C, H, W] on the device that computes."""
+    """Images or sequences held as tensors [N, C, H, W] on the device that computes.
+
+    Labels are int64 [N], or uint8 [N, H, W]: transforms are given both.
+    """
 
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
-    augment: v2.Transform
-    prepare: v2.Transform
+    augment: nn.Module
+    prepare: nn.Module
     normalise: v2.Transform
 
     def to(self, device: torch.device, ranks: Ranks = ALONE) -> Self:
@@ -124,26 +137,33 @@ class MemoryData(Data):
     def train_batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """See :meth:`Data.train_batches`."""
         for step, places in list(enumerate(self.batch_order(epoch, batch_size)))[first:]:
-            images = self._augmented(places, epoch, step)
-            own = places[self.ranks.part(len(places))].to(self.device)
-            yield self.normalise(images), self.train_labels[own]
+            images, labels = self._augmented(places, epoch, step)
+            yield self.normalise(images), labels.long()
 
-    def _augmented(self, places: Tensor, epoch: int, step: int) -> Tensor:
-        """This rank's images of a batch; a chunk's seed is the same whoever augments it."""
+    def _augmented(self, places: Tensor, epoch: int, step: int) -> Batch:
+        """This rank's part of a batch; a chunk's seed is the same whoever augments it."""
         own = self.ranks.part(len(places))
         if isinstance(self.augment, v2.Identity):
-            return self.train_images[places[own].to(self.device)]
+            there = places[own].to(self.device)
+            return self.train_images[there], self.train_labels[there]
         chunks = range(own.start // CHUNK, -(-own.stop // CHUNK))
         start = chunks.start * CHUNK
-        images = self.train_images[places[start : chunks.stop * CHUNK].to(self.device)]
+        there = places[start : chunks.stop * CHUNK].to(self.device)
+        parts = zip(
+            torch.split(self.train_images[there], CHUNK),
+            torch.split(self.train_labels[there], CHUNK),
+            strict=True,
+        )
         chunk_seeds = seeds(-(-len(places) // CHUNK), self.seed, AUGMENT, epoch, step)
         augmented = []
         # The block holds no yield: whoever takes the batch must find its own generator.
         with seeded(self.seed, device=self.device):
-            for chunk, some in zip(chunks, torch.split(images, CHUNK), strict=True):
+            for chunk, (images, labels) in zip(chunks, parts, strict=True):
                 seed_torch(chunk_seeds[chunk], self.device)
-                augmented.append(self.augment(some))
-        return torch.cat(augmented)[own.start - start :][: own.stop - own.start]
+                augmented.append(self.augment(images, labels))
+        wanted = slice(own.start - start, own.stop - start)
+        images, labels = (torch.cat(some)[wanted] for some in zip(*augmented, strict=True))
+        return images, labels
 
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         """See :meth:`Data.test_batches`."""
@@ -154,8 +174,8 @@ class MemoryData(Data):
         )
         for images, labels in list(batches)[self.ranks.rank :: self.ranks.count]:
             with seeded(self.seed, AUGMENT, device=self.device):
-                prepared = self.prepare(images)
-            yield self.normalise(prepared), labels
+                images, labels = self.prepare(images, labels)
+            yield self.normalise(images), labels.long()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +184,8 @@ class FolderData(Data):
 
     train_set: Images
     test_set: Images
-    augment: v2.Transform
-    prepare: v2.Transform
+    augment: nn.Module
+    prepare: nn.Module
     normalise: v2.Transform
     workers: int
     loaders: dict[str, Loader] = field(default_factory=dict, compare=False, repr=False)
@@ -193,7 +213,7 @@ class FolderData(Data):
         batches = [[(0, place) for place in batch.tolist()] for batch in own]
         return self._loader("test", self.test_set, self.prepare).read(batches)
 
-    def _loader(self, name: str, images: Images, transform: v2.Transform) -> Loader:
+    def _loader(self, name: str, images: Images, transform: nn.Module) -> Loader:
         if name not in self.loaders:
             items = Items(images, transform, self.seed)
             self.loaders[name] = Loader(items, self.workers, self.device, self.normalise)

@@ -27,6 +27,7 @@ class Context:
         resume: whether to go on from the last checkpoint of this pass, if there is one.
         ranks: the processes that train together.
         teacher: the dense network that the recipe names, in eval mode on the device.
+        auxiliary: the head that only trains, as a training begins with it; none if None.
     """
 
     recipe: Recipe
@@ -37,3 +38,4 @@ class Context:
     resume: bool
     ranks: Ranks = ALONE
     teacher: nn.Module | None = None
+    auxiliary: nn.Module | None = None

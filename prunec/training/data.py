@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
 from prunec.training.batches import Data, FolderData, MemoryData
 from prunec.training.datasets import read_source
-from prunec.training.sources import InMemory, OnDisk
+from prunec.training.joint import WithMask
+from prunec.training.segmentation import Segmentation
+from prunec.training.sources import InMemory, Label, OnDisk
 from prunec.training.transforms import build_normalisation, build_transform, try_transform
 
 __all__ = ["Data", "load_data"]
 
 CPU = torch.device("cpu")
+Item = tuple[Tensor, Label]
 
 
 def load_data(spec: DataSpec, *, seed: int) -> Data:
@@ -26,12 +30,13 @@ def load_data(spec: DataSpec, *, seed: int) -> Data:
         DataError: files are missing or damaged and cannot be fetched, or do not fit the recipe.
         RecipeError: a transform is unknown or does not fit the images; names the key.
     """
-    augment = build_transform(spec.augment or spec.prepare, train_key(spec))
-    prepare = build_transform(spec.prepare, "data.prepare")
+    plain = built_transforms(spec)
     source = read_source(spec)
-    first_train, first_test = _first_images(source)
-    shape = tuple(try_transform(prepare, first_test, "data.prepare").shape)
-    _same_shape(tuple(try_transform(augment, first_train, train_key(spec)).shape), shape)
+    augment, prepare = (for_labels(transform, source) for transform in plain)
+    first_train, first_test = _first_items(source)
+    shape = tuple(try_transform(prepare, first_test[0], "data.prepare", first_test[1]).shape)
+    train_shape = try_transform(augment, first_train[0], train_key(spec), first_train[1]).shape
+    _same_shape(tuple(train_shape), shape)
     normalise = build_normalisation(spec.mean, spec.std, shape[0])
     common: dict[str, Any] = {
         "labels": source.labels,
@@ -41,6 +46,7 @@ def load_data(spec: DataSpec, *, seed: int) -> Data:
         "augment": augment,
         "prepare": prepare,
         "normalise": normalise,
+        "kind": source.kind,
     }
     if isinstance(source, OnDisk):
         return FolderData(
@@ -67,10 +73,27 @@ def train_key(spec: DataSpec) -> str:
     return "data.augment" if spec.augment else "data.prepare"
 
 
-def _first_images(source: InMemory | OnDisk) -> tuple[Tensor, Tensor]:
+def built_transforms(spec: DataSpec) -> tuple[v2.Transform, v2.Transform]:
+    """Return the transforms of training images, and of test images.
+
+    Raises:
+        RecipeError: one is unknown; names the key.
+    """
+    augment = build_transform(spec.augment or spec.prepare, train_key(spec))
+    return augment, build_transform(spec.prepare, "data.prepare")
+
+
+def for_labels(transform: v2.Transform, source: InMemory | OnDisk) -> nn.Module:
+    """Return ``transform`` for an image and its label: a mask moves with its image."""
+    moved = source.kind is Segmentation and not isinstance(transform, v2.Identity)
+    return WithMask(transform) if moved else transform
+
+
+def _first_items(source: InMemory | OnDisk) -> tuple[Item, Item]:
     if isinstance(source, InMemory):
-        return source.train.images[0], source.test.images[0]
-    return source.train[0][0], source.test[0][0]
+        train, test = source.train, source.test
+        return (train.images[0], train.labels[0]), (test.images[0], test.labels[0])
+    return source.train[0], source.test[0]
 
 
 def _same_shape(train: tuple[int, ...], test: tuple[int, ...]) -> None:

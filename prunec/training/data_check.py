@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
 from prunec.errors import DamagedData, DataError
 from prunec.recipe import DataSpec
 from prunec.training.batches import Data
-from prunec.training.data import load_data, train_key
+from prunec.training.data import built_transforms, for_labels, load_data
 from prunec.training.data_findings import DataFindings, Finding, Size, SplitFindings
 from prunec.training.datasets import read_source
 from prunec.training.loading import AUGMENT, delivered, transformed
 from prunec.training.seeding import seeded
-from prunec.training.sources import Images, InMemory, OnDisk
-from prunec.training.transforms import build_transform
+from prunec.training.segmentation import VOID
+from prunec.training.sources import Images, InMemory, Label, OnDisk
 
 AT_ONCE = 64  # images that a worker reports together
 IN_MEMORY = 256  # images of a batch that is timed
@@ -43,10 +43,7 @@ def check_data(spec: DataSpec, *, seed: int, told: Told) -> DataFindings:
         DataError: the set is missing or laid out in another way, or a worker died.
         RecipeError: a transform is unknown.
     """
-    transforms = {
-        "train": build_transform(spec.augment or spec.prepare, train_key(spec)),
-        "test": build_transform(spec.prepare, "data.prepare"),
-    }
+    plain = built_transforms(spec)
     root = "" if spec.name == "embedded" else spec.root
     try:
         source = read_source(spec)
@@ -56,6 +53,7 @@ def check_data(spec: DataSpec, *, seed: int, told: Told) -> DataFindings:
         splits = _held(load_data(spec, seed=seed), source, told)
         return DataFindings(spec.name, root, source.labels, splits=splits, standard=source.standard)
     workers = max(1, spec.workers)
+    transforms = dict(zip(("train", "test"), (for_labels(t, source) for t in plain), strict=True))
     tallies = tuple(_read(source, transforms, seed, workers, told))
     return DataFindings(
         data=spec.name,
@@ -71,7 +69,7 @@ def check_data(spec: DataSpec, *, seed: int, told: Told) -> DataFindings:
 
 
 def _read(
-    source: OnDisk, transforms: dict[str, v2.Transform], seed: int, workers: int, told: Told
+    source: OnDisk, transforms: dict[str, nn.Module], seed: int, workers: int, told: Told
 ) -> Iterator[_Tally]:
     for name, images in (("train", source.train), ("test", source.test)):
         tally = _Tally(name)
@@ -95,7 +93,7 @@ class _Record:
     """What was seen of one image; it cannot be trained on if there is a ``problem``."""
 
     image: str
-    label: int = -1
+    classes: tuple[int, ...] = ()
     size: Size = (0, 0)
     output: tuple[int, ...] = ()
     decoding: float = 0.0
@@ -107,7 +105,7 @@ class _Record:
 class _Probes(Dataset[_Record]):
     """Records of the images, taken in worker processes."""
 
-    def __init__(self, images: Images, transform: v2.Transform, seed: int) -> None:
+    def __init__(self, images: Images, transform: nn.Module, seed: int) -> None:
         self.images = images
         self.transform = transform
         self.seed = seed
@@ -130,16 +128,24 @@ class _Probes(Dataset[_Record]):
         image, label = self.images[index]
         middle = time.perf_counter()
         with seeded(self.seed, AUGMENT, 0, index):
-            output = transformed(self.transform, image, name)
+            output, _ = transformed(self.transform, image, label, name)
         return _Record(
             image=name,
-            label=label,
+            classes=classes_in(label),
             size=(image.shape[-2], image.shape[-1]),
             output=tuple(output.shape),
             decoding=middle - begin,
             transforming=time.perf_counter() - middle,
             doubt=complaints.new(),
         )
+
+
+def classes_in(label: Label) -> tuple[int, ...]:
+    """Return the classes that an image shows: its own, or every one that its mask holds."""
+    if not isinstance(label, Tensor):
+        return (label,)
+    counts = label.flatten().long().bincount()[: VOID if label.ndim else None]
+    return tuple(counts.nonzero().flatten().tolist())
 
 
 class _Complaints:
@@ -167,6 +173,7 @@ class _Tally:
     seconds: float = 0.0
     decoding: float = 0.0
     transforming: float = 0.0
+    good: int = 0
     labels: Counter[int] = field(default_factory=Counter)
     sizes: Counter[Size] = field(default_factory=Counter)
     outputs: dict[tuple[int, ...], str] = field(default_factory=dict)
@@ -180,14 +187,15 @@ class _Tally:
             return
         if record.doubt:
             self.doubts.append(Finding(self.name, record.image, record.doubt))
-        self.labels[record.label] += 1
+        self.good += 1
+        self.labels.update(record.classes)
         self.sizes[record.size] += 1
         self.outputs.setdefault(record.output, record.image)
         self.decoding += record.decoding
         self.transforming += record.transforming
 
     def findings(self, classes: int, workers: int) -> SplitFindings:
-        good = self.labels.total() * workers
+        good = self.good * workers
         return SplitFindings(
             name=self.name,
             images=self.images,
@@ -237,12 +245,15 @@ def _held(data: Data, source: InMemory, told: Told) -> tuple[SplitFindings, ...]
             read += len(images)
             told(name, read, len(split.labels))
         seconds = time.perf_counter() - begin
+        counts: Counter[int] = Counter()
+        for label in split.labels:
+            counts.update(classes_in(label))
         size: Size = (split.images.shape[-2], split.images.shape[-1])
         found.append(
             SplitFindings(
                 name=name,
                 images=len(split.labels),
-                per_class=tuple(split.labels.bincount(minlength=len(source.labels)).tolist()),
+                per_class=tuple(counts[label] for label in range(len(source.labels))),
                 sizes=(size, size, size),
                 outputs=(data.shape,),
                 seconds=seconds,

@@ -26,7 +26,7 @@ class SplitFindings:
     Attributes:
         name: ``train`` or ``test``.
         images: how many there are, damaged ones included.
-        per_class: readable images of every class.
+        per_class: readable images of every class; those in which it occurs, where pixels have one.
         sizes: of the smallest, the middle and the largest image by pixels; none where no image
             can be read.
         outputs: (C, H, W) in which images come out of the transforms, all that occur.

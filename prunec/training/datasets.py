@@ -16,11 +16,13 @@ import torchvision
 from prunec.data import LABELS, load_embedded
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
+from prunec.training.composed import read_composed
 from prunec.training.folders import read_imagefolder, read_imagenet
 from prunec.training.har import read_har
 from prunec.training.shards import read_webdataset
 from prunec.training.sources import InMemory, OnDisk, Split
 from prunec.training.speech import read_twelve, read_words
+from prunec.training.voc import read_voc
 from prunec.wording import first_line
 
 
@@ -122,4 +124,6 @@ _SOURCES: dict[str, Callable[[DataSpec], InMemory | OnDisk]] = {
     "har": read_har,
     "speech-commands": read_words,
     "speech-commands-12": read_twelve,
+    "voc-segmentation": read_voc,
+    "embedded-segmentation": lambda _: read_composed(),
 }

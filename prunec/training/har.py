@@ -45,7 +45,10 @@ def read_har(spec: DataSpec) -> InMemory:
     )
     standard = standard_of(train)
     return InMemory(
-        Split(standard(train), train_labels), Split(standard(test), test_labels), labels, standard
+        Split(standard(train), train_labels),
+        Split(standard(test), test_labels),
+        labels,
+        standard=standard,
     )
 
 

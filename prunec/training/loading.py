@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from prunec.errors import DataError
 from prunec.training.seeding import derived_seed, seeded
-from prunec.training.sources import Images
+from prunec.training.sources import Images, Label
 
 ORDER, AUGMENT = 1, 2  # what a seed is derived for
 PREFETCH = 4  # batches that each worker holds ready
@@ -64,7 +64,7 @@ class Loader:
                 raise copy(batch)
             images, labels = map(self._moved, batch)
             yield from waiting
-            waiting = [(self.normalise(images), labels)]
+            waiting = [(self.normalise(images), labels.long())]
         yield from waiting
 
     def _moved(self, values: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class _Batches(Sequence[list[Key]]):
         return self.keys[index]
 
 
-Item = tuple[Tensor, int, str]  # image, label, name
+Item = tuple[Tensor, Label, str]  # image, label, name
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Items(Dataset[Item | DataError]):
     """
 
     images: Images
-    transform: v2.Transform
+    transform: nn.Module
     seed: int
 
     def __len__(self) -> int:
@@ -120,19 +120,21 @@ class Items(Dataset[Item | DataError]):
         try:
             image, label = self.images[index]
             with seeded(self.seed, AUGMENT, epoch, index):
-                return transformed(self.transform, image, name), label, name
+                return *transformed(self.transform, image, label, name), name
         except DataError as error:
             return error
 
 
-def transformed(transform: v2.Transform, image: Tensor, name: str) -> Tensor:
-    """Return ``transform(image)``.
+def transformed(
+    transform: nn.Module, image: Tensor, label: Label, name: str
+) -> tuple[Tensor, Label]:
+    """Return ``transform(image, label)``.
 
     Raises:
         DataError: it does not fit this image, which has the ``name``.
     """
     try:
-        result: Tensor = transform(image)
+        result: tuple[Tensor, Label] = transform(image, label)
     except (TypeError, ValueError, RuntimeError) as error:
         shape = "×".join(map(str, image.shape))
         raise DataError(

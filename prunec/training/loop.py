@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import Any
 
 from torch import Tensor, nn
 
 from prunec.errors import Diverged
+from prunec.training.auxiliary import training_head
 from prunec.training.averaging import Average
 from prunec.training.chosen import chosen_settings
 from prunec.training.context import Context
-from prunec.training.evaluation import Accuracy, evaluate
+from prunec.training.evaluation import evaluate
 from prunec.training.interruption import Interruption, listening
 from prunec.training.method import Method, Moment
 from prunec.training.mishaps import ShortOfMemory, explaining, is_out_of_memory, sizing
@@ -27,8 +29,9 @@ from prunec.training.state import Keeper
 from prunec.training.step import Stepper, all_finite
 from prunec.training.stopping import reason_to_stop
 from prunec.training.tally import Tally
+from prunec.training.task import Score
 
-__all__ = ["Accuracy", "Method", "Moment", "evaluate", "fit"]
+__all__ = ["Method", "Moment", "evaluate", "fit"]
 
 LOOP = 4  # what a seed is derived for
 CHECK_EVERY = 20  # steps between two looks at the loss: each look waits for the device
@@ -45,7 +48,7 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
 
     Raises:
         Diverged: the loss or the weights left the finite numbers; the last checkpoint is kept.
-        DataError: the network's outputs do not fit the data's classes.
+        DataError: the network's outputs do not fit the data.
         OutOfMemory: a batch does not fit.
         LostRank: another process ended.
         Interrupted: SIGINT or SIGTERM came; the state at that step is saved.
@@ -56,7 +59,8 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
         stack.enter_context(reproducible(device))
         keeper = stack.enter_context(closing(Keeper(context, method.name)))
         stack.enter_context(explaining(ranks, keeper.kept))
-        objective = make_objective(train, context.data.classes, context.teacher)
+        objective = make_objective(train, context.data.task, context.teacher)
+        stack.enter_context(training_head(model, context.auxiliary))
         model.to(device).train()
         settings = chosen_settings(model, method.name, objective, context)
         stack.enter_context(computing(settings, device))
@@ -68,7 +72,7 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
         network = parallel(model, device, ranks, unused=unused)
         optimizer = make_optimizer(model, train)
         take = Stepper(
-            model, network, optimizer, method, objective, settings,
+            model, network, optimizer, method, objective.shared(ranks), settings,
             clip_norm=train.clip_norm, ranks=ranks,
         )  # fmt: skip
         interruption = stack.enter_context(listening(ranks))
@@ -92,7 +96,7 @@ class _Fitting:
         self.average = Average(self.model, self.train.ema)
         self.method.averages = self.average.values
         self.method.optimizer = take.optimizer
-        self.tally = Tally.empty(self.device)
+        self.tally = self._empty()
 
     def run(self) -> list[dict[str, Any]]:
         epoch, step = self._start()
@@ -114,13 +118,16 @@ class _Fitting:
         self._ship()
         return history
 
+    def _empty(self, earlier: Mapping[str, float] | None = None) -> Tally:
+        return Tally.empty(self.data.task, self.device, earlier)
+
     def _start(self) -> tuple[int, int]:
         """Return the number of epochs, and of steps of the next, that are done already."""
         checkpoint = self.keeper.resumed()
         if checkpoint is None:
             return 0, 0
         self.keeper.restore(checkpoint, self.take, self.average)
-        self.tally = Tally.empty(self.device, checkpoint.tally)
+        self.tally = self._empty(checkpoint.tally)
         return checkpoint.epoch, checkpoint.step
 
     def _keep(self, metrics: dict[str, Any]) -> None:
@@ -141,7 +148,8 @@ class _Fitting:
         self._pass_over(epoch, first)
         trained = time.perf_counter()
         total = self.tally.total(self.ranks, trained - began)
-        self.tally = Tally.empty(self.device)
+        learned = self.tally.score(total)
+        self.tally = self._empty()
         end = self._moment(epoch, self.steps)
         extra = self.method.after_epoch(end)
         self._require_finite_weights(end)
@@ -150,8 +158,8 @@ class _Fitting:
             "pass": self.method.name,
             "epoch": epoch + 1,
             "loss": total["loss"] / total["images"],
-            "train_accuracy": 100 * total["correct"] / total["images"],
-            "test_accuracy": test.percent,
+            **{f"train_{key}": value for key, value in learned.figures.items()},
+            **{f"test_{key}": value for key, value in test.figures.items()},
             "learning_rate": self._moment(epoch, self.steps - 1).learning_rate,
             "images_per_second": total["images"] / total["seconds"],
             "seconds": total["seconds"] + time.perf_counter() - trained,
@@ -160,7 +168,7 @@ class _Fitting:
         }
         return self.ranks.share(metrics)  # seconds differ, and decide when to stop
 
-    def _test(self) -> Accuracy:
+    def _test(self) -> Score:
         if not self.train.sync_batchnorm:
             self.ranks.agree(dict(self.model.named_buffers()))
         data, batch_size = self.data, self.train.batch_size
@@ -168,6 +176,7 @@ class _Fitting:
             return evaluate(
                 self.model,
                 data.test_batches(batch_size),
+                data.task,
                 self.device,
                 self.take.forward.settings,
                 self.ranks,
@@ -182,8 +191,8 @@ class _Fitting:
         for step, (images, labels) in enumerate(batches, first):
             moment = self._moment(epoch, step)
             seed_everything(step_seeds[step], self.device)
-            loss, correct = self._step(images, labels, moment)
-            self.tally.add(loss, correct, len(labels))
+            loss, counts = self._step(images, labels, moment)
+            self.tally.add(loss, counts, len(labels))
             self.average.update(moment.number)
             last = step + 1 == self.steps
             if last or (step + 1) % CHECK_EVERY == 0:

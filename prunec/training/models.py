@@ -13,9 +13,10 @@ from torch import nn
 
 from prunec.errors import RecipeError
 from prunec.recipe import ModelSpec
+from prunec.training.auxiliary import take_head
 from prunec.training.edits import apply_edits
 from prunec.training.seeding import seeded
-from prunec.training.weights import load_weights
+from prunec.training.weights import load_backbone, load_weights
 from prunec.wording import did_you_mean
 
 MODEL = 3  # what a seed is derived for
@@ -25,17 +26,40 @@ def build_model(spec: ModelSpec, classes: int, *, seed: int) -> nn.Module:
     """Return the network on the CPU, in training mode; same spec and seed, same weights.
 
     Built, then edited, then given its pretrained weights. torch's global generator is not touched.
+    A head that only trains is left out.
 
     Raises:
         RecipeError: no such network, option or module.
         DataError: the weights are missing or do not fit.
     """
+    module = _built(spec, classes, seed)
+    take_head(module)
+    return module.train()
+
+
+def build_auxiliary(spec: ModelSpec, classes: int, *, seed: int) -> nn.Module | None:
+    """Return the head that only trains, as `build_model` would have it; None where there is none.
+
+    Raises:
+        RecipeError, DataError: as `build_model` does.
+    """
+    return take_head(_built(spec, classes, seed))
+
+
+def unweighted(spec: ModelSpec) -> ModelSpec:
+    """Return the same network without its pretrained weights."""
+    return spec.model_copy(update={"weights": "", "backbone_weights": ""})
+
+
+def _built(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
     with seeded(seed, MODEL):
         module = _construct(spec, classes)
         apply_edits(module, spec.edit)
+        if spec.backbone_weights:
+            load_backbone(module, spec.backbone_weights)
         if spec.weights:
             load_weights(module, spec.name, spec.weights, classes)
-    return module.train()
+    return module
 
 
 def _construct(spec: ModelSpec, classes: int) -> nn.Module:
@@ -46,6 +70,12 @@ def _construct(spec: ModelSpec, classes: int) -> nn.Module:
         factory = _imported(kind, name)
     else:
         factory = _torchvision(spec.name)
+    for word, key in (("weights", "weights"), ("weights_backbone", "backbone_weights")):
+        if word in spec.options and ":" not in spec.name:
+            raise RecipeError(
+                f"model.options.{word}: weights are no option of the network",
+                remedy=f"Say model.{key} = {spec.options[word]!r}: they are loaded and checked.",
+            )
     options = {word: _plain(value) for word, value in spec.options.items()}
     try:
         module = factory(num_classes=classes, **options)
@@ -64,14 +94,16 @@ def _construct(spec: ModelSpec, classes: int) -> nn.Module:
 
 def _torchvision(name: str) -> Callable[..., object]:
     names = torchvision.models.list_models(torchvision.models)
-    if name not in names:
+    per_pixel = torchvision.models.list_models(torchvision.models.segmentation)
+    if name not in (*names, *per_pixel):
         raise RecipeError(
-            f"model.name = {name!r} is no classifier of torchvision",
-            remedy=did_you_mean(name, names)
+            f"model.name = {name!r} is no classifier of torchvision, nor segments images",
+            remedy=did_you_mean(name, [*names, *per_pixel])
             + "Other networks: timm:NAME, or package.module:factory.",
         )
     builder: Callable[..., object] = torchvision.models.get_model_builder(name)
-    return builder
+    # Left alone, these would fetch their backbone's weights.
+    return functools.partial(builder, weights_backbone=None) if name in per_pixel else builder
 
 
 def _timm(name: str) -> Callable[..., object]:

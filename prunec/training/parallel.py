@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_flatten
 
 from prunec.training.context import Context
 from prunec.training.ranks import Ranks
@@ -54,7 +55,8 @@ def unused_parameters(model: nn.Module, context: Context) -> bool:
         return False
     images = next(iter(context.data.test_batches(2)))[0].to(context.device)
     own = copy.deepcopy(model).eval()
-    own(images).float().sum().backward()
+    answers = tree_flatten(own(images))[0]
+    torch.autograd.backward(sum(answer.float().sum() for answer in answers))
     return any(p.requires_grad and p.grad is None for p in own.parameters())
 
 

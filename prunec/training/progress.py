@@ -12,6 +12,8 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from prunec.quality import ACCURACY, decisive
+
 Metrics = Mapping[str, Any]
 
 
@@ -105,12 +107,12 @@ class LiveProgress(Progress):
         )
 
     def epoch(self, metrics: Metrics) -> None:
-        """Print the line of a finished epoch above the bar; the bar keeps its last accuracy."""
+        """Print the line of a finished epoch above the bar; the bar keeps its last figures."""
         self.note(epoch_line(metrics, self._epochs))
         self._live.update(
             self._task,
             completed=int(metrics["epoch"]) * self._steps,
-            last="  ".join([*_accuracies(metrics), *_extras(metrics), *_time_left(metrics)]),
+            last="  ".join([*_qualities(metrics), *_extras(metrics), *_time_left(metrics)]),
         )
 
     def _open(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> None:
@@ -149,16 +151,16 @@ def epoch_line(metrics: Metrics, epochs: int) -> str:
     """Return the metrics of an epoch as one line whose columns stand under each other.
 
     Args:
-        metrics: ``epoch`` (from 1), ``loss``, ``train_accuracy``, ``test_accuracy`` (percent),
-            ``learning_rate``, ``images_per_second``, ``seconds``; and, where a method gives them,
-            ``macs_ratio``, ``gates_open``; ``seconds_left``.
+        metrics: ``epoch`` (from 1), ``loss``, ``train_accuracy``, ``test_accuracy`` (percent; or
+            ``train_miou``, ``test_miou``), ``learning_rate``, ``images_per_second``, ``seconds``;
+            and, where a method gives them, ``macs_ratio``, ``gates_open``; ``seconds_left``.
         epochs: how many there will be.
     """
     width = len(str(epochs))
     parts = [
         f"epoch {metrics['epoch']:>{width}}/{epochs}",
         f"loss {metrics['loss']:6.4f}",
-        *_accuracies(metrics),
+        *_qualities(metrics),
         f"lr {metrics['learning_rate']:7.5f}",
         *_extras(metrics),
         f"{metrics['images_per_second']:7,.0f} img/s",
@@ -168,11 +170,13 @@ def epoch_line(metrics: Metrics, epochs: int) -> str:
     return "  ".join(parts)
 
 
-def _accuracies(metrics: Metrics) -> list[str]:
+def _qualities(metrics: Metrics) -> list[str]:
+    quality = decisive(metrics, "test_")
+    named = "" if quality is ACCURACY else f"{quality.name} "
     return [
-        f"{split} {metrics[f'{split}_accuracy']:6.2f} %"
+        f"{split} {named}{metrics[key]:6.2f} %"
         for split in ("train", "test")
-        if f"{split}_accuracy" in metrics
+        if (key := f"{split}_{quality.key}") in metrics
     ]
 
 

@@ -1,4 +1,7 @@
-"""What a data set is before it is batched: tensors in memory, or images read as they are needed."""
+"""What a data set is before it is batched: tensors in memory, or images read as they are needed.
+
+A label is the class of an image, or a mask: the class of every pixel, uint8, `VOID` for none.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ import torch
 from torch import Tensor
 
 from prunec.training.sequences import Standard
+from prunec.training.task import Classification, Task
+
+Label = int | Tensor
 
 
 @dataclass(frozen=True)
 class Split:
-    """One half of a set held in memory: images [N, C, H, W], int64 labels [N].
+    """Half of a set held in memory: images [N, C, H, W], labels [N] or masks [N, H, W].
 
     Images are uint8; sequences are float32 [N, features, 1, steps].
     """
@@ -29,6 +35,7 @@ class InMemory:
     train: Split
     test: Split
     labels: tuple[str, ...]
+    kind: type[Task] = Classification
     standard: Standard | None = None
 
 
@@ -38,7 +45,7 @@ class Images(Protocol):
     def __len__(self) -> int:
         """Return the number of images."""
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Label]:
         """Return an image, uint8 [3, H, W], or a sequence, float32 [features, 1, steps].
 
         And its label; or raise DamagedData.
@@ -58,4 +65,5 @@ class OnDisk:
     train: Images
     test: Images
     labels: tuple[str, ...]
+    kind: type[Task] = Classification
     standard: Standard | None = None

@@ -207,7 +207,8 @@ def _standardised(
     if not measured:
         raise _missing(f"no clip of {root} can be read")
     standard = standard_of(torch.stack(measured))
-    return OnDisk(Clips(root, train, standard), Clips(root, test, standard), labels, standard)
+    first, second = (Clips(root, half, standard) for half in (train, test))
+    return OnDisk(first, second, labels, standard=standard)
 
 
 def _missing(what: str) -> DataError:

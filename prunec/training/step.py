@@ -16,23 +16,38 @@ from prunec.training.optimisation import set_learning_rate
 from prunec.training.ranks import ALONE, Ranks
 from prunec.training.settings import Settings
 
+ONE_VALUE = "Expected more than 1 value per channel"  # what torch's batch norm says
+
 
 @dataclass(frozen=True)
 class Forward:
     """A network, its loss, and the settings with which they are computed."""
 
-    network: Callable[[Tensor], Tensor]
+    network: Callable[[Tensor], object]
     objective: Objective
     settings: Settings
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of a batch, and how many first answers were right."""
+        """Return the mean loss of a batch, and what the task counts of its answers."""
         inputs, targets = self.objective.mixed(self.settings.laid_out(images), labels)
+        task = self.objective.task
         with self.settings.casting(images.device):
-            logits = self.network(inputs)
-            _require_logits(logits, self.objective.classes)
-            loss = self.objective(logits, targets, inputs)
-        return loss, (logits.detach().argmax(1) == labels).sum()
+            outputs = task.read(self._answered(inputs), inputs)
+            loss = self.objective(outputs, targets, inputs)
+        return loss, task.counts(outputs.logits.detach().argmax(1), labels)
+
+    def _answered(self, inputs: Tensor) -> object:
+        try:
+            return self.network(inputs)
+        except ValueError as error:
+            if ONE_VALUE not in str(error):
+                raise
+            raise DataError(
+                f"a batch norm finds one value a channel in a batch of {len(inputs)}, and one has "
+                "no variance",
+                remedy="Set train.batch_size to two or more images on every process: DeepLab's "
+                "head takes the mean of each image.",
+            ) from error
 
 
 class Stepper:
@@ -67,20 +82,20 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)
 
     def __call__(self, images: Tensor, labels: Tensor, moment: Moment) -> tuple[Tensor, Tensor]:
-        """Learn a batch; return its mean loss and how many first answers were right.
+        """Learn a batch; return its mean loss and what the task counts of its answers.
 
         Args:
             images: [N, C, H, W] on the device.
-            labels: int64 [N] on the device.
+            labels: int64 [N], or [N, H, W], on the device.
             moment: where the training stands.
         """
         set_learning_rate(self.optimizer, moment.learning_rate)
         self.optimizer.zero_grad(set_to_none=True)
         self.method.before_forward(moment)
-        loss, correct = self.forward(images, labels)
+        loss, counts = self.forward(images, labels)
         torch.autograd.backward(self.scaler.scale(loss))
         self._update(moment)
-        return loss.detach(), correct
+        return loss.detach(), counts
 
     def _update(self, moment: Moment) -> None:
         self.scaler.unscale_(self.optimizer)
@@ -104,18 +119,3 @@ def all_finite(tensors: list[Tensor]) -> bool:
     if not tensors:
         return True
     return bool(torch.nn.utils.get_total_norm(tensors, math.inf, foreach=True).isfinite())
-
-
-def _require_logits(logits: object, classes: int) -> None:
-    if not isinstance(logits, Tensor):
-        raise DataError(
-            f"the network returns {type(logits).__name__} in training, one tensor is wanted",
-            remedy="Switch its extra outputs off: model.options = { aux_logits = false } for "
-            "googlenet and inception_v3.",
-        )
-    if logits.ndim != 2 or logits.shape[1] != classes:
-        raise DataError(
-            f"the network returns {tuple(logits.shape)}, the data has {classes} classes: (N, "
-            f"{classes}) is wanted",
-            remedy="Let the network take num_classes, which the data gives.",
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prunec.quality import MIOU, Quality, decisive
 from prunec.schema import Stop
 
 Metrics = Mapping[str, Any]
@@ -17,12 +18,14 @@ def reason_to_stop(stop: Stop, history: Sequence[Metrics]) -> str:
         stop: what the recipe says.
         history: the metrics of every finished epoch.
     """
-    settled = [epoch["test_accuracy"] for epoch in history if epoch["settled"]]
+    quality, settled = _settled(history)
+    wanted = stop.miou if quality is MIOU else stop.accuracy
     minutes = sum(epoch["seconds"] for epoch in history) / 60
-    if stop.accuracy is not None and settled and settled[-1] >= stop.accuracy:
-        return f"test accuracy {settled[-1]:.2f} % reached train.stop.accuracy = {stop.accuracy:g}"
+    if wanted is not None and settled and settled[-1] >= wanted:
+        found = f"test {quality.name} {settled[-1]:.2f} %"
+        return f"{found} reached train.stop.{quality.key} = {wanted:g}"
     if stop.patience is not None and len(settled) - 1 - _best(settled) >= stop.patience:
-        return f"no better test accuracy for train.stop.patience = {stop.patience} epochs"
+        return f"no better test {quality.name} for train.stop.patience = {stop.patience} epochs"
     if stop.minutes is not None and minutes >= stop.minutes:
         return f"train.stop.minutes = {stop.minutes:g} are spent"
     return ""
@@ -30,10 +33,17 @@ def reason_to_stop(stop: Stop, history: Sequence[Metrics]) -> str:
 
 def is_best(history: Sequence[Metrics]) -> bool:
     """Say whether the last epoch is the first of the best among those whose budget is reached."""
-    settled = [epoch["test_accuracy"] for epoch in history if epoch["settled"]]
+    _, settled = _settled(history)
     return bool(history and history[-1]["settled"]) and _best(settled) == len(settled) - 1
 
 
-def _best(accuracies: Sequence[float]) -> int:
+def _settled(history: Sequence[Metrics]) -> tuple[Quality, list[float]]:
+    """The figure that decides, and what it was in every epoch whose budget was reached."""
+    quality = decisive(history[0] if history else (), "test_")
+    key = f"test_{quality.key}"
+    return quality, [epoch[key] for epoch in history if epoch["settled"]]
+
+
+def _best(values: Sequence[float]) -> int:
     """The place of the first best; -1 where there is none."""
-    return accuracies.index(max(accuracies)) if accuracies else -1
+    return values.index(max(values)) if values else -1

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from prunec.training.ranks import Ranks
+from prunec.training.task import Score, Task
+
+PLAIN = ("loss", "images", "seconds")
 
 
 @dataclass
@@ -16,28 +19,40 @@ class Tally:
     """Sums over the images of an epoch.
 
     Attributes:
-        sums: loss, right answers of this rank; float64 on the device, so that no step waits for it.
+        task: what is counted.
+        sums: loss, then the task's counts, of this rank; float64 on the device, so that no step
+            waits for it.
         images: their number.
         earlier: what :meth:`total` said of all ranks when an earlier process stopped.
     """
 
+    task: Task
     sums: Tensor
     images: int = 0
     earlier: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, device: torch.device, earlier: Mapping[str, float] | None = None) -> Tally:
+    def empty(
+        cls, task: Task, device: torch.device, earlier: Mapping[str, float] | None = None
+    ) -> Tally:
         """Nothing seen yet by this process."""
-        return cls(torch.zeros(2, dtype=torch.float64, device=device), earlier=earlier or {})
+        sums = torch.zeros(1 + task.counted, dtype=torch.float64, device=device)
+        return cls(task, sums, earlier=earlier or {})
 
-    def add(self, loss: Tensor, correct: Tensor, images: int) -> None:
-        """Take in a batch: its mean loss, its right answers, its size."""
-        self.sums += torch.stack([loss.double() * images, correct.double()])
+    def add(self, loss: Tensor, counts: Tensor, images: int) -> None:
+        """Take in a batch: its mean loss, what was counted, its size."""
+        self.sums[0] += loss.double() * images
+        self.sums[1:] += counts
         self.images += images
 
     def total(self, ranks: Ranks, seconds: float = 0.0) -> dict[str, float]:
         """Return the sums of all ranks as numbers, with the seconds until now."""
         sums = torch.cat([self.sums, self.sums.new_tensor([self.images])])
-        loss, correct, images = ranks.sum(sums).tolist()
-        now = {"loss": loss, "correct": correct, "images": images, "seconds": seconds}
+        loss, *counts, images = ranks.sum(sums).tolist()
+        now = dict(zip(PLAIN, (loss, images, seconds), strict=True))
+        now |= {str(place): count for place, count in enumerate(counts)}
         return {name: value + self.earlier.get(name, 0) for name, value in now.items()}
+
+    def score(self, total: Mapping[str, float]) -> Score:
+        """Return what the counts in :meth:`total` are worth."""
+        return self.task.score([total[str(place)] for place in range(self.task.counted)])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
 from prunec.errors import DataError, RecipeError
+from prunec.training.sources import Label
 from prunec.wording import did_you_mean
 
 _ENUMS = {"interpolation": InterpolationMode, "policy": AutoAugmentPolicy}
@@ -31,15 +33,17 @@ def build_transform(tables: Sequence[Mapping[str, Any]], key: str) -> v2.Transfo
     return v2.Compose(built) if built else v2.Identity()
 
 
-def try_transform(transform: v2.Transform, image: Tensor, key: str) -> Tensor:
-    """Return ``transform(image)`` for one image [C, H, W].
+def try_transform(
+    transform: Callable[..., Any], image: Tensor, key: str, label: Label = 0
+) -> Tensor:
+    """Return ``transform(image, label)``, without the label, for one image [C, H, W].
 
     Raises:
         RecipeError: it fails, or gives something else than one image.
     """
     remedy = f"Check the arguments of {key} against the size of the images."
     try:
-        result = transform(image)
+        result, _ = transform(image, label)
     except (TypeError, ValueError, RuntimeError) as error:
         shape = "×".join(str(size) for size in image.shape)
         raise RecipeError(f"{key} fails on an image of {shape}: {error}", remedy=remedy) from error
@@ -78,6 +82,8 @@ def _build_one(table: Mapping[str, Any], key: str) -> v2.Transform:
     factory = _transform_class(name, key)
     _check_arguments(factory, arguments, key)
     values = {word: _enum(word, value, key) for word, value in arguments.items()}
+    if "fill" in values:  # a colour of images; where masks are filled no class is labelled
+        values["fill"] = {"others": values["fill"], tv_tensors.Mask: 0}
     try:
         return factory(**values)
     except (TypeError, ValueError) as error:

@@ -55,6 +55,7 @@ from prunec.training.objective import Objective
 from prunec.training.optimisation import make_optimizer
 from prunec.training.settings import Settings, computing, counted
 from prunec.training.step import Stepper
+from prunec.training.task import Classification
 
 STEPS = 10_000  # of an epoch, so that a phase outlasts the measurement
 OPTIONS = TrainGdp(dense_epochs=1, select_epochs=1, macs_ratio=0.5)
@@ -152,7 +153,7 @@ def _steps(
         own = copy.deepcopy(module) if own is None else own
         own = own.to(device).to(memory_format=settings.layout).train()
         optimizer = make_optimizer(own, recipe.train)
-        method, objective = make(own), Objective(case.classes)
+        method, objective = make(own), Objective(Classification(case.classes))
         method.optimizer = optimizer
         take = Stepper(own, own, optimizer, method, objective, settings)
         return lambda number: take(images, labels, Moment(epoch, number, STEPS, 4, 1e-3)) and None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prunec.cost import Cost, LayerCost
 from prunec.parity import Report
+from prunec.training.task import Classification
 
 
 def tiny(seed: int) -> nn.Module:
@@ -58,6 +59,7 @@ class FakeData:
     """Two batches of noise with labels."""
 
     test_size = 14
+    task = Classification(4)
 
     def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         assert batch_size > 0

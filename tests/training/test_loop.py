@@ -17,10 +17,11 @@ from small_training import CPU, small_context, small_data, small_net, small_reci
 from torch import Tensor, nn
 
 from prunec.errors import DataError, Diverged
-from prunec.training.loop import Accuracy, Method, Moment, evaluate, fit
+from prunec.training.loop import Method, Moment, evaluate, fit
 from prunec.training.optimisation import make_optimizer
 from prunec.training.schedule import learning_rate
 from prunec.training.settings import Settings
+from prunec.training.task import Accuracy, Classification
 
 
 class Counter(Method):
@@ -313,7 +314,8 @@ def test_evaluate_counts_and_restores_the_mode() -> None:
     labels = torch.tensor([0, 1, 1, 1, 0])
     net.train()
     batches = [(images[:3], labels[:3]), (images[3:], labels[3:])]
-    assert evaluate(net, batches, CPU, Settings(channels_last=True)) == Accuracy(4, 5)
+    found = evaluate(net, batches, Classification(2), CPU, Settings(channels_last=True))
+    assert found == Accuracy(4, 5)
     assert Accuracy(4, 5).percent == 80
     assert net.training
 

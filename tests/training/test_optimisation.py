@@ -18,6 +18,7 @@ from prunec.training.loop import Method, Moment, fit
 from prunec.training.objective import Objective, make_objective
 from prunec.training.optimisation import make_optimizer
 from prunec.training.schedule import learning_rate
+from prunec.training.task import Classification, Outputs
 
 STEPS, EPOCHS = 7, 10
 OPTIMIZERS: list[dict[str, Any]] = [
@@ -190,7 +191,8 @@ def test_the_teachers_term_is_hintons() -> None:
         torch.tensor([0, 1, 2, 0, 1]),
         torch.randn(5, 3),
     )
-    found = Objective(3, 0.1, None, teacher, share=0.3, temperature=2.5)(logits, labels, images)
+    objective = Objective(Classification(3), 0.1, None, teacher, share=0.3, temperature=2.5)
+    found = objective(Outputs(logits), labels, images)
     p, q = (torch.softmax(x.detach().double() / 2.5, 1) for x in (teacher(images), logits))
     divergence = (p * (p.log() - q.log())).sum(1).mean()
     hard = F.cross_entropy(logits.double(), labels, label_smoothing=0.1)
@@ -199,7 +201,7 @@ def test_the_teachers_term_is_hintons() -> None:
 
 def mixed_labels(**train: float) -> Tensor:
     torch.manual_seed(0)
-    objective = make_objective(small_recipe(**train).train, 3, None)
+    objective = make_objective(small_recipe(**train).train, Classification(3), None)
     images, labels = torch.rand(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
     mixed, targets = objective.mixed(images, labels)
     assert mixed.shape == images.shape

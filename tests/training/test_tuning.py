@@ -14,6 +14,7 @@ from prunec.training.loop import Method, fit
 from prunec.training.objective import Objective
 from prunec.training.ranks import ALONE, Ranks
 from prunec.training.settings import Settings, cores
+from prunec.training.task import Classification, Outputs
 from prunec.training.tuning import Trial, candidates, choose, fastest
 
 OPEN = {"precision": "auto", "channels_last": "auto", "threads": "auto"}
@@ -67,7 +68,8 @@ def test_choosing_leaves_the_network_and_the_generator_as_they_were() -> None:
     torch.manual_seed(1)
     expected = torch.rand(1)
     torch.manual_seed(1)
-    chosen, trials = choose(net, batch, small_recipe(**OPEN).train, Objective(3), ALONE)
+    train, objective = small_recipe(**OPEN).train, Objective(Classification(3))
+    chosen, trials = choose(net, batch, train, objective, ALONE)
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(net.state_dict()[key], value) for key, value in before.items())
     assert chosen in [t.settings for t in trials if t.agrees]
@@ -76,13 +78,14 @@ def test_choosing_leaves_the_network_and_the_generator_as_they_were() -> None:
 
 
 def test_another_loss_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loss(self: Objective, logits: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+    def loss(self: Objective, outputs: Outputs, *_: torch.Tensor) -> torch.Tensor:
         wrong = 2.0 if torch.is_autocast_enabled("cpu") else 1.0
-        return logits.float().square().mean() * wrong
+        return outputs.logits.float().square().mean() * wrong
 
     monkeypatch.setattr(Objective, "__call__", loss)
     batch = next(small_context(Path()).data.train_batches(0, 16))
-    _, trials = choose(small_net().train(), batch, small_recipe(**OPEN).train, Objective(3), ALONE)
+    train, objective = small_recipe(**OPEN).train, Objective(Classification(3))
+    _, trials = choose(small_net().train(), batch, train, objective, ALONE)
     agreed = {t.settings.precision: t.agrees for t in trials}
     assert agreed == {"fp32": True, "bf16": False}
 

@@ -1,0 +1,131 @@
+"""Segmentation: a class for every pixel, its loss, and the mean intersection over union.
+
+Of the pixels with a label, n_ij of class i are answered j. With t_i = Σ_j n_ij, p_j = Σ_i n_ij
+
+    IoU_i = n_ii / (t_i + p_i − n_ii),    mIoU = the mean of IoU_i,
+
+over the classes that occur, t_i + p_i > 0: where all do, which PASCAL VOC's images see to, it is
+VOC's measure, and that of torchvision's reference, which is no number otherwise. Pixels labelled
+`VOID` are in no sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prunec.errors import DataError
+from prunec.quality import MIOU, PIXEL_ACCURACY, Quality
+from prunec.training.ranks import ALONE, Ranks
+from prunec.training.task import Outputs, Task
+
+VOID = 255
+"""The label of pixels that have none: VOC's borders of objects, and what padding adds."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Pixels by label and answer: ``rows[i][j]`` of class i were answered j; the last j is none."""
+
+    rows: tuple[tuple[float, ...], ...]
+
+    @property
+    def percent(self) -> float:
+        """MIoU, in percent."""
+        found = [value for value in self.ious if value is not None]
+        return 100 * sum(found) / len(found) if found else 0.0
+
+    @property
+    def ious(self) -> tuple[float | None, ...]:
+        """Intersection over union of each class; None for one that does not occur."""
+        unions = [
+            sum(row) + sum(other[i] for other in self.rows) - row[i]
+            for i, row in enumerate(self.rows)
+        ]
+        return tuple(self.rows[i][i] / union if union else None for i, union in enumerate(unions))
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """The share of labelled pixels that are answered right, in percent."""
+        total = sum(map(sum, self.rows))
+        return 100 * sum(row[i] for i, row in enumerate(self.rows)) / total if total else 0.0
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """See :class:`prunec.training.task.Score`."""
+        return {MIOU.key: self.percent, PIXEL_ACCURACY.key: self.pixel_accuracy}
+
+
+@dataclass(frozen=True)
+class Segmentation(Task):
+    """A label a pixel: logits [N, classes, H, W], labels [N, H, W].
+
+    Networks return logits, or a dict of them: ``out``, and ``aux`` where a head only trains.
+    """
+
+    qualities: ClassVar[tuple[Quality, ...]] = (MIOU, PIXEL_ACCURACY)
+    answer: ClassVar[str] = "pixel"
+    agreement: ClassVar[str] = "per-pixel agreement"
+
+    @property
+    def counted(self) -> int:
+        """Pixels by label and answer, no answer among them."""
+        return self.classes * (self.classes + 1)
+
+    def read(self, outputs: object, images: Tensor) -> Outputs:
+        """See :meth:`Task.read`."""
+        if isinstance(outputs, Mapping):
+            found = {name: self._checked(outputs.get(name), images) for name in outputs}
+            if "out" in found:
+                return Outputs(found["out"], found.get("aux"))
+        return Outputs(self._checked(outputs, images))
+
+    def _checked(self, logits: object, images: Tensor) -> Tensor:
+        wanted = (len(images), self.classes, *images.shape[2:])
+        if isinstance(logits, Tensor) and logits.shape == wanted:
+            return logits
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise DataError(
+            f"the network returns {given} for {len(images)} images, {wanted} is wanted: logits of "
+            f"{self.classes} classes for every pixel, or a dict that holds them as 'out'",
+            remedy="Name a network for segmentation (deeplabv3_resnet50, …), and let it take "
+            "num_classes, which the data gives.",
+        )
+
+    def cross_entropy(
+        self, logits: Tensor, labels: Tensor, smoothing: float, ranks: Ranks = ALONE
+    ) -> Tensor:
+        """See :meth:`Task.cross_entropy`; 0 where no pixel has a label."""
+        total = F.cross_entropy(
+            logits.float(), labels, ignore_index=VOID, label_smoothing=smoothing, reduction="sum"
+        )
+        return total / _labelled(labels, ranks)
+
+    def divergence(
+        self, found: Tensor, wanted: Tensor, labels: Tensor, ranks: Ranks = ALONE
+    ) -> Tensor:
+        """See :meth:`Task.divergence`: of the pixels that have a label."""
+        each = F.kl_div(found, wanted, reduction="none", log_target=True).sum(1)
+        return torch.where(labels != VOID, each, 0.0).sum() / _labelled(labels, ranks)
+
+    def counts(self, answers: Tensor, labels: Tensor) -> Tensor:
+        """See :meth:`Task.counts`: the rows of :class:`Overlap` one after the other."""
+        place = torch.where(labels == VOID, self.counted, labels * (self.classes + 1) + answers)
+        found = torch.zeros(self.counted + 1, dtype=torch.int64, device=labels.device)
+        ones = torch.ones((), dtype=torch.int64, device=labels.device).expand(place.numel())
+        return found.scatter_add_(0, place.flatten(), ones)[:-1]
+
+    def score(self, counts: Sequence[float]) -> Overlap:
+        """See :meth:`Task.score`."""
+        width = self.classes + 1
+        return Overlap(tuple(tuple(counts[i : i + width]) for i in range(0, len(counts), width)))
+
+
+def _labelled(labels: Tensor, ranks: Ranks) -> Tensor:
+    """How many pixels of a rank have a label, the mean over ranks."""
+    return (ranks.sum((labels != VOID).sum()) / ranks.count).clamp(min=1 / ranks.count)

@@ -1,0 +1,613 @@
+"""Segmentation: mIoU and loss against brute force, masks that move with images, VOC's files."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from fake_voc import VOID, save_mask, write_voc
+from safetensors.torch import load_file
+from small_segmentation import net, segmentation_recipe, small_context, without_dropout
+from small_training import CPU
+from test_ranks import started
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from prunec.errors import DamagedData, DataError, RecipeError
+from prunec.recipe import DataSpec, loads
+from prunec.training.batches import FolderData, MemoryData
+from prunec.training.data import load_data
+from prunec.training.data_check import check_data
+from prunec.training.evaluation import evaluate
+from prunec.training.joint import WithMask
+from prunec.training.loop import Method, Moment, fit
+from prunec.training.models import build_auxiliary, build_model
+from prunec.training.objective import Objective, make_objective
+from prunec.training.ranks import Ranks
+from prunec.training.segmentation import Overlap, Segmentation
+from prunec.training.settings import Settings
+from prunec.training.task import Outputs
+from prunec.training.transforms import build_transform
+
+CLASSES = 4
+
+
+def answers(seed: int, classes: int = CLASSES, count: int = 3) -> tuple[Tensor, Tensor]:
+    """Answers and labels of some masks, some pixels without label."""
+    generator = torch.Generator().manual_seed(seed)
+    found = torch.randint(classes, (count, 5, 7), generator=generator)
+    labels = torch.randint(classes, (count, 5, 7), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < 0.3] = VOID
+    return found, labels
+
+
+def brute_miou(found: Tensor, labels: Tensor, classes: int) -> float:
+    """By sets of pixels, as VOC defines it: over the classes that occur."""
+    ious = []
+    for label in range(classes):
+        valid = [i for i, y in enumerate(labels.flatten().tolist()) if y != VOID]
+        wanted = {i for i in valid if labels.flatten()[i] == label}
+        given = {i for i in valid if found.flatten()[i] == label}
+        if wanted | given:
+            ious.append(len(wanted & given) / len(wanted | given))
+    return 100 * sum(ious) / len(ious)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("classes", [2, 4, 21])
+def test_miou_is_that_of_sets_of_pixels(seed: int, classes: int) -> None:
+    found, labels = answers(seed, classes)
+    task = Segmentation(classes)
+    score = task.score(task.counts(found, labels).tolist())
+    assert score.percent == pytest.approx(brute_miou(found, labels, classes))
+    valid = labels != VOID
+    right = (found == labels)[valid].double().mean()
+    assert score.pixel_accuracy == pytest.approx(100 * float(right))
+
+
+def test_miou_by_hand() -> None:
+    """Labels 0 0 1 1 and a void pixel, answers 0 1 1 1 2: IoU ½ and ⅔; class 2 does not occur."""
+    labels, found = torch.tensor([[0, 0, 1, 1, VOID]]), torch.tensor([[0, 1, 1, 1, 2]])
+    task = Segmentation(3)
+    score = task.score(task.counts(found, labels).tolist())
+    assert score.rows == ((1, 1, 0, 0), (0, 2, 0, 0), (0, 0, 0, 0))
+    assert score.ious == (1 / 2, 2 / 3, None)
+    assert score.percent == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
+    assert score.pixel_accuracy == 75
+    assert task.score([0] * task.counted).percent == 0
+
+
+def test_a_class_that_is_only_answered_counts_and_no_answer_is_wrong() -> None:
+    labels, found = torch.tensor([[0, 0, 0, 0]]), torch.tensor([[0, 0, 1, 2]])
+    task = Segmentation(2)  # an answer of 2 is none
+    score = task.score(task.counts(found, labels).tolist())
+    assert score.ious == (2 / 4, 0 / 1)
+    assert score.pixel_accuracy == 50
+
+
+def test_counts_of_parts_add_up() -> None:
+    found, labels = answers(5, count=6)
+    task = Segmentation(CLASSES)
+    parts = [task.counts(found[i::2], labels[i::2]) for i in range(2)]
+    assert torch.equal(sum(parts), task.counts(found, labels))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_the_mean_over_labelled_pixels(smoothing: float) -> None:
+    _, labels = answers(0)
+    logits = torch.randn(3, CLASSES, 5, 7, generator=torch.Generator().manual_seed(1))
+    log = torch.log_softmax(logits.double(), 1)
+    places = product(*map(range, labels.shape))
+    losses = []
+    for n, i, j in places:
+        y = int(labels[n, i, j])
+        if y != VOID:
+            target = torch.full((CLASSES,), smoothing / CLASSES).double()
+            target[y] += 1 - smoothing
+            losses.append(float(-(target * log[n, :, i, j]).sum()))
+    found = Objective(Segmentation(CLASSES), smoothing)(Outputs(logits), labels, torch.empty(0))
+    assert float(found) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+def test_without_any_label_the_loss_is_zero_and_so_is_its_gradient() -> None:
+    logits = torch.randn(2, CLASSES, 3, 3, requires_grad=True)
+    labels = torch.full((2, 3, 3), VOID)
+    loss = Objective(Segmentation(CLASSES))(Outputs(logits), labels, torch.empty(0))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+class Two(Ranks):
+    """Rank 0 of two; the other's numbers are known."""
+
+    other: float = 0.0
+
+    def sum(self, values: Tensor) -> Tensor:
+        return values + self.other
+
+
+def test_the_mean_of_ranks_is_the_mean_over_all_pixels() -> None:
+    """Two halves of a batch with other numbers of labelled pixels."""
+    _, labels = answers(3, count=4)
+    labels[:2, :3] = VOID
+    logits = torch.randn(4, CLASSES, 5, 7)
+    task = Segmentation(CLASSES)
+    halves = []
+    for part, rest in ((slice(0, 2), slice(2, 4)), (slice(2, 4), slice(0, 2))):
+        ranks = Two(0, 2)
+        object.__setattr__(ranks, "other", int((labels[rest] != VOID).sum()))
+        halves.append(task.cross_entropy(logits[part], labels[part], 0.0, ranks))
+    whole = F.cross_entropy(logits, labels, ignore_index=VOID)
+    assert float(sum(halves)) / 2 == pytest.approx(float(whole), rel=1e-6)
+
+
+def test_a_teacher_teaches_every_labelled_pixel() -> None:
+    _, labels = answers(0)
+    teacher = nn.Conv2d(1, CLASSES, 1).eval()
+    images, logits = torch.randn(3, 1, 5, 7), torch.randn(3, CLASSES, 5, 7)
+    objective = Objective(Segmentation(CLASSES), teacher=teacher, share=0.3, temperature=2.0)
+    p, q = (torch.softmax(x.detach().double() / 2, 1) for x in (teacher(images), logits))
+    divergence = (p * (p.log() - q.log())).sum(1)[labels != VOID].mean()
+    hard = F.cross_entropy(logits, labels, ignore_index=VOID)
+    expected = 0.7 * float(hard) + 0.3 * 4 * float(divergence)
+    assert float(objective(Outputs(logits), labels, images)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_second_heads_loss_is_added_by_its_weight() -> None:
+    _, labels = answers(0)
+    one, two = torch.randn(3, CLASSES, 5, 7), torch.randn(3, CLASSES, 5, 7)
+    recipe = segmentation_recipe(auxiliary=0.4)
+    objective = make_objective(recipe.train, Segmentation(CLASSES), None)
+    expected = sum(
+        weight * F.cross_entropy(x, labels, ignore_index=VOID)
+        for weight, x in ((1, one), (0.4, two))
+    )
+    found = objective(Outputs(one, two), labels, torch.empty(0))
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [torch.zeros(2, CLASSES), torch.zeros(2, CLASSES, 4, 4), {"aux": torch.zeros(2, 4, 8, 8)}, 3],
+)
+def test_outputs_that_do_not_answer_every_pixel_are_refused(outputs: object) -> None:
+    with pytest.raises(DataError, match="for every pixel"):
+        Segmentation(CLASSES).read(outputs, torch.zeros(2, 1, 8, 8))
+
+
+# -- images and masks ------------------------------------------------------------------------------
+
+
+def painted(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A mask of large blocks, and an image whose red says 10 × (class + 1); 0 is nothing."""
+    blocks = torch.randint(CLASSES, (5, 5), generator=torch.Generator().manual_seed(seed))
+    mask = blocks.repeat_interleave(12, 0).repeat_interleave(12, 1).to(torch.uint8)
+    red = 10 * (mask + 1)
+    return torch.stack([red, torch.zeros_like(red), torch.zeros_like(red)]), mask
+
+
+MOVES: list[dict[str, Any]] = [
+    {"name": "RandomHorizontalFlip", "p": 1.0},
+    {"name": "RandomCrop", "size": 40},
+    {"name": "RandomCrop", "size": 80, "pad_if_needed": True},
+    {"name": "Pad", "padding": 7},
+    {"name": "CenterCrop", "size": 90},
+    {"name": "RandomResizedCrop", "size": 48, "interpolation": "nearest"},
+    {"name": "RandomAffine", "degrees": 30, "translate": [0.3, 0.3]},
+    {"name": "RandomPerspective", "p": 1.0, "interpolation": "nearest"},
+    {"name": "ScaleJitter", "target_size": [60, 60], "scale_range": [0.5, 2.0],
+     "interpolation": "nearest"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("table", MOVES, ids=[f"{t['name']}-{i}" for i, t in enumerate(MOVES)])
+def test_a_mask_painted_into_the_image_stays_where_its_paint_is(table: dict[str, Any]) -> None:
+    torch.manual_seed(3)
+    moved, mask = WithMask(build_transform((table,), "data.augment"))(*painted())
+    expected = torch.where(mask == VOID, 0, 10 * (mask + 1))
+    assert mask.dtype == torch.uint8
+    assert moved.shape[1:] == mask.shape
+    assert int((moved[0] == expected).sum()) >= 0.99 * mask.numel()
+    assert set(mask.unique().tolist()) <= {*range(CLASSES), VOID}
+    if table["name"] in ("Pad", "CenterCrop"):
+        assert bool((mask[0] == VOID).all())
+
+
+def test_a_fill_is_a_colour_of_the_image_alone() -> None:
+    table = {"name": "Pad", "padding": 3, "fill": [124, 116, 104]}
+    image, mask = WithMask(build_transform((table,), "data.augment"))(*painted())
+    assert image[:, 0, 0].tolist() == [124, 116, 104]
+    assert int(mask[0, 0]) == VOID
+    alone = build_transform((table,), "data.augment")(painted()[0])
+    assert alone[:, 0, 0].tolist() == [124, 116, 104]
+
+
+def test_colours_change_without_the_mask() -> None:
+    image, mask = painted()
+    table = {"name": "ColorJitter", "brightness": [0.5, 0.5]}
+    changed, same = WithMask(build_transform((table,), "data.augment"))(image, mask)
+    assert torch.equal(same, mask)
+    assert not torch.equal(changed, image)
+
+
+def test_transforms_that_know_no_masks_are_refused(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    spec = voc_spec(tmp_path, augment=({"name": "AutoAugment"}, {"name": "Resize", "size": [9, 9]}))
+    with pytest.raises(RecipeError, match=r"data\.augment fails on an image"):
+        load_data(spec, seed=0)
+
+
+# -- data sets -------------------------------------------------------------------------------------
+
+SQUARE = ({"name": "Resize", "size": [24, 24]},)
+JITTER = (
+    {"name": "ScaleJitter", "target_size": [24, 24], "scale_range": [0.5, 2.0]},
+    {"name": "RandomCrop", "size": 24, "pad_if_needed": True},
+    {"name": "RandomHorizontalFlip"},
+)
+
+
+def voc_spec(root: Path, **given: Any) -> DataSpec:
+    tables: dict[str, Any] = {"augment": JITTER, "prepare": SQUARE, "download": False, **given}
+    return DataSpec(name="voc-segmentation", root=str(root), **tables)
+
+
+def batches(data: Any, epoch: int = 1, first: int = 0) -> list[tuple[Tensor, Tensor]]:
+    return [(x.clone(), y.clone()) for x, y in data.train_batches(epoch, 2, first)]
+
+
+def same(one: list[tuple[Tensor, Tensor]], two: list[tuple[Tensor, Tensor]]) -> bool:
+    pairs = zip(one, two, strict=True)
+    return all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in pairs)
+
+
+def test_voc_is_read_as_torchvision_reads_it(tmp_path: Path) -> None:
+    from torchvision.datasets import VOCSegmentation
+
+    write_voc(tmp_path)
+    data = load_data(voc_spec(tmp_path), seed=0)
+    assert isinstance(data, FolderData)
+    assert (data.train_size, data.test_size, data.classes) == (4, 3, 21)
+    assert data.labels[:2] == ("background", "aeroplane")
+    assert data.task == Segmentation(21)
+    for split, image_set in ((data.train_set, "train"), (data.test_set, "val")):
+        for index, (photo, mask) in enumerate(VOCSegmentation(str(tmp_path), image_set=image_set)):
+            image, found = split[index]
+            assert torch.equal(image, v2.functional.pil_to_tensor(photo))
+            assert torch.equal(torch.as_tensor(found), torch.from_numpy(np.array(mask)))
+            assert VOID in torch.as_tensor(found)
+
+
+def test_batches_follow_from_seed_epoch_and_step_whoever_reads_them(tmp_path: Path) -> None:
+    write_voc(tmp_path)
+    data = load_data(voc_spec(tmp_path), seed=0)
+    found = batches(data)
+    images, labels = found[0]
+    assert images.shape == (2, 3, 24, 24)
+    assert (labels.shape, labels.dtype) == ((2, 24, 24), torch.int64)
+    assert same(found, batches(load_data(voc_spec(tmp_path, workers=2), seed=0)))
+    assert same(found[1:], batches(data, first=1))
+    assert not same(found, batches(data, epoch=2))
+    halves = [batches(data.to(CPU, Ranks(rank, 2))) for rank in range(2)]
+    joined = [tuple(map(torch.cat, zip(*pair, strict=True))) for pair in zip(*halves, strict=True)]
+    assert same(found, joined)  # type: ignore[arg-type]
+
+
+def test_trainaug_is_asked_for_and_finds_its_masks(tmp_path: Path) -> None:
+    write_voc(tmp_path, more=("2009_000001", "2009_000002"))
+    assert load_data(voc_spec(tmp_path), seed=0).train_size == 4
+    data = load_data(voc_spec(tmp_path, images="trainaug"), seed=0)
+    assert data.train_size == 6
+    assert isinstance(data, FolderData)
+    assert all(len(torch.as_tensor(data.train_set[i][1]).unique()) == 3 for i in range(6))
+
+
+def test_missing_files_are_told_with_their_address(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as missing:
+        load_data(voc_spec(tmp_path), seed=0)
+    assert "host.robots.ox.ac.uk" in missing.value.remedy
+    assert "terms of use" in missing.value.remedy
+    write_voc(tmp_path)
+    with pytest.raises(DataError, match=r"trainaug\.txt cannot be read") as lacking:
+        load_data(voc_spec(tmp_path, images="trainaug"), seed=0)
+    assert "SBD" in lacking.value.remedy
+
+
+def spoil(folder: Path, how: str) -> str:
+    """Damage the second training image's files; return a part of what is said of it."""
+    stem = "2007_000001"
+    mask = folder / "SegmentationClass" / f"{stem}.png"
+    match how:
+        case "image":
+            (folder / "JPEGImages" / f"{stem}.jpg").write_bytes(b"\xff\xd8\xff nothing")
+            return "cannot be read as an image"
+        case "no mask":
+            mask.unlink()
+            return "no such file"
+        case "damaged mask":
+            mask.write_bytes(mask.read_bytes()[:60])
+            return "cannot be read as an image"
+        case "size":
+            save_mask(mask, np.zeros((9, 9), np.uint8))
+            return "9×9"
+        case "class":
+            save_mask(mask, np.full((50, 40), 77, np.uint8))
+            return "holds class 77"
+    from PIL import Image
+
+    Image.new("RGB", (40, 50)).save(mask)
+    return "holds colours"
+
+
+SPOILED = ("image", "no mask", "damaged mask", "size", "class", "colours")
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_damage_is_named_and_data_check_lists_it(tmp_path: Path, how: str) -> None:
+    said = spoil(write_voc(tmp_path), how)
+    data = load_data(voc_spec(tmp_path), seed=0)
+    with pytest.raises(DamagedData, match="2007_000001") as raised:
+        batches(data)
+    assert said in raised.value.message
+    if how in ("class", "size"):  # the check starts processes: two of the six are enough
+        found = check_data(voc_spec(tmp_path), seed=0, told=lambda *_: None)
+        assert [said in problem.reason for problem in found.problems] == [True]
+        assert not found.passed
+
+
+def test_a_sound_set_passes_and_classes_are_counted_by_images(tmp_path: Path) -> None:
+    write_voc(tmp_path, train=3)
+    found = check_data(voc_spec(tmp_path), seed=0, told=lambda *_: None)
+    assert found.passed
+    train = found.splits[0]
+    assert train.per_class[:5] == (3, 1, 1, 1, 0)
+
+
+def test_the_embedded_canvases_are_the_same_for_every_seed() -> None:
+    spec = DataSpec(name="embedded-segmentation")
+    data, other = (load_data(spec, seed=seed) for seed in (0, 1))
+    assert isinstance(data, MemoryData)
+    assert isinstance(other, MemoryData)
+    assert torch.equal(data.test_images, other.test_images)
+    assert torch.equal(data.train_labels, other.train_labels)
+    assert data.train_images.shape == (3000, 1, 48, 48)
+    assert data.task == Segmentation(11)
+    assert set(data.train_labels.unique().tolist()) == {*range(11), VOID}
+    garments = data.test_images.squeeze(1).float()
+    inside = (data.test_labels != 0) & (data.test_labels != VOID)
+    assert float(garments[inside].min()) >= 48  # where a garment is, its own grey is seen
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def test_it_learns_and_its_metrics_are_named(tmp_path: Path) -> None:
+    context = small_context(tmp_path, epochs=9)
+    model = net()
+    history = fit(model, Method(), context)
+    last = history[-1]
+    assert last["test_miou"] > 70 > history[0]["test_miou"]
+    assert {"train_miou", "train_pixel_accuracy", "test_pixel_accuracy"} <= last.keys()
+    assert "test_accuracy" not in last
+    images, labels = next(iter(context.data.test_batches(10)))
+    with torch.no_grad():
+        found = model.eval()(images).argmax(1)
+    assert last["test_miou"] == pytest.approx(brute_miou(found, labels, 3))
+    assert "mIoU" in json.dumps(context.progress.notes)  # type: ignore[attr-defined]
+
+
+def test_miou_decides_when_to_stop(tmp_path: Path) -> None:
+    context = small_context(tmp_path, epochs=9, stop={"miou": 60})
+    history = fit(net(), Method(), context)
+    assert history[-1]["test_miou"] >= 60 > history[-2]["test_miou"]
+    assert len(history) < 9
+    assert "train.stop.miou = 60" in context.progress.notes[-1]  # type: ignore[attr-defined]
+
+
+class Stopping(Method):
+    def after_step(self, moment: Moment) -> None:
+        if moment.number == 5:
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_training_ends_with_the_same_bits_and_metrics(tmp_path: Path) -> None:
+    whole, cut, resumed = net(), net(), net()
+    options: dict[str, Any] = {"checkpoint_minutes": 1e-9}
+    expected = fit(whole, Method(), small_context(tmp_path / "whole", **options))
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut, Stopping(), small_context(tmp_path / "cut", **options))
+    found = fit(resumed, Method(), small_context(tmp_path / "cut", resume=True, **options))
+    assert found[0]["epoch"] == 1
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value)
+    for key in ("loss", "train_miou", "train_pixel_accuracy", "test_miou"):
+        assert [line[key] for line in found] == [line[key] for line in expected]
+
+
+def test_two_processes_follow_one(tmp_path: Path) -> None:
+    """Their parts of a batch have other numbers of labelled pixels: the mean is over all."""
+    answer = started(str(Path(__file__).parent / "segmentation_worker.py"), str(tmp_path / "two"))
+    assert answer.returncode == 0, answer.stderr
+    context = small_context(tmp_path / "one")
+    model = without_dropout()
+    expected = fit(model, Method(), context)[-1]
+    found = json.loads((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    for key in ("train_miou", "test_miou", "test_pixel_accuracy"):
+        assert found[key] == pytest.approx(expected[key], abs=0.2), key
+    weights = load_file(tmp_path / "two" / "final.safetensors")
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_evaluation_restores_the_mode_and_takes_dicts() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            logits = torch.cat([1 - x, x], 1)
+            return {"out": logits, "aux": -logits}
+
+    model = Two().train()
+    images, labels = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([[[0, 1]]])
+    score = evaluate(model, [(images, labels)], Segmentation(2), CPU, Settings())
+    assert score == Overlap(((1, 0, 0), (0, 1, 0)))
+    assert model.training
+
+
+# -- networks --------------------------------------------------------------------------------------
+
+
+def spec_of(name: str, **given: Any) -> Any:
+    from prunec.recipe import ModelSpec
+
+    return ModelSpec(name=name, **given)
+
+
+def test_the_second_head_trains_and_is_gone_afterwards(tmp_path: Path) -> None:
+    spec = spec_of("fcn_resnet50", options={"aux_loss": True})
+    model = build_model(spec, 3, seed=0)
+    head = build_auxiliary(spec, 3, seed=0)
+    assert head is not None
+    assert not [name for name in model.state_dict() if name.startswith("aux")]
+    other = build_model(spec_of("fcn_resnet50"), 3, seed=0)
+    assert build_auxiliary(spec_of("fcn_resnet50"), 3, seed=0) is None
+    assert model.state_dict().keys() == other.state_dict().keys()
+
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.top = net(), nn.Conv2d(3, 3, 1)
+            self.aux_classifier: nn.Module | None = None
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            middle = self.body(x)
+            second = {"aux": self.aux_classifier(middle)} if self.aux_classifier else {}
+            return {"out": self.top(middle), **second}
+
+    torch.manual_seed(0)
+    second = nn.Conv2d(3, 3, 1)
+    before = second.weight.detach().clone()
+    found = {}
+    for weight in (0.0, 0.5):
+        torch.manual_seed(0)
+        small, context = Small(), small_context(tmp_path / str(weight), auxiliary=weight)
+        object.__setattr__(context, "auxiliary", second)
+        fit(small, Method(), context)
+        assert small.aux_classifier is None
+        found[weight] = small.body.state_dict()
+    assert torch.equal(second.weight, before)  # each training begins with the same one
+    assert not torch.equal(found[0.0]["0.weight"], found[0.5]["0.weight"])
+
+
+def test_a_backbone_starts_with_the_classifiers_weights(tmp_path: Path) -> None:
+    from torchvision.models import mobilenet_v2
+
+    torch.manual_seed(1)
+    classifier = mobilenet_v2(width_mult=0.25)
+    torch.save(classifier.state_dict(), tmp_path / "classifier.pth")
+    spec = spec_of(
+        "prunec.models.deeplab_mobilenet_v2:deeplabv3_mobilenet_v2",
+        options={"width_mult": 0.25, "head_channels": 8},
+        backbone_weights=str(tmp_path / "classifier.pth"),
+    )
+    model = build_model(spec, 5, seed=0)
+    given = classifier.state_dict()
+    backbone = {k: v for k, v in model.state_dict().items() if k.startswith("backbone.")}
+    assert len(backbone) > 100
+    for name, value in backbone.items():
+        assert torch.equal(value, given[name.replace("backbone.", "features.")])
+    wide = spec.model_copy(update={"options": {"width_mult": 0.5, "head_channels": 8}})
+    with pytest.raises(DataError, match=r"model\.backbone_weights = .* do not fit the backbone"):
+        build_model(wide, 5, seed=0)
+    with pytest.raises(DataError, match="no module 'backbone'"):
+        build_model(spec_of("mobilenet_v2", backbone_weights="resnet50:DEFAULT"), 5, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "missing"),
+    [
+        ("deeplabv3_resnet50", {"weights_backbone": "DEFAULT"}, "model.backbone_weights"),
+        ("lraspp_mobilenet_v3_large", {"weights": "DEFAULT"}, "model.weights"),
+    ],
+)
+def test_weights_are_no_option(name: str, extra: dict[str, str], missing: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        build_model(spec_of(name, options=extra), 5, seed=0)
+    assert missing in refused.value.remedy
+
+
+def test_unknown_backbones_are_told() -> None:
+    spec = spec_of("lraspp_mobilenet_v3_large", backbone_weights="mobilenet_v9:DEFAULT")
+    with pytest.raises(DataError, match=r"model\.backbone_weights") as refused:
+        build_model(spec, 5, seed=0)
+    assert "NETWORK:NAME" in refused.value.remedy
+
+
+@pytest.mark.parametrize(("stride", "side"), [(8, 8), (16, 4), (32, 2)])
+def test_strides_become_dilation(stride: int, side: int) -> None:
+    """The output stride is what is asked for, and dilation leaves the pretrained kernels' reach."""
+    from prunec.models.deeplab_mobilenet_v2 import deeplabv3_mobilenet_v2
+
+    model: Any = deeplabv3_mobilenet_v2(4, 0.25, stride, head_channels=8).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert model.backbone(images)["out"].shape[-2:] == (side, side)
+        assert model(images)["out"].shape == (1, 4, 64, 64)
+    plain: Any = deeplabv3_mobilenet_v2(4, 0.25, 32, head_channels=8).eval()
+    plain.load_state_dict(model.state_dict())
+    with torch.no_grad():  # every other place of the dilated network is the plain one's
+        step = side // 2
+        found, expected = model.backbone(images)["out"], plain.backbone(images)["out"]
+    torch.testing.assert_close(found[..., ::step, ::step], expected, rtol=1e-4, atol=1e-5)
+
+
+# -- recipes ---------------------------------------------------------------------------------------
+
+TEXT = """
+name = "x"
+model = {{ name = "x:y" }}
+data = {{ name = "{data}" }}
+pass = [{{ name = "train-dense" }}]
+[train]
+epochs = 3
+{line}
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "said"),
+    [
+        ("voc-segmentation", "mixup = 0.2", "masks"),
+        ("embedded-segmentation", "cutmix = 1.0", "masks"),
+        ("voc-segmentation", "stop = { accuracy = 90.0 }", "must be train.stop.miou"),
+        ("voc-segmentation", "[verify.budget]\naccuracy = 90.0", "must be verify.budget.miou"),
+        ("embedded", "[verify.budget]\nmiou = 50.0", "must be verify.budget.accuracy"),
+    ],
+)
+def test_a_recipe_asks_for_what_its_data_have(data: str, line: str, said: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        loads(TEXT.format(data=data, line=line))
+    assert said in refused.value.message
+
+
+def test_a_recipe_with_the_right_keys_is_taken() -> None:
+    recipe = loads(TEXT.format(data="voc-segmentation", line="stop = { miou = 70.0 }"))
+    assert recipe.train.stop.miou == 70
+    assert math.isclose(recipe.train.auxiliary, 0.5)
+
+
+def test_one_image_is_too_few_for_deeplabs_mean(tmp_path: Path) -> None:
+    from prunec.models.deeplab_resnet_cifar import deeplabv3_resnet8
+
+    context = small_context(tmp_path, batch_size=1)
+    with pytest.raises(DataError, match="one value a channel") as refused:
+        fit(deeplabv3_resnet8(3, in_channels=1, head_channels=8), Method(), context)
+    assert "train.batch_size" in refused.value.remedy
