@@ -1,0 +1,38 @@
+"""Latency of a shipped file beside the dense one."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from prunec.errors import RunError
+from prunec.latency import compare_latency
+from prunec.runs import RunFolder
+
+
+def bench(run: RunFolder) -> Table:
+    """Latency of the shipped file against the dense network's, beside the ratio of their MACs.
+
+    Raises:
+        RunError: the run has no export yet.
+    """
+    shipped, dense = run.export / "model.onnx", run.export / "dense.onnx"
+    if not (shipped.is_file() and dense.is_file()):
+        raise RunError(
+            f"{run.path} has no export", remedy=f"Export first: prunec export {run.path}"
+        )
+    from prunec.cost.onnx_graph import count_onnx
+
+    ours, theirs = count_onnx(shipped), count_onnx(dense)
+    table = Table(title=f"{run.name}: onnxruntime, 1 thread", title_justify="left", pad_edge=False)
+    for column in ("batch", "dense", "shipped", "shipped / dense", "MACs: shipped / dense"):
+        table.add_column(column, justify="right")
+    for batch in (1, 32):
+        latency = compare_latency(shipped, dense, batch=batch)
+        table.add_row(
+            str(batch),
+            f"{latency.dense_ms:.3f} ms",
+            f"{latency.shipped_ms:.3f} ms",
+            f"{latency.ratio:.3f}",
+            f"{ours.macs / theirs.macs:.3f}",
+        )
+    return table

@@ -1,0 +1,121 @@
+"""Training: the passes of a recipe up to the last that trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from prunec.artifact import Artifact
+from prunec.catalogue import build_passes
+from prunec.errors import DataError, RunError
+from prunec.graph.gates import absorbed
+from prunec.pipeline.artifacts import (
+    count_training,
+    fresh,
+    is_done,
+    load,
+    resumed,
+    run_pass,
+)
+from prunec.recipe import Recipe
+from prunec.runs import RunFolder, open_run
+from prunec.training.batches import Data
+from prunec.training.context import Context
+from prunec.training.data import load_data
+from prunec.training.models import build_auxiliary, build_model
+from prunec.training.progress import Progress
+from prunec.training.ranks import ranks_here
+
+
+def train(
+    recipe: Recipe, run: RunFolder, *, device: str, progress: Progress, resume: bool
+) -> Artifact:
+    """Run a recipe's passes up to its last training pass.
+
+    Args:
+        recipe: the recipe.
+        run: where everything is written.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: whom to tell.
+        resume: whether finished passes, and a checkpoint of the current one, are taken up.
+
+    Raises:
+        PrunecError: as the passes do.
+    """
+    passes = build_passes(recipe, str(run.path / "recipe.toml"))
+    last = count_training(passes)
+    if not last:
+        raise RunError(f"{recipe.name} has no training pass", remedy="Add one: [[pass]] name = …")
+    place = torch_device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    ranks = ranks_here()
+    with ranks.turns():
+        data = load_data(recipe.data, seed=recipe.seed)
+    artifact, done = resumed(recipe, run, passes[:last], data) if resume else (None, 0)
+    artifact = artifact or fresh(recipe, data)
+    teacher = _teacher(recipe, data, artifact.example).to(place) if recipe.train.teacher else None
+    context = Context(
+        recipe, data, place, run, progress, resume, ranks, teacher, _auxiliary(recipe, data)
+    )
+    for index in range(done, last):
+        artifact = run_pass(artifact, passes[index], index, run, context, progress.stage)
+    return artifact
+
+
+def _auxiliary(recipe: Recipe, data: Data) -> nn.Module | None:
+    """The head that only trains, where the recipe's network has one and the recipe wants it."""
+    if not recipe.train.auxiliary:
+        return None
+    return build_auxiliary(recipe.model, data.classes, seed=recipe.seed)
+
+
+def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> nn.Module:
+    """The dense network that the recipe learns from, in eval mode."""
+    spec = recipe.train.teacher
+    assert spec is not None
+    if spec.model is not None:
+        module = build_model(spec.model, data.classes, seed=recipe.seed)
+    else:
+        run = open_run(Path(spec.run))
+        passes = build_passes(run.recipe, str(run.path / "recipe.toml"))
+        done = [i for i, p in enumerate(passes) if is_done(run, i, p)]
+        if not done:
+            raise RunError(
+                f"train.teacher.run = {spec.run!r} has no finished pass",
+                remedy=f"Train it first: prunec train --resume {spec.run}",
+            )
+        module = absorbed(load(run.recipe, run, passes, done[-1], data.classes).module)
+    module.eval().requires_grad_(False)
+    try:
+        with torch.no_grad():
+            data.task.read(module(*example), example[0])
+    except Exception as error:  # whatever the network's own code raises
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"train.teacher does not answer like a network for this data: {reason}",
+            remedy=f"It must take {'×'.join(map(str, data.shape))} and return {data.classes} "
+            "logits.",
+        ) from error
+    return module
+
+
+def torch_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu`` or ``cuda`` means here.
+
+    Raises:
+        DataError: CUDA was asked for and is not there.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise DataError("no CUDA device is available", remedy="Use --device cpu, or auto.")
+    local, count = ranks_here().local, torch.cuda.device_count()
+    if local >= count:
+        raise DataError(
+            f"process {local} of this machine finds no GPU of its own: there are {count}",
+            remedy=f"Start at most {count}: torchrun --nproc-per-node {count}",
+        )
+    return torch.device("cuda", local)
