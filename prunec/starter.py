@@ -91,6 +91,27 @@ CANVASES = Images(
     batch=32,
     goal=MIOU,
 )
+SIGNALS = Images(
+    what="nine signals of 128 steps as images of one row, 9×1×128, standardised",
+    channels=9,
+    mean="[0.0]",
+    std="[1.0]",
+    augment=(),
+    epochs=60,
+    dense=15,
+    select=20,
+)
+SPEECH = Images(
+    what="log-mel features of a second as images of one row, 32×1×99, standardised",
+    channels=32,
+    mean="[0.0]",
+    std="[1.0]",
+    augment=(),
+    epochs=60,
+    dense=15,
+    select=20,
+    workers=4,
+)
 DATA = {
     "embedded": CLOTHES,
     "fashion-mnist": CLOTHES,
@@ -99,6 +120,9 @@ DATA = {
     "imagenet": PHOTOS,
     "imagefolder": PHOTOS,
     "webdataset": PHOTOS,
+    "har": SIGNALS,
+    "speech-commands": SPEECH,
+    "speech-commands-12": SPEECH,
     "voc-segmentation": SCENES,
     "embedded-segmentation": CANVASES,
 }

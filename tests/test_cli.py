@@ -327,6 +327,12 @@ def test_recipes_are_listed_and_shown() -> None:
     assert "Did you mean 'gdp_mbv2'?" in unknown.stderr
 
 
+CHANNELS = {
+    "embedded": 1, "fashion-mnist": 1, "embedded-segmentation": 1,
+    "har": 9, "speech-commands": 32, "speech-commands-12": 32,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("data", DATA)
 def test_init_writes_a_recipe_that_loads(data: str) -> None:
     pytest.importorskip("prunec.training.models")
@@ -336,8 +342,9 @@ def test_init_writes_a_recipe_that_loads(data: str) -> None:
     recipe = load_recipe(str(path))
     assert recipe.name == path.stem
     assert (recipe.model.name, recipe.data.name) == ("resnet18", data)
-    grey = data in ("embedded", "fashion-mnist", "embedded-segmentation")
-    assert [dict(edit.set) for edit in recipe.model.edit] == [{"in_channels": 1}] * grey
+    channels = CHANNELS.get(data, 3)
+    edits = [{"in_channels": channels}] if channels != 3 else []
+    assert [dict(edit.set) for edit in recipe.model.edit] == edits
     assert path.read_text().count("#") > 15
 
 
