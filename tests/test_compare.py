@@ -497,6 +497,18 @@ def test_the_same_results_give_the_same_picture() -> None:
         assert "var(--soft)" in panel
 
 
+def test_roundings_of_one_sparsity_lie_above_each_other() -> None:
+    """One is 0.90014, the other 0.9: a spread's counts are whole numbers."""
+    picture = plot_files([row("gmp", 0.90014, 66.0), row("rigl", 0.9, 77.0)])[1].decode()
+    marks = [
+        float(re.findall(r' x="([\d.]+)"', use)[0])
+        for colour in ("#0072b2", "#d55e00")
+        for use in re.findall(rf"<use [^>]*fill: {colour}[^>]*>", picture)[:1]
+    ]
+    width = float(re.findall(r'width="([\d.]+)pt"', picture)[0])
+    assert abs(marks[0] - marks[1]) < 0.01 * width
+
+
 def test_names_are_moved_apart_and_keep_their_order() -> None:
     generator = random.Random(0)
     for _ in range(100):

@@ -50,6 +50,7 @@ WIDTH, HEIGHT = 3.9, 3.4  # inches of a panel's axes
 SMALL = 0.72  # of these, in a page: text is as large, and stays readable on a phone
 LEFT, BOTTOM, TOP = 0.6, 0.6, 0.2  # inches beside, below and above the axes
 LETTER = 0.075  # inches, about, of a letter of a name
+NARROW = 0.1  # left and right of the points at least: roundings of one sparsity are no distance
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _set_axes(axes: Axes, points: Sequence[Point], panel: Panel) -> None:
     axes.set_yscale("function", functions=(forward, backward))
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    low, high = _widened([x for x, _, _ in points], 0.05)
+    low, high = _widened([x for x, _, _ in points], 0.05, NARROW)
     axes.set_xlim(low, high)
     _mark(axes.set_xticks, panel.ticks(low, high))
     heights = [error_place(y + sign * d) for _, y, d in points for sign in (-1, 1)]
@@ -198,9 +199,9 @@ def _mark(set_ticks: Callable[..., object], marks: Sequence[tuple[float, str]]) 
     set_ticks([], minor=True)
 
 
-def _widened(values: Sequence[float], share: float) -> tuple[float, float]:
+def _widened(values: Sequence[float], share: float, least: float = 0.0) -> tuple[float, float]:
     low, high = min(values), max(values)
-    margin = share * (high - low) or 0.1
+    margin = max(share * (high - low), least) or 0.1
     return low - margin, high + margin
 
 
