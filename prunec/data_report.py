@@ -14,8 +14,8 @@ from prunec.report import table
 from prunec.wording import some_of
 
 if TYPE_CHECKING:
+    from prunec.datasets.sequences import Standard
     from prunec.training.data_findings import DataFindings, Finding, SplitFindings
-    from prunec.training.sequences import Standard
 
 SHOWN = 20  # findings that a table lists
 

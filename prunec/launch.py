@@ -17,7 +17,7 @@ from prunec.selection import new_run, resumed_run
 
 if TYPE_CHECKING:
     from prunec.artifact import Artifact
-    from prunec.training.ranks import Ranks
+    from prunec.ranks import Ranks
 
 
 def train(
@@ -53,7 +53,7 @@ def _together() -> AbstractContextManager[Ranks | None]:
     """Join the other processes, if there are any; torch is not imported before."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return nullcontext(None)
-    from prunec.training.ranks import joined
+    from prunec.ranks import joined
 
     return joined()
 

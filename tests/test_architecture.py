@@ -12,8 +12,9 @@ CORE = sorted((ROOT / "prunec").rglob("*.py"))
 
 # What a layer may not import: everything that stands on it.
 LAYERS = [
-    "errors", "models", "inputs", "graph", "cost", "training", "sparsity", "parity",
-    "compile_report", "inspection", "layer_tree", "page", "pipeline", "api", "comparison", "cli",
+    "errors", "models", "inputs", "graph", "cost", "ranks", "tasks", "datasets", "training",
+    "sparsity", "parity", "compile_report", "inspection", "layer_tree", "page", "pipeline", "api",
+    "comparison", "cli",
 ]  # fmt: skip
 
 

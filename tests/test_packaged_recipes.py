@@ -31,14 +31,14 @@ from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes, packaged_text
 from prunec.runs import RunFolder
 from prunec.schema import PER_PIXEL
+from prunec.tasks.segmentation import Segmentation
+from prunec.tasks.task import Classification
 from prunec.training import state
 from prunec.training.batches import Data, MemoryData
 from prunec.training.context import Context
 from prunec.training.data import load_data
 from prunec.training.joint import WithMask
 from prunec.training.models import build_model
-from prunec.training.segmentation import Segmentation
-from prunec.training.task import Classification
 from prunec.training.transforms import build_normalisation, build_transform
 
 RAW = {"embedded": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32),

@@ -30,12 +30,12 @@ from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import DataSpec, Recipe, load_recipe, packaged_recipes
 from prunec.runs import RunFolder
 from prunec.schema import PER_PIXEL
+from prunec.tasks.segmentation import Segmentation
 from prunec.training import state
 from prunec.training.context import Context
 from prunec.training.data import load_data
 from prunec.training.models import build_auxiliary, build_model, unweighted
 from prunec.training.progress import make_progress
-from prunec.training.segmentation import Segmentation
 
 RECIPE = """
 name = "seg"

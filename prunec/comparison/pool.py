@@ -11,8 +11,8 @@ from prunec.comparison.grid import Cell
 from prunec.comparison.job import Job
 from prunec.comparison.places import Place
 from prunec.comparison.watch import Watch
+from prunec.ranks import ALONE
 from prunec.training.interruption import Interruption, listening
-from prunec.training.ranks import ALONE
 
 PAUSE = 0.2  # seconds between two looks at the processes
 

@@ -14,7 +14,7 @@ from prunec.errors import PrunecError
 from prunec.parity.report import Check, at_least, failed
 from prunec.quality import Quality
 from prunec.runtime import Session
-from prunec.training.task import Score, Task
+from prunec.tasks.task import Score, Task
 
 if TYPE_CHECKING:
     from prunec.training.data import Data

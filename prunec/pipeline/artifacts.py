@@ -8,13 +8,13 @@ from torch import nn
 
 from prunec.artifact import Artifact
 from prunec.contract import Pass, Training
+from prunec.ranks import ALONE
 from prunec.recipe import Recipe
 from prunec.runs import RunFolder
 from prunec.storage import load_artifact, save_artifact
 from prunec.training.batches import Data
 from prunec.training.context import Context
 from prunec.training.models import build_model, unweighted
-from prunec.training.ranks import ALONE
 
 
 def fresh(recipe: Recipe, data: Data) -> Artifact:

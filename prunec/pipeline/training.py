@@ -19,6 +19,7 @@ from prunec.pipeline.artifacts import (
     resumed,
     run_pass,
 )
+from prunec.ranks import ranks_here
 from prunec.recipe import Recipe
 from prunec.runs import RunFolder, open_run
 from prunec.training.batches import Data
@@ -26,7 +27,6 @@ from prunec.training.context import Context
 from prunec.training.data import load_data
 from prunec.training.models import build_auxiliary, build_model
 from prunec.training.progress import Progress
-from prunec.training.ranks import ranks_here
 
 
 def train(

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from prunec.datasets.sources import Images
+from prunec.ranks import ALONE, Ranks
+from prunec.tasks.task import Classification, Task
 from prunec.training.loading import AUGMENT, ORDER, Batch, Items, Loader
-from prunec.training.ranks import ALONE, Ranks
 from prunec.training.seeding import derived_seed, seed_torch, seeded, seeds
-from prunec.training.sources import Images
-from prunec.training.task import Classification, Task
 
 CHUNK = 4
 """Images that share the random parameters of an augmentation.

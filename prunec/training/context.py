@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from prunec.ranks import ALONE, Ranks
 from prunec.recipe import Recipe
 from prunec.runs import RunFolder
 from prunec.training.batches import Data
 from prunec.training.progress import Progress
-from prunec.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)

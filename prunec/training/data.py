@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from prunec.datasets.named import read_source
+from prunec.datasets.sources import InMemory, Label, OnDisk
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
+from prunec.tasks.segmentation import Segmentation
 from prunec.training.batches import Data, FolderData, MemoryData
-from prunec.training.datasets import read_source
 from prunec.training.joint import WithMask
-from prunec.training.segmentation import Segmentation
-from prunec.training.sources import InMemory, Label, OnDisk
 from prunec.training.transforms import build_normalisation, build_transform, try_transform
 
 __all__ = ["Data", "load_data"]

@@ -13,16 +13,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from prunec.datasets.named import read_source
+from prunec.datasets.sources import Images, InMemory, Label, OnDisk
 from prunec.errors import DamagedData, DataError
 from prunec.recipe import DataSpec
+from prunec.tasks.segmentation import VOID
 from prunec.training.batches import Data
 from prunec.training.data import built_transforms, for_labels, load_data
 from prunec.training.data_findings import DataFindings, Finding, Size, SplitFindings
-from prunec.training.datasets import read_source
 from prunec.training.loading import AUGMENT, delivered, transformed
 from prunec.training.seeding import seeded
-from prunec.training.segmentation import VOID
-from prunec.training.sources import Images, InMemory, Label, OnDisk
 
 AT_ONCE = 64  # images that a worker reports together
 IN_MEMORY = 256  # images of a batch that is timed

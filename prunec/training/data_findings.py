@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from prunec.training.sequences import Standard
+from prunec.datasets.sequences import Standard
 
 Size = tuple[int, int]  # height, width
 

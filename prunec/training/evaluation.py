@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from prunec.training.ranks import ALONE, Ranks
+from prunec.ranks import ALONE, Ranks
+from prunec.tasks.task import Score, Task
 from prunec.training.settings import Settings
-from prunec.training.task import Score, Task
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from prunec.errors import Interrupted
-from prunec.training.ranks import Ranks
+from prunec.ranks import Ranks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

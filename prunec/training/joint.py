@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from prunec.training.segmentation import VOID
+from prunec.tasks.segmentation import VOID
 
 
 class WithMask(nn.Module):

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
+from prunec.datasets.sources import Images, Label
 from prunec.errors import DataError
 from prunec.training.seeding import derived_seed, seeded
-from prunec.training.sources import Images, Label
 
 ORDER, AUGMENT = 1, 2  # what a seed is derived for
 PREFETCH = 4  # batches that each worker holds ready

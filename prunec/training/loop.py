@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunec.errors import Diverged
+from prunec.tasks.task import Score
 from prunec.training.auxiliary import training_head
 from prunec.training.averaging import Average
 from prunec.training.chosen import chosen_settings
@@ -29,7 +30,6 @@ from prunec.training.state import Keeper
 from prunec.training.step import Stepper, all_finite
 from prunec.training.stopping import reason_to_stop
 from prunec.training.tally import Tally
-from prunec.training.task import Score
 
 __all__ = ["Method", "Moment", "evaluate", "fit"]
 

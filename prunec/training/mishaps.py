@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from prunec.errors import LostRank, OutOfMemory
+from prunec.ranks import Ranks
 from prunec.training.objective import Objective
-from prunec.training.ranks import Ranks
 from prunec.training.settings import Settings
 from prunec.training.step import Forward
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from prunec.ranks import ALONE, Ranks
 from prunec.recipe import TrainSpec
-from prunec.training.ranks import ALONE, Ranks
-from prunec.training.task import Outputs, Task
+from prunec.tasks.task import Outputs, Task
 
 Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 

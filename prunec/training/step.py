@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import DataError
+from prunec.ranks import ALONE, Ranks
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective
 from prunec.training.optimisation import set_learning_rate
-from prunec.training.ranks import ALONE, Ranks
 from prunec.training.settings import Settings
 
 ONE_VALUE = "Expected more than 1 value per channel"  # what torch's batch norm says

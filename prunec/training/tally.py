@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prunec.training.ranks import Ranks
-from prunec.training.task import Score, Task
+from prunec.ranks import Ranks
+from prunec.tasks.task import Score, Task
 
 PLAIN = ("loss", "images", "seconds")
 

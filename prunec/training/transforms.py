@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
+from prunec.datasets.sources import Label
 from prunec.errors import DataError, RecipeError
-from prunec.training.sources import Label
 from prunec.wording import did_you_mean
 
 _ENUMS = {"interpolation": InterpolationMode, "policy": AutoAugmentPolicy}

@@ -48,6 +48,7 @@ from prunec.passes.train_st3 import TrainSt3
 from prunec.passes.train_str import TrainStr
 from prunec.recipe import TrainSpec
 from prunec.sparsity.training_pass import SparseTraining
+from prunec.tasks.task import Classification
 from prunec.training.context import Context
 from prunec.training.method import Method, Moment
 from prunec.training.models import build_model
@@ -55,7 +56,6 @@ from prunec.training.objective import Objective
 from prunec.training.optimisation import make_optimizer
 from prunec.training.settings import Settings, computing, counted
 from prunec.training.step import Stepper
-from prunec.training.task import Classification
 
 STEPS = 10_000  # of an epoch, so that a phase outlasts the measurement
 OPTIONS = TrainGdp(dense_epochs=1, select_epochs=1, macs_ratio=0.5)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prunec.cost import Cost, LayerCost
 from prunec.parity import Report
-from prunec.training.task import Classification
+from prunec.tasks.task import Classification
 
 
 def tiny(seed: int) -> nn.Module:

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 import prunec
 from prunec.artifact import Artifact
+from prunec.datasets.decoding import decode
 from prunec.graph.groups import channel_groups
 from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.recipe import ModelSpec, load_recipe
 from prunec.runs import RunFolder
-from prunec.training.decoding import decode
 from prunec.training.models import build_model
 from prunec.training.transforms import build_normalisation, build_transform
 

@@ -36,10 +36,10 @@ from prunec.passes.train_set import TrainSet
 from prunec.passes.train_snfs import TrainSnfs
 from prunec.passes.train_str import TrainStr
 from prunec.passes.train_str_rank import TrainStrRank
+from prunec.ranks import Ranks, joined
 from prunec.sparsity.training_pass import SparseTraining
 from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit
-from prunec.training.ranks import Ranks, joined
 
 GDP = TrainGdp(dense_epochs=1, select_epochs=2, macs_ratio=0.6, round_to=2)
 

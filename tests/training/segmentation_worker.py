@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from small_segmentation import small_context, without_dropout
 
+from prunec.ranks import joined
 from prunec.training.loop import Method, fit
-from prunec.training.ranks import joined
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

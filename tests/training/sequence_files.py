@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prunec.training.har import SIGNALS
-from prunec.training.speech import WORDS
+from prunec.datasets.har import SIGNALS
+from prunec.datasets.speech import WORDS
 
 ACTIVITIES = (
     "WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING",

@@ -12,10 +12,10 @@ from torchvision.transforms import v2
 
 from prunec.recipe import Recipe
 from prunec.runs import RunFolder
+from prunec.tasks.segmentation import VOID, Segmentation
 from prunec.training.batches import MemoryData
 from prunec.training.context import Context
 from prunec.training.joint import WithMask
-from prunec.training.segmentation import VOID, Segmentation
 
 
 def segmentation_recipe(**train: Any) -> Recipe:

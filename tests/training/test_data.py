@@ -19,10 +19,10 @@ from small_training import CPU, small_data
 from torch import Tensor
 
 from prunec.errors import DataError
+from prunec.ranks import Ranks
 from prunec.recipe import DataSpec
 from prunec.training.batches import Data
 from prunec.training.data import load_data
-from prunec.training.ranks import Ranks
 
 FLIP: dict[str, Any] = {"name": "RandomHorizontalFlip"}
 CROP: dict[str, Any] = {"name": "RandomCrop", "size": 28, "padding": 4}

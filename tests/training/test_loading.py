@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from prunec.datasets import decoding
+from prunec.datasets.decoding import decode
 from prunec.errors import DamagedData, DataError
-from prunec.training import decoding
 from prunec.training.data import load_data
-from prunec.training.decoding import decode
 from prunec.training.loading import Items, Loader
 
 CPU = torch.device("cpu")

@@ -17,11 +17,11 @@ from small_training import CPU, small_context, small_data, small_net, small_reci
 from torch import Tensor, nn
 
 from prunec.errors import DataError, Diverged
+from prunec.tasks.task import Accuracy, Classification
 from prunec.training.loop import Method, Moment, evaluate, fit
 from prunec.training.optimisation import make_optimizer
 from prunec.training.schedule import learning_rate
 from prunec.training.settings import Settings
-from prunec.training.task import Accuracy, Classification
 
 
 class Counter(Method):

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 from prunec.errors import RecipeError
+from prunec.tasks.task import Classification, Outputs
 from prunec.training.averaging import Average
 from prunec.training.loop import Method, Moment, fit
 from prunec.training.objective import Objective, make_objective
 from prunec.training.optimisation import make_optimizer
 from prunec.training.schedule import learning_rate
-from prunec.training.task import Classification, Outputs
 
 STEPS, EPOCHS = 7, 10
 OPTIMIZERS: list[dict[str, Any]] = [

@@ -21,7 +21,10 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from prunec.errors import DamagedData, DataError, RecipeError
+from prunec.ranks import Ranks
 from prunec.recipe import DataSpec, loads
+from prunec.tasks.segmentation import Overlap, Segmentation
+from prunec.tasks.task import Outputs
 from prunec.training.batches import FolderData, MemoryData
 from prunec.training.data import load_data
 from prunec.training.data_check import check_data
@@ -30,10 +33,7 @@ from prunec.training.joint import WithMask
 from prunec.training.loop import Method, Moment, fit
 from prunec.training.models import build_auxiliary, build_model
 from prunec.training.objective import Objective, make_objective
-from prunec.training.ranks import Ranks
-from prunec.training.segmentation import Overlap, Segmentation
 from prunec.training.settings import Settings
-from prunec.training.task import Outputs
 from prunec.training.transforms import build_transform
 
 CLASSES = 4

@@ -14,14 +14,14 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from prunec.cli import app
+from prunec.datasets.log_mel import FILTERS, filters, log_mel
+from prunec.datasets.named import read_source
+from prunec.datasets.speech import Clips, read_second
 from prunec.errors import DamagedData, DataError
+from prunec.ranks import Ranks
 from prunec.recipe import DataSpec
 from prunec.training.data import load_data
 from prunec.training.data_check import check_data
-from prunec.training.datasets import read_source
-from prunec.training.log_mel import FILTERS, filters, log_mel
-from prunec.training.ranks import Ranks
-from prunec.training.speech import Clips, read_second
 
 PLAIN: dict[str, Any] = {"mean": (0.0,), "std": (1.0,)}
 

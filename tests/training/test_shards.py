@@ -22,11 +22,11 @@ from photographs import (
     write_tar,
 )
 
+from prunec.datasets import shard_index, shards
+from prunec.datasets.shards import OpenFiles, spread_order
 from prunec.errors import DamagedData, DataError
-from prunec.training import shard_index, shards
+from prunec.ranks import Ranks
 from prunec.training.data import load_data
-from prunec.training.ranks import Ranks
-from prunec.training.shards import OpenFiles, spread_order
 
 CPU = torch.device("cpu")
 

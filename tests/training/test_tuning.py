@@ -9,12 +9,12 @@ import pytest
 import torch
 from small_training import CPU, Recorder, small_context, small_net, small_recipe
 
+from prunec.ranks import ALONE, Ranks
+from prunec.tasks.task import Classification, Outputs
 from prunec.training import tuning
 from prunec.training.loop import Method, fit
 from prunec.training.objective import Objective
-from prunec.training.ranks import ALONE, Ranks
 from prunec.training.settings import Settings, cores
-from prunec.training.task import Classification, Outputs
 from prunec.training.tuning import Trial, candidates, choose, fastest
 
 OPEN = {"precision": "auto", "channels_last": "auto", "threads": "auto"}

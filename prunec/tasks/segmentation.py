@@ -21,8 +21,8 @@ from torch import Tensor
 
 from prunec.errors import DataError
 from prunec.quality import MIOU, PIXEL_ACCURACY, Quality
-from prunec.training.ranks import ALONE, Ranks
-from prunec.training.task import Outputs, Task
+from prunec.ranks import ALONE, Ranks
+from prunec.tasks.task import Outputs, Task
 
 VOID = 255
 """The label of pixels that have none: VOC's borders of objects, and what padding adds."""
@@ -57,7 +57,7 @@ class Overlap:
 
     @property
     def figures(self) -> Mapping[str, float]:
-        """See :class:`prunec.training.task.Score`."""
+        """See :class:`prunec.tasks.task.Score`."""
         return {MIOU.key: self.percent, PIXEL_ACCURACY.key: self.pixel_accuracy}
 
 

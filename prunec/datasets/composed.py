@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from prunec.data import LABELS, load_embedded
-from prunec.training.segmentation import VOID, Segmentation
-from prunec.training.sources import InMemory, Split
+from prunec.datasets.sources import InMemory, Split
+from prunec.tasks.segmentation import VOID, Segmentation
 
 SIDE, GARMENTS = 48, 2
 SIZES = {"train": 3000, "test": 500}

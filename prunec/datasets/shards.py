@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunec.datasets.decoding import damaged, decode
+from prunec.datasets.shard_index import Shard, indexed, labels_of
+from prunec.datasets.sources import OnDisk
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
-from prunec.training.decoding import damaged, decode
-from prunec.training.shard_index import Shard, indexed, labels_of
-from prunec.training.sources import OnDisk
 
 SPREAD = 16_384
 """How many images are mixed with one another, at least: some two gigabytes of photographs."""

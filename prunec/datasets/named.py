@@ -14,15 +14,15 @@ import torch
 import torchvision
 
 from prunec.data import LABELS, load_embedded
+from prunec.datasets.composed import read_composed
+from prunec.datasets.folders import read_imagefolder, read_imagenet
+from prunec.datasets.har import read_har
+from prunec.datasets.shards import read_webdataset
+from prunec.datasets.sources import InMemory, OnDisk, Split
+from prunec.datasets.speech import read_twelve, read_words
+from prunec.datasets.voc import read_voc
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
-from prunec.training.composed import read_composed
-from prunec.training.folders import read_imagefolder, read_imagenet
-from prunec.training.har import read_har
-from prunec.training.shards import read_webdataset
-from prunec.training.sources import InMemory, OnDisk, Split
-from prunec.training.speech import read_twelve, read_words
-from prunec.training.voc import read_voc
 from prunec.wording import first_line
 
 

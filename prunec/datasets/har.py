@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunec.datasets.sequences import standard_of, unreadable
+from prunec.datasets.sources import InMemory, Split
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
-from prunec.training.sequences import standard_of, unreadable
-from prunec.training.sources import InMemory, Split
 
 FOLDER = "UCI HAR Dataset"
 SOURCE = "https://archive.ics.uci.edu/dataset/240"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prunec.errors import DataError
 from prunec.quality import ACCURACY, Quality
-from prunec.training.ranks import ALONE, Ranks
+from prunec.ranks import ALONE, Ranks
 
 
 class Score(Protocol):

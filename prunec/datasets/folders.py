@@ -12,10 +12,10 @@ import torch
 import torchvision
 from torch import Tensor
 
+from prunec.datasets.decoding import damaged, decode
+from prunec.datasets.sources import OnDisk
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
-from prunec.training.decoding import damaged, decode
-from prunec.training.sources import OnDisk
 from prunec.wording import first_line, some_of
 
 

@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from prunec.training.sequences import Standard
-from prunec.training.task import Classification, Task
+from prunec.datasets.sequences import Standard
+from prunec.tasks.task import Classification, Task
 
 Label = int | Tensor
 

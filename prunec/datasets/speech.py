@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunec.datasets.log_mel import RATE, log_mel
+from prunec.datasets.sequences import Standard, standard_of, unreadable
+from prunec.datasets.sources import OnDisk
 from prunec.errors import DamagedData, DataError
 from prunec.recipe import DataSpec
-from prunec.training.log_mel import RATE, log_mel
-from prunec.training.sequences import Standard, standard_of, unreadable
-from prunec.training.sources import OnDisk
 
 SOURCE = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 NOISE = "_background_noise_"

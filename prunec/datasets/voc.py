@@ -21,11 +21,11 @@ import torchvision
 from PIL import Image
 from torch import Tensor
 
+from prunec.datasets.decoding import damaged, decode
+from prunec.datasets.sources import OnDisk
 from prunec.errors import DamagedData, DataError
 from prunec.recipe import DataSpec
-from prunec.training.decoding import damaged, decode
-from prunec.training.segmentation import VOID, Segmentation
-from prunec.training.sources import OnDisk
+from prunec.tasks.segmentation import VOID, Segmentation
 from prunec.wording import first_line
 
 FOLDER = Path("VOCdevkit") / "VOC2012"

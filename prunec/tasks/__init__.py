@@ -1,0 +1,1 @@
+"""What is asked of a network: a class for an image, or for every pixel."""
