@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunec.page.scales import LARGEST, Scale, alike, percent, short, size, ticks, whole_ticks
+from prunec.page.scales import (
+    LARGEST,
+    Scale,
+    alike,
+    digits_apart,
+    percent,
+    short,
+    size,
+    ticks,
+    whole_ticks,
+)
 
 shown = st.floats(-LARGEST, LARGEST)
 epochs = st.integers(0, 10**9)
@@ -90,3 +100,10 @@ def test_a_scale_stays_within_0_and_1(a: float, b: float, x: float) -> None:
     place = Scale(min(a, b), max(a, b))(x)
     assert 0 <= place <= 1
     assert not math.isnan(place)
+
+
+def test_marks_that_are_close_are_written_apart() -> None:
+    marks = ticks(98.9998, 99.0036, 4)
+    assert len({short(mark, digits_apart(marks)) for mark in marks}) == len(marks)
+    assert len({short(mark) for mark in marks}) == 1
+    assert digits_apart([0, 20, 40]) == 3

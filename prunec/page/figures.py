@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 from markupsafe import Markup
 
 from prunec.page import svg
-from prunec.page.scales import Scale, short, ticks, whole_ticks
+from prunec.page.scales import Scale, digits_apart, short, ticks, whole_ticks
 
 WIDTH, HEIGHT = 360.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 82.0, 10.0, 36.0
@@ -68,15 +68,15 @@ def curves(about: str, axis: Axis, series: Sequence[Series]) -> Markup:
     parts += _epochs([(place(e, 0)[0], e) for e in epochs])
     for drawn, given in zip(placed, series, strict=True):
         parts += _curve(drawn, given)
-    return svg.drawing(
-        WIDTH, HEIGHT, about, [*parts, *_labels(placed, series, axis.digits)], "curves"
-    )
+    digits = digits_apart(marks, axis.digits)
+    return svg.drawing(WIDTH, HEIGHT, about, [*parts, *_labels(placed, series, digits)], "curves")
 
 
 def _grid(marks: Sequence[tuple[float, float]]) -> Iterator[Markup]:
+    digits = digits_apart(value for _, value in marks)
     for y, value in marks:
         yield svg.line("grid", (LEFT, y), (WIDTH - RIGHT, y))
-        yield svg.text("mark", (LEFT - 6, y + 4), "end", short(value))
+        yield svg.text("mark", (LEFT - 6, y + 4), "end", short(value, digits))
 
 
 def _epochs(marks: Sequence[tuple[float, int]]) -> Iterator[Markup]:

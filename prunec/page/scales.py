@@ -62,6 +62,13 @@ def short(value: float, digits: int = 3) -> str:
     return f"{rounded:.1e}" if abs(rounded) < 1e-4 else f"{rounded:.{digits + 4}g}"
 
 
+def digits_apart(values: Iterable[float], least: int = 3) -> int:
+    """Return how many significant digits tell these numbers apart, at least ``least``."""
+    known = set(values)
+    enough = (d for d in range(least, 17) if len({short(v, d) for v in known}) == len(known))
+    return next(enough, 17)
+
+
 def alike(values: Iterable[float]) -> Callable[[float], str]:
     """Return how to write these numbers with as many decimals each: three digits of the largest."""
     largest = max(map(abs, values), default=0.0)
