@@ -8,8 +8,8 @@ In one process, for each network: a copy for every method trains on the same noi
 one step of each, in an order that turns, and compares it with the round's dense step; the medians
 of the times and of the ratios dense/method are printed. 1.00 is as fast as dense, the promise is
 0.95. ``gdp selecting`` and ``gdp finishing`` are train-gdp's phases; ``mask`` is a step of the
-methods whose weights stay zero under their masks (GMP, SET, SNFS, RigL, GraNet, AC/DC), and an
-``update`` what every hundredth step of theirs does more. ``st3, update`` is every tenth step of
+methods whose weights stay zero under their masks (GMP, SET, DSR, RigL, GraNet, AC/DC), and an
+``update`` a step that changes them, every hundredth or so. ``st3, update`` is every tenth step of
 ST-3. ``east`` is a step with shared kernels, ``east, dyrelu`` one while DyReLU lasts, too, which
 computes more.
 """
@@ -40,12 +40,17 @@ from prunec.graph.macs import Gated, gated_channels
 from prunec.models.resnet_cifar import resnet20
 from prunec.passes.train_dnw import TrainDnw
 from prunec.passes.train_dpf import TrainDpf
+from prunec.passes.train_dsr import TrainDsr
 from prunec.passes.train_east import TrainEast
 from prunec.passes.train_gdp import Gdp, TrainGdp
 from prunec.passes.train_gmp import TrainGmp
+from prunec.passes.train_granet import TrainGranet
 from prunec.passes.train_rigl import TrainRigl
+from prunec.passes.train_set import TrainSet
+from prunec.passes.train_snfs import TrainSnfs
 from prunec.passes.train_st3 import TrainSt3
 from prunec.passes.train_str import TrainStr
+from prunec.passes.train_two_of_four import TrainTwoOfFour
 from prunec.recipe import TrainSpec
 from prunec.sparsity.training_pass import SparseTraining
 from prunec.tasks.task import Classification
@@ -174,6 +179,9 @@ def _steps(
         "str": step(by(TrainStr(s_init=-5.0)), 0),
         "mask": step(by(TrainRigl(sparsity=0.9, update_steps=STEPS)), 0),
         "rigl, update": step(by(TrainRigl(sparsity=0.9, update_steps=1)), 0),
+        "set, update": step(by(TrainSet(sparsity=0.9, update_steps=1)), 0),
+        "granet, update": step(by(TrainGranet(sparsity=0.9, update_steps=1)), 0),
+        "dsr, update": step(by(TrainDsr(sparsity=0.9, update_steps=1)), 0),
         "gmp, update": step(by(TrainGmp(sparsity=0.9, update_steps=1)), 0),
         "st3": step(by(TrainSt3(sparsity=0.9, end=0.1)), 1),
         "st3, update": step(by(TrainSt3(sparsity=0.9, end=0.1, update_steps=1)), 1),
@@ -181,6 +189,8 @@ def _steps(
         "east, dyrelu": east(TrainEast(sparsity=0.9, cycles=0)),
         "dpf": step(by(TrainDpf(sparsity=0.9)), 0),
         "dnw": step(by(TrainDnw(sparsity=0.9)), 0),
+        "snfs": step(by(TrainSnfs(sparsity=0.9)), 0),
+        "two of four": step(by(TrainTwoOfFour()), 0),
     }
 
 
