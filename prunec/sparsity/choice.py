@@ -52,14 +52,18 @@ def largest_of_all(scores: Sequence[Tensor], count: int) -> list[Tensor]:
 def two_of_four(scores: Tensor) -> Tensor:
     """Return a mask, 1 at the two largest of every four neighbours along the input channels.
 
+    They are above the third largest; equals of it fall together, so that fewer than two may stay.
+
     Args:
         scores: [O, I, …], I a multiple of 4: the pattern of sparse tensor cores.
     """
-    fours = scores.movedim(1, -1)
-    fours = fours.reshape(*fours.shape[:-1], -1, 4)
-    order = fours.topk(2, dim=-1).indices
-    mask = torch.zeros_like(fours).scatter_(-1, order, 1)
-    mask = mask.flatten(-2).movedim(-1, 1)
+    last = scores.movedim(1, -1)
+    fours = last.reshape(-1, 4)
+    a, b, c, d = fours.unbind(1)
+    lower = torch.maximum(torch.minimum(a, b), torch.minimum(c, d))
+    upper = torch.minimum(torch.maximum(a, b), torch.maximum(c, d))
+    third = torch.minimum(lower, upper)
+    mask = (fours > third.unsqueeze(1)).view(last.shape).movedim(-1, 1).to(scores.dtype)
     return mask.contiguous(memory_format=_layout(scores))
 
 

@@ -97,6 +97,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--networks", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--methods", nargs="+", default=[], help="some of the rows; all by default")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=0)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
@@ -109,7 +110,9 @@ def main() -> None:
         for name in given.networks:
             case = CASES[name]
             case = replace(case, batch=given.batch_size or case.batch)
-            times = _times(_steps(case, settings, device), given.rounds, device)
+            steps = _steps(case, settings, device)
+            wanted = ["dense", *given.methods] if given.methods else list(steps)
+            times = _times({name: steps[name] for name in wanted}, given.rounds, device)
             Console(width=100).print(_table(f"{title}: {name}, batch {case.batch}", times))
 
 

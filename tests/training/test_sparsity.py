@@ -145,6 +145,8 @@ def test_two_of_four_keeps_the_two_largest_along_the_inputs(layout: Any) -> None
                     four = scores[o, first : first + 4, y, x]
                     kept = mask[o, first : first + 4, y, x] > 0
                     assert set(four[kept].tolist()) == set(four.sort().values[2:].tolist())
+    equal = torch.tensor([[1.0, 1, 1, 1], [0, 0, 2, 2], [3, 1, 1, 2], [1, 2, 2, 2]])
+    assert two_of_four(equal).tolist() == [[0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]]
 
 
 def test_schedules_begin_and_end_where_they_should() -> None:
