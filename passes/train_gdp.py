@@ -38,6 +38,7 @@ from prunec.graph.capture import capture
 from prunec.graph.gates import attach_gates
 from prunec.graph.macs import Gated, gated_channels
 from prunec.quality import measured
+from prunec.sparsity.shown import ShownKernels
 from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit
 
@@ -109,10 +110,8 @@ class Gdp(Method):
         self.options = options
         self.gated = gated
         weights = dict(module.named_parameters())
-        self.kernels: list[Tensor] = [weights[name] for name in gated.readers]
-        self.opened = False
-        self.raw: list[Tensor] = []  # these two are made once: fresh memory costs as much as a pass
-        self.products: list[Tensor] = []
+        self.gating = ShownKernels({name: weights[name] for name in gated.readers})
+        self.kernels = self.gating.weights
         self.index = torch.cat(list(gated.readers.values()))
         self.lengths = [len(index) for index in gated.readers.values()]
         self.shapes = list(gated.shapes.values())
@@ -154,18 +153,15 @@ class Gdp(Method):
         self.close_kernels()
         if int(self.phase) == 0:
             return
-        if not self.raw:
-            self.raw = [torch.empty_like(kernel, requires_grad=False) for kernel in self.kernels]
-        torch._foreach_copy_(self.raw, self.kernels)
-        self.opened = True
-        torch._foreach_mul_(self.kernels, self.factors(self.gates()))
+        self.gating.fetch()
+        factors = self.factors(self.gates())
+        for raw, factor, shown in zip(self.gating.raw, factors, self.gating.shown, strict=True):
+            torch.mul(raw, factor, out=shown)
+        self.gating.show()
 
-    @torch.no_grad()
     def close_kernels(self) -> None:
         """Let the kernels be W again."""
-        if self.opened:
-            torch._foreach_copy_(self.kernels, self.raw)
-            self.opened = False
+        self.gating.hide()
 
     @torch.no_grad()
     def rescale(self, factor: Tensor) -> None:
@@ -200,11 +196,10 @@ class Gdp(Method):
         grads = [kernel.grad for kernel in self.kernels if kernel.grad is not None]
         assert len(grads) == len(self.kernels)
         if int(self.phase) == 1:
-            if not self.products:
-                self.products = [torch.empty_like(raw) for raw in self.raw]
-            torch._foreach_copy_(self.products, self.raw)
-            torch._foreach_mul_(self.products, grads)
-            pairs = zip(self.products, self.dims, strict=True)
+            products = self.gating.shown  # memory that is there: nobody computes with W·g any more
+            for raw, grad, product in zip(self.gating.raw, grads, products, strict=True):
+                torch.mul(raw, grad, out=product)
+            pairs = zip(products, self.dims, strict=True)
             sums = [product.sum(dims).reshape(-1) for product, dims in pairs]
             slope = torch.zeros(len(self.a) + 1, dtype=torch.float64, device=self.a.device)
             self.slope = slope.index_add_(0, self.index, torch.cat(sums).double())[:-1]
