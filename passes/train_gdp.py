@@ -48,6 +48,7 @@ MEASURE = 0.1  # share of the selecting phase that only measures gradients
 STEP = 0.1  # of the weights' learning rate: the gates' own, their gradient at unit mean square
 POLARISE = 0.25  # share of the finishing phase in which ε falls
 BISECTIONS = 24
+PIECE = 2**19  # weights whose products are summed at once: two megabytes
 BINS = 20  # of the histogram of gates
 
 
@@ -196,11 +197,9 @@ class Gdp(Method):
         grads = [kernel.grad for kernel in self.kernels if kernel.grad is not None]
         assert len(grads) == len(self.kernels)
         if int(self.phase) == 1:
-            products = self.gating.shown  # memory that is there: nobody computes with W·g any more
-            for raw, grad, product in zip(self.gating.raw, grads, products, strict=True):
-                torch.mul(raw, grad, out=product)
-            pairs = zip(products, self.dims, strict=True)
-            sums = [product.sum(dims).reshape(-1) for product, dims in pairs]
+            # in memory that is there: nobody computes with W·g any more
+            kernels = zip(self.gating.raw, grads, self.gating.shown, self.dims, strict=True)
+            sums = [_dots(raw, grad, room, dims).reshape(-1) for raw, grad, room, dims in kernels]
             slope = torch.zeros(len(self.a) + 1, dtype=torch.float64, device=self.a.device)
             self.slope = slope.index_add_(0, self.index, torch.cat(sums).double())[:-1]
         torch._foreach_mul_(grads, self.factors(self.gates()))
@@ -348,6 +347,15 @@ def histogram(gates: Tensor) -> dict[str, list[float]]:
     """How many gates lie in each of ``BINS`` equal parts of [0, 1]."""
     counts = torch.histc(gates.cpu(), BINS, 0.0, 1.0)
     return {"edges": [i / BINS for i in range(BINS + 1)], "counts": counts.long().tolist()}
+
+
+def _dots(a: Tensor, b: Tensor, room: Tensor, dims: list[int]) -> Tensor:
+    """Σ a·b over ``dims``, piece by piece along the first, so that products stay in the cache."""
+    rows = max(1, PIECE // a[0].numel())
+    if 0 not in dims or rows >= len(a):
+        return torch.mul(a, b, out=room).sum(dims)
+    pieces = zip(torch.split(a, rows), torch.split(b, rows), strict=True)
+    return torch.stack([torch.mul(x, y, out=room[: len(x)]).sum(dims) for x, y in pieces]).sum(0)
 
 
 def _told(
