@@ -20,14 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.sparsity.kernels import sparse_kernels
-from prunec.sparsity.soft_threshold import SoftThreshold, momentum_of
+from prunec.sparsity.soft_threshold import Granularity, SoftThreshold, momentum_of
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 
@@ -37,7 +37,7 @@ class TrainStr(SparseTraining):
     """Learn a threshold for each layer; the sparsity follows, or is steered."""
 
     s_init: float = -3200.0
-    granularity: Literal["layer", "global", "filter"] = "layer"
+    granularity: Granularity = "layer"
     dense: tuple[str, ...] = ()
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ramp: Annotated[float, Field(gt=0, le=1)] = 0.75
@@ -49,31 +49,19 @@ class TrainStr(SparseTraining):
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""
         train = context.recipe.train
-        return Str(self, kernels, weight_decay=train.weight_decay, momentum=momentum_of(train))
+        return Str(
+            self,
+            kernels,
+            weight_decay=train.weight_decay,
+            momentum=momentum_of(train),
+            granularity=self.granularity,
+        )
 
 
 class Str(SoftThreshold):
     """Thresholds g(s) = sigmoid(s)."""
 
     name = "train-str"
-
-    def __init__(
-        self,
-        options: TrainStr,
-        kernels: Mapping[str, Tensor],
-        *,
-        weight_decay: float,
-        momentum: float,
-    ) -> None:
-        super().__init__(
-            kernels,
-            s_init=options.s_init,
-            granularity=options.granularity,
-            sparsity=options.sparsity,
-            ramp=options.ramp,
-            weight_decay=weight_decay,
-            momentum=momentum,
-        )
 
     def g(self, s: Tensor) -> Tensor:
         """Sigmoid."""

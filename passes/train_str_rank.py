@@ -129,24 +129,6 @@ class StrRank(SoftThreshold):
 
     name = "train-str-rank"
 
-    def __init__(
-        self,
-        options: TrainStrRank,
-        kernels: Mapping[str, Tensor],
-        *,
-        weight_decay: float,
-        momentum: float,
-    ) -> None:
-        super().__init__(
-            kernels,
-            s_init=options.s_init,
-            granularity="layer",
-            sparsity=options.sparsity,
-            ramp=options.ramp,
-            weight_decay=weight_decay,
-            momentum=momentum,
-        )
-
     def g(self, s: Tensor) -> Tensor:
         """Exp."""
         return torch.exp(s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -15,9 +15,27 @@ from prunec.sparsity.schedules import cubic
 from prunec.sparsity.straight_through import Projected
 from prunec.training.method import Moment
 
+Granularity = Literal["layer", "global", "filter"]
+
 SHIFTS = 400  # in a training: so often the density is looked at
 GAIN, LARGEST = 0.2, 0.25  # of a shift: by the density's logarithm, and at most
 BITES = -12.0  # a threshold of 6e-6: where a shift begins
+
+
+class Thresholding(Protocol):
+    """Options of a pass that learns thresholds: where s begins, what it is steered to, and when."""
+
+    @property
+    def s_init(self) -> float:
+        """Where s begins."""
+
+    @property
+    def sparsity(self) -> float:
+        """What s is steered to; 0: it is not."""
+
+    @property
+    def ramp(self) -> float:
+        """Share of the training until then."""
 
 
 class SoftThreshold(Projected):
@@ -30,21 +48,20 @@ class SoftThreshold(Projected):
 
     def __init__(
         self,
+        options: Thresholding,
         kernels: Mapping[str, Tensor],
         *,
-        s_init: float,
-        granularity: Literal["layer", "global", "filter"],
-        sparsity: float,
-        ramp: float,
         weight_decay: float,
         momentum: float,
+        granularity: Granularity = "layer",
     ) -> None:
         super().__init__(kernels)
-        self.granularity, self.sparsity, self.ramp = granularity, sparsity, ramp
+        self.granularity = granularity
+        self.sparsity, self.ramp = options.sparsity, options.ramp
         self.weight_decay, self.momentum = weight_decay, momentum
         self.parts = [w.shape[0] if granularity == "filter" else 1 for w in self.weights]
         count = 1 if granularity == "global" else sum(self.parts)
-        self.s = torch.full((count,), s_init, device=self.weights[0].device)
+        self.s = torch.full((count,), options.s_init, device=self.weights[0].device)
         self.velocity = torch.zeros_like(self.s)
         self.slope = torch.zeros_like(self.s)
 

@@ -176,7 +176,8 @@ def test_strs_gradients_are_autograds(granularity: Any, layout: Any) -> None:
     module = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.Conv2d(6, 4, 1, bias=False)).double()
     module.to(memory_format=layout)
     options = TrainStr(s_init=-2.0, granularity=granularity)
-    method = Str(options, sparse_kernels(module), weight_decay=0.0, momentum=0.0)
+    kernels = sparse_kernels(module)
+    method = Str(options, kernels, weight_decay=0.0, momentum=0.0, granularity=granularity)
     method.s, images = method.s.double(), torch.randn(2, 3, 7, 7, dtype=torch.float64)
     raw = [w.detach().clone().requires_grad_() for w in method.weights]
     s = method.s.clone().requires_grad_()
