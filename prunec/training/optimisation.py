@@ -37,7 +37,7 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
     ``train.weight_decay`` holds for kernels, parameters of more than one axis; biases and the
     scales and shifts of norms are not decayed, unless a ``[[train.group]]`` says so: the first that
     matches a parameter's name decides. Updates run over all tensors at once: fused on CUDA,
-    ``foreach`` elsewhere.
+    ``foreach`` elsewhere, unless the recipe names one of the two.
 
     Raises:
         RecipeError: torch.optim has no such class, it refuses an argument, or a group matches no
@@ -55,12 +55,12 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
             )
     on_cuda = all(p.is_cuda for group in groups for p in group["params"])
     fast = "fused" if on_cuda and "fused" in known else "foreach"
-    if fast in known:
-        arguments.setdefault(fast, True)
+    if fast in known and not {"fused", "foreach"} & arguments.keys():
+        arguments[fast] = True
     try:
         optimizer: torch.optim.Optimizer = factory(groups, lr=train.learning_rate, **arguments)
         return optimizer
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(
             f"train.optimizer: {factory.__name__} refuses its arguments: {error}",
             remedy="See torch.optim's documentation for their ranges.",

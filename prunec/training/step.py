@@ -104,7 +104,9 @@ class Stepper:
             self.method.gradient(moment)
             if self.clip_norm:
                 nn.utils.clip_grad_norm_(self.parameters, self.clip_norm, foreach=True)
-        self.scaler.step(self.optimizer)  # skips the step itself where gradients overflowed
+            # Never asked to skip: torch's fused SGD, if it skips its first step, goes on with a
+            # momentum that nobody wrote.
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         if sound:
             self.method.after_step(moment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,27 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, b.state_dict()[key]) for key, x in a.state_dict().items())
 
 
+class Steep(nn.Module):
+    """Logits whose gradients overflow half precision while the loss's scale is large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small_net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.net(x) * 30
+        return result
+
+
+class Skipping(Method):
+    """Knows whether the first step was one that gradients allowed."""
+
+    first = True
+
+    def after_step(self, moment: Moment) -> None:
+        self.first = self.first and moment.number > 0
+
+
 class StopAt(Method):
     """Ctrl-C, as it were, at a step."""
 
@@ -55,6 +77,27 @@ def test_every_optimizer_resumes_bit_for_bit(tmp_path: Path, optimizer: dict[str
         fit(small_net(), StopAt(15), small_context(tmp_path / "cut", **settings))
     fit(resumed, Method(), small_context(tmp_path / "cut", resume=True, **settings))
     assert same(whole, resumed)
+
+
+@pytest.fixture
+def _unwritten_memory_is_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)  # fills what torch.empty returns
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_unwritten_memory_is_nan")
+@pytest.mark.parametrize("optimizer", [{"name": "SGD", "momentum": 0.9}, {"name": "AdamW"}])
+def test_a_fused_optimizer_survives_a_first_step_that_overflows(
+    tmp_path: Path, optimizer: dict[str, Any]
+) -> None:
+    """The loss's first scale of 65,536 overflows half precision wherever the loss is steep."""
+    steep, method = Steep(), Skipping()
+    settings = {"precision": "fp16", "learning_rate": 1e-4}
+    context = small_context(tmp_path, optimizer={**optimizer, "fused": True}, **settings)
+    fit(steep, method, context)
+    assert method.first
+    assert all(parameter.isfinite().all() for parameter in steep.parameters())
 
 
 @pytest.mark.parametrize(
