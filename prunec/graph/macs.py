@@ -55,9 +55,10 @@ class Gated:
         return type(self)(**{**vars(self), **moved, "readers": readers})
 
     def counts(self, open_gates: Tensor) -> Tensor:
-        """Number of open gates in each group, shape (B,), of a bool tensor of shape (G,)."""
-        counts = torch.zeros_like(self.positions[:1]).expand(len(self.sizes)).clone()
-        return counts.index_add_(0, self.group_of, open_gates.to(counts.dtype))
+        """Number of open gates in each group, shape (…, B), of a bool tensor of shape (…, G)."""
+        each = open_gates.reshape(-1, open_gates.shape[-1]).T.to(self.positions.dtype)
+        counts = each.new_zeros(len(self.sizes), each.shape[1]).index_add_(0, self.group_of, each)
+        return counts.T.reshape(*open_gates.shape[:-1], len(self.sizes))
 
     def macs(self, counts: Tensor) -> Tensor:
         """MACs of one sample where the groups keep ``counts`` channels, shape (B,) or (…, B)."""
@@ -72,7 +73,7 @@ class Gated:
         return (self.positions * outer) @ self.gated_in + (self.positions * inner) @ self.gated_out
 
     def shipped(self, counts: Tensor, round_to: int) -> Tensor:
-        """Counts as they ship: whole blocks of channels, one at least in a group not empty.
+        """Counts, shape (…, B), as they ship: whole blocks, one at least in a group not empty.
 
         A group that keeps all its channels keeps them whatever its size.
         """
