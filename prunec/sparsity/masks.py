@@ -43,8 +43,7 @@ class Masks:
 
     def counts(self) -> list[int]:
         """Return how many weights of each kernel stay; one wait for the device."""
-        counts: list[int] = torch.stack([m.count_nonzero() for m in self.values]).tolist()
-        return counts
+        return _counted(self.values)
 
     def gradients(self) -> list[Tensor]:
         """Return the kernels' gradients."""
@@ -86,9 +85,9 @@ class Masks:
     @torch.no_grad()
     def drop_smallest(self, counts: Sequence[int]) -> None:
         """Mask so many more of each kernel's smallest active |w|."""
-        for weight, mask, count in zip(self.weights, self.values, counts, strict=True):
-            active = torch.where(mask > 0, weight.abs(), -1.0)
-            mask.copy_(largest(active, max(int(mask.count_nonzero()) - count, 0)))
+        left = [max(have - count, 0) for have, count in zip(self.counts(), counts, strict=True)]
+        for weight, mask, count in zip(self.weights, self.values, left, strict=True):
+            mask.copy_(largest(torch.where(mask > 0, weight.abs(), -1.0), count))
 
     @torch.no_grad()
     def grow(
@@ -110,13 +109,15 @@ class Masks:
         Returns:
             masks of what has grown.
         """
-        grown = []
-        for i, (mask, score) in enumerate(zip(self.values, scores, strict=True)):
-            taken = mask if barred is None else torch.maximum(mask, barred[i])
-            free = taken.numel() - int(taken.count_nonzero())
-            new = largest(torch.where(taken > 0, -1.0, score), min(counts[i], free))
-            mask.add_(new)
-            grown.append(new)
+        taken = self.values
+        if barred is not None:
+            taken = [torch.maximum(a, b) for a, b in zip(taken, barred, strict=True)]
+        free = [mask.numel() - count for mask, count in zip(taken, _counted(taken), strict=True)]
+        grown = [
+            largest(torch.where(mask > 0, -1.0, score), min(count, room))
+            for mask, score, count, room in zip(taken, scores, counts, free, strict=True)
+        ]
+        torch._foreach_add_(self.values, grown)
         return grown
 
     def tensors(self) -> dict[str, Tensor]:
@@ -127,3 +128,9 @@ class Masks:
         """Take the same back."""
         for name, mask in zip(self.names, self.values, strict=True):
             mask.copy_(tensors[f"mask.{name}"])
+
+
+def _counted(masks: Sequence[Tensor]) -> list[int]:
+    """How many of each are not 0; one wait for the device."""
+    counts: list[int] = torch.stack([mask.count_nonzero() for mask in masks]).tolist()
+    return counts
