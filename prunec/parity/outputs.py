@@ -26,6 +26,34 @@ _SEED = 20
 
 
 @dataclass(frozen=True)
+class Gap:
+    """How far outputs lie apart.
+
+    Attributes:
+        worst: the largest absolute difference; NaN where it cannot be told.
+        size: the largest absolute value of torch's outputs.
+        reason: why it cannot be told; empty where it can.
+    """
+
+    worst: float = 0.0
+    size: float = 0.0
+    reason: str = ""
+
+    def and_also(self, other: Gap) -> Gap:
+        """Return the gap of both outputs' together."""
+        worst = self.worst if np.isnan(self.worst) else max(other.worst, self.worst)
+        worst = other.worst if np.isnan(other.worst) else worst
+        return Gap(worst, max(self.size, other.size), self.reason or other.reason)
+
+    def check(self, name: str, tolerance: float, where: str) -> Check:
+        """Return whether they are near enough."""
+        if self.worst <= tolerance:
+            return Check(name, 0.0, self.worst, tolerance, True)
+        told = f"outputs of up to {self.size:.3g} differ by {self.worst:.3g}"
+        return Check(name, 0.0, self.worst, tolerance, False, f"{self.reason or told} {where}.")
+
+
+@dataclass(frozen=True)
 class Answers:
     """What both engines answered on the test split.
 
@@ -60,15 +88,12 @@ def compare_random(
     tolerance: float,
 ) -> Check:
     """Compare all outputs on ``batches`` random batches of different sizes, 1 and 2 first."""
-    name = "outputs, random"
-    worst = 0.0
+    gap, where = Gap(), ""
     for inputs in _random_batches(example, batches):
-        found, wrong = _compare(session, module, inputs)
-        worst = _worse(worst, found)
-        if not worst <= tolerance:
-            where = f"on a random batch of {len(inputs[0])}"
-            return _differs(name, worst, tolerance, where, wrong)
-    return Check(name, 0.0, worst, tolerance, True)
+        gap, where = gap.and_also(_compare(session, module, inputs)), f"of {len(inputs[0])}"
+        if not gap.worst <= tolerance:
+            break
+    return gap.check("outputs, random", tolerance, f"on a random batch {where}")
 
 
 def compare_on_data(
@@ -81,7 +106,7 @@ def compare_on_data(
     agreement: float,
 ) -> tuple[list[Check], Answers | None]:
     """Compare outputs, answers and what they are worth on the whole test split."""
-    worst, reason = 0.0, ""
+    apart = Gap()
     task = data.task
     samples, total, equal = 0, 0, 0
     counts = torch.zeros(2, task.counted, dtype=torch.int64)
@@ -91,15 +116,15 @@ def compare_on_data(
         except PrunecError as error:
             name = "outputs, test split"
             return [failed(name, 0.0, "no outputs", f"{error.message}.")], None
-        gap, wrong = _gap(ours, theirs)
-        worst, reason = _worse(worst, gap), reason or wrong
+        apart = apart.and_also(_gap(ours, theirs))
         a, b = _answers(task, ours[0], theirs[0], labels.cpu())
         samples, total = samples + len(images), total + labels.numel()
         equal += int(((a == b) & (b != task.classes)).sum())
         counts += torch.stack([task.counts(answer, labels.cpu()) for answer in (a, b)])
     scores = [task.score(row) for row in counts.tolist()]
     answers = Answers(task, samples, total, equal, *scores)
-    return _data_checks(worst, reason, answers, tolerance, agreement), answers
+    outputs = apart.check("outputs, test split", tolerance, "on the test split")
+    return [outputs, *_answer_checks(answers, agreement)], answers
 
 
 def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
@@ -109,17 +134,11 @@ def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     return max(1, min(_TEST_BATCH, _TEST_VALUES // max(values, 1)))
 
 
-def _data_checks(
-    worst: float, reason: str, answers: Answers, tolerance: float, agreement: float
-) -> list[Check]:
-    name = "outputs, test split"
-    outputs = Check(name, 0.0, worst, tolerance, True)
-    if not worst <= tolerance:
-        outputs = _differs(name, worst, tolerance, "on the test split", reason)
+def _answer_checks(answers: Answers, agreement: float) -> list[Check]:
     task, different = answers.task, answers.total - answers.equal
     wrong = f"{different:,} of {answers.total:,} {task.answer}s get another top-1 answer."
     agreed = at_least(task.agreement, agreement, answers.agreement, wrong)
-    return [outputs, agreed, *(_quality(quality, answers, agreement) for quality in task.qualities)]
+    return [agreed, *(_quality(quality, answers, agreement) for quality in task.qualities)]
 
 
 def _quality(quality: Quality, answers: Answers, agreement: float) -> Check:
@@ -151,11 +170,11 @@ def _answers(
     return a, torch.where(usable, b, none)
 
 
-def _compare(session: Session, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[float, str]:
+def _compare(session: Session, module: nn.Module, inputs: tuple[Tensor, ...]) -> Gap:
     try:
         ours, theirs = _outputs(session, module, inputs)
     except PrunecError as error:
-        return float("nan"), error.message
+        return Gap(float("nan"), reason=error.message)
     return _gap(ours, theirs)
 
 
@@ -176,25 +195,17 @@ def _flat(output: Any) -> list[Tensor]:
     return [tensor for item in items for tensor in _flat(item)]
 
 
-def _gap(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple[float, str]:
-    """Return the largest absolute difference, NaN where one cannot be told, and why."""
+def _gap(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Gap:
     shapes, given = [a.shape for a in ours], [b.shape for b in theirs]
     if shapes != given:
-        return float("nan"), f"the file's outputs have shapes {given}, torch's {shapes}"
+        reason = f"the file's outputs have shapes {given}, torch's {shapes}"
+        return Gap(float("nan"), reason=reason)
     for who, values in (("torch's", ours), ("the file's", theirs)):
         if not all(np.isfinite(value).all() for value in values):
-            return float("nan"), f"{who} outputs are not finite (NaN or infinite)"
-    pairs = zip(ours, theirs, strict=True)
-    return max((float(np.abs(a - b).max()) for a, b in pairs if a.size), default=0.0), ""
-
-
-def _worse(a: float, b: float) -> float:
-    return a if np.isnan(a) or a >= b else b
-
-
-def _differs(name: str, worst: float, tolerance: float, where: str, reason: str) -> Check:
-    text = reason or f"outputs differ by {worst:.3g}"
-    return Check(name, 0.0, worst, tolerance, False, f"{text} {where}.")
+            return Gap(float("nan"), reason=f"{who} outputs are not finite (NaN or infinite)")
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.size]
+    worst = max((float(np.abs(a - b).max()) for a, b in pairs), default=0.0)
+    return Gap(worst, max((float(np.abs(a).max()) for a, _ in pairs), default=0.0))
 
 
 def _random_batches(example: tuple[Tensor, ...], count: int) -> Iterator[tuple[Tensor, ...]]:

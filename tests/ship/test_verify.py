@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_a_zeroed_weight_shows_in_the_counts_too(verify: Verify, proto: onnx.Mod
     assert {"weights equal", "non-zero MACs", "non-zero parameters"} <= failures(
         verify(proto)
     ).keys()
+
+
+def test_a_difference_is_told_beside_the_size_of_the_outputs(
+    verify: Verify, proto: onnx.ModelProto
+) -> None:
+    def change(values: np.ndarray) -> None:
+        values += 1000
+
+    edit(proto, "9.bias", change)
+    said = failures(verify(proto))["outputs, test split"]
+    size, gap = re.fullmatch(
+        r"outputs of up to (\S+) differ by (\S+) on the test split\.", said
+    ).groups()
+    assert 0 < float(size) < 100
+    assert float(gap) == 1e3
 
 
 def test_a_nan_is_a_failure(verify: Verify, proto: onnx.ModelProto) -> None:
