@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
@@ -39,10 +40,44 @@ class DyReLU(nn.Module):
     def forward(self, x: Tensor, beta: float) -> Tensor:
         """Return y, of the shape of x [N, C, …]."""
         s = x.flatten(2).mean(-1) if x.dim() > 2 else x
-        theta = 2 * torch.sigmoid(self.expand(F.relu(self.squeeze(s)))) - 1
-        theta = beta * theta.view(len(x), 4, -1, *[1] * (x.dim() - 2))
-        a1, a2, b1, b2 = 1 + theta[:, 0], theta[:, 1], theta[:, 2] / 2, theta[:, 3] / 2
-        return torch.maximum(a1 * x + b1, a2 * x + b2)
+        half = self.expand(F.relu(self.squeeze(s))) / 2
+        theta = beta * torch.tanh(half)  # tanh(z/2) = 2σ(z) − 1
+        theta = theta.view(len(x), 4, -1, *[1] * (x.dim() - 2))
+        a1, a2, b1, b2 = theta.unbind(1)
+        result: Tensor = _Larger.apply(x, 1 + a1, a2, b1 / 2, b2 / 2)
+        return result
+
+
+class _Larger(torch.autograd.Function):
+    """max(a₁x + b₁, a₂x + b₂); where both are equal the second counts, as in ReLU at 0.
+
+    One mask is kept for the way back, and sums over places are taken once: automatic
+    differentiation of the formula goes over x some twenty times.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
+        first, second = torch.addcmul(b1, a1, x), torch.addcmul(b2, a2, x)
+        ctx.save_for_backward(x, a1, a2, first > second)
+        return torch.maximum(first, second)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        x, a1, a2, larger = ctx.saved_tensors
+        first = grad * larger
+        b_sum, b1_sum = _over_places(grad), _over_places(first)
+        a_sum, a1_sum = _over_places(grad * x), _over_places(first * x)
+        sums = a1_sum, a_sum - a1_sum, b1_sum, b_sum - b1_sum
+        grad_x = grad * torch.where(larger, a1, a2)
+        return grad_x, *(value.to(a1.dtype) for value in sums)
+
+
+def _over_places(values: Tensor) -> Tensor:
+    """Σ over the axes behind [N, C], which stay; of half precision in float32."""
+    places = list(range(2, values.dim()))
+    dtype = values.dtype if values.dtype == torch.float64 else torch.float32
+    return values.sum(places, keepdim=True, dtype=dtype) if places else values.to(dtype)
 
 
 class Units(nn.ModuleList):

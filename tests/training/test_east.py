@@ -13,6 +13,7 @@ import pytest
 import torch
 from small_training import CPU, Recorder, small_context
 from torch import Tensor, nn
+from torch.func import functional_call
 from torchvision import models
 
 import prunec
@@ -59,6 +60,31 @@ def test_dyrelu_is_its_formula(shape: tuple[int, ...]) -> None:
             b1, b2 = beta * theta[16 + c] / 2, beta * theta[24 + c] / 2
             expected = torch.maximum(a1 * x[n, c] + b1, a2 * x[n, c] + b2)
             torch.testing.assert_close(found[n, c], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 5, 4), (3, 8), (2, 8, 6)])
+def test_dyrelus_gradients_are_differences_of_its_values(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    unit, x = DyReLU(8).double(), torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    names, values = zip(*unit.named_parameters(), strict=True)
+
+    def answer(x: Tensor, *given: Tensor) -> Tensor:
+        parameters = dict(zip(names, given, strict=True))
+        result: Tensor = functional_call(unit, parameters, (x, 0.7))
+        return result
+
+    assert torch.autograd.gradcheck(answer, (x, *values))
+
+
+def test_at_beta_0_its_gradient_is_relus_bit_for_bit() -> None:
+    x = torch.randn(4, 8, 5, 5).round().requires_grad_()  # with zeros, where ReLU's is 0
+    assert (x == 0).any()
+    (found,) = torch.autograd.grad(DyReLU(8)(x, 0.0).square().sum(), x)
+    (expected,) = torch.autograd.grad(x.relu().square().sum(), x)
+    assert torch.equal(found, expected)
+    (found,) = torch.autograd.grad(DyReLU(8)(x, 0.0).sum(), x)
+    (expected,) = torch.autograd.grad(x.relu().sum(), x)
+    assert torch.equal(found, expected)
 
 
 def test_without_theta_or_beta_it_is_relu_bit_for_bit() -> None:
