@@ -69,6 +69,16 @@ class Snfs(Masked):
         torch._foreach_mul_(self.m, self.options.momentum)
         torch._foreach_add_(self.m, self.masks.gradients())
 
+    def moving(self, gradients: dict[Tensor, Tensor]) -> list[Tensor]:
+        """Those of masked weights move nothing, and at 99 % they would be most of the norm."""
+        kernels = [
+            (gradients.pop(w), m)
+            for w, m in zip(self.weights, self.masks.values, strict=True)
+            if w in gradients
+        ]
+        masked = torch._foreach_mul([g for g, _ in kernels], [m for _, m in kernels])
+        return [*gradients.values(), *masked]
+
     @torch.no_grad()
     def move(self, share: float) -> None:
         """Drop the share of each kernel, and grow as many where the momentum is."""

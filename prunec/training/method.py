@@ -86,6 +86,14 @@ class Method:
     def gradient(self, moment: Moment) -> None:
         """Change gradients in place: after backward (unscaled), before the optimizer's step."""
 
+    def moving(self, gradients: dict[Tensor, Tensor]) -> list[Tensor]:
+        """Return the gradients whose norm is clipped: of what the optimizer's step will move.
+
+        Args:
+            gradients: of every parameter that has one, after :meth:`gradient`.
+        """
+        return list(gradients.values())
+
     def after_step(self, moment: Moment) -> None:
         """Change weights in place: after the optimizer's step.
 

@@ -103,7 +103,7 @@ class Stepper:
         if sound:
             self.method.gradient(moment)
             if self.clip_norm:
-                nn.utils.clip_grad_norm_(self.parameters, self.clip_norm, foreach=True)
+                self._clip()
             # Never asked to skip: torch's fused SGD, if it skips its first step, goes on with a
             # momentum that nobody wrote.
             self.scaler.step(self.optimizer)
@@ -111,6 +111,11 @@ class Stepper:
         if sound:
             self.method.after_step(moment)
             self.ranks.agree(self.method.tensors())
+
+    def _clip(self) -> None:
+        found: dict[Tensor, Tensor] = {p: p.grad for p in self.parameters if p.grad is not None}
+        norm = nn.utils.get_total_norm(self.method.moving(found), foreach=True)
+        nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm, foreach=True)
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.parameters if p.grad is not None]

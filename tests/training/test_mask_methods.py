@@ -28,6 +28,10 @@ from prunec.passes.train_rigl import TrainRigl
 from prunec.passes.train_st3 import TrainSt3
 from prunec.passes.train_str_rank import TrainStrRank
 from prunec.sparsity.training_pass import SparseTraining
+from prunec.training.method import Moment
+from prunec.training.objective import make_objective
+from prunec.training.settings import Settings
+from prunec.training.step import Stepper
 
 every = pytest.mark.parametrize("name", METHODS)
 
@@ -132,3 +136,19 @@ def test_layers_named_dense_stay_dense(tmp_path: Path) -> None:
     assert int(result.masks["3.weight"].sum()) == round(0.1 * 8 * 16 * 9)
     with pytest.raises(PassError, match="dense = 'nine' fits no layer"):
         trained(TrainRigl(sparsity=0.9, dense=("nine",)), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["snfs", "rigl", "set", "dsr", "gmp"])
+def test_the_norm_that_is_clipped_is_that_of_what_moves(name: str, tmp_path: Path) -> None:
+    """A plain step of rate 1 moves the weights by the clipped norm, whatever masked ones want."""
+    context, module = small_context(tmp_path), net()
+    method = METHODS[name].method(METHODS[name].kernels(module), context)
+    method.optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    method.optimizer.param_groups[0]["rate"] = 1.0
+    objective = make_objective(context.recipe.train, context.data.task, None)
+    take = Stepper(module, module, method.optimizer, method, objective, Settings(), clip_norm=1e-3)
+    images, labels = next(iter(context.data.train_batches(0, 16, 0)))
+    before = [p.detach().clone() for p in module.parameters()]
+    take(images, labels, Moment(0, 0, 6, 8, 1.0))
+    moved = [p.detach() - old for p, old in zip(module.parameters(), before, strict=True)]
+    assert float(torch.nn.utils.get_total_norm(moved)) == pytest.approx(1e-3, rel=1e-3)
