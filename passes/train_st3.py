@@ -69,7 +69,7 @@ class St3(Projected):
 
     Attributes:
         sparsity: s(p), as of the last step.
-        tau: τ, negative while nothing is masked.
+        tau: τ, negative while nothing is masked; on the CPU, so that no step waits for it.
         scales: c of all filters, one kernel after the other.
     """
 
@@ -83,7 +83,7 @@ class St3(Projected):
         self.units = [1 / math.sqrt(sum(w.shape)) if scaled else 1.0 for w in self.weights]
         device = self.weights[0].device
         self.sparsity = 0.0
-        self.tau = torch.tensor(-1.0, device=device)
+        self.tau = torch.tensor(-1.0)
         self.scales = torch.ones(sum(len(w) for w in self.weights), device=device)
 
     def before_forward(self, moment: Moment) -> None:
