@@ -96,3 +96,20 @@ def small_context(folder: Path, *, resume: bool = False, **train: Any) -> Contex
         progress=Recorder(),
         resume=resume,
     )
+
+
+class Stopped(Exception):
+    """What ends a training from outside."""
+
+
+def stopping_after(context: Context, epoch: int) -> Context:
+    """Return a context whose training raises Stopped when an epoch is over."""
+    tell = context.progress.epoch
+
+    def telling(metrics: Any) -> None:
+        tell(metrics)
+        if metrics["epoch"] == epoch:
+            raise Stopped
+
+    context.progress.epoch = telling  # type: ignore[method-assign]
+    return context

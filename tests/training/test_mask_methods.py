@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from every_method import METHODS, SHIPPED, SPARSITY, artifact, net
-from small_training import small_context
+from small_training import Stopped, small_context, stopping_after
 
 import prunec
 from prunec.artifact import Artifact
@@ -67,19 +67,8 @@ def test_a_stopped_training_ends_with_the_same_weights(name: str, tmp_path: Path
     """Half of the training, a new process's worth of new objects, the other half."""
     whole = trained(METHODS[name], tmp_path / "whole")
 
-    class Stop(Exception):
-        pass
-
-    context = small_context(tmp_path / "cut", epochs=8)
-    epochs = context.progress.epoch
-
-    def stopping(metrics: Any) -> None:
-        epochs(metrics)
-        if metrics["epoch"] == 5:
-            raise Stop
-
-    context.progress.epoch = stopping  # type: ignore[method-assign]
-    with pytest.raises(Stop):
+    context = stopping_after(small_context(tmp_path / "cut", epochs=8), 5)
+    with pytest.raises(Stopped):
         METHODS[name](artifact(), context)
     resumed = METHODS[name](artifact(), replace(small_context(tmp_path / "cut", epochs=8),
                                                 resume=True))  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from every_method import METHODS, SHIPPED, SPARSITY, artifact
-from small_training import small_context, small_net
+from small_training import Stopped, small_context, small_net, stopping_after
 from test_str_rank import QUICK, TRAINING
 from test_str_rank import artifact as recurrent
 from torchvision import models
@@ -67,20 +67,8 @@ def test_a_method_trains_and_ships(name: str, precision: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["rigl", "east", "gdp", "str"])
 def test_a_stopped_training_goes_on(name: str, tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
-    context = on_gpu(tmp_path)
-    epochs = context.progress.epoch
-
-    def stopping(metrics: Any) -> None:
-        epochs(metrics)
-        if metrics["epoch"] == 5:
-            raise Stop
-
-    context.progress.epoch = stopping  # type: ignore[method-assign]
-    with pytest.raises(Stop):
-        SHIPPED[name](artifact(), context)
+    with pytest.raises(Stopped):
+        SHIPPED[name](artifact(), stopping_after(on_gpu(tmp_path), 5))
     context = replace(on_gpu(tmp_path), resume=True)
     result: Artifact = SHIPPED[name](artifact(), context)
     assert [metrics["epoch"] for metrics in context.progress.epochs] == [6, 7, 8]  # type: ignore[attr-defined]
