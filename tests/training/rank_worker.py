@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from every_method import net
 from safetensors.torch import save_file
 from small_training import CPU, small_context
 from torch import Tensor, nn
@@ -42,22 +43,6 @@ from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit
 
 GDP = TrainGdp(dense_epochs=1, select_epochs=2, macs_ratio=0.6, round_to=2)
-
-
-def net() -> nn.Module:
-    """Two batch norms and no dropout: several ranks can follow one process."""
-    torch.manual_seed(5)
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1, bias=False),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 16, 3, padding=1, bias=False),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(4),
-        nn.Flatten(),
-        nn.Linear(256, 3),
-    )
 
 
 class Mortal(nn.Module):

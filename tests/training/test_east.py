@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from small_training import CPU, Recorder, small_context
+from small_training import CPU, Recorder, Stopped, small_context, stopping_after
 from torch import Tensor, nn
 from torch.func import functional_call
 from torchvision import models
@@ -378,19 +378,8 @@ def test_it_learns_and_tells_beta(tmp_path: Path) -> None:
 def test_a_stopped_training_ends_with_the_same_weights(stop: int, tmp_path: Path) -> None:
     whole = trained(OPTIONS, tmp_path / "whole")
 
-    class Stop(Exception):
-        pass
-
-    context = small_context(tmp_path / "cut", epochs=6)
-    epochs = context.progress.epoch
-
-    def stopping(metrics: Any) -> None:
-        epochs(metrics)
-        if metrics["epoch"] == stop:
-            raise Stop
-
-    context.progress.epoch = stopping  # type: ignore[method-assign]
-    with pytest.raises(Stop):
+    context = stopping_after(small_context(tmp_path / "cut", epochs=6), stop)
+    with pytest.raises(Stopped):
         OPTIONS(Artifact(net().eval(), EXAMPLE), context)
     later = replace(small_context(tmp_path / "cut", epochs=6), resume=True)
     resumed = OPTIONS(Artifact(net().eval(), EXAMPLE), later)
