@@ -69,15 +69,12 @@ class Snfs(Masked):
         torch._foreach_mul_(self.m, self.options.momentum)
         torch._foreach_add_(self.m, self.masks.gradients())
 
-    def moving(self, gradients: dict[Tensor, Tensor]) -> list[Tensor]:
+    def moving(self, gradients: Mapping[Tensor, Tensor]) -> list[Tensor]:
         """Those of masked weights move nothing, and at 99 % they would be most of the norm."""
-        kernels = [
-            (gradients.pop(w), m)
-            for w, m in zip(self.weights, self.masks.values, strict=True)
-            if w in gradients
-        ]
-        masked = torch._foreach_mul([g for g, _ in kernels], [m for _, m in kernels])
-        return [*gradients.values(), *masked]
+        masks = dict(zip(self.weights, self.masks.values, strict=True))
+        known = [weight for weight in masks if weight in gradients]
+        active = torch._foreach_mul([gradients[w] for w in known], [masks[w] for w in known])
+        return [*active, *(grad for weight, grad in gradients.items() if weight not in masks)]
 
     @torch.no_grad()
     def move(self, share: float) -> None:

@@ -41,8 +41,7 @@ class Gap:
 
     def and_also(self, other: Gap) -> Gap:
         """Return the gap of both outputs' together."""
-        worst = self.worst if np.isnan(self.worst) else max(other.worst, self.worst)
-        worst = other.worst if np.isnan(other.worst) else worst
+        worst = float(np.maximum(self.worst, other.worst))  # NaN where one is
         return Gap(worst, max(self.size, other.size), self.reason or other.reason)
 
     def check(self, name: str, tolerance: float, where: str) -> Check:

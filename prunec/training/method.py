@@ -86,7 +86,7 @@ class Method:
     def gradient(self, moment: Moment) -> None:
         """Change gradients in place: after backward (unscaled), before the optimizer's step."""
 
-    def moving(self, gradients: dict[Tensor, Tensor]) -> list[Tensor]:
+    def moving(self, gradients: Mapping[Tensor, Tensor]) -> list[Tensor]:
         """Return the gradients whose norm is clipped: of what the optimizer's step will move.
 
         Args:
