@@ -109,7 +109,21 @@ class TrainEast(SparseTraining):
         history = fit(module, method, context)
         method.finish()
         rebuilt.restore(module)
-        return self.result(replace(artifact, ties=rebuilt.ties), module, method, history)
+        result, report = self.result(replace(artifact, ties=rebuilt.ties), module, method, history)
+        return result, self.told(report, rebuilt.phasing)
+
+    def told(self, report: Report, phasing: Phasing | None) -> Report:
+        """Return a report that also says what trained and does not ship."""
+        if phasing is None:
+            return report
+        count = sum(parameter.numel() for parameter in phasing.units.parameters())
+        note = (
+            f"{count:,} parameters of DyReLU learned until {self.dyrelu_from:.0%} of the training "
+            f"and were gone at {self.dyrelu_until:.0%}"
+        )
+        return replace(
+            report, notes=(*report.notes, note), details={**report.details, "dyrelu_params": count}
+        )
 
     def rebuild(self, module: nn.Module, example: tuple[Tensor, ...], seed: int) -> Rebuilt:
         """Let kernels be shared and ReLU be DyReLU, in place; on the CPU, in eval mode."""

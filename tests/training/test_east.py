@@ -374,6 +374,13 @@ def test_it_learns_and_tells_beta(tmp_path: Path) -> None:
     assert result.module(*EXAMPLE).device == CPU
 
 
+def test_it_tells_how_many_parameters_of_dyrelu_trained(tmp_path: Path) -> None:
+    report = trained(OPTIONS, tmp_path).history[-1]
+    count = sum(1.25 * c**2 + 4.25 * c for c in relu_channels(net().eval(), EXAMPLE))
+    assert report.details["dyrelu_params"] == count
+    assert f"{count:,.0f} parameters of DyReLU learned until 20%" in report.notes[-1]
+
+
 @pytest.mark.parametrize("stop", [2, 4])
 def test_a_stopped_training_ends_with_the_same_weights(stop: int, tmp_path: Path) -> None:
     whole = trained(OPTIONS, tmp_path / "whole")
