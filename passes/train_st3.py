@@ -26,6 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.errors import PassError
+from prunec.sparsity.choice import bound_of_largest
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.schedules import cubic, phase
 from prunec.sparsity.straight_through import Projected
@@ -104,7 +105,7 @@ class St3(Projected):
             return
         pairs = list(zip(self.kernels.raw, self.units, strict=True))
         sizes = torch.cat([(raw.abs() / unit).flatten() for raw, unit in pairs])
-        self.tau.copy_(sizes.kthvalue(gone).values)
+        self.tau.fill_(bound_of_largest(sizes, self.total - gone, float(self.tau)))
         self.scales.copy_(torch.cat([_scale(raw, unit * self.tau) for raw, unit in pairs]))
 
     def project(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 from pathlib import Path
@@ -25,11 +26,11 @@ from prunec.passes.train_rigl import Rigl, TrainRigl
 from prunec.passes.train_snfs import Snfs, TrainSnfs
 from prunec.passes.train_st3 import St3, TrainSt3
 from prunec.passes.train_str import Str, TrainStr
-from prunec.passes.train_two_of_four import TrainTwoOfFour
+from prunec.passes.train_two_of_four import TrainTwoOfFour, TwoOfFour
 from prunec.recipe import loads
 from prunec.runs import create_run
 from prunec.sparsity.budget import load_budget, save_budget
-from prunec.sparsity.choice import bound_of_largest, largest, largest_of_all, two_of_four
+from prunec.sparsity.choice import bound_of_largest, largest, largest_of_all, two_of_four_
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.masks import Masks
 from prunec.sparsity.schedules import cosine, cubic
@@ -119,10 +120,11 @@ def test_choices_are_those_of_sorting() -> None:
     kept = largest(scores, 40)
     assert kept.stride() == scores.stride()
     assert set(scores[kept > 0].tolist()) == set(scores.flatten().sort().values[-40:].tolist())
-    for guess in (0.0, 0.5, 0.9, 2.0):
-        bound = bound_of_largest(scores, 40, guess)
-        assert torch.equal(scores > bound, kept > 0)
-        assert bound == float(scores[kept == 0].max())
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):  # the last is torch's, not numpy's
+        own = scores.to(dtype)
+        for guess in (-1.0, 0.0, 0.5, 0.9, 2.0):
+            bound = bound_of_largest(own, 40, guess)
+            assert bound == float(own.flatten().sort().values[-41])
     assert bound_of_largest(scores, scores.numel(), 0.5) == -1
     assert bound_of_largest(torch.tensor([1.0, 2.0, 2.0, 3.0]), 2, 0.0) == 2
     parts = [torch.rand(5, 4), torch.rand(7)]
@@ -135,18 +137,23 @@ def test_choices_are_those_of_sorting() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_two_of_four_keeps_the_two_largest_along_the_inputs(layout: Any) -> None:
     torch.manual_seed(0)
-    scores = torch.rand(3, 8, 2, 2).contiguous(memory_format=layout)
-    mask = two_of_four(scores)
-    assert mask.stride() == scores.stride()
-    for o in range(3):
-        for first in (0, 4):
-            for y in range(2):
-                for x in range(2):
-                    four = scores[o, first : first + 4, y, x]
-                    kept = mask[o, first : first + 4, y, x] > 0
-                    assert set(four[kept].tolist()) == set(four.sort().values[2:].tolist())
-    equal = torch.tensor([[1.0, 1, 1, 1], [0, 0, 2, 2], [3, 1, 1, 2], [1, 2, 2, 2]])
-    assert two_of_four(equal).tolist() == [[0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]]
+    kernel = nn.Parameter(torch.randn(3, 8, 2, 2).contiguous(memory_format=layout))
+    method = TwoOfFour(TrainTwoOfFour(), {"linear": nn.Parameter(torch.randn(5, 4)), "w": kernel})
+    raw = kernel.detach().clone()
+    method.before_forward(moment(0))
+    assert kernel.stride() == raw.stride()
+    assert all(int((row != 0).sum()) == 2 for row in method.weights[0])
+    for o, first, y, x in itertools.product(range(3), (0, 4), range(2), range(2)):
+        four = raw[o, first : first + 4, y, x]
+        kept = set(four.abs().sort().values[2:].tolist())
+        expected = [w if abs(w) in kept else 0.0 for w in four.tolist()]
+        assert kernel[o, first : first + 4, y, x].tolist() == expected
+
+
+def test_equals_of_the_third_largest_fall_together() -> None:
+    scores = torch.tensor([[1.0, 1, 1, 1], [0, 0, 2, 2], [3, 1, 1, 2], [1, 2, 2, 2]])
+    two_of_four_(scores, torch.empty(3, 4))
+    assert scores.tolist() == [[0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]]
 
 
 def test_schedules_begin_and_end_where_they_should() -> None:
