@@ -47,7 +47,7 @@ RMS_FLOOR = 0.1  # of its mean: no gate moves more than ten times as fast as the
 MEASURE = 0.1  # share of the selecting phase that only measures gradients
 STEP = 0.1  # of the weights' learning rate: the gates' own, their gradient at unit mean square
 POLARISE = 0.25  # share of the finishing phase in which ε falls
-ROUNDS, HALVINGS = 8, 3  # of the search for λ: 24 bisections, 7 strengths at once
+ROUNDS, PARTS = 8, 8  # of the search for λ: 24 bisections, three a round
 PIECE = 2**19  # weights whose products are summed at once: two megabytes
 BINS = 20  # of the histogram of gates
 
@@ -242,17 +242,15 @@ class Gdp(Method):
             kept = gated.counts(v > strengths[:, None] * pull)
             return gated.macs(gated.shipped(kept, self.options.round_to))
 
-        # Bisections, every possible middle tried at once: launches take the time, not sums.
-        bounds = torch.stack([torch.zeros_like(target), torch.where(pull > 0, v / pull, 0.0).max()])
-        met = macs(bounds[:1])[0] <= target
-        pair = torch.arange(2, device=bounds.device)
+        # Three bisections at once, by all they might try: launches take the time, not sums.
+        parts = torch.arange(PARTS + 1, dtype=v.dtype, device=v.device) / PARTS
+        low, high = torch.zeros_like(target), torch.where(pull > 0, v / pull, 0.0).max()
+        met = macs(low[None])[0] <= target
         for _ in range(ROUNDS):
-            for _ in range(HALVINGS):
-                middles = (bounds[:-1] + bounds[1:]) / 2
-                bounds = torch.cat([torch.stack([bounds[:-1], middles], 1).flatten(), bounds[-1:]])
-            above = (macs(bounds[1:-1]) > target).sum()  # MACs fall as λ grows
-            bounds = bounds[above + pair]
-        return torch.where(met, v, (v - bounds[1] * pull).clamp(min=0))
+            tried = torch.lerp(low, high, parts)
+            above = (macs(tried[1:-1]) > target).sum()  # MACs fall as λ grows
+            low, high = tried[above], tried[above + 1]
+        return torch.where(met, v, (v - high * pull).clamp(min=0))
 
     def first_block(self, strength: Tensor) -> Tensor:
         """The strongest block of each group: it costs nothing as long as the group ships at all."""
