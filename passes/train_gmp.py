@@ -32,13 +32,17 @@ class TrainGmp(SpreadTraining):
     begin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     end: Annotated[float, Field(gt=0, le=1)] = 0.75
 
-    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
-        """See :meth:`SparseTraining.method`."""
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        super().__post_init__()
         if self.begin >= self.end:
             raise PassError(
                 f"train-gmp: begin is {self.begin:g}, end {self.end:g}",
                 remedy="Let begin be before end; both are shares of the training.",
             )
+
+    def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
+        """See :meth:`SparseTraining.method`."""
         return Gmp(self, kernels)
 
 

@@ -1,10 +1,10 @@
 """train-rigl: the Rigged Lottery (Evci et al., ICML 2020, 1911.11134).
 
-A network that is sparse from the start (ERK, ER, or uniform with the first layer dense). Every ΔT
-steps until ¾ of the training, in place of a step of the weights, each kernel drops the share
-f(t) = α/2·(1 + cos(πt/T)) of its smallest |w| and grows as many where |∂L/∂W| of that batch, masked
-weights included, is largest. What grows starts at 0, its momentum too; what was dropped just now
-and grows at once stays as it was.
+A network that is sparse from the start (ERK, ER, or uniform: then the first layer stays dense, and
+its weights do not count). Every ΔT steps until ¾ of the training, in place of a step of the
+weights, each kernel drops the share f(t) = α/2·(1 + cos(πt/T)) of its smallest |w| and grows as
+many where |∂L/∂W| of that batch, masked weights included, is largest. What grows starts at 0, its
+momentum too; what was dropped just now and grows at once stays as it was.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.regrowth import Regrowth, RegrowthTraining
 from prunec.sparsity.training_pass import MaskMethod, mask_generator
 from prunec.training.context import Context
@@ -23,6 +24,13 @@ from prunec.training.loop import Moment
 @dataclass(frozen=True)
 class TrainRigl(RegrowthTraining):
     """Sparse from the start; the smallest drop, those of the largest gradient grow."""
+
+    def kernels(self, module: nn.Module) -> dict[str, Tensor]:
+        """See :meth:`SparseTraining.kernels`."""
+        found = super().kernels(module)
+        if self.spread == "uniform" and len(found) > 1:
+            found.pop(next(iter(sparse_kernels(module))), None)
+        return found
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

@@ -69,8 +69,8 @@ class St3(Projected):
     """Thresholds and scales of a network while it trains.
 
     Attributes:
-        sparsity: s(p), as of the last step.
-        tau: τ, negative while nothing is masked; on the CPU, so that no step waits for it.
+        sparsity: s(p), as of the last step; on the CPU, as τ.
+        tau: τ, negative while nothing is masked; there no step waits for it.
         scales: c of all filters, one kernel after the other.
     """
 
@@ -83,7 +83,7 @@ class St3(Projected):
         scaled = options.criterion == "scaled"
         self.units = [1 / math.sqrt(sum(w.shape)) if scaled else 1.0 for w in self.weights]
         device = self.weights[0].device
-        self.sparsity = 0.0
+        self.sparsity = torch.zeros((), dtype=torch.float64)
         self.tau = torch.tensor(-1.0)
         self.scales = torch.ones(sum(len(w) for w in self.weights), device=device)
 
@@ -91,7 +91,7 @@ class St3(Projected):
         """Find τ and c when it is time; show W̃."""
         options = self.options
         p = 1.0 if moment.reached(options.end) else phase(moment.share, options.start, options.end)
-        self.sparsity = options.sparsity * cubic(p)
+        self.sparsity.fill_(options.sparsity * cubic(p))
         if moment.number % options.update_steps == 0:
             self.update()
         super().before_forward(moment)
@@ -100,7 +100,7 @@ class St3(Projected):
     def update(self) -> None:
         """Let τ be the quantile of |W|, and c what the filters lose by it."""
         self.kernels.fetch()
-        gone = round(self.sparsity * self.total)
+        gone = round(float(self.sparsity) * self.total)
         if gone == 0:
             return
         pairs = list(zip(self.kernels.raw, self.units, strict=True))
@@ -122,10 +122,17 @@ class St3(Projected):
 
     @contextmanager
     def shipping(self) -> Iterator[None]:
-        """Evaluate at the sparsity of now."""
+        """Evaluate the weights of now, which may be averages, at the sparsity of now.
+
+        Training goes on with the τ and c of its own weights.
+        """
+        before = {name: value.clone() for name, value in self.tensors().items()}
         self.update()
-        with super().shipping():
-            yield
+        try:
+            with super().shipping():
+                yield
+        finally:
+            self.load_tensors(before)
 
     def finish(self) -> None:
         """Let the kernels be W̃ at the sparsity asked for."""
@@ -137,11 +144,12 @@ class St3(Projected):
         return moment.share >= self.options.end
 
     def tensors(self) -> dict[str, Tensor]:
-        """τ and c."""
-        return {"tau": self.tau, "scales": self.scales}
+        """s(p), τ and c."""
+        return {"sparsity": self.sparsity, "tau": self.tau, "scales": self.scales}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the same back."""
+        self.sparsity.copy_(tensors["sparsity"])
         self.tau.copy_(tensors["tau"])
         self.scales.copy_(tensors["scales"])
 

@@ -5,7 +5,8 @@
 
 chosen anew at every step: a masked weight learns by the straight-through gradient and is pulled to
 0 meanwhile, SR-STE (Zhou et al., ICLR 2021, 2102.04010). Kernels whose input channels (a group's)
-are no multiple of four stay dense, as that hardware would have them.
+are no multiple of four stay dense, as that hardware would have them; so do transposed ones. A pass
+that removes channels afterwards moves weights to other neighbours: leave it out.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 from prunec.training.loop import Moment
 
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
 
 @dataclass(frozen=True)
 class TrainTwoOfFour(SparseTraining):
@@ -36,8 +39,12 @@ class TrainTwoOfFour(SparseTraining):
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """Return the kernels whose input channels are a multiple of four."""
-        found = sparse_kernels(module, self.dense)
-        fitting = {name: weight for name, weight in found.items() if weight.shape[1] % 4 == 0}
+        transposed = {id(part.weight) for part in module.modules() if isinstance(part, TRANSPOSED)}
+        fitting = {
+            name: weight
+            for name, weight in sparse_kernels(module, self.dense).items()
+            if weight.shape[1] % 4 == 0 and id(weight) not in transposed
+        }
         if not fitting:
             raise PassError(
                 "train-two-of-four: no kernel has a multiple of four input channels",

@@ -1,0 +1,73 @@
+"""STR against autograd and its closed form."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from prunec.passes.train_str import Str, TrainStr
+from prunec.sparsity.kernels import sparse_kernels
+from prunec.training.method import Moment
+
+
+def moment(number: int, steps: int = 100, rate: float = 0.1) -> Moment:
+    return Moment(0, number, steps, 1, rate)
+
+
+@pytest.mark.parametrize("granularity", ["layer", "global", "filter"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_strs_gradients_are_autograds(granularity: Any, layout: Any) -> None:
+    """By differentiating sign(W)·relu(|W| − sigmoid(s)) in float64."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.Conv2d(6, 4, 1, bias=False)).double()
+    module.to(memory_format=layout)
+    options = TrainStr(s_init=-2.0, granularity=granularity)
+    kernels = sparse_kernels(module)
+    method = Str(options, kernels, weight_decay=0.0, momentum=0.0, granularity=granularity)
+    method.s, images = method.s.double(), torch.randn(2, 3, 7, 7, dtype=torch.float64)
+    raw = [w.detach().clone().requires_grad_() for w in method.weights]
+    s = method.s.clone().requires_grad_()
+    parts = torch.split(s, method.parts) if granularity != "global" else [s, s]
+    soft = [
+        torch.sign(w) * torch.relu(w.abs() - torch.sigmoid(p).view(-1, 1, 1, 1))
+        for w, p in zip(raw, parts, strict=True)
+    ]
+    shown = torch.conv2d(torch.conv2d(images, soft[0]), soft[1])
+    shown.square().sum().backward()
+
+    method.before_forward(moment(0))
+    assert torch.equal(method.weights[0], soft[0])
+    module(images).square().sum().backward()
+    method.gradient(moment(0))
+    assert torch.equal(method.weights[0], raw[0])
+    for weight, expected in zip(method.weights, raw, strict=True):
+        torch.testing.assert_close(weight.grad, expected.grad)
+    torch.testing.assert_close(method.slope, s.grad)
+
+
+@pytest.mark.parametrize(
+    ("s_init", "decay", "epochs"),
+    [(-3200.0, 2.251757813e-5, 25), (-12800.0, 3.751757813e-5, 20)],
+)
+def test_far_below_s_follows_its_closed_form(s_init: float, decay: float, epochs: int) -> None:
+    """s(t) = s_init·exp(−λ·Ση/(1 − μ)) over ImageNet's 5,004 steps an epoch; −20 in that epoch."""
+    method = Str(
+        TrainStr(s_init=s_init), sparse_kernels(nn.Linear(2, 2)), weight_decay=decay, momentum=0.875
+    )
+    method.s = method.s.double()
+    method.velocity, method.slope = method.velocity.double(), method.slope.double()
+    total, before = 0.0, 0.0
+    for epoch in range(epochs):
+        before = float(method.s[0])
+        warm = 0.256 * (epoch + 1) / 5
+        rate = warm if epoch < 5 else 0.128 * (1 + math.cos(math.pi * (epoch - 5) / 95))
+        for step in range(5004):
+            method.after_step(Moment(epoch, step, 5004, 100, rate))
+            total += rate
+    closed = s_init * math.exp(-decay * total / (1 - 0.875))
+    assert float(method.s[0]) == pytest.approx(closed, rel=0.005)
+    assert before < -20 < float(method.s[0])
