@@ -39,9 +39,9 @@ class Step:
 
     ``conv`` takes (out, kernel, groups, bias[, stride, dilation, padding]), ``transposed`` (out,
     kernel, groups, bias, stride, padding), ``linear`` and ``padded`` what is in :func:`_part`;
-    ``again`` the number of the step whose module it uses a second time; ``shuffle``, ``group-norm``
-    and ``attention`` their groups or heads; ``slice`` (first, last); ``widen`` the zero channels on
-    either side; the rest a name or nothing.
+    ``again`` the number of the step whose module it uses a second time; ``shuffle``,
+    ``channel-shuffle``, ``group-norm`` and ``attention`` their groups or heads; ``slice`` (first,
+    last); ``widen`` the zero channels on either side; the rest a name or nothing.
     """
 
     kind: str
@@ -212,6 +212,8 @@ def moved(step: Step, given: list[Tensor]) -> Tensor:
             return F.interpolate(x, scale_factor=2, mode=step.kind)
         case "softmax":
             return x.softmax(1)
+        case "channel-shuffle":
+            return F.channel_shuffle(x, int(step.options[0]))
         case _:
             n, c, h, w = x.shape
             groups = int(step.options[0])

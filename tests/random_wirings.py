@@ -29,7 +29,8 @@ def _kinds(c: int, size: int, hidden: bool, twins: bool, modules: bool) -> list[
     kinds += ["add", "add", "add", "times", "stack"] * twins + ["again", "again"] * modules
     kinds += ["slice", "swap"] * (c >= 4) + ["halves"] * (c >= 4 and c % 2 == 0)
     kinds += ["pixel-shuffle"] * (c % 4 == 0) + ["pixel-unshuffle"] * (size % 2 == 0)
-    kinds += ["shuffle", "depthwise", "depthwise", "excite", "group-norm", "widen"] * hidden
+    kinds += ["shuffle", "channel-shuffle", "depthwise", "depthwise"] * hidden
+    kinds += ["excite", "group-norm", "widen"] * hidden
     return kinds + ["attention", "softmax"] * (hidden and size <= 7)
 
 
@@ -91,8 +92,8 @@ def _step(draw: st.DrawFn, shapes: Shapes, steps: list[Step], inputs: int) -> St
         case "slice":
             first = draw(st.integers(0, c // 2 - 1))
             return Step(kind, (source,), (first, first + c // 2))
-        case "shuffle" | "group-norm" | "attention":
-            fewest = 1 if kind == "shuffle" or c % 2 else 2
+        case "shuffle" | "channel-shuffle" | "group-norm" | "attention":
+            fewest = 1 if kind.endswith("shuffle") or c % 2 else 2
             allowed = [d for d in _divisors(c) if d >= fewest and c // d >= fewest]
             return Step(kind, (source,), (draw(st.sampled_from(allowed or [1])),))
         case "halves":

@@ -38,6 +38,8 @@ def picked_axes(captured: Captured, call: Node, operand: Node) -> list[int]:
     named = ops.arguments(call)
     name = ops.op_name(call)
     rank = len(captured.shape(operand))
+    if name in ("channel_shuffle", "native_channel_shuffle"):
+        return [1]
     if name == "index":
         listed = [(i, n) for i, n in enumerate(named["indices"]) if n is not None]
         flat = all(len(captured.shape(n)) == 1 for _, n in listed)

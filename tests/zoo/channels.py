@@ -83,6 +83,18 @@ def shuffle() -> nn.Module:
 
 
 @member((3, 8, 8))
+def channel_shuffle() -> nn.Module:
+    """The operator, of a choice of channels that its groups do not divide."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        x = F.channel_shuffle(torch.cat([m.body(x), x], 1), 3)
+        return m.head(nn.ChannelShuffle(2)(m.tail(x)) + 1)
+
+    return Net(rule, stem=block(3, 9), body=block(9, 9), tail=block(18, 12), head=head(12))
+
+
+@member((3, 8, 8))
 def split() -> nn.Module:
     def rule(m: Net, x: Tensor) -> Tensor:
         a, b, c = torch.split(m.stem(x), [4, 8, 2], 1)
