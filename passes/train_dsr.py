@@ -62,9 +62,10 @@ class Dsr(Masked):
         self.h = torch.tensor(options.threshold, dtype=torch.float64)
 
     def is_due(self, moment: Moment) -> bool:
-        """Say whether this step ends with an update."""
+        """Say whether this step ends with an update; what grew in the last would stay 0."""
         every = self.options.update_steps * 2 ** min(int(4 * moment.share), 3)
-        return moment.number % every == every - 1 and moment.share < self.options.stop
+        due = moment.number % every == every - 1 and moment.share < self.options.stop
+        return due and not moment.last
 
     def after_step(self, moment: Moment) -> None:
         """Mask, and move weights when it is time."""

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact
 from prunec.contract import Report
 from prunec.errors import PassError
-from prunec.sparsity.dyrelu import HELD, Phasing, relu_channels
+from prunec.sparsity.dyrelu import HELD, Phasing, phasing_of
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.masked import Masked
 from prunec.sparsity.schedules import cosine, phase
@@ -110,10 +110,14 @@ class TrainEast(SparseTraining):
         method.finish()
         rebuilt.restore(module)
         result, report = self.result(replace(artifact, ties=rebuilt.ties), module, method, history)
-        return result, self.told(report, rebuilt.phasing)
+        return result, self.told(report, rebuilt)
 
-    def told(self, report: Report, phasing: Phasing | None) -> Report:
-        """Return a report that also says what trained and does not ship."""
+    def told(self, report: Report, rebuilt: Rebuilt) -> Report:
+        """Return a report that also says what is shared, and what trained and does not ship."""
+        if self.own_blocks:
+            note = f"{len(rebuilt.shared)} kernels are those of another block"
+            report = replace(report, notes=(*report.notes, note))
+        phasing = rebuilt.phasing
         if phasing is None:
             return report
         count = sum(parameter.numel() for parameter in phasing.units.parameters())
@@ -129,9 +133,10 @@ class TrainEast(SparseTraining):
         """Let kernels be shared and ReLU be DyReLU, in place; on the CPU, in eval mode."""
         kernels = self.kernels(module)
         total = sum(kernel.numel() for kernel in kernels.values())
-        shared = reuses(module, example, self.own_blocks) if self.own_blocks else []
+        found = reuses(module, example, self.own_blocks) if self.own_blocks else []
+        shared = [one for one in found if one.kernels <= kernels.keys()]  # not what stays dense
         with seeded(seed, UNITS):
-            phasing = Phasing(relu_channels(module, example)) if self.dyrelu_until else None
+            phasing = phasing_of(module, example) if self.dyrelu_until else None
         with seeded(seed, SHARING):
             ties = share(module, shared, torch.rand(len(shared)))
         if phasing:
@@ -191,7 +196,15 @@ class East(Masked):
     ) -> None:
         super().__init__(kernels)
         self.options, self.total, self.phasing = options, total, phasing
-        self.minimum = min(1.0, (1 - options.sparsity) * total / self.masks.total)
+        self.minimum = (1 - options.sparsity) * total / self.masks.total
+        if self.minimum > 1:
+            least = 1 - self.masks.total / total
+            raise PassError(
+                f"train-east: sparsity is {options.sparsity:g}, but what blocks share leaves "
+                f"{self.masks.total:,} of {total:,} weights, {least:.1%} fewer",
+                remedy=f"Raise sparsity to {math.ceil(1000 * least) / 1000:g}, "
+                "or share nothing: own_blocks = 0.",
+            )
         self.masks.draw(self.counts(self.minimum), generator)
         self.masks.apply()
 
@@ -213,7 +226,7 @@ class East(Masked):
         if self.phasing:
             begin, end = self.options.dyrelu_from, self.options.dyrelu_until
             self.phasing.beta = 1 - phase(moment.share, begin, end)
-            if moment.share >= end:
+            if moment.reached(end):
                 self.phasing.remove()
 
     @torch.no_grad()
@@ -225,10 +238,10 @@ class East(Masked):
             super().gradient(moment)
             return
         scores = [gradient.abs() for gradient in self.masks.gradients()]
-        if self._cycling(moment.number, moment):
-            self._resize(self.counts(self.wanted(moment.share)), scores)
-        elif self._closes(moment):
+        if self._closes(moment):
             self._resize(self.counts(self.minimum), scores)
+        elif self._cycling(moment.number, moment):
+            self._resize(self.counts(self.wanted(moment.share)), scores)
         else:
             self._regrow(moment.share, scores)
         self.masks.apply()
@@ -236,19 +249,21 @@ class East(Masked):
         self.skip_step()
 
     def is_due(self, moment: Moment) -> bool:
-        """Say whether this step is one of the updates."""
+        """Say whether this step is one of the updates; what grew in the last would stay 0."""
         cycling = self._cycling(moment.number, moment)
         every = self.options.cycle_steps if cycling else self.options.update_steps
-        return self._closes(moment) or (moment.number > 0 and moment.number % every == 0)
+        regular = moment.number > 0 and moment.number % every == 0 and not moment.last
+        return self._closes(moment) or regular
 
     def _cycling(self, number: int, moment: Moment) -> bool:
         steps = moment.epochs * moment.steps_per_epoch
         return number < self.options.cycles * self.options.cycle * steps
 
     def _closes(self, moment: Moment) -> bool:
-        """Say whether this is the first step after the cycles: the density is d_min again."""
+        """Say whether d is d_min again: at the first step after the cycles, or the last of all."""
         number = moment.number
-        return self._cycling(number - 1, moment) and not self._cycling(number, moment)
+        over = not self._cycling(number, moment) or moment.last
+        return over and self._cycling(number - 1, moment)
 
     def _resize(self, counts: list[int], scores: list[Tensor]) -> None:
         pairs = list(zip(self.masks.counts(), counts, strict=True))
@@ -284,6 +299,7 @@ class East(Masked):
         return {**super().after_epoch(moment), **beta}
 
     def settled(self, moment: Moment) -> bool:
-        """Say whether the cycles and DyReLU are over."""
-        options = self.options
-        return moment.share >= max(options.cycles * options.cycle, options.dyrelu_until)
+        """Say whether the cycles and DyReLU are over, and a step has been taken without."""
+        closed = sum(self.masks.counts()) <= sum(self.counts(self.minimum))
+        over = moment.share >= self.options.cycles * self.options.cycle
+        return over and closed and (self.phasing is None or self.phasing.beta == 0)

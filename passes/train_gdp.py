@@ -176,18 +176,22 @@ class Gdp(Method):
 
     def before_forward(self, moment: Moment) -> None:
         """Change the phase when it is time, then gate the kernels."""
-        options = self.options
         self.close_kernels()
-        if int(self.phase) == 0 and moment.progress >= options.dense_epochs:
-            self.phase += 1
-            self.rescale(1 / self.gates())  # g(1) = 1/(1+ε) would change the function
-        if int(self.phase) == 1 and moment.progress >= options.dense_epochs + options.select_epochs:
-            # what the schedule has not closed yet, where the phase has few steps
-            self.a = self.proximal(self.a, self.metric()[0] ** 2, self.target(moment))
-            self.finish_selection()
+        self.advance(moment)
         if int(self.phase) == 2:
             self.polarise(moment)
         self.open_kernels()
+
+    def advance(self, moment: Moment) -> None:
+        """Begin the phase that is due."""
+        options = self.options
+        if int(self.phase) == 0 and moment.progress >= options.dense_epochs:
+            self.phase += 1
+            self.rescale(1 / self.gates())  # g(1) = 1/(1+ε) would change the function
+        if int(self.phase) == 1 and self.settled(moment):
+            # what the schedule has not closed yet, where the phase has few steps
+            self.a = self.proximal(self.a, self.metric()[0] ** 2, self.target(moment))
+            self.finish_selection()
 
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:
@@ -290,8 +294,11 @@ class Gdp(Method):
     def after_epoch(self, moment: Moment) -> dict[str, Any]:
         """MACs as they would ship, by the dense ones; the gates, in all and before each kernel.
 
-        ``gates_between`` is the share of gates in (0, ¼).
+        ``gates_between`` is the share of gates in (0, ¼). A selection that is over is finished
+        here: no step may follow, and this epoch's weights may be those that ship.
         """
+        if self.settled(moment):
+            self.advance(moment)
         counts = self.gated.counts(self.a > 0)
         macs = self.gated.macs(self.gated.shipped(counts, self.options.round_to))
         gates = self.gates()

@@ -19,13 +19,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from prunec.errors import PassError
 
 REDUCTION = 4
 HELD = "dyrelu"  # what the network holds them under while it trains
-_RELUS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
+_IN_PLACE = frozenset({F.relu_, torch.relu_, Tensor.relu_})
+_RELUS = frozenset({F.relu, torch.relu, Tensor.relu}) | _IN_PLACE
 
 
 class DyReLU(nn.Module):
@@ -89,11 +91,17 @@ class Units(nn.ModuleList):
 
 
 class _Answering(TorchFunctionMode):
-    """Answers every call of ReLU; what the answer itself computes is left alone."""
+    """Answers every call of ReLU; what the answer itself computes is left alone.
 
-    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+    A tensor without channels, [N] or a number, keeps its ReLU.
+
+    Attributes:
+        writes: whether a call in place changes its argument, too; one pass over it more.
+    """
+
+    def __init__(self, answer: Callable[[Tensor], Tensor], *, writes: bool) -> None:
         super().__init__()
-        self.answer = answer
+        self.answer, self.writes = answer, writes
 
     def __torch_function__(
         self,
@@ -103,27 +111,35 @@ class _Answering(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = dict(kwargs or {})
-        if func in _RELUS:
-            return self.answer(args[0] if args else given["input"])
-        return func(*args, **given)
+        if func not in _RELUS:
+            return func(*args, **given)
+        x: Tensor = args[0] if args else given["input"]
+        if x.dim() < 2:
+            return func(*args, **given)
+        in_place = func in _IN_PLACE or bool(given.get("inplace", args[1:2] == (True,)))
+        if not (in_place and self.writes):
+            return self.answer(x)
+        return x.copy_(self.answer(x.clone()))
 
 
 class Phasing:
     """DyReLU in place of every ReLU that a network calls, module or function, in their order.
 
     The network's code is left as it is: while its forward pass runs, the i-th call of ReLU is
-    answered by the i-th unit. A call in place gives its result back, but leaves its argument.
+    answered by the i-th unit.
 
     Attributes:
-        units: one for each call.
+        channels: of each call.
+        units: one for each.
         beta: how far they are from ReLU.
     """
 
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[int], *, writes: bool = False) -> None:
+        self.channels = channels
         self.units = Units(DyReLU(count) for count in channels)
         self.beta = 1.0
         self.calls = 0
-        self.mode = _Answering(self._answer)
+        self.mode = _Answering(self._answer, writes=writes)
         self.hooks: tuple[RemovableHandle, ...] = ()
 
     def install(self, module: nn.Module) -> None:
@@ -146,21 +162,30 @@ class Phasing:
 
     def _end(self, module: nn.Module, given: Any, result: Any) -> None:
         self.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        if result is not None and self.calls < len(self.units):
+            raise _differs("fewer ReLUs")
 
     def _answer(self, x: Tensor) -> Tensor:
         if self.calls >= len(self.units):
-            raise PassError(
-                "DyReLU: a forward pass calls ReLU more often than the one before training did",
-                remedy="Train without it: dyrelu_until = 0.",
-            )
+            raise _differs("more ReLUs")
+        if x.shape[1] != self.channels[self.calls]:
+            raise _differs("other ReLUs")
         unit = self.units[self.calls]
         self.calls += 1
         result: Tensor = unit(x, self.beta)
         return result
 
 
-def relu_channels(module: nn.Module, example: tuple[Tensor, ...]) -> list[int]:
-    """Return the number of channels at each call of ReLU, in the order of the calls.
+def _differs(how: str) -> PassError:
+    return PassError(
+        f"DyReLU: a forward pass calls {how} than the one before training did",
+        remedy="Train without it: dyrelu_until = 0. An auxiliary head and blocks that are skipped "
+        "at random do so.",
+    )
+
+
+def phasing_of(module: nn.Module, example: tuple[Tensor, ...]) -> Phasing:
+    """Return units for the calls of ReLU that a network makes, which are not installed yet.
 
     Args:
         module: the network, in eval mode.
@@ -169,17 +194,28 @@ def relu_channels(module: nn.Module, example: tuple[Tensor, ...]) -> list[int]:
     Raises:
         PassError: it calls none.
     """
+    channels, results = _watched(module, example, writes=False)
+    if not channels:
+        raise PassError(
+            "DyReLU stands in for ReLU, and the network calls none",
+            remedy="Train without it: dyrelu_until = 0.",
+        )
+    _, wanted = _watched(module, example, writes=True)
+    same = all(torch.equal(a, b) for a, b in zip(results, wanted, strict=True))
+    return Phasing(channels, writes=not same)  # where it reads the argument after a call in place
+
+
+@torch.no_grad()
+def _watched(
+    module: nn.Module, example: tuple[Tensor, ...], *, writes: bool
+) -> tuple[list[int], list[Tensor]]:
+    """The number of channels at each call of ReLU, in their order, and the network's outputs."""
     found: list[int] = []
 
     def answer(x: Tensor) -> Tensor:
         found.append(x.shape[1])
         return x.clamp(min=0)
 
-    with torch.no_grad(), _Answering(answer):
-        module(*example)
-    if not found:
-        raise PassError(
-            "DyReLU stands in for ReLU, and the network calls none",
-            remedy="Train without it: dyrelu_until = 0.",
-        )
-    return found
+    with _Answering(answer, writes=writes):
+        outputs = module(*(x.clone() for x in example))
+    return found, [x for x in tree_leaves(outputs) if isinstance(x, Tensor)]

@@ -52,9 +52,10 @@ class Regrowth(Masked):
         """Return at least 0 for each weight: the largest of the inactive ones grow."""
 
     def is_due(self, moment: Moment) -> bool:
-        """Say whether this step is one of the updates."""
+        """Say whether this step is one of the updates; what grew in the last would stay 0."""
         number, options = moment.number, self.options
-        return number > 0 and number % options.update_steps == 0 and moment.share < options.stop
+        due = number > 0 and number % options.update_steps == 0 and moment.share < options.stop
+        return due and not moment.last
 
     def share(self, moment: Moment) -> float:
         """f(t), the share of active weights that drops."""

@@ -38,6 +38,11 @@ class Reuse:
     owner: str
     norm: Norm
 
+    @property
+    def kernels(self) -> set[str]:
+        """Names of the two parameters that are one."""
+        return {f"{self.layer}.weight", f"{self.owner}.weight"}
+
 
 class Gained(nn.Module):
     """A convolution by s·W."""

@@ -50,9 +50,14 @@ class Moment:
         """The part of the training that is done, from 0 to 1."""
         return self.progress / self.epochs
 
+    @property
+    def last(self) -> bool:
+        """Whether no step follows."""
+        return self.number + 1 >= self.epochs * self.steps_per_epoch
+
     def reached(self, share: float) -> bool:
         """Say whether ``share`` of the training is done, or no step follows that could reach it."""
-        return self.share >= share or self.number + 1 >= self.epochs * self.steps_per_epoch
+        return self.share >= share or self.last
 
     @property
     def progress(self) -> float:

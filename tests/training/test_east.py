@@ -13,19 +13,18 @@ import pytest
 import torch
 from small_training import CPU, Recorder, Stopped, small_context, stopping_after
 from torch import Tensor, nn
-from torch.func import functional_call
 from torchvision import models
 
 import prunec
 from prunec.artifact import Artifact
 from prunec.errors import PassError
 from prunec.graph.ties import ties_of
-from prunec.models.resnet_cifar import ResNetCifar, resnet20
+from prunec.models.resnet_cifar import ResNetCifar
 from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_east import East, TrainEast
-from prunec.sparsity.dyrelu import DyReLU, Phasing, relu_channels
+from prunec.sparsity.dyrelu import Phasing, phasing_of
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.sharing import Reuse, absorb_gains, reuses, share
 from prunec.storage import load_artifact, save_artifact
@@ -40,107 +39,6 @@ def cifar(builder: Any, classes: int) -> nn.Module:
     network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
     network.maxpool = nn.Identity()
     return network.eval()  # type: ignore[no-any-return]
-
-
-# -- DyReLU ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(3, 8, 5, 4), (3, 8), (2, 8, 6)])
-def test_dyrelu_is_its_formula(shape: tuple[int, ...]) -> None:
-    """Written out channel by channel, in float64."""
-    torch.manual_seed(0)
-    unit, x, beta = DyReLU(8).double(), torch.randn(shape, dtype=torch.float64), 0.3
-    found = unit(x, beta)
-    for n in range(shape[0]):
-        s = x[n].reshape(8, -1).mean(1)
-        hidden = (unit.squeeze.weight @ s + unit.squeeze.bias).clamp(min=0)
-        theta = 2 / (1 + torch.exp(-(unit.expand.weight @ hidden + unit.expand.bias))) - 1
-        for c in range(8):
-            a1, a2 = 1 + beta * theta[c], beta * theta[8 + c]
-            b1, b2 = beta * theta[16 + c] / 2, beta * theta[24 + c] / 2
-            expected = torch.maximum(a1 * x[n, c] + b1, a2 * x[n, c] + b2)
-            torch.testing.assert_close(found[n, c], expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(3, 8, 5, 4), (3, 8), (2, 8, 6)])
-def test_dyrelus_gradients_are_differences_of_its_values(shape: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
-    unit, x = DyReLU(8).double(), torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    names, values = zip(*unit.named_parameters(), strict=True)
-
-    def answer(x: Tensor, *given: Tensor) -> Tensor:
-        parameters = dict(zip(names, given, strict=True))
-        result: Tensor = functional_call(unit, parameters, (x, 0.7))
-        return result
-
-    assert torch.autograd.gradcheck(answer, (x, *values))
-
-
-def test_at_beta_0_its_gradient_is_relus_bit_for_bit() -> None:
-    x = torch.randn(4, 8, 5, 5).round().requires_grad_()  # with zeros, where ReLU's is 0
-    assert (x == 0).any()
-    (found,) = torch.autograd.grad(DyReLU(8)(x, 0.0).square().sum(), x)
-    (expected,) = torch.autograd.grad(x.relu().square().sum(), x)
-    assert torch.equal(found, expected)
-    (found,) = torch.autograd.grad(DyReLU(8)(x, 0.0).sum(), x)
-    (expected,) = torch.autograd.grad(x.relu().sum(), x)
-    assert torch.equal(found, expected)
-
-
-def test_without_theta_or_beta_it_is_relu_bit_for_bit() -> None:
-    unit, x = DyReLU(8), torch.randn(4, 8, 5, 5)
-    assert torch.equal(unit(x, 0.0), x.relu())
-    assert not torch.equal(unit(x, 1.0), x.relu())
-    nn.init.zeros_(unit.expand.weight)
-    nn.init.zeros_(unit.expand.bias)
-    assert torch.equal(unit(x, 1.0), x.relu())
-
-
-@pytest.mark.parametrize("channels", [4, 64, 512])
-def test_a_unit_has_the_parameters_of_the_paper(channels: int) -> None:
-    count = sum(p.numel() for p in DyReLU(channels).parameters())
-    assert count == 1.25 * channels**2 + 4.25 * channels
-
-
-@pytest.mark.parametrize(
-    ("network", "calls"),
-    [(models.resnet18(num_classes=3), 17), (models.resnet50(num_classes=3), 49), (resnet20(3), 19)],
-    ids=["shared modules", "bottlenecks", "functions"],
-)
-def test_every_relu_is_replaced_and_comes_back(network: nn.Module, calls: int) -> None:
-    network.eval()
-    example = (torch.randn(2, 3, 64, 64),)
-    plain = network(*example)
-    channels = relu_channels(network, example)
-    assert len(channels) == calls
-    seen: list[int] = []
-    phasing = Phasing(channels)
-    for unit in phasing.units:
-        unit.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
-    phasing.install(network)
-    assert not torch.equal(network(*example), plain)
-    assert seen == channels
-    phasing.beta = 0.0
-    assert torch.equal(network(*example), plain)
-    phasing.beta = 1.0
-    phasing.remove()
-    assert torch.equal(network(*example), plain)
-
-
-def test_a_network_without_relu_is_refused() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU())
-    with pytest.raises(PassError, match="calls none") as caught:
-        relu_channels(network, IMAGE)
-    assert "dyrelu_until = 0" in str(caught.value.remedy)
-
-
-def test_a_forward_pass_that_fails_leaves_relu_as_it_was() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3, 3)).eval()
-    phasing = Phasing([4])
-    phasing.install(network)
-    with pytest.raises(RuntimeError):
-        network(*IMAGE)
-    assert torch.equal(nn.functional.relu(torch.tensor([-1.0])), torch.tensor([0.0]))
 
 
 # -- shared kernels --------------------------------------------------------------------------------
@@ -351,6 +249,54 @@ def test_what_is_left_ships_without_a_trace(name: str, tmp_path: Path) -> None:
     assert kernels <= len(sparse_kernels(net())) - 1 - len(result.ties)
 
 
+STOPPED = {"stop": {"accuracy": 1.0}}
+ENDS: dict[str, tuple[TrainEast, dict[str, Any]]] = {
+    "cycles last as long as the training": (replace(OPTIONS, cycle=0.5), {}),
+    "and the last update is on its last step": (replace(OPTIONS, cycle=0.5, cycle_steps=35), {}),
+    "stopped where the cycles end": (
+        replace(OPTIONS, dyrelu_until=0.0),
+        {"stop": {"accuracy": 1.0}},
+    ),
+    "the last update is on the last step": (replace(OPTIONS, update_steps=35), {}),
+    "DyReLU lasts as long as the training": (replace(OPTIONS, dyrelu_until=1.0), {}),
+    "DyReLU is never blended": (replace(OPTIONS, dyrelu_from=1.0, dyrelu_until=1.0), {}),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_density_is_met_and_what_is_told_is_what_ships(name: str, tmp_path: Path) -> None:
+    """Wherever the training ends: 36 steps, of which 18 or all are cycles."""
+    options, settings = ENDS[name]
+    context = small_context(tmp_path, **{"epochs": 6, **settings})
+    result = options(Artifact(net().eval(), EXAMPLE), context)
+    total = sum(k.numel() for k in sparse_kernels(net()).values())
+    kept = sum(int(mask.sum()) for mask in result.masks.values())
+    assert 0.98 * 0.1 * total < kept <= round(0.1 * total)
+    told = result.history[-1].details["test_accuracy"]
+    images, labels = context.data.test_images, context.data.test_labels
+    with torch.no_grad():
+        answers = result.module(context.data.normalise(images)).argmax(1)
+    assert told == pytest.approx(100 * float((answers == labels).float().mean()))
+
+
+def test_what_stays_dense_is_not_shared(tmp_path: Path) -> None:
+    """Neither a kernel that others would take, nor one that would take another's."""
+    dense = ("inner.layer1.1.conv1", "inner.layer2.3.conv2")
+    result = trained(replace(OPTIONS, dense=dense), tmp_path)
+    kernels = {f"{layer}.weight" for layer in dense}
+    assert not kernels & {*result.ties, *result.ties.values(), *result.masks}
+    assert len(result.ties) == 12 - 2 - 1
+    total = sum(k.numel() for k in sparse_kernels(net(), dense).values())
+    kept = sum(int(mask.sum()) for mask in result.masks.values())
+    assert 0.98 * 0.1 * total < kept <= round(0.1 * total)
+
+
+def test_fewer_zeros_than_sharing_leaves_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PassError, match=r"sparsity is 0\.1, but what blocks share") as caught:
+        trained(replace(OPTIONS, sparsity=0.1), tmp_path)
+    assert "own_blocks = 0" in str(caught.value.remedy)
+
+
 def test_a_kernel_that_is_shared_is_stored_once(tmp_path: Path) -> None:
     network, path = net(), tmp_path / "model.onnx"
     shared = gained(network, torch.rand(12) + 0.5)
@@ -370,13 +316,13 @@ def test_it_learns_and_tells_beta(tmp_path: Path) -> None:
     betas = [epoch["dyrelu_beta"] for epoch in context.progress.epochs]
     assert betas[0] == 1
     assert betas[8:] == [0] * 8
-    assert [epoch["settled"] for epoch in context.progress.epochs] == [False] * 7 + [True] * 9
+    assert [epoch["settled"] for epoch in context.progress.epochs] == [False] * 8 + [True] * 8
     assert result.module(*EXAMPLE).device == CPU
 
 
 def test_it_tells_how_many_parameters_of_dyrelu_trained(tmp_path: Path) -> None:
     report = trained(OPTIONS, tmp_path).history[-1]
-    count = sum(1.25 * c**2 + 4.25 * c for c in relu_channels(net().eval(), EXAMPLE))
+    count = sum(1.25 * c**2 + 4.25 * c for c in phasing_of(net().eval(), EXAMPLE).channels)
     assert report.details["dyrelu_params"] == count
     assert f"{count:,.0f} parameters of DyReLU learned until 20%" in report.notes[-1]
 
