@@ -82,8 +82,8 @@ class Dpf(Projected):
         torch._foreach_mul_(self.kernels.shown, self.masks.values)
 
     def settled(self, moment: Moment) -> bool:
-        """Say whether the schedule has ended."""
-        return moment.share >= self.options.end
+        """Say whether the last sparsity was reached, at a step after the schedule's end."""
+        return self.ended
 
     def tensors(self) -> dict[str, Tensor]:
         """The masks."""

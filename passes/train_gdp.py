@@ -89,7 +89,10 @@ class TrainGdp(Training):
 
     def _require_reachable(self, gated: Gated) -> None:
         if not len(gated.sizes):
-            raise PassError("train-gdp found no channel that a gate could stand before")
+            raise PassError(
+                "train-gdp found no channel that a gate could stand before",
+                remedy="prunec inspect says what pins them; train without this pass, or with masks.",
+            )
         dense = float(gated.macs(gated.sizes.double()))
         least = float(
             gated.macs(gated.shipped(torch.ones(len(gated.sizes)).double(), self.round_to))

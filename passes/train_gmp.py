@@ -91,8 +91,8 @@ class Gmp(Masked):
         torch._foreach_sub_(self.aside, self.weights)
 
     def settled(self, moment: Moment) -> bool:
-        """Say whether the schedule has ended."""
-        return moment.share >= self.options.end
+        """Say whether the last sparsity was reached, at a step after the schedule's end."""
+        return self.ended
 
     def tensors(self) -> dict[str, Tensor]:
         """Masks, and what is kept aside."""

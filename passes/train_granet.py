@@ -63,6 +63,10 @@ class Granet(Regrowth):
 
     ended = False
 
+    def settled(self, moment: Moment) -> bool:
+        """Say whether the last sparsity was reached, at a step after the last update."""
+        return self.ended
+
     @torch.no_grad()
     def prune(self, p: float) -> None:
         """Mask the smallest |w| of all kernels beyond what the schedule allows at p."""

@@ -140,8 +140,8 @@ class St3(Projected):
         super().finish()
 
     def settled(self, moment: Moment) -> bool:
-        """Say whether the schedule has ended."""
-        return moment.share >= self.options.end
+        """Say whether a step was taken at the last sparsity."""
+        return float(self.sparsity) >= self.options.sparsity
 
     def tensors(self) -> dict[str, Tensor]:
         """s(p), τ and c."""

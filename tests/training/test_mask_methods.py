@@ -40,9 +40,13 @@ def trained(method: SparseTraining, folder: Path, **settings: Any) -> Artifact:
     return method(artifact(), small_context(folder, **{"epochs": 8, **settings}))
 
 
+@pytest.mark.parametrize("settings", [{}, {"stop": {"accuracy": 1.0}}], ids=["whole", "stopped"])
 @every
-def test_the_sparsity_asked_for_is_what_the_kernels_have(name: str, tmp_path: Path) -> None:
-    result = trained(METHODS[name], tmp_path)
+def test_the_sparsity_asked_for_is_what_the_kernels_have(
+    name: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """At the end, and in the first epoch that is called settled."""
+    result = trained(METHODS[name], tmp_path, **settings)
     kernels = {n: p for n, p in result.module.named_parameters() if p.dim() > 1}
     assert set(result.masks) == set(kernels)
     total = sum(p.numel() for p in kernels.values())
