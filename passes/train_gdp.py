@@ -91,7 +91,7 @@ class TrainGdp(Training):
         if not len(gated.sizes):
             raise PassError(
                 "train-gdp found no channel that a gate could stand before",
-                remedy="prunec inspect says what pins them; train without this pass, or with masks.",
+                remedy="prunec inspect says what pins them; else train with a pass that masks.",
             )
         dense = float(gated.macs(gated.sizes.double()))
         least = float(
