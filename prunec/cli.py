@@ -109,10 +109,7 @@ def export(
 
     from prunec import pipeline
 
-    result = pipeline.export(found, output)
-    if result.passed:
-        found.mark("exported")
-    _tell(result)
+    _tell(pipeline.export(found, output))
 
 
 @app.command()

@@ -45,8 +45,8 @@ def train(
         run, resume = _run(reference, changes, resume, root, ranks)
         with run.held() if ranks is None or ranks.first else nullcontext():
             artifact = _trained(run, device, resume, ranks)
-        if ranks is None or ranks.first:
-            _tell(run, artifact)
+            if ranks is None or ranks.first:
+                _tell(run, artifact)
 
 
 def _together() -> AbstractContextManager[Ranks | None]:

@@ -100,17 +100,20 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from training this run while the block runs.
+        """Keep other processes from training, exporting or verifying while the block runs.
+
+        Not to be nested: who holds a run is refused it a second time.
 
         Raises:
             RunError: one does.
+            OSError: the run can only be read.
         """
         lock = FileLock(self.path / ".lock", blocking=False)
         try:
             lock.acquire()
         except Timeout:
             raise RunError(
-                f"another process is training {self.path}",
+                f"another process is working on {self.path}",
                 remedy="Wait for it or stop it; a run whose process has died is free again.",
             ) from None
         with lock:

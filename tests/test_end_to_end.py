@@ -236,6 +236,28 @@ def test_checking_another_file_says_nothing_of_the_run(
     assert (run.path / "report.html").read_text() == before
 
 
+def test_a_run_is_exported_or_verified_by_one_process_at_a_time(
+    exported: tuple[RunFolder, Answer],
+) -> None:
+    run, _ = exported
+    with run.held():
+        for command in ("export", "verify"):
+            answer = prunec(command, run.path, code=1)
+            assert f"another process is working on {run.path}" in answer.errors
+            assert "Wait for it or stop it" in answer.errors
+        prunec("verify", run.path, "--onnx", run.export / "model.onnx")  # which only reads
+
+
+def test_a_run_whose_lock_cannot_be_made_is_verified(
+    exported: tuple[RunFolder, Answer], tmp_path: Path
+) -> None:
+    """As in a folder that can only be read, which the superuser of a test never finds."""
+    run = RunFolder(tmp_path / "tiny-001")
+    shutil.copytree(exported[0].path, run.path, ignore=shutil.ignore_patterns(".lock"))
+    (run.path / ".lock").mkdir()
+    assert "checks passed" in prunec("verify", run.path).text
+
+
 def _another_weight(path: Path) -> None:
     model = onnx.load(path)
     tensor = next(t for t in model.graph.initializer if t.name.endswith("weight"))

@@ -72,7 +72,7 @@ def test_only_one_process_trains_a_run(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(RunError, match="another process is training"), run.held():
+        with pytest.raises(RunError, match="another process is working on"), run.held():
             pass
         holder.kill()
     with run.held():

@@ -144,7 +144,7 @@ def steps_left(run: RunFolder) -> tuple[str, ...]:
 
 
 def is_busy(run: RunFolder) -> bool:
-    """Say whether a process is training this run."""
+    """Say whether a process is training, exporting or verifying this run."""
     try:
         with run.held():
             return False

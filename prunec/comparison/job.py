@@ -26,7 +26,7 @@ class Job:
         cell: what runs.
         run: where.
         place: which of the places for processes it takes.
-        step: what it does now; ``wait`` while a process that is not ours trains the run.
+        step: what it does now; ``wait`` while a process that is not ours works on the run.
         began: the clock when this began.
         failure: why it ended early; None while it did not.
     """
@@ -53,12 +53,13 @@ class Job:
                 return False
             self._process = None
             self.failure = self._verdict(code)
-        left = steps_left(self.run)
+        if not self.failure and is_busy(self.run):
+            return False
+        left = steps_left(self.run)  # after the look at the lock: its holder may have just ended
         if self.failure or not left:
             keep_failure(self.run, self.failure)
             return True
-        if not is_busy(self.run):
-            self._start(left[0])
+        self._start(left[0])
         return False
 
     def stop(self) -> None:

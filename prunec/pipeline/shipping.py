@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,8 +38,8 @@ from prunec.training.data import load_data
 def export(run: RunFolder, output: Path | None, tell: Callable[[str], None] = print) -> Report:
     """Run the rewrites that follow training, write the file, and prove it equal.
 
-    The file takes its place only if every check passed; otherwise it is left beside it as
-    ``rejected.onnx``.
+    The file takes its place, and the run is marked as exported, only if every check passed;
+    otherwise it is left beside it as ``rejected.onnx``.
 
     Args:
         run: a trained run.
@@ -47,9 +47,47 @@ def export(run: RunFolder, output: Path | None, tell: Callable[[str], None] = pr
         tell: takes a line a step.
 
     Raises:
-        RunError: the run was not trained to its end, or something cannot be written.
+        RunError: the run was not trained to its end, another process works on it, or something
+            cannot be written.
         NotExact: a rewrite changed the network's function.
     """
+    with run.held():
+        report = _exported(run, output, tell)
+        if report.passed:
+            run.mark("exported")
+    return report
+
+
+def verify(run: RunFolder, onnx_file: Path | None) -> Report:
+    """Check a file against a run: its export by default.
+
+    The run remembers what was found of its own file and its page shows it, unless the run can only
+    be read; what is found of another file says nothing of the run.
+
+    Raises:
+        RunError: the run has no export yet, or another process works on it.
+        ParityError: the file is not there.
+    """
+    if onnx_file is not None:
+        return _checked(run, onnx_file)
+    with _held_if_writable(run):
+        report = _checked(run, run.export / "model.onnx")
+        with suppress(RunError):
+            _recorded(report, run, "verified.json")
+            write_report(run)
+    return report
+
+
+@contextmanager
+def _held_if_writable(run: RunFolder) -> Iterator[None]:
+    """Hold the run; one that can only be read changes under nobody's hands."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(run.held())
+        yield
+
+
+def _exported(run: RunFolder, output: Path | None, tell: Callable[[str], None]) -> Report:
     recipe = run.recipe
     passes = build_passes(recipe, str(run.path / "recipe.toml"))
     last = count_training(passes)
@@ -79,33 +117,18 @@ def export(run: RunFolder, output: Path | None, tell: Callable[[str], None] = pr
     return report
 
 
-def verify(run: RunFolder, onnx_file: Path | None) -> Report:
-    """Check a file against a run: its export by default.
-
-    The run remembers what was found of its own file and its page shows it, unless the run can only
-    be read; what is found of another file says nothing of the run.
-
-    Raises:
-        RunError: the run has no export yet.
-        ParityError: the file is not there.
-    """
+def _checked(run: RunFolder, path: Path) -> Report:
+    """What is found of a file."""
     recipe = run.recipe
     passes = build_passes(recipe, str(run.path / "recipe.toml"))
-    path = onnx_file or run.export / "model.onnx"
     if not path.is_file():
         raise ParityError(f"{path} is not there", remedy=f"Export first: prunec export {run.path}")
     data = load_data(recipe.data, seed=recipe.seed)
     artifact = load(recipe, run, passes, len(passes) - 1, data.classes)
     record = run.export / "manifest.json"
     manifest = json.loads(record.read_text("utf-8")) if record.is_file() else {}
-    dense = run.export / "dense.onnx"
-    latency = _latency_or_none(path, dense)
-    report = _verified(recipe, artifact, path, data, manifest, latency)
-    if onnx_file is None:
-        with suppress(RunError):
-            _recorded(report, run, "verified.json")
-            write_report(run)
-    return report
+    latency = _latency_or_none(path, run.export / "dense.onnx")
+    return _verified(recipe, artifact, path, data, manifest, latency)
 
 
 def _line(step: Step) -> str:
