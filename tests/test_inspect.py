@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -140,6 +143,27 @@ def test_bad_input_is_explained(arguments: list[str], found: str, remedy: str) -
     assert found in result.stderr
     assert remedy in result.stderr
     assert "Traceback" not in result.output
+
+
+SHOP = """
+from torch import nn
+
+def net(num_classes):
+    import shelf  # only when it is called
+    return nn.Sequential(nn.Conv2d(3, shelf.WIDTH, 3), nn.Flatten(), nn.LazyLinear(num_classes))
+"""
+
+
+def test_a_network_in_the_working_directory_is_found(tmp_path: Path) -> None:
+    """By the console script too, whose path does not begin there; a package goes before it."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "shelf.py").write_text("WIDTH = 5")
+    (tmp_path / "torchvision.py").write_text("raise AssertionError")
+    program = [sys.executable, "-P", "-c", "from prunec.cli import main; main()"]
+    command = [*program, "inspect", "shop:net", "--input", "3x8x8", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["layers"][0]["outputs"]["total"] == 5
 
 
 def test_remove_channels_tells_what_the_report_tells() -> None:

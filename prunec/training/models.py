@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -123,12 +125,17 @@ def _timm(name: str) -> Callable[..., object]:
 
 
 def _imported(path: str, name: str) -> Callable[..., object]:
+    # As `python -m prunec` finds it, but last, so that it hides no package; and for good, because
+    # the factory may import more of it when it is called.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
     try:
         found = importlib.import_module(path)
     except ImportError as error:
         raise RecipeError(
             f"model.name: module {path!r} cannot be imported: {error}",
-            remedy="Install its package, or set PYTHONPATH to the folder that holds it.",
+            remedy="Install its package, start prunec in the folder that holds it, or set "
+            "PYTHONPATH to that folder.",
         ) from error
     factory = getattr(found, name, None)
     if not callable(factory):
