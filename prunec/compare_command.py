@@ -28,7 +28,7 @@ def compare(
             help="Shares of zeros for each recipe: 0.9,0.99  [default: each recipe's own]",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each, with seeds from 0.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Runs of each, with seeds from 0.")] = 3,
     changes: Changes = None,
     jobs: Annotated[
         int | None,
@@ -53,7 +53,7 @@ def compare(
     from prunec.comparison.folder import ComparisonFolder, default_folder
     from prunec.comparison.grid import expand, parse_sparsities
 
-    asked = parse_sparsities(sparsity) if sparsity else ()
+    asked = () if sparsity is None else parse_sparsities(sparsity)
     grid = expand(recipes, sparsities=asked, seeds=seeds, changes=changes or [])
     folder = ComparisonFolder(output or default_folder(grid))
     results = run_all(grid, folder, jobs=jobs, command=sys.argv, console=Console())

@@ -26,6 +26,9 @@ PER_PIXEL: tuple[DataName, ...] = ("voc-segmentation", "embedded-segmentation")
 DEEPEST = 16
 """How many levels of arrays and tables an option may nest: more is an accident or an attack."""
 
+LONGEST_NAME = 80
+"""How many characters the name of a recipe may have."""
+
 
 def plain(value: Any, depth: int = 0) -> Any:
     """Return ``value`` as TOML can hold it, keys in one order, or raise ValueError.
@@ -75,10 +78,10 @@ def _named(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _folder_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) or len(text) > LONGEST_NAME:
         raise ValueError(
-            f"must be a name for a folder: at most 80 letters, digits, '.', '_' or '-', the first "
-            f"a letter or digit, found {text!r}"
+            f"must be a name for a folder: at most {LONGEST_NAME} letters, digits, '.', '_' or "
+            f"'-', the first a letter or digit, found {text!r}"
         )
     return text
 

@@ -128,7 +128,7 @@ def test_a_budget_of_densities_leaves_no_sparsity_to_ask_for(tmp_path: Path) -> 
     assert cell.sparsity is None
 
 
-@pytest.mark.parametrize("text", ["1", "-0.1", "0.9,,0.99", "much", "nan", "0.9;0.99"])
+@pytest.mark.parametrize("text", ["", " ", "1", "-0.1", "0.9,,0.99", "much", "nan", "0.9;0.99"])
 def test_what_is_no_sparsity_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="no share of zeros"):
         parse_sparsities(text)
@@ -136,6 +136,26 @@ def test_what_is_no_sparsity_is_refused(text: str) -> None:
 
 def test_sparsities_are_read_in_order_each_once() -> None:
     assert parse_sparsities("0.99, 0.9,0.90") == (0.9, 0.99)
+
+
+def test_different_sparsities_have_different_names(tmp_path: Path) -> None:
+    """The short ones are those of folders that are there already."""
+    text = "0.9,0.90000000001,0.995,0.99999999999,0.00001,0"
+    cells = expand([write_recipe(tmp_path, "rigl")], sparsities=parse_sparsities(text)).cells
+    assert [cell.name.removesuffix("-seed0") for cell in cells] == [
+        "rigl-s0", "rigl-s1e-05", "rigl-s0.9", "rigl-s0.90000000001", "rigl-s0.995",
+        "rigl-s0.99999999999",
+    ]  # fmt: skip
+
+
+def test_a_name_that_leaves_a_cells_no_room_is_refused(tmp_path: Path) -> None:
+    path = Path(write_recipe(tmp_path, "gmp"))
+    name = "g" * (80 - len("-s0.5-seed9"))
+    path.write_text(path.read_text().replace('name = "gmp"', f'name = "{name}"', 1))
+    assert len(expand([str(path)], seeds=10).cells[-1].name) == 80
+    with pytest.raises(RecipeError, match="too long for the runs of a comparison") as error:
+        expand([str(path)], seeds=11)
+    assert "68 characters" in error.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -176,6 +196,12 @@ def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, "gmp")
     with pytest.raises(RecipeError, match="two recipes are called 'gmp'"):
         expand([path, path])
+
+
+def test_what_asks_for_nothing_is_refused(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, "gmp")
+    assert "--seeds 0: nothing runs" in compare(recipe, "--seeds", 0, code=1)
+    assert "is no share of zeros" in compare(recipe, "--sparsity", "", code=1)
 
 
 def test_the_seed_is_the_grids_own(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from prunec.comparison.equal import require_equal
 from prunec.contract import Training
 from prunec.errors import RecipeError
 from prunec.recipe import Recipe, digest, load_recipe
+from prunec.schema import LONGEST_NAME
 
 SPARSITY = "sparsity"  # the option of a training pass
 
@@ -85,8 +86,9 @@ def parse_sparsities(text: str) -> tuple[float, ...]:
             value = -1.0
         if not 0 <= value < 1:
             raise RecipeError(
-                f"--sparsity {text}: {part.strip()!r} is no share of zeros",
-                remedy="Name numbers from 0 to below 1: --sparsity 0.9,0.99",
+                f"--sparsity {text!r}: {part.strip()!r} is no share of zeros",
+                remedy="Name numbers from 0 to below 1: --sparsity 0.9,0.99. Without --sparsity "
+                "each recipe has its own.",
             )
         found.add(value)
     return tuple(sorted(found))
@@ -108,11 +110,16 @@ def expand(
         changes: ``key=value`` each, for all recipes.
 
     Raises:
-        RecipeError: a recipe is wrong, or they do not train on equal terms.
+        RecipeError: a recipe is wrong, they do not train on equal terms, or there is no seed.
     """
     _require_free(changes)
+    if seeds < 1:
+        raise RecipeError(
+            f"--seeds {seeds}: nothing runs",
+            remedy="Name how many seeds each recipe runs with, at least one: --seeds 3",
+        )
     lines = [_Line.read(reference, tuple(changes)) for reference in references]
-    _require_names([line.base for line in lines])
+    _require_names(lines, sparsities or (None,), seeds)
     require_equal([line.base for line in lines])
     cells = [
         line.cell(sparsity, seed)
@@ -155,17 +162,31 @@ class _Line:
                 return cls(reference, changes, base, place, own)
         return cls(reference, changes, base, None, None)
 
+    def asked(self, sparsity: float | None) -> float | None:
+        """What is asked of the pass: a sparsity, by default the recipe's own."""
+        return None if self.place is None else self.own if sparsity is None else sparsity
+
+    def suffix(self, sparsity: float | None, seed: int) -> str:
+        """What the name of a cell says beyond the recipe's."""
+        asked = self.asked(sparsity)
+        return f"{'' if asked is None else f'-s{_brief(asked)}'}-seed{seed}"
+
     def cell(self, sparsity: float | None, seed: int) -> Cell:
         """The cell at a sparsity, the recipe's own by default, and a seed."""
-        asked = None if self.place is None else self.own if sparsity is None else sparsity
-        at = "" if asked is None else f"-s{asked:.10g}"
-        more = [f"name={self.base.name}{at}-seed{seed}", f"seed={seed}"]
+        asked = self.asked(sparsity)
+        more = [f"name={self.base.name}{self.suffix(sparsity, seed)}", f"seed={seed}"]
         if asked is not None:
             more.append(f"pass.{self.place}.{SPARSITY}={asked!r}")
         changes = (*self.changes, *more)
         recipe = load_recipe(self.reference, changes)
         build_passes(recipe, " ".join([self.reference, "with", *more]))
         return Cell(self.base.name, asked, seed, self.reference, changes, recipe)
+
+
+def _brief(number: float) -> str:
+    """A number in as few digits as tell it from every other."""
+    brief = f"{number:.10g}"
+    return brief if float(brief) == number else repr(number)
 
 
 def _takes_sparsity(step: Training) -> bool:
@@ -185,14 +206,24 @@ def _require_free(changes: Sequence[str]) -> None:
             )
 
 
-def _require_names(recipes: Sequence[Recipe]) -> None:
-    names = [recipe.name for recipe in recipes]
+def _require_names(lines: Sequence[_Line], sparsities: Sequence[float | None], seeds: int) -> None:
+    """Refuse recipes of one name, and names that leave a cell's no room."""
+    names = [line.base.name for line in lines]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError(
             f"two recipes are called {twice[0]!r}",
             remedy="Give each a name of its own: name = … at the top of its file.",
         )
+    for line in lines:
+        suffix = max((line.suffix(sparsity, seeds - 1) for sparsity in sparsities), key=len)
+        room = LONGEST_NAME - len(suffix)
+        if len(line.base.name) > room:
+            raise RecipeError(
+                f"{line.reference}: the name {line.base.name!r} is too long for the runs of a "
+                f"comparison, which add {suffix!r} to it",
+                remedy=f"Shorten name = … at the top of the file to {room} characters or fewer.",
+            )
 
 
 def _notes(lines: Sequence[_Line], sparsities: Sequence[float]) -> tuple[str, ...]:
