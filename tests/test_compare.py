@@ -547,6 +547,16 @@ def test_names_are_moved_apart_and_keep_their_order() -> None:
     assert apart({"a": 0.1, "b": 0.9}, 0.05) == pytest.approx({"a": 0.1, "b": 0.9})
 
 
+def test_names_do_not_touch_in_panels_of_any_height() -> None:
+    rows = [row(f"m{i}", s, 90 - i / 100 - 5 * s) for i in range(6) for s in (0.0, 0.9)]
+    for picture in (*inline_panels(rows), plot_files(rows)[1].decode()):
+        places = re.findall(r'<text [^>]*y="([\d.]+)"[^>]*>m\d</text>', picture)
+        assert len(places) % 6 == 0
+        heights = sorted({float(place) for place in places})
+        assert len(heights) == 6
+        assert min(b - a for a, b in itertools.pairwise(heights)) > 1.1 * 8.5
+
+
 def test_marks_are_round_and_apart() -> None:
     assert [text for _, text in sparsity_ticks(-0.1, 4.1)] == ["0", "90", "99", "99.9", "99.99"]
     assert "1 M" in [text for _, text in mac_ticks(-7.2, -4.0)]

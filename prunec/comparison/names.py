@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEADER = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}  # from name to line
-GAP = 0.04  # of an axis's height, between two names
+SIZE = 8.5  # points, of a name's letters
+GAP = 1.2 * SIZE  # points between two names
 FAR = 0.6  # of an axis's width: a line that ends before it is named where it ends
 
 Point = tuple[float, float, float]
@@ -23,7 +24,8 @@ def name_lines(
 ) -> None:
     """Write every line's name at its right end; names beside the axes are moved apart."""
     ends = {name: _share(axes, points[-1]) for name, points in lines.items()}
-    beside = apart({name: y for name, (x, y) in ends.items() if x >= FAR}, GAP)
+    gap = GAP / _height(axes)
+    beside = apart({name: y for name, (x, y) in ends.items() if x >= FAR}, gap)
     side = -1
     for name, (x, y) in ends.items():
         far = name in beside
@@ -32,10 +34,10 @@ def name_lines(
             name,
             xy=(x, y),
             xycoords="axes fraction",
-            xytext=(1.03, beside[name]) if far else (x + 0.02, y + 0.04 * side),
+            xytext=(1.03, beside[name]) if far else (x + 0.02, y + gap * side),
             color=colours[name],
             va="center",
-            fontsize=8.5,
+            fontsize=SIZE,
             arrowprops={**LEADER, "color": colours[name]} if far else None,
             annotation_clip=False,
             zorder=4,
@@ -60,6 +62,12 @@ def apart(heights: dict[str, float], gap: float) -> dict[str, float]:
                 break
             blocks[-2:] = [lower + upper]
     return {name: bottom(block) + gap * i for block in blocks for i, name in enumerate(block)}
+
+
+def _height(axes: Axes) -> float:
+    """How high the axes are, in points."""
+    assert axes.figure is not None
+    return float(axes.bbox.height / axes.figure.dpi * 72)
 
 
 def _share(axes: Axes, point: Point) -> tuple[float, float]:
