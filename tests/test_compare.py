@@ -26,7 +26,7 @@ from prunec.comparison import job, places
 from prunec.comparison.folder import ComparisonFolder, default_folder, failure_of
 from prunec.comparison.grid import Grid, expand, parse_sparsities
 from prunec.comparison.names import apart
-from prunec.comparison.page import notices
+from prunec.comparison.page import left_out, notices
 from prunec.comparison.pareto import pareto_front
 from prunec.comparison.plot import inline_panels, plot_files
 from prunec.comparison.results import Result, Row, aggregated, read_results
@@ -215,6 +215,7 @@ def test_the_folder_is_the_same_for_the_same_recipes(recipes: list[str]) -> None
 
 
 def test_the_cores_are_shared_out(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(places, "cores", lambda: 8)
     grid = expand(recipes, sparsities=(0.5, 0.9), seeds=4)
     for jobs, threads in ((None, 1), (1, 8), (2, 4), (3, 2), (16, 1)):
@@ -224,7 +225,18 @@ def test_the_cores_are_shared_out(recipes: list[str], monkeypatch: pytest.Monkey
     assert len(places.places(grid.cells[:2], None)) == 2
 
 
+def test_no_process_has_more_threads_than_the_user_allows(
+    recipes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "cores", lambda: 8)
+    cells = expand(recipes, seeds=4).cells
+    for allowed, threads in (("1", 1), ("3,2", 3), ("64", 4), ("", 4), ("many", 4), ("0", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+        assert places.places(cells, 2)[0]["OMP_NUM_THREADS"] == str(threads)
+
+
 def test_on_cuda_each_place_has_a_gpu(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(places, "cores", lambda: 8)
     monkeypatch.setattr(places, "_gpus", lambda: ["2", "5"])
     cells = expand(recipes, seeds=2, changes=["device=auto"]).cells
@@ -562,6 +574,12 @@ def test_marks_are_round_and_apart() -> None:
     assert "1 M" in [text for _, text in mac_ticks(-7.2, -4.0)]
     marks = [text for _, text in accuracy_ticks(88.2, 92.9, lambda value: value)]
     assert "90" in marks
+
+
+def test_a_reader_is_told_what_lies_nowhere_among_the_macs() -> None:
+    rows = [row("gmp", 0.9, 80), row("gmp", 1.0, 10)]
+    assert left_out(rows[:1]) == ""
+    assert left_out(rows) == "Not in the second plot: gmp at 100.000 %, of which no MAC is left."
 
 
 def test_a_reader_is_told_of_different_precisions() -> None:

@@ -59,6 +59,7 @@ def page_text(results: Sequence[Result], rows: Sequence[Row], folder: Comparison
         panels=list(
             zip((a.format(title) for a in ABOUT), map(Markup, inline_panels(rows)), strict=True)
         ),
+        left_out=left_out(rows),
         columns=columns_of(rows),
         numbers=numbers_of(rows),
         rows=list(map(cells_of, rows)),
@@ -82,6 +83,16 @@ def notices(results: Sequence[Result]) -> list[str]:
     if failed:
         found.append(f"{len(failed)} of {len(results)} cells failed: see below.")
     return found
+
+
+def left_out(rows: Sequence[Row]) -> str:
+    """Return the sentence on rows without non-zero MACs: a logarithm has no place for them."""
+    names = [
+        row.method if row.sparsity is None else f"{row.method} at {share_text(row.sparsity)}"
+        for row in rows
+        if row.nonzero_macs == 0
+    ]
+    return f"Not in the second plot: {', '.join(names)}, of which no MAC is left." if names else ""
 
 
 def _lead(results: Sequence[Result]) -> str:

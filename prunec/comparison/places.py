@@ -15,6 +15,8 @@ Place = dict[str, str]
 def places(cells: Sequence[Cell], jobs: int | None) -> tuple[Place, ...]:
     """Return the places for processes; equal parts of the cores, on CUDA a GPU each.
 
+    OMP_NUM_THREADS, where it is set, bounds the threads of each.
+
     Args:
         cells: all cells of a comparison; not only those that are left, so that a comparison that
             goes on computes as it began.
@@ -26,7 +28,7 @@ def places(cells: Sequence[Cell], jobs: int | None) -> tuple[Place, ...]:
     threads = max((count for count in asked if isinstance(count, int)), default=1)
     count = jobs or len(gpus) or max(1, cores() // threads)
     count = max(1, min(count, len(cells)))
-    own = {"OMP_NUM_THREADS": str(max(1, cores() // count))}
+    own = {"OMP_NUM_THREADS": str(min(max(1, cores() // count), _most_threads()))}
     if not gpus:
         return (own,) * count
     return tuple({**own, "CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count))
@@ -44,6 +46,12 @@ def cores() -> int:
     """Return how many cores this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available else os.cpu_count() or 1
+
+
+def _most_threads() -> int:
+    """How many threads the user allows a process; OpenMP's lists give the outermost first."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return max(1, int(asked)) if asked.isdecimal() else cores()
 
 
 def _gpus() -> list[str]:
