@@ -110,11 +110,13 @@ def _build(table: Mapping[str, Any], index: int, source: str) -> Pass:
         ) from None
     options = {key: value for key, value in table.items() if key != "name"}
     fields = [field.name for field in dataclasses.fields(cls) if field.init]
+    options_of = TypeAdapter(cls)
     try:
         # JSON, because only there a strict schema takes an array as a tuple.
-        return TypeAdapter(cls).validate_json(json.dumps(options))
+        return options_of.validate_json(json.dumps(options))
     except ValidationError as error:
-        raise mistakes(error, source, Known(lambda _: fields), place) from None
+        known = Known(lambda _: fields, options_of.json_schema)
+        raise mistakes(error, source, known, place) from None
     except PrunecError as error:
         raise RecipeError(f"{source}: {place}: {error.message}", remedy=error.remedy) from error
 

@@ -187,7 +187,7 @@ def _validated(document: dict[str, Any], source: str) -> Recipe:
         # JSON, because only there a strict schema takes an array as a tuple.
         return Recipe.model_validate_json(json.dumps(document), by_alias=True, by_name=False)
     except ValidationError as error:
-        raise mistakes(error, source, Known(_keys_at, _all_keys())) from None
+        raise mistakes(error, source, Known(_keys_at, json_schema, _all_keys())) from None
 
 
 def _keys_at(location: Location) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +44,21 @@ RANGES = {
     "less_than_equal": ("at most", "le"),
 }
 
+LIMITS = {
+    "exclusiveMinimum": "greater than",
+    "minimum": "at least",
+    "exclusiveMaximum": "less than",
+    "maximum": "at most",
+}
+"""The keys of a JSON schema that bound a number."""
+
 
 @dataclass(frozen=True)
 class Known:
-    """Which keys there are: those of the table at a location, and every key by its full path."""
+    """What is right: the keys of the table at a location, all keys by path, the JSON schema."""
 
     at: Callable[[Location], Sequence[str]]
+    schema: Callable[[], Mapping[str, Any]]
     everywhere: Sequence[str] = ()
 
 
@@ -123,7 +132,8 @@ def _sentence(finding: ErrorDetails, known: Known, prefix: str) -> tuple[str, st
         return f"{path} must be {EXPECTED[kind]}, found {found(value)}", ""
     if kind in RANGES:
         words, key = RANGES[kind]
-        return f"{path} must be {words} {context[key]}, found {found(value)}", ""
+        remedy = _allowed(known.schema(), location)
+        return f"{path} must be {words} {context[key]}, found {found(value)}", remedy
     if kind == "literal_error":
         near = did_you_mean(str(value), re.findall(r"'([^']*)'", context["expected"]))
         return f"{path} must be {context['expected']}, found {found(value)}", near.strip()
@@ -145,6 +155,33 @@ def _nearest(location: Location, known: Known) -> str:
     if near:
         return near.strip()
     return f"Known keys here: {', '.join(names)}." if names else "It takes no options."
+
+
+def _allowed(schema: Mapping[str, Any], location: Location) -> str:
+    """The whole range of the number at a location: both ends, of which a mistake names one."""
+    for node in _nodes(schema, schema, location):
+        limits = [f"{words} {node[key]:.10g}" for key, words in LIMITS.items() if key in node]
+        if limits:
+            kind = "whole number" if node.get("type") == "integer" else "number"
+            return f"Name a {kind} that is {' and '.join(limits)}."
+    return ""
+
+
+def _nodes(
+    schema: Mapping[str, Any], node: Mapping[str, Any], location: Location
+) -> Iterator[Mapping[str, Any]]:
+    """What a JSON schema says of the value at a location below a node, one kind after another."""
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    for kind in node.get("anyOf", ()):
+        yield from _nodes(schema, kind, location)
+    if not location:
+        yield node
+        return
+    first, *rest = location
+    inner = node.get("items") if isinstance(first, int) else node.get("properties", {}).get(first)
+    if inner:
+        yield from _nodes(schema, inner, tuple(rest))
 
 
 def some_of(names: Iterable[str]) -> str:

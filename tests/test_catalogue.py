@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from prunec import catalogue
 from prunec.errors import PassError, PrunecError, RecipeError
@@ -23,7 +24,7 @@ SOURCES = {
             \"\"\"Give it wings.\"\"\"
             adds: ClassVar[frozenset[str]] = frozenset({"winged"})
             forbids: ClassVar[frozenset[str]] = frozenset({"winged"})
-            span: float
+            span: Annotated[float, Field(gt=0, le=20)]
             feathers: int = 8
             colours: tuple[str, ...] = ()
             def __post_init__(self):
@@ -59,7 +60,8 @@ SOURCES = {
 HEAD = """
 from __future__ import annotations
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+from pydantic import Field
 from prunec.contract import Rewrite, Training
 from prunec.errors import PassError
 """
@@ -139,6 +141,7 @@ def test_options_arrive_with_their_types(aviary: str) -> None:
         ({"span": 1, "feather": 3}, "unknown key pass[0] (grow-wings).feather", "'feathers'"),
         ({"span": 1, "pass_name": 3}, "unknown key pass[0] (grow-wings).pass_name", "Known keys"),
         ({"span": 1, "feathers": -1}, "cannot have fewer than no feathers", ""),
+        ({"span": 0}, "must be greater than 0", "a number that is greater than 0 and at most 20."),
         ({"span": 10}, "pass[0] (grow-wings): no wing spans so far", "Take 9."),
     ],
 )
@@ -150,6 +153,11 @@ def test_a_wrong_option_is_named(
     assert caught.value.message.startswith("a.toml: ")
     assert message in caught.value.message
     assert remedy in caught.value.remedy
+
+
+def test_the_ranges_of_every_pass_can_be_told() -> None:
+    for cls in catalogue.pass_classes().values():
+        assert TypeAdapter(cls).json_schema()["type"] == "object"
 
 
 def test_an_option_of_a_pass_without_options_is_refused(aviary: str) -> None:

@@ -224,7 +224,12 @@ def test_overrides_apply_in_order() -> None:
         ),
         (MINIMAL.replace("= 2", "= 2.5"), "must be a whole number, found the number 2.5", ""),
         (MINIMAL.replace("= 2", "= true"), "must be a whole number, found true", ""),
-        (MINIMAL.replace("= 2", "= 0"), "train.epochs must be at least 1, found the number 0", ""),
+        (
+            MINIMAL.replace("= 2", "= 0"),
+            "train.epochs must be at least 1, found the number 0",
+            "Name a whole number that is at least 1.",
+        ),
+        (f"seed = -1\n{MINIMAL}", "seed must be at least 0", "and less than 4294967296."),
         (MINIMAL.replace("= 2", "= nan"), "train holds nan, which is not a finite number", ""),
         (MINIMAL.replace("= 2", "= 2026-01-01"), "train holds a date", ""),
         (
@@ -246,10 +251,10 @@ def test_overrides_apply_in_order() -> None:
             "as many numbers in mean as in std",
             "",
         ),
-        (f"{MINIMAL}[data]\nstd = [0]", "data.std[0] must be greater than 0", ""),
+        (f"{MINIMAL}[data]\nstd = [0]", "data.std[0] must be greater than 0", "greater than 0."),
         (f"{MINIMAL}[data]\nmean = []", "data.mean must hold at least one entry", ""),
         (f"{MINIMAL}[data]\naugment = [{{ size = 3 }}]", "data.augment[0] has no 'name'", ""),
-        (f"{MINIMAL}[export]\nopset = 99", "export.opset must be at most 23", ""),
+        (f"{MINIMAL}[export]\nopset = 99", "export.opset must be at most 23", "is at least 18"),
         (f"{MINIMAL}[verify.budget]\nmac_ratio = 1", "verify.budget.mac_ratio", "'macs_ratio'"),
         (
             MINIMAL.replace("= 2", "= 2\nwarmup_epochs = 2"),
