@@ -137,7 +137,8 @@ class Classification(Task):
             raise DataError(
                 f"the network returns {type(outputs).__name__} in training, one tensor is wanted",
                 remedy="Switch its extra outputs off: model.options = { aux_logits = false } for "
-                "googlenet and inception_v3.",
+                "googlenet and inception_v3; let a network of your own return one tensor "
+                f"(N, {self.classes}) in training too.",
             )
         if outputs.ndim != 2 or outputs.shape[1] != self.classes:
             raise DataError(

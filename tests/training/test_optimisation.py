@@ -13,7 +13,7 @@ from small_training import small_context, small_net, small_recipe
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
-from prunec.errors import RecipeError
+from prunec.errors import DataError, RecipeError
 from prunec.tasks.task import Classification, Outputs
 from prunec.training.averaging import Average
 from prunec.training.loop import Method, Moment, fit
@@ -260,6 +260,12 @@ def test_mixed_labels_are_shares_of_two_classes(train: dict[str, float], tmp_pat
     assert int((targets > 0).sum(1).max()) == 2
     history = fit(small_net(), Method(), small_context(tmp_path, epochs=6, **train))
     assert history[-1]["test_accuracy"] > 80
+
+
+def test_a_classifier_with_several_outputs_is_told_what_to_return() -> None:
+    with pytest.raises(DataError, match="returns tuple in training") as error:
+        Classification(3).read((torch.zeros(2, 3), torch.zeros(2, 3)), torch.zeros(2, 1, 8, 8))
+    assert "a network of your own return one tensor (N, 3)" in error.value.remedy
 
 
 def test_clipping_bounds_what_steps(tmp_path: Path) -> None:
