@@ -27,6 +27,8 @@ from prunec.tasks.task import Outputs, Task
 VOID = 255
 """The label of pixels that have none: VOC's borders of objects, and what padding adds."""
 
+HEADS = {"out", "aux"}  # of a network's dict
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -65,7 +67,8 @@ class Overlap:
 class Segmentation(Task):
     """A label a pixel: logits [N, classes, H, W], labels [N, H, W].
 
-    Networks return logits, or a dict of them: ``out``, and ``aux`` where a head only trains.
+    Networks return logits, or a dict of them: ``out``, and ``aux`` where a head only trains; what
+    else is in it is nobody's business.
     """
 
     qualities: ClassVar[tuple[Quality, ...]] = (MIOU, PIXEL_ACCURACY)
@@ -79,10 +82,9 @@ class Segmentation(Task):
 
     def read(self, outputs: object, images: Tensor) -> Outputs:
         """See :meth:`Task.read`."""
-        if isinstance(outputs, Mapping):
-            found = {name: self._checked(outputs.get(name), images) for name in outputs}
-            if "out" in found:
-                return Outputs(found["out"], found.get("aux"))
+        if isinstance(outputs, Mapping) and "out" in outputs:
+            found = {name: self._checked(outputs[name], images) for name in HEADS & outputs.keys()}
+            return Outputs(found["out"], found.get("aux"))
         return Outputs(self._checked(outputs, images))
 
     def _checked(self, logits: object, images: Tensor) -> Tensor:

@@ -177,6 +177,17 @@ def test_outputs_that_do_not_answer_every_pixel_are_refused(outputs: object) -> 
         Segmentation(CLASSES).read(outputs, torch.zeros(2, 1, 8, 8))
 
 
+def test_what_else_a_network_returns_is_its_own_business() -> None:
+    """Of a dict, only the logits of both heads are looked at."""
+    out, aux = torch.zeros(2, 2, CLASSES, 8, 8)
+    outputs = {"out": out, "aux": aux, "features": torch.zeros(2, 3)}
+    found = Segmentation(CLASSES).read(outputs, torch.zeros(2, 1, 8, 8))
+    assert found.logits is out
+    assert found.auxiliary is aux
+    with pytest.raises(DataError, match="for every pixel"):
+        Segmentation(CLASSES).read({**outputs, "aux": None}, torch.zeros(2, 1, 8, 8))
+
+
 # -- training --------------------------------------------------------------------------------------
 
 
