@@ -41,18 +41,19 @@ def decode(content: bytes, name: str) -> Tensor:
     try:
         return _decode_by_pillow(content)
     except Exception as error:  # Pillow raises what its formats happen to raise
-        raise damaged(name, _reason(content, error)) from error
+        raise damaged(name, reason(content, error)) from error
 
 
-def damaged(name: str, reason: str) -> DamagedData:
+def damaged(name: str, why: str) -> DamagedData:
     """Return the error for an image that cannot be read or decoded."""
     return DamagedData(
-        f"{name} cannot be read as an image: {reason}",
+        f"{name} cannot be read as an image: {why}",
         remedy="Mend or remove it; `prunec data check RECIPE` lists every such file.",
     )
 
 
-def _reason(content: bytes, error: Exception) -> str:
+def reason(content: bytes, error: Exception) -> str:
+    """Return why Pillow refuses a file: never its own words for bytes that it does not know."""
     if not content:
         return "it is empty"
     if isinstance(error, UnidentifiedImageError):

@@ -21,7 +21,7 @@ import torchvision
 from PIL import Image
 from torch import Tensor
 
-from prunec.datasets.decoding import damaged, decode
+from prunec.datasets.decoding import damaged, decode, reason
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DamagedData, DataError
 from prunec.recipe import DataSpec
@@ -37,6 +37,13 @@ CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 MODES = ("P", "L")  # of Pillow: one byte a pixel, which is the class
+KINDS = {
+    "1": "one bit a pixel",
+    "I;16": "16-bit grey",
+    "I": "16-bit grey",  # of Pillow's earlier versions
+    "LA": "grey with transparency",
+}
+"""Other modes of a PNG that are no colours."""
 
 
 class MaskedImages:
@@ -137,9 +144,10 @@ def _mask(content: bytes, name: str) -> Tensor:
         with Image.open(io.BytesIO(content)) as image:
             mode, values = image.mode, torch.from_numpy(np.array(image))
     except Exception as error:  # Pillow raises what its formats happen to raise
-        raise damaged(name, first_line(error)) from error
+        raise damaged(name, reason(content, error)) from error
     if mode not in MODES:
-        raise _unusable(name, f"holds colours (Pillow's mode {mode}), not a class number a pixel")
+        kind = KINDS.get(mode, "colours")
+        raise _unusable(name, f"holds {kind} (Pillow's mode {mode}), not one byte a pixel: a class")
     outside = values[(values >= len(CLASSES)) & (values != VOID)]
     if len(outside):
         raise _unusable(
@@ -148,8 +156,8 @@ def _mask(content: bytes, name: str) -> Tensor:
     return values
 
 
-def _unusable(name: str, reason: str) -> DamagedData:
+def _unusable(name: str, why: str) -> DamagedData:
     return DamagedData(
-        f"{name} cannot be a mask: it {reason}",
+        f"{name} cannot be a mask: it {why}",
         remedy="Mend or remove it; `prunec data check RECIPE` lists every such file.",
     )

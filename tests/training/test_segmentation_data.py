@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fake_voc import VOID, save_mask, write_voc
+from PIL import Image
 from small_training import CPU
 from torch import Tensor
 from torchvision.transforms import v2
@@ -178,19 +179,23 @@ def spoil(folder: Path, how: str) -> str:
         case "damaged mask":
             mask.write_bytes(mask.read_bytes()[:60])
             return "cannot be read as an image"
+        case "no image":
+            mask.write_bytes(b"nothing")
+            return "cannot be read as an image: its format is unknown"
+        case "16 bits":
+            Image.fromarray(np.zeros((50, 40), np.uint16)).save(mask)
+            return "holds 16-bit grey"
         case "size":
             save_mask(mask, np.zeros((9, 9), np.uint8))
             return "9×9"
         case "class":
             save_mask(mask, np.full((50, 40), 77, np.uint8))
             return "holds class 77"
-    from PIL import Image
-
     Image.new("RGB", (40, 50)).save(mask)
     return "holds colours"
 
 
-SPOILED = ("image", "no mask", "damaged mask", "size", "class", "colours")
+SPOILED = ("image", "no mask", "damaged mask", "no image", "16 bits", "size", "class", "colours")
 
 
 @pytest.mark.parametrize("how", SPOILED)
@@ -200,7 +205,7 @@ def test_damage_is_named_and_data_check_lists_it(tmp_path: Path, how: str) -> No
     with pytest.raises(DamagedData, match="2007_000001") as raised:
         batches(data)
     assert said in raised.value.message
-    if how in ("class", "size"):  # the check starts processes: two of the six are enough
+    if how in ("class", "size"):  # the check starts processes: two of them are enough
         found = check_data(voc_spec(tmp_path), seed=0, told=lambda *_: None)
         assert [said in problem.reason for problem in found.problems] == [True]
         assert not found.passed
