@@ -54,6 +54,10 @@ class RunError(PrunecError):
     """A run folder cannot be found, read, written or continued."""
 
 
+class ReadOnlyRun(RunError):
+    """A run's folder that can only be read."""
+
+
 class UntraceableModel(PrunecError):
     """A network could not be captured as a graph."""
 

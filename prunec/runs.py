@@ -27,7 +27,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from prunec.environment import environment, prunec_version
-from prunec.errors import RunError
+from prunec.errors import ReadOnlyRun, RunError
 from prunec.recipe import Recipe, digest, dumps, loads
 
 Status = Literal["new", "training", "interrupted", "failed", "trained", "exported"]
@@ -106,7 +106,7 @@ class RunFolder:
 
         Raises:
             RunError: one does.
-            OSError: the run can only be read.
+            ReadOnlyRun: the run can only be read.
         """
         lock = FileLock(self.path / ".lock", blocking=False)
         try:
@@ -116,6 +116,11 @@ class RunFolder:
                 f"another process is working on {self.path}",
                 remedy="Wait for it or stop it; a run whose process has died is free again.",
             ) from None
+        except OSError as error:
+            raise ReadOnlyRun(
+                f"{self.path} cannot be written: {error.strerror or error}",
+                remedy="Copy the run to a folder of your own, then repeat the command there.",
+            ) from error
         with lock:
             yield
 

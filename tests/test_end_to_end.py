@@ -256,6 +256,9 @@ def test_a_run_whose_lock_cannot_be_made_is_verified(
     shutil.copytree(exported[0].path, run.path, ignore=shutil.ignore_patterns(".lock"))
     (run.path / ".lock").mkdir()
     assert "checks passed" in prunec("verify", run.path).text
+    errors = prunec("export", run.path, code=1).errors
+    assert f"{run.path} cannot be written" in errors
+    assert "Copy the run" in errors
 
 
 def _another_weight(path: Path) -> None:

@@ -16,7 +16,7 @@ from prunec.artifact import Artifact, Step
 from prunec.catalogue import build_passes, exporter
 from prunec.cost.torch_graph import count
 from prunec.environment import prunec_version
-from prunec.errors import ParityError, RunError
+from prunec.errors import ParityError, ReadOnlyRun, RunError
 from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
 from prunec.inspection import layers_of
 from prunec.latency import Latency, compare_latency
@@ -82,7 +82,7 @@ def verify(run: RunFolder, onnx_file: Path | None) -> Report:
 def _held_if_writable(run: RunFolder) -> Iterator[None]:
     """Hold the run; one that can only be read changes under nobody's hands."""
     with ExitStack() as stack:
-        with suppress(OSError):
+        with suppress(ReadOnlyRun):
             stack.enter_context(run.held())
         yield
 
