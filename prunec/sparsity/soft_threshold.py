@@ -91,7 +91,10 @@ class SoftThreshold(Projected):
             return
         bounds = torch.cat(self.thresholds()).tolist()
         for raw, bound, shown in zip(kernels.raw, bounds, kernels.shown, strict=True):
-            torch.ops.aten.softshrink.out(raw, bound, out=shown)
+            if math.isfinite(bound):
+                torch.ops.aten.softshrink.out(raw, bound, out=shown)
+            else:  # softshrink refuses it, and the loop is to say that the training diverged
+                shown.fill_(math.nan)
 
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:

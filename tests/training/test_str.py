@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_training import small_context
 from torch import nn
 
+from prunec.artifact import Artifact
+from prunec.errors import Diverged
 from prunec.passes.train_str import Str, TrainStr
+from prunec.passes.train_str_rank import TrainStrRank
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.training.method import Moment
 
@@ -71,3 +76,22 @@ def test_far_below_s_follows_its_closed_form(s_init: float, decay: float, epochs
     closed = s_init * math.exp(-decay * total / (1 - 0.875))
     assert float(method.s[0]) == pytest.approx(closed, rel=0.005)
     assert before < -20 < float(method.s[0])
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        TrainStr(s_init=-2.0),
+        TrainStr(s_init=-2.0, granularity="filter"),
+        TrainStr(s_init=-2.0, sparsity=0.5),
+        TrainStrRank(factor=("1",), s_init=-2.0),
+        TrainStrRank(factor=("1",), s_init=-2.0, sparsity=0.5),
+    ],
+)
+def test_thresholds_that_leave_the_numbers_are_a_diverged_training(
+    step: TrainStr | TrainStrRank, tmp_path: Path
+) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    start = Artifact(net.eval(), (torch.randn(2, 1, 8, 8),))
+    with pytest.raises(Diverged, match="training diverged"):
+        step(start, small_context(tmp_path, learning_rate=1e30))
