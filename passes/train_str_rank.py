@@ -40,6 +40,10 @@ from prunec.training.context import Context
 from prunec.training.loop import Moment
 
 NEAR = 0.99  # of the largest |m| of a map: where a shift ends
+READERS = (
+    nn.TransformerEncoderLayer,
+    nn.MultiheadAttention,
+)  # of their layers' weights, to be fast
 LITTLE = 1e-4  # by which a shift goes beyond the rank that it is for
 
 
@@ -86,22 +90,34 @@ class TrainStrRank(SparseTraining):
     def split(self, module: nn.Module) -> dict[str, Form]:
         """Make low-rank maps of the layers that ``factor`` names, in place.
 
+        A layer that has several names is one map at all of them.
+
         Raises:
-            PassError: a pattern fits no linear layer.
+            PassError: a pattern fits no linear layer, or one that cannot be factored.
         """
-        layers = {name: part for name, part in module.named_modules() if type(part) is nn.Linear}
-        inside = tuple(f"{name}." for name in maps_of(module))
-        layers = {name: part for name, part in layers.items() if not name.startswith(inside)}
-        forms = {}
+        inside = {part for low in maps_of(module).values() for part in low.modules()}
+        everywhere = list(module.named_modules(remove_duplicate=False))
+        layers = {
+            name: part
+            for name, part in everywhere
+            if type(part) is nn.Linear and part not in inside
+        }
         for pattern in self.factor:
-            named = [name for name in layers if fnmatchcase(name, pattern)]
-            if not named:
+            if not any(fnmatchcase(name, pattern) for name in layers):
                 raise PassError(
                     f"train-str-rank: factor = {pattern!r} fits no linear layer",
                     remedy=f"Linear layers are: {', '.join(list(layers)[:12]) or 'none'}.",
                 )
-            for name in named:
-                made = factored(layers[name], self.rank)
+        chosen = {
+            part
+            for name, part in layers.items()
+            if any(fnmatchcase(name, pattern) for pattern in self.factor)
+        }
+        forms = {}
+        for name, part in list(module.named_modules()):
+            if isinstance(part, nn.Linear) and part in chosen:
+                _require_separable(module, name, part)
+                made = factored(part, self.rank)
                 put(module, name, made)
                 forms[name] = Form(made.first.out_features, scaled=True)
         return forms
@@ -122,6 +138,29 @@ class TrainStrRank(SparseTraining):
         told = ", ".join(f"{name} {left} of {of}" for name, (left, of) in ranks.items())
         notes = (*report.notes, f"ranks left: {told}")
         return result, Report(notes, {**report.details, "ranks": ranks})
+
+
+def _require_separable(module: nn.Module, name: str, layer: nn.Linear) -> None:
+    """Refuse a layer that has no rank, or that others know as more than y = Wx + b."""
+    remedy = "Leave it out of factor."
+    if not bool(layer.weight.detach().any()):
+        raise PassError(
+            f"train-str-rank: {name} has no rank to learn: its weights are all zero",
+            remedy=f"{remedy} Some networks start their last layer so.",
+        )
+    own = {id(p) for p in layer.parameters()}
+    for other_name, other in module.named_modules():
+        if other is not layer and own & {id(p) for p in other.parameters(recurse=False)}:
+            raise PassError(
+                f"train-str-rank: {name} shares a parameter with {other_name}, which would keep it",
+                remedy=remedy,
+            )
+        if isinstance(other, READERS) and any(part is layer for part in other.children()):
+            raise PassError(
+                f"train-str-rank: {name} cannot be factored: torch's "
+                f"{type(other).__name__} reads its weight",
+                remedy=remedy,
+            )
 
 
 class StrRank(SoftThreshold):

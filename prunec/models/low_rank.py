@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from prunec.errors import PassError
+
+Made = TypeVar("Made", bound=nn.Module)
 
 
 class LowRank(nn.Module):
@@ -77,13 +80,15 @@ def reform(module: nn.Module, forms: Mapping[str, Form]) -> None:
         new: nn.Module = nn.Linear(*sizes, bias=bias)
         if form.rank:
             new = LowRank(*sizes, form.rank, bias=bias, scaled=form.scaled)
-        put(module, name, new.to(out.weight))
+        put(module, name, _like(new.to(out.weight), old))
 
 
 def put(module: nn.Module, name: str, part: nn.Module) -> None:
-    """Place a module at a name."""
-    holder, _, attribute = name.rpartition(".")
-    setattr(module.get_submodule(holder), attribute, part)
+    """Place a module at a name, and at every other name of the one that was there."""
+    old = module.get_submodule(name)
+    names = [n for n, other in module.named_modules(remove_duplicate=False) if other is old]
+    for holder, _, attribute in (n.rpartition(".") for n in names):
+        setattr(module.get_submodule(holder), attribute, part)
 
 
 @torch.no_grad()
@@ -105,7 +110,7 @@ def factored(layer: nn.Linear, rank: int = 0) -> LowRank:
     made.second.weight.copy_(largest.sqrt() * v[:, :rank])
     if layer.bias is not None:
         made.second.bias.copy_(layer.bias)
-    return made.train(layer.training)
+    return _like(made, layer)
 
 
 @torch.no_grad()
@@ -120,7 +125,7 @@ def unscaled(low: LowRank) -> LowRank:
     made.second.weight.copy_(second.weight if low.m is None else second.weight * low.m)
     if bias:
         made.second.bias.copy_(second.bias)
-    return made.train(low.training)
+    return _like(made, low)
 
 
 @torch.no_grad()
@@ -135,4 +140,15 @@ def whole(low: LowRank) -> nn.Linear:
     made.weight.copy_(outer @ first.weight.double())
     if second.bias is not None:
         made.bias.copy_(second.bias)
-    return made.train(low.training)
+    return _like(made, low)
+
+
+def _like(made: Made, old: nn.Module) -> Made:
+    """Return a map in the mode of the one that it replaces, frozen where that is frozen."""
+    learns = {name: p.requires_grad for name, p in old.named_parameters()}
+    weights = any(value for name, value in learns.items() if not name.endswith("bias"))
+    biases = any(value for name, value in learns.items() if name.endswith("bias"))
+    for name, parameter in made.named_parameters():
+        kind = biases if name.endswith("bias") else weights
+        parameter.requires_grad_(learns.get(name, kind))
+    return made.train(old.training)

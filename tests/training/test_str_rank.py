@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from oracles import worst
 from small_training import small_context
-from torch import nn
+from torch import Tensor, nn
 
 import prunec
 from prunec.artifact import Artifact
@@ -127,6 +128,20 @@ def test_a_sequence_runs_along_the_last_axis() -> None:
     x = torch.randn(2, 2, 4, 5, dtype=torch.float64)
     steps = torch.stack([x[..., t].flatten(1) for t in range(5)], 1)
     torch.testing.assert_close(model(x), model.classifier(model.cell(steps)))
+
+
+def test_what_is_frozen_stays_frozen() -> None:
+    """Through factors, their file, m taken in, and one matrix again; each bias by itself."""
+    for weight, bias in ((False, True), (True, False), (False, False)):
+        layer = nn.Linear(5, 4)
+        layer.weight.requires_grad_(weight)
+        layer.bias.requires_grad_(bias)
+        made = factored(layer)
+        loaded = nn.Sequential(copy.deepcopy(layer))
+        reform(loaded, {"0": Form(4, scaled=True)})
+        for part in (made, unscaled(made), whole(made), loaded):
+            for name, parameter in part.named_parameters():
+                assert parameter.requires_grad == (bias if name.endswith("bias") else weight)
 
 
 # -- thresholds ------------------------------------------------------------------------------------
@@ -332,6 +347,75 @@ def test_any_linear_layer_may_be_factored() -> None:
     assert forms == {"2": Form(9, scaled=True), "3": Form(3, scaled=True)}
     torch.testing.assert_close(module(x), expected)
     assert set(TrainStrRank().kernels(module)) == {"2.m", "3.m"}
+
+
+class Twice(nn.Module):
+    """One linear layer under two names, an untied one between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.between, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(64, 3)
+        self.second = self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits [N, 3] for [N, 1, 8, 8]."""
+        inner = self.second(torch.relu(self.between(torch.relu(self.first(x)))))
+        logits: Tensor = self.head(inner.flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_layer_of_two_names_is_one_map(name: str, tmp_path: Path) -> None:
+    """Outputs and parameters as they were, through training, absorbing, cutting and files."""
+    module = Twice().double()
+    expected = module(x := torch.randn(2, 1, 8, 8, dtype=torch.float64))
+    assert TrainStrRank(factor=(name,)).split(module) == {"first": Form(8, scaled=True)}
+    torch.testing.assert_close(module(x), expected)
+    assert sum(p.numel() for p in module.parameters()) == 64 + 8 + 64 + 8 + 72 + 64 * 3 + 3
+
+    start = Artifact(Twice().eval(), (torch.randn(2, 1, 8, 8),))
+    step = TrainStrRank(factor=(name,), sparsity=0.7, ramp=0.5)
+    result = step(start, small_context(tmp_path, **QUICK))
+    assert result.module.first is result.module.second
+    result = AbsorbRanks()(result)
+    assert result.module.first is result.module.second
+    save_artifact(result, tmp_path / "artifact")
+    loaded = load_artifact(tmp_path / "artifact", Twice)
+    assert loaded.module.first is loaded.module.second
+    assert torch.equal(loaded.module(*start.example), result.module(*start.example))
+    compact = CompactMasks()(RemoveChannels()(result)).module
+    ranks: Any = result.history[0].details["ranks"]
+    names = ("first.", "second.")
+    shapes = {tuple(p.shape) for n, p in compact.named_parameters() if n.startswith(names)}
+    assert shapes == {(ranks["first"][0], 8), (8, ranks["first"][0]), (8,)}
+
+
+def shared_weight() -> nn.Module:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net[1].weight = net[0].weight
+    return net
+
+
+def zero_head() -> nn.Module:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    nn.init.zeros_(net[1].weight)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (shared_weight(), "0 shares a parameter with 1"),
+        (zero_head(), "1 has no rank to learn"),
+        (nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16)),
+         r"0\.linear1 cannot be factored: torch's TransformerEncoderLayer reads its weight"),
+    ],
+)  # fmt: skip
+def test_layers_that_cannot_be_factored_are_named(net: nn.Module, message: str) -> None:
+    with pytest.raises(PassError, match=message) as caught:
+        TrainStrRank(factor=("*",)).split(net)
+    assert "Leave it out of factor" in caught.value.remedy
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
