@@ -196,3 +196,13 @@ class StrRank(SoftThreshold):
             self.s.add_(max(ordered[wanted - 1] - LITTLE, -LARGEST))
         largest = torch.stack([w.detach().abs().max() for w in self.weights])
         self.s.copy_(torch.minimum(self.s, (NEAR * largest).log()))
+
+    def goal(self) -> float:
+        """See :meth:`SoftThreshold.goal`; every map keeps a rank."""
+        return max(self.asked(), len(self.weights) / self.counted())
+
+    def why_missed(self, density: float) -> str:
+        """See :meth:`SoftThreshold.why_missed`."""
+        if self.asked() < density <= self.goal():
+            return f"each of {len(self.weights)} maps keeps a rank at least; ask for less"
+        return super().why_missed(density)

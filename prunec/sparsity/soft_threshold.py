@@ -20,6 +20,7 @@ Granularity = Literal["layer", "global", "filter"]
 SHIFTS = 400  # in a training: so often the density is looked at
 GAIN, LARGEST = 0.2, 0.25  # of a shift: by the density's logarithm, and at most
 BITES = -12.0  # a threshold of 6e-6: where a shift begins
+SETTLED, TOLD = 0.01, 0.005  # off in density: where a training may end, and what the report says
 
 
 class Thresholding(Protocol):
@@ -143,8 +144,42 @@ class SoftThreshold(Projected):
         return metrics
 
     def settled(self, moment: Moment) -> bool:
-        """Say whether the schedule of the sparsity has ended."""
-        return not self.sparsity or moment.share >= self.ramp
+        """Say whether the schedule of the sparsity has ended, and the density is near its end."""
+        if not self.sparsity:
+            return True
+        return moment.share >= self.ramp and self.is_near(self.density(), self.goal(), SETTLED)
+
+    def is_near(self, density: float, wanted: float, most: float) -> bool:
+        """Say whether densities are ``most`` apart, and no more than a quarter of the one wanted.
+
+        No whole number of weights comes nearer than a half.
+        """
+        return abs(density - wanted) <= max(min(most, wanted / 4), 0.501 / self.counted())
+
+    def density(self) -> float:
+        """Return the share of all weights that is not zero."""
+        return int(torch.stack(self.nonzero()).sum()) / self.counted()
+
+    def asked(self) -> float:
+        """Return the density that is asked for."""
+        return 1 - self.sparsity
+
+    def goal(self) -> float:
+        """Return the density that shifts lead to in the end."""
+        return self.asked()
+
+    def remark(self, density: float) -> str:
+        """See :meth:`MaskMethod.remark`."""
+        if not self.sparsity or self.is_near(density, self.asked(), TOLD):
+            return ""
+        missed = f"asked {100 * self.sparsity:.2f} %, reached {100 * (1 - density):.2f} %"
+        return f"{missed}: {self.why_missed(density)}"
+
+    def why_missed(self, density: float) -> str:
+        """Return why a density is not what was asked for, and what mends it."""
+        if density < self.asked():
+            return "thresholds rise by learning too; train for more steps, or lower s_init"
+        return "too few steps for thresholds to rise; train for more, or let s_init be nearer to 0"
 
     def tensors(self) -> dict[str, Tensor]:
         """The thresholds and their velocity."""

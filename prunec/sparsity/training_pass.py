@@ -43,6 +43,10 @@ class MaskMethod(Method):
         """Return how many weights the sparsity is of."""
         return sum(w.numel() for w in self.weights)
 
+    def remark(self, density: float) -> str:
+        """What to say of the density that came of it; empty where it is what was asked for."""
+        return ""
+
     def after_epoch(self, moment: Moment) -> dict[str, Any]:
         """Sparsity in percent, and the density of each layer."""
         found = torch.stack(self.nonzero()).tolist()
@@ -117,8 +121,9 @@ class SparseTraining(Training):
                 for name, mask in masks.items()
             },
         }
+        remark = method.remark(sum(kept.values()) / total)
         return replace(artifact, module=module, masks={**artifact.masks, **masks}), Report(
-            (note,), details
+            (note, remark) if remark else (note,), details
         )
 
 

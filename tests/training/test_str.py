@@ -95,3 +95,33 @@ def test_thresholds_that_leave_the_numbers_are_a_diverged_training(
     start = Artifact(net.eval(), (torch.randn(2, 1, 8, 8),))
     with pytest.raises(Diverged, match="training diverged"):
         step(start, small_context(tmp_path, learning_rate=1e30))
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale", "told"),
+    [
+        ({"epochs": 16}, 0.1, None),
+        ({"epochs": 1}, 0.1, "too few steps for thresholds to rise"),
+        ({"epochs": 40, "learning_rate": 1e-3}, 10.0, "sigmoid thresholds stay below 1"),
+    ],
+)
+def test_a_missed_sparsity_is_told(
+    settings: dict[str, Any], scale: float, told: str | None, tmp_path: Path
+) -> None:
+    """And no epoch counts as one whose budget was reached."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    nn.init.normal_(net[1].weight, std=scale)
+    context = small_context(tmp_path, **settings)
+    step = TrainStr(sparsity=0.8, s_init=-6.0)
+    result = step(Artifact(net.eval(), (torch.randn(2, 1, 8, 8),)), context)
+    notes = result.history[-1].notes
+    assert len(notes) == (2 if told else 1)
+    if told:
+        assert notes[1].startswith("asked 80.00 %, reached ")
+        assert told in notes[1]
+    epochs = context.progress.epochs  # type: ignore[attr-defined]
+    assert epochs[-1]["settled"] == (told is None)
+    for epoch in epochs:
+        near = abs(epoch["sparsity"] - 80) <= 1
+        assert epoch["settled"] == (near and epoch["epoch"] >= 0.75 * len(epochs))

@@ -209,6 +209,17 @@ def test_shifts_lead_to_the_wanted_number_of_ranks(sparsity: float) -> None:
     assert min(left) >= 1
 
 
+def test_ranks_that_were_not_reached_are_told(tmp_path: Path) -> None:
+    """20 ranks of two maps: at 95 % one would be left, and each map keeps one."""
+    few = trained(tmp_path / "few", epochs=1)
+    assert "asked 70.00 %, reached " in few.history[-1].notes[1]
+    assert "train for more" in few.history[-1].notes[1]
+    most = trained(tmp_path / "most", TrainStrRank(factor=("cell.?",), sparsity=0.95, ramp=0.5))
+    assert most.history[-1].notes[1].startswith("asked 95.00 %, reached 90.00 %: each of 2 maps")
+    told = trained(tmp_path / "told").history[-1].notes
+    assert not any("asked" in note for note in told)
+
+
 # -- the road to a file ----------------------------------------------------------------------------
 
 
