@@ -171,7 +171,7 @@ class Schedule(Table):
 
     cosine: end + (1 − end)·½(1 + cos πt), t from 0 to 1 · linear: 1 − (1 − end)·t · multistep:
     ``factor`` to the number of milestones passed · exponential: ``factor`` to the number of epochs
-    · constant. It changes with every step or with every epoch.
+    · constant. It and the warm-up change with every step or with every epoch.
     """
 
     name: Literal["cosine", "linear", "multistep", "exponential", "constant"] = "cosine"

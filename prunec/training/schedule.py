@@ -11,14 +11,15 @@ def learning_rate(train: TrainSpec, step: int, steps_per_epoch: int) -> float:
     """Return the rate at ``step`` of the whole training, from 0.
 
     With W warm-up steps of T it is base·(step+1)/W while step < W, then base times the factor of
-    ``train.schedule``, which runs with every step or stays over an epoch.
+    ``train.schedule``. Where that goes by epochs, a rate stays over an epoch, and the warm-up's is
+    base·(epoch+1)/W, W in epochs.
     """
     total = train.epochs * steps_per_epoch
     warmup = min(round(train.warmup_epochs * steps_per_epoch), total)
+    stride = steps_per_epoch if train.schedule.per == "epoch" else 1
+    step = step // stride * stride
     if step < warmup:
-        return train.learning_rate * (step + 1) / warmup
-    if train.schedule.per == "epoch":
-        step = max(step // steps_per_epoch * steps_per_epoch, warmup)
+        return train.learning_rate * min(step + stride, warmup) / warmup
     share = (step - warmup) / (total - warmup)
     return train.learning_rate * _factor(train.schedule, share, step / steps_per_epoch)
 

@@ -195,6 +195,16 @@ def test_a_schedule_per_step_passes_through_the_one_per_epoch() -> None:
         assert learning_rate(by_step, 3, STEPS) != learning_rate(by_epoch, 3, STEPS)
 
 
+def test_a_schedule_per_epoch_warms_up_by_epochs() -> None:
+    """base·(e + 1)/W, and what is left of an epoch in which the warm-up ends has the base rate."""
+    train = small_recipe(
+        epochs=EPOCHS, learning_rate=0.4, warmup_epochs=2.5, schedule={"per": "epoch"}
+    ).train
+    rates = [learning_rate(train, step, 4) for step in range(16)]
+    assert rates == pytest.approx([0.16] * 4 + [0.32] * 4 + [0.4] * 4 + [rates[-1]] * 4)
+    assert rates[-1] < 0.4
+
+
 def test_the_average_is_the_recursion() -> None:
     net = small_net()
     average, values = Average(net, 0.75), [net[0].weight.detach().clone()]  # type: ignore[index]

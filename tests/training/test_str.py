@@ -12,11 +12,15 @@ from small_training import small_context
 from torch import nn
 
 from prunec.artifact import Artifact
+from prunec.catalogue import build_passes
 from prunec.errors import Diverged
 from prunec.passes.train_str import Str, TrainStr
 from prunec.passes.train_str_rank import TrainStrRank
+from prunec.recipe import load_recipe
 from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.soft_threshold import momentum_of
 from prunec.training.method import Moment
+from prunec.training.schedule import learning_rate
 
 
 def moment(number: int, steps: int = 100, rate: float = 0.1) -> Moment:
@@ -55,27 +59,46 @@ def test_strs_gradients_are_autograds(granularity: Any, layout: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("s_init", "decay", "epochs"),
-    [(-3200.0, 2.251757813e-5, 25), (-12800.0, 3.751757813e-5, 20)],
+    ("name", "s_init", "passed"),
+    [
+        ("str_resnet50_imagenet", -3200.0, {25: -20, 30: -7}),
+        ("str_mbv1_imagenet", -12800.0, {20: -20, 22: -7}),
+    ],
 )
-def test_far_below_s_follows_its_closed_form(s_init: float, decay: float, epochs: int) -> None:
-    """s(t) = s_init·exp(−λ·Ση/(1 − μ)) over ImageNet's 5,004 steps an epoch; −20 in that epoch."""
+def test_far_below_s_follows_its_closed_form(
+    name: str, s_init: float, passed: dict[int, float]
+) -> None:
+    """s(t) = s_init·exp(−λ·Ση/(1 − μ)) over the authors' 5,005 steps an epoch, Ση = 65,345.
+
+    The rates are the paper's: η·(e + 1)/5 an epoch, then η·½(1 + cos(π(e − 5)/95)).
+    """
+    steps, recipe = 5005, load_recipe(name)
+    train, step = recipe.train, build_passes(recipe, name)[0]
+    assert isinstance(step, TrainStr)
+    rates = [learning_rate(train, n, steps) for n in range(0, train.epochs * steps, steps)]
+    paper = [(e + 1) / 5 if e < 5 else (1 + math.cos(math.pi * (e - 5) / 95)) / 2
+             for e in range(100)]  # fmt: skip
+    assert rates == pytest.approx([0.256 * part for part in paper])
+    assert sum(rates) * steps == pytest.approx(65345, abs=1)
     method = Str(
-        TrainStr(s_init=s_init), sparse_kernels(nn.Linear(2, 2)), weight_decay=decay, momentum=0.875
+        step,
+        sparse_kernels(nn.Linear(2, 2)),
+        weight_decay=train.weight_decay,
+        momentum=momentum_of(train),
     )
     method.s = method.s.double()
     method.velocity, method.slope = method.velocity.double(), method.slope.double()
-    total, before = 0.0, 0.0
-    for epoch in range(epochs):
-        before = float(method.s[0])
-        warm = 0.256 * (epoch + 1) / 5
-        rate = warm if epoch < 5 else 0.128 * (1 + math.cos(math.pi * (epoch - 5) / 95))
-        for step in range(5004):
-            method.after_step(Moment(epoch, step, 5004, 100, rate))
-            total += rate
-    closed = s_init * math.exp(-decay * total / (1 - 0.875))
-    assert float(method.s[0]) == pytest.approx(closed, rel=0.005)
-    assert before < -20 < float(method.s[0])
+    found = [float(method.s[0])]
+    for epoch in range(max(passed)):
+        for n in range(steps):
+            rate = learning_rate(train, epoch * steps + n, steps)
+            method.after_step(Moment(epoch, n, steps, train.epochs, rate))
+        total = steps * sum(rates[: epoch + 1])
+        closed = s_init * math.exp(-train.weight_decay * total / (1 - 0.875))
+        found.append(float(method.s[0]))
+        assert found[-1] == pytest.approx(closed, rel=0.005)
+    for epochs, bound in passed.items():
+        assert found[epochs - 1] < bound < found[epochs]
 
 
 @pytest.mark.parametrize(
