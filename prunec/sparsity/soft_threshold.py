@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from prunec.recipe import TrainSpec
 from prunec.sparsity.schedules import cubic
 from prunec.sparsity.straight_through import Projected
 from prunec.training.method import Moment
+from prunec.training.optimisation import optimizer_class
 
 Granularity = Literal["layer", "global", "filter"]
 
@@ -192,8 +194,10 @@ class SoftThreshold(Projected):
 
 
 def momentum_of(train: TrainSpec) -> float:
-    """Return the momentum of a recipe's optimizer; 0.9 where it has none, as Adam."""
-    return float(dict(train.optimizer).get("momentum", 0.9))
+    """Return the momentum of a recipe's optimizer, by default its class's; 0.9 if it takes none."""
+    known = inspect.signature(optimizer_class(train.optimizer["name"])).parameters
+    default = known["momentum"].default if "momentum" in known else 0.9
+    return float(train.optimizer.get("momentum", default))
 
 
 def _dots(a: Tensor, b: Tensor, parts: int) -> Tensor:

@@ -43,7 +43,7 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
         RecipeError: torch.optim has no such class, it refuses an argument, or a group matches no
             parameter.
     """
-    factory = _optimizer_class(train.optimizer["name"])
+    factory = optimizer_class(train.optimizer["name"])
     groups = list(_groups(model, train))
     arguments = {key: value for key, value in train.optimizer.items() if key != "name"}
     known = inspect.signature(factory).parameters
@@ -110,7 +110,12 @@ def _like(value: Tensor, parameter: Tensor, fused: bool | None) -> Tensor:
     return value.to(parameter.device) if fused else value.clone()
 
 
-def _optimizer_class(name: str) -> Any:
+def optimizer_class(name: str) -> Any:
+    """Return the class of ``torch.optim`` of that name.
+
+    Raises:
+        RecipeError: there is none.
+    """
     found = getattr(torch.optim, name, None)
     if inspect.isclass(found) and issubclass(found, torch.optim.Optimizer):
         return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_training import small_context
+from small_training import small_context, small_recipe
 from torch import nn
 
 from prunec.artifact import Artifact
@@ -118,6 +118,21 @@ def test_thresholds_that_leave_the_numbers_are_a_diverged_training(
     start = Artifact(net.eval(), (torch.randn(2, 1, 8, 8),))
     with pytest.raises(Diverged, match="training diverged"):
         step(start, small_context(tmp_path, learning_rate=1e30))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momentum"),
+    [
+        ({"name": "SGD"}, 0.0),
+        ({"name": "SGD", "momentum": 0.875}, 0.875),
+        ({"name": "RMSprop"}, 0.0),
+        ({"name": "Adam"}, 0.9),
+    ],
+)
+def test_s_has_the_momentum_that_the_optimizer_has(
+    optimizer: dict[str, Any], momentum: float
+) -> None:
+    assert momentum_of(small_recipe(optimizer=optimizer).train) == momentum
 
 
 @pytest.mark.parametrize(
