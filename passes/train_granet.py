@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -27,6 +27,7 @@ from prunec.training.loop import Moment
 class TrainGranet(RegrowthTraining):
     """Prune gradually over all layers, regrow by the gradient."""
 
+    spread: Literal["uniform", "er", "erk"] = "erk"  # of the start; a budget would be of the end
     initial_sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.5
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
 

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from prunec.contract import Pass
 from prunec.errors import PassError, PrunecError, RecipeError
 from prunec.recipe import Recipe
+from prunec.schema import plain
 from prunec.wording import Known, did_you_mean, mistakes
 
 PASSES = "prunec.passes"
@@ -70,6 +71,31 @@ def build_passes(recipe: Recipe, source: str) -> tuple[Pass, ...]:
     built = tuple(_build(table, index, source) for index, table in enumerate(recipe.passes))
     _check_order(built, source)
     return built
+
+
+def self_contained(recipe: Recipe, source: str) -> Recipe:
+    """Return a recipe with the files that its passes' options name read into the options.
+
+    So its text and its digest say all that its passes will do. One that names no file stays as it
+    is.
+
+    Args:
+        recipe: the recipe.
+        source: the recipe's file, for errors.
+
+    Raises:
+        RecipeError: as :func:`build_passes` has it, or a file cannot be read.
+    """
+    tables = []
+    for index, step in enumerate(build_passes(recipe, source)):
+        table = recipe.passes[index]
+        try:
+            read = step.read()
+        except PassError as error:
+            place = f"{source}: pass[{index}] ({step.pass_name()})"
+            raise RecipeError(f"{place}: {error.message}", remedy=error.remedy) from None
+        tables.append(plain({**table, **read}) if read else table)
+    return recipe.model_copy(update={"passes": tuple(tables)})
 
 
 def _names(package: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,16 @@ class Pass(ABC):
     def facts_after(cls, facts: frozenset[str]) -> frozenset[str]:
         """What holds after the pass."""
         return (facts - cls.drops) | cls.adds
+
+    def read(self) -> Mapping[str, Any]:
+        """Return the options that name files, each as what its file holds now.
+
+        A recipe that is about to run takes them in, so that its run needs no file that may change.
+
+        Raises:
+            PassError: a file cannot be read.
+        """
+        return {}
 
     @final
     def __call__(self, artifact: Artifact, context: Context | None = None) -> Artifact:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunec.catalogue import build_passes
+from prunec.catalogue import self_contained
 from prunec.errors import RecipeError, RunError
 from prunec.recipe import digest, load_recipe, packaged_recipes
 from prunec.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_there
@@ -22,8 +22,7 @@ def new_run(reference: str | None, changes: Sequence[str], root: Path) -> RunFol
         raise RecipeError(
             "no recipe is named", remedy=f"Packaged recipes: {', '.join(packaged_recipes())}."
         )
-    recipe = load_recipe(reference, changes)
-    build_passes(recipe, reference)
+    recipe = self_contained(load_recipe(reference, changes), reference)
     return create_run(recipe, root)
 
 
@@ -52,7 +51,7 @@ def resumed_run(reference: str | None, changes: Sequence[str], root: Path) -> Ru
     """
     if reference is None or not (changes or Path(reference).suffix == ".toml"):
         return _unfinished(_unchanged(find_run(reference, root), changes))
-    recipe = load_recipe(reference, changes)
+    recipe = self_contained(load_recipe(reference, changes), reference)
     run = latest_run(root, recipe.name)
     if run.record.get("digest") != digest(recipe):
         raise RunError(

@@ -99,7 +99,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     for name, module in {"pipeline": fake, "training.progress": progress, "parity": verify}.items():
         monkeypatch.setitem(sys.modules, f"prunec.{name}", module)
     monkeypatch.setattr(prunec, "pipeline", fake, raising=False)
-    monkeypatch.setattr("prunec.selection.build_passes", lambda recipe, source: ())
+    monkeypatch.setattr("prunec.selection.self_contained", lambda recipe, source: recipe)
     return fake
 
 

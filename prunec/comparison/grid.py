@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prunec.catalogue import build_passes
+from prunec.catalogue import build_passes, self_contained
 from prunec.comparison.equal import require_equal
 from prunec.contract import Training
 from prunec.errors import RecipeError
@@ -178,8 +178,8 @@ class _Line:
         if asked is not None:
             more.append(f"pass.{self.place}.{SPARSITY}={asked!r}")
         changes = (*self.changes, *more)
-        recipe = load_recipe(self.reference, changes)
-        build_passes(recipe, " ".join([self.reference, "with", *more]))
+        source = " ".join([self.reference, "with", *more])
+        recipe = self_contained(load_recipe(self.reference, changes), source)
         return Cell(self.base.name, asked, seed, self.reference, changes, recipe)
 
 

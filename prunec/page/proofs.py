@@ -15,6 +15,7 @@ from prunec.page.figures import bars
 from prunec.page.reading import Found, Parity, Setting, Settings
 from prunec.page.scales import percent
 from prunec.parity.render import expected_text, value_text
+from prunec.wording import shortened
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def pass_rows(history: Sequence[Step]) -> list[PassRow]:
     return [
         PassRow(
             name=step.name,
-            options=", ".join(f"{key} = {value}" for key, value in step.options.items()),
+            options=", ".join(
+                f"{key} = {shortened(str(value), 200)}" for key, value in step.options.items()
+            ),
             proof=_proof(step.error),
             kind="" if step.error is None else "good" if step.error <= BADLY_SCALED else "bad",
             macs=_change(step.macs),

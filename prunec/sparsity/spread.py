@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from math import prod
 
 from prunec.errors import PassError
@@ -79,21 +80,35 @@ def exact_total(wanted: Sequence[float], most: Sequence[int], least: int = 1) ->
 
 
 def from_budget(
-    budget: Mapping[str, float], names: Sequence[str], shapes: Sequence[Shape], source: str
+    budget: Mapping[str, float],
+    names: Sequence[str],
+    shapes: Sequence[Shape],
+    source: str,
+    dense: Sequence[str] = (),
 ) -> Counts:
-    """Return the counts of a budget that another run learned: layer → density.
+    """Return the counts of a budget that another run learned, layer → density; at least one each.
+
+    Args:
+        budget: layer → density.
+        names: of the kernels that may be masked.
+        shapes: theirs.
+        source: where the budget is from, for errors.
+        dense: layers that stay dense, by name or pattern: the budget may hold them.
 
     Raises:
-        PassError: a layer is missing from it.
+        PassError: a layer is missing from it, or it holds one that the network lacks.
     """
     layers = [name.removesuffix(".weight") for name in names]
-    missing = [layer for layer in layers if layer not in budget]
-    if missing:
-        raise PassError(
-            f"{source}: the budget has no layer {missing[0]!r}"
-            + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-            remedy="Take the budget of a run of the same network, or name those layers dense.",
-        )
+    free = [layer for layer in budget if not any(fnmatchcase(layer, p) for p in dense)]
+    for these, those, what in ((layers, budget, "has no layer"), (free, layers, "is for a layer")):
+        odd = [layer for layer in these if layer not in those]
+        if odd:
+            raise PassError(
+                f"{source}: the budget {what} {odd[0]!r}"
+                + (f" and {len(odd) - 1} more" if len(odd) > 1 else "")
+                + (", which the network lacks" if these is free else ""),
+                remedy="Take the budget of a run of the same network, or name those layers dense.",
+            )
     sizes = [prod(shape) for shape in shapes]
     return [
         min(max(1, round(budget[layer] * size)), size)

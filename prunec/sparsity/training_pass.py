@@ -17,7 +17,7 @@ from prunec.artifact import Artifact
 from prunec.contract import Report, Training
 from prunec.errors import PassError
 from prunec.quality import measured
-from prunec.sparsity.budget import load_budget
+from prunec.sparsity.budget import checked_densities, load_budget
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.spread import SPREADS, from_budget
 from prunec.training.context import Context
@@ -134,13 +134,14 @@ class SpreadTraining(SparseTraining):
     Attributes:
         sparsity: share of zeros in the kernels that may be masked.
         spread: ``uniform``, ``er``, ``erk``, or ``budget``.
-        budget: a file that ``prunec budget`` wrote; its densities take the place of ``sparsity``.
+        budget: the density of each layer, in place of ``sparsity``; or a file that holds them, as
+            ``prunec budget`` wrote it.
         dense: layers that stay dense, by name or pattern; their weights do not count.
     """
 
     sparsity: Annotated[float, Field(ge=0, lt=1)]
     spread: Literal["uniform", "er", "erk", "budget"] = "erk"
-    budget: str = ""
+    budget: str | dict[str, float] = ""
     dense: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -150,6 +151,19 @@ class SpreadTraining(SparseTraining):
                 f'{self.pass_name()}: spread = "budget" needs a budget',
                 remedy='Name a file: budget = "budget.json", from prunec budget RUN -o FILE',
             )
+        if self.budget and self.spread != "budget":
+            raise PassError(
+                f'{self.pass_name()}: a budget is given, but spread = "{self.spread}" takes none',
+                remedy='Leave budget out, or say spread = "budget" where the pass has it.',
+            )
+        if not isinstance(self.budget, str):
+            checked_densities(self.budget, "budget")
+
+    def read(self) -> dict[str, Any]:
+        """See :meth:`Pass.read`."""
+        if isinstance(self.budget, str) and self.budget:
+            return {"budget": load_budget(Path(self.budget))}
+        return {}
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""
@@ -164,6 +178,9 @@ class SpreadTraining(SparseTraining):
             PassError: the budget cannot be read or does not fit.
         """
         if self.spread == "budget":
-            return from_budget(load_budget(Path(self.budget)), names, shapes, self.budget)
+            held = self.budget
+            density = load_budget(Path(held)) if isinstance(held, str) else held
+            source = held if isinstance(held, str) else self.pass_name()
+            return from_budget(density, names, shapes, source, self.dense)
         wanted = self.sparsity if sparsity is None else sparsity
         return SPREADS[self.spread](shapes, 1 - wanted)
