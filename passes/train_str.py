@@ -2,7 +2,8 @@
 
     W̃ = S(W, s) = sign(W)·max(|W| − g(s), 0),      g = sigmoid
 
-with one learned s a layer (or one in all, or one a filter). By the chain rule alone
+with one learned s a layer (or one in all, or one a filter: a slice along the kernel's first axis,
+which of a transposed convolution are the inputs). By the chain rule alone
 
     ∂L/∂W = 1[|W| > g(s)]·∂L/∂W̃,
     ∂L/∂s = −g'(s)·Σ_{|W|>g(s)} sign(W)·∂L/∂W̃,    g' = g·(1 − g),
