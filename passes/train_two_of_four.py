@@ -27,6 +27,7 @@ from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 from prunec.training.loop import Moment
 
+ROWS = 2**18  # fours that a processor masks at once: four megabytes, and three beside them
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -63,6 +64,7 @@ class TwoOfFour(Projected):
     Attributes:
         scores: |W| of all kernels, then their masks, fours of one kernel after the other's, [N, 4].
         masks: the same memory as each kernel's shape.
+        room: for what comes between, [3, rows at once].
     """
 
     name = "train-two-of-four"
@@ -76,7 +78,8 @@ class TwoOfFour(Projected):
         """Keep the larger two: all kernels' at once, for launches take the time on a GPU."""
         kernels = self.kernels
         torch._foreach_copy_(self.masks, kernels.raw)
-        two_of_four_(self.scores.abs_(), self.room)
+        for scores in torch.split(self.scores, self.room.shape[1]):
+            two_of_four_(scores.abs_(), self.room[:, : len(scores)])
         torch._foreach_copy_(kernels.shown, kernels.raw)
         torch._foreach_mul_(kernels.shown, self.masks)
 
@@ -86,7 +89,8 @@ class TwoOfFour(Projected):
         parts = torch.split(flat, [w.numel() for w in kernels])
         self.masks = [p.view(w.shape).movedim(-1, 1) for p, w in zip(parts, lasts, strict=True)]
         self.scores = flat.view(-1, 4)
-        self.room = flat.new_empty(3, len(self.scores))
+        most = ROWS if flat.device.type == "cpu" else len(self.scores)
+        self.room = flat.new_empty(3, min(most, len(self.scores)))
 
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:
