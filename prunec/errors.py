@@ -5,6 +5,7 @@ PrunecError                what was found, where, and what mends it
 ├── DataError              data, weights or labels are missing or do not fit
 │   └── DamagedData        a file of a data set cannot be read or decoded
 ├── RunError               a run folder cannot be read, written or continued
+│   └── ReadOnlyRun        it can only be read
 ├── UntraceableModel       a network could not be captured as a graph
 ├── PassError              a pass could not do its work
 │   ├── NeedsNotMet        a pass stands where its needs are not met

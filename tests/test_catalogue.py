@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import random
@@ -279,9 +280,9 @@ def test_mutated_recipes_never_give_a_traceback(name: str, rng: random.Random, t
             case 1:
                 del node[key]
             case 2 if isinstance(node, list):
-                node.append(node[key])
+                node.append(copy.deepcopy(node[key]))
             case _:
-                node[key] = rng.choice(VALUES)
+                node[key] = copy.deepcopy(rng.choice(VALUES))  # it may be changed, too
     never_a_traceback(
         "\n".join(f"{json.dumps(key)} = {toml(item)}" for key, item in document.items())
     )
