@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,14 +13,6 @@ from prunec.models.resnet_cifar import resnet20
 from prunec.sparsity.dyrelu import DyReLU, Phasing, phasing_of
 
 IMAGE = (torch.zeros(2, 3, 32, 32),)
-
-
-def cifar(builder: Any, classes: int) -> nn.Module:
-    """torchvision's ResNet with the stem for small images: 3×3, no stride, no pooling."""
-    network: Any = builder(num_classes=classes)
-    network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
-    network.maxpool = nn.Identity()
-    return network.eval()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 5, 4), (3, 8), (2, 8, 6)])
