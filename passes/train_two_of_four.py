@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from prunec.errors import PassError
 from prunec.sparsity.choice import two_of_four_
-from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.kernels import TRANSPOSED, sparse_kernels
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 from prunec.training.loop import Moment
 
 ROWS = 2**18  # fours that a processor masks at once: four megabytes, and three beside them
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,8 @@ from torch import Tensor, nn
 
 from prunec.errors import PassError
 
-LAYERS = (
-    nn.Conv1d, nn.Conv2d, nn.Conv3d,
-    nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-    nn.Linear,
-)  # fmt: skip
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
 
 
 def sparse_kernels(module: nn.Module, dense: Sequence[str] = ()) -> dict[str, Tensor]:
