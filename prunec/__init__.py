@@ -5,7 +5,14 @@ The public functions are those of :mod:`prunec.api`; torch is imported when one 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+# In a checkout passes/, exporters/ and recipes/ stand beside this folder, and Python that is
+# started there finds this folder before the installed package: let it find them too.
+_CHECKOUT = Path(__file__).parent.parent
+if (_CHECKOUT / "passes" / "__init__.py").is_file() and str(_CHECKOUT) not in __path__:
+    __path__.append(str(_CHECKOUT))
 
 if TYPE_CHECKING:
     from prunec.api import (
