@@ -21,11 +21,7 @@ from onnxscript.rewriter.rules.common import (
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from prunec.errors import PassError
-from prunec.exporters._onnx_tidy import tidy
-from prunec.files import write_bytes_atomic
-from prunec.graph.tracing import trace
-from prunec.signature import (
+from prunec.deploy.signature import (
     GRAPH_DIGEST,
     WEIGHTS_DIGEST,
     graph_digest,
@@ -34,6 +30,10 @@ from prunec.signature import (
     roles,
     weights_digest,
 )
+from prunec.errors import PassError
+from prunec.exporters._onnx_tidy import tidy
+from prunec.files import write_bytes_atomic
+from prunec.graph.tracing import trace
 
 # Rules that look at shapes and types only: no weight is read, so none is changed.
 _RULES = (materialize_reshape_shape_rule, no_op_cast_rule, no_op_expand_rule)

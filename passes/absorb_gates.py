@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from prunec.artifact import Artifact
 from prunec.contract import Report, Rewrite
-from prunec.graph.gates import absorbed, gates_of
+from prunec.models.gates import absorbed, gates_of
 
 
 @dataclass(frozen=True)

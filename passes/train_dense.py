@@ -10,7 +10,7 @@ import torch
 
 from prunec.artifact import Artifact
 from prunec.contract import Report, Training
-from prunec.quality import measured
+from prunec.tasks.quality import measured
 from prunec.training.context import Context
 from prunec.training.loop import Method, fit
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from prunec.sparsity.choice import bound_of_largest
+from prunec.sparsity.largest import bound_of_largest
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining
 from prunec.training.context import Context

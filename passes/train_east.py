@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact
 from prunec.contract import Report
 from prunec.errors import PassError
+from prunec.seeding import seeded
 from prunec.sparsity.dyrelu import HELD, Phasing, phasing_of
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.masked import Masked
@@ -48,7 +49,6 @@ from prunec.sparsity.spread import SPREADS
 from prunec.sparsity.training_pass import MASKS, MaskMethod, SparseTraining, mask_generator
 from prunec.training.context import Context
 from prunec.training.loop import Moment, fit
-from prunec.training.seeding import seeded
 
 SHARING, UNITS = MASKS + 1, MASKS + 2  # what seeds are derived for
 

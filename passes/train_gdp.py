@@ -35,10 +35,10 @@ from prunec.contract import Report, Training
 from prunec.errors import PassError
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
-from prunec.graph.gates import attach_gates
-from prunec.graph.macs import Gated, gated_channels
-from prunec.quality import measured
-from prunec.sparsity.shown import ShownKernels
+from prunec.models.gates import attach_gates
+from prunec.sparsity.effective_weights import ShownKernels
+from prunec.sparsity.gated_macs import Gated, gated_channels
+from prunec.tasks.quality import measured
 from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit
 

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunec.sparsity.choice import largest_of_all
+from prunec.sparsity.largest import largest_of_all
 from prunec.sparsity.regrowth import Regrowth, RegrowthTraining
 from prunec.sparsity.schedules import cubic
 from prunec.sparsity.training_pass import MaskMethod, mask_generator

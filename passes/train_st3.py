@@ -26,8 +26,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.errors import PassError
-from prunec.sparsity.choice import bound_of_largest
 from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.largest import bound_of_largest
 from prunec.sparsity.schedules import cubic, phase
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining

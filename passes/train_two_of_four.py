@@ -20,8 +20,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.errors import PassError
-from prunec.sparsity.choice import two_of_four_
 from prunec.sparsity.kernels import TRANSPOSED, sparse_kernels
+from prunec.sparsity.largest import two_of_four_
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context

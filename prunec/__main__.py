@@ -1,6 +1,6 @@
 """``python -m prunec``: the command line."""
 
-from prunec.cli import main
+from prunec.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -18,23 +18,23 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from prunec.catalogue import exporter
-from prunec.compile_report import CompileReport, compile_report
 from prunec.cost import Cost
 from prunec.cost import torch_graph as costs
 from prunec.cost.onnx_graph import count_onnx
-from prunec.environment import prunec_version
+from prunec.deploy.checks import Report, verify_file
+from prunec.deploy.signature import MACS
 from prunec.errors import PrunecError
 from prunec.files import require_writable
 from prunec.graph.capture import capture
 from prunec.graph.compile import compile_captured, under_every_name
-from prunec.graph.gates import absorbed
 from prunec.graph.groups import ChannelGroup, channel_groups
 from prunec.graph.plan import Plan
-from prunec.inputs import checked_example, checked_masks, checked_module, checked_round_to
-from prunec.parity import Report, verify_file
+from prunec.inspection.compile_report import CompileReport, compile_report
+from prunec.models.gates import absorbed
+from prunec.models.inputs import checked_example, checked_masks, checked_module, checked_round_to
 from prunec.recipe import VerifySpec
-from prunec.runs import RunFolder, open_run
-from prunec.signature import MACS
+from prunec.store.environment import prunec_version
+from prunec.store.runs import RunFolder, open_run
 
 __all__ = [
     "ChannelGroup",

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from prunec.contract import Pass
 from prunec.errors import PassError, PrunecError, RecipeError
 from prunec.recipe import Recipe
-from prunec.schema import plain
+from prunec.recipe.schema import plain
 from prunec.wording import Known, did_you_mean, mistakes
 
 PASSES = "prunec.passes"

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact, Step
 from prunec.cost import Cost
 from prunec.cost.torch_graph import count
+from prunec.deploy.signature import weights_digest
 from prunec.errors import NeedsNotMet, NotExact, PassError
-from prunec.graph.gates import gates_of
-from prunec.signature import weights_digest
+from prunec.models.gates import gates_of
 
 if TYPE_CHECKING:
     from prunec.training.context import Context

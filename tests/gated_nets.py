@@ -12,8 +12,8 @@ from zoo import ZOO
 
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
-from prunec.graph.macs import Gated, gated_channels
 from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.training.method import Moment
 
 NETS = ("mobile-net-v2", "resnet-with-free-shortcuts", "residual", "dense-net", "shuffle-net-v2",

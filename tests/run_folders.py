@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prunec.recipe import dumps, loads
-from prunec.runs import RunFolder, create_run
+from prunec.store.runs import RunFolder, create_run
 
 HOSTILE = '<script>alert("x")</script>&\'"<img src=http://evil.example/a.png>'
 LAYERS = ("features.0.0", "features.1.conv.0.0", "classifier.1")

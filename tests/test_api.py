@@ -19,9 +19,9 @@ from zoo import ZOO
 from zoo.parts import block, head
 
 import prunec
-from prunec.compile_report import added_up
 from prunec.errors import PrunecError, RunError
-from prunec.graph.gates import attach_gates
+from prunec.inspection.compile_report import added_up
+from prunec.models.gates import attach_gates
 
 README = Path(__file__).parent.parent / "README.md"
 SHARED = ["two-inputs", "two-heads", "dict-output", "grouped"]
@@ -48,7 +48,7 @@ def test_importing_prunec_is_light_and_its_names_are_there() -> None:
         "import sys, prunec\n"
         "assert {'compile', 'verify', 'groups'} <= set(dir(prunec))\n"
         "assert not {'torch', 'numpy', 'onnx', 'pydantic'} & set(sys.modules)\n"
-        "from prunec.parity import Report\n"
+        "from prunec.deploy.checks import Report\n"
         "assert prunec.Report is Report and prunec.verify.__name__ == 'verify'\n"
         "assert callable(prunec.verify)\n"
         "for name in prunec.__all__: assert getattr(prunec, name).__doc__, name\n"

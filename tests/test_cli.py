@@ -17,15 +17,15 @@ from typer.testing import CliRunner
 
 import prunec
 from prunec.artifact import Artifact, Step
-from prunec.cli import app
-from prunec.compile_report import GroupReport
+from prunec.cli.commands import app
+from prunec.cli.starter import DATA
 from prunec.cost import Cost, LayerCost
 from prunec.errors import Diverged, ParityError
 from prunec.graph.plan import Input
-from prunec.inspection import Inspection, Layer
+from prunec.inspection.compile_report import GroupReport
+from prunec.inspection.network import Inspection, Layer
 from prunec.recipe import DataName, load_recipe, loads, packaged_recipes, packaged_text
-from prunec.runs import RunFolder, latest_run
-from prunec.starter import DATA
+from prunec.store.runs import RunFolder, latest_run
 
 RECIPE = """
 name = "small"
@@ -90,16 +90,16 @@ class FakePipeline(ModuleType):
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
-    import_module("prunec.page")  # with the true prunec.parity
+    import_module("prunec.page")  # with the true prunec.deploy.checks
     fake = FakePipeline()
     progress: Any = ModuleType("prunec.training.progress")
     progress.make_progress = lambda console: SimpleNamespace(console=console)
-    verify: Any = ModuleType("prunec.parity")
+    verify: Any = ModuleType("prunec.deploy.checks")
     verify.render = lambda report, console: console.print(f"passed: {report.passed}")
     for name, module in {"pipeline": fake, "training.progress": progress, "parity": verify}.items():
         monkeypatch.setitem(sys.modules, f"prunec.{name}", module)
     monkeypatch.setattr(prunec, "pipeline", fake, raising=False)
-    monkeypatch.setattr("prunec.selection.self_contained", lambda recipe, source: recipe)
+    monkeypatch.setattr("prunec.cli.selection.self_contained", lambda recipe, source: recipe)
     return fake
 
 
@@ -118,7 +118,7 @@ def run(*arguments: str) -> Any:
 
 def test_help_and_version_need_no_torch() -> None:
     code = (
-        "import sys\nfrom prunec.cli import app\nfor line in sys.argv[1:]:\n"
+        "import sys\nfrom prunec.cli.commands import app\nfor line in sys.argv[1:]:\n"
         "    try: app(line.split())\n    except SystemExit as end: assert not end.code\n"
         "heavy = {'torch', 'numpy', 'tomlkit', 'rich', 'onnx'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -131,7 +131,7 @@ def test_help_and_version_need_no_torch() -> None:
 
 
 def test_waiting_threads_sleep_unless_the_user_says_otherwise() -> None:
-    code = "import os, prunec.cli; print(os.environ['OMP_WAIT_POLICY'])"
+    code = "import os, prunec.cli.commands; print(os.environ['OMP_WAIT_POLICY'])"
     for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
         kept = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
         done = subprocess.run(
@@ -164,7 +164,7 @@ def test_the_shell_completes(words: str, index: int, expected: str, absent: str)
         "COMP_WORDS": words,
         "COMP_CWORD": str(index),
     }
-    code = "from prunec.cli import main; main()"
+    code = "from prunec.cli.commands import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
@@ -333,7 +333,7 @@ CHANNELS = {
 
 @pytest.mark.parametrize("data", DATA)
 def test_init_writes_a_recipe_that_loads(data: str) -> None:
-    pytest.importorskip("prunec.training.models")
+    pytest.importorskip("prunec.models.building")
     result = run("init", "resnet18", data)
     assert result.exit_code == 0, result.output
     path = Path(f"resnet18_{data.replace('-', '_')}.toml")

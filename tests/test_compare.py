@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from test_end_to_end import prunec, write_images
 
-from prunec.comparison import job, places
+from prunec.comparison import job, machine_shares
 from prunec.comparison.folder import ComparisonFolder, default_folder, failure_of
 from prunec.comparison.grid import Grid, expand, parse_sparsities
 from prunec.comparison.plot import plot_files
@@ -215,35 +215,38 @@ def test_the_folder_is_the_same_for_the_same_recipes(recipes: list[str]) -> None
 
 def test_the_cores_are_shared_out(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(places, "cores", lambda: 8)
+    monkeypatch.setattr(machine_shares, "cores", lambda: 8)
     grid = expand(recipes, sparsities=(0.5, 0.9), seeds=4)
     for jobs, threads in ((None, 1), (1, 8), (2, 4), (3, 2), (16, 1)):
-        found = places.places(grid.cells, jobs)
+        found = machine_shares.places(grid.cells, jobs)
         assert len(found) == (jobs or 8)
         assert {place["OMP_NUM_THREADS"] for place in found} == {str(threads)}
-    assert len(places.places(grid.cells[:2], None)) == 2
+    assert len(machine_shares.places(grid.cells[:2], None)) == 2
 
 
 def test_no_process_has_more_threads_than_the_user_allows(
     recipes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "cores", lambda: 8)
+    monkeypatch.setattr(machine_shares, "cores", lambda: 8)
     cells = expand(recipes, seeds=4).cells
     for allowed, threads in (("1", 1), ("3,2", 3), ("64", 4), ("", 4), ("many", 4), ("0", 1)):
         monkeypatch.setenv("OMP_NUM_THREADS", allowed)
-        assert places.places(cells, 2)[0]["OMP_NUM_THREADS"] == str(threads)
+        assert machine_shares.places(cells, 2)[0]["OMP_NUM_THREADS"] == str(threads)
 
 
 def test_on_cuda_each_place_has_a_gpu(recipes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(places, "cores", lambda: 8)
-    monkeypatch.setattr(places, "_gpus", lambda: ["2", "5"])
+    monkeypatch.setattr(machine_shares, "cores", lambda: 8)
+    monkeypatch.setattr(machine_shares, "_gpus", lambda: ["2", "5"])
     cells = expand(recipes, seeds=2, changes=["device=auto"]).cells
-    found = [place["CUDA_VISIBLE_DEVICES"] for place in places.places(cells, 3)]
+    found = [place["CUDA_VISIBLE_DEVICES"] for place in machine_shares.places(cells, 3)]
     assert found == ["2", "5", "2"]
-    assert places.described(places.places(cells, None)) == "2 at once on 2 GPUs, 4 threads each"
+    assert (
+        machine_shares.described(machine_shares.places(cells, None))
+        == "2 at once on 2 GPUs, 4 threads each"
+    )
     on_cpu = expand(recipes, seeds=2).cells
-    assert "CUDA_VISIBLE_DEVICES" not in places.places(on_cpu, None)[0]
+    assert "CUDA_VISIBLE_DEVICES" not in machine_shares.places(on_cpu, None)[0]
 
 
 # -- results ---------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from prunec.cli import app
+from prunec.cli.commands import app
 from prunec.recipe import digest, load_recipe, loads
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
 from prunec.training import loop
 from prunec.training.progress import PlainProgress
 

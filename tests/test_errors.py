@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from prunec import errors
-from prunec.cli import app
+from prunec.cli.commands import app
 from prunec.recipe import loads
-from prunec.runs import create_run
+from prunec.store.runs import create_run
 
 RECIPE = """
 name = "small"
@@ -117,6 +117,6 @@ def test_a_root_that_cannot_be_written_is_explained() -> None:
 
 
 def test_an_output_that_cannot_be_written_is_explained() -> None:
-    pytest.importorskip("prunec.training.models")
+    pytest.importorskip("prunec.models.building")
     Path("file").write_text("")
     failed(["init", "resnet18", "cifar10", "-o", "file/a.toml"], "file/a.toml", "")

@@ -28,8 +28,8 @@ from zoo import ZOO
 
 from prunec.artifact import Artifact, Step
 from prunec.cost.torch_graph import count
-from prunec.graph.gates import attach_gates, gates_of
 from prunec.graph.groups import channel_groups
+from prunec.models.gates import attach_gates, gates_of
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_gdp import Gdp

@@ -9,8 +9,8 @@ from zoo import ZOO
 
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
-from prunec.graph.macs import gated_channels
 from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.sparsity.gated_macs import gated_channels
 
 
 class Problem:

@@ -20,11 +20,11 @@ from prunec.artifact import Artifact
 from prunec.errors import PassError
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
-from prunec.graph.gates import attach_gates, gates_of
-from prunec.graph.macs import Gated, gated_channels
+from prunec.models.gates import attach_gates, gates_of
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_gdp import Gdp
+from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.training.context import Context
 from prunec.training.loop import fit
 

@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from zoo import ZOO
 
 from prunec.artifact import Artifact
-from prunec.cli import app
+from prunec.cli.commands import app
 from prunec.cost.torch_graph import count
 from prunec.graph.compile import compile_module
-from prunec.inspection import Inspection, Layer, inspect_module
-from prunec.layer_tree import layer_tree
+from prunec.inspection.layer_tree import layer_tree
+from prunec.inspection.network import Inspection, Layer, inspect_module
 from prunec.passes.remove_channels import RemoveChannels
-from prunec.report import as_text, inspection_tables
+from prunec.tables import as_text, inspection_tables
 
 NETS = ["residual", "grouped", "transposed", "depthwise", "concat"]
 
@@ -159,7 +159,7 @@ def test_a_network_in_the_working_directory_is_found(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
     (tmp_path / "shelf.py").write_text("WIDTH = 5")
     (tmp_path / "torchvision.py").write_text("raise AssertionError")
-    program = [sys.executable, "-P", "-c", "from prunec.cli import main; main()"]
+    program = [sys.executable, "-P", "-c", "from prunec.cli.commands import main; main()"]
     command = [*program, "inspect", "shop:net", "--input", "3x8x8", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -22,24 +22,24 @@ from training.sequence_files import write_har, write_speech
 from training.small_training import Recorder
 
 from prunec.artifact import Artifact
+from prunec.batches.batches import Data, MemoryData
+from prunec.batches.data import load_data
+from prunec.batches.joint_transforms import WithMask
+from prunec.batches.transforms import build_normalisation, build_transform
 from prunec.catalogue import build_passes
 from prunec.contract import Pass, Rewrite, Training
 from prunec.cost import Cost, LayerCost
-from prunec.graph.gates import gates_of
+from prunec.models.building import build_model
+from prunec.models.gates import gates_of
 from prunec.passes.train_acdc import TrainAcdc
 from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes, packaged_text
-from prunec.runs import RunFolder
-from prunec.schema import PER_PIXEL
+from prunec.recipe.schema import PER_PIXEL
+from prunec.store.runs import RunFolder
 from prunec.tasks.segmentation import Segmentation
 from prunec.tasks.task import Classification
 from prunec.training import state
-from prunec.training.batches import Data, MemoryData
 from prunec.training.context import Context
-from prunec.training.data import load_data
-from prunec.training.joint import WithMask
-from prunec.training.models import build_model
-from prunec.training.transforms import build_normalisation, build_transform
 
 RAW = {"embedded": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32),
        "imagenet": (3, 280, 300), "embedded-segmentation": (1, 48, 48)}  # fmt: skip

@@ -25,9 +25,9 @@ from run_folders import (
 )
 from typer.testing import CliRunner
 
-from prunec.cli import app
+from prunec.cli.commands import app
 from prunec.page import page_text, write_report
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 FETCHES = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "background"}

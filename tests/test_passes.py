@@ -20,8 +20,8 @@ from zoo import ZOO
 from prunec.artifact import Artifact, Step
 from prunec.contract import Report, Rewrite, Training, outputs, relative_difference
 from prunec.errors import NeedsNotMet, NotExact, PassError
-from prunec.graph.gates import attach_gates
 from prunec.graph.groups import channel_groups
+from prunec.models.gates import attach_gates
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.fold_batchnorm import FoldBatchnorm

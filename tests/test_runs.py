@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from prunec.environment import environment, prunec_version
+from prunec.cli.selection import find_run, resumed_run
 from prunec.errors import RecipeError, RunError
 from prunec.recipe import Recipe, digest, dumps, loads
-from prunec.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_root
-from prunec.selection import find_run, resumed_run
+from prunec.store.environment import environment, prunec_version
+from prunec.store.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_root
 
 
 def recipe(name: str = "small", seed: int = 0) -> Recipe:
@@ -82,7 +82,7 @@ def test_only_one_process_trains_a_run(tmp_path: Path) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
 with RunFolder(Path(sys.argv[1])).held():
     print("held", flush=True)
     time.sleep(60)

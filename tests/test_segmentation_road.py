@@ -21,20 +21,20 @@ from test_packaged_recipes import quick_cost
 from torch import Tensor
 
 from prunec.artifact import Artifact
+from prunec.batches.data import load_data
 from prunec.catalogue import build_passes
 from prunec.comparison.results import Result, aggregated
 from prunec.comparison.tables import to_csv, to_markdown
 from prunec.contract import Rewrite
-from prunec.graph.gates import gates_of
+from prunec.models.building import build_auxiliary, build_model, unweighted
+from prunec.models.gates import gates_of
 from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import DataSpec, Recipe, load_recipe, packaged_recipes
-from prunec.runs import RunFolder
-from prunec.schema import PER_PIXEL
+from prunec.recipe.schema import PER_PIXEL
+from prunec.store.runs import RunFolder
 from prunec.tasks.segmentation import Segmentation
 from prunec.training import state
 from prunec.training.context import Context
-from prunec.training.data import load_data
-from prunec.training.models import build_auxiliary, build_model, unweighted
 from prunec.training.progress import make_progress
 
 RECIPE = """

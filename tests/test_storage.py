@@ -17,13 +17,13 @@ from torch import nn
 from zoo import ZOO
 
 from prunec.artifact import Artifact, Step
+from prunec.deploy.signature import weights_digest
 from prunec.errors import RunError
-from prunec.graph.gates import attach_gates, gates_of
+from prunec.models.gates import attach_gates, gates_of
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
-from prunec.signature import weights_digest
-from prunec.storage import load_artifact, save_artifact
+from prunec.store.artifacts import load_artifact, save_artifact
 
 NET = "residual"
 KERNEL = "first.1.0.weight"
@@ -214,7 +214,7 @@ def test_a_killed_save_leaves_no_artifact(tmp_path: Path, monkeypatch: pytest.Mo
     def killed(path: Path, text: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prunec.storage.write_text_atomic", killed)
+    monkeypatch.setattr("prunec.store.artifacts.write_text_atomic", killed)
     with pytest.raises(KeyboardInterrupt):
         save_artifact(gated(), tmp_path / "step")
     with pytest.raises(RunError, match=r"artifact\.json is missing"):

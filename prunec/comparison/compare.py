@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from prunec.batches.data import load_data
 from prunec.comparison.folder import ComparisonFolder, steps_left
 from prunec.comparison.grid import Cell, Grid
 from prunec.comparison.job import Job
-from prunec.comparison.places import described, places
+from prunec.comparison.machine_shares import described, places
 from prunec.comparison.pool import work_off
 from prunec.comparison.results import Result, aggregated, read_results
 from prunec.comparison.tables import to_rich
 from prunec.comparison.watch import Watch
 from prunec.comparison.write import write_all
 from prunec.errors import Interrupted
-from prunec.training.data import load_data
 
 WIDE = 120  # characters: the table is not folded, whatever the terminal
 OFTEN = 60.0  # seconds at least between two writings while cells run

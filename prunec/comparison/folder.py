@@ -23,12 +23,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prunec.comparison.equal import equal_terms
+from prunec.comparison.equal_terms import equal_terms
 from prunec.comparison.grid import Cell, Grid
-from prunec.environment import environment, prunec_version
 from prunec.errors import PrunecError, RunError
 from prunec.files import require_writable, write_text_atomic
-from prunec.runs import RunFolder, create_run, open_run, run_folders
+from prunec.store.environment import environment, prunec_version
+from prunec.store.runs import RunFolder, create_run, open_run, run_folders
 
 LONGEST = 60  # characters of a name made of recipes' names
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prunec.catalogue import build_passes, self_contained
-from prunec.comparison.equal import require_equal
+from prunec.comparison.equal_terms import require_equal
 from prunec.contract import Training
 from prunec.errors import RecipeError
 from prunec.recipe import Recipe, digest, load_recipe
-from prunec.schema import LONGEST_NAME
+from prunec.recipe.schema import LONGEST_NAME
 
 SPARSITY = "sparsity"  # the option of a training pass
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from prunec.comparison.folder import Failure, is_busy, keep_failure, steps_left
 from prunec.comparison.grid import Cell
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
 
 COMMANDS = {"train": ("train", "--resume"), "export": ("export",), "verify": ("verify",)}
 PROGRAM = (sys.executable, "-m", "prunec")

@@ -27,7 +27,7 @@ from prunec.comparison.watch import clock
 from prunec.page.page import CONTROL
 from prunec.page.reproduce import called_as
 from prunec.page.scales import short
-from prunec.quality import DECISIVE
+from prunec.tasks.quality import DECISIVE
 
 ABOUT = ("{} against sparsity, a line a recipe", "{} against non-zero MACs")
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from prunec.comparison.folder import ComparisonFolder
 from prunec.comparison.grid import Cell
 from prunec.comparison.job import Job
-from prunec.comparison.places import Place
+from prunec.comparison.machine_shares import Place
 from prunec.comparison.watch import Watch
-from prunec.ranks import ALONE
+from prunec.processes import ALONE
 from prunec.training.interruption import Interruption, listening
 
 PAUSE = 0.2  # seconds between two looks at the processes

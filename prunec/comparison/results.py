@@ -14,8 +14,8 @@ from typing import Literal
 from prunec.comparison.folder import ComparisonFolder, failure_of, steps_left
 from prunec.comparison.grid import Cell
 from prunec.page.reading import Found, Parity, read_run
-from prunec.quality import ACCURACY, decisive
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
+from prunec.tasks.quality import ACCURACY, decisive
 
 State = Literal["done", "failed", "unfinished", "waiting"]
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from prunec.comparison.results import Result, Row, quality_of
 from prunec.comparison.watch import clock
 from prunec.page.scales import short, size
-from prunec.report import table
+from prunec.tables import table
 
 NONE = "—"
 

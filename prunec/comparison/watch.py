@@ -15,7 +15,7 @@ from rich.text import Text
 from prunec.comparison.folder import ComparisonFolder
 from prunec.comparison.grid import Cell
 from prunec.comparison.job import Job
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
 
 EVERY = 1.0  # seconds between two looks at the metrics
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prunec.data import LABELS, load_embedded
+from prunec.datasets.embedded import LABELS, load_embedded
 from prunec.datasets.sources import InMemory, Split
 from prunec.tasks.segmentation import VOID, Segmentation
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import torchvision
 
-from prunec.data import LABELS, load_embedded
 from prunec.datasets.composed import read_composed
+from prunec.datasets.embedded import LABELS, load_embedded
 from prunec.datasets.folders import read_imagefolder, read_imagenet
 from prunec.datasets.har import read_har
 from prunec.datasets.shards import read_webdataset

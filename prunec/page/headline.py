@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prunec.page.reading import Details, Found, Parity
 from prunec.page.scales import exact, percent, short, size
-from prunec.quality import decisive
+from prunec.tasks.quality import decisive
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from prunec.page.proofs import (
 from prunec.page.reading import Found, read_run
 from prunec.page.reproduce import reproduce
 from prunec.page.training import charts, heat_maps, histograms
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
 
 CONTROL = dict.fromkeys(set(range(32)) - {9, 10})  # what no HTML may hold
 

@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from prunec.artifact import Step
 from prunec.contract import BADLY_SCALED, EXACT, ROUNDING
-from prunec.inspection import Layer
+from prunec.deploy.checks.render import expected_text, value_text
+from prunec.inspection.network import Layer
 from prunec.page.figures import bars
 from prunec.page.reading import Found, Parity, Setting, Settings
 from prunec.page.scales import percent
-from prunec.parity.render import expected_text, value_text
 from prunec.wording import shortened
 
 

@@ -18,14 +18,14 @@ from pydantic import (
 )
 
 from prunec.artifact import Step
+from prunec.deploy.checks.report import Check
+from prunec.deploy.latency import Latency
 from prunec.errors import PrunecError
-from prunec.inspection import Layer
-from prunec.latency import Latency
+from prunec.inspection.network import Layer
 from prunec.page.scales import LARGEST
-from prunec.parity.report import Check
-from prunec.quality import ACCURACY, MIOU
 from prunec.recipe import Recipe, loads
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
+from prunec.tasks.quality import ACCURACY, MIOU
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from prunec.page.figures import Axis, Series, curves, heat, ridges
 from prunec.page.reading import Epoch
 from prunec.page.scales import LARGEST, Scale, alike, short, whole_ticks
-from prunec.quality import ACCURACY, MIOU, PIXEL_ACCURACY
+from prunec.tasks.quality import ACCURACY, MIOU, PIXEL_ACCURACY
 
 COLUMNS = 120  # of a heat map at most
 RIDGES = 10  # of a figure at most

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from torch import nn
 
 from prunec.artifact import Artifact
+from prunec.batches.batches import Data
 from prunec.contract import Pass, Training
-from prunec.ranks import ALONE
+from prunec.models.building import build_model, unweighted
+from prunec.processes import ALONE
 from prunec.recipe import Recipe
-from prunec.runs import RunFolder
-from prunec.storage import load_artifact, save_artifact
-from prunec.training.batches import Data
+from prunec.store.artifacts import load_artifact, save_artifact
+from prunec.store.runs import RunFolder
 from prunec.training.context import Context
-from prunec.training.models import build_model, unweighted
 
 
 def fresh(recipe: Recipe, data: Data) -> Artifact:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from prunec.deploy.latency import compare_latency
 from prunec.errors import RunError
-from prunec.latency import compare_latency
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
 
 
 def bench(run: RunFolder) -> Table:

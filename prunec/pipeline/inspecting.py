@@ -5,23 +5,23 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from prunec.batches.data import load_data
 from prunec.catalogue import build_passes
 from prunec.errors import DataError, RunError
 from prunec.graph.compile import compile_module
-from prunec.graph.gates import absorbed
 from prunec.graph.plan import Input
-from prunec.inspection import Inspection, inspect_module
+from prunec.inspection.network import Inspection, inspect_module
+from prunec.models.building import build_model
+from prunec.models.edits import apply_edits
+from prunec.models.gates import absorbed
 from prunec.pipeline.artifacts import (
     dense_network,
     is_done,
     load,
 )
 from prunec.recipe import ModelSpec
-from prunec.runs import RunFolder
-from prunec.schema import ModuleEdit
-from prunec.training.data import load_data
-from prunec.training.edits import apply_edits
-from prunec.training.models import build_model
+from prunec.recipe.schema import ModuleEdit
+from prunec.store.runs import RunFolder
 
 CLASSES = 1000  # of a network that is inspected by name alone
 IMAGE = (3, 224, 224)  # what such a network takes unless it knows better

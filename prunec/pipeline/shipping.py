@@ -13,15 +13,17 @@ from pathlib import Path
 from torch import nn
 
 from prunec.artifact import Artifact, Step
+from prunec.batches.batches import Data
+from prunec.batches.data import load_data
 from prunec.catalogue import build_passes, exporter
 from prunec.cost.torch_graph import count
-from prunec.environment import prunec_version
+from prunec.deploy.checks import Report, verify_file
+from prunec.deploy.latency import Latency, compare_latency
+from prunec.deploy.signature import MACS, RECIPE_DIGEST, file_digest
 from prunec.errors import ParityError, ReadOnlyRun, RunError
 from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
-from prunec.inspection import layers_of
-from prunec.latency import Latency, compare_latency
+from prunec.inspection.network import layers_of
 from prunec.page import write_report
-from prunec.parity import Report, verify_file
 from prunec.pipeline.artifacts import (
     count_training,
     dense_network,
@@ -29,10 +31,8 @@ from prunec.pipeline.artifacts import (
     run_pass,
 )
 from prunec.recipe import Recipe, digest, dumps
-from prunec.runs import RunFolder
-from prunec.signature import MACS, RECIPE_DIGEST, file_digest
-from prunec.training.batches import Data
-from prunec.training.data import load_data
+from prunec.store.environment import prunec_version
+from prunec.store.runs import RunFolder
 
 
 def export(run: RunFolder, output: Path | None, tell: Callable[[str], None] = print) -> Report:

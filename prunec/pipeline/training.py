@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from prunec.artifact import Artifact
+from prunec.batches.batches import Data
+from prunec.batches.data import load_data
 from prunec.catalogue import build_passes
 from prunec.errors import DataError, RunError
-from prunec.graph.gates import absorbed
+from prunec.models.building import build_auxiliary, build_model
+from prunec.models.gates import absorbed
 from prunec.pipeline.artifacts import (
     count_training,
     fresh,
@@ -19,13 +22,10 @@ from prunec.pipeline.artifacts import (
     resumed,
     run_pass,
 )
-from prunec.ranks import ranks_here
+from prunec.processes import ranks_here
 from prunec.recipe import Recipe
-from prunec.runs import RunFolder, open_run
-from prunec.training.batches import Data
+from prunec.store.runs import RunFolder, open_run
 from prunec.training.context import Context
-from prunec.training.data import load_data
-from prunec.training.models import build_auxiliary, build_model
 from prunec.training.progress import Progress
 
 

@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from prunec.sparsity.choice import largest, largest_of_all
+from prunec.sparsity.largest import largest, largest_of_all
 
 
 class Masks:

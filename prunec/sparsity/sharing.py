@@ -19,7 +19,7 @@ from torch.func import functional_call
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
 from prunec.graph.structure import Norm
-from prunec.graph.ties import tie
+from prunec.models.ties import tie
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from prunec.sparsity.shown import ShownKernels
+from prunec.sparsity.effective_weights import ShownKernels
 from prunec.sparsity.training_pass import MaskMethod
 from prunec.training.method import Moment
 

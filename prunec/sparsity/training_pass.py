@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact
 from prunec.contract import Report, Training
 from prunec.errors import PassError
-from prunec.quality import measured
-from prunec.sparsity.budget import checked_densities, load_budget
+from prunec.seeding import derived_seed
+from prunec.sparsity.densities import checked_densities, load_budget
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.spread import SPREADS, from_budget
+from prunec.tasks.quality import measured
 from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit
-from prunec.training.seeding import derived_seed
 
 
 class MaskMethod(Method):

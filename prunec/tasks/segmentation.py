@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prunec.errors import DataError
-from prunec.quality import MIOU, PIXEL_ACCURACY, Quality
-from prunec.ranks import ALONE, Ranks
+from prunec.processes import ALONE, Ranks
+from prunec.tasks.quality import MIOU, PIXEL_ACCURACY, Quality
 from prunec.tasks.task import Outputs, Task
 
 VOID = 255

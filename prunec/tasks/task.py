@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prunec.errors import DataError
-from prunec.quality import ACCURACY, Quality
-from prunec.ranks import ALONE, Ranks
+from prunec.processes import ALONE, Ranks
+from prunec.tasks.quality import ACCURACY, Quality
 
 
 class Score(Protocol):

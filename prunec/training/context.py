@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from prunec.ranks import ALONE, Ranks
+from prunec.batches.batches import Data
+from prunec.processes import ALONE, Ranks
 from prunec.recipe import Recipe
-from prunec.runs import RunFolder
-from prunec.training.batches import Data
+from prunec.store.runs import RunFolder
 from prunec.training.progress import Progress
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from prunec.ranks import ALONE, Ranks
+from prunec.processes import ALONE, Ranks
 from prunec.tasks.task import Score, Task
 from prunec.training.settings import Settings
 

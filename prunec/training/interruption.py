@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from prunec.errors import Interrupted
-from prunec.ranks import Ranks
+from prunec.processes import Ranks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

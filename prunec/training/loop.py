@@ -11,23 +11,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunec.errors import Diverged
+from prunec.models.second_head import training_head
+from prunec.seeding import reproducible, seed_everything, seeds
 from prunec.tasks.task import Score
-from prunec.training.auxiliary import training_head
 from prunec.training.averaging import Average
-from prunec.training.chosen import chosen_settings
 from prunec.training.context import Context
 from prunec.training.evaluation import evaluate
 from prunec.training.interruption import Interruption, listening
+from prunec.training.measured_settings import chosen_settings
 from prunec.training.method import Method, Moment
-from prunec.training.mishaps import ShortOfMemory, explaining, is_out_of_memory, sizing
 from prunec.training.objective import make_objective
 from prunec.training.optimisation import make_optimizer
 from prunec.training.parallel import parallel, synchronised, unused_parameters
 from prunec.training.schedule import learning_rate
-from prunec.training.seeding import reproducible, seed_everything, seeds
 from prunec.training.settings import computing
 from prunec.training.state import Keeper
 from prunec.training.step import Stepper, all_finite
+from prunec.training.step_failures import ShortOfMemory, explaining, is_out_of_memory, sizing
 from prunec.training.stopping import reason_to_stop
 from prunec.training.tally import Tally
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from prunec.training.seeding import derived_seed
+from prunec.seeding import derived_seed
 
 METHOD = 6  # what a seed is derived for
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from prunec.ranks import ALONE, Ranks
+from prunec.processes import ALONE, Ranks
 from prunec.recipe import TrainSpec
 from prunec.tasks.task import Outputs, Task
 

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_flatten
 
-from prunec.ranks import Ranks
+from prunec.processes import Ranks
 from prunec.training.context import Context
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from prunec.quality import ACCURACY, decisive
+from prunec.tasks.quality import ACCURACY, decisive
 
 Metrics = Mapping[str, Any]
 

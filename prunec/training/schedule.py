@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from prunec.schema import Schedule, TrainSpec
+from prunec.recipe.schema import Schedule, TrainSpec
 
 
 def learning_rate(train: TrainSpec, step: int, steps_per_epoch: int) -> float:

@@ -10,7 +10,6 @@ import torch
 
 from prunec.errors import RunError
 from prunec.training.averaging import Average
-from prunec.training.board import Board
 from prunec.training.checkpoint import (
     Checkpoint,
     clear_checkpoints,
@@ -23,6 +22,7 @@ from prunec.training.metrics import append_metrics, rewrite_metrics
 from prunec.training.optimisation import load_state, state_of
 from prunec.training.step import Stepper
 from prunec.training.stopping import is_best
+from prunec.training.tensorboard_log import Board
 
 
 class Keeper:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import DataError
-from prunec.ranks import ALONE, Ranks
+from prunec.processes import ALONE, Ranks
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective
 from prunec.training.optimisation import set_learning_rate

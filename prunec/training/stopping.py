@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunec.quality import MIOU, Quality, decisive
-from prunec.schema import Stop
+from prunec.recipe.schema import Stop
+from prunec.tasks.quality import MIOU, Quality, decisive
 
 Metrics = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prunec.ranks import Ranks
+from prunec.processes import Ranks
 from prunec.tasks.task import Score, Task
 
 PLAIN = ("loss", "images", "seconds")

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunec.ranks import Ranks
+from prunec.processes import Ranks
 from prunec.recipe import TrainSpec
+from prunec.seeding import seeded
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective
 from prunec.training.optimisation import make_optimizer
-from prunec.training.seeding import seeded
 from prunec.training.settings import Settings, computing, cores
 from prunec.training.step import Stepper
 

@@ -28,9 +28,9 @@ from PIL import Image
 from rich.console import Console
 from torchvision.transforms import v2
 
+from prunec.batches.data import load_data
 from prunec.recipe import DataSpec
-from prunec.report import table
-from prunec.training.data import load_data
+from prunec.tables import table
 
 SIZE = (500, 400)
 CLASSES = 10

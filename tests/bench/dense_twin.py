@@ -27,11 +27,11 @@ from rich.table import Table
 
 from prunec import pipeline
 from prunec.artifact import Artifact
+from prunec.batches.data import load_data
 from prunec.catalogue import build_passes
 from prunec.contract import Rewrite
 from prunec.recipe import Recipe, digest, load_recipe
-from prunec.runs import RunFolder, create_run, run_folders
-from prunec.training.data import load_data
+from prunec.store.runs import RunFolder, create_run, run_folders
 from prunec.training.evaluation import evaluate
 from prunec.training.progress import make_progress
 from prunec.training.settings import Settings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from prunec.launch import train
+from prunec.cli.launch import train
 from prunec.sparsity import dyrelu
 
 RECIPE = str(Path(__file__).parent / "extreme" / "east.toml")

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms import v2
 
+from prunec.batches.batches import MemoryData
 from prunec.models.resnet_cifar import resnet20
 from prunec.recipe import Recipe
-from prunec.runs import RunFolder
-from prunec.training.batches import MemoryData
+from prunec.store.runs import RunFolder
 from prunec.training.context import Context
 from prunec.training.loop import Method, fit
 from prunec.training.progress import SilentProgress

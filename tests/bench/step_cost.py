@@ -38,7 +38,7 @@ from torchvision import models
 from prunec.errors import PassError
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
-from prunec.graph.macs import Gated, gated_channels
+from prunec.models.building import build_model
 from prunec.models.resnet_cifar import resnet20
 from prunec.passes.train_dnw import TrainDnw
 from prunec.passes.train_dpf import TrainDpf
@@ -54,11 +54,11 @@ from prunec.passes.train_st3 import TrainSt3
 from prunec.passes.train_str import TrainStr
 from prunec.passes.train_two_of_four import TrainTwoOfFour
 from prunec.recipe import TrainSpec
+from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.sparsity.training_pass import SparseTraining
 from prunec.tasks.task import Classification
 from prunec.training.context import Context
 from prunec.training.method import Method, Moment
-from prunec.training.models import build_model
 from prunec.training.objective import Objective
 from prunec.training.optimisation import make_optimizer
 from prunec.training.settings import Settings, computing, counted

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunec.catalogue import build_passes
-from prunec.comparison.equal import require_equal
+from prunec.comparison.equal_terms import require_equal
 from prunec.recipe import Recipe, load_recipe
 
 HERE = Path(__file__).parent

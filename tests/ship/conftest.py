@@ -9,8 +9,8 @@ import pytest
 import torch
 from ship_nets import METADATA, TINY_COST, FakeData, Shipped, Verify, tiny
 
+from prunec.deploy.checks import Report, verify_file
 from prunec.exporters.to_onnx import ToOnnx
-from prunec.parity import Report, verify_file
 from prunec.recipe import VerifySpec
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.cost import Cost, LayerCost
-from prunec.parity import Report
+from prunec.deploy.checks import Report
 from prunec.tasks.task import Classification
 
 

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from ship_nets import Shipped
 
+from prunec.deploy.latency import alignment, compare_latency, remedy
 from prunec.errors import PrunecError
-from prunec.latency import alignment, compare_latency, remedy
 
 
 def convolutions(path: Path, *channels: int, size: int | str = 24) -> Path:
@@ -51,7 +51,7 @@ def test_sixteen_times_the_work_is_slower(tmp_path: Path) -> None:
 
 
 def test_it_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunec.latency._SECONDS", 0.2)
+    monkeypatch.setattr("prunec.deploy.latency._SECONDS", 0.2)
     file = convolutions(tmp_path / "file.onnx", 3, 64, 64)
     start = time.perf_counter()
     compare_latency(file, file, rounds=10**6)

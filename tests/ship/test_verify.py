@@ -19,11 +19,11 @@ from rich.console import Console
 from ship_nets import METADATA, TINY_COST, Shipped, Verify, tiny
 
 from prunec.cost.onnx_graph import count_onnx
+from prunec.deploy.checks import Report, render
+from prunec.deploy.latency import Latency
+from prunec.deploy.signature import roles
 from prunec.exporters.to_onnx import ToOnnx
-from prunec.latency import Latency
-from prunec.parity import Report, render
 from prunec.recipe import Budget, VerifySpec
-from prunec.signature import roles
 
 
 def failures(report: Report) -> dict[str, str]:

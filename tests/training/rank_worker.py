@@ -29,7 +29,6 @@ from prunec.artifact import Artifact
 from prunec.errors import Interrupted
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
-from prunec.graph.macs import gated_channels
 from prunec.passes.train_gdp import Gdp, TrainGdp
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_rigl import TrainRigl
@@ -37,7 +36,8 @@ from prunec.passes.train_set import TrainSet
 from prunec.passes.train_snfs import TrainSnfs
 from prunec.passes.train_str import TrainStr
 from prunec.passes.train_str_rank import TrainStrRank
-from prunec.ranks import Ranks, joined
+from prunec.processes import Ranks, joined
+from prunec.sparsity.gated_macs import gated_channels
 from prunec.sparsity.training_pass import SparseTraining
 from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit

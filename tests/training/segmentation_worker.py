@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from small_segmentation import small_context, without_dropout
 
-from prunec.ranks import joined
+from prunec.processes import joined
 from prunec.training.loop import Method, fit
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ from small_training import CPU, Recorder
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from prunec.batches.batches import MemoryData
+from prunec.batches.joint_transforms import WithMask
 from prunec.recipe import Recipe
-from prunec.runs import RunFolder
+from prunec.store.runs import RunFolder
 from prunec.tasks.segmentation import VOID, Segmentation
-from prunec.training.batches import MemoryData
 from prunec.training.context import Context
-from prunec.training.joint import WithMask
 
 
 def segmentation_recipe(**train: Any) -> Recipe:

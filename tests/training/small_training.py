@@ -10,9 +10,9 @@ from rich.console import Console
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from prunec.batches.batches import MemoryData
 from prunec.recipe import Recipe
-from prunec.runs import RunFolder
-from prunec.training.batches import MemoryData
+from prunec.store.runs import RunFolder
 from prunec.training.context import Context
 from prunec.training.progress import PlainProgress
 

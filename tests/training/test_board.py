@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from prunec.errors import PrunecError
-from prunec.training.board import Board
+from prunec.training.tensorboard_log import Board
 
 LINE = {
     "pass": "train-gdp",

@@ -12,17 +12,17 @@ from torch import nn
 
 from prunec.artifact import Artifact
 from prunec.catalogue import build_passes, self_contained
+from prunec.cli.selection import new_run, resumed_run
 from prunec.errors import PassError, RecipeError, RunError
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_str import TrainStr
 from prunec.recipe import digest, loads
-from prunec.runs import RunFolder, create_run, run_folders
-from prunec.selection import new_run, resumed_run
-from prunec.sparsity.budget import load_budget, save_budget
+from prunec.sparsity.densities import load_budget, save_budget
 from prunec.sparsity.spread import (
     from_budget,
 )
-from prunec.storage import save_artifact
+from prunec.store.artifacts import save_artifact
+from prunec.store.runs import RunFolder, create_run, run_folders
 
 
 def test_a_budget_goes_from_one_run_to_another_method(tmp_path: Path) -> None:

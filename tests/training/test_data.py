@@ -18,11 +18,11 @@ from PIL import Image
 from small_training import CPU, small_data
 from torch import Tensor
 
+from prunec.batches.batches import Data
+from prunec.batches.data import load_data
 from prunec.errors import DataError
-from prunec.ranks import Ranks
+from prunec.processes import Ranks
 from prunec.recipe import DataSpec
-from prunec.training.batches import Data
-from prunec.training.data import load_data
 
 FLIP: dict[str, Any] = {"name": "RandomHorizontalFlip"}
 CROP: dict[str, Any] = {"name": "RandomCrop", "size": 28, "padding": 4}

@@ -11,10 +11,10 @@ import pytest
 from photographs import noise, photograph, spec_of, write_folders, write_shards
 from typer.testing import CliRunner, Result
 
-from prunec.cli import app
+from prunec.batches.data_check import check_data
+from prunec.batches.data_findings import DataFindings
+from prunec.cli.commands import app
 from prunec.recipe import DataSpec
-from prunec.training.data_check import check_data
-from prunec.training.data_findings import DataFindings
 
 RECIPE = """
 name = "small"

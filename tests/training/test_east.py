@@ -18,8 +18,8 @@ from torchvision import models
 import prunec
 from prunec.artifact import Artifact
 from prunec.errors import PassError
-from prunec.graph.ties import ties_of
 from prunec.models.resnet_cifar import ResNetCifar
+from prunec.models.ties import ties_of
 from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
@@ -27,7 +27,7 @@ from prunec.passes.train_east import East, TrainEast
 from prunec.sparsity.dyrelu import Phasing, phasing_of
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.sharing import Reuse, absorb_gains, reuses, share
-from prunec.storage import load_artifact, save_artifact
+from prunec.store.artifacts import load_artifact, save_artifact
 from prunec.training.method import Moment
 
 IMAGE = (torch.zeros(2, 3, 32, 32),)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from prunec.data import FILE, LABELS, load_embedded
-from prunec.data.derive import PREFIX, choose, derive, read_idx
+from prunec.datasets.embedded import FILE, LABELS, load_embedded
+from prunec.datasets.embedded.derive import PREFIX, choose, derive, read_idx
 from prunec.errors import DataError
 
 
@@ -37,7 +37,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_the_embedded_set_is_the_one_that_was_derived() -> None:
-    content = lzma.decompress(files("prunec.data").joinpath(FILE).read_bytes())
+    content = lzma.decompress(files("prunec.datasets.embedded").joinpath(FILE).read_bytes())
     assert hashlib.sha256(content).hexdigest() == (
         "8905d96d1a9f44c4b4567b95978eae5a0414cc7a87d65de0c8cf0104654def69"
     )
@@ -53,7 +53,7 @@ def test_every_class_has_its_share() -> None:
 
 
 def test_the_package_carries_the_licence() -> None:
-    text = files("prunec.data").joinpath("LICENSE-fashion-mnist").read_text()
+    text = files("prunec.datasets.embedded").joinpath("LICENSE-fashion-mnist").read_text()
     assert "Copyright (c) 2017 Zalando SE" in text
 
 

@@ -13,7 +13,7 @@ from small_training import Recorder, small_context, small_net
 from torch import Tensor, nn
 
 from prunec.errors import Interrupted, OutOfMemory, RunError
-from prunec.schema import Stop
+from prunec.recipe.schema import Stop
 from prunec.training.loop import Method, Moment, fit
 from prunec.training.stopping import is_best, reason_to_stop
 

@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from prunec.batches.data import load_data
+from prunec.batches.loading import Items, Loader
 from prunec.datasets import decoding
 from prunec.datasets.decoding import decode
 from prunec.errors import DamagedData, DataError
-from prunec.training.data import load_data
-from prunec.training.loading import Items, Loader
 
 CPU = torch.device("cpu")
 

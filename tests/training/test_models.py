@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from prunec.errors import DataError, RecipeError
+from prunec.models.building import build_model
 from prunec.models.mobilenet_v1 import mobilenet_v1
 from prunec.models.resnet_cifar import BasicBlock, resnet20, resnet32, resnet56
 from prunec.recipe import ModelSpec, ModuleEdit
-from prunec.training.models import build_model
 
 SQUEEZE = "squeezenet1_1"
 

@@ -14,7 +14,7 @@ from rank_worker import trained
 from safetensors.torch import load_file
 from torch import Tensor
 
-from prunec.ranks import ALONE
+from prunec.processes import ALONE
 
 WORKER = Path(__file__).parent / "rank_worker.py"
 

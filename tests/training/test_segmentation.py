@@ -19,13 +19,13 @@ from test_ranks import started
 from torch import Tensor, nn
 
 from prunec.errors import DataError, RecipeError
-from prunec.ranks import Ranks
+from prunec.models.building import build_auxiliary, build_model
+from prunec.processes import Ranks
 from prunec.recipe import loads
 from prunec.tasks.segmentation import Overlap, Segmentation
 from prunec.tasks.task import Outputs
 from prunec.training.evaluation import evaluate
 from prunec.training.loop import Method, Moment, fit
-from prunec.training.models import build_auxiliary, build_model
 from prunec.training.objective import Objective, make_objective
 from prunec.training.settings import Settings
 

@@ -14,15 +14,15 @@ from small_training import CPU
 from torch import Tensor
 from torchvision.transforms import v2
 
+from prunec.batches.batches import FolderData, MemoryData
+from prunec.batches.data import load_data
+from prunec.batches.data_check import check_data
+from prunec.batches.joint_transforms import WithMask
+from prunec.batches.transforms import build_transform
 from prunec.errors import DamagedData, DataError, RecipeError
-from prunec.ranks import Ranks
+from prunec.processes import Ranks
 from prunec.recipe import DataSpec
 from prunec.tasks.segmentation import Segmentation
-from prunec.training.batches import FolderData, MemoryData
-from prunec.training.data import load_data
-from prunec.training.data_check import check_data
-from prunec.training.joint import WithMask
-from prunec.training.transforms import build_transform
 
 CLASSES = 4
 

@@ -13,15 +13,15 @@ from sequence_files import tone, write_har, write_speech, write_wav
 from torch import Tensor
 from typer.testing import CliRunner
 
-from prunec.cli import app
+from prunec.batches.data import load_data
+from prunec.batches.data_check import check_data
+from prunec.cli.commands import app
 from prunec.datasets.log_mel import FILTERS, filters, log_mel
 from prunec.datasets.named import read_source
 from prunec.datasets.speech import Clips, read_second
 from prunec.errors import DamagedData, DataError
-from prunec.ranks import Ranks
+from prunec.processes import Ranks
 from prunec.recipe import DataSpec
-from prunec.training.data import load_data
-from prunec.training.data_check import check_data
 
 PLAIN: dict[str, Any] = {"mean": (0.0,), "std": (1.0,)}
 

@@ -22,11 +22,11 @@ from photographs import (
     write_tar,
 )
 
+from prunec.batches.data import load_data
 from prunec.datasets import shard_index, shards
 from prunec.datasets.shards import OpenFiles, spread_order
 from prunec.errors import DamagedData, DataError
-from prunec.ranks import Ranks
-from prunec.training.data import load_data
+from prunec.processes import Ranks
 
 CPU = torch.device("cpu")
 

@@ -15,8 +15,8 @@ from torchvision import models
 
 from prunec.models.resnet_cifar import resnet20
 from prunec.passes.train_two_of_four import TrainTwoOfFour, TwoOfFour
-from prunec.sparsity.choice import bound_of_largest, largest, largest_of_all, two_of_four_
 from prunec.sparsity.kernels import sparse_kernels
+from prunec.sparsity.largest import bound_of_largest, largest, largest_of_all, two_of_four_
 from prunec.sparsity.masks import Masks
 from prunec.sparsity.schedules import cosine, cubic
 from prunec.sparsity.spread import (

@@ -24,9 +24,9 @@ from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_str_rank import StrRank, TrainStrRank
-from prunec.runs import RunFolder
-from prunec.sparsity.budget import save_budget
-from prunec.storage import load_artifact, save_artifact
+from prunec.sparsity.densities import save_budget
+from prunec.store.artifacts import load_artifact, save_artifact
+from prunec.store.runs import RunFolder
 from prunec.training.method import Moment
 
 

@@ -10,8 +10,8 @@ import torch
 from small_training import small_data
 from torchvision.transforms import v2
 
+from prunec.batches.transforms import build_normalisation, build_transform, try_transform
 from prunec.errors import DataError, RecipeError
-from prunec.training.transforms import build_normalisation, build_transform, try_transform
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_training import CPU, Recorder, small_context, small_net, small_recipe
 
-from prunec.ranks import ALONE, Ranks
+from prunec.processes import ALONE, Ranks
 from prunec.tasks.task import Classification, Outputs
 from prunec.training import tuning
 from prunec.training.loop import Method, fit
@@ -103,7 +103,7 @@ def test_the_choice_is_written_down_and_used_again(
         {k: t[k] for k in record["chosen"]} for t in record["measured"] if t["agrees"]
     ]
     monkeypatch.setattr(tuning, "choose", pytest.fail)
-    monkeypatch.setattr("prunec.training.chosen.choose", pytest.fail)
+    monkeypatch.setattr("prunec.training.measured_settings.choose", pytest.fail)
     fit(small_net(), Method(), small_context(tmp_path, epochs=2, resume=True, **OPEN))
 
 

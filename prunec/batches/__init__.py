@@ -1,0 +1,1 @@
+"""From a data set to batches: transforms, loading by workers, checks of every image."""

@@ -1,0 +1,233 @@
+"""Images that worker processes read, decode and augment while the device computes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchvision.transforms import v2
+
+from prunec.datasets.sources import Images, Label
+from prunec.errors import DataError
+from prunec.seeding import derived_seed, seeded
+
+ORDER, AUGMENT = 1, 2  # what a seed is derived for
+PREFETCH = 4  # batches that each worker holds ready
+
+Batch = tuple[Tensor, Tensor]
+Key = tuple[int, int]  # epoch, image
+
+
+class Loader:
+    """A DataLoader whose workers outlive an epoch; the next batch is on its way to the device."""
+
+    def __init__(
+        self, items: Items, workers: int, device: torch.device, normalise: v2.Transform
+    ) -> None:
+        self.device = device
+        self.normalise = normalise
+        self.batches = _Batches()
+        on_cuda = device.type == "cuda"
+        self.loader: DataLoader[Any] = DataLoader(
+            items,
+            batch_sampler=self.batches,
+            collate_fn=collate,
+            num_workers=workers,
+            worker_init_fn=_begin_worker,
+            pin_memory=on_cuda,
+            persistent_workers=workers > 0,
+            prefetch_factor=PREFETCH if workers else None,
+            generator=torch.Generator().manual_seed(derived_seed(items.seed, ORDER)),
+        )
+
+    def read(self, batches: list[list[Key]]) -> Iterator[Batch]:
+        """Yield these batches, each moved while the one before is used.
+
+        Raises:
+            DataError: an image cannot be read or augmented, or a worker died.
+        """
+        self.batches.keys = batches
+        waiting: list[Batch] = []
+        for batch in delivered(self.loader):
+            if isinstance(batch, DataError):
+                # A copy: an exception that its own frames hold is a cycle, and workers in a cycle
+                # do not hear that they may go; torch then waits five seconds for each.
+                raise copy(batch)
+            images, labels = map(self._moved, batch)
+            yield from waiting
+            waiting = [(self.normalise(images), labels.long())]
+        yield from waiting
+
+    def _moved(self, values: Tensor) -> Tensor:
+        return values.to(self.device, non_blocking=values.is_pinned())
+
+
+def _begin_worker(_: int) -> None:
+    """Let Ctrl-C be the trainer's affair, and close a worker's standard error.
+
+    libjpeg complains there, of a file that it does not name; `prunec data check` hears it and says
+    of which. What ends a worker comes another way.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the step at hand still needs its batch
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+class _Batches(Sequence[list[Key]]):
+    """The keys of the batches to come; it stays in the process that trains."""
+
+    def __init__(self) -> None:
+        self.keys: list[list[Key]] = []
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.keys[index]
+
+
+Item = tuple[Tensor, Label, str]  # image, label, name
+
+
+@dataclass(frozen=True)
+class Items(Dataset[Item | DataError]):
+    """Transformed images; every image has its own seed, so the workers' number changes nothing.
+
+    What cannot be had is an error for a value: raised in a worker it would arrive as a traceback.
+    """
+
+    images: Images
+    transform: nn.Module
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Key) -> Item | DataError:
+        epoch, index = key
+        name = self.images.name(index)
+        try:
+            image, label = self.images[index]
+            with seeded(self.seed, AUGMENT, epoch, index):
+                return *transformed(self.transform, image, label, name), name
+        except DataError as error:
+            return error
+
+
+def transformed(
+    transform: nn.Module, image: Tensor, label: Label, name: str
+) -> tuple[Tensor, Label]:
+    """Return ``transform(image, label)``.
+
+    Raises:
+        DataError: it does not fit this image, which has the ``name``.
+    """
+    try:
+        result: tuple[Tensor, Label] = transform(image, label)
+    except (TypeError, ValueError, RuntimeError) as error:
+        shape = "×".join(map(str, image.shape))
+        raise DataError(
+            f"{name}, an image of {shape} (C×H×W), does not fit the transforms: {error}",
+            remedy="Let data.augment and data.prepare take images of any size (Resize, "
+            "RandomResizedCrop, or pad_if_needed = true), or remove the image.",
+        ) from error
+    return result
+
+
+def collate(items: Sequence[Item | DataError]) -> Batch | DataError:
+    """Return a batch, or the first error among its images."""
+    good: list[Item] = []
+    for item in items:
+        if isinstance(item, DataError):
+            return item
+        good.append(item)
+    first = good[0]
+    other = next((item for item in good if item[0].shape != first[0].shape), None)
+    if other is not None:
+        return _of_two_sizes(first, other)
+    images, labels = default_collate([item[:2] for item in good])
+    return images, labels
+
+
+def _of_two_sizes(first: Item, other: Item) -> DataError:
+    one, two = ("×".join(map(str, item[0].shape)) for item in (first, other))
+    return DataError(
+        f"images of a batch have different sizes: {first[2]} comes out as {one} (C×H×W), "
+        f"{other[2]} as {two}",
+        remedy="Let data.augment and data.prepare end at one size: with CenterCrop, RandomCrop, "
+        "RandomResizedCrop or a Resize to two sides, size = [224, 224].",
+    )
+
+
+def delivered(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Yield what ``loader`` does; a worker that dies is a DataError here, nowhere else.
+
+    Raises:
+        DataError: a worker process died, or memory that it shares ran out.
+    """
+    with _workers_explained(), _quiet_deaths():
+        batches = iter(loader)
+    while True:
+        with _workers_explained():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+@contextmanager
+def _quiet_deaths() -> Iterator[None]:
+    """Keep torch's handler of dying children out.
+
+    It raises wherever the program happens to be, in the midst of a step too. Whoever waits for a
+    dead worker's batch is told within five seconds in any case.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@contextmanager
+def _workers_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _SIGNS):
+            raise
+        raise DataError(
+            f"a process that loads images died ({_brief(error)})",
+            remedy="Most often memory ran out: lower data.workers, or give the container more "
+            "shared memory (docker run --shm-size=8g). `dmesg` names what the system killed. "
+            "A run goes on where it was with: prunec train --resume",
+        ) from error
+
+
+_SIGNS = (
+    "exited unexpectedly",
+    "killed by signal",
+    "shared memory",
+    "(shm)",
+    "Too many open files",
+)
+
+
+def _brief(error: Exception) -> str:
+    """The line that says what happened: a worker's own error ends with it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if "Traceback" in str(error) else lines[0]

@@ -1,0 +1,32 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from prunec.cli import completion
+
+Root = Annotated[
+    Path | None,
+    typer.Option("--runs", help="Folder of the runs  [default: $PRUNEC_RUNS or runs]"),
+]
+Run = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A run's folder or name, or a recipe's name for its latest run  [default: the latest]",
+        autocompletion=completion.run_names,
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set train.epochs=3"),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"] | None, typer.Option(help="[default: the recipe's]")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="The file to write.")]

@@ -1,0 +1,82 @@
+"""Checks what a recipe allows the shipped network to cost and demands of its accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prunec.cost import Cost
+from prunec.deploy.checks.outputs import Answers
+from prunec.deploy.checks.report import Check, at_least, at_most
+from prunec.deploy.latency import Latency, remedy
+from prunec.recipe import Budget
+from prunec.tasks.quality import ACCURACY, MIOU, Quality
+
+
+def check_budgets(
+    budget: Budget,
+    path: Path,
+    cost: Cost | None,
+    dense_macs: int | None,
+    answers: Answers | None,
+    latency: Latency | None,
+) -> tuple[list[Check], list[str]]:
+    """Return the checks of the stated budgets, and those that nothing was measured for."""
+    checks: list[Check] = []
+    unmeasured: list[str] = []
+    if budget.macs_ratio is not None:
+        if cost and dense_macs:
+            checks.append(_macs(budget.macs_ratio, cost, dense_macs))
+        else:
+            unmeasured.append("MACs against dense: the dense network's are not at hand")
+    if budget.bytes is not None:
+        checks.append(_bytes(budget.bytes, path.stat().st_size))
+    for quality, limit in ((ACCURACY, budget.accuracy), (MIOU, budget.miou)):
+        if limit is None:
+            continue
+        if answers:
+            checks.append(_quality(quality, limit, answers))
+        else:
+            unmeasured.append(f"{quality.name} budget: there is no test split")
+    if budget.latency_ratio is not None:
+        if latency:
+            checks.append(_latency(budget.latency_ratio, latency, path))
+        else:
+            unmeasured.append("latency against dense: it was not measured")
+    return checks, unmeasured
+
+
+def _macs(limit: float, cost: Cost, dense: int) -> Check:
+    ratio = cost.macs / dense
+    wrong = (
+        f"the file has {cost.macs:,} MACs, {100 * ratio:.1f} % of the dense network's "
+        f"{dense:,}; the recipe allows {100 * limit:g} %."
+    )
+    return at_most("budget: MACs / dense", limit, ratio, wrong)
+
+
+def _bytes(limit: int, size: int) -> Check:
+    wrong = f"the file has {size:,} bytes; the recipe allows {limit:,}."
+    return Check(
+        "budget: bytes", f"≤ {limit:,}", size, None, size <= limit, _if(size > limit, wrong)
+    )
+
+
+def _quality(quality: Quality, limit: float, answers: Answers) -> Check:
+    found = answers.file.figures.get(quality.key, float("nan"))
+    wrong = (
+        f"the file's {quality.name} is {found:.2f} %; the recipe demands {limit:g} %. Train longer."
+    )
+    return at_least(f"budget: {quality.name}", limit, found, wrong)
+
+
+def _latency(limit: float, latency: Latency, path: Path) -> Check:
+    wrong = (
+        f"the file takes {latency.shipped_ms:.3g} ms, the dense network {latency.dense_ms:.3g} ms. "
+    )
+    passed = latency.ratio <= limit
+    message = "" if passed else wrong + remedy(path)
+    return Check("budget: latency / dense", f"≤ {limit:g}", latency.ratio, None, passed, message)
+
+
+def _if(condition: bool, text: str) -> str:
+    return text if condition else ""

@@ -1,0 +1,64 @@
+"""Checks that both counters agree with each other and with what the file says of itself."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+import onnx
+
+from prunec.cost import Cost
+from prunec.deploy.checks.report import Check, equal
+from prunec.deploy.signature import MACS, metadata_of
+
+
+def compare_costs(model: onnx.ModelProto, torch_cost: Cost, onnx_cost: Cost) -> list[Check]:
+    """Return the checks of MACs, non-zero MACs, MACs in the metadata and parameters."""
+    where = _first_difference(torch_cost, onnx_cost)
+    recorded = metadata_of(model).get(MACS)
+    return [
+        equal("MACs", torch_cost.macs, onnx_cost.macs, f"the network has other layers: {where}."),
+        equal(
+            "non-zero MACs",
+            torch_cost.nonzero_macs,
+            onnx_cost.nonzero_macs,
+            "the file's weights are zero in other places than the network's.",
+        ),
+        equal(
+            "MACs in metadata",
+            onnx_cost.macs,
+            int(recorded) if recorded and recorded.isdecimal() else recorded,
+            _metadata(recorded, torch_cost.macs, onnx_cost.macs),
+        ),
+        equal(
+            "parameters",
+            torch_cost.params,
+            onnx_cost.params,
+            "weights were added to the file or are missing from it.",
+        ),
+        equal(
+            "non-zero parameters",
+            torch_cost.nonzero_params,
+            onnx_cost.nonzero_params,
+            "the file's weights are zero in other places than the network's.",
+        ),
+    ]
+
+
+def _metadata(recorded: str | None, ours: int, theirs: int) -> str:
+    if recorded is None:
+        return "the metadata does not say how many MACs the file has: not exported by prunec?"
+    if recorded == str(ours):
+        return f"the metadata says {ours:,}, as torch does, but the graph has {theirs:,}."
+    return f"the MAC metadata was edited: it says {recorded}, the graph has {theirs:,}."
+
+
+def _first_difference(ours: Cost, theirs: Cost) -> str:
+    """Say which layer is the first to cost something else."""
+    for a, b in zip_longest(ours.layers, theirs.layers):
+        if a is None:
+            return f"{b.name} is in the file alone"
+        if b is None:
+            return f"{a.name} is not in the file"
+        if a.macs != b.macs:
+            return f"{b.name} has {b.macs:,} MACs in the file, {a.macs:,} in torch ({a.name})"
+    return "the same layers"

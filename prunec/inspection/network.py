@@ -1,0 +1,258 @@
+"""What a network is made of: its layers and channel groups, and how much of each is left."""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import insort
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunec.cost import Cost, LayerCost
+from prunec.cost.torch_graph import count
+from prunec.errors import PrunecError
+from prunec.graph.groups import ChannelGroup, channel_groups
+from prunec.graph.plan import Input, Plan
+from prunec.inspection.compile_report import GroupReport, added_up
+
+_WIDTHS = (
+    ("in_channels", "out_channels"),
+    ("in_features", "out_features"),
+    ("input_size", "hidden_size"),
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that costs something; each pair is what is left and what the dense network has.
+
+    Attributes:
+        name: the module, or the node of the graph where it is none.
+        operator: the ATen operator.
+        inputs: channels read; None where the layer owns no weight.
+        outputs: channels made; None where the layer owns no weight.
+        macs: MACs of one sample, of all its calls.
+        params: kernel weights.
+        nonzero_params: those that are left and not zero.
+    """
+
+    name: str
+    operator: str
+    inputs: tuple[int, int] | None
+    outputs: tuple[int, int] | None
+    macs: tuple[int, int]
+    params: tuple[int, int]
+    nonzero_params: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What ``prunec inspect`` shows.
+
+    Attributes:
+        title: what was looked at.
+        inputs: what the inputs look like.
+        cost: cost of what is left.
+        dense: cost of the dense network.
+        layers: every layer that costs something, in the order of computation.
+        groups: every channel group of the dense network, with what is left of it.
+    """
+
+    title: str
+    inputs: tuple[Input, ...]
+    cost: Cost
+    dense: Cost
+    layers: tuple[Layer, ...]
+    groups: tuple[GroupReport, ...]
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """Why channels may not go → how many, wherever in the network, the most frequent first."""
+        return added_up((group.pinned, group.size) for group in self.groups if group.pinned)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON's kinds of values."""
+        return {
+            "title": self.title,
+            "inputs": [asdict(item) for item in self.inputs],
+            "cost": _plain(self.cost),
+            "dense": _plain(self.dense),
+            "layers": [_plain_layer(layer) for layer in self.layers],
+            "groups": [group.to_dict() for group in self.groups],
+            "refusals": self.refusals,
+        }
+
+    def to_json(self) -> str:
+        """The same as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+
+def inspect_module(
+    title: str,
+    dense: nn.Module,
+    example: tuple[Tensor, ...],
+    *,
+    now: nn.Module | None = None,
+    plans: Sequence[Plan] = (),
+    because: Mapping[str, Mapping[str, int]] | None = None,
+) -> Inspection:
+    """Look at a network, and at what is left of it.
+
+    Args:
+        title: what to call it.
+        dense: the network before anything was cut.
+        example: its positional inputs, batch first, at least two samples.
+        now: what is left of it; the same network by default.
+        plans: how that was cut from ``dense``, in order.
+        because: channel group → why channels stayed → how many, where that is known.
+
+    Raises:
+        UntraceableModel: a network cannot be captured.
+    """
+    groups = channel_groups(dense, example)
+    before = count(dense, example)
+    after = before if now is None else count(now, example)
+    left = _Left(dense if now is None else now, plans)
+    reports = tuple(left.report(group, (because or {}).get(group.name)) for group in groups)
+    layers = layers_of(dense, before, dense if now is None else now, after)
+    inputs = tuple(Input(tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in example)
+    return Inspection(title, inputs, after, before, layers, reports)
+
+
+def parse_input(text: str) -> Input:
+    """Return the input that ``3x224x224`` or ``128:int64`` names: sizes of one sample, and a dtype.
+
+    Raises:
+        PrunecError: the text names no input.
+    """
+    found = re.fullmatch(r"([1-9]\d*(?:[x×,][1-9]\d*)*)(?::(\w+))?", text.strip())
+    dtype = found[2] or "float32" if found else ""
+    if not found or not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise PrunecError(
+            f"--input {text!r} is no input",
+            remedy="Write the sizes of one sample, and a dtype if it is not float32: 3x224x224, "
+            "128:int64.",
+        )
+    return Input((2, *map(int, re.split("[x×,]", found[1]))), dtype)
+
+
+class _Left:
+    """Which positions of the dense network's parameters are left after some plans."""
+
+    def __init__(self, now: nn.Module, plans: Sequence[Plan]) -> None:
+        self._names = set(now.state_dict())
+        self._plans = plans
+
+    def report(self, group: ChannelGroup, because: Mapping[str, int] | None) -> GroupReport:
+        kept = self._kept(group)
+        reason = {f"pinned: {group.pinned}": kept} if group.pinned else {}
+        return GroupReport(
+            name=group.name,
+            size=group.size,
+            kept=kept,
+            members=group.members,
+            pinned=group.pinned,
+            because=dict(reason if because is None else because),
+        )
+
+    def _kept(self, group: ChannelGroup) -> int:
+        """Channels that are left on the parameters that are; none where none is."""
+        here = [s for s in group.slices if s.parameter in self._names]
+        gone: set[int] = set() if here else set(range(group.size))
+        for cut in here:
+            lost = self._lost(f"{cut.parameter}:{cut.axis}")
+            gone.update(i for i, places in enumerate(cut.indices) if lost.intersection(places))
+        return group.size - len(gone)
+
+    def _lost(self, key: str) -> set[int]:
+        """Positions of the dense network that plan after plan removed along an axis."""
+        lost: list[int] = []  # ascending
+        for plan in self._plans:
+            earlier = tuple(lost)
+            for position in plan.removed.get(key, ()):
+                for place in earlier:
+                    position += place <= position
+                insort(lost, position)
+        return set(lost)
+
+
+def layers_of(dense: nn.Module, before: Cost, now: nn.Module, after: Cost) -> tuple[Layer, ...]:
+    """Return every layer that costs something, in the order of computation.
+
+    Args:
+        dense: the network before anything was cut.
+        before: its cost.
+        now: what is left of it; a layer keeps its name.
+        after: the cost of that.
+    """
+    old, new = _by_name(before), _by_name(after)
+    none = LayerCost("", "", 0, 0, 0, 0)
+    layers = []
+    for name in dict.fromkeys((*old, *new)):
+        was, still = old.get(name, none), new.get(name, none)
+        total = _widths(dense, name)
+        left = _widths(now, name) if name in new else (0, 0)
+        reads = (left[0], total[0]) if left and total else None
+        makes = (left[1], total[1]) if left and total else None
+        layers.append(
+            Layer(
+                name,
+                was.operator or still.operator,
+                reads,
+                makes,
+                (still.macs, was.macs),
+                (still.params, was.params),
+                still.nonzero_params,
+            )
+        )
+    return tuple(layers)
+
+
+def _by_name(cost: Cost) -> dict[str, LayerCost]:
+    """The cost of every layer, its calls added up."""
+    found: dict[str, LayerCost] = {}
+    for layer in cost.layers:
+        known = found.get(layer.name)
+        found[layer.name] = layer if known is None else _sum(known, layer)
+    return found
+
+
+def _sum(a: LayerCost, b: LayerCost) -> LayerCost:
+    return LayerCost(
+        a.name,
+        a.operator,
+        a.macs + b.macs,
+        a.nonzero_macs + b.nonzero_macs,
+        a.params + b.params,
+        a.nonzero_params + b.nonzero_params,
+    )
+
+
+def _widths(network: nn.Module, name: str) -> tuple[int, int] | None:
+    """Channels that a layer reads and makes; None where no module of that name does."""
+    try:
+        part = network.get_submodule(name)
+    except AttributeError:
+        return None
+    for inputs, outputs in _WIDTHS:
+        if hasattr(part, inputs):
+            return int(getattr(part, inputs)), int(getattr(part, outputs))
+    weight = getattr(part, "weight", None)
+    if isinstance(weight, Tensor) and weight.dim() > 1:
+        return weight.shape[1], weight.shape[0]
+    return None
+
+
+def _plain(cost: Cost) -> dict[str, Any]:
+    return {"macs": cost.macs, "nonzero_macs": cost.nonzero_macs, **asdict(cost)}
+
+
+def _plain_layer(layer: Layer) -> dict[str, Any]:
+    return {
+        key: {"kept": value[0], "total": value[1]} if isinstance(value, tuple) else value
+        for key, value in asdict(layer).items()
+    }

@@ -1,0 +1,152 @@
+"""The network of a recipe: torchvision's or timm's by name, or anybody's by its factory."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from prunec.errors import RecipeError
+from prunec.models.edits import apply_edits
+from prunec.models.second_head import take_head
+from prunec.models.weights import load_backbone, load_weights
+from prunec.recipe import ModelSpec
+from prunec.seeding import seeded
+from prunec.wording import did_you_mean
+
+MODEL = 3  # what a seed is derived for
+
+
+def build_model(spec: ModelSpec, classes: int, *, seed: int) -> nn.Module:
+    """Return the network on the CPU, in training mode; same spec and seed, same weights.
+
+    Built, then edited, then given its pretrained weights. torch's global generator is not touched.
+    A head that only trains is left out.
+
+    Raises:
+        RecipeError: no such network, option or module.
+        DataError: the weights are missing or do not fit.
+    """
+    module = _built(spec, classes, seed)
+    take_head(module)
+    return module.train()
+
+
+def build_auxiliary(spec: ModelSpec, classes: int, *, seed: int) -> nn.Module | None:
+    """Return the head that only trains, as `build_model` would have it; None where there is none.
+
+    Raises:
+        RecipeError, DataError: as `build_model` does.
+    """
+    return take_head(_built(spec, classes, seed))
+
+
+def unweighted(spec: ModelSpec) -> ModelSpec:
+    """Return the same network without its pretrained weights."""
+    return spec.model_copy(update={"weights": "", "backbone_weights": ""})
+
+
+def _built(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
+    with seeded(seed, MODEL):
+        module = _construct(spec, classes)
+        apply_edits(module, spec.edit)
+        if spec.backbone_weights:
+            load_backbone(module, spec.backbone_weights)
+        if spec.weights:
+            load_weights(module, spec.name, spec.weights, classes)
+    return module
+
+
+def _construct(spec: ModelSpec, classes: int) -> nn.Module:
+    kind, _, name = spec.name.partition(":")
+    if kind == "timm":
+        factory = _timm(name)
+    elif ":" in spec.name:
+        factory = _imported(kind, name)
+    else:
+        factory = _torchvision(spec.name)
+    for word, key in (("weights", "weights"), ("weights_backbone", "backbone_weights")):
+        if word in spec.options and ":" not in spec.name:
+            raise RecipeError(
+                f"model.options.{word}: weights are no option of the network",
+                remedy=f"Say model.{key} = {spec.options[word]!r}: they are loaded and checked.",
+            )
+    options = {word: _plain(value) for word, value in spec.options.items()}
+    try:
+        module = factory(num_classes=classes, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RecipeError(
+            f"model.options: {spec.name} refuses them: {error}",
+            remedy="See the arguments of that network; num_classes comes from the data.",
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise RecipeError(
+            f"model.name = {spec.name!r} returned {type(module).__name__}, no torch.nn.Module",
+            remedy="Name a class or a function that returns the network.",
+        )
+    return module
+
+
+def _torchvision(name: str) -> Callable[..., object]:
+    names = torchvision.models.list_models(torchvision.models)
+    per_pixel = torchvision.models.list_models(torchvision.models.segmentation)
+    if name not in (*names, *per_pixel):
+        raise RecipeError(
+            f"model.name = {name!r} is no classifier of torchvision, nor segments images",
+            remedy=did_you_mean(name, [*names, *per_pixel])
+            + "Other networks: timm:NAME, or package.module:factory.",
+        )
+    builder: Callable[..., object] = torchvision.models.get_model_builder(name)
+    # Left alone, these would fetch their backbone's weights.
+    return functools.partial(builder, weights_backbone=None) if name in per_pixel else builder
+
+
+def _timm(name: str) -> Callable[..., object]:
+    if importlib.util.find_spec("timm") is None:
+        raise RecipeError(
+            f"model.name = 'timm:{name}', but timm is not installed",
+            remedy="Install it: pip install timm",
+        )
+    timm: Any = importlib.import_module("timm")
+    if not timm.is_model(name):
+        raise RecipeError(
+            f"model.name: timm has no {name!r}",
+            remedy=did_you_mean(name, timm.list_models()) or "See timm.list_models().",
+        )
+
+    return functools.partial(timm.create_model, name)
+
+
+def _imported(path: str, name: str) -> Callable[..., object]:
+    # As `python -m prunec` finds it, but last, so that it hides no package; and for good, because
+    # the factory may import more of it when it is called.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
+    try:
+        found = importlib.import_module(path)
+    except ImportError as error:
+        raise RecipeError(
+            f"model.name: module {path!r} cannot be imported: {error}",
+            remedy="Install its package, start prunec in the folder that holds it, or set "
+            "PYTHONPATH to that folder.",
+        ) from error
+    factory = getattr(found, name, None)
+    if not callable(factory):
+        names = [word for word in dir(found) if callable(getattr(found, word))]
+        raise RecipeError(
+            f"model.name: {path} has no function or class {name!r}",
+            remedy=did_you_mean(name, names).strip(),
+        )
+    return factory  # type: ignore[no-any-return] # callable() narrows to Callable[..., object]
+
+
+def _plain(value: Any) -> Any:
+    """Return frozen arrays of a recipe as the lists that constructors expect."""
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

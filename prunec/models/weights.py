@@ -1,0 +1,198 @@
+"""Pretrained weights: torchvision's by name, or a file that holds tensors and no code."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from prunec.errors import DataError
+from prunec.models.second_head import HELD
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+COUNTER = "num_batches_tracked"  # of batch norms: of no use, and absent from old files
+
+
+def load_weights(module: nn.Module, model: str, weights: str, classes: int) -> tuple[str, ...]:
+    """Load ``weights`` into ``module``; return the keys left as they were: another class count's.
+
+    Args:
+        module: the network, made for ``classes`` classes.
+        model: its name in the recipe.
+        weights: a name of torchvision's enum for that model (``IMAGENET1K_V1``, ``DEFAULT``), or
+            the path of a .safetensors, .pth or .pt file.
+        classes: number of classes of the data.
+
+    Raises:
+        DataError: nothing is found, the file holds more than tensors, or shapes do not fit.
+    """
+    if weights.endswith(SUFFIXES):
+        state = _from_file(Path(weights))
+    else:
+        state = _from_torchvision(model, weights)
+    return _load(module, state, classes, weights)
+
+
+def load_backbone(module: nn.Module, weights: str) -> None:
+    """Load the weights of a classifier into the ``backbone`` of ``module`` that was made of it.
+
+    Their names are those of the classifier, with or without ``features.`` before them; what lies
+    behind the backbone (``fc``, ``classifier``, later features) is left out.
+
+    Args:
+        module: a network with a sub-module ``backbone``.
+        weights: NETWORK:NAME, with a name of torchvision's enum for that classifier, or the path of
+            a .safetensors, .pth or .pt file.
+
+    Raises:
+        DataError: nothing is found, the file holds more than tensors, or it is of another network.
+    """
+    backbone = getattr(module, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise DataError(
+            f"model.backbone_weights = {weights!r}, but the network has no module 'backbone'",
+            remedy="Say model.weights for weights of the whole network.",
+        )
+    if weights.endswith(SUFFIXES):
+        given = _from_file(Path(weights), "backbone_weights")
+    else:
+        network, _, name = weights.partition(":")
+        given = _from_torchvision(network, name, "backbone_weights")
+    named = {key.removeprefix("features."): value for key, value in given.items()}
+    fresh = {key: v for key, v in backbone.state_dict().items() if not key.endswith(COUNTER)}
+    missing = [key for key in fresh if key not in named]
+    misfits = [
+        f"{key} is {tuple(named[key].shape)}, {tuple(fresh[key].shape)} is wanted"
+        for key in fresh
+        if key in named and named[key].shape != fresh[key].shape
+    ]
+    if missing or misfits:
+        lacking = [f"missing {_some(missing)}"] if missing else []
+        raise DataError(
+            f"model.backbone_weights = {weights!r} do not fit the backbone: "
+            + "; ".join([*lacking, *misfits[:5]]),
+            remedy="Name the classifier that the backbone was made of, and no model.edit that "
+            "changes shapes.",
+        )
+    backbone.load_state_dict({k: v for k, v in named.items() if k in fresh}, strict=False)
+
+
+def _load(
+    module: nn.Module, state: Mapping[str, Tensor], classes: int, source: str
+) -> tuple[str, ...]:
+    fresh = module.state_dict()
+    missing = [key for key in fresh if key not in state and not key.endswith(COUNTER)]
+    # A head that only trains may be left off.
+    unexpected = [key for key in state if key not in fresh and not key.startswith(f"{HELD}.")]
+    differing = [key for key in fresh if key in state and fresh[key].shape != state[key].shape]
+    head = [key for key in differing if _is_head(fresh[key], state[key], classes)]
+    misfits = [
+        f"{key} is {tuple(state[key].shape)}, {tuple(fresh[key].shape)} is wanted"
+        for key in differing
+        if key not in head
+    ]
+    if missing or unexpected or misfits:
+        raise DataError(
+            f"model.weights = {source!r} do not fit the network: "
+            + "; ".join(
+                [
+                    *([f"missing {_some(missing)}"] if missing else []),
+                    *([f"unknown {_some(unexpected)}"] if unexpected else []),
+                    *misfits[:5],
+                ]
+            ),
+            remedy="Name the network that they belong to, with the same model.options and no "
+            "model.edit that changes shapes.",
+        )
+    module.load_state_dict({k: v for k, v in state.items() if k not in head}, strict=False)
+    return tuple(head)
+
+
+def _is_head(fresh: Tensor, given: Tensor, classes: int) -> bool:
+    """Say whether the tensors differ in the number of classes only."""
+    return (
+        fresh.ndim == given.ndim > 0
+        and fresh.shape[0] == classes
+        and fresh.shape[1:] == given.shape[1:]
+    )
+
+
+def _from_torchvision(model: str, weights: str, key: str = "weights") -> dict[str, Tensor]:
+    try:
+        names = torchvision.models.get_model_weights(model)
+    except ValueError:
+        raise DataError(
+            f"model.{key} = {weights!r}: {model!r} is no network of torchvision",
+            remedy=f"Give the path of a file that ends in {', '.join(SUFFIXES)}"
+            + (", or NETWORK:NAME." if key != "weights" else "."),
+        ) from None
+    known = names.__members__
+    if weights not in known:
+        raise DataError(
+            f"model.{key} = {weights!r} are unknown for {model}",
+            remedy=f"Known: {', '.join(known) or 'none'}; or the path of a file that ends in "
+            f"{', '.join(SUFFIXES)}.",
+        )
+    entry: Any = known[weights]
+    try:
+        state: dict[str, Tensor] = entry.get_state_dict(
+            progress=False, check_hash=True, map_location="cpu", weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise DataError(
+            f"{entry.url} could not be fetched: {error}",
+            remedy=f"Fetch it elsewhere and put it into {folder} under its own name.",
+        ) from error
+    return state
+
+
+def _from_file(path: Path, key: str = "weights") -> dict[str, Tensor]:
+    try:
+        return _tensors(_read(path), path, key)
+    except OSError as error:
+        raise DataError(
+            f"model.{key}: {path} cannot be read: {error.strerror or error}",
+            remedy="Give the path of a file that is there, from the folder you are in.",
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"model.{key}: {path} holds more than tensors and is not loaded, for it could run code",
+            remedy="Save module.state_dict(), best as .safetensors.",
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DataError(
+            f"model.{key}: {path} is damaged or of another kind: {error}",
+            remedy="Save module.state_dict(), best as .safetensors.",
+        ) from error
+
+
+def _read(path: Path) -> object:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _tensors(content: object, path: Path, key: str) -> dict[str, Tensor]:
+    """Return the state dict in ``content``, which training scripts like to wrap."""
+    if isinstance(content, Mapping):
+        for wrapper in ("state_dict", "model"):
+            if isinstance(content.get(wrapper), Mapping):
+                return _tensors(content[wrapper], path, key)
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return {str(name).removeprefix("module."): value for name, value in content.items()}
+    raise DataError(
+        f"model.{key}: {path} holds no state dict but {type(content).__name__}",
+        remedy="Save module.state_dict(), best as .safetensors.",
+    )
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

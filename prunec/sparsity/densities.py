@@ -1,0 +1,86 @@
+"""A budget: the density of every layer that a run ended with, for other runs to take over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prunec.errors import PassError, RunError
+from prunec.files import write_text_atomic
+from prunec.store.runs import RunFolder
+
+UNREADABLE = (OSError, ValueError, RecursionError)  # no file, no UTF-8, no JSON, no end of brackets
+
+
+def save_budget(run: RunFolder, path: Path) -> dict[str, float]:
+    """Write ``{"run": name, "density": {layer: density}}`` of a trained run; return the densities.
+
+    Raises:
+        RunError: no pass of the run left masks, what it left is damaged, or the file cannot be
+            written.
+    """
+    for record in sorted(run.steps.glob("*/artifact.json"), reverse=True):
+        density = _density_in(record)
+        if density:
+            text = json.dumps({"run": run.name, "density": density}, indent=1)
+            write_text_atomic(path, text + "\n")
+            return density
+    if run.status not in ("trained", "exported"):
+        raise RunError(
+            f"{run.path} is not trained to its end: it has no densities yet",
+            remedy=f"Go on with it: prunec train --resume {run.path}",
+        )
+    raise RunError(
+        f"{run.path} has no sparse layers to take a budget from",
+        remedy="Train one with a pass that ends in masks: train-str, train-gmp, train-rigl, …",
+    )
+
+
+def load_budget(path: Path) -> dict[str, float]:
+    """Return layer → density, in [0, 1]; see :func:`checked_densities`.
+
+    Raises:
+        PassError: there is no such file, or it holds no budget.
+    """
+    remedy = "Write one with: prunec budget RUN -o budget.json"
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except UNREADABLE as error:
+        raise PassError(f"{path} cannot be read as a budget: {error}", remedy=remedy) from None
+    density = value.get("density") if isinstance(value, dict) else None
+    if not isinstance(density, dict) or not density:
+        raise PassError(f"{path} holds no budget: density is missing", remedy=remedy)
+    return checked_densities(density, f"{path}: density", remedy)
+
+
+def checked_densities(found: Mapping[str, Any], source: str, remedy: str = "") -> dict[str, float]:
+    """Return layer → density, in [0, 1]; a layer of density 0 keeps one weight.
+
+    Raises:
+        PassError: one is no such number.
+    """
+    density: dict[str, float] = {}
+    for layer, value in found.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (number and 0 <= value <= 1):
+            raise PassError(
+                f"{source}.{layer} is {value!r}, a number from 0 to 1 is wanted", remedy=remedy
+            )
+        density[layer] = float(value)
+    return density
+
+
+def _density_in(record: Path) -> dict[str, float]:
+    """The densities that the last pass of an artifact with any of them told; empty: none did."""
+    try:
+        for step in reversed(json.loads(record.read_text("utf-8"))["history"]):
+            if step["details"].get("density"):
+                return checked_densities(step["details"]["density"], "density")
+    except (*UNREADABLE, KeyError, TypeError, AttributeError, PassError) as error:
+        raise RunError(
+            f"{record} is damaged: {type(error).__name__}: {error}",
+            remedy="Take the budget of another run, or train this one again.",
+        ) from None
+    return {}

@@ -1,0 +1,1 @@
+"""What is on disk: the folders of runs, artifacts in them, versions and machine."""

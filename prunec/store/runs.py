@@ -1,0 +1,278 @@
+"""The folder of a run: everything that one training wrote and what later commands read.
+
+runs/<recipe>-<number>/
+├── recipe.toml        the recipe as it ran, defaults filled in
+├── run.json           who made it and when, its status, its command line
+├── environment.json   versions and machine
+├── metrics.jsonl      one line a step of interest, one object a line
+├── checkpoint/        where a stopped training continues
+├── steps/NN-name/     the artifact after each pass
+├── export/            what ships, and the reports of its checks
+└── report.html        all of this as one page
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from prunec.errors import ReadOnlyRun, RunError
+from prunec.recipe import Recipe, digest, dumps, loads
+from prunec.store.environment import environment, prunec_version
+
+Status = Literal["new", "training", "interrupted", "failed", "trained", "exported"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk; nothing is kept in memory.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name: the recipe's, and a number."""
+        return self.path.name
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it ran.
+
+        Raises:
+            RunError: the file cannot be read.
+            RecipeError: it is no valid recipe any more.
+        """
+        path = self.path / "recipe.toml"
+        return loads(_text(path), str(path))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What run.json says."""
+        return _json(self.path / "run.json")
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe's name; empty where run.json is damaged."""
+        return str(_json_or_empty(self).get("recipe", ""))
+
+    @property
+    def status(self) -> str:
+        """How far the run came: one of `Status`."""
+        return str(self.record.get("status", "new"))
+
+    @property
+    def metrics(self) -> Path:
+        """The file of metrics, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder from which a stopped training continues."""
+        return self.path / "checkpoint"
+
+    @property
+    def steps(self) -> Path:
+        """The folder of the artifacts, one folder a pass."""
+        return self.path / "steps"
+
+    @property
+    def export(self) -> Path:
+        """The folder of what ships."""
+        return self.path / "export"
+
+    def step(self, number: int, name: str) -> Path:
+        """Return the folder of the artifact after pass ``number`` (from 0)."""
+        return self.steps / f"{number:02d}-{name}"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training, exporting or verifying while the block runs.
+
+        Not to be nested: who holds a run is refused it a second time.
+
+        Raises:
+            RunError: one does.
+            ReadOnlyRun: the run can only be read.
+        """
+        lock = FileLock(self.path / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(
+                f"another process is working on {self.path}",
+                remedy="Wait for it or stop it; a run whose process has died is free again.",
+            ) from None
+        except OSError as error:
+            raise ReadOnlyRun(
+                f"{self.path} cannot be written: {error.strerror or error}",
+                remedy="Copy the run to a folder of your own, then repeat the command there.",
+            ) from error
+        with lock:
+            yield
+
+    def mark(self, status: Status) -> None:
+        """Write down how far the run came."""
+        _write_json(self.path / "run.json", {**self.record, "status": status})
+
+
+def runs_root(option: Path | None = None) -> Path:
+    """Return the folder of the runs: ``option``, or PRUNEC_RUNS, or ``runs``."""
+    return option or Path(os.environ.get("PRUNEC_RUNS") or "runs")
+
+
+def create_run(recipe: Recipe, root: Path, command: Sequence[str] | None = None) -> RunFolder:
+    """Return a new run folder ``root/<recipe>-<number>`` that says what will run and where.
+
+    Args:
+        recipe: the recipe, overrides applied.
+        root: the folder of the runs; made if it is not there.
+        command: the command line; that of this process by default.
+
+    Raises:
+        RunError: the folder cannot be made or written.
+    """
+    run = RunFolder(_new_folder(recipe.name, root))
+    record = {
+        "prunec": prunec_version(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sequence": 1 + max((_sequence(other) for other in run_folders(root)), default=0),
+        "recipe": recipe.name,
+        "digest": digest(recipe),
+        "status": "new",
+        "launch": os.environ.get("TORCHELASTIC_RUN_ID", ""),
+        "command": list(sys.argv if command is None else command),
+    }
+    _write(run.path / "recipe.toml", dumps(recipe))
+    _write_json(run.path / "environment.json", environment())
+    _write_json(run.path / "run.json", record)  # last: a folder with it is a whole run folder
+    return run
+
+
+def open_run(path: Path) -> RunFolder:
+    """Return the run in the folder ``path``.
+
+    Raises:
+        RunError: no run is there, or another version of prunec wrote it.
+    """
+    if not (path / "run.json").is_file():
+        raise RunError(
+            f"{path} is not a run folder: it holds no run.json", remedy=runs_there(path.parent)
+        )
+    run = RunFolder(path)
+    written, ours = str(run.record.get("prunec", "an unknown version")), prunec_version()
+    if written.split(".")[:2] != ours.split(".")[:2]:
+        raise RunError(
+            f"{path} was written by prunec {written}, this is prunec {ours}",
+            remedy=f"Install that version (pip install 'prunec=={written}') or train anew: "
+            f"prunec train {path / 'recipe.toml'}",
+        )
+    return run
+
+
+def latest_run(root: Path, recipe_name: str | None = None) -> RunFolder:
+    """Return the run that was created last, of all recipes or of one.
+
+    Raises:
+        RunError: there is none, or another version of prunec wrote it.
+    """
+    runs = [run for run in run_folders(root) if recipe_name in (None, run.recipe_name)]
+    if not runs:
+        of = f" of the recipe {recipe_name!r}" if recipe_name else ""
+        raise RunError(
+            f"there is no run{of} in {root}",
+            remedy=f"Train one first: prunec train {recipe_name or 'gdp_mbv2'}",
+        )
+    return open_run(max(runs, key=lambda run: (_sequence(run), run.name)).path)
+
+
+def launched_run(root: Path) -> RunFolder | None:
+    """Return the latest run that this very torchrun began, if there is one."""
+    launch = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    runs = [run for run in run_folders(root) if _json_or_empty(run).get("launch") == launch]
+    return max(runs, key=_sequence) if launch and runs else None
+
+
+def run_folders(root: Path) -> list[RunFolder]:
+    """Return the runs in ``root``, sorted by name, whoever wrote them."""
+    return [RunFolder(path.parent) for path in sorted(root.glob("*/run.json"))]
+
+
+def runs_there(root: Path) -> str:
+    """Return the sentence that names the runs in ``root``."""
+    names = [run.name for run in run_folders(root)]
+    return f"Runs in {root}: {', '.join(names)}." if names else "Train one: prunec train gdp_mbv2"
+
+
+def _new_folder(name: str, root: Path) -> Path:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        pattern = re.compile(rf"{re.escape(name)}-(\d+)")
+        numbers = [
+            int(m.group(1)) for path in root.iterdir() if (m := pattern.fullmatch(path.name))
+        ]
+        number = max(numbers, default=0) + 1
+        while True:
+            try:
+                path = root / f"{name}-{number:03d}"
+                path.mkdir()
+                return path
+            except FileExistsError:  # another process took this number
+                number += 1
+    except OSError as error:
+        raise RunError(
+            f"no run folder can be made in {root}: {error.strerror}",
+            remedy="Name a folder that can be written: --runs DIR, or the variable PRUNEC_RUNS.",
+        ) from error
+
+
+def _sequence(run: RunFolder) -> int:
+    number = _json_or_empty(run).get("sequence", 0)
+    return number if isinstance(number, int) else 0
+
+
+def _json_or_empty(run: RunFolder) -> dict[str, Any]:
+    try:
+        return run.record
+    except RunError:
+        return {}  # a damaged neighbour must not keep others from being found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged: {error}", remedy="Train anew.") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: it holds no object", remedy="Train anew.")
+    return value
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    _write(path, json.dumps(value, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    from prunec.files import write_text_atomic  # here: it imports torch, completion needs none
+
+    write_text_atomic(path, text)

@@ -1,0 +1,116 @@
+"""What may befall a step that is no defect of the network: out of memory, a lost process."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from prunec.errors import LostRank, OutOfMemory
+from prunec.processes import Ranks
+from prunec.training.objective import Objective
+from prunec.training.settings import Settings
+from prunec.training.step import Forward
+
+SIGNS_OF_LOSS = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
+
+
+class ShortOfMemory(Exception):
+    """A batch, this rank's part of it, for which the memory was short."""
+
+    def __init__(self, error: BaseException, images: Tensor, labels: Tensor) -> None:
+        super().__init__(str(error))
+        self.error, self.images, self.labels = error, images, labels
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether a device, or the system's allocator, had no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
+
+
+@contextmanager
+def sizing(
+    model: nn.Module, objective: Objective, settings: Settings, ranks: Ranks
+) -> Iterator[None]:
+    """Find by trying halves which batch fits, where the block is short of memory.
+
+    This rank tries alone: where ranks share the network it tries a copy, and the block must have
+    given the network its own batch norms back.
+
+    Raises:
+        OutOfMemory: says which batch size fits.
+    """
+    try:
+        yield
+    except ShortOfMemory as short:
+        for parameter in model.parameters():
+            parameter.grad = None
+        own = copy.deepcopy(model) if ranks.several else model
+        raise _out_of_memory(short, Forward(own, objective, settings), ranks) from None
+
+
+def _out_of_memory(short: ShortOfMemory, forward: Forward, ranks: Ranks) -> OutOfMemory:
+    """The error that says which batch size fits."""
+    fits = ranks.count * _largest(forward, short.images, short.labels)
+    whole = ranks.count * len(short.labels)
+    remedy = (
+        f"train.batch_size = {fits} fits (tried here); halve train.learning_rate with every "
+        "halving of the batch"
+        if fits
+        else "Not even two images fit: use a smaller network, smaller images, or more memory"
+    )
+    first = (str(short.error).strip() or type(short.error).__name__).splitlines()[0].rstrip(".")
+    return OutOfMemory(
+        f"out of memory with train.batch_size = {whole} on {short.images.device}: {first}",
+        remedy=f"{remedy}.",
+    )
+
+
+def _largest(forward: Forward, images: Tensor, labels: Tensor) -> int:
+    """The largest half, quarter, … of a batch that can be learned; 0 for none."""
+    size = len(labels) // 2
+    while size > 1:
+        if images.is_cuda:
+            torch.cuda.empty_cache()
+        try:
+            torch.autograd.backward(forward(images[:size], labels[:size])[0])
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                return 0
+        else:
+            return size
+        size //= 2
+    return 0
+
+
+@contextmanager
+def explaining(ranks: Ranks, kept: Callable[[], str]) -> Iterator[None]:
+    """Turn what torch says of lost processes into an error with its remedy.
+
+    Args:
+        ranks: the processes.
+        kept: says what is saved.
+
+    Raises:
+        LostRank: another process ended or fell silent.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or any(
+            sign in str(error).lower() for sign in SIGNS_OF_LOSS
+        )
+        if not (ranks.several and lost):
+            raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise LostRank(
+            f"rank {ranks.rank} of {ranks.count} lost another process: {first[:160]}",
+            remedy=f"{kept()}Start the same command again with --resume, on as many processes as "
+            "there are; torchrun --max-restarts N does so by itself.",
+        ) from error
