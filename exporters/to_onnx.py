@@ -27,13 +27,12 @@ from prunec.deploy.signature import (
     graph_digest,
     input_names,
     output_names,
-    roles,
-    weights_digest,
 )
 from prunec.errors import PassError
 from prunec.exporters._onnx_tidy import tidy
 from prunec.files import write_bytes_atomic
 from prunec.graph.tracing import trace
+from prunec.models.state import roles, weights_digest
 
 # Rules that look at shapes and types only: no weight is read, so none is changed.
 _RULES = (materialize_reshape_shape_rule, no_op_cast_rule, no_op_expand_rule)

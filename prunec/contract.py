@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact, Step
 from prunec.cost import Cost
 from prunec.cost.torch_graph import count
-from prunec.deploy.signature import weights_digest
 from prunec.errors import NeedsNotMet, NotExact, PassError
 from prunec.models.gates import gates_of
+from prunec.models.state import weights_digest
 
 if TYPE_CHECKING:
     from prunec.training.context import Context

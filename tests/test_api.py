@@ -20,7 +20,7 @@ from zoo.parts import block, head
 
 import prunec
 from prunec.errors import PrunecError, RunError
-from prunec.inspection.compile_report import added_up
+from prunec.inspection.groups import added_up
 from prunec.models.gates import attach_gates
 
 README = Path(__file__).parent.parent / "README.md"

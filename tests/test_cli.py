@@ -22,8 +22,9 @@ from prunec.cli.starter import DATA
 from prunec.cost import Cost, LayerCost
 from prunec.errors import Diverged, ParityError
 from prunec.graph.plan import Input
-from prunec.inspection.compile_report import GroupReport
-from prunec.inspection.network import Inspection, Layer
+from prunec.inspection.groups import GroupReport
+from prunec.inspection.layers import Layer
+from prunec.inspection.network import Inspection
 from prunec.recipe import DataName, load_recipe, loads, packaged_recipes, packaged_text
 from prunec.store.runs import RunFolder, latest_run
 
@@ -96,7 +97,11 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     progress.make_progress = lambda console: SimpleNamespace(console=console)
     verify: Any = ModuleType("prunec.deploy.checks")
     verify.render = lambda report, console: console.print(f"passed: {report.passed}")
-    for name, module in {"pipeline": fake, "training.progress": progress, "parity": verify}.items():
+    for name, module in {
+        "pipeline": fake,
+        "training.progress": progress,
+        "deploy.checks": verify,
+    }.items():
         monkeypatch.setitem(sys.modules, f"prunec.{name}", module)
     monkeypatch.setattr(prunec, "pipeline", fake, raising=False)
     monkeypatch.setattr("prunec.cli.selection.self_contained", lambda recipe, source: recipe)

@@ -21,9 +21,10 @@ from prunec.cli.commands import app
 from prunec.cost.torch_graph import count
 from prunec.graph.compile import compile_module
 from prunec.inspection.layer_tree import layer_tree
-from prunec.inspection.network import Inspection, Layer, inspect_module
+from prunec.inspection.layers import Layer
+from prunec.inspection.network import Inspection, inspect_module, inspection_tables
 from prunec.passes.remove_channels import RemoveChannels
-from prunec.tables import as_text, inspection_tables
+from prunec.tables import as_text
 
 NETS = ["residual", "grouped", "transposed", "depthwise", "concat"]
 

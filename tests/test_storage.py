@@ -17,9 +17,9 @@ from torch import nn
 from zoo import ZOO
 
 from prunec.artifact import Artifact, Step
-from prunec.deploy.signature import weights_digest
 from prunec.errors import RunError
 from prunec.models.gates import attach_gates, gates_of
+from prunec.models.state import weights_digest
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels

@@ -176,22 +176,23 @@ def inspect(
             raise
         subject = target
 
-    from prunec import pipeline, tables
-    from prunec.inspection.network import parse_input
+    from prunec import pipeline
+    from prunec.inspection.network import inspection_tables, parse_input
 
     seen = pipeline.inspect(subject, tuple(map(parse_input, inputs or ())))
     if as_json:
         typer.echo(seen.to_json())
         return
-    _print(*tables.inspection_tables(seen))
+    _print(*inspection_tables(seen))
 
 
 @app.command()
 def passes() -> None:
     """List the passes that a recipe may name, with their options."""
-    from prunec import catalogue, tables
+    from prunec import catalogue
+    from prunec.cli import listings
 
-    _print(tables.passes_table(catalogue.pass_classes()))
+    _print(listings.passes_table(catalogue.pass_classes()))
 
 
 @app.command()
@@ -215,9 +216,10 @@ def recipes(context: typer.Context) -> None:
     """List the recipes that come with prunec; `show NAME` prints one."""
     if context.invoked_subcommand:
         return
-    from prunec import recipe, tables
+    from prunec import recipe
+    from prunec.cli import listings
 
-    _print(tables.recipes_table(map(recipe.load_recipe, recipe.packaged_recipes())))
+    _print(listings.recipes_table(map(recipe.load_recipe, recipe.packaged_recipes())))
 
 
 @recipes_app.command("show")

@@ -111,10 +111,10 @@ def _trained(run: RunFolder, device: str | None, resume: bool, ranks: Ranks | No
 def _tell(run: RunFolder, artifact: Artifact) -> None:
     from rich.console import Console
 
-    from prunec import tables
+    from prunec.cli import listings
     from prunec.page import write_report
 
     console = Console()
-    console.print(tables.steps_table(run.name, artifact.history))
+    console.print(listings.steps_table(run.name, artifact.history))
     console.print(f"Report: {write_report(run)}", soft_wrap=True, highlight=False)
     console.print("Ship it with: prunec export --onnx", highlight=False)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 
 import onnx
-import torch
-from torch import Tensor, nn
 
 from prunec.cost import ROLE
 
@@ -29,29 +27,6 @@ def output_names(count: int) -> tuple[str, ...]:
 def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
     """Return the metadata of a file."""
     return {entry.key: entry.value for entry in model.metadata_props}
-
-
-def roles(module: nn.Module) -> dict[str, str]:
-    """Return for each tensor name of a network whether it is a ``parameter`` or a ``buffer``."""
-    named = dict.fromkeys((n for n, _ in module.named_buffers(remove_duplicate=False)), "buffer")
-    return named | dict.fromkeys(
-        (n for n, _ in module.named_parameters(remove_duplicate=False)), "parameter"
-    )
-
-
-def raw_bytes(tensor: Tensor) -> bytes:
-    """Return the bits of a tensor in C order, whatever its type and device."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-
-
-def weights_digest(module: nn.Module) -> str:
-    """Return the sha256 of a network's state: names, types, shapes and bits, sorted by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(raw_bytes(tensor))
-    return digest.hexdigest()
 
 
 def graph_digest(model: onnx.ModelProto) -> str:

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
 
 from prunec.cost import Cost
-
-if TYPE_CHECKING:
-    from prunec.graph.compile import Compiled
-
-
-@dataclass(frozen=True)
-class GroupReport:
-    """A channel group: what of it went, what stayed and why.
-
-    Attributes:
-        name: of the first kernel that makes the channels.
-        size: how many there were.
-        kept: how many stayed.
-        members: the parameters and buffers that they are cut from.
-        pinned: why none may go, with the operator's name; empty where they may.
-        because: why channels stayed → how many. ``live``: an output depends on them; ``pinned: …``;
-            anything else: kept though dead.
-    """
-
-    name: str
-    size: int
-    kept: int
-    members: tuple[str, ...]
-    pinned: str
-    because: Mapping[str, int]
-
-    @property
-    def removed(self) -> int:
-        """How many channels went."""
-        return self.size - self.kept
-
-    def to_dict(self) -> dict[str, Any]:
-        """The group as JSON's kinds of values."""
-        return {**asdict(self), "removed": self.removed}
+from prunec.graph.compile import Compiled
+from prunec.inspection.groups import GroupReport, added_up, groups_text
+from prunec.tables import as_text, counts_table, percent, table
 
 
 @dataclass(frozen=True)
@@ -108,8 +78,6 @@ class CompileReport:
         return json.dumps(self.to_dict(), indent=2)
 
     def __str__(self) -> str:
-        from prunec.tables import as_text, compile_tables
-
         return as_text(*compile_tables(self))
 
 
@@ -149,17 +117,33 @@ def compile_report(
     )
 
 
-def added_up(reasons: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Add up numbers of channels by reason, whatever node or kernel it names, largest first."""
-    counts: Counter[str] = Counter()
-    for reason, count in reasons:
-        counts[re.sub(r" at \w+|\S+\.weight", _anywhere, reason)] += count
-    return dict(counts.most_common())
-
-
-def _anywhere(place: re.Match[str]) -> str:
-    return "a kernel" if place[0].endswith(".weight") else ""
-
-
 def _pair(before: int, after: int) -> dict[str, int]:
     return {"before": before, "after": after}
+
+
+def compile_tables(report: CompileReport) -> tuple[RenderableType, ...]:
+    """Return what a person reads of a compile: how much went, why the rest stayed, the groups."""
+    before, after = report.before, report.after
+    numbers = ["before", "after", "left"]
+    cost = table("What went", "", *numbers, numbers=numbers)
+    layers = len(report.layers)
+    for name, pair in {
+        "channels": report.channels,
+        "layers": (layers, layers - len(report.gone)),
+        "parameters": (before.params, after.params),
+        "non-zero parameters": (before.nonzero_params, after.nonzero_params),
+        "MACs": (before.macs, after.macs),
+        "non-zero MACs": (before.nonzero_macs, after.nonzero_macs),
+    }.items():
+        cost.add_row(name, *(f"{count:,}" for count in pair), percent(pair[1], pair[0]))
+    lines = [_listed("Layers gone", report.gone), _listed("Constants now", report.constants)]
+    return (
+        cost,
+        *(line for line in lines if line),
+        counts_table("Why channels stayed", report.because),
+        groups_text(report.groups),
+    )
+
+
+def _listed(title: str, names: Sequence[str]) -> Text | None:
+    return Text(f"{title}: {', '.join(names)}") if names else None

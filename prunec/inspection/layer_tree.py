@@ -1,11 +1,20 @@
-"""Layers as the tree of the modules that hold them."""
+"""Layers as the tree of the modules that hold them, and that tree as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from prunec.inspection.network import Layer
+from rich.table import Table
+from rich.text import Text
+
+from prunec.cost import Cost
+from prunec.inspection.layers import Layer
+from prunec.tables import percent, table
+
+LABEL = 26  # characters of a tree's labels that are not folded
+BILLION = 10**9  # from here on MACs are told in millions
+USUAL = ("conv2d", "linear")  # operators that need not be named
 
 
 @dataclass
@@ -59,3 +68,55 @@ def layer_tree(layers: Iterable[Layer]) -> Branch:
             branch = branch.inside.setdefault(part, Branch())
         branch.layer = layer
     return root
+
+
+def layers_table(title: str, layers: Iterable[Layer], now: Cost, dense: Cost) -> Table:
+    """Return the tree of layers: channels read and made, cost, what is left of what there was.
+
+    Args:
+        title: stands above the table.
+        layers: every layer that costs something.
+        now: cost of what is left.
+        dense: cost of the dense network.
+    """
+    cut = now != dense
+    tree = layer_tree(layers)
+    sparse = tree.nonzero_params < tree.params[0]
+    unit, digits = (10**6, 1) if dense.macs >= BILLION else (1, 0)
+    names = ["in", "out", "MMACs" if digits else "MACs", "left" if cut else "share", "params"]
+    names += ["zeros"] * sparse
+    made = table(title, "layer", *names, numbers=names)
+    made.box, made.padding = None, (0, 2, 0, 0)  # lines would take the room of what stands there
+    rows = list(tree.rows())
+    # What cannot all stand on a line is folded, but not the branches of the tree.
+    made.columns[0].min_width = min(LABEL, max(len(label) for label, _ in rows))
+
+    def add(label: Text | str, branch: Branch, params: int, style: str = "") -> None:
+        layer, (macs, dense_macs) = branch.layer, branch.macs
+        kernels = branch.params[0]
+        cells = [
+            label,
+            left_of(layer.inputs if layer else None),
+            left_of(layer.outputs if layer else None),
+            f"{macs / unit:,.{digits}f}",
+            percent(macs, dense_macs if cut else dense.macs),
+            f"{params:,}",
+            percent(kernels - branch.nonzero_params, kernels),
+        ]
+        made.add_row(*cells[: 1 + len(names)], style=style)
+
+    for label, branch in rows:
+        text = Text(label, style="" if branch.layer else "bold", overflow="fold")
+        operator = branch.layer.operator if branch.layer else ""
+        if operator not in USUAL and operator not in label:
+            text.append(f" {operator}", style="dim")
+        add(text, branch, branch.params[0])
+    add("all, biases and norms too", tree, now.params, "bold")
+    return made
+
+
+def left_of(pair: tuple[int, int] | None) -> str:
+    """Return what is left of what there was; one number where nothing went."""
+    if pair is None:
+        return ""
+    return f"{pair[0]:,}" if pair[0] == pair[1] else f"{pair[0]:,}/{pair[1]:,}"

@@ -10,43 +10,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from rich.console import RenderableType
 from torch import Tensor, nn
 
-from prunec.cost import Cost, LayerCost
+from prunec.cost import Cost
 from prunec.cost.torch_graph import count
 from prunec.errors import PrunecError
 from prunec.graph.groups import ChannelGroup, channel_groups
 from prunec.graph.plan import Input, Plan
-from prunec.inspection.compile_report import GroupReport, added_up
-
-_WIDTHS = (
-    ("in_channels", "out_channels"),
-    ("in_features", "out_features"),
-    ("input_size", "hidden_size"),
-)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer that costs something; each pair is what is left and what the dense network has.
-
-    Attributes:
-        name: the module, or the node of the graph where it is none.
-        operator: the ATen operator.
-        inputs: channels read; None where the layer owns no weight.
-        outputs: channels made; None where the layer owns no weight.
-        macs: MACs of one sample, of all its calls.
-        params: kernel weights.
-        nonzero_params: those that are left and not zero.
-    """
-
-    name: str
-    operator: str
-    inputs: tuple[int, int] | None
-    outputs: tuple[int, int] | None
-    macs: tuple[int, int]
-    params: tuple[int, int]
-    nonzero_params: int
+from prunec.inspection.groups import GroupReport, added_up, groups_text
+from prunec.inspection.layer_tree import layers_table
+from prunec.inspection.layers import Layer, layers_of
+from prunec.tables import counts_table
 
 
 @dataclass(frozen=True)
@@ -180,73 +155,6 @@ class _Left:
         return set(lost)
 
 
-def layers_of(dense: nn.Module, before: Cost, now: nn.Module, after: Cost) -> tuple[Layer, ...]:
-    """Return every layer that costs something, in the order of computation.
-
-    Args:
-        dense: the network before anything was cut.
-        before: its cost.
-        now: what is left of it; a layer keeps its name.
-        after: the cost of that.
-    """
-    old, new = _by_name(before), _by_name(after)
-    none = LayerCost("", "", 0, 0, 0, 0)
-    layers = []
-    for name in dict.fromkeys((*old, *new)):
-        was, still = old.get(name, none), new.get(name, none)
-        total = _widths(dense, name)
-        left = _widths(now, name) if name in new else (0, 0)
-        reads = (left[0], total[0]) if left and total else None
-        makes = (left[1], total[1]) if left and total else None
-        layers.append(
-            Layer(
-                name,
-                was.operator or still.operator,
-                reads,
-                makes,
-                (still.macs, was.macs),
-                (still.params, was.params),
-                still.nonzero_params,
-            )
-        )
-    return tuple(layers)
-
-
-def _by_name(cost: Cost) -> dict[str, LayerCost]:
-    """The cost of every layer, its calls added up."""
-    found: dict[str, LayerCost] = {}
-    for layer in cost.layers:
-        known = found.get(layer.name)
-        found[layer.name] = layer if known is None else _sum(known, layer)
-    return found
-
-
-def _sum(a: LayerCost, b: LayerCost) -> LayerCost:
-    return LayerCost(
-        a.name,
-        a.operator,
-        a.macs + b.macs,
-        a.nonzero_macs + b.nonzero_macs,
-        a.params + b.params,
-        a.nonzero_params + b.nonzero_params,
-    )
-
-
-def _widths(network: nn.Module, name: str) -> tuple[int, int] | None:
-    """Channels that a layer reads and makes; None where no module of that name does."""
-    try:
-        part = network.get_submodule(name)
-    except AttributeError:
-        return None
-    for inputs, outputs in _WIDTHS:
-        if hasattr(part, inputs):
-            return int(getattr(part, inputs)), int(getattr(part, outputs))
-    weight = getattr(part, "weight", None)
-    if isinstance(weight, Tensor) and weight.dim() > 1:
-        return weight.shape[1], weight.shape[0]
-    return None
-
-
 def _plain(cost: Cost) -> dict[str, Any]:
     return {"macs": cost.macs, "nonzero_macs": cost.nonzero_macs, **asdict(cost)}
 
@@ -256,3 +164,10 @@ def _plain_layer(layer: Layer) -> dict[str, Any]:
         key: {"kept": value[0], "total": value[1]} if isinstance(value, tuple) else value
         for key, value in asdict(layer).items()
     }
+
+
+def inspection_tables(seen: Inspection) -> tuple[RenderableType, ...]:
+    """Return what a person reads of a network: its layers as a tree, its groups, the refusals."""
+    refusals = counts_table("Channels that may not go", seen.refusals)
+    layers = layers_table(seen.title, seen.layers, seen.cost, seen.dense)
+    return layers, groups_text(seen.groups), refusals

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from prunec.artifact import Step
 from prunec.contract import BADLY_SCALED, EXACT, ROUNDING
 from prunec.deploy.checks.render import expected_text, value_text
-from prunec.inspection.network import Layer
+from prunec.inspection.layers import Layer
 from prunec.page.figures import bars
 from prunec.page.reading import Found, Parity, Setting, Settings
 from prunec.page.scales import percent

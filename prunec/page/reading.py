@@ -21,7 +21,7 @@ from prunec.artifact import Step
 from prunec.deploy.checks.report import Check
 from prunec.deploy.latency import Latency
 from prunec.errors import PrunecError
-from prunec.inspection.network import Layer
+from prunec.inspection.layers import Layer
 from prunec.page.scales import LARGEST
 from prunec.recipe import Recipe, loads
 from prunec.store.runs import RunFolder

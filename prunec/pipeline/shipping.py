@@ -22,7 +22,7 @@ from prunec.deploy.latency import Latency, compare_latency
 from prunec.deploy.signature import MACS, RECIPE_DIGEST, file_digest
 from prunec.errors import ParityError, ReadOnlyRun, RunError
 from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
-from prunec.inspection.network import layers_of
+from prunec.inspection.layers import layers_of
 from prunec.page import write_report
 from prunec.pipeline.artifacts import (
     count_training,

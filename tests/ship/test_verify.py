@@ -21,8 +21,8 @@ from ship_nets import METADATA, TINY_COST, Shipped, Verify, tiny
 from prunec.cost.onnx_graph import count_onnx
 from prunec.deploy.checks import Report, render
 from prunec.deploy.latency import Latency
-from prunec.deploy.signature import roles
 from prunec.exporters.to_onnx import ToOnnx
+from prunec.models.state import roles
 from prunec.recipe import Budget, VerifySpec
 
 

@@ -20,8 +20,8 @@ from prunec.deploy.signature import (
     input_names,
     metadata_of,
     output_names,
-    weights_digest,
 )
+from prunec.models.state import weights_digest
 
 _READABLE = "a valid ONNX file"
 _ANOTHER = "the file holds another model's weights"

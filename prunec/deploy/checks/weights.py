@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from prunec.deploy.checks.report import Check
-from prunec.deploy.signature import raw_bytes
+from prunec.models.state import raw_bytes
 
 _SHOWN = 3
 _NAME = "weights equal"
