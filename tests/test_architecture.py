@@ -1,74 +1,108 @@
-"""Rules of the house: no import runs up, the core names no plug-in, files stay rooms."""
+"""Rules of the house: no import runs up, no circle, few rooms, files say what they hold."""
 
 from __future__ import annotations
 
 import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CORE = sorted((ROOT / "prunec").rglob("*.py"))
-
-# What a layer may not import: everything that stands on it.
-LAYERS = [
-    "errors", "models", "inputs", "graph", "cost", "ranks", "tasks", "datasets", "training",
-    "sparsity", "parity", "compile_report", "inspection", "layer_tree", "page", "pipeline", "api",
-    "comparison", "cli",
-]  # fmt: skip
-
-
-def imports(path: Path) -> set[str]:
-    """Modules that a file imports, wherever in it; those for type checkers alone left out."""
-    tree = ast.parse(path.read_text("utf-8"))
-    guarded = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in ast.walk(block)
-    }
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in guarded:
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
+PACKAGE = ROOT / "prunec"
+PLUG_INS = ("passes", "exporters", "recipes")
+FILES = [
+    *PACKAGE.rglob("*.py"),
+    *(path for name in PLUG_INS for path in (ROOT / name).glob("*.py")),
+]
+MOST_ROOMS = 32
+MOST_LOOSE_FILES = 12
+LINTER = (
+    "import sys; from importlinter.cli import lint_imports;"
+    "sys.exit(lint_imports(config_filename=sys.argv[1], cache_dir=None))"
+)
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_core_names_no_plug_in(path: Path) -> None:
-    plug_ins = {"prunec.passes", "prunec.exporters"}
-    assert not {name for name in imports(path) for p in plug_ins if name.startswith(p)}
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder with the package as an install lays it out: plug-ins inside."""
+    shutil.copytree(PACKAGE, tmp_path / "prunec", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in PLUG_INS:
+        shutil.copytree(ROOT / name, tmp_path / "prunec" / name)
+    return tmp_path
 
 
-@pytest.mark.parametrize("layer", LAYERS[:-1])
-def test_no_import_runs_up(layer: str) -> None:
-    above = {f"prunec.{name}" for name in LAYERS[LAYERS.index(layer) + 1 :]}
-    # cost stands on graph, and verify on training's data; the others are strictly layered
-    files = [
-        p for p in CORE if p.relative_to(ROOT / "prunec").parts[0].removesuffix(".py") == layer
-    ]
-    assert files
-    for path in files:
-        up = {n for n in imports(path) for a in above if n == a or n.startswith(f"{a}.")}
-        assert not up, f"{path} imports {up}"
+def lint(installed: Path) -> subprocess.CompletedProcess[str]:
+    """What import-linter says of the rules in pyproject.toml."""
+    command = [sys.executable, "-c", LINTER, str(ROOT / "pyproject.toml")]
+    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "200"}
+    return subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True)
+
+
+def test_imports_run_down_without_a_circle(installed: Path) -> None:
+    done = lint(installed)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+SPOILED = {
+    "an import that runs up": ("errors.py", "from prunec.files import require_writable"),
+    "one for type checkers": (
+        "wording.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from prunec.store import runs",
+    ),
+    "one inside a function": ("tables.py", "def f() -> None:\n    import prunec.page"),
+    "a circle inside a room": ("tasks/quality.py", "from prunec.tasks.task import Task"),
+    "a plug-in by its name": ("api.py", "from prunec.passes import train_gdp"),
+    "a room in no layer": ("attic.py", ""),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+def test_a_broken_rule_is_seen(installed: Path, spoil: str) -> None:
+    name, line = SPOILED[spoil]
+    path = installed / "prunec" / name
+    text = path.read_text("utf-8") if path.is_file() else ""
+    path.write_text(f"{text}\n{line}\n", "utf-8")
+    done = lint(installed)
+    assert done.returncode, done.stdout
+    assert "prunec." in done.stdout
+
+
+def test_rooms_are_few() -> None:
+    loose = [path for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
+    rooms = [path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()]
+    assert len(loose) <= MOST_LOOSE_FILES
+    assert len(loose) + len(rooms) + len(PLUG_INS) <= MOST_ROOMS
+
+
+def test_the_map_lists_every_room_in_the_order_of_imports() -> None:
+    """CONTRIBUTING lists the layers of pyproject.toml, the lowest first."""
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    layers = next(c["layers"] for c in rules["contracts"] if c["type"] == "layers")
+    rooms = [room for layer in reversed(layers) for room in re.split(r"\s*\|\s*", layer)]
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    table = text.partition("## The house")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+?)(?:/|\.py)` \|", table, re.MULTILINE)
+    assert listed == [room for room in rooms if room != "__main__"]
 
 
 def test_plug_ins_keep_their_names_free() -> None:
-    for name in ("passes", "exporters", "recipes"):
-        assert not (ROOT / "prunec" / name).exists()
-        assert not (ROOT / "prunec" / f"{name}.py").exists()
+    for name in PLUG_INS:
+        assert not (PACKAGE / name).exists()
+        assert not (PACKAGE / f"{name}.py").exists()
 
 
 def test_every_package_is_listed() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
-    for folder in {p.parent for p in CORE}:
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
         assert f'"{".".join(folder.relative_to(ROOT).parts)}"' in text
 
 
 def test_every_module_says_what_it_is() -> None:
-    for path in [*CORE, *(ROOT / "passes").glob("*.py"), *(ROOT / "exporters").glob("*.py")]:
+    for path in FILES:
         assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
