@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from prunec.artifact import Artifact
-from prunec.contract import Report, Rewrite
+from prunec.contract import Remarks, Rewrite
 from prunec.models.gates import absorbed, gates_of
 
 
@@ -22,7 +22,7 @@ class AbsorbGates(Rewrite):
     drops: ClassVar[frozenset[str]] = frozenset({"gated"})
     adds: ClassVar[frozenset[str]] = frozenset({"masked"})
 
-    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the network without gates, and the masks that they left."""
         gates = gates_of(artifact.module)
         module = absorbed(artifact.module)
@@ -33,4 +33,4 @@ class AbsorbGates(Rewrite):
         zero = sum(int((gate == 0).sum()) for gate in gates.values())
         total = sum(gate.numel() for gate in gates.values())
         note = f"{len(gates)} kernels took {total} gates in, {zero} of them zero"
-        return replace(artifact, module=module, masks=masks), Report((note,), {"zero_gates": zero})
+        return replace(artifact, module=module, masks=masks), Remarks((note,), {"zero_gates": zero})

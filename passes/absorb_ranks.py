@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from prunec.artifact import Artifact
-from prunec.contract import Report, Rewrite
+from prunec.contract import Remarks, Rewrite
 from prunec.models.low_rank import Form, maps_of, put, unscaled, whole
 
 
@@ -24,7 +24,7 @@ class AbsorbRanks(Rewrite):
     forbids: ClassVar[frozenset[str]] = frozenset({"compact"})
     drops: ClassVar[frozenset[str]] = frozenset({"low-rank"})
 
-    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the network without m, and masks where it was zero."""
         module = copy.deepcopy(artifact.module)
         masks, forms = dict(artifact.masks), dict(artifact.forms)
@@ -47,4 +47,4 @@ class AbsorbRanks(Rewrite):
             notes.append(f"{name}: rank {ranks[name]} of {low.first.out_features}")
         note = f"{len(ranks)} maps, {sum(ranks.values())} ranks left: {'; '.join(notes)}"
         result = replace(artifact, module=module, masks=masks, forms=forms)
-        return result, Report((note,), {"ranks": ranks})
+        return result, Remarks((note,), {"ranks": ranks})

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 
 from prunec.artifact import Artifact
-from prunec.contract import Report, Rewrite
+from prunec.contract import Remarks, Rewrite
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CompactMasks(Rewrite):
     forbids: ClassVar[frozenset[str]] = frozenset({"gated"})
     drops: ClassVar[frozenset[str]] = frozenset({"masked"})
 
-    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the network with the masks that are left."""
         module = copy.deepcopy(artifact.module)
         left = {name: mask for name, mask in artifact.masks.items() if not bool(mask.all())}
@@ -31,4 +31,4 @@ class CompactMasks(Rewrite):
             for name, mask in left.items():
                 module.get_parameter(name).mul_(mask)
         note = f"{len(artifact.masks) - len(left)} masks gone, {len(left)} kept"
-        return replace(artifact, module=module, masks=left), Report((note,), {"masks": len(left)})
+        return replace(artifact, module=module, masks=left), Remarks((note,), {"masks": len(left)})

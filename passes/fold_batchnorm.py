@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from prunec.artifact import Artifact
-from prunec.contract import Report, Rewrite
+from prunec.contract import Remarks, Rewrite
 from prunec.graph.fold import fold_batch_norms
 
 
@@ -17,10 +17,10 @@ class FoldBatchnorm(Rewrite):
     forbids: ClassVar[frozenset[str]] = frozenset({"gated"})
     adds: ClassVar[frozenset[str]] = frozenset({"folded"})
 
-    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the network with fewer batch norms, the plan added to the artifact's."""
         module, plan, refusals = fold_batch_norms(artifact.module, artifact.example)
         masks = {n: m for n, m in artifact.masks.items() if n in dict(module.named_parameters())}
         result = replace(artifact, module=module, masks=masks, plans=(*artifact.plans, plan))
         note = f"folded {len(plan.folded)} batch norms"
-        return result, Report((note, *refusals), {"folded": len(plan.folded)})
+        return result, Remarks((note, *refusals), {"folded": len(plan.folded)})

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from prunec.artifact import Artifact
-from prunec.contract import Report, Rewrite
+from prunec.contract import Remarks, Rewrite
 from prunec.graph.compile import Compiled, compile_module
 
 
@@ -25,7 +25,7 @@ class RemoveChannels(Rewrite):
 
     round_to: Annotated[int, Field(ge=1)] = 1
 
-    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the compact network, its plan added to the artifact's."""
         compiled = compile_module(
             artifact.module, artifact.example, masks=artifact.masks, round_to=self.round_to
@@ -36,7 +36,7 @@ class RemoveChannels(Rewrite):
             masks=compiled.masks,
             plans=(*artifact.plans, compiled.plan),
         )
-        return result, Report(_notes(compiled), {"removed": compiled.removed})
+        return result, Remarks(_notes(compiled), {"removed": compiled.removed})
 
 
 def _notes(compiled: Compiled) -> tuple[str, ...]:

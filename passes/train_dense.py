@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from prunec.artifact import Artifact
-from prunec.contract import Report, Training
+from prunec.contract import Remarks, Training
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
 from prunec.training.loop import Method, fit
@@ -22,7 +22,7 @@ class TrainDense(Training):
     forbids: ClassVar[frozenset[str]] = frozenset({"folded"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained"})
 
-    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """Return the artifact with trained weights, and what it is worth on the test images."""
         module = copy.deepcopy(artifact.module)
         history = fit(module, Method(), context)
@@ -39,4 +39,4 @@ class TrainDense(Training):
             own: learned,
             "epochs": last["epoch"],
         }
-        return replace(artifact, module=module), Report((note,), details)
+        return replace(artifact, module=module), Remarks((note,), details)

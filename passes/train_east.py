@@ -37,7 +37,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact
-from prunec.contract import Report
+from prunec.contract import Remarks
 from prunec.errors import PassError
 from prunec.seeding import seeded
 from prunec.sparsity.dyrelu import HELD, Phasing, phasing_of
@@ -95,7 +95,7 @@ class TrainEast(SparseTraining):
         total = sum(kernel.numel() for kernel in kernels.values())
         return East(self, kernels, total, mask_generator(context))
 
-    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """See :meth:`SparseTraining.train`; kernels that blocks share are tied in the result."""
         if self.dyrelu_until and context.recipe.train.compile:
             raise PassError(
@@ -109,24 +109,26 @@ class TrainEast(SparseTraining):
         history = fit(module, method, context)
         method.finish()
         rebuilt.restore(module)
-        result, report = self.result(replace(artifact, ties=rebuilt.ties), module, method, history)
-        return result, self.told(report, rebuilt)
+        result, remarks = self.result(replace(artifact, ties=rebuilt.ties), module, method, history)
+        return result, self.told(remarks, rebuilt)
 
-    def told(self, report: Report, rebuilt: Rebuilt) -> Report:
-        """Return a report that also says what is shared, and what trained and does not ship."""
+    def told(self, remarks: Remarks, rebuilt: Rebuilt) -> Remarks:
+        """Return remarks that also say what is shared, and what trained and does not ship."""
         if self.own_blocks:
             note = f"{len(rebuilt.shared)} kernels are those of another block"
-            report = replace(report, notes=(*report.notes, note))
+            remarks = replace(remarks, notes=(*remarks.notes, note))
         phasing = rebuilt.phasing
         if phasing is None:
-            return report
+            return remarks
         count = sum(parameter.numel() for parameter in phasing.units.parameters())
         note = (
             f"{count:,} parameters of DyReLU learned until {self.dyrelu_from:.0%} of the training "
             f"and were gone at {self.dyrelu_until:.0%}"
         )
         return replace(
-            report, notes=(*report.notes, note), details={**report.details, "dyrelu_params": count}
+            remarks,
+            notes=(*remarks.notes, note),
+            details={**remarks.details, "dyrelu_params": count},
         )
 
     def rebuild(self, module: nn.Module, example: tuple[Tensor, ...], seed: int) -> Rebuilt:

@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact
-from prunec.contract import Report, Training
+from prunec.contract import Remarks, Training
 from prunec.errors import PassError
 from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
@@ -67,7 +67,7 @@ class TrainGdp(Training):
     epsilon_end: Annotated[float, Field(gt=0)] = 1e-4
     strength: Annotated[float, Field(ge=0)] = 1.0
 
-    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """Return the gated network: raw kernels and the gates before them."""
         epochs = context.recipe.train.epochs
         if self.dense_epochs + self.select_epochs > epochs:
@@ -85,7 +85,7 @@ class TrainGdp(Training):
         attach_gates(module, {name: gate.cpu() for name, gate in method.kernel_gates().items()})
         dense = [h for h in history if h["epoch"] <= self.dense_epochs]
         notes, details = _told(history[-1], dense, method)
-        return replace(artifact, module=module), Report(notes, details)
+        return replace(artifact, module=module), Remarks(notes, details)
 
     def _require_reachable(self, gated: Gated) -> None:
         if not len(gated.sizes):

@@ -50,7 +50,7 @@ class Granet(Regrowth):
     options: TrainGranet
 
     def scores(self, moment: Moment) -> Sequence[Tensor]:
-        """|∂L/∂W|, averaged over ranks already; fewer weights are active from here on."""
+        """|∂L/∂W|, averaged over processes already; fewer weights are active from here on."""
         self.prune(moment.share / self.options.stop)
         return [gradient.abs() for gradient in self.masks.gradients()]
 

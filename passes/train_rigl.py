@@ -43,5 +43,5 @@ class Rigl(Regrowth):
     name = "train-rigl"
 
     def scores(self, moment: Moment) -> Sequence[Tensor]:
-        """|∂L/∂W|, averaged over ranks already."""
+        """|∂L/∂W|, averaged over processes already."""
         return [gradient.abs() for gradient in self.masks.gradients()]

@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact
-from prunec.contract import Report
+from prunec.contract import Remarks
 from prunec.errors import PassError
 from prunec.models.low_rank import Form, factored, maps_of, put
 from prunec.sparsity.schedules import cubic
@@ -81,7 +81,7 @@ class TrainStrRank(SparseTraining):
         train = context.recipe.train
         return StrRank(self, kernels, weight_decay=train.weight_decay, momentum=momentum_of(train))
 
-    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """See :meth:`SparseTraining.train`; layers are factored first."""
         module = copy.deepcopy(artifact.module)
         forms = {**artifact.forms, **self.split(module)}
@@ -128,16 +128,16 @@ class TrainStrRank(SparseTraining):
         module: nn.Module,
         method: MaskMethod,
         history: list[dict[str, Any]],
-    ) -> tuple[Artifact, Report]:
+    ) -> tuple[Artifact, Remarks]:
         """See :meth:`SparseTraining.result`; ranks are told beside."""
-        result, report = super().result(artifact, module, method, history)
+        result, remarks = super().result(artifact, module, method, history)
         ranks = {
             name: [int(torch.count_nonzero(part.get_parameter("m"))), part.first.out_features]
             for name, part in maps_of(result.module).items()
         }
         told = ", ".join(f"{name} {left} of {of}" for name, (left, of) in ranks.items())
-        notes = (*report.notes, f"ranks left: {told}")
-        return result, Report(notes, {**report.details, "ranks": ranks})
+        notes = (*remarks.notes, f"ranks left: {told}")
+        return result, Remarks(notes, {**remarks.details, "ranks": ranks})
 
 
 def _require_separable(module: nn.Module, name: str, layer: nn.Linear) -> None:

@@ -31,7 +31,7 @@ EXACT = 1e-10
 
 
 @dataclass(frozen=True)
-class Report:
+class Remarks:
     """What a pass tells: sentences for people, values for machines."""
 
     notes: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Pass(ABC):
             )
         started = time.perf_counter()
         macs, params = _known_cost(artifact)
-        result, report = self._run(artifact, context)
+        result, remarks = self._run(artifact, context)
         error = self._compare(artifact, result)
         facts = self.facts_after(artifact.facts)
         _check(self.pass_name(), result, facts)
@@ -112,13 +112,13 @@ class Pass(ABC):
             error=error,
             seconds=round(time.perf_counter() - started, 3),
             digest=weights_digest(result.module),
-            notes=report.notes,
-            details=report.details,
+            notes=remarks.notes,
+            details=remarks.details,
         )
         return replace(result, history=(*artifact.history, step))
 
     @abstractmethod
-    def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Report]: ...
+    def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Remarks]: ...
 
     def _compare(self, before: Artifact, after: Artifact) -> float | None:
         return None
@@ -128,10 +128,10 @@ class Training(Pass):
     """A pass that changes weights by looking at data."""
 
     @abstractmethod
-    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """Return the trained artifact and what to tell."""
 
-    def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Report]:
+    def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Remarks]:
         if context is None:
             raise PassError(f"{self.pass_name()} trains: it must be given data")
         return self.train(artifact, context)
@@ -141,10 +141,10 @@ class Rewrite(Pass):
     """A pass that leaves the network's function as it was; it is given no data."""
 
     @abstractmethod
-    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the rewritten artifact and what to tell; the runner compares the outputs."""
 
-    def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Report]:
+    def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Remarks]:
         return self.rewrite(artifact)
 
     def _compare(self, before: Artifact, after: Artifact) -> float | None:

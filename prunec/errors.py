@@ -11,7 +11,7 @@ PrunecError                what was found, where, and what mends it
 │   ├── NeedsNotMet        a pass stands where its needs are not met
 │   ├── Diverged           the loss left the finite numbers
 │   ├── OutOfMemory        a batch does not fit
-│   ├── LostRank           another process of a training ended
+│   ├── LostProcess           another process of a training ended
 │   └── NotExact           a rewrite changed the network's function
 ├── Interrupted            a signal stopped the training, all is saved (128 + its number)
 └── ParityError            a file is not equal to what was trained (exit code 2)
@@ -79,7 +79,7 @@ class OutOfMemory(PassError):
     """A batch does not fit into memory; says which would."""
 
 
-class LostRank(PassError):
+class LostProcess(PassError):
     """Another process of a training on several ended or fell silent."""
 
 

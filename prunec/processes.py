@@ -24,7 +24,7 @@ PATIENCE = timedelta(minutes=10)  # a rank that says nothing for so long is lost
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Processes:
     """One process among ``count``; rank 0 writes and speaks for all.
 
     Attributes:
@@ -65,7 +65,7 @@ class Ranks:
         return slice(self.rank * own, (self.rank + 1) * own)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return ``values`` summed over all ranks."""
+        """Return ``values`` summed over all processes."""
         if self.several:
             values = values.clone()
             dist.all_reduce(values)
@@ -96,18 +96,18 @@ class Ranks:
             self.wait()
 
     def wait(self) -> None:
-        """Go on when all ranks are here."""
+        """Go on when all processes are here."""
         if self.several:
             dist.barrier()
 
 
-ALONE = Ranks()
+ALONE = Processes()
 
 
-def ranks_here() -> Ranks:
+def processes_here() -> Processes:
     """Return what torchrun put into the environment; one process without it."""
     number = {key: int(os.environ.get(key, default)) for key, default in _VARIABLES.items()}
-    return Ranks(
+    return Processes(
         number["RANK"], number["WORLD_SIZE"], number["LOCAL_RANK"], number["LOCAL_WORLD_SIZE"]
     )
 
@@ -116,11 +116,11 @@ _VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SI
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def joined() -> Iterator[Processes]:
     """Join the other processes while the block runs: gloo, and NCCL for tensors on CUDA."""
-    ranks = ranks_here()
-    if not ranks.several or dist.is_initialized():
-        yield ranks
+    processes = processes_here()
+    if not processes.several or dist.is_initialized():
+        yield processes
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
@@ -130,6 +130,6 @@ def joined() -> Iterator[Ranks]:
     own = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=own, rank=rank, world_size=count, timeout=PATIENCE)
     try:
-        yield ranks
+        yield processes
     finally:
         dist.destroy_process_group()

@@ -22,7 +22,7 @@ from prunec.cli.starter import DATA
 from prunec.cost import Cost, LayerCost
 from prunec.errors import Diverged, ParityError
 from prunec.graph.plan import Input
-from prunec.inspection.groups import GroupReport
+from prunec.inspection.groups import GroupSummary
 from prunec.inspection.layers import Layer
 from prunec.inspection.network import Inspection
 from prunec.recipe import DataName, load_recipe, loads, packaged_recipes, packaged_text
@@ -83,8 +83,8 @@ class FakePipeline(ModuleType):
         cost = Cost((LayerCost("stem.0", "conv2d", 1500, 1500, 100, 25),), 110, 35)
         layer = Layer("stem.0", "conv2d", (3, 3), (16, 16), (1500, 1500), (100, 100), 25)
         groups = (
-            GroupReport("stem", 16, 12, ("stem.weight", "head.weight"), "", {"live": 12}),
-            GroupReport("head", 10, 10, ("head.weight",), "output", {"pinned: output": 10}),
+            GroupSummary("stem", 16, 12, ("stem.weight", "head.weight"), "", {"live": 12}),
+            GroupSummary("head", 10, 10, ("head.weight",), "output", {"pinned: output": 10}),
         )
         return Inspection("net", inputs, cost, cost, (layer,), groups)
 

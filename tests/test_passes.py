@@ -18,7 +18,7 @@ from training.small_training import small_context
 from zoo import ZOO
 
 from prunec.artifact import Artifact, Step
-from prunec.contract import Report, Rewrite, Training, outputs, relative_difference
+from prunec.contract import Remarks, Rewrite, Training, outputs, relative_difference
 from prunec.errors import NeedsNotMet, NotExact, PassError
 from prunec.graph.groups import channel_groups
 from prunec.models.gates import attach_gates
@@ -179,11 +179,11 @@ class Spoil(Rewrite):
 
     act: Callable[[nn.Module], None]
 
-    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         module = copy.deepcopy(artifact.module)
         with torch.no_grad():
             self.act(module)
-        return replace(artifact, module=module), Report(("spoilt",))
+        return replace(artifact, module=module), Remarks(("spoilt",))
 
 
 def _one_weight(module: nn.Module) -> None:
@@ -214,8 +214,8 @@ class Mask(Rewrite):
     name: str
     mask: Tensor
 
-    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Report]:
-        return replace(artifact, masks={self.name: self.mask}), Report(("masked",))
+    def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
+        return replace(artifact, masks={self.name: self.mask}), Remarks(("masked",))
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ class Boast(Training):
 
     adds: ClassVar[frozenset[str]] = frozenset({"gated"})
 
-    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
-        return artifact, Report()
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
+        return artifact, Remarks()
 
 
 def test_a_pass_that_does_not_leave_what_it_says_is_refused(tmp_path: object) -> None:

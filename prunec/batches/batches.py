@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from prunec.batches.loading import AUGMENT, ORDER, Batch, Items, Loader
 from prunec.datasets.sources import Images
-from prunec.processes import ALONE, Ranks
+from prunec.processes import ALONE, Processes
 from prunec.seeding import derived_seed, seed_torch, seeded, seeds
 from prunec.tasks.task import Classification, Task
 
@@ -41,7 +41,7 @@ class Data(ABC):
         test_size: number of test images.
         seed: what order and augmentation derive from.
         device: where batches are delivered.
-        ranks: the processes that share every batch, and which of them this is.
+        processes: the processes that share every batch, and which of them this is.
         kind: of answer that is asked for.
     """
 
@@ -51,7 +51,7 @@ class Data(ABC):
     test_size: int
     seed: int
     device: torch.device
-    ranks: Ranks = ALONE
+    processes: Processes = ALONE
     kind: type[Task] = Classification
 
     @property
@@ -75,7 +75,7 @@ class Data(ABC):
 
         Args:
             epoch: from 0.
-            batch_size: of all ranks together; this rank's part of each batch is what comes.
+            batch_size: of all processes together; this rank's part of each batch is what comes.
             first: the step to begin with.
         """
 
@@ -83,12 +83,12 @@ class Data(ABC):
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield the test images in their order, as :meth:`train_batches` does.
 
-        Several ranks take turns: together they yield every image once.
+        Several processes take turns: together they yield every image once.
         """
 
-    def to(self, device: torch.device, ranks: Ranks = ALONE) -> Self:
+    def to(self, device: torch.device, processes: Processes = ALONE) -> Self:
         """Return the same data, delivering this rank's part on ``device``."""
-        return replace(self, device=device, ranks=ranks)
+        return replace(self, device=device, processes=processes)
 
     def steps(self, batch_size: int) -> int:
         """Return how many batches an epoch has."""
@@ -122,12 +122,12 @@ class MemoryData(Data):
     prepare: nn.Module
     normalise: v2.Transform
 
-    def to(self, device: torch.device, ranks: Ranks = ALONE) -> Self:
+    def to(self, device: torch.device, processes: Processes = ALONE) -> Self:
         """Return the same data with its images on ``device``."""
         return replace(
             self,
             device=device,
-            ranks=ranks,
+            processes=processes,
             train_images=self.train_images.to(device),
             train_labels=self.train_labels.to(device),
             test_images=self.test_images.to(device),
@@ -142,7 +142,7 @@ class MemoryData(Data):
 
     def _augmented(self, places: Tensor, epoch: int, step: int) -> Batch:
         """This rank's part of a batch; a chunk's seed is the same whoever augments it."""
-        own = self.ranks.part(len(places))
+        own = self.processes.part(len(places))
         if isinstance(self.augment, v2.Identity):
             there = places[own].to(self.device)
             return self.train_images[there], self.train_labels[there]
@@ -172,7 +172,7 @@ class MemoryData(Data):
             torch.split(self.test_labels, batch_size),
             strict=True,
         )
-        for images, labels in list(batches)[self.ranks.rank :: self.ranks.count]:
+        for images, labels in list(batches)[self.processes.rank :: self.processes.count]:
             with seeded(self.seed, AUGMENT, device=self.device):
                 images, labels = self.prepare(images, labels)
             yield self.normalise(images), labels.long()
@@ -190,9 +190,9 @@ class FolderData(Data):
     workers: int
     loaders: dict[str, Loader] = field(default_factory=dict, compare=False, repr=False)
 
-    def to(self, device: torch.device, ranks: Ranks = ALONE) -> Self:
+    def to(self, device: torch.device, processes: Processes = ALONE) -> Self:
         """See :meth:`Data.to`; the workers are its own."""
-        return replace(self, device=device, ranks=ranks, loaders={})
+        return replace(self, device=device, processes=processes, loaders={})
 
     def order(self, epoch: int) -> Tensor:
         """See :meth:`Data.order`; the images know which order suits their disk."""
@@ -201,7 +201,7 @@ class FolderData(Data):
     def train_batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """See :meth:`Data.train_batches`."""
         batches = [
-            [(epoch, place) for place in places[self.ranks.part(len(places))].tolist()]
+            [(epoch, place) for place in places[self.processes.part(len(places))].tolist()]
             for places in self.batch_order(epoch, batch_size)[first:]
         ]
         return self._loader("train", self.train_set, self.augment).read(batches)
@@ -209,7 +209,7 @@ class FolderData(Data):
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         """See :meth:`Data.test_batches`."""
         places = torch.split(torch.arange(self.test_size), batch_size)
-        own = places[self.ranks.rank :: self.ranks.count]
+        own = places[self.processes.rank :: self.processes.count]
         batches = [[(0, place) for place in batch.tolist()] for batch in own]
         return self._loader("test", self.test_set, self.prepare).read(batches)
 

@@ -17,7 +17,7 @@ from prunec.store.runs import RunFolder, launched_run
 
 if TYPE_CHECKING:
     from prunec.artifact import Artifact
-    from prunec.processes import Ranks
+    from prunec.processes import Processes
 
 
 def train(
@@ -41,15 +41,15 @@ def train(
         PrunecError: as its parts do.
         KeyboardInterrupt: as it came.
     """
-    with _together() as ranks:
-        run, resume = _run(reference, changes, resume, root, ranks)
-        with run.held() if ranks is None or ranks.first else nullcontext():
-            artifact = _trained(run, device, resume, ranks)
-            if ranks is None or ranks.first:
+    with _together() as processes:
+        run, resume = _run(reference, changes, resume, root, processes)
+        with run.held() if processes is None or processes.first else nullcontext():
+            artifact = _trained(run, device, resume, processes)
+            if processes is None or processes.first:
                 _tell(run, artifact)
 
 
-def _together() -> AbstractContextManager[Ranks | None]:
+def _together() -> AbstractContextManager[Processes | None]:
     """Join the other processes, if there are any; torch is not imported before."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return nullcontext(None)
@@ -59,15 +59,19 @@ def _together() -> AbstractContextManager[Ranks | None]:
 
 
 def _run(
-    reference: str | None, changes: Sequence[str], resume: bool, root: Path, ranks: Ranks | None
+    reference: str | None,
+    changes: Sequence[str],
+    resume: bool,
+    root: Path,
+    processes: Processes | None,
 ) -> tuple[RunFolder, bool]:
     """The run, and whether it goes on."""
     found: tuple[RunFolder, bool] | None = None
-    if ranks is None or ranks.first:
+    if processes is None or processes.first:
         launched = launched_run(root) if int(os.environ.get(_RESTARTS, "0")) else None
         choose = resumed_run if resume else new_run
         found = (launched, True) if launched else (choose(reference, changes, root), resume)
-    found = found if ranks is None else ranks.share(found)
+    found = found if processes is None else processes.share(found)
     assert found is not None
     return found
 
@@ -75,13 +79,15 @@ def _run(
 _RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # how often torchrun has started these processes again
 
 
-def _trained(run: RunFolder, device: str | None, resume: bool, ranks: Ranks | None) -> Artifact:
+def _trained(
+    run: RunFolder, device: str | None, resume: bool, processes: Processes | None
+) -> Artifact:
     from rich.console import Console
 
     from prunec import pipeline
     from prunec.training.progress import make_progress
 
-    first = ranks is None or ranks.first
+    first = processes is None or processes.first
     console = Console(quiet=not first)
     console.print(f"Run: {run.path}", soft_wrap=True, highlight=False)
     mark = run.mark if first else lambda _: None

@@ -3,8 +3,8 @@
 Shards are those of the WebDataset format: plain tar files in which the files of a sample follow one
 another and share their name up to the first dot, `0017.jpg` beside `0017.cls`. A tar file need not
 be read from its beginning: once its headers were seen, a sample is one read at a known place. So
-shards keep what images in folders have — any order, any step as a beginning, parts for ranks — and
-Python's own tarfile reads them. The index lies beside the shards, and is made anew for a shard
+shards keep what images in folders have (any order, any step as a beginning, parts for processes)
+and Python's own tarfile reads them. The index lies beside the shards, and is made anew for a shard
 whose size or time differs.
 """
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from prunec.cost import Cost
 from prunec.graph.compile import Compiled
-from prunec.inspection.groups import GroupReport, added_up, groups_text
+from prunec.inspection.groups import GroupSummary, added_up, groups_text
 from prunec.tables import as_text, counts_table, percent, table
 
 
@@ -32,7 +32,7 @@ class CompileReport:
         before: cost of one sample of the network before, masks as zeros.
     """
 
-    groups: tuple[GroupReport, ...]
+    groups: tuple[GroupSummary, ...]
     round_to: int
     layers: tuple[str, ...]
     gone: tuple[str, ...]
@@ -96,7 +96,7 @@ def compile_report(
         count_after: counts the compact network.
     """
     groups = tuple(
-        GroupReport(
+        GroupSummary(
             name=group.name,
             size=group.size,
             kept=group.size - compiled.removed.get(group.name, 0),

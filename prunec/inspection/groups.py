@@ -17,7 +17,7 @@ from prunec.inspection.layer_tree import left_of
 
 
 @dataclass(frozen=True)
-class GroupReport:
+class GroupSummary:
     """A channel group: what of it went, what stayed and why.
 
     Attributes:
@@ -59,7 +59,7 @@ def _anywhere(place: re.Match[str]) -> str:
     return "a kernel" if place[0].endswith(".weight") else ""
 
 
-def groups_text(groups: Iterable[GroupReport]) -> Group:
+def groups_text(groups: Iterable[GroupSummary]) -> Group:
     """Return the channel groups: what is left of each and why, and under it what is cut with it."""
     lines: list[RenderableType] = [Text("Channel groups", style="italic")]
     for group in groups:

@@ -18,7 +18,7 @@ from prunec.cost.torch_graph import count
 from prunec.errors import PrunecError
 from prunec.graph.groups import ChannelGroup, channel_groups
 from prunec.graph.plan import Input, Plan
-from prunec.inspection.groups import GroupReport, added_up, groups_text
+from prunec.inspection.groups import GroupSummary, added_up, groups_text
 from prunec.inspection.layer_tree import layers_table
 from prunec.inspection.layers import Layer, layers_of
 from prunec.tables import counts_table
@@ -42,7 +42,7 @@ class Inspection:
     cost: Cost
     dense: Cost
     layers: tuple[Layer, ...]
-    groups: tuple[GroupReport, ...]
+    groups: tuple[GroupSummary, ...]
 
     @property
     def refusals(self) -> dict[str, int]:
@@ -122,10 +122,10 @@ class _Left:
         self._names = set(now.state_dict())
         self._plans = plans
 
-    def report(self, group: ChannelGroup, because: Mapping[str, int] | None) -> GroupReport:
+    def report(self, group: ChannelGroup, because: Mapping[str, int] | None) -> GroupSummary:
         kept = self._kept(group)
         reason = {f"pinned: {group.pinned}": kept} if group.pinned else {}
-        return GroupReport(
+        return GroupSummary(
             name=group.name,
             size=group.size,
             kept=kept,

@@ -67,11 +67,11 @@ def run_pass(
     context: Context | None,
     announce: Callable[[str], None],
 ) -> Artifact:
-    """What a pass makes of an artifact, saved in the run by the first of the ranks."""
+    """What a pass makes of an artifact, saved in the run by the first of the processes."""
     announce(step.pass_name())
     result = step(artifact, context)
-    ranks = context.ranks if context else ALONE
-    if ranks.first:
+    processes = context.processes if context else ALONE
+    if processes.first:
         save_artifact(result, run.step(index, step.pass_name()))
-    ranks.wait()
+    processes.wait()
     return result

@@ -22,7 +22,7 @@ from prunec.pipeline.artifacts import (
     resumed,
     run_pass,
 )
-from prunec.processes import ranks_here
+from prunec.processes import processes_here
 from prunec.recipe import Recipe
 from prunec.store.runs import RunFolder, open_run
 from prunec.training.context import Context
@@ -51,14 +51,14 @@ def train(
     place = torch_device(device)
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    ranks = ranks_here()
-    with ranks.turns():
+    processes = processes_here()
+    with processes.turns():
         data = load_data(recipe.data, seed=recipe.seed)
     artifact, done = resumed(recipe, run, passes[:last], data) if resume else (None, 0)
     artifact = artifact or fresh(recipe, data)
     teacher = _teacher(recipe, data, artifact.example).to(place) if recipe.train.teacher else None
     context = Context(
-        recipe, data, place, run, progress, resume, ranks, teacher, _auxiliary(recipe, data)
+        recipe, data, place, run, progress, resume, processes, teacher, _auxiliary(recipe, data)
     )
     for index in range(done, last):
         artifact = run_pass(artifact, passes[index], index, run, context, progress.stage)
@@ -112,7 +112,7 @@ def torch_device(name: str) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise DataError("no CUDA device is available", remedy="Use --device cpu, or auto.")
-    local, count = ranks_here().local, torch.cuda.device_count()
+    local, count = processes_here().local, torch.cuda.device_count()
     if local >= count:
         raise DataError(
             f"process {local} of this machine finds no GPU of its own: there are {count}",

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact
-from prunec.contract import Report, Training
+from prunec.contract import Remarks, Training
 from prunec.errors import PassError
 from prunec.seeding import derived_seed
 from prunec.sparsity.densities import checked_densities, load_budget
@@ -86,7 +86,7 @@ class SparseTraining(Training):
         """Return the kernels that may be masked."""
         return sparse_kernels(module)
 
-    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Report]:
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """Return the network with zeros in its kernels, and masks where they are."""
         module = copy.deepcopy(artifact.module).to(context.device)
         method = self.method(self.kernels(module), context)
@@ -100,7 +100,7 @@ class SparseTraining(Training):
         module: nn.Module,
         method: MaskMethod,
         history: list[dict[str, Any]],
-    ) -> tuple[Artifact, Report]:
+    ) -> tuple[Artifact, Remarks]:
         """Return the artifact of a trained network, and what to tell of it."""
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
         masks = {name: module.get_parameter(name).detach() != 0 for name in method.names}
@@ -122,7 +122,7 @@ class SparseTraining(Training):
             },
         }
         remark = method.remark(sum(kept.values()) / total)
-        return replace(artifact, module=module, masks={**artifact.masks, **masks}), Report(
+        return replace(artifact, module=module, masks={**artifact.masks, **masks}), Remarks(
             (note, remark) if remark else (note,), details
         )
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prunec.errors import DataError
-from prunec.processes import ALONE, Ranks
+from prunec.processes import ALONE, Processes
 from prunec.tasks.quality import MIOU, PIXEL_ACCURACY, Quality
 from prunec.tasks.task import Outputs, Task
 
@@ -100,20 +100,20 @@ class Segmentation(Task):
         )
 
     def cross_entropy(
-        self, logits: Tensor, labels: Tensor, smoothing: float, ranks: Ranks = ALONE
+        self, logits: Tensor, labels: Tensor, smoothing: float, processes: Processes = ALONE
     ) -> Tensor:
         """See :meth:`Task.cross_entropy`; 0 where no pixel has a label."""
         total = F.cross_entropy(
             logits.float(), labels, ignore_index=VOID, label_smoothing=smoothing, reduction="sum"
         )
-        return total / _labelled(labels, ranks)
+        return total / _labelled(labels, processes)
 
     def divergence(
-        self, found: Tensor, wanted: Tensor, labels: Tensor, ranks: Ranks = ALONE
+        self, found: Tensor, wanted: Tensor, labels: Tensor, processes: Processes = ALONE
     ) -> Tensor:
         """See :meth:`Task.divergence`: of the pixels that have a label."""
         each = F.kl_div(found, wanted, reduction="none", log_target=True).sum(1)
-        return torch.where(labels != VOID, each, 0.0).sum() / _labelled(labels, ranks)
+        return torch.where(labels != VOID, each, 0.0).sum() / _labelled(labels, processes)
 
     def counts(self, answers: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`Task.counts`: the rows of :class:`Overlap` one after the other."""
@@ -128,6 +128,6 @@ class Segmentation(Task):
         return Overlap(tuple(tuple(counts[i : i + width]) for i in range(0, len(counts), width)))
 
 
-def _labelled(labels: Tensor, ranks: Ranks) -> Tensor:
-    """How many pixels of a rank have a label, the mean over ranks."""
-    return (ranks.sum((labels != VOID).sum()) / ranks.count).clamp(min=1 / ranks.count)
+def _labelled(labels: Tensor, processes: Processes) -> Tensor:
+    """How many pixels of a rank have a label, the mean over processes."""
+    return (processes.sum((labels != VOID).sum()) / processes.count).clamp(min=1 / processes.count)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prunec.errors import DataError
-from prunec.processes import ALONE, Ranks
+from prunec.processes import ALONE, Processes
 from prunec.tasks.quality import ACCURACY, Quality
 
 
@@ -73,22 +73,22 @@ class Task(ABC):
 
     @abstractmethod
     def cross_entropy(
-        self, logits: Tensor, labels: Tensor, smoothing: float, ranks: Ranks = ALONE
+        self, logits: Tensor, labels: Tensor, smoothing: float, processes: Processes = ALONE
     ) -> Tensor:
         """Return the mean over all answers that have a label.
 
-        The mean over ``ranks`` of what each returns is the mean over the answers of all.
+        The mean over ``processes`` of what each returns is the mean over the answers of all.
         """
 
     @abstractmethod
     def divergence(
-        self, found: Tensor, wanted: Tensor, labels: Tensor, ranks: Ranks = ALONE
+        self, found: Tensor, wanted: Tensor, labels: Tensor, processes: Processes = ALONE
     ) -> Tensor:
         """Return KL(wanted ‖ found) of log-probabilities, a mean as of :meth:`cross_entropy`."""
 
     @abstractmethod
     def counts(self, answers: Tensor, labels: Tensor) -> Tensor:
-        """Return what is summed over batches and ranks, int64 [counted], without waiting.
+        """Return what is summed over batches and processes, int64 [counted], without waiting.
 
         Args:
             answers: int64, a class each; ``classes`` where there is no answer.
@@ -149,13 +149,13 @@ class Classification(Task):
         return Outputs(outputs)
 
     def cross_entropy(
-        self, logits: Tensor, labels: Tensor, smoothing: float, ranks: Ranks = ALONE
+        self, logits: Tensor, labels: Tensor, smoothing: float, processes: Processes = ALONE
     ) -> Tensor:
         """See :meth:`Task.cross_entropy`; labels may be mixed ones [N, classes]."""
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
     def divergence(
-        self, found: Tensor, wanted: Tensor, labels: Tensor, ranks: Ranks = ALONE
+        self, found: Tensor, wanted: Tensor, labels: Tensor, processes: Processes = ALONE
     ) -> Tensor:
         """See :meth:`Task.divergence`."""
         return F.kl_div(found, wanted, reduction="batchmean", log_target=True)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prunec.batches.batches import Data
-from prunec.processes import ALONE, Ranks
+from prunec.processes import ALONE, Processes
 from prunec.recipe import Recipe
 from prunec.store.runs import RunFolder
 from prunec.training.progress import Progress
@@ -25,7 +25,7 @@ class Context:
         run: the folder for metrics and checkpoints.
         progress: whom to tell.
         resume: whether to go on from the last checkpoint of this pass, if there is one.
-        ranks: the processes that train together.
+        processes: the processes that train together.
         teacher: the dense network that the recipe names, in eval mode on the device.
         auxiliary: the head that only trains, as a training begins with it; none if None.
     """
@@ -36,6 +36,6 @@ class Context:
     run: RunFolder
     progress: Progress
     resume: bool
-    ranks: Ranks = ALONE
+    processes: Processes = ALONE
     teacher: nn.Module | None = None
     auxiliary: nn.Module | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from prunec.processes import ALONE, Ranks
+from prunec.processes import ALONE, Processes
 from prunec.tasks.task import Score, Task
 from prunec.training.settings import Settings
 
@@ -19,9 +19,9 @@ def evaluate(
     task: Task,
     device: torch.device,
     settings: Settings,
-    ranks: Ranks = ALONE,
+    processes: Processes = ALONE,
 ) -> Score:
-    """Return the score of ``model``, in eval mode, on the ``batches`` of all ranks.
+    """Return the score of ``model``, in eval mode, on the ``batches`` of all processes.
 
     Args:
         model: on ``device``; its mode is restored.
@@ -29,7 +29,7 @@ def evaluate(
         task: what is asked.
         device: where to compute.
         settings: how.
-        ranks: whose counts are summed.
+        processes: whose counts are summed.
     """
     was_training = model.training
     model.eval()
@@ -42,4 +42,4 @@ def evaluate(
             counts += task.counts(logits.argmax(1), labels.to(device, non_blocking=True))
     finally:
         model.train(was_training)
-    return task.score(ranks.sum(counts).tolist())
+    return task.score(processes.sum(counts).tolist())

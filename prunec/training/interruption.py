@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from prunec.errors import Interrupted
-from prunec.processes import Ranks
+from prunec.processes import Processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,11 +37,11 @@ class Interruption:
 
 
 @contextmanager
-def listening(ranks: Ranks) -> Iterator[Interruption]:
+def listening(processes: Processes) -> Iterator[Interruption]:
     """Take note of SIGINT and SIGTERM while the block runs, in the main thread.
 
-    When one of several ranks fails, torchrun sends SIGTERM to the others: those that fail for the
-    same reason stay deaf to it, and say why before they end.
+    When one of several processes fails, torchrun sends SIGTERM to the others: those that fail for
+    the same reason stay deaf to it, and say why before they end.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -53,5 +53,5 @@ def listening(ranks: Ranks) -> Iterator[Interruption]:
         yield interruption
         ended_well = True
     finally:
-        for number, handler in before.items() if ended_well or not ranks.several else ():
+        for number, handler in before.items() if ended_well or not processes.several else ():
             signal.signal(number, handler)

@@ -44,38 +44,39 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
     run's file and a checkpoint is written; within long epochs, and when a signal asks to stop, one
     is written too. With ``context.resume`` the training goes on after the last sound checkpoint of
     this method; on the CPU the weights become the same, bit for bit, as those of a training that
-    was never stopped. Without it, older checkpoints are removed. Several ranks share every batch.
+    was never stopped. Without it, older checkpoints are removed. Several processes share every
+    batch.
 
     Raises:
         Diverged: the loss or the weights left the finite numbers; the last checkpoint is kept.
         DataError: the network's outputs do not fit the data.
         OutOfMemory: a batch does not fit.
-        LostRank: another process ended.
+        LostProcess: another process ended.
         Interrupted: SIGINT or SIGTERM came; the state at that step is saved.
         RunError: metrics or checkpoints cannot be written.
     """
-    train, device, ranks = context.recipe.train, context.device, context.ranks
+    train, device, processes = context.recipe.train, context.device, context.processes
     with ExitStack() as stack:
         stack.enter_context(reproducible(device))
         keeper = stack.enter_context(closing(Keeper(context, method.name)))
-        stack.enter_context(explaining(ranks, keeper.kept))
+        stack.enter_context(explaining(processes, keeper.kept))
         objective = make_objective(train, context.data.task, context.teacher)
         stack.enter_context(training_head(model, context.auxiliary))
         model.to(device).train()
         settings = chosen_settings(model, method.name, objective, context)
         stack.enter_context(computing(settings, device))
-        stack.enter_context(sizing(model, objective, settings, ranks))
+        stack.enter_context(sizing(model, objective, settings, processes))
         if train.sync_batchnorm:
-            stack.enter_context(synchronised(model, device, ranks))
+            stack.enter_context(synchronised(model, device, processes))
         model.to(memory_format=settings.layout)
         unused = method.retires or unused_parameters(model, context)
-        network = parallel(model, device, ranks, unused=unused)
+        network = parallel(model, device, processes, unused=unused)
         optimizer = make_optimizer(model, train)
         take = Stepper(
-            model, network, optimizer, method, objective.shared(ranks), settings,
-            clip_norm=train.clip_norm, ranks=ranks,
+            model, network, optimizer, method, objective.shared(processes), settings,
+            clip_norm=train.clip_norm, processes=processes,
         )  # fmt: skip
-        interruption = stack.enter_context(listening(ranks))
+        interruption = stack.enter_context(listening(processes))
         return _Fitting(take, keeper, context, interruption).run()
 
 
@@ -89,9 +90,13 @@ class _Fitting:
             context,
             interruption,
         )
-        self.train, self.ranks, self.device = context.recipe.train, context.ranks, context.device
+        self.train, self.processes, self.device = (
+            context.recipe.train,
+            context.processes,
+            context.device,
+        )
         self.model, self.method = take.model, take.method
-        self.data = context.data.to(self.device, self.ranks)
+        self.data = context.data.to(self.device, self.processes)
         self.steps = self.data.steps(self.train.batch_size)
         self.average = Average(self.model, self.train.ema)
         self.method.averages = self.average.values
@@ -147,7 +152,7 @@ class _Fitting:
         began = time.perf_counter()
         self._pass_over(epoch, first)
         trained = time.perf_counter()
-        total = self.tally.total(self.ranks, trained - began)
+        total = self.tally.total(self.processes, trained - began)
         learned = self.tally.score(total)
         self.tally = self._empty()
         end = self._moment(epoch, self.steps)
@@ -166,11 +171,11 @@ class _Fitting:
             "settled": self.method.settled(end),
             **extra,
         }
-        return self.ranks.share(metrics)  # seconds differ, and decide when to stop
+        return self.processes.share(metrics)  # seconds differ, and decide when to stop
 
     def _test(self) -> Score:
         if not self.train.sync_batchnorm:
-            self.ranks.agree(dict(self.model.named_buffers()))
+            self.processes.agree(dict(self.model.named_buffers()))
         data, batch_size = self.data, self.train.batch_size
         with self.average.shipping(), self.method.shipping():
             return evaluate(
@@ -179,14 +184,14 @@ class _Fitting:
                 data.task,
                 self.device,
                 self.take.forward.settings,
-                self.ranks,
+                self.processes,
             )
 
     def _pass_over(self, epoch: int, first: int) -> None:
         """Train on the batches of ``epoch`` from step ``first`` on."""
         self.model.train()
         self.began = time.perf_counter()
-        step_seeds = seeds(self.steps, self.context.recipe.seed, LOOP, epoch, self.ranks.rank)
+        step_seeds = seeds(self.steps, self.context.recipe.seed, LOOP, epoch, self.processes.rank)
         batches = self.data.train_batches(epoch, self.train.batch_size, first)
         for step, (images, labels) in enumerate(batches, first):
             moment = self._moment(epoch, step)
@@ -197,7 +202,7 @@ class _Fitting:
             last = step + 1 == self.steps
             if last or (step + 1) % CHECK_EVERY == 0:
                 self._look(moment)
-            if not last and (not self.ranks.several or (step + 1) % CHECK_EVERY == 0):
+            if not last and (not self.processes.several or (step + 1) % CHECK_EVERY == 0):
                 self._save_if_due(epoch, step + 1)
 
     def _step(self, images: Tensor, labels: Tensor, moment: Moment) -> tuple[Tensor, Tensor]:
@@ -211,7 +216,7 @@ class _Fitting:
 
     def _look(self, moment: Moment) -> None:
         """Wait for the device, look at the loss, tell how far it is."""
-        total = self.tally.total(self.ranks, time.perf_counter() - self.began)
+        total = self.tally.total(self.processes, time.perf_counter() - self.began)
         loss, speed = total["loss"] / total["images"], total["images"] / total["seconds"]
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}", moment)
@@ -222,7 +227,7 @@ class _Fitting:
         asked, due = self.keeper.wanted(bool(self.interruption.asked))
         if asked or due:
             spent = time.perf_counter() - self.began
-            tally = self.tally.total(self.ranks, spent)
+            tally = self.tally.total(self.processes, spent)
             self.keeper.save(epoch, step, self.take, self.average, tally=tally)
         if asked:
             raise self.interruption.error(f"after step {step} of epoch {epoch + 1}")

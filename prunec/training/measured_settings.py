@@ -25,17 +25,17 @@ def chosen_settings(
         model: on the device, in training mode.
         method: whose settings they are.
         objective: the loss.
-        context: recipe, data, run, ranks.
+        context: recipe, data, run, processes.
 
     Raises:
         RunError: they cannot be written down.
     """
     path = context.run.path / "settings.json"
     settings: Settings | None = None
-    if context.ranks.first:
+    if context.processes.first:
         settings = _written(path, method, context) if context.resume else None
         settings = settings or _measured(path, model, method, objective, context)
-    shared = context.ranks.share(settings)
+    shared = context.processes.share(settings)
     assert shared is not None
     return shared
 
@@ -44,12 +44,12 @@ def _measured(
     path: Path, model: nn.Module, method: str, objective: Objective, context: Context
 ) -> Settings:
     train = context.recipe.train
-    settings = default_settings(train, context.ranks)
+    settings = default_settings(train, context.processes)
     trials: list[Trial] = []
     if is_open(train):
-        data = context.data.to(context.device, context.ranks)
+        data = context.data.to(context.device, context.processes)
         batch = next(iter(data.train_batches(0, train.batch_size)))
-        settings, trials = choose(model, batch, train, objective, context.ranks)
+        settings, trials = choose(model, batch, train, objective, context.processes)
         context.progress.note(_told(settings, trials))
     record = {
         "device": context.device.type,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from prunec.processes import ALONE, Ranks
+from prunec.processes import ALONE, Processes
 from prunec.recipe import TrainSpec
 from prunec.tasks.task import Outputs, Task
 
@@ -30,7 +30,7 @@ class Objective:
         share: of the teacher's term.
         temperature: T of Hinton et al. (2015), arXiv 1503.02531.
         auxiliary: weight of the cross entropy of a head that only trains.
-        ranks: those that share every batch: means are over the answers of all.
+        processes: those that share every batch: means are over the answers of all.
     """
 
     task: Task
@@ -40,11 +40,11 @@ class Objective:
     share: float = 0.0
     temperature: float = 1.0
     auxiliary: float = 0.0
-    ranks: Ranks = ALONE
+    processes: Processes = ALONE
 
-    def shared(self, ranks: Ranks) -> Self:
-        """Return the objective of one of ``ranks``."""
-        return replace(self, ranks=ranks)
+    def shared(self, processes: Processes) -> Self:
+        """Return the objective of one of ``processes``."""
+        return replace(self, processes=processes)
 
     def mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images and labels that a step learns; random as torch's generator says."""
@@ -59,16 +59,16 @@ class Objective:
             images: [N, C, H, W] as the network saw them.
         """
         task, logits = self.task, outputs.logits
-        loss = task.cross_entropy(logits, labels, self.smoothing, self.ranks)
+        loss = task.cross_entropy(logits, labels, self.smoothing, self.processes)
         if self.teacher is not None:
             with torch.no_grad():
                 answer = task.read(self.teacher(images), images).logits
                 wanted = F.log_softmax(answer.float() / self.temperature, 1)
             found = F.log_softmax(logits.float() / self.temperature, 1)
-            soft = task.divergence(found, wanted, labels, self.ranks)
+            soft = task.divergence(found, wanted, labels, self.processes)
             loss = (1 - self.share) * loss + self.share * self.temperature**2 * soft
         if outputs.auxiliary is not None:
-            other = task.cross_entropy(outputs.auxiliary, labels, self.smoothing, self.ranks)
+            other = task.cross_entropy(outputs.auxiliary, labels, self.smoothing, self.processes)
             loss = loss + self.auxiliary * other
         return loss
 

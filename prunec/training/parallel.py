@@ -15,22 +15,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_flatten
 
-from prunec.processes import Ranks
+from prunec.processes import Processes
 from prunec.training.context import Context
 
 
 def parallel(
-    model: nn.Module, device: torch.device, ranks: Ranks, *, unused: bool = False
+    model: nn.Module, device: torch.device, processes: Processes, *, unused: bool = False
 ) -> nn.Module:
-    """Return ``model`` such that its backward pass averages the gradients of all ranks.
+    """Return ``model`` such that its backward pass averages the gradients of all processes.
 
     Args:
         model: on ``device``; the same on every rank afterwards, as rank 0 has it.
         device: of this rank.
-        ranks: the processes.
+        processes: the processes.
         unused: whether some parameters have no part in the loss.
     """
-    if not ranks.several:
+    if not processes.several:
         return model
     return DistributedDataParallel(
         model,
@@ -49,9 +49,9 @@ _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else 
 def unused_parameters(model: nn.Module, context: Context) -> bool:
     """Say whether some parameters have no part in the outputs, by one look at two images.
 
-    Ranks wait for the gradients of all parameters unless they know better.
+    Processes wait for the gradients of all parameters unless they know better.
     """
-    if not context.ranks.several:
+    if not context.processes.several:
         return False
     images = next(iter(context.data.test_batches(2)))[0].to(context.device)
     own = copy.deepcopy(model).eval()
@@ -61,13 +61,13 @@ def unused_parameters(model: nn.Module, context: Context) -> bool:
 
 
 @contextmanager
-def synchronised(model: nn.Module, device: torch.device, ranks: Ranks) -> Iterator[None]:
-    """Let batch norms take their statistics over all ranks while the block runs.
+def synchronised(model: nn.Module, device: torch.device, processes: Processes) -> Iterator[None]:
+    """Let batch norms take their statistics over all processes while the block runs.
 
     The modules are replaced by others that hold the same parameters and buffers, and put back.
     """
     own = [(n, m) for n, m in model.named_modules() if isinstance(m, _BatchNorm)]
-    if not ranks.several or not own:
+    if not processes.several or not own:
         yield
         return
     for name, norm in own:
@@ -93,10 +93,10 @@ def _shared(norm: _BatchNorm, device: torch.device) -> nn.Module:
 
 
 class _OnCpu(_BatchNorm):
-    """Batch norm over all ranks by gloo: torch's own is for accelerators alone.
+    """Batch norm over all processes by gloo: torch's own is for accelerators alone.
 
-    μ = Σx/n and σ² = Σ(x − μ)²/n, each sum over every rank's values of a channel; the ranks' parts
-    of the batch are equally large. Gradients flow through both sums.
+    μ = Σx/n and σ² = Σ(x − μ)²/n, each sum over every rank's values of a channel; their parts of
+    the batch are equally large. Gradients flow through both sums.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
@@ -140,13 +140,13 @@ class _OnCpu(_BatchNorm):
 
 
 def _summed(values: Tensor) -> Tensor:
-    """The sum over all ranks, through which gradients flow."""
+    """The sum over all processes, through which gradients flow."""
     total: Tensor = _Sum.apply(values)
     return total
 
 
 class _Sum(torch.autograd.Function):
-    """y = Σ x over ranks; every rank's loss depends on every rank's x: ∂/∂x = Σ ∂/∂y."""
+    """y = Σ x over processes; every rank's loss depends on every rank's x: ∂/∂x = Σ ∂/∂y."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunec.processes import Ranks
+from prunec.processes import Processes
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -58,17 +58,17 @@ def counted(threads: int) -> str:
     return f"{threads} thread{'' if threads == 1 else 's'}"
 
 
-def cores(ranks: Ranks) -> int:
+def cores(processes: Processes) -> int:
     """Return how many cores a process may use: OMP_NUM_THREADS, or an equal part of all.
 
     For several processes torchrun sets that variable to 1 whatever the machine has: it is not
     what somebody asked for.
     """
-    if not ranks.several and os.environ.get("OMP_NUM_THREADS", "").isdigit():
+    if not processes.several and os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return max(1, int(os.environ["OMP_NUM_THREADS"]))
     available = getattr(os, "sched_getaffinity", None)
     count = len(available(0)) if available else os.cpu_count() or 1
-    return max(1, count // ranks.local_count)
+    return max(1, count // processes.local_count)
 
 
 @contextmanager

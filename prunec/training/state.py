@@ -34,10 +34,10 @@ class Keeper:
 
     def __init__(self, context: Context, method: str) -> None:
         self.context, self.method = context, method
-        self.run, self.ranks, self.train = context.run, context.ranks, context.recipe.train
+        self.run, self.processes, self.train = context.run, context.processes, context.recipe.train
         self.history: list[dict[str, Any]] = []
         self.place = ""
-        writes = self.train.tensorboard and self.ranks.first
+        writes = self.train.tensorboard and self.processes.first
         self.board = Board(self.run.path / "tensorboard") if writes else None
         self.saved = time.monotonic()
 
@@ -53,8 +53,8 @@ class Keeper:
             note = self.context.progress.note
             checkpoint = load_checkpoint(self.run.checkpoint, self.method, note)
             self._require_same(checkpoint.name if checkpoint else "")
-        self.ranks.wait()
-        if self.ranks.first:
+        self.processes.wait()
+        if self.processes.first:
             if checkpoint is None:
                 clear_checkpoints(self.run.checkpoint)
             history = checkpoint.history if checkpoint else ()
@@ -62,7 +62,7 @@ class Keeper:
         if checkpoint:
             self.place = checkpoint.place
             self.context.progress.note(f"Continuing {checkpoint.place}.")
-        self.ranks.wait()
+        self.processes.wait()
         return checkpoint
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Keeper:
 
     def best(self) -> Checkpoint | None:
         """Return the best checkpoint, on every rank."""
-        self.ranks.wait()
+        self.processes.wait()
         return load_best(self.run.checkpoint, self.method)
 
     def restore(self, checkpoint: Checkpoint, take: Stepper, average: Average) -> None:
@@ -88,8 +88,8 @@ class Keeper:
     def wanted(self, asked: bool) -> tuple[bool, bool]:
         """Return whether any rank was asked to stop, and whether a checkpoint is due."""
         due = time.monotonic() - self.saved > 60 * self.train.checkpoint_minutes
-        if self.ranks.several:
-            flags = self.ranks.sum(torch.tensor([asked, due and self.ranks.first]).long())
+        if self.processes.several:
+            flags = self.processes.sum(torch.tensor([asked, due and self.processes.first]).long())
             asked, due = (bool(flag) for flag in flags.tolist())
         return asked, due
 
@@ -118,7 +118,7 @@ class Keeper:
             tally=tally or {},
             scaler=take.scaler.state_dict(),
         )
-        if self.ranks.first:
+        if self.processes.first:
             best = bool(metrics) and is_best(self.history)
             save_checkpoint(self.run.checkpoint, checkpoint, keep=self.train.keep, best=best)
             if metrics:
@@ -129,11 +129,11 @@ class Keeper:
 
     def _require_same(self, name: str) -> None:
         """Refuse, on every rank, to go on from different checkpoints."""
-        wanted = self.ranks.share(name)
-        others = int(self.ranks.sum(torch.tensor(int(name != wanted))))
+        wanted = self.processes.share(name)
+        others = int(self.processes.sum(torch.tensor(int(name != wanted))))
         if others:
             raise RunError(
-                f"{others} of {self.ranks.count} processes do not find in {self.run.checkpoint} "
-                f"what the first one goes on from: {wanted or 'nothing'}",
+                f"{others} of {self.processes.count} processes do not find in "
+                f"{self.run.checkpoint} what the first one goes on from: {wanted or 'nothing'}",
                 remedy="Name a folder of runs that all machines share: --runs DIR.",
             )

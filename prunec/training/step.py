@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import DataError
-from prunec.processes import ALONE, Ranks
+from prunec.processes import ALONE, Processes
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective
 from prunec.training.optimisation import set_learning_rate
@@ -55,7 +55,7 @@ class Stepper:
 
     Attributes:
         model: the network.
-        forward: what runs in its place (the same, shared by ranks or compiled), and its loss.
+        forward: what runs in its place (the same, shared by processes or compiled), and its loss.
         optimizer: of its parameters.
         scaler: of the loss, under fp16.
     """
@@ -70,12 +70,12 @@ class Stepper:
         settings: Settings,
         *,
         clip_norm: float = 0.0,
-        ranks: Ranks = ALONE,
+        processes: Processes = ALONE,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         running = torch.compile(network) if settings.compile else network
         self.forward = Forward(running, objective, settings)
-        self.method, self.clip_norm, self.ranks = method, clip_norm, ranks
+        self.method, self.clip_norm, self.processes = method, clip_norm, processes
         device = next(model.parameters()).device
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         half = settings.precision == "fp16"
@@ -110,7 +110,7 @@ class Stepper:
         self.scaler.update()
         if sound:
             self.method.after_step(moment)
-            self.ranks.agree(self.method.tensors())
+            self.processes.agree(self.method.tensors())
 
     def _clip(self) -> None:
         found: dict[Tensor, Tensor] = {p: p.grad for p in self.parameters if p.grad is not None}

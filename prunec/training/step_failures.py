@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from prunec.errors import LostRank, OutOfMemory
-from prunec.processes import Ranks
+from prunec.errors import LostProcess, OutOfMemory
+from prunec.processes import Processes
 from prunec.training.objective import Objective
 from prunec.training.settings import Settings
 from prunec.training.step import Forward
@@ -36,12 +36,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def sizing(
-    model: nn.Module, objective: Objective, settings: Settings, ranks: Ranks
+    model: nn.Module, objective: Objective, settings: Settings, processes: Processes
 ) -> Iterator[None]:
     """Find by trying halves which batch fits, where the block is short of memory.
 
-    This rank tries alone: where ranks share the network it tries a copy, and the block must have
-    given the network its own batch norms back.
+    This rank tries alone: where processes share the network it tries a copy, and the block must
+    have given the network its own batch norms back.
 
     Raises:
         OutOfMemory: says which batch size fits.
@@ -51,14 +51,14 @@ def sizing(
     except ShortOfMemory as short:
         for parameter in model.parameters():
             parameter.grad = None
-        own = copy.deepcopy(model) if ranks.several else model
-        raise _out_of_memory(short, Forward(own, objective, settings), ranks) from None
+        own = copy.deepcopy(model) if processes.several else model
+        raise _out_of_memory(short, Forward(own, objective, settings), processes) from None
 
 
-def _out_of_memory(short: ShortOfMemory, forward: Forward, ranks: Ranks) -> OutOfMemory:
+def _out_of_memory(short: ShortOfMemory, forward: Forward, processes: Processes) -> OutOfMemory:
     """The error that says which batch size fits."""
-    fits = ranks.count * _largest(forward, short.images, short.labels)
-    whole = ranks.count * len(short.labels)
+    fits = processes.count * _largest(forward, short.images, short.labels)
+    whole = processes.count * len(short.labels)
     remedy = (
         f"train.batch_size = {fits} fits (tried here); halve train.learning_rate with every "
         "halving of the batch"
@@ -90,15 +90,15 @@ def _largest(forward: Forward, images: Tensor, labels: Tensor) -> int:
 
 
 @contextmanager
-def explaining(ranks: Ranks, kept: Callable[[], str]) -> Iterator[None]:
+def explaining(processes: Processes, kept: Callable[[], str]) -> Iterator[None]:
     """Turn what torch says of lost processes into an error with its remedy.
 
     Args:
-        ranks: the processes.
+        processes: the processes.
         kept: says what is saved.
 
     Raises:
-        LostRank: another process ended or fell silent.
+        LostProcess: another process ended or fell silent.
     """
     try:
         yield
@@ -106,11 +106,11 @@ def explaining(ranks: Ranks, kept: Callable[[], str]) -> Iterator[None]:
         lost = isinstance(error, dist.DistError) or any(
             sign in str(error).lower() for sign in SIGNS_OF_LOSS
         )
-        if not (ranks.several and lost):
+        if not (processes.several and lost):
             raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise LostRank(
-            f"rank {ranks.rank} of {ranks.count} lost another process: {first[:160]}",
+        raise LostProcess(
+            f"rank {processes.rank} of {processes.count} lost another process: {first[:160]}",
             remedy=f"{kept()}Start the same command again with --resume, on as many processes as "
             "there are; torchrun --max-restarts N does so by itself.",
         ) from error

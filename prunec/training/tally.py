@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prunec.processes import Ranks
+from prunec.processes import Processes
 from prunec.tasks.task import Score, Task
 
 PLAIN = ("loss", "images", "seconds")
@@ -23,7 +23,7 @@ class Tally:
         sums: loss, then the task's counts, of this rank; float64 on the device, so that no step
             waits for it.
         images: their number.
-        earlier: what :meth:`total` said of all ranks when an earlier process stopped.
+        earlier: what :meth:`total` said of all processes when an earlier process stopped.
     """
 
     task: Task
@@ -45,10 +45,10 @@ class Tally:
         self.sums[1:] += counts
         self.images += images
 
-    def total(self, ranks: Ranks, seconds: float = 0.0) -> dict[str, float]:
-        """Return the sums of all ranks as numbers, with the seconds until now."""
+    def total(self, processes: Processes, seconds: float = 0.0) -> dict[str, float]:
+        """Return the sums of all processes as numbers, with the seconds until now."""
         sums = torch.cat([self.sums, self.sums.new_tensor([self.images])])
-        loss, *counts, images = ranks.sum(sums).tolist()
+        loss, *counts, images = processes.sum(sums).tolist()
         now = dict(zip(PLAIN, (loss, images, seconds), strict=True))
         now |= {str(place): count for place, count in enumerate(counts)}
         return {name: value + self.earlier.get(name, 0) for name, value in now.items()}

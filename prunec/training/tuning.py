@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunec.processes import Ranks
+from prunec.processes import Processes
 from prunec.recipe import TrainSpec
 from prunec.seeding import seeded
 from prunec.training.method import Method, Moment
@@ -54,12 +54,12 @@ class Trial:
         return {**asdict(self.settings), **figures}
 
 
-def default_settings(train: TrainSpec, ranks: Ranks) -> Settings:
+def default_settings(train: TrainSpec, processes: Processes) -> Settings:
     """What a recipe asks for; for ``auto`` the plain choice: fp32, contiguous, all cores."""
     return Settings(
         precision="fp32" if train.precision == "auto" else train.precision,
         channels_last=train.channels_last is True,
-        threads=cores(ranks) if train.threads == "auto" else train.threads,
+        threads=cores(processes) if train.threads == "auto" else train.threads,
         compile=train.compile,
     )
 
@@ -92,7 +92,7 @@ def choose(
     batch: tuple[Tensor, Tensor],
     train: TrainSpec,
     objective: Objective,
-    ranks: Ranks,
+    processes: Processes,
 ) -> tuple[Settings, list[Trial]]:
     """Return the settings to train with, and every trial.
 
@@ -103,9 +103,9 @@ def choose(
         batch: images [N, C, H, W] and labels [N] of one rank, on the same device.
         train: what is open, and the optimizer.
         objective: the loss.
-        ranks: the processes that share this machine's cores.
+        processes: the processes that share this machine's cores.
     """
-    first = default_settings(train, ranks)
+    first = default_settings(train, processes)
     device = batch[0].device
     trials: list[Trial] = []
     losses: list[list[float]] = []

@@ -46,7 +46,7 @@ SHIPPED: dict[str, Training] = {
 
 
 def net() -> nn.Module:
-    """1,896 weights that may be masked; no dropout: several ranks can follow one process."""
+    """1,896 weights that may be masked; no dropout: several processes can follow one process."""
     torch.manual_seed(5)
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1, bias=False),

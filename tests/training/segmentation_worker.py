@@ -16,8 +16,8 @@ from prunec.training.loop import Method, fit
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    with joined() as ranks:
+    with joined() as processes:
         model = without_dropout()
-        fit(model, Method(), replace(small_context(folder), ranks=ranks))
-        if ranks.first:
+        fit(model, Method(), replace(small_context(folder), processes=processes))
+        if processes.first:
             save_file(model.state_dict(), folder / "final.safetensors")

@@ -21,7 +21,7 @@ from torch import Tensor
 from prunec.batches.batches import Data
 from prunec.batches.data import load_data
 from prunec.errors import DataError
-from prunec.processes import Ranks
+from prunec.processes import Processes
 from prunec.recipe import DataSpec
 
 FLIP: dict[str, Any] = {"name": "RandomHorizontalFlip"}
@@ -88,13 +88,13 @@ def test_whoever_takes_a_batch_keeps_its_generator() -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("kind", ["memory", "folder"])
-def test_ranks_share_every_batch_and_any_step_is_a_beginning(
+def test_processes_share_every_batch_and_any_step_is_a_beginning(
     photos: Path, kind: str, count: int
 ) -> None:
-    """Three ranks cut through chunks of four: the images are the same whoever augments them."""
+    """Three processes cut through chunks of four: the images are the same whoever augments them."""
     data = small_data() if kind == "memory" else load_data(photo_spec(photos, workers=1), seed=0)
     whole = list(data.train_batches(2, 6))
-    parts = [data.to(CPU, Ranks(rank, count)) for rank in range(count)]
+    parts = [data.to(CPU, Processes(rank, count)) for rank in range(count)]
     shared = zip(*(part.train_batches(2, 6, first=1) for part in parts), strict=True)
     for batch, of_ranks in zip(whole[1:], shared, strict=True):
         images, labels = all_of(of_ranks)
@@ -106,7 +106,7 @@ def test_ranks_share_every_batch_and_any_step_is_a_beginning(
 
 def test_a_batch_that_cannot_be_shared_equally_is_told() -> None:
     with pytest.raises(DataError, match="batch of 16 cannot be shared equally by 3") as caught:
-        next(small_data().to(CPU, Ranks(0, 3)).train_batches(0, 16))
+        next(small_data().to(CPU, Processes(0, 3)).train_batches(0, 16))
     assert "multiple of 3" in caught.value.remedy
 
 

@@ -15,12 +15,12 @@ from fake_voc import VOID
 from safetensors.torch import load_file
 from small_segmentation import net, segmentation_recipe, small_context, without_dropout
 from small_training import CPU
-from test_ranks import started
+from test_processes import started
 from torch import Tensor, nn
 
 from prunec.errors import DataError, RecipeError
 from prunec.models.building import build_auxiliary, build_model
-from prunec.processes import Ranks
+from prunec.processes import Processes
 from prunec.recipe import loads
 from prunec.tasks.segmentation import Overlap, Segmentation
 from prunec.tasks.task import Outputs
@@ -119,7 +119,7 @@ def test_without_any_label_the_loss_is_zero_and_so_is_its_gradient() -> None:
     assert not logits.grad.any()
 
 
-class Two(Ranks):
+class Two(Processes):
     """Rank 0 of two; the other's numbers are known."""
 
     other: float = 0.0
@@ -136,9 +136,9 @@ def test_the_mean_of_ranks_is_the_mean_over_all_pixels() -> None:
     task = Segmentation(CLASSES)
     halves = []
     for part, rest in ((slice(0, 2), slice(2, 4)), (slice(2, 4), slice(0, 2))):
-        ranks = Two(0, 2)
-        object.__setattr__(ranks, "other", int((labels[rest] != VOID).sum()))
-        halves.append(task.cross_entropy(logits[part], labels[part], 0.0, ranks))
+        processes = Two(0, 2)
+        object.__setattr__(processes, "other", int((labels[rest] != VOID).sum()))
+        halves.append(task.cross_entropy(logits[part], labels[part], 0.0, processes))
     whole = F.cross_entropy(logits, labels, ignore_index=VOID)
     assert float(sum(halves)) / 2 == pytest.approx(float(whole), rel=1e-6)
 

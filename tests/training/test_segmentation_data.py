@@ -20,7 +20,7 @@ from prunec.batches.data_check import check_data
 from prunec.batches.joint_transforms import WithMask
 from prunec.batches.transforms import build_transform
 from prunec.errors import DamagedData, DataError, RecipeError
-from prunec.processes import Ranks
+from prunec.processes import Processes
 from prunec.recipe import DataSpec
 from prunec.tasks.segmentation import Segmentation
 
@@ -140,7 +140,7 @@ def test_batches_follow_from_seed_epoch_and_step_whoever_reads_them(tmp_path: Pa
     assert same(found, batches(load_data(voc_spec(tmp_path, workers=2), seed=0)))
     assert same(found[1:], batches(data, first=1))
     assert not same(found, batches(data, epoch=2))
-    halves = [batches(data.to(CPU, Ranks(rank, 2))) for rank in range(2)]
+    halves = [batches(data.to(CPU, Processes(rank, 2))) for rank in range(2)]
     joined = [tuple(map(torch.cat, zip(*pair, strict=True))) for pair in zip(*halves, strict=True)]
     assert same(found, joined)  # type: ignore[arg-type]
 

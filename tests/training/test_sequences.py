@@ -20,7 +20,7 @@ from prunec.datasets.log_mel import FILTERS, filters, log_mel
 from prunec.datasets.named import read_source
 from prunec.datasets.speech import Clips, read_second
 from prunec.errors import DamagedData, DataError
-from prunec.processes import Ranks
+from prunec.processes import Processes
 from prunec.recipe import DataSpec
 
 PLAIN: dict[str, Any] = {"mean": (0.0,), "std": (1.0,)}
@@ -174,12 +174,12 @@ def test_a_clip_is_a_second_of_numbers(tmp_path: Path) -> None:
     assert int((read_second(path, 5000) != 0).sum()) == 15000
 
 
-def test_ranks_share_sequences(tmp_path: Path) -> None:
+def test_processes_share_sequences(tmp_path: Path) -> None:
     for name, root in (("har", tmp_path / "h"), ("speech-commands", tmp_path / "s")):
         write_har(root) if name == "har" else write_speech(root)
         data = load_data(spec(name, root), seed=0)
         whole = all_of(data.train_batches(1, 6))
-        parts = [data.to(data.device, Ranks(rank, 2)).train_batches(1, 6) for rank in range(2)]
+        parts = [data.to(data.device, Processes(rank, 2)).train_batches(1, 6) for rank in range(2)]
         batches = [all_of(pair) for pair in zip(*parts, strict=True)]
         assert torch.equal(torch.cat([b[0] for b in batches]), whole[0])
 

@@ -1,4 +1,4 @@
-"""Tar shards: every sample once an epoch, from any step, for any ranks, found by an index."""
+"""Tar shards: every sample once an epoch, from any step, for any processes, found by an index."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from prunec.batches.data import load_data
 from prunec.datasets import shard_index, shards
 from prunec.datasets.shards import OpenFiles, spread_order
 from prunec.errors import DamagedData, DataError
-from prunec.processes import Ranks
+from prunec.processes import Processes
 
 CPU = torch.device("cpu")
 
@@ -58,10 +58,10 @@ def test_the_order_depends_on_seed_and_epoch_alone(root: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_ranks_share_every_batch_and_any_step_is_a_beginning(root: Path, workers: int) -> None:
+def test_processes_share_every_batch_and_any_step_is_a_beginning(root: Path, workers: int) -> None:
     data = load_data(spec_of(root, workers=workers), seed=0)
     whole = list(load_data(spec_of(root), seed=0).train_batches(2, 6))
-    parts = [data.to(CPU, Ranks(rank, 3)) for rank in range(3)]
+    parts = [data.to(CPU, Processes(rank, 3)) for rank in range(3)]
     shared = zip(*(part.train_batches(2, 6, first=1) for part in parts), strict=True)
     for expected, of_ranks in zip(whole[1:], shared, strict=True):
         for whole_one, joined in zip(expected, all_of(of_ranks), strict=True):

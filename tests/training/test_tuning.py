@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_training import CPU, Recorder, small_context, small_net, small_recipe
 
-from prunec.processes import ALONE, Ranks
+from prunec.processes import ALONE, Processes
 from prunec.tasks.task import Classification, Outputs
 from prunec.training import tuning
 from prunec.training.loop import Method, fit
@@ -112,4 +112,4 @@ def test_a_variable_bounds_the_cores_of_one_process(monkeypatch: pytest.MonkeyPa
     assert cores(ALONE) == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
     whole = cores(ALONE)
-    assert cores(Ranks(0, 2, 0, 2)) == max(1, whole // 2)
+    assert cores(Processes(0, 2, 0, 2)) == max(1, whole // 2)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from rank_worker import trained
+from process_worker import trained
 from safetensors.torch import load_file
 from torch import Tensor
 
 from prunec.processes import ALONE
 
-WORKER = Path(__file__).parent / "rank_worker.py"
+WORKER = Path(__file__).parent / "process_worker.py"
 
 
 def started(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +45,7 @@ def digests(folder: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four epochs on two ranks, of plain training and of methods, a folder each."""
+    """Four epochs on two processes, of plain training and of methods, a folder each."""
     folder = tmp_path_factory.mktemp("together")
     answer = torchrun(folder, ",".join(("plain", *METHODS)), "4")
     assert answer.returncode == 0, answer.stderr
@@ -122,7 +122,7 @@ def test_a_rank_short_of_memory_finds_alone_what_fits(tmp_path: Path) -> None:
 
 RECIPE = """
 name = "mortal"
-model = { name = "rank_worker:Mortal" }
+model = { name = "process_worker:Mortal" }
 train = { epochs = 4, batch_size = 500, precision = "fp32", channels_last = true, threads = 1 }
 pass = [{ name = "train-dense" }]
 """

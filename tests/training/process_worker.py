@@ -1,6 +1,6 @@
 """One of several processes of a training.
 
-    rank_worker.py FOLDER METHOD[,METHOD…] EPOCHS [stop|die|hungry]
+    process_worker.py FOLDER METHOD[,METHOD…] EPOCHS [stop|die|hungry]
 
 Writes the digest of weights and method after every update to FOLDER/METHOD/digests-RANK.json, and
 at the end the weights to FOLDER/METHOD/final.safetensors.
@@ -36,7 +36,7 @@ from prunec.passes.train_set import TrainSet
 from prunec.passes.train_snfs import TrainSnfs
 from prunec.passes.train_str import TrainStr
 from prunec.passes.train_str_rank import TrainStrRank
-from prunec.processes import Ranks, joined
+from prunec.processes import Processes, joined
 from prunec.sparsity.gated_macs import gated_channels
 from prunec.sparsity.training_pass import SparseTraining
 from prunec.training.context import Context
@@ -134,7 +134,7 @@ def digest(module: nn.Module, method: Method) -> str:
 def trained(
     folder: Path,
     kind: str,
-    ranks: Ranks,
+    processes: Processes,
     *,
     epochs: int,
     resume: bool = False,
@@ -157,7 +157,7 @@ def trained(
             os.kill(os.getpid(), signal.SIGKILL)
 
     method.after_step = watched  # type: ignore[method-assign]
-    fit(module, method, replace(context, ranks=ranks))
+    fit(module, method, replace(context, processes=processes))
     return module, digests
 
 
@@ -165,19 +165,19 @@ def main() -> None:
     root, kinds, epochs = Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3])
     folder, kind = root / kinds[0], kinds[0]
     torch.set_num_threads(1)
-    with joined() as ranks:
+    with joined() as processes:
         if "stop" in sys.argv:
-            stop_at = 30 if ranks.rank == 1 else -1
+            stop_at = 30 if processes.rank == 1 else -1
             with contextlib.suppress(Interrupted):
-                trained(folder, kind, ranks, epochs=epochs, stop_at=stop_at, batch_size=4)
+                trained(folder, kind, processes, epochs=epochs, stop_at=stop_at, batch_size=4)
             return
         if "hungry" in sys.argv:
-            fit(Hungry(net()), Method(), replace(small_context(folder), ranks=ranks))
-        die_at = 8 if "die" in sys.argv and ranks.rank == 1 else -1
+            fit(Hungry(net()), Method(), replace(small_context(folder), processes=processes))
+        die_at = 8 if "die" in sys.argv and processes.rank == 1 else -1
         for kind in kinds:
-            module, digests = trained(root / kind, kind, ranks, epochs=epochs, die_at=die_at)
-            (root / kind / f"digests-{ranks.rank}.json").write_text(json.dumps(digests))
-            if ranks.first:
+            module, digests = trained(root / kind, kind, processes, epochs=epochs, die_at=die_at)
+            (root / kind / f"digests-{processes.rank}.json").write_text(json.dumps(digests))
+            if processes.first:
                 state = {k: v.contiguous() for k, v in module.state_dict().items()}
                 save_file(state, root / kind / "final.safetensors")
 
