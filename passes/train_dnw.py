@@ -24,7 +24,7 @@ from prunec.training.context import Context
 class TrainDnw(SpreadTraining):
     """Compute with the largest weights of each layer; all learn."""
 
-    spread: Literal["uniform", "er", "erk", "budget"] = "uniform"
+    spread: Literal["uniform", "er", "erk", "densities"] = "uniform"
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

@@ -30,7 +30,7 @@ NEAR = 0.1  # of the number wanted: H stays as it is
 class TrainDsr(SpreadTraining):
     """Sparse from the start; one threshold drops, what drops grows at random anywhere."""
 
-    spread: Literal["uniform", "er", "erk", "budget"] = "uniform"
+    spread: Literal["uniform", "er", "erk", "densities"] = "uniform"
     update_steps: Annotated[int, Field(ge=1)] = 1000
     moved: Annotated[float, Field(gt=0, lt=1)] = 0.05
     threshold: Annotated[float, Field(gt=0)] = 1e-3

@@ -27,7 +27,7 @@ from prunec.training.loop import Moment
 class TrainGmp(SpreadTraining):
     """Prune the smallest weights of each layer, more and more of them."""
 
-    spread: Literal["uniform", "er", "erk", "budget"] = "uniform"
+    spread: Literal["uniform", "er", "erk", "densities"] = "uniform"
     update_steps: Annotated[int, Field(ge=1)] = 100
     begin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     end: Annotated[float, Field(gt=0, le=1)] = 0.75

@@ -27,7 +27,7 @@ from prunec.training.loop import Moment
 class TrainGranet(RegrowthTraining):
     """Prune gradually over all layers, regrow by the gradient."""
 
-    spread: Literal["uniform", "er", "erk"] = "erk"  # of the start; a budget would be of the end
+    spread: Literal["uniform", "er", "erk"] = "erk"  # of the start; densities would be of the end
     initial_sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.5
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
 

@@ -113,16 +113,16 @@ def test_without_sparsities_each_recipe_has_its_own(recipes: list[str]) -> None:
     assert not own.notes
 
 
-def test_a_budget_of_densities_leaves_no_sparsity_to_ask_for(tmp_path: Path) -> None:
+def test_densities_of_a_run_leave_no_sparsity_to_ask_for(tmp_path: Path) -> None:
     path = Path(write_recipe(tmp_path, "gmp"))
-    asked = f'sparsity = 0.5\nspread = "budget"\nbudget = "{tmp_path}/b.json"'
+    asked = f'sparsity = 0.5\nspread = "densities"\ndensities = "{tmp_path}/b.json"'
     path.write_text(path.read_text().replace("sparsity = 0.5", asked))
     digests = set()
     for density in (0.5, 0.25):
         (tmp_path / "b.json").write_text(json.dumps({"density": {"layer1.0.conv": density}}))
         (cell,) = expand([str(path)], sparsities=(0.9, 0.99)).cells
         assert cell.sparsity is None
-        assert cell.recipe.passes[0]["budget"] == {"layer1.0.conv": density}
+        assert cell.recipe.passes[0]["densities"] == {"layer1.0.conv": density}
         digests.add(cell.digest)
     assert len(digests) == 2
 

@@ -196,7 +196,7 @@ def passes() -> None:
 
 
 @app.command()
-def budget(
+def densities(
     run: Run = None,
     output: Output = None,
     runs: Root = None,
@@ -204,10 +204,10 @@ def budget(
     """Write the density of every layer of a run, for other mask methods to take over."""
     found = _found(run, runs)
 
-    from prunec.sparsity.densities import save_budget
+    from prunec.sparsity.densities import save_densities
 
-    path = output or Path("budget.json")
-    density = save_budget(found, path)
+    path = output or Path("densities.json")
+    density = save_densities(found, path)
     typer.echo(f"Wrote {path}: {len(density)} layers of {found.name}")
 
 

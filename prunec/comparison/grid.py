@@ -190,9 +190,9 @@ def _brief(number: float) -> str:
 
 
 def _takes_sparsity(step: Training) -> bool:
-    """Whether the pass has the option; a budget of densities takes its place."""
+    """Whether the pass has the option; densities of another run take its place."""
     named = {field.name for field in dataclasses.fields(step)}
-    return SPARSITY in named and getattr(step, "spread", "") != "budget"
+    return SPARSITY in named and getattr(step, "spread", "") != "densities"
 
 
 def _require_free(changes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A budget: the density of every layer that a run ended with, for other runs to take over."""
+"""Densities: that of every layer that a run ended with, for other runs to take over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunec.store.runs import RunFolder
 UNREADABLE = (OSError, ValueError, RecursionError)  # no file, no UTF-8, no JSON, no end of brackets
 
 
-def save_budget(run: RunFolder, path: Path) -> dict[str, float]:
+def save_densities(run: RunFolder, path: Path) -> dict[str, float]:
     """Write ``{"run": name, "density": {layer: density}}`` of a trained run; return the densities.
 
     Raises:
@@ -33,25 +33,25 @@ def save_budget(run: RunFolder, path: Path) -> dict[str, float]:
             remedy=f"Go on with it: prunec train --resume {run.path}",
         )
     raise RunError(
-        f"{run.path} has no sparse layers to take a budget from",
+        f"{run.path} has no sparse layers to take densities from",
         remedy="Train one with a pass that ends in masks: train-str, train-gmp, train-rigl, …",
     )
 
 
-def load_budget(path: Path) -> dict[str, float]:
+def load_densities(path: Path) -> dict[str, float]:
     """Return layer → density, in [0, 1]; see :func:`checked_densities`.
 
     Raises:
-        PassError: there is no such file, or it holds no budget.
+        PassError: there is no such file, or it holds no densities.
     """
-    remedy = "Write one with: prunec budget RUN -o budget.json"
+    remedy = "Write one with: prunec densities RUN -o densities.json"
     try:
         value = json.loads(path.read_text("utf-8"))
     except UNREADABLE as error:
-        raise PassError(f"{path} cannot be read as a budget: {error}", remedy=remedy) from None
+        raise PassError(f"{path} cannot be read as densities: {error}", remedy=remedy) from None
     density = value.get("density") if isinstance(value, dict) else None
     if not isinstance(density, dict) or not density:
-        raise PassError(f"{path} holds no budget: density is missing", remedy=remedy)
+        raise PassError(f"{path} holds no densities: density is missing", remedy=remedy)
     return checked_densities(density, f"{path}: density", remedy)
 
 
@@ -81,6 +81,6 @@ def _density_in(record: Path) -> dict[str, float]:
     except (*UNREADABLE, KeyError, TypeError, AttributeError, PassError) as error:
         raise RunError(
             f"{record} is damaged: {type(error).__name__}: {error}",
-            remedy="Take the budget of another run, or train this one again.",
+            remedy="Take the densities of another run, or train this one again.",
         ) from None
     return {}

@@ -79,39 +79,40 @@ def exact_total(wanted: Sequence[float], most: Sequence[int], least: int = 1) ->
     return counts
 
 
-def from_budget(
-    budget: Mapping[str, float],
+def from_densities(
+    densities: Mapping[str, float],
     names: Sequence[str],
     shapes: Sequence[Shape],
     source: str,
     dense: Sequence[str] = (),
 ) -> Counts:
-    """Return the counts of a budget that another run learned, layer → density; at least one each.
+    """Return the counts of the densities of another run, layer → density; at least one each.
 
     Args:
-        budget: layer → density.
+        densities: layer → density.
         names: of the kernels that may be masked.
         shapes: theirs.
-        source: where the budget is from, for errors.
-        dense: layers that stay dense, by name or pattern: the budget may hold them.
+        source: where the densities are from, for errors.
+        dense: layers that stay dense, by name or pattern: the densities may hold them.
 
     Raises:
         PassError: a layer is missing from it, or it holds one that the network lacks.
     """
     layers = [name.removesuffix(".weight") for name in names]
-    free = [layer for layer in budget if not any(fnmatchcase(layer, p) for p in dense)]
-    for these, those, what in ((layers, budget, "has no layer"), (free, layers, "is for a layer")):
+    free = [layer for layer in densities if not any(fnmatchcase(layer, p) for p in dense)]
+    pairs = ((layers, densities, "have no layer"), (free, layers, "are for a layer"))
+    for these, those, what in pairs:
         odd = [layer for layer in these if layer not in those]
         if odd:
             raise PassError(
-                f"{source}: the budget {what} {odd[0]!r}"
+                f"{source}: the densities {what} {odd[0]!r}"
                 + (f" and {len(odd) - 1} more" if len(odd) > 1 else "")
                 + (", which the network lacks" if these is free else ""),
-                remedy="Take the budget of a run of the same network, or name those layers dense.",
+                remedy="Take those of a run of the same network, or name those layers dense.",
             )
     sizes = [prod(shape) for shape in shapes]
     return [
-        min(max(1, round(budget[layer] * size)), size)
+        min(max(1, round(densities[layer] * size)), size)
         for layer, size in zip(layers, sizes, strict=True)
     ]
 

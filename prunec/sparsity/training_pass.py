@@ -17,9 +17,9 @@ from prunec.artifact import Artifact
 from prunec.contract import Remarks, Training
 from prunec.errors import PassError
 from prunec.seeding import derived_seed
-from prunec.sparsity.densities import checked_densities, load_budget
+from prunec.sparsity.densities import checked_densities, load_densities
 from prunec.sparsity.kernels import sparse_kernels
-from prunec.sparsity.spread import SPREADS, from_budget
+from prunec.sparsity.spread import SPREADS, from_densities
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
 from prunec.training.loop import Method, Moment, fit
@@ -129,40 +129,40 @@ class SparseTraining(Training):
 
 @dataclass(frozen=True)
 class SpreadTraining(SparseTraining):
-    """A training pass whose sparsity is given, and spread over layers by a rule or a budget.
+    """A training pass whose sparsity is given, and spread over layers by a rule or by densities.
 
     Attributes:
         sparsity: share of zeros in the kernels that may be masked.
-        spread: ``uniform``, ``er``, ``erk``, or ``budget``.
-        budget: the density of each layer, in place of ``sparsity``; or a file that holds them, as
-            ``prunec budget`` wrote it.
+        spread: ``uniform``, ``er``, ``erk``, or ``densities``.
+        densities: the density of each layer, in place of ``sparsity``; or a file that holds
+            them, as ``prunec densities`` wrote it.
         dense: layers that stay dense, by name or pattern; their weights do not count.
     """
 
     sparsity: Annotated[float, Field(ge=0, lt=1)]
-    spread: Literal["uniform", "er", "erk", "budget"] = "erk"
-    budget: str | dict[str, float] = ""
+    spread: Literal["uniform", "er", "erk", "densities"] = "erk"
+    densities: str | dict[str, float] = ""
     dense: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
-        if self.spread == "budget" and not self.budget:
+        if self.spread == "densities" and not self.densities:
             raise PassError(
-                f'{self.pass_name()}: spread = "budget" needs a budget',
-                remedy='Name a file: budget = "budget.json", from prunec budget RUN -o FILE',
+                f'{self.pass_name()}: spread = "densities" needs densities',
+                remedy='Name a file, from prunec densities RUN -o FILE: densities = "FILE"',
             )
-        if self.budget and self.spread != "budget":
+        if self.densities and self.spread != "densities":
             raise PassError(
-                f'{self.pass_name()}: a budget is given, but spread = "{self.spread}" takes none',
-                remedy='Leave budget out, or say spread = "budget" where the pass has it.',
+                f'{self.pass_name()}: densities are given, but spread = "{self.spread}" takes none',
+                remedy='Leave densities out, or say spread = "densities" where the pass has it.',
             )
-        if not isinstance(self.budget, str):
-            checked_densities(self.budget, "budget")
+        if not isinstance(self.densities, str):
+            checked_densities(self.densities, "densities")
 
     def read(self) -> dict[str, Any]:
         """See :meth:`Pass.read`."""
-        if isinstance(self.budget, str) and self.budget:
-            return {"budget": load_budget(Path(self.budget))}
+        if isinstance(self.densities, str) and self.densities:
+            return {"densities": load_densities(Path(self.densities))}
         return {}
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
@@ -175,12 +175,12 @@ class SpreadTraining(SparseTraining):
         """Return how many weights of each kernel stay at ``sparsity``, the pass's own by default.
 
         Raises:
-            PassError: the budget cannot be read or does not fit.
+            PassError: the densities cannot be read or do not fit.
         """
-        if self.spread == "budget":
-            held = self.budget
-            density = load_budget(Path(held)) if isinstance(held, str) else held
+        if self.spread == "densities":
+            held = self.densities
+            density = load_densities(Path(held)) if isinstance(held, str) else held
             source = held if isinstance(held, str) else self.pass_name()
-            return from_budget(density, names, shapes, source, self.dense)
+            return from_densities(density, names, shapes, source, self.dense)
         wanted = self.sparsity if sparsity is None else sparsity
         return SPREADS[self.spread](shapes, 1 - wanted)

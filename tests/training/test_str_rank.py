@@ -24,7 +24,7 @@ from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_str_rank import StrRank, TrainStrRank
-from prunec.sparsity.densities import save_budget
+from prunec.sparsity.densities import save_densities
 from prunec.store.artifacts import load_artifact, save_artifact
 from prunec.store.runs import RunFolder
 from prunec.training.method import Moment
@@ -441,13 +441,15 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         reform(nn.Sequential(nn.Flatten()), {"0": Form(2)})
 
 
-def test_its_budget_is_no_budget_of_layers(tmp_path: Path) -> None:
-    """`prunec budget` writes the share of ranks; another method on other layers refuses it."""
+def test_its_densities_are_none_of_layers(tmp_path: Path) -> None:
+    """`prunec densities` writes the share of ranks; another method on other layers refuses it."""
     result = trained(tmp_path / "run", epochs=2)
     run = RunFolder(tmp_path / "run")
     save_artifact(result, run.step(0, "train-str-rank"))
-    densities = save_budget(run, tmp_path / "budget.json")
+    densities = save_densities(run, tmp_path / "densities.json")
     assert set(densities) == {"cell.w.m", "cell.u.m"}
-    budget = TrainGmp(sparsity=0.5, spread="budget", budget=str(tmp_path / "budget.json"))
-    with pytest.raises(PassError, match=r"has no layer 'cell\.w'"):
-        budget(artifact(), small_context(tmp_path / "other"))
+    follower = TrainGmp(
+        sparsity=0.5, spread="densities", densities=str(tmp_path / "densities.json")
+    )
+    with pytest.raises(PassError, match=r"have no layer 'cell\.w'"):
+        follower(artifact(), small_context(tmp_path / "other"))

@@ -17,15 +17,15 @@ from prunec.errors import PassError, RecipeError, RunError
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_str import TrainStr
 from prunec.recipe import digest, loads
-from prunec.sparsity.densities import load_budget, save_budget
+from prunec.sparsity.densities import load_densities, save_densities
 from prunec.sparsity.spread import (
-    from_budget,
+    from_densities,
 )
 from prunec.store.artifacts import save_artifact
 from prunec.store.runs import RunFolder, create_run, run_folders
 
 
-def test_a_budget_goes_from_one_run_to_another_method(tmp_path: Path) -> None:
+def test_densities_go_from_one_run_to_another_method(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
     artifact = Artifact(net.eval(), (torch.randn(2, 1, 8, 8),))
     recipe = loads(
@@ -33,16 +33,16 @@ def test_a_budget_goes_from_one_run_to_another_method(tmp_path: Path) -> None:
     )
     run = create_run(recipe, tmp_path / "runs", ["prunec"])
     with pytest.raises(RunError, match="not trained to its end") as caught:
-        save_budget(run, tmp_path / "budget.json")
+        save_densities(run, tmp_path / "densities.json")
     assert f"prunec train --resume {run.path}" in caught.value.remedy
     run.mark("trained")
     with pytest.raises(RunError, match="no sparse layers"):
-        save_budget(run, tmp_path / "budget.json")
+        save_densities(run, tmp_path / "densities.json")
     learned = TrainStr(sparsity=0.8, s_init=-6.0)(artifact, small_context(tmp_path / "a", epochs=6))
     save_artifact(learned, run.step(0, "train-str"))
-    density = save_budget(run, tmp_path / "budget.json")
-    assert load_budget(tmp_path / "budget.json") == density
-    follower = TrainGmp(sparsity=0, spread="budget", budget=str(tmp_path / "budget.json"),
+    density = save_densities(run, tmp_path / "densities.json")
+    assert load_densities(tmp_path / "densities.json") == density
+    follower = TrainGmp(sparsity=0, spread="densities", densities=str(tmp_path / "densities.json"),
                         update_steps=4)  # fmt: skip
     result = follower(artifact, small_context(tmp_path / "b", epochs=6))
     for layer, share in density.items():
@@ -52,18 +52,18 @@ def test_a_budget_goes_from_one_run_to_another_method(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "cannot be read as a budget"), ("{}", "density is missing"),
-     ("[" * 100_000, "cannot be read as a budget"),
+    [("{", "cannot be read as densities"), ("{}", "density is missing"),
+     ("[" * 100_000, "cannot be read as densities"),
      ('{"density": {"a": 2}}', "density.a is 2, a number from 0 to 1"),
      ('{"density": {"a": true}}', "density.a is True, a number from 0 to 1"),
      ('{"density": {"a": NaN}}', "density.a is nan, a number from 0 to 1")],
 )  # fmt: skip
-def test_a_wrong_budget_is_told(text: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "budget.json"
+def test_wrong_densities_are_told(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "densities.json"
     path.write_text(text)
     with pytest.raises(PassError, match=message) as caught:
-        load_budget(path)
-    assert "prunec budget RUN" in caught.value.remedy
+        load_densities(path)
+    assert "prunec densities RUN" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,18 @@ def test_a_damaged_artifact_is_told(damage: bytes, tmp_path: Path) -> None:
     record.parent.mkdir(parents=True)
     record.write_bytes(damage)
     with pytest.raises(RunError, match=r"artifact\.json is damaged") as caught:
-        save_budget(RunFolder(tmp_path), tmp_path / "budget.json")
+        save_densities(RunFolder(tmp_path), tmp_path / "densities.json")
     assert "another run" in caught.value.remedy
 
 
-def test_a_budget_of_another_network_is_told() -> None:
+def test_densities_of_another_network_are_told() -> None:
     names, shapes = ["a.weight", "b.weight"], [(4, 4), (4, 4)]
-    with pytest.raises(PassError, match="the budget has no layer 'b'"):
-        from_budget({"a": 0.5}, names, shapes, "x.json")
+    with pytest.raises(PassError, match="the densities have no layer 'b'"):
+        from_densities({"a": 0.5}, names, shapes, "x.json")
     more = {"a": 0.5, "b": 0.0, "head.c": 0.5}
-    with pytest.raises(PassError, match=r"is for a layer 'head\.c', which the network lacks"):
-        from_budget(more, names, shapes, "x.json")
-    assert from_budget(more, names, shapes, "x.json", dense=("head.*",)) == [8, 1]
+    with pytest.raises(PassError, match=r"are for a layer 'head\.c', which the network lacks"):
+        from_densities(more, names, shapes, "x.json")
+    assert from_densities(more, names, shapes, "x.json", dense=("head.*",)) == [8, 1]
 
 
 GMP = (
@@ -100,19 +100,19 @@ GMP = (
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ('spread = "budget"', "needs a budget"),
-        ('budget = "b.json"', 'a budget is given, but spread = "uniform" takes none'),
-        ('spread = "budget"\nbudget = { a = 0.5, "b.c" = 1.5 }', r"budget\.b\.c is 1\.5"),
-        ('spread = "budget"\nbudget = { a = true }', "must be a number, found true"),
+        ('spread = "densities"', "needs densities"),
+        ('densities = "b.json"', 'densities are given, but spread = "uniform" takes none'),
+        ('spread = "densities"\ndensities = { a = 0.5, "b.c" = 1.5 }', r"densities\.b\.c is 1\.5"),
+        ('spread = "densities"\ndensities = { a = true }', "must be a number, found true"),
     ],
 )
-def test_options_that_are_no_budget_are_told(options: str, message: str) -> None:
+def test_options_that_are_no_densities_are_told(options: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         build_passes(loads(GMP + options), "r.toml")
 
 
-def test_granet_ends_at_its_sparsity_not_at_a_budget() -> None:
-    text = GMP.replace("gmp", "granet") + 'spread = "budget"\nbudget = "b.json"'
+def test_granet_ends_at_its_sparsity_not_at_densities() -> None:
+    text = GMP.replace("gmp", "granet") + 'spread = "densities"\ndensities = "b.json"'
     with pytest.raises(RecipeError, match="spread must be 'uniform', 'er' or 'erk'"):
         build_passes(loads(text), "r.toml")
 
@@ -120,19 +120,19 @@ def test_granet_ends_at_its_sparsity_not_at_a_budget() -> None:
 def test_a_run_holds_the_densities_that_its_recipe_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever becomes of the file; a recipe without a budget stays as it is."""
+    """Whatever becomes of the file; a recipe without densities stays as it is."""
     monkeypatch.chdir(tmp_path)
     density = {"layer1.0.conv": 0.1, "name": 1 / 3, "fc": 1.0}
-    file = tmp_path / "budget.json"
+    file = tmp_path / "densities.json"
     file.write_text(json.dumps({"density": density}))
     named = tmp_path / "r.toml"
-    named.write_text(GMP + 'spread = "budget"\nbudget = "budget.json"')
+    named.write_text(GMP + 'spread = "densities"\ndensities = "densities.json"')
     run = new_run(str(named), [], tmp_path)
     assert resumed_run(str(named), [], tmp_path) == run
     file.write_text(json.dumps({"density": {**density, "fc": 0.5}}))
     (step,) = build_passes(run.recipe, "r.toml")
     assert isinstance(step, TrainGmp)
-    assert step.budget == density
+    assert step.densities == density
     assert step.counts(["fc.weight", "name", "layer1.0.conv.weight"], [(20,), (9,), (100,)]) == [
         20, 3, 10,
     ]  # fmt: skip
@@ -140,7 +140,9 @@ def test_a_run_holds_the_densities_that_its_recipe_named(
     with pytest.raises(RunError, match="is not the recipe that"):
         resumed_run(str(named), [], tmp_path)
     file.unlink()
-    with pytest.raises(RecipeError, match=r"pass\[0\] \(train-gmp\): budget\.json cannot be read"):
+    with pytest.raises(
+        RecipeError, match=r"pass\[0\] \(train-gmp\): densities\.json cannot be read"
+    ):
         new_run(str(named), [], tmp_path)
     assert len(run_folders(tmp_path)) == 1
     plain = loads(GMP)
