@@ -22,7 +22,7 @@ from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.masked import Masked
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,6 @@ class TrainAcdc(SparseTraining):
 
 class Acdc(Masked):
     """The masks of a network between phases."""
-
-    name = "train-acdc"
 
     def __init__(self, options: TrainAcdc, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)

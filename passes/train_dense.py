@@ -12,7 +12,8 @@ from prunec.artifact import Artifact
 from prunec.contract import Remarks, Training
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
-from prunec.training.loop import Method, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method
 
 
 @dataclass(frozen=True)

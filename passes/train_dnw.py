@@ -38,8 +38,6 @@ class Dnw(Projected):
         bounds: of |W| in each kernel, as of the last step: the next is near it, and found sooner.
     """
 
-    name = "train-dnw"
-
     def __init__(self, options: TrainDnw, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)
         self.counts = options.counts(self.names, [tuple(w.shape) for w in self.weights])

@@ -23,7 +23,7 @@ from prunec.sparsity.schedules import cubic
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,6 @@ class Dpf(Projected):
     Attributes:
         ended: whether the last sparsity was seen to be reached.
     """
-
-    name = "train-dpf"
 
     def __init__(self, options: TrainDpf, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)

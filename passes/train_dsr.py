@@ -21,7 +21,7 @@ from prunec.sparsity.masked import Masked
 from prunec.sparsity.spread import shared_out
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining, mask_generator
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 NEAR = 0.1  # of the number wanted: H stays as it is
 
@@ -47,8 +47,6 @@ class Dsr(Masked):
     Attributes:
         h: the threshold H, float64.
     """
-
-    name = "train-dsr"
 
     def __init__(
         self, options: TrainDsr, kernels: Mapping[str, Tensor], generator: torch.Generator

@@ -48,7 +48,8 @@ from prunec.sparsity.sharing import Reuse, absorb_gains, reuses, share
 from prunec.sparsity.spread import SPREADS
 from prunec.sparsity.training_pass import MASKS, MaskMethod, SparseTraining, mask_generator
 from prunec.training.context import Context
-from prunec.training.loop import Moment, fit
+from prunec.training.loop import fit
+from prunec.training.method import Moment
 
 SHARING, UNITS = MASKS + 1, MASKS + 2  # what seeds are derived for
 
@@ -185,7 +186,6 @@ class East(Masked):
         minimum: d_min.
     """
 
-    name = "train-east"
     retires = True
 
     def __init__(

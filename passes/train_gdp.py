@@ -40,7 +40,8 @@ from prunec.sparsity.effective_weights import ShownKernels
 from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
-from prunec.training.loop import Method, Moment, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method, Moment
 
 RMS_DECAY = 0.98  # of the gates' mean square gradient, per step
 RMS_FLOOR = 0.1  # of its mean: no gate moves more than ten times as fast as the average
@@ -107,8 +108,6 @@ class TrainGdp(Training):
 
 class Gdp(Method):
     """The gates of a network while it trains."""
-
-    name = "train-gdp"
 
     def __init__(self, options: TrainGdp, module: nn.Module, gated: Gated) -> None:
         self.options = options

@@ -20,7 +20,7 @@ from prunec.sparsity.masked import Masked
 from prunec.sparsity.schedules import cubic, phase
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,6 @@ class Gmp(Masked):
     Attributes:
         aside: the values of masked weights; 0 where nothing is masked.
     """
-
-    name = "train-gmp"
 
     def __init__(self, options: TrainGmp, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)

@@ -20,7 +20,7 @@ from prunec.sparsity.regrowth import Regrowth, RegrowthTraining
 from prunec.sparsity.schedules import cubic
 from prunec.sparsity.training_pass import MaskMethod, mask_generator
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class TrainGranet(RegrowthTraining):
 class Granet(Regrowth):
     """Fewer weights at every update, then as many others."""
 
-    name = "train-granet"
     options: TrainGranet
 
     def scores(self, moment: Moment) -> Sequence[Tensor]:

@@ -18,7 +18,7 @@ from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.regrowth import Regrowth, RegrowthTraining
 from prunec.sparsity.training_pass import MaskMethod, mask_generator
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,6 @@ class TrainRigl(RegrowthTraining):
 
 class Rigl(Regrowth):
     """Grows where the gradient is largest."""
-
-    name = "train-rigl"
 
     def scores(self, moment: Moment) -> Sequence[Tensor]:
         """|∂L/∂W|, averaged over processes already."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from prunec.sparsity.regrowth import Regrowth, RegrowthTraining
 from prunec.sparsity.training_pass import MaskMethod, mask_generator
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,6 @@ class TrainSet(RegrowthTraining):
 
 class Set(Regrowth):
     """Grows at random."""
-
-    name = "train-set"
 
     def scores(self, moment: Moment) -> Sequence[Tensor]:
         """Random numbers, the same on every rank."""

@@ -22,7 +22,7 @@ from prunec.sparsity.schedules import cosine
 from prunec.sparsity.spread import shared_out
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining, mask_generator
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 LAST = 0.005  # the share that drops at the end
 
@@ -45,8 +45,6 @@ class Snfs(Masked):
     Attributes:
         m: the momentum of every weight, of its dense gradient.
     """
-
-    name = "train-snfs"
 
     def __init__(
         self, options: TrainSnfs, kernels: Mapping[str, Tensor], generator: torch.Generator

@@ -32,7 +32,7 @@ from prunec.sparsity.schedules import cubic, phase
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 TINY, SOFT = 1e-6, 0.01  # the authors'
 
@@ -73,8 +73,6 @@ class St3(Projected):
         tau: τ, negative while nothing is masked; there no step waits for it.
         scales: c of all filters, one kernel after the other.
     """
-
-    name = "train-st3"
 
     def __init__(self, options: TrainSt3, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)

@@ -65,8 +65,6 @@ class TrainStr(SparseTraining):
 class Str(SoftThreshold):
     """Thresholds g(s) = sigmoid(s)."""
 
-    name = "train-str"
-
     def g(self, s: Tensor) -> Tensor:
         """Sigmoid."""
         return torch.sigmoid(s)

@@ -37,7 +37,7 @@ from prunec.sparsity.schedules import cubic
 from prunec.sparsity.soft_threshold import BITES, LARGEST, SoftThreshold, momentum_of
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 NEAR = 0.99  # of the largest |m| of a map: where a shift ends
 READERS = (
@@ -165,8 +165,6 @@ def _require_separable(module: nn.Module, name: str, layer: nn.Linear) -> None:
 
 class StrRank(SoftThreshold):
     """Thresholds g(s) = exp(s) on the ranks of each map."""
-
-    name = "train-str-rank"
 
     def g(self, s: Tensor) -> Tensor:
         """Exp."""

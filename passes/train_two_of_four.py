@@ -25,7 +25,7 @@ from prunec.sparsity.largest import two_of_four_
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
-from prunec.training.loop import Moment
+from prunec.training.method import Moment
 
 ROWS = 2**18  # fours that a processor masks at once: four megabytes, and three beside them
 
@@ -65,8 +65,6 @@ class TwoOfFour(Projected):
         masks: the same memory as each kernel's shape.
         room: for what comes between, [3, rows at once].
     """
-
-    name = "train-two-of-four"
 
     def __init__(self, options: TrainTwoOfFour, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)

@@ -134,7 +134,7 @@ class Training(Pass):
     def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Remarks]:
         if context is None:
             raise PassError(f"{self.pass_name()} trains: it must be given data")
-        return self.train(artifact, context)
+        return self.train(artifact, replace(context, pass_name=self.pass_name()))
 
 
 class Rewrite(Pass):

@@ -22,7 +22,8 @@ from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.spread import SPREADS, from_densities
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
-from prunec.training.loop import Method, Moment, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method, Moment
 
 
 class MaskMethod(Method):

@@ -28,6 +28,7 @@ class Context:
         processes: the processes that train together.
         teacher: the dense network that the recipe names, in eval mode on the device.
         auxiliary: the head that only trains, as a training begins with it; none if None.
+        pass_name: the pass that trains: its name stands in metrics, checkpoints and settings.
     """
 
     recipe: Recipe
@@ -39,3 +40,4 @@ class Context:
     processes: Processes = ALONE
     teacher: nn.Module | None = None
     auxiliary: nn.Module | None = None
+    pass_name: str = "train-dense"

@@ -58,12 +58,12 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
     train, device, processes = context.recipe.train, context.device, context.processes
     with ExitStack() as stack:
         stack.enter_context(reproducible(device))
-        keeper = stack.enter_context(closing(Keeper(context, method.name)))
+        keeper = stack.enter_context(closing(Keeper(context)))
         stack.enter_context(explaining(processes, keeper.kept))
         objective = make_objective(train, context.data.task, context.teacher)
         stack.enter_context(training_head(model, context.auxiliary))
         model.to(device).train()
-        settings = chosen_settings(model, method.name, objective, context)
+        settings = chosen_settings(model, objective, context)
         stack.enter_context(computing(settings, device))
         stack.enter_context(sizing(model, objective, settings, processes))
         if train.sync_batchnorm:
@@ -99,8 +99,7 @@ class _Fitting:
         self.data = context.data.to(self.device, self.processes)
         self.steps = self.data.steps(self.train.batch_size)
         self.average = Average(self.model, self.train.ema)
-        self.method.averages = self.average.values
-        self.method.optimizer = take.optimizer
+        self.method.begin(take.optimizer, self.average.values)
         self.tally = self._empty()
 
     def run(self) -> list[dict[str, Any]]:
@@ -160,7 +159,7 @@ class _Fitting:
         self._require_finite_weights(end)
         test = self._test()
         metrics = {
-            "pass": self.method.name,
+            "pass": self.context.pass_name,
             "epoch": epoch + 1,
             "loss": total["loss"] / total["images"],
             **{f"train_{key}": value for key, value in learned.figures.items()},

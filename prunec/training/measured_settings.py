@@ -16,14 +16,11 @@ from prunec.training.settings import Settings
 from prunec.training.tuning import Trial, choose, default_settings, is_open
 
 
-def chosen_settings(
-    model: nn.Module, method: str, objective: Objective, context: Context
-) -> Settings:
+def chosen_settings(model: nn.Module, objective: Objective, context: Context) -> Settings:
     """Return how to compute: as written down in the run, or as measured now by rank 0.
 
     Args:
         model: on the device, in training mode.
-        method: whose settings they are.
         objective: the loss.
         context: recipe, data, run, processes.
 
@@ -33,16 +30,14 @@ def chosen_settings(
     path = context.run.path / "settings.json"
     settings: Settings | None = None
     if context.processes.first:
-        settings = _written(path, method, context) if context.resume else None
-        settings = settings or _measured(path, model, method, objective, context)
+        settings = _written(path, context) if context.resume else None
+        settings = settings or _measured(path, model, objective, context)
     shared = context.processes.share(settings)
     assert shared is not None
     return shared
 
 
-def _measured(
-    path: Path, model: nn.Module, method: str, objective: Objective, context: Context
-) -> Settings:
+def _measured(path: Path, model: nn.Module, objective: Objective, context: Context) -> Settings:
     train = context.recipe.train
     settings = default_settings(train, context.processes)
     trials: list[Trial] = []
@@ -56,7 +51,7 @@ def _measured(
         "chosen": asdict(settings),
         "measured": [trial.record() for trial in trials],
     }
-    write_text_atomic(path, json.dumps({**_read(path), method: record}, indent=1) + "\n")
+    write_text_atomic(path, json.dumps({**_read(path), context.pass_name: record}, indent=1) + "\n")
     return settings
 
 
@@ -72,9 +67,9 @@ def _figure(trial: Trial) -> str:
     return f"{trial.settings} {1000 * trial.seconds:.0f} ms{doubt}"
 
 
-def _written(path: Path, method: str, context: Context) -> Settings | None:
+def _written(path: Path, context: Context) -> Settings | None:
     """What a run that goes on computed with, unless it did so on another kind of device."""
-    record = _read(path).get(method, {})
+    record = _read(path).get(context.pass_name, {})
     if record.get("device") != context.device.type:
         return None
     try:

@@ -72,9 +72,6 @@ class Method:
     tensors at once (``torch._foreach``-like, or one flat tensor), never in a loop over parameters.
     """
 
-    name: ClassVar[str] = "train-dense"
-    """Whose metrics and checkpoints they are: the pass's name."""
-
     averages: Mapping[str, Tensor] = {}
     """The loop's averages of parameters, where it keeps any: what rescales a parameter by hand, and
     not by learning, rescales its average too."""
@@ -83,7 +80,11 @@ class Method:
     """Whether parameters lose their part in the loss while the training goes on."""
 
     optimizer: torch.optim.Optimizer | None = None
-    """What moves the weights: the loop says it before the first step."""
+    """What moves the weights."""
+
+    def begin(self, optimizer: torch.optim.Optimizer, averages: Mapping[str, Tensor]) -> None:
+        """Take what the loop made for this training, before its first step."""
+        self.optimizer, self.averages = optimizer, averages
 
     def before_forward(self, moment: Moment) -> None:
         """Prepare a step: after the gradients were cleared, before the forward pass."""

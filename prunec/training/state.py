@@ -32,8 +32,8 @@ class Keeper:
         history: the metrics of every finished epoch.
     """
 
-    def __init__(self, context: Context, method: str) -> None:
-        self.context, self.method = context, method
+    def __init__(self, context: Context) -> None:
+        self.context, self.method = context, context.pass_name
         self.run, self.processes, self.train = context.run, context.processes, context.recipe.train
         self.history: list[dict[str, Any]] = []
         self.place = ""

@@ -33,7 +33,8 @@ from prunec.models.resnet_cifar import resnet20
 from prunec.recipe import Recipe
 from prunec.store.runs import RunFolder
 from prunec.training.context import Context
-from prunec.training.loop import Method, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method
 from prunec.training.progress import SilentProgress
 from prunec.training.settings import Settings, computing, counted
 

@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 from small_training import small_context, small_net
 from torch import Tensor, nn
 
-from prunec.training.loop import Method, Moment, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method, Moment
 
 PLAN = {
     "epochs": 20,
@@ -39,8 +40,6 @@ LONGEST = 0.5  # seconds until a kill
 
 class Drawing(Method):
     """State that every generator of random numbers goes into."""
-
-    name = "drawing"
 
     def __init__(self, weight: Tensor, after: Callable[[], None]) -> None:
         self.weight, self.after = weight, after

@@ -40,7 +40,8 @@ from prunec.processes import Processes, joined
 from prunec.sparsity.gated_macs import gated_channels
 from prunec.sparsity.training_pass import SparseTraining
 from prunec.training.context import Context
-from prunec.training.loop import Method, Moment, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method, Moment
 
 GDP = TrainGdp(dense_epochs=1, select_epochs=2, macs_ratio=0.6, round_to=2)
 
@@ -81,8 +82,6 @@ class Hungry(nn.Module):
 
 class Random(Method):
     """Masks a share of the weights at random, as methods that grow at random do."""
-
-    name = "random"
 
     def __init__(self, module: nn.Module) -> None:
         self.weight = next(module.parameters())

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from small_segmentation import small_context, without_dropout
 
 from prunec.processes import joined
-from prunec.training.loop import Method, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

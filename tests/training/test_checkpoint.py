@@ -13,7 +13,8 @@ from small_training import Recorder, small_context, small_net
 
 from prunec import files
 from prunec.training.checkpoint import Checkpoint, load_best, load_checkpoint, save_checkpoint
-from prunec.training.loop import Method, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method
 from prunec.training.optimisation import OptimizerState
 
 

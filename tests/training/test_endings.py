@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from prunec.errors import Interrupted, OutOfMemory, RunError
 from prunec.recipe.schema import Stop
-from prunec.training.loop import Method, Moment, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method, Moment
 from prunec.training.stopping import is_best, reason_to_stop
 
 

@@ -16,7 +16,8 @@ from torch.optim import lr_scheduler
 from prunec.errors import DataError, RecipeError
 from prunec.tasks.task import Classification, Outputs
 from prunec.training.averaging import Average
-from prunec.training.loop import Method, Moment, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective, make_objective
 from prunec.training.optimisation import make_optimizer
 from prunec.training.schedule import learning_rate

@@ -25,7 +25,8 @@ from prunec.recipe import loads
 from prunec.tasks.segmentation import Overlap, Segmentation
 from prunec.tasks.task import Outputs
 from prunec.training.evaluation import evaluate
-from prunec.training.loop import Method, Moment, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective, make_objective
 from prunec.training.settings import Settings
 

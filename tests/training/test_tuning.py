@@ -12,7 +12,8 @@ from small_training import CPU, Recorder, small_context, small_net, small_recipe
 from prunec.processes import ALONE, Processes
 from prunec.tasks.task import Classification, Outputs
 from prunec.training import tuning
-from prunec.training.loop import Method, fit
+from prunec.training.loop import fit
+from prunec.training.method import Method
 from prunec.training.objective import Objective
 from prunec.training.settings import Settings, cores
 from prunec.training.tuning import Trial, candidates, choose, fastest
