@@ -31,7 +31,7 @@ from prunec.deploy.signature import (
 from prunec.errors import PassError
 from prunec.exporters._onnx_tidy import tidy
 from prunec.files import write_bytes_atomic
-from prunec.graph.tracing import trace
+from prunec.graph.capture.tracing import trace
 from prunec.models.state import roles, weights_digest
 
 # Rules that look at shapes and types only: no weight is read, so none is changed.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from prunec.artifact import Artifact
 from prunec.contract import Remarks, Rewrite
-from prunec.graph.fold import fold_batch_norms
+from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """remove-channels: what nobody reads, and what is known to be constant, goes; exactly.
 
-Liveness and constants over channels, `prunec.graph.decide`; the network is written anew with what
-stays. Zeros in the weights and the masks alone say what is dead, whoever put them there.
+Liveness and constants over channels, `prunec.graph.removal.decide`; the network is written anew
+with what stays. Zeros in the weights and the masks alone say what is dead, whoever put them there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from prunec.artifact import Artifact
 from prunec.contract import Remarks, Rewrite
-from prunec.graph.compile import Compiled, compile_module
+from prunec.graph.rewriting.compile import Compiled, compile_module
 
 
 @dataclass(frozen=True)

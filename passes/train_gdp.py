@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact
 from prunec.contract import Remarks, Training
 from prunec.errors import PassError
-from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
+from prunec.graph.channels.analyse import analyse
 from prunec.models.gates import attach_gates
 from prunec.sparsity.effective_weights import ShownKernels
 from prunec.sparsity.gated_macs import Gated, gated_channels

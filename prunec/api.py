@@ -26,9 +26,9 @@ from prunec.deploy.signature import MACS
 from prunec.errors import PrunecError
 from prunec.files import require_writable
 from prunec.graph.capture import capture
-from prunec.graph.compile import compile_captured, under_every_name
-from prunec.graph.groups import ChannelGroup, channel_groups
-from prunec.graph.plan import Plan
+from prunec.graph.channels.groups import ChannelGroup, channel_groups
+from prunec.graph.rewriting.compile import compile_captured, under_every_name
+from prunec.graph.rewriting.plan import Plan
 from prunec.inspection.compile_report import CompileReport, compile_report
 from prunec.models.gates import absorbed
 from prunec.models.inputs import checked_example, checked_masks, checked_module, checked_round_to

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prunec.graph.plan import Plan
+from prunec.graph.rewriting.plan import Plan
 from prunec.models.low_rank import Form
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from zoo import ZOO
 
-from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
+from prunec.graph.channels.analyse import analyse
 from prunec.passes.train_gdp import Gdp, TrainGdp
 from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.training.method import Moment

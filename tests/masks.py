@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from prunec.graph.groups import ChannelGroup, Slice
+    from prunec.graph.channels.groups import ChannelGroup, Slice
 
 Side = Literal["readers", "producers", "both"]
 Masks = dict[str, Tensor]

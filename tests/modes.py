@@ -15,7 +15,7 @@ from masks import (
 from torch import nn
 
 if TYPE_CHECKING:
-    from prunec.graph.groups import ChannelGroup
+    from prunec.graph.channels.groups import ChannelGroup
 
 Mode = Callable[[nn.Module, "Sequence[ChannelGroup]", float, int], Masks]
 

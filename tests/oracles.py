@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
-    from prunec.graph.groups import ChannelGroup
+    from prunec.graph.channels.groups import ChannelGroup
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from prunec.cli.commands import app
 from prunec.cli.starter import DATA
 from prunec.cost import Cost, LayerCost
 from prunec.errors import Diverged, ParityError
-from prunec.graph.plan import Input
+from prunec.graph.rewriting.plan import Input
 from prunec.inspection.groups import GroupSummary
 from prunec.inspection.layers import Layer
 from prunec.inspection.network import Inspection

@@ -28,7 +28,7 @@ from zoo import ZOO
 
 from prunec.artifact import Artifact, Step
 from prunec.cost.torch_graph import count
-from prunec.graph.groups import channel_groups
+from prunec.graph.channels.groups import channel_groups
 from prunec.models.gates import attach_gates, gates_of
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.remove_channels import RemoveChannels

@@ -29,7 +29,7 @@ from zoo import ZOO
 
 from prunec.artifact import Artifact
 from prunec.cost.torch_graph import count
-from prunec.graph.compile import compile_module
+from prunec.graph.rewriting.compile import compile_module
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_gdp import TrainGdp

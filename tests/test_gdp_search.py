@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from zoo import ZOO
 
-from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
+from prunec.graph.channels.analyse import analyse
 from prunec.passes.train_gdp import Gdp, TrainGdp
 from prunec.sparsity.gated_macs import gated_channels
 

@@ -18,8 +18,8 @@ from zoo.parts import block, head, linear_block
 
 from prunec.artifact import Artifact
 from prunec.errors import PassError
-from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
+from prunec.graph.channels.analyse import analyse
 from prunec.models.gates import attach_gates, gates_of
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.remove_channels import RemoveChannels

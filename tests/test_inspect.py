@@ -19,7 +19,7 @@ from zoo import ZOO
 from prunec.artifact import Artifact
 from prunec.cli.commands import app
 from prunec.cost.torch_graph import count
-from prunec.graph.compile import compile_module
+from prunec.graph.rewriting.compile import compile_module
 from prunec.inspection.layer_tree import layer_tree
 from prunec.inspection.layers import Layer
 from prunec.inspection.network import Inspection, inspect_module, inspection_tables

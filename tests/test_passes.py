@@ -20,7 +20,7 @@ from zoo import ZOO
 from prunec.artifact import Artifact, Step
 from prunec.contract import Remarks, Rewrite, Training, outputs, relative_difference
 from prunec.errors import NeedsNotMet, NotExact, PassError
-from prunec.graph.groups import channel_groups
+from prunec.graph.channels.groups import channel_groups
 from prunec.models.gates import attach_gates
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.compact_masks import CompactMasks

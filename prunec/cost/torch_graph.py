@@ -30,7 +30,7 @@ from torch.fx.node import map_arg
 from prunec.cost import Cost, LayerCost, Weight
 from prunec.cost.torch_operators import RECURRENT, macs_of
 from prunec.graph.capture import Captured, capture
-from prunec.graph.operators import MOVES, op_name
+from prunec.graph.capture.aten import MOVES, op_name
 from prunec.models.gates import absorbed
 
 _MOVES = MOVES | {"contiguous", "clone", "alias", "detach", "to", "_to_copy", "type_as", "float"}

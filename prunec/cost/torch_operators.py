@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch.fx import Node
 
 from prunec.graph.capture import Captured
-from prunec.graph.operators import CONVOLUTIONS, arguments, op_name
+from prunec.graph.capture.aten import CONVOLUTIONS, arguments, op_name
 
 Counted = tuple[int, list[Node]]
 """MACs of all samples, and the operands that may be weights."""

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from prunec.cost import Cost
-from prunec.graph.compile import Compiled
+from prunec.graph.rewriting.compile import Compiled
 from prunec.inspection.groups import GroupSummary, added_up, groups_text
 from prunec.tables import as_text, counts_table, percent, table
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from prunec.cost import Cost
 from prunec.cost.torch_graph import count
 from prunec.errors import PrunecError
-from prunec.graph.groups import ChannelGroup, channel_groups
-from prunec.graph.plan import Input, Plan
+from prunec.graph.channels.groups import ChannelGroup, channel_groups
+from prunec.graph.rewriting.plan import Input, Plan
 from prunec.inspection.groups import GroupSummary, added_up, groups_text
 from prunec.inspection.layer_tree import layers_table
 from prunec.inspection.layers import Layer, layers_of

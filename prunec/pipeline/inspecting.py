@@ -8,8 +8,8 @@ from torch import nn
 from prunec.batches.data import load_data
 from prunec.catalogue import build_passes
 from prunec.errors import DataError, RunError
-from prunec.graph.compile import compile_module
-from prunec.graph.plan import Input
+from prunec.graph.rewriting.compile import compile_module
+from prunec.graph.rewriting.plan import Input
 from prunec.inspection.network import Inspection, inspect_module
 from prunec.models.building import build_model
 from prunec.models.edits import apply_edits

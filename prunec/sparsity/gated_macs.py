@@ -14,8 +14,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from prunec.graph.decide import class_bundles
-from prunec.graph.structure import Kernel, Structure
+from prunec.graph.channels.groups import class_bundles
+from prunec.graph.channels.structure import Kernel, Structure
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
-from prunec.graph.structure import Norm
+from prunec.graph.channels.analyse import analyse
+from prunec.graph.channels.structure import Norm
 from prunec.models.ties import tie
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact, Step
 from prunec.errors import PrunecError, RunError
 from prunec.files import read_tensors, write_tensors, write_text_atomic
-from prunec.graph.plan import Plan
+from prunec.graph.rewriting.plan import Plan
 from prunec.models.gates import attach_gates, gates_of
 from prunec.models.low_rank import Form, reform
 from prunec.models.ties import tie

@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
-    from prunec.graph.groups import ChannelGroup
+    from prunec.graph.channels.groups import ChannelGroup
 
 aten = torch.ops.aten
 PRODUCTS = {

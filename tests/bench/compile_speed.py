@@ -128,7 +128,7 @@ def masked_net(name: str, side: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
     from bench.published_models import build, example_of
     from masks import channel_masks, masked
 
-    from prunec.graph.groups import channel_groups
+    from prunec.graph.channels.groups import channel_groups
 
     module, shape = build(name, side)
     module.float()

@@ -24,7 +24,7 @@ Tool = Callable[[nn.Module, tuple[Tensor, ...]], nn.Module]
 
 def by_prunec(module: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
     """The compiler."""
-    from prunec.graph.compile import compile_module
+    from prunec.graph.rewriting.compile import compile_module
 
     return compile_module(module, example).module
 

@@ -49,7 +49,7 @@ from bench.rows import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from prunec.graph.groups import ChannelGroup
+    from prunec.graph.channels.groups import ChannelGroup
 
 NETS = (
     "resnet18 resnet50 mobilenet_v2 vgg11_bn densenet121 shufflenet_v2_x0_5 efficientnet_b0 "
@@ -154,7 +154,7 @@ def masked_net(net: str, masks: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     from masks import channel_masks, masked
     from zoo import ZOO
 
-    from prunec.graph.groups import channel_groups
+    from prunec.graph.channels.groups import channel_groups
 
     module, example = ZOO[net]() if net in ZOO else _published(net)
     density = DENSITY["zoo" if net in ZOO else "published"]

@@ -36,8 +36,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from prunec.errors import PassError
-from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
+from prunec.graph.channels.analyse import analyse
 from prunec.models.building import build_model
 from prunec.models.resnet_cifar import resnet20
 from prunec.passes.train_dnw import TrainDnw

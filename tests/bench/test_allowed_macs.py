@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from zoo import ZOO
 from zoo.parts import Net, block, head
 
-from prunec.graph.compile import compile_module
-from prunec.graph.groups import channel_groups
+from prunec.graph.channels.groups import channel_groups
+from prunec.graph.rewriting.compile import compile_module
 
 IMAGE = (torch.zeros(2, 3, 8, 8),)
 

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from masks import Masks
     from torch import Tensor, nn
 
-    from prunec.graph.groups import ChannelGroup
+    from prunec.graph.channels.groups import ChannelGroup
 
 MASKS = ("30", "60", "90", "unstructured")
 EXACT, CLOSE, SLACK = 1e-10, 1e-4, 1.02
@@ -109,7 +109,7 @@ def child(job: Mapping[str, Any]) -> None:
     from bench.published_models import build, example_of
     from onnxruntime import set_default_logger_severity
 
-    from prunec.graph.groups import channel_groups
+    from prunec.graph.channels.groups import channel_groups
 
     torch.set_num_threads(1)
     set_default_logger_severity(3)
@@ -139,7 +139,7 @@ def measure(
     from oracles import fresh_inputs, outputs
 
     from prunec.cost.torch_graph import count
-    from prunec.graph.compile import compile_module
+    from prunec.graph.rewriting.compile import compile_module
 
     masks = masks_of(module, groups, kind)
     inputs = fresh_inputs(example, BATCH, 1)

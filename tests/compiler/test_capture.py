@@ -8,7 +8,7 @@ from oracles import worst
 from torch import Tensor, nn
 
 from prunec.errors import UntraceableModel
-from prunec.graph.compile import compile_module
+from prunec.graph.rewriting.compile import compile_module
 
 
 class Two(nn.Module):

@@ -11,8 +11,8 @@ from zoo import ZOO
 from zoo.parts import Net, conv, head, linear_block
 
 from prunec.cost.torch_graph import count
-from prunec.graph.compile import compile_module
-from prunec.graph.groups import channel_groups
+from prunec.graph.channels.groups import channel_groups
+from prunec.graph.rewriting.compile import compile_module
 
 BORDERS = [
     "sigmoid-border",

@@ -8,8 +8,8 @@ from masks import channel_masks
 from oracles import worst
 from zoo import ZOO
 
-from prunec.graph.compile import compile_module
-from prunec.graph.groups import channel_groups
+from prunec.graph.channels.groups import channel_groups
+from prunec.graph.rewriting.compile import compile_module
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

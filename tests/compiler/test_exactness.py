@@ -19,8 +19,8 @@ from modes import MODES
 from oracles import brute_layers, fresh_inputs, least_layers, outputs
 from torch import nn
 
-from prunec.graph.compile import compile_module
-from prunec.graph.groups import ChannelGroup, channel_groups
+from prunec.graph.channels.groups import ChannelGroup, channel_groups
+from prunec.graph.rewriting.compile import compile_module
 
 EXAMPLE = (
     torch.randn(2, 3, SIZE, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from zoo import ZOO
 
-from prunec.graph.groups import channel_groups
+from prunec.graph.channels.groups import channel_groups
 
 # Counted by hand: every channel that could be cut alone, joined ones once, outputs left out.
 FREE = {

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from zoo import ZOO
 
-from prunec.graph.compile import Compiled, compile_module
-from prunec.graph.groups import ChannelGroup, channel_groups
-from prunec.graph.plan import Plan
+from prunec.graph.channels.groups import ChannelGroup, channel_groups
+from prunec.graph.rewriting.compile import Compiled, compile_module
+from prunec.graph.rewriting.plan import Plan
 
 DENSITY = {"readers": 0.5, "producers": 0.5, "both": 0.3, "filters": 0.6, "weights": 0.4}
 ALL = [(name, mode) for name in ZOO for mode in MODES]

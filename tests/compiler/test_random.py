@@ -24,9 +24,9 @@ from torch import Tensor, nn
 import prunec
 from prunec.cost.torch_graph import count
 from prunec.deploy.runtime import Session
-from prunec.graph.compile import compile_module
-from prunec.graph.groups import channel_groups
-from prunec.graph.plan import Plan
+from prunec.graph.channels.groups import channel_groups
+from prunec.graph.rewriting.compile import compile_module
+from prunec.graph.rewriting.plan import Plan
 
 EXAMPLES = int(os.environ.get("PRUNEC_EXAMPLES", "0"))
 ALL_MODES = MODES | FINE_MODES

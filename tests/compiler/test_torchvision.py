@@ -15,8 +15,8 @@ from oracles import brute_macs, fresh_inputs, worst
 from torch import Tensor, nn
 from torchvision import models
 
-from prunec.graph.compile import compile_module
-from prunec.graph.groups import channel_groups
+from prunec.graph.channels.groups import channel_groups
+from prunec.graph.rewriting.compile import compile_module
 
 # name → side of the image and the mode that is hardest for it
 ALWAYS = {

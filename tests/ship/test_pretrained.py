@@ -26,7 +26,7 @@ import prunec
 from prunec.artifact import Artifact
 from prunec.batches.transforms import build_normalisation, build_transform
 from prunec.datasets.decoding import decode
-from prunec.graph.groups import channel_groups
+from prunec.graph.channels.groups import channel_groups
 from prunec.models.building import build_model
 from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.fold_batchnorm import FoldBatchnorm

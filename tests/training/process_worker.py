@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from prunec.artifact import Artifact
 from prunec.errors import Interrupted
-from prunec.graph.atoms import analyse
 from prunec.graph.capture import capture
+from prunec.graph.channels.analyse import analyse
 from prunec.passes.train_gdp import Gdp, TrainGdp
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_rigl import TrainRigl

@@ -1,0 +1,160 @@
+"""Operators of a captured graph spelled out in simpler ones, so that one rule serves them all."""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+
+from prunec.graph.capture.aten import CONVOLUTIONS, ELEMENTWISE, arguments, op_name
+
+aten = torch.ops.aten
+
+
+def spell_out(module: GraphModule) -> None:
+    """Rewrite in place: gated linear units, computed biases, transposed weights, expansions."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            continue
+        name = op_name(node)
+        with graph.inserting_before(node):
+            if name == "glu":
+                _replace(node, _glu(graph, node))
+            elif name == "linear" or name in CONVOLUTIONS:
+                bias = _without_computed_bias(graph, node)
+                if bias is not None:
+                    _replace(node, bias)
+            elif name == "squeeze" and "dim" not in arguments(node):
+                _replace(node, _squeeze(graph, node))
+            elif name in _EXTREMES and "dim" in arguments(node):
+                _extreme(graph, node)
+            elif name in ("matmul", "mm"):
+                linear = _linear(graph, node)
+                if linear is not None:
+                    _replace(node, linear)
+            elif name == "addmm":
+                linear = _addmm(graph, node)
+                if linear is not None:
+                    _replace(node, linear)
+        if name in ELEMENTWISE:
+            _skip_expansions(node)
+    graph.eliminate_dead_code()
+    module.recompile()
+
+
+_EXTREMES = {"max": aten.amax.default, "min": aten.amin.default}
+
+
+def _extreme(graph: Graph, node: Node) -> None:
+    """The largest value along an axis, of which nobody asks where it stands."""
+    for user in list(node.users):
+        if not user.users:
+            graph.erase_node(user)
+    if any(user.target is not operator.getitem or user.args[1] != 0 for user in node.users):
+        return
+    named = arguments(node)
+    found = graph.call_function(
+        _EXTREMES[op_name(node)], (named["self"], [named["dim"]], named["keepdim"])
+    )
+    for user in list(node.users):
+        found.meta = dict(user.meta)
+        user.replace_all_uses_with(found)
+        graph.erase_node(user)
+    graph.erase_node(node)
+
+
+def _replace(node: Node, new: Node) -> None:
+    new.meta = dict(node.meta)
+    node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+    node.graph.erase_node(node)
+
+
+def _shape(node: object) -> list[object] | None:
+    value = node.meta.get("val") if isinstance(node, Node) else None
+    return list(value.shape) if isinstance(value, Tensor) else None
+
+
+def _glu(graph: Graph, node: Node) -> Node:
+    """The product a · sigmoid(b) of the two halves of an axis."""
+    named = arguments(node)
+    source = named["self"]
+    shape = _shape(source)
+    assert shape is not None
+    axis = int(named["dim"]) % len(shape)
+    size = shape[axis]
+    assert isinstance(size, int)
+    first = graph.call_function(aten.slice.Tensor, (source, axis, 0, size // 2))
+    second = graph.call_function(aten.slice.Tensor, (source, axis, size // 2, size))
+    gate = graph.call_function(aten.sigmoid.default, (second,))
+    return graph.call_function(aten.mul.Tensor, (first, gate))
+
+
+def _squeeze(graph: Graph, node: Node) -> Node:
+    """The axes that are left out by number: a channel axis may be cut to size 1."""
+    shape = _shape(node.args[0])
+    assert shape is not None
+    axes = [axis for axis, size in enumerate(shape) if isinstance(size, int) and size == 1]
+    return graph.call_function(aten.squeeze.dims, (node.args[0], axes))
+
+
+def _without_computed_bias(graph: Graph, node: Node) -> Node | None:
+    """A bias that is computed is added after the kernel."""
+    bias = arguments(node)["bias"]
+    if not isinstance(bias, Node) or bias.op == "get_attr":
+        return None
+    shape = _shape(node)
+    assert shape is not None
+    named = arguments(node)
+    named["bias"] = None
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    assert callable(node.target)
+    kernel = graph.call_function(node.target, tuple(named[a.name] for a in schema))
+    kernel.meta = dict(node.meta)
+    if op_name(node) != "linear":
+        sizes = [-1] + [1] * (len(shape) - 2)
+        bias = graph.call_function(aten.reshape.default, (bias, sizes))
+    return graph.call_function(aten.add.Tensor, (kernel, bias))
+
+
+def _transposed(node: object) -> Node | None:
+    """The parameter of two axes that a node is the transpose of."""
+    if not isinstance(node, Node) or op_name(node) not in ("t", "transpose", "permute", "numpy_T"):
+        return None
+    weight = node.args[0]
+    if not isinstance(weight, Node) or weight.op != "get_attr" or len(_shape(weight) or []) != 2:
+        return None
+    return weight
+
+
+def _linear(graph: Graph, node: Node) -> Node | None:
+    weight = _transposed(node.args[1])
+    if weight is None or len(_shape(node.args[0]) or []) < 2:
+        return None
+    return graph.call_function(aten.linear.default, (node.args[0], weight, None))
+
+
+def _addmm(graph: Graph, node: Node) -> Node | None:
+    named = arguments(node)
+    weight = _transposed(named["mat2"])
+    bias = named["self"]
+    plain = named["beta"] == 1 and named["alpha"] == 1 and len(_shape(bias) or []) == 1
+    if weight is None or not plain or not isinstance(bias, Node) or bias.op != "get_attr":
+        return None
+    return graph.call_function(aten.linear.default, (named["mat1"], weight, bias))
+
+
+def _skip_expansions(node: Node) -> None:
+    """An operand that is expanded to what another has anyway is read before it is."""
+    shape = _shape(node)
+    if shape is None:
+        return
+    for operand in list(node.all_input_nodes):
+        source = operand.args[0] if operand.args else None
+        if op_name(operand) not in ("expand", "expand_as") or not isinstance(source, Node):
+            continue
+        rest = [_shape(n) for n in node.all_input_nodes if n is not operand]
+        if any(other == shape for other in rest):
+            node.replace_input_with(operand, source)

@@ -1,0 +1,189 @@
+"""The analysis while it runs: layouts so far, joins, pins, and what the rules may do to them.
+
+A tensor's *layout* holds its atoms with every axis along which they do not differ shrunk to size 1.
+Atom 0 stands for everything that is no channel: images, sequence positions, results that are not
+understood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from prunec.graph.capture import Captured
+from prunec.graph.capture import aten as ops
+from prunec.graph.channels.structure import Rule, Structure, varying
+from prunec.graph.channels.unions import Unions
+
+LARGEST_TABLE = 1 << 18  # entries of a parameter that may each be an atom while it is looked at
+
+
+class Builder:
+    """What the rules write their findings to; it is final only when every node was seen."""
+
+    def __init__(self, captured: Captured) -> None:
+        self.captured = captured
+        self.found = Structure(captured)
+        self.unions = Unions()
+        self.found.pins[0] = "not a channel"
+        self.uses: dict[str, tuple[bool, int]] = {}
+        self.tables: dict[str, Tensor] = {}
+        self.ragged: set[Node] = set()
+
+    # -- atoms --------------------------------------------------------------------------------
+
+    def join(self, left: Tensor, right: Tensor, reason: str = "") -> None:
+        """Join atoms position by position; one that meets no channel is pinned."""
+        for atom in self.unions.join(left, right):
+            self.found.pins.setdefault(atom, reason or "meets a value that is no channel")
+
+    def pin(self, atoms: Tensor, reason: str) -> None:
+        """Say why atoms must stay; the first reason counts."""
+        for atom in torch.unique(atoms).tolist():
+            self.found.pins.setdefault(atom, reason)
+
+    def coarsen(self, layout: Tensor, axes: Collection[int]) -> Tensor:
+        """Join all atoms that lie at the same place along some axes, shape kept along those."""
+        order = [*axes, *(i for i in range(layout.dim()) if i not in axes)]
+        sizes = [layout.shape[i] for i in order]
+        flat = layout.permute(order).reshape(math.prod(sizes[: len(axes)]), -1)
+        self.join(flat[:, :1].expand_as(flat), flat)
+        for axis in range(layout.dim()):
+            if axis not in axes:
+                layout = layout.narrow(axis, 0, 1)
+        return layout
+
+    def slice(self, name: str, axis: int, atoms: Tensor | None, size: int) -> Tensor:
+        """Atoms along an axis of a parameter; a second use joins those of the first."""
+        known = self.found.slices.get((name, axis))
+        if known is None:
+            known = self.unions.fresh(size) if atoms is None else atoms
+            self.found.slices[name, axis] = known
+        elif atoms is not None:
+            self.join(known, atoms)
+        return known
+
+    # -- layouts ------------------------------------------------------------------------------
+
+    def layout(self, node: Node) -> Tensor:
+        """The layout of a value; a parameter's is made when it is first asked for."""
+        if node not in self.found.layouts:
+            self.found.layouts[node] = self.blank(node)
+            if node.op == "get_attr":
+                self.own_parameter(node)
+        return self.found.layouts[node]
+
+    def blank(self, node: Node) -> Tensor:
+        """The layout of a value without channels."""
+        rank = len(self.captured.shape(node)) if self.captured.is_tensor(node) else 0
+        return torch.zeros([1] * rank, dtype=torch.long)
+
+    def own_parameter(self, node: Node) -> None:
+        """A parameter that enters arithmetic is a producer.
+
+        The entries of a vector are atoms. So are, for now, those of a table: whom they meet shows
+        along which of its axes the channels lie (:meth:`settle_tables`).
+        """
+        shape, name = self.captured.shape(node), str(node.target)
+        size = math.prod(shape)
+        if size <= 1 or not self.captured.tensor(name).is_floating_point():
+            return
+        if size == max(shape):
+            atoms = self.slice(name, shape.index(size), None, size)
+        elif size <= LARGEST_TABLE:
+            atoms = self.tables[name] = self.unions.fresh(size)
+        else:
+            return
+        self.found.layouts[node] = atoms.reshape(shape)
+
+    def axes(self, node: Node) -> list[int]:
+        """Axes along which a value's channels lie, as far as is known by now."""
+        layout = self.layout(node)
+        axes = varying(layout)
+        if len(axes) > 1:
+            layout = self.found.layouts[node] = self.unions.names(layout)
+            axes = varying(layout)
+        return axes
+
+    def along(self, node: Node, axis: int) -> Tensor:
+        """Atoms along one axis, shape (size,); those that differ along others are joined."""
+        size = self.captured.shape(node)[axis]
+        axis %= max(len(self.captured.shape(node)), 1)
+        axes = self.axes(node)
+        layout = self.layout(node)
+        if any(other != axis for other in axes):
+            layout = self.coarsen(layout, [axis])
+        for other in range(layout.dim()):
+            if other != axis:
+                layout = layout.narrow(other, 0, 1)
+        return layout.reshape(-1).expand(size) if layout.numel() == 1 else layout.reshape(-1)
+
+    def outside(self, node: Node, inner: Collection[int], reason: str) -> Tensor | None:
+        """The layout seen from an operator that mixes values along ``inner`` axes only.
+
+        Returns:
+            It, of size 1 along them; None, and the atoms pinned, where the channels lie there.
+        """
+        axes = self.axes(node)
+        layout = self.layout(node)
+        rest = [axis for axis in axes if axis not in inner]
+        if len(rest) < len(axes):
+            if not rest:
+                self.pin(layout, reason)
+                return None
+            layout = self.coarsen(layout, rest)
+        for axis in inner:
+            layout = layout.narrow(axis, 0, 1)
+        return layout
+
+    # -- findings -----------------------------------------------------------------------------
+
+    def settle(self, node: Node, kind: str, layout: Tensor) -> None:
+        """Record the family and the layout of a node."""
+        self.found.kinds[node] = kind
+        self.found.layouts[node] = layout
+
+    def rule(self, node: Node, rule: Rule, layout: Tensor) -> None:
+        """Record the rule and the layout of a node that belongs to no family."""
+        self.found.rules[node] = rule
+        self.settle(node, "rule", layout.contiguous())
+
+    def refuse(self, node: Node, operands: Sequence[Node], why: str = "") -> None:
+        """Pin what a node reads; what it returns has no channels."""
+        for operand in operands:
+            self.pin(
+                self.layout(operand), why or f"{ops.op_name(node)} at {node.name} is not understood"
+            )
+        self.found.layouts[node] = self.blank(node)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def settle_tables(self) -> None:
+        """Find the axis of each table along which its entries met channels, and cut it there."""
+        for name, atoms in self.tables.items():
+            shape = tuple(self.captured.tensor(name).shape)
+            axis = self._table_axis(atoms.reshape(shape))
+            if axis is None:
+                self.pin(atoms, f"{name} meets channels along several of its axes, or along none")
+            else:
+                layout = self.coarsen(atoms.reshape(shape), [axis])
+                self.found.slices[name, axis] = layout.reshape(-1)
+
+    def _table_axis(self, layout: Tensor) -> int | None:
+        """The axis along which all joined entries belong to one set each; None if there is none."""
+        names = self.unions.names(layout)
+        sizes = torch.bincount(names.reshape(-1))
+        met = (sizes[names] > 1) | (names < layout.min())
+        if not bool(met.any()):
+            return None
+        for axis in range(names.dim()):
+            rows = names.movedim(axis, 0).flatten(1)
+            seen = met.movedim(axis, 0).flatten(1)
+            high = torch.where(seen, rows, -1).amax(1, keepdim=True)
+            if bool((torch.where(seen, rows, high) == high).all()) and bool((high >= 0).any()):
+                return axis
+        return None

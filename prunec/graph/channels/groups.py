@@ -1,0 +1,148 @@
+"""Channel groups as plain data: the slices of parameters that must be cut together."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunec.graph.capture import capture
+from prunec.graph.channels.analyse import analyse
+from prunec.graph.channels.structure import Structure
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What a channel group cuts off one parameter.
+
+    Attributes:
+        parameter: name of the parameter or buffer.
+        axis: the axis; −1 for the input channels of a grouped kernel, counted through its groups,
+            −2 for such outputs of a transposed one.
+        indices: for each channel of the group its positions along the axis.
+    """
+
+    parameter: str
+    axis: int
+    indices: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that the same parameters make and read; each is cut on its own, whole.
+
+    Attributes:
+        name: of the first kernel that makes them.
+        size: number of channels.
+        slices: what they cut off which parameter.
+        pinned: why they must stay, or empty.
+        channels: their class numbers in the analysis that found them.
+    """
+
+    name: str
+    size: int
+    slices: tuple[Slice, ...]
+    pinned: str
+    channels: tuple[int, ...]
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Parameters that the group cuts."""
+        return tuple(dict.fromkeys(s.parameter for s in self.slices))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The group as JSON's kinds of values; the class numbers, which mean nothing, left out."""
+        whole = {**asdict(self), "members": self.members}
+        del whole["channels"]
+        return whole
+
+
+def channel_groups(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[ChannelGroup, ...]:
+    """The channel groups of a network, in the order of computation.
+
+    Args:
+        module: the network; it is not changed.
+        example: its positional inputs, batch first, at least two samples.
+
+    Raises:
+        UntraceableModel: the network cannot be captured.
+    """
+    return groups_of(analyse(capture(module, example)))
+
+
+def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Tensor]:
+    """Classes by the parameter slices they appear in: slices → class numbers, ascending."""
+    where: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for key, atoms in structure.slices.items():
+        for number in torch.unique(structure.class_of(atoms)).tolist():
+            where[number].append(key)
+    pinned = structure.pinned()
+    bundles: dict[tuple[tuple[str, int], ...], list[int]] = defaultdict(list)
+    for number in sorted(where):
+        if number not in pinned:
+            bundles[tuple(where[number])].append(number)
+    return {key: torch.tensor(numbers) for key, numbers in bundles.items()}
+
+
+def groups_of(structure: Structure) -> tuple[ChannelGroup, ...]:
+    """The channel groups of an analysed network, the pinned ones too."""
+    found = [(keys, numbers.tolist(), "") for keys, numbers in class_bundles(structure).items()]
+    found += _pinned_bundles(structure)
+    makers = {k.weight: i for i, k in enumerate(structure.kernels.values())}
+    found.sort(
+        key=lambda item: (
+            min(
+                (makers.get(n, len(makers)) for n, a in item[0] if a in (0, -2)),
+                default=len(makers),
+            ),
+            item[1][0],
+        )
+    )
+    names: Counter[str] = Counter()
+    ordered = {
+        key: torch.sort(structure.class_of(atoms), stable=True)
+        for key, atoms in structure.slices.items()
+    }
+    groups = []
+    for keys, numbers, reason in found:
+        base = _name(keys, makers)
+        names[base] += 1
+        name = base if names[base] == 1 else f"{base}#{names[base]}"
+        slices = tuple(Slice(*key, _positions(*ordered[key], numbers)) for key in keys)
+        groups.append(ChannelGroup(name, len(numbers), slices, reason, tuple(numbers)))
+    return tuple(groups)
+
+
+def _name(keys: tuple[tuple[str, int], ...], makers: dict[str, int]) -> str:
+    made = sorted((n for n, a in keys if a in (0, -2) and n in makers), key=makers.__getitem__)
+    first = made[0] if made else keys[0][0]
+    return first.removesuffix(".weight")
+
+
+def _positions(classes: Tensor, places: Tensor, numbers: list[int]) -> tuple[tuple[int, ...], ...]:
+    """For each class its positions, from the sorted classes of an axis and where they stand."""
+    wanted = torch.tensor(numbers)
+    start = torch.searchsorted(classes, wanted)
+    stop = torch.searchsorted(classes, wanted, right=True)
+    if bool((stop - start == 1).all()):
+        return tuple(zip(places[start].tolist(), strict=True))
+    listed = places.tolist()
+    return tuple(tuple(listed[a:b]) for a, b in zip(start.tolist(), stop.tolist(), strict=True))
+
+
+def _pinned_bundles(
+    structure: Structure,
+) -> list[tuple[tuple[tuple[str, int], ...], list[int], str]]:
+    reasons = structure.pinned()
+    where: dict[int, list[tuple[str, int]]] = {}
+    for key, atoms in structure.slices.items():
+        for number in torch.unique(structure.class_of(atoms)).tolist():
+            if number in reasons and number != 0:
+                where.setdefault(number, []).append(key)
+    bundles: dict[tuple[tuple[tuple[str, int], ...], str], list[int]] = {}
+    for number, keys in sorted(where.items()):
+        bundles.setdefault((tuple(keys), reasons[number]), []).append(number)
+    return [(keys, numbers, reason) for (keys, reason), numbers in bundles.items()]

@@ -1,0 +1,110 @@
+"""Runs of moves that spread channels over several axes and bring them back permuted.
+
+A channel shuffle views C channels as (groups, C/groups), transposes, and views back. In between,
+an arbitrary choice of channels is no box and could not be cut; from end to end it is a permutation,
+and any choice can.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from prunec.graph.capture import aten as ops
+from prunec.graph.channels.operators.moves import run_move
+from prunec.graph.channels.structure import Shuffle, Structure, varying
+
+
+def close_region(structure: Structure, node: Node) -> bool:
+    """Record the permutations around a tensor whose channels lie along several axes.
+
+    Returns:
+        False, and nothing recorded, where the run of moves is no permutation at one of its ends.
+    """
+    found = _region(structure, node)
+    if found is None:
+        return False
+    entry, inside, exits = found
+    shuffles = [_permutation(structure, entry, end) for end in exits]
+    if not exits or None in shuffles:
+        return False
+    structure.virtual |= inside
+    for end, shuffle in zip(exits, shuffles, strict=True):
+        assert shuffle is not None
+        structure.shuffles[end] = shuffle
+    return True
+
+
+def _is_wide(structure: Structure, node: Node) -> bool:
+    return len(varying(structure.layouts[node])) > 1
+
+
+def _region(structure: Structure, node: Node) -> tuple[Node, set[Node], list[Node]] | None:
+    """The last tensor before the region, the tensors inside, the first ones after it."""
+    inside: set[Node] = set()
+    entry = node
+    while _is_wide(structure, entry):
+        inside.add(entry)
+        source = _single_source(structure, entry)
+        if source is None:
+            return None
+        entry = source
+    exits: list[Node] = []
+    frontier = [node]
+    while frontier:
+        current = frontier.pop()
+        inside.add(current)
+        for user in current.users:
+            if _single_source(structure, user) is not current:
+                return None
+            (frontier if _is_wide(structure, user) else exits).append(user)
+    return entry, inside, exits
+
+
+def _single_source(structure: Structure, node: Node) -> Node | None:
+    """What a move with one operand, or an identity, reads."""
+    if node.op != "call_function" or not structure.captured.is_tensor(node):
+        return None
+    if ops.op_name(node) in ops.IDENTITY:
+        return node.all_input_nodes[0]
+    link = structure.links.get(node)
+    if link is None or len(link.operands) != 1 or bool((link.index < 0).any()):
+        return None
+    return link.operands[0]
+
+
+def _permutation(structure: Structure, entry: Node, end: Node) -> Shuffle | None:
+    """The permutation between the ends of a region, proven on every position."""
+    captured = structure.captured
+    real = captured.shape(entry)
+    axes = varying(structure.layouts[entry])
+    same = real == captured.shape(end) and varying(structure.layouts[end]) == axes
+    if len(axes) != 1 or not same:
+        return None
+    axis = axes[0]
+    index = torch.arange(math.prod(real)).reshape(real)
+    moved = _run(structure, entry, end, index)
+    stride = math.prod(real[axis + 1 :])
+    order = moved.movedim(axis, 0).reshape(real[axis], -1)[:, 0] // stride % real[axis]
+    if not torch.equal(index.index_select(axis, order), moved):
+        return None
+    return Shuffle(entry, axis, order)
+
+
+def _run(structure: Structure, entry: Node, end: Node, value: Tensor) -> Tensor:
+    """Run the moves between two nodes on another value."""
+    path = [end]
+    while path[-1] is not entry:
+        source = _single_source(structure, path[-1])
+        assert source is not None
+        path.append(source)
+    for node in reversed(path[:-1]):
+        if ops.op_name(node) in ops.IDENTITY:
+            continue
+        call = node.args[0] if ops.op_name(node) == "getitem" else node
+        assert isinstance(call, Node)
+        value = run_move(structure.captured, node, call, [value.contiguous()])
+    return value

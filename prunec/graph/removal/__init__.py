@@ -1,0 +1,1 @@
+"""Which channels stay: constants, liveness, and what the operators ask for."""

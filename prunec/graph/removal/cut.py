@@ -1,0 +1,62 @@
+"""Parameters cut to the channels that stay."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prunec.graph.channels.structure import Kernel, Structure, varying
+
+
+def kept_along(structure: Structure, keep: Tensor, layout: Tensor, axis: int) -> Tensor:
+    """Kept positions along one axis of a layout whose atoms differ along no other."""
+    for other in range(layout.dim()):
+        if other != axis:
+            layout = layout.narrow(other, 0, 1)
+    return torch.nonzero(keep[structure.class_of(layout.reshape(-1))]).flatten()
+
+
+def cut_layout(structure: Structure, keep: Tensor, layout: Tensor, values: Tensor) -> Tensor:
+    """Values in a layout's shape, cut to the kept positions."""
+    for axis in varying(layout):
+        values = values.index_select(axis, kept_along(structure, keep, layout, axis))
+    return values
+
+
+def staying_groups(structure: Structure, keep: Tensor, kernel: Kernel) -> Tensor:
+    """Groups of a grouped kernel that keep a channel on either side."""
+    inputs = keep[structure.class_of(kernel.inputs)].reshape(kernel.groups, -1).any(1)
+    outputs = keep[structure.class_of(kernel.outputs)].reshape(kernel.groups, -1).any(1)
+    return torch.nonzero(inputs | outputs).flatten()
+
+
+def cut_tensor(structure: Structure, keep: Tensor, name: str, tensor: Tensor) -> Tensor:
+    """A parameter, buffer or mask of the captured network, cut to the channels that stay.
+
+    Args:
+        structure: of the captured network.
+        keep: class → whether it stays.
+        name: the parameter's name.
+        tensor: of the parameter's shape.
+    """
+    if (name, -1) in structure.slices:
+        kernel = next(k for k in structure.kernels.values() if k.weight == name)
+        return _cut_grouped(structure, keep, kernel, tensor)
+    for axis in range(tensor.dim()):
+        atoms = structure.slices.get((name, axis))
+        if atoms is not None:
+            kept = torch.nonzero(keep[structure.class_of(atoms)]).flatten()
+            if len(kept) < len(atoms):
+                tensor = tensor.index_select(axis, kept.to(tensor.device))
+    return tensor
+
+
+def _cut_grouped(structure: Structure, keep: Tensor, kernel: Kernel, tensor: Tensor) -> Tensor:
+    """Groups are cut one by one: each keeps its own positions, as many as the others."""
+    groups = kernel.groups
+    inputs = keep[structure.class_of(kernel.inputs)].reshape(groups, -1)
+    outputs = keep[structure.class_of(kernel.outputs)].reshape(groups, -1)
+    first, second = (inputs, outputs) if kernel.transposed else (outputs, inputs)
+    blocks = tensor.reshape(groups, first.shape[1], second.shape[1], *tensor.shape[2:])
+    staying = staying_groups(structure, keep, kernel).tolist()
+    return torch.cat([blocks[g][first[g]][:, second[g]] for g in staying or [0]])

@@ -1,0 +1,249 @@
+"""Which channels stay: constants and liveness to a fixpoint, then what the operators ask for.
+
+A channel (a class of joined atoms) stays if it is pinned or live anywhere. Then some of the dead
+are kept, their weights being zero or unread: to let the groups of a grouped convolution stay equal,
+to leave no tensor empty, and to round counts up to the recipe's multiple.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from prunec.graph.channels.groups import class_bundles
+from prunec.graph.channels.structure import Kernel, Structure
+from prunec.graph.channels.weights import Weights
+from prunec.graph.removal.carriers import fold
+from prunec.graph.removal.constants import along, propagate
+from prunec.graph.removal.liveness import Liveness, find_live
+from prunec.graph.removal.taps import Taps, dead_taps
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What stays, and the weights as the constants left them.
+
+    Attributes:
+        keep: class → whether it stays, indexed by class number.
+        weights: every parameter and buffer, uncut; float64 where constants were taken in.
+        frozen: nodes replaced by their constant value, which is in the layout's shape.
+        reasons: class that nobody reads or that is constant, and stays all the same → why.
+        taps: weight → spatial taps that go on either side of each axis.
+    """
+
+    keep: Tensor
+    weights: dict[str, Tensor]
+    frozen: dict[Node, Tensor]
+    reasons: dict[int, str] = field(default_factory=dict)
+    taps: Taps = field(default_factory=dict)
+
+
+def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 1) -> Decision:
+    """Decide for a network with these weights (zero where masked).
+
+    Args:
+        structure: of the captured network.
+        weights: parameter or buffer name → tensor.
+        round_to: kept counts of a channel group are rounded up to a multiple of it.
+    """
+    values = Weights(weights)
+    known = propagate(structure, values)
+    while fold(structure, values, known):
+        known = propagate(structure, values)
+    alive = find_live(structure, values, known)
+    live = _live_classes(structure, alive)
+    strength = _Strength(structure, values)
+    settled = _Settled(structure, live.clone(), torch.ones_like(live), alive, strength)
+    settled.settle(round_to)
+    while True:  # what was chosen for one demand may serve another that had chosen for itself
+        less = _Settled(structure, live.clone(), settled.keep, alive, strength)
+        less.settle(round_to)
+        if bool((less.keep == settled.keep).all()):
+            break
+        settled = less
+    reasons = _carriers(structure, values, known, live) | settled.reasons
+    frozen = {node: torch.nan_to_num(known[node]) for node in alive.frozen}
+    taps = dead_taps(structure, settled.keep, values.all_stored())
+    return Decision(settled.keep, values.all_stored(), frozen, reasons, taps)
+
+
+def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
+    keep = torch.zeros(len(structure.classes), dtype=torch.bool)
+    keep[torch.tensor(sorted(structure.pinned()))] = True
+    for node, live in alive.live.items():
+        if node not in alive.frozen and bool(live.any()):
+            keep[structure.class_of(structure.layouts[node])[live]] = True
+    return keep
+
+
+def _carriers(
+    structure: Structure, weights: Weights, known: dict[Node, Tensor], keep: Tensor
+) -> dict[int, str]:
+    """Constant channels that stay to carry the constants of a kernel that pads."""
+    varies = torch.zeros(len(structure.classes), dtype=torch.bool)
+    carries: dict[int, str] = {}
+    for kernel in structure.kernels.values():
+        values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
+        reads = weights.reads(kernel).any(1).reshape(-1)
+        classes = structure.class_of(kernel.inputs)
+        varies[classes[reads & values.isnan()]] = True
+        for number in classes[reads & ~values.isnan()].tolist():
+            carries.setdefault(number, f"carries the constants that {kernel.weight} reads")
+    pinned = structure.pinned()
+    return {
+        n: why
+        for n, why in carries.items()
+        if bool(keep[n]) and n not in pinned and not bool(varies[n])
+    }
+
+
+class _Strength:
+    """Sum of absolute kernel weights that write or read a channel: which of the dead to keep."""
+
+    def __init__(self, structure: Structure, weights: Weights) -> None:
+        self.structure = structure
+        self.weights = weights
+
+    @cached_property
+    def of_classes(self) -> Tensor:
+        """Class → its strength; computed where a choice is to be made, not before."""
+        class_of = self.structure.class_of
+        strength = torch.zeros(len(self.structure.classes), dtype=torch.float64)
+        for kernel in self.structure.kernels.values():
+            matrix = self.weights.matrix(kernel).abs().sum(-1, dtype=torch.float64)
+            strength.index_add_(0, class_of(kernel.outputs), matrix.sum(2).reshape(-1))
+            strength.index_add_(0, class_of(kernel.inputs), matrix.sum(1).reshape(-1))
+        return strength
+
+
+class _Settled:
+    """What stays beside the live: as little as the operators, and the recipe's multiple, allow."""
+
+    def __init__(
+        self,
+        structure: Structure,
+        keep: Tensor,
+        allowed: Tensor,
+        alive: Liveness,
+        strength: _Strength,
+    ) -> None:
+        self.structure = structure
+        self.keep = keep
+        self.allowed = allowed
+        self.alive = alive
+        self.strength = strength
+        self.reasons: dict[int, str] = {}
+        kernels = structure.kernels.values()
+        self.grouped = [k for k in kernels if k.groups > 1 and not k.depthwise]
+
+    def settle(self, round_to: int) -> None:
+        """Grow what stays until every demand is met."""
+        bundles = class_bundles(self.structure).values() if round_to > 1 else ()
+        before = -1
+        while int(self.keep.sum()) != before:
+            before = int(self.keep.sum())
+            self._fill_empty()
+            for kernel in self.grouped:
+                self._equalise(kernel)
+            for blocks in self.structure.even:
+                self._even_out([self.structure.class_of(atoms) for atoms in blocks])
+            for bundle in bundles:
+                wanted = -(-int(self.keep[bundle].sum()) // round_to) * round_to
+                self._revive(bundle, wanted, f"rounded up to a multiple of {round_to}")
+
+    def _revive(self, candidates: Tensor, wanted: int, why: str) -> None:
+        """Keep the strongest of the dead until ``wanted`` candidates stay, or all do.
+
+        A class that stands among the candidates several times counts as often.
+        """
+        missing = wanted - int(self.keep[candidates].sum())
+        classes, counts = torch.unique(candidates, return_counts=True)
+        choice = ~self.keep[classes] & self.allowed[classes]
+        dead, counts = classes[choice], counts[choice]
+        if missing > 0 and len(dead):
+            order = torch.argsort(self.strength.of_classes[dead], descending=True, stable=True)
+            before = counts[order].cumsum(0) - counts[order]
+            revived = dead[order[before < missing]]
+            self.keep[revived] = True
+            self.reasons |= dict.fromkeys(revived.tolist(), why)
+
+    def _revive_one(self, candidates: Tensor, why: str) -> None:
+        """Keep one of the dead, for whose sake the fewest groups of grouped kernels stay."""
+        burden = torch.zeros(len(self.keep), dtype=torch.long)
+        for kernel in self.grouped:
+            inputs, outputs, stays = self._groups(kernel)
+            for classes in (inputs[~stays], outputs[~stays]):
+                burden[torch.unique(classes)] += 1
+        candidates = candidates[self.allowed[candidates]]
+        if not len(candidates):
+            return
+        self._revive(candidates[burden[candidates] == burden[candidates].min()], 1, why)
+
+    def _groups(self, kernel: Kernel) -> tuple[Tensor, Tensor, Tensor]:
+        """What each group of a kernel reads, what it makes, and whether any of it stays."""
+        inputs = self.structure.class_of(kernel.inputs).reshape(kernel.groups, -1)
+        outputs = self.structure.class_of(kernel.outputs).reshape(kernel.groups, -1)
+        return inputs, outputs, self.keep[inputs].any(1) | self.keep[outputs].any(1)
+
+    def _equalise(self, kernel: Kernel) -> None:
+        """Every group that stays has as many inputs, and as many outputs, as the fullest."""
+        inputs, outputs, stays = self._groups(kernel)
+        if not bool(stays.any()):
+            return
+        for classes in (inputs, outputs):
+            wanted = max(1, int(self.keep[classes].sum(1).max()))
+            for group in torch.nonzero(stays).flatten().tolist():
+                self._revive(classes[group], wanted, f"evens the groups of {kernel.weight}")
+
+    def _even_out(self, blocks: list[Tensor]) -> None:
+        """The cells of a recurrent operator have as many units each, or it is gone whole."""
+        counts = [int(self.keep[classes].sum()) for classes in blocks]
+        if max(counts):
+            for classes in blocks:
+                self._revive(classes, max(counts), "evens the cells of a recurrent operator")
+
+    def _fill_empty(self) -> None:
+        """A value that is computed keeps a channel at least, and so does what it is made from."""
+        structure, alive = self.structure, self.alive
+        needed: set[Node] = set()
+        for node in reversed(structure.captured.nodes):
+            if node in alive.frozen or node.op == "get_attr":
+                continue
+            layout = structure.layouts.get(node)
+            live = layout is not None and bool(alive.live[node].any())
+            kept = layout is not None and bool(self.keep[structure.class_of(layout)].any())
+            if node.op == "output" or live or kept or node in needed:
+                if layout is not None and not kept:
+                    classes = self._passed_on(node, torch.unique(structure.class_of(layout)))
+                    self._revive_one(classes, f"{node.name} may not be empty")
+                needed.update(_must_have(structure, node))
+
+    def _passed_on(self, node: Node, classes: Tensor) -> Tensor:
+        """Those of a value's classes that all it is made from has too: that keeps one also.
+
+        A zero that was padded on would serve the value alone.
+        """
+        todo, seen = [node], {node}
+        while todo:
+            for source in _must_have(self.structure, todo.pop()):
+                layout = self.structure.layouts.get(source)
+                if layout is None or source in seen:
+                    continue
+                own = torch.isin(classes, self.structure.class_of(layout)) & self.allowed[classes]
+                if bool(own.any()):
+                    classes = classes[own]
+                    seen.add(source)
+                    todo.append(source)
+        return classes
+
+
+def _must_have(structure: Structure, node: Node) -> list[Node]:
+    """Operands that may not be empty: all but those of a concatenation."""
+    if structure.kinds.get(node) == "move":
+        link = structure.links[node]
+        return list(link.operands) if len(link.operands) == 1 else []
+    return [n for n in node.all_input_nodes if n in structure.layouts]

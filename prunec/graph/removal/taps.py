@@ -1,0 +1,97 @@
+"""Dead spatial taps: a kernel whose border is zero is a smaller kernel with less padding.
+
+Taken off are as many taps on both sides of an axis as the padding on that axis allows, so that the
+result is a convolution like the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from prunec.graph.capture import aten as ops
+from prunec.graph.channels.structure import Structure
+from prunec.graph.removal.cut import cut_tensor
+
+Taps = Mapping[str, tuple[int, ...]]
+"""Weight → taps that go on either side of each spatial axis."""
+
+
+def dead_taps(structure: Structure, keep: Tensor, weights: Mapping[str, Tensor]) -> Taps:
+    """Taps that are zero in all filters that stay, and may go."""
+    found: dict[str, tuple[int, ...]] = {}
+    for weight, nodes in _uses(structure).items():
+        if any(k.transposed or k.node not in nodes for k in _kernels(structure, weight)):
+            continue
+        value = cut_tensor(structure, keep, weight, weights[weight]) != 0
+        zero = [_zero_border(value, axis) for axis in range(2, value.dim())]
+        allowed = [_allowed(node, value.dim() - 2, value.shape[2:]) for node in nodes]
+        trimmed = tuple(
+            min(mine, *(one[axis] for one in allowed)) for axis, mine in enumerate(zero)
+        )
+        if any(trimmed) and value.numel():
+            found[weight] = trimmed
+    return found
+
+
+def trim(tensor: Tensor, taps: tuple[int, ...]) -> Tensor:
+    """A kernel, or its mask, without its outer taps."""
+    for axis, count in enumerate(taps, start=2):
+        tensor = tensor.narrow(axis, count, tensor.shape[axis] - 2 * count)
+    return tensor
+
+
+def padding_after(node: Node, taps: tuple[int, ...]) -> Any:
+    """The padding of a convolution that loses taps."""
+    named = ops.arguments(node)
+    padding = named["padding"]
+    if isinstance(padding, str):
+        return padding  # "same" as before: both sides lose as much as the kernel does
+    dilation = ops.single(named["dilation"], len(taps))
+    return [
+        p - t * d for p, t, d in zip(ops.single(padding, len(taps)), taps, dilation, strict=True)
+    ]
+
+
+def _kernels(structure: Structure, weight: str) -> list[Any]:
+    return [kernel for kernel in structure.kernels.values() if kernel.weight == weight]
+
+
+def _uses(structure: Structure) -> dict[str, list[Node]]:
+    """Convolution weights, and the calls that read them, where nothing else does."""
+    found: dict[str, list[Node]] = {}
+    for node in structure.captured.nodes:
+        if node.op != "get_attr":
+            continue
+        users = list(node.users)
+        plain = all(
+            ops.op_name(user) in ops.CONVOLUTIONS and ops.arguments(user)["weight"] is node
+            for user in users
+        )
+        if users and plain and all(user in structure.kernels for user in users):
+            found.setdefault(str(node.target), []).extend(users)
+    return found
+
+
+def _zero_border(reads: Tensor, axis: int) -> int:
+    """How many taps at both ends of an axis are zero; one tap stays."""
+    taps = reads.movedim(axis, 0).flatten(1).any(1)
+    alive = torch.nonzero(taps).flatten()
+    size = len(taps)
+    if not len(alive):
+        return (size - 1) // 2
+    return min(int(alive[0]), size - 1 - int(alive[-1]))
+
+
+def _allowed(node: Node, rank: int, kernel: tuple[int, ...]) -> list[int]:
+    """How many taps the padding of a call allows to go on either side of each axis."""
+    named = ops.arguments(node)
+    padding = named["padding"]
+    if isinstance(padding, str):
+        return [(size - 1) // 2 if padding == "same" else 0 for size in kernel]
+    dilation = ops.single(named["dilation"], rank)
+    return [p // d for p, d in zip(ops.single(padding, rank), dilation, strict=True)]

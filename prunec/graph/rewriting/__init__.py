@@ -1,0 +1,1 @@
+"""The network written anew with the channels that stay, and the plan that records it."""

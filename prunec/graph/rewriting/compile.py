@@ -1,0 +1,180 @@
+"""From a network with zeros in its weights to the smaller network that computes the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from prunec.graph.capture import Captured, capture, uncollected
+from prunec.graph.channels.analyse import analyse
+from prunec.graph.channels.groups import ChannelGroup, groups_of
+from prunec.graph.channels.structure import Structure
+from prunec.graph.removal.cut import cut_tensor
+from prunec.graph.removal.decide import Decision, decide
+from prunec.graph.removal.taps import trim
+from prunec.graph.rewriting.modules import module_path
+from prunec.graph.rewriting.plan import Plan, plan_of
+from prunec.graph.rewriting.rewrite import rewrite
+from prunec.graph.rewriting.unties import kept_after, unties
+
+LIVE = "live"
+"""Why a channel stays that changes an output: it is read, and its value is not known."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compact network.
+
+    Attributes:
+        module: it computes what the masked network computed, has the same call signature, trains.
+        plan: what was cut, to do the same to a fresh network.
+        masks: what is left of the masks, in the compact shapes.
+        groups: the channel groups of the network before.
+        removed: channel group → number of its channels that went.
+        because: channel group → why channels of it stayed → how many.
+        kernels: the layers with kernels of the network before.
+        gone: those of them that nothing is left of.
+        constants: where a value of the network is now a stored constant: its module, or its node.
+    """
+
+    module: GraphModule
+    plan: Plan
+    masks: dict[str, Tensor]
+    groups: tuple[ChannelGroup, ...]
+    removed: dict[str, int]
+    because: dict[str, dict[str, int]] = field(default_factory=dict)
+    kernels: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+
+
+@uncollected()
+def compile_module(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    round_to: int = 1,
+) -> Compiled:
+    """Remove every channel that does not matter to the output, exactly.
+
+    Args:
+        module: the network; it is not changed.
+        example: its positional inputs, batch first, at least two samples.
+        masks: parameter name → bool tensor of its shape; False counts as weight zero.
+        round_to: kept counts of each channel group are rounded up to a multiple of it.
+
+    Raises:
+        UntraceableModel: the network cannot be captured.
+    """
+    masks = under_every_name(module, masks or {})
+    return compile_captured(capture(module, example), example, masks=masks, round_to=round_to)
+
+
+@uncollected()
+def compile_captured(
+    captured: Captured,
+    example: tuple[Tensor, ...],
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    round_to: int = 1,
+) -> Compiled:
+    """The same for a network that is captured already; its graph is used up.
+
+    Args:
+        captured: the network.
+        example: what it was captured with.
+        masks: as for :func:`compile_module`, of a shared parameter under each of its names.
+        round_to: as for :func:`compile_module`.
+    """
+    structure = analyse(captured)
+    masks = masks or {}
+    decision = decide(structure, masked_weights(captured, masks), round_to=round_to)
+    plan = plan_of(structure, decision)
+    groups = groups_of(structure)
+    kept_masks = {
+        name: trim(cut_tensor(structure, decision.keep, name, mask), decision.taps.get(name, ()))
+        for name, mask in masks.items()
+    }
+    compact: GraphModule = rewrite(structure, decision, plan)
+    left = dict(compact.named_parameters())
+    kept_masks = {  # a carrier may have taken in others where it was masked
+        name: mask | (left[name] != 0) for name, mask in kept_masks.items() if name in left
+    }
+    keep = decision.keep
+    if unties(structure, decision):
+        again = compile_captured(
+            capture(compact, example), example, masks=kept_masks, round_to=round_to
+        )
+        if again.plan.removed or again.plan.frozen:
+            compact, kept_masks = again.module, again.masks
+            plan = replace(plan, then=again.plan)
+            keep = kept_after(structure, keep, again.plan, again.groups)
+    left = dict(compact.named_parameters())
+    because = _because(structure, decision, keep, groups, frozenset(compact.state_dict()))
+    removed = {g.name: gone for g in groups if (gone := g.size - sum(because[g.name].values()))}
+    kernels = {k.weight: k.weight.removesuffix(".weight") for k in structure.kernels.values()}
+    return Compiled(
+        module=compact,
+        plan=plan,
+        masks=kept_masks,
+        groups=groups,
+        removed=removed,
+        because=because,
+        kernels=tuple(kernels.values()),
+        gone=tuple(layer for weight, layer in kernels.items() if weight not in left),
+        constants=_constants(decision, compact),
+    )
+
+
+def under_every_name(module: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return masks under all names of the parameters they mask: a shared one has several."""
+    names: dict[int, list[str]] = {}
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for name, parameter in parameters.items():
+        names.setdefault(id(parameter), []).append(name)
+    found: dict[str, Tensor] = {}
+    for name, mask in masks.items():
+        for other in names[id(parameters[name])] if name in parameters else [name]:
+            found[other] = found[other] & mask if other in found else mask
+    return found
+
+
+def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every parameter and buffer of a captured network on the CPU, zero where masked."""
+    weights = {name: value.detach().cpu() for name, value in captured.tensors().items()}
+    for name, mask in masks.items():
+        if name in weights:
+            weights[name] = torch.where(mask.cpu(), weights[name], 0)
+    return weights
+
+
+def _because(
+    structure: Structure,
+    decision: Decision,
+    kept: Tensor,
+    groups: tuple[ChannelGroup, ...],
+    left: frozenset[str],
+) -> dict[str, dict[str, int]]:
+    """Why channels stayed, group by group: none of a group of whose parameters nothing is left."""
+    pinned = structure.pinned()
+    why = {number: f"pinned: {reason}" for number, reason in pinned.items()}
+    why = decision.reasons | why
+    keep = kept.tolist()
+    return {
+        group.name: dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
+        if left.intersection(group.members)
+        else {}
+        for group in groups
+    }
+
+
+def _constants(decision: Decision, compact: nn.Module) -> tuple[str, ...]:
+    stored = {name for name, _ in compact.named_buffers()}
+    nodes = [node for node in decision.frozen if f"constant_{node.name}" in stored]
+    return tuple(dict.fromkeys(module_path(node) or node.name for node in nodes))

@@ -1,0 +1,89 @@
+"""Batch norms in evaluation mode as part of the kernel before them.
+
+γ(Wx + b − μ)/√(σ²+ε) + β  =  (γ/√(σ²+ε)·W)x + γ(b − μ)/√(σ²+ε) + β.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from prunec.graph.capture import capture
+from prunec.graph.channels.analyse import analyse
+from prunec.graph.channels.operators.kernels import bias_name
+from prunec.graph.channels.structure import Kernel, Norm, Structure
+from prunec.graph.removal.decide import Decision
+from prunec.graph.rewriting.compile import masked_weights
+from prunec.graph.rewriting.modules import owner_of
+from prunec.graph.rewriting.plan import Plan
+from prunec.graph.rewriting.rewrite import rewrite
+
+
+def fold_batch_norms(
+    module: nn.Module, example: tuple[Tensor, ...]
+) -> tuple[GraphModule, Plan, tuple[str, ...]]:
+    """Fold every batch norm that follows a kernel and is its only reader.
+
+    Args:
+        module: the network; it is not changed.
+        example: its positional inputs, batch first, at least two samples.
+
+    Returns:
+        The folded network, the plan that does the same to another of its making, and a sentence for
+        every batch norm that stays.
+    """
+    captured = capture(module, example)
+    structure = analyse(captured)
+    weights = {
+        name: w.detach().to(torch.float64) if w.is_floating_point() else w
+        for name, w in masked_weights(captured, {}).items()
+    }
+    folded, biases, refusals = [], [], []
+    for node, norm in structure.norms.items():
+        reason = _refusal(structure, norm)
+        if reason:
+            refusals.append(f"kept batch norm {norm.mean.removesuffix('.running_mean')}: {reason}")
+            continue
+        kernel = structure.kernels[norm.source]
+        if kernel.bias is None:
+            biases.append(str(bias_name(kernel)))
+        _fold(kernel, norm, weights)
+        folded.append(node.name)
+    keep = torch.ones(len(structure.classes), dtype=torch.bool)
+    plan = Plan(biases=tuple(biases), folded=tuple(folded))
+    return rewrite(structure, Decision(keep, weights, {}), plan), plan, tuple(refusals)
+
+
+def _refusal(structure: Structure, norm: Norm) -> str:
+    kernel = structure.kernels.get(norm.source)
+    if kernel is None:
+        return "no kernel stands right before it"
+    if len(norm.source.users) > 1:
+        return "something else reads the kernel's output too"
+    names = [name for name in (kernel.weight, kernel.bias) if name is not None]
+    if any(structure.captured.readers(name) != {kernel.node} for name in names):
+        return "the kernel is used more than once"
+    if owner_of((kernel.weight, "weight"), (kernel.bias, "bias")) is None:
+        return "the kernel's weight and bias belong to no one module"
+    if bias_name(kernel) is None:
+        return "the kernel has no bias, and its module no room for one"
+    return ""
+
+
+def _fold(kernel: Kernel, norm: Norm, weights: dict[str, Tensor]) -> None:
+    mean, variance = weights[norm.mean], weights[norm.variance]
+    gamma = torch.ones_like(mean) if norm.weight is None else weights[norm.weight]
+    beta = torch.zeros_like(mean) if norm.bias is None else weights[norm.bias]
+    factor = gamma / torch.sqrt(variance + norm.epsilon)
+    name = bias_name(kernel)
+    assert name is not None
+    bias = weights.get(name, torch.zeros_like(mean)) if kernel.bias else torch.zeros_like(mean)
+    weights[name] = (bias - mean) * factor + beta
+    weight = weights[kernel.weight]
+    if kernel.transposed:
+        blocks = weight.reshape(kernel.groups, -1, *weight.shape[1:])
+        scale = factor.reshape(kernel.groups, 1, -1, *[1] * (weight.dim() - 2))
+        weights[kernel.weight] = (blocks * scale).reshape(weight.shape)
+    else:
+        weights[kernel.weight] = weight * factor.reshape(-1, *[1] * (weight.dim() - 1))
