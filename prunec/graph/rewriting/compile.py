@@ -101,7 +101,7 @@ def compile_captured(
         name: trim(cut_tensor(structure, decision.keep, name, mask), decision.taps.get(name, ()))
         for name, mask in masks.items()
     }
-    compact: GraphModule = rewrite(structure, decision, plan)
+    compact: GraphModule = rewrite(structure, decision)
     left = dict(compact.named_parameters())
     kept_masks = {  # a carrier may have taken in others where it was masked
         name: mask | (left[name] != 0) for name, mask in kept_masks.items() if name in left

@@ -52,7 +52,8 @@ def fold_batch_norms(
         folded.append(node.name)
     keep = torch.ones(len(structure.classes), dtype=torch.bool)
     plan = Plan(biases=tuple(biases), folded=tuple(folded))
-    return rewrite(structure, Decision(keep, weights, {}), plan), plan, tuple(refusals)
+    compact = rewrite(structure, Decision(keep, weights, {}), plan.folded)
+    return compact, plan, tuple(refusals)
 
 
 def _refusal(structure: Structure, norm: Norm) -> str:

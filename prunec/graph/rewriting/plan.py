@@ -19,6 +19,7 @@ from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_layout
 from prunec.graph.removal.decide import Decision
+from prunec.graph.rewriting.rewrite import rewrite
 
 FORMAT = 3
 
@@ -146,13 +147,9 @@ class Plan:
             PrunecError: the network is not the one the plan was made for.
             UntraceableModel: the network cannot be captured.
         """
-        from prunec.graph.rewriting.rewrite import (
-            rewrite,  # the plan is the value, rewriting is the act
-        )
-
         self._require_shapes(fresh)
         structure = analyse(capture(fresh, example or self._example(fresh)))
-        compact = rewrite(structure, self.decision(structure), self)
+        compact = rewrite(structure, self.decision(structure), self.folded)
         return compact if self.then is None else self.then.apply(compact, example)
 
     def _example(self, fresh: nn.Module) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import nn
@@ -22,21 +22,20 @@ from prunec.graph.removal.cut import staying_groups
 from prunec.graph.removal.decide import Decision
 from prunec.graph.removal.taps import padding_after
 from prunec.graph.rewriting import modules as leaves
-from prunec.graph.rewriting.plan import Plan
 from prunec.graph.rewriting.rewrite_moves import MovingEmission
 
 
-def rewrite(structure: Structure, decision: Decision, plan: Plan) -> GraphModule:
+def rewrite(structure: Structure, decision: Decision, folded: Collection[str] = ()) -> GraphModule:
     """Write the network anew; the captured graph is used up.
 
     Args:
         structure: of the captured network.
         decision: what stays, and the weights.
-        plan: names the batch norms that are folded already in the decision's weights.
+        folded: nodes of the batch norms that are folded already in the decision's weights.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fx warns of modules that are placed only at the end
-        return _Writer(structure, decision, frozenset(plan.folded)).write()
+        return _Writer(structure, decision, frozenset(folded)).write()
 
 
 class _Writer(MovingEmission):
