@@ -29,7 +29,7 @@ PASSES = "prunec.passes"
 EXPORTERS = "prunec.exporters"
 RUNNERS = "prunec.deploy.runners"
 
-P = TypeVar("P")
+P = TypeVar("P", bound="Pass | Exporter")
 
 
 def pass_names() -> tuple[str, ...]:

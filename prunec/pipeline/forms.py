@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunec.artifact import Artifact
 from prunec.batches.batches import Data
 from prunec.catalogue import runner_for
-from prunec.contract import cost_of
 from prunec.deploy.checks import Check, ExportReport, Report
 from prunec.deploy.exporter import Exported, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
@@ -94,7 +93,7 @@ def ship(
     forms: Forms,
     recipe: Recipe,
     artifact: Artifact,
-    dense: nn.Module,
+    dense: Artifact,
     data: Data | None,
     tell: Callable[[str], None],
 ) -> ExportReport:
@@ -150,7 +149,7 @@ def _written(
     writer: Exporter,
     recipe: Recipe,
     artifact: Artifact,
-    dense: nn.Module,
+    dense: Artifact,
     data: Data | None,
 ) -> tuple[dict[str, object], Report]:
     """Write a form beside its place; return its entry in the manifest and what is found of it."""
@@ -161,7 +160,7 @@ def _written(
     exported = writer(source, forms.candidate(writer), batches)
     twin = forms.dense(writer)
     if not writer.reads:
-        writer(Source(Artifact(dense, artifact.example)), twin, batches)
+        writer(Source(dense), twin, batches)
     entry = _entry(writer, exported, recipe, artifact)
     report = _proven(writer, exported.path, twin, recipe, artifact, data, entry)
     target = forms.output or forms.shipped(writer)
@@ -238,7 +237,7 @@ def _proven(
         exporter=writer,
         runner=runner,
         spec=recipe.verify,
-        torch_cost=cost_of(artifact),
+        torch_cost=artifact.cost,
         dense_macs=artifact.history[0].macs[0],
         data=data,
         manifest=entry,
@@ -253,8 +252,7 @@ def _unwritten(writer: Exporter) -> Report:
     return Report((Check("written", writer.form(), "nothing", None, False, wrong),))
 
 
-def _layers(dense: nn.Module, artifact: Artifact) -> Sequence[dict[str, object]]:
+def _layers(dense: Artifact, artifact: Artifact) -> Sequence[dict[str, object]]:
     """Every layer with its channels, MACs and weights: those that ship, and the dense network's."""
-    before = cost_of(Artifact(dense, artifact.example))
-    layers = layers_of(dense, before, artifact.module, cost_of(artifact))
+    layers = layers_of(dense.module, dense.cost, artifact.module, artifact.cost)
     return [asdict(layer) for layer in layers]

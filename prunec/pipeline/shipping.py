@@ -42,7 +42,8 @@ def export(
         opened = OpenedRun(run)
         made = Forms(run.export, opened.exporters(forms), output)
         artifact = _rewritten(opened, tell)
-        report = ship(made, opened.recipe, artifact, opened.dense, opened.data, tell)
+        dense = Artifact(opened.dense, artifact.example)
+        report = ship(made, opened.recipe, artifact, dense, opened.data, tell)
         tell(f"Wrote {write_report(run)}")
         if report.passed:
             run.mark("exported")

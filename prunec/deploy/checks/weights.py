@@ -59,9 +59,9 @@ def _difference(name: str, expected: Tensor, theirs: np.ndarray) -> str:
     bits = np.ascontiguousarray(theirs).reshape(-1).view(ours.dtype)
     if np.array_equal(ours, bits):
         return ""
-    shape = theirs.shape
-    ours, bits = ours.reshape(shape), bits.reshape(shape)
-    return _permutation(name, ours, bits) or _elements(name, expected, theirs, ours != bits)
+    shape = tuple(expected.shape)
+    mine, other = ours.reshape(shape), bits.reshape(shape)
+    return _permutation(name, mine, other) or _elements(name, expected, theirs, mine != other)
 
 
 def _bits(size: int) -> np.dtype[np.unsignedinteger]:
