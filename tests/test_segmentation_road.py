@@ -115,14 +115,14 @@ def test_the_file_is_proven_by_miou_and_by_pixels(
     shipped: tuple[RunFolder, Answer], work: Path
 ) -> None:
     run, answer = shipped
-    report = json.loads((run.export / "report.json").read_text())
+    report = json.loads(run.export.report.read_text())["forms"]["onnx"]
     checks = checks_of(report)
     assert report["passed"], answer.text
     assert {"per-pixel agreement", "mIoU, percent", "pixel accuracy, percent", "budget: mIoU"} <= (
         checks.keys()
     )
     assert not {"accuracy, percent", "top-1 agreement"} & checks.keys()
-    session = onnxruntime.InferenceSession(run.export / "model.onnx")
+    session = onnxruntime.InferenceSession(run.export.shipped("onnx", ".onnx"))
     data = load_data(run.recipe.data, seed=0)
     task, counts = Segmentation(21), torch.zeros(21 * 22, dtype=torch.int64)
     for images, labels in data.test_batches(2):
@@ -159,7 +159,7 @@ def test_pages_and_tables_call_it_miou(shipped: tuple[RunFolder, Answer]) -> Non
 
 def test_a_spoiled_file_does_not_pass(shipped: tuple[RunFolder, Answer], work: Path) -> None:
     run, _ = shipped
-    model = onnx.load(run.export / "model.onnx")
+    model = onnx.load(run.export.shipped("onnx", ".onnx"))
     last = next(t for t in model.graph.initializer if t.name == "classifier.4.bias")
     values = numpy_helper.to_array(last).copy()
     values[1:] += np.float32(5.0)  # whatever is background no more
