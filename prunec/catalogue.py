@@ -9,13 +9,13 @@ import dataclasses
 import importlib
 import inspect
 import json
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from prunec.errors import PassError, PrunecError, RecipeError
+from prunec.plugins import EXPORTERS, PASSES, RUNNERS, plug_in_names
 from prunec.recipe import Recipe
 from prunec.recipe.schema import plain
 from prunec.wording import Known, did_you_mean, mistakes
@@ -25,16 +25,12 @@ if TYPE_CHECKING:
     from prunec.deploy.exporter import Exporter
     from prunec.deploy.runner import Runner
 
-PASSES = "prunec.passes"
-EXPORTERS = "prunec.exporters"
-RUNNERS = "prunec.deploy.runners"
-
 P = TypeVar("P", bound="Pass | Exporter")
 
 
 def pass_names() -> tuple[str, ...]:
     """Return the names of all passes, sorted; imports none of them."""
-    return _names(PASSES)
+    return plug_in_names(PASSES)
 
 
 def pass_class(name: str) -> type[Pass]:
@@ -59,7 +55,7 @@ def pass_classes() -> dict[str, type[Pass]]:
 
 def exporter_names() -> tuple[str, ...]:
     """Return the names of all exporters, sorted; imports none of them."""
-    return _names(EXPORTERS)
+    return plug_in_names(EXPORTERS)
 
 
 def exporter(name: str) -> type[Exporter]:
@@ -79,7 +75,7 @@ def exporter(name: str) -> type[Exporter]:
 
 def runner_names() -> tuple[str, ...]:
     """Return the names of all runners, sorted; imports none of them."""
-    return _names(RUNNERS)
+    return plug_in_names(RUNNERS)
 
 
 def runner(name: str) -> type[Runner]:
@@ -192,15 +188,8 @@ def self_contained(recipe: Recipe, source: str) -> Recipe:
     return recipe.model_copy(update={"passes": tuple(tables)})
 
 
-def _names(package: str) -> tuple[str, ...]:
-    modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return tuple(
-        sorted(module.name.replace("_", "-") for module in modules if module.name[0] != "_")
-    )
-
-
 def _load(package: str, name: str, kind: str) -> type:
-    names = _names(package)
+    names = plug_in_names(package)
     if name not in names:
         raise RecipeError(
             f"there is no {kind} {name!r}",

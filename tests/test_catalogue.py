@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from prunec import catalogue
 from prunec.errors import PassError, PrunecError, RecipeError
+from prunec.plugins import EXPORTERS
 from prunec.recipe import load_recipe, loads, packaged_recipes, packaged_text
 
 SOURCES = {
@@ -245,7 +246,7 @@ class ToSmall(Exact):
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exporters, and one that reads another's file."""
     (tmp_path / "to_small.py").write_text(SMALL)
-    package = importlib.import_module(catalogue.EXPORTERS)
+    package = importlib.import_module(EXPORTERS)
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     importlib.invalidate_caches()
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from prunec.catalogue import exporter_names
+from prunec.plugins import EXPORTERS, plug_in_names
 
 
 def with_forms(command: Callable[..., None]) -> Callable[..., None]:
@@ -17,7 +17,7 @@ def with_forms(command: Callable[..., None]) -> Callable[..., None]:
 
     The file of an exporter is its registration.
     """
-    names = {name.removeprefix("to-").replace("-", "_"): name for name in exporter_names()}
+    names = {name.removeprefix("to-").replace("-", "_"): name for name in plug_in_names(EXPORTERS)}
 
     @functools.wraps(command)
     def called(**options: Any) -> None:

@@ -134,7 +134,7 @@ def _check_table(title: str, form: str, parity: Parity, checked: str) -> CheckTa
         for c in parity.checks
     )
     by = parity.details.runner
-    parts = (f"{form}: {title.lower()}", f"on {by.name} {by.version}, {by.device}" if by else "")
+    parts = (f"{title}: {form}", f"on {by.name} {by.version}, {by.device}" if by else "")
     when = ", ".join(part for part in (*parts, checked) if part)
     return CheckTable(when, parity.details.file, rows, parity.details.unchecked)
 
