@@ -190,8 +190,10 @@ def test_a_second_export_writes_the_same_bytes(exported: tuple[RunFolder, Answer
     run, _ = exported
     first = run.export.shipped("onnx", ".onnx").read_bytes()
     target = run.path / "elsewhere" / "again.onnx"
+    twin = run.export.dense("onnx", ".onnx").stat().st_mtime_ns
     prunec("export", run.path, "-o", target)
     assert target.read_bytes() == first
+    assert run.export.dense("onnx", ".onnx").stat().st_mtime_ns == twin  # which is kept
     assert run.export.shipped("onnx", ".onnx").read_bytes() == first
 
 

@@ -19,16 +19,18 @@ from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
 from prunec.deploy.exporter import Exported, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
-from prunec.deploy.signature import MACS, RECIPE_DIGEST
+from prunec.deploy.signature import MACS, RECIPE_DIGEST, WEIGHTS_DIGEST
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError, RunError
 from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
 from prunec.inspection.layers import layers_of
+from prunec.models.state import weights_digest
 from prunec.recipe import Recipe, digest, dumps
-from prunec.store.environment import prunec_version
+from prunec.store.environment import PACKAGES, environment, prunec_version
 from prunec.store.exports import ExportFolder
 
 _CALIBRATION_BATCH = 32
+_MADE_BY = "prunec.made_by"
 
 
 @dataclass(frozen=True)
@@ -160,12 +162,26 @@ def _written(
     exported = writer(source, forms.candidate(writer), batches)
     twin = forms.dense(writer)
     if not writer.reads:
-        writer(Source(dense), twin, batches)
+        _write_twin(writer, dense, twin, batches)
     entry = _entry(writer, exported, recipe, artifact)
     report = _proven(writer, exported.path, twin, recipe, artifact, data, entry)
     target = forms.output or forms.shipped(writer)
     more = {"file": str(target), "dense bytes": twin.stat().st_size}
     return entry, replace(report, details={**report.details, **more})
+
+
+def _write_twin(
+    writer: Exporter, dense: Artifact, twin: Path, batches: list[tuple[Tensor, ...]] | None
+) -> None:
+    """Write the dense network's file, unless the very same one is there from an earlier export."""
+    versions = {key: value for key, value in environment().items() if key in PACKAGES}
+    made = json.dumps({"prunec": prunec_version(), **versions, **asdict(writer)}, sort_keys=True)
+    same = {WEIGHTS_DIGEST: weights_digest(dense.module), _MADE_BY: made}
+    with suppress(PrunecError):
+        found = writer.read_back(twin)
+        if not found.flaw and same.items() <= (found.metadata or {}).items():
+            return
+    writer(Source(dense, {_MADE_BY: made}), twin, batches)
 
 
 def _batches(data: Data, writer: Lossy) -> list[tuple[Tensor, ...]]:
