@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import onnx
 import onnx_ir
@@ -18,9 +18,12 @@ from onnxscript.rewriter.rules.common import (
     no_op_cast_rule,
     no_op_expand_rule,
 )
-from torch import Tensor, nn
+from pydantic import Field
+from torch import nn
 from torch.export import Dim, ExportedProgram
 
+from prunec.deploy.exporter import Exact, Source
+from prunec.deploy.onnx_file import read_onnx
 from prunec.deploy.signature import (
     GRAPH_DIGEST,
     WEIGHTS_DIGEST,
@@ -28,9 +31,9 @@ from prunec.deploy.signature import (
     input_names,
     output_names,
 )
+from prunec.deploy.written import Written
 from prunec.errors import PassError
 from prunec.exporters._onnx_tidy import tidy
-from prunec.files import write_bytes_atomic
 from prunec.graph.capture.tracing import trace
 from prunec.models.state import roles, weights_digest
 
@@ -45,41 +48,30 @@ _FRESH = frozenset(
 
 
 @dataclass(frozen=True)
-class ToOnnx:
-    """The ONNX exporter; its fields are the options of a recipe's ``[export]``.
+class ToOnnx(Exact):
+    """Write ONNX with a batch of any size.
 
     Weights keep their names and bits: nothing is folded into them, runtimes do that on loading.
     """
 
-    opset: int = 18
+    suffix: ClassVar[str] = ".onnx"
 
-    def write(
-        self,
-        module: nn.Module,
-        example: tuple[Tensor, ...],
-        path: Path,
-        metadata: Mapping[str, str],
-    ) -> None:
-        """Write ``module`` to ``path``, atomically.
+    opset: Annotated[int, Field(ge=18, le=23)] = 18
 
-        Args:
-            module: a network in eval mode, on the CPU; it is not changed.
-            example: one positional input a tensor, batch first; its sizes but for the batch are
-                those of the file.
-            path: the file; its folder exists.
-            metadata: what the file carries besides the digests of its weights and its graph.
+    def write(self, source: Source, path: Path) -> None:
+        """Write the network, in eval mode, on the CPU; it is not changed.
 
         Raises:
             UntraceableModel: the network cannot be captured, or not with a batch of any size.
             PassError: the network is in training mode, larger than one file can be, or ONNX cannot
                 express it.
-            RunError: the file cannot be written.
         """
+        module = source.module
         if any(part.training for part in module.modules()):
             raise PassError("the network is in training mode", remedy="Call module.eval() first.")
         _require_small(module)
         # A batch of 1 would be taken for a constant.
-        example = tuple(torch.cat([x, x]) if x.dim() and len(x) == 1 else x for x in example)
+        example = tuple(torch.cat([x, x]) if x.dim() and len(x) == 1 else x for x in source.example)
         program = trace(module, example, Dim("batch", min=1))
         _require_no_projection(program)
         _drop_inplace(program)
@@ -87,12 +79,16 @@ class ToOnnx:
         properties = {
             WEIGHTS_DIGEST: weights_digest(module),
             GRAPH_DIGEST: graph_digest(model),
-            **metadata,
+            **source.metadata,
         }
         for key, value in sorted(properties.items()):
             model.metadata_props.add(key=key, value=value)
         _check(model)
-        write_bytes_atomic(path, model.SerializeToString(deterministic=True))
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+    def read_back(self, path: Path) -> Written:
+        """Return what an ONNX file holds."""
+        return read_onnx(path)
 
 
 def _require_small(module: nn.Module) -> None:
@@ -185,7 +181,7 @@ def _exported(program: ExportedProgram, opset: int) -> torch.onnx.ONNXProgram:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise PassError(
             f"torch.onnx cannot express the network at opset {opset}: {_reason(cause)}",
-            remedy="Try a higher opset ([export] opset), or replace the operator in the network.",
+            remedy="Try a higher opset ([[export]] opset), or replace the operator in the network.",
         ) from error
     assert converted is not None
     return converted
@@ -203,5 +199,5 @@ def _check(model: onnx.ModelProto) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise PassError(
             f"the exported graph is not valid ONNX: {error}",
-            remedy="Try another opset ([export] opset), and report the network.",
+            remedy="Try another opset ([[export]] opset), and report the network.",
         ) from error

@@ -25,8 +25,8 @@ class CompactMasks(Rewrite):
 
     def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the network with the masks that are left."""
-        module = copy.deepcopy(artifact.module)
         left = {name: mask for name, mask in artifact.masks.items() if not bool(mask.all())}
+        module = copy.deepcopy(artifact.module) if left else artifact.module
         with torch.no_grad():
             for name, mask in left.items():
                 module.get_parameter(name).mul_(mask)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from prunec.artifact import Artifact
 from prunec.contract import Remarks, Rewrite
-from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
+from prunec.graph.rewriting.fold_batch_norms import fold_captured
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class FoldBatchnorm(Rewrite):
 
     def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the network with fewer batch norms, the plan added to the artifact's."""
-        module, plan, refusals = fold_batch_norms(artifact.module, artifact.example)
+        module, plan, refusals = fold_captured(artifact.captured())
         masks = {n: m for n, m in artifact.masks.items() if n in dict(module.named_parameters())}
         result = replace(artifact, module=module, masks=masks, plans=(*artifact.plans, plan))
         note = f"folded {len(plan.folded)} batch norms"

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from prunec.artifact import Artifact
 from prunec.contract import Remarks, Rewrite
-from prunec.graph.rewriting.compile import Compiled, compile_module
+from prunec.graph.rewriting.compile import Compiled, compile_captured, under_every_name
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,11 @@ class RemoveChannels(Rewrite):
 
     def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the compact network, its plan added to the artifact's."""
-        compiled = compile_module(
-            artifact.module, artifact.example, masks=artifact.masks, round_to=self.round_to
+        compiled = compile_captured(
+            artifact.captured(),
+            artifact.example,
+            masks=under_every_name(artifact.module, artifact.masks),
+            round_to=self.round_to,
         )
         result = replace(
             artifact,

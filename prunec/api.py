@@ -17,11 +17,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from prunec.catalogue import exporter
+from prunec import catalogue
+from prunec.artifact import Artifact
 from prunec.cost import Cost
 from prunec.cost import torch_graph as costs
 from prunec.cost.onnx_graph import count_onnx
-from prunec.deploy.checks import Report, verify_file
+from prunec.deploy.checks import Report
+from prunec.deploy.exporter import Source
+from prunec.deploy.gate import verify_file
+from prunec.deploy.runner import Runner
 from prunec.deploy.signature import MACS
 from prunec.errors import PrunecError
 from prunec.files import require_writable
@@ -180,7 +184,8 @@ def export_onnx(
         "prunec.version": prunec_version(),
         MACS: str(costs.count(module, example).macs),
     }
-    exporter("to-onnx")(opset=opset).write(module, example, target, metadata)
+    writer = catalogue.exporter("to-onnx")(opset=opset)  # type: ignore[call-arg]
+    writer(Source(Artifact(module, example), metadata), target)
     return target
 
 
@@ -189,8 +194,9 @@ def verify(
     path: Path | str | None = None,
     *,
     example_inputs: Example | None = None,
-    tolerance: float = 1e-4,
-    random_batches: int = 3,
+    tolerance: float | None = None,
+    random_batches: int | None = None,
+    runner: Runner | str = "onnxruntime",
 ) -> Report:
     """Compare an ONNX file with the network, or the run, that it was exported from.
 
@@ -203,8 +209,11 @@ def verify(
         model_or_run: the network, or the folder of a run.
         path: the file; of a run, by default what it exported.
         example_inputs: as for :func:`compile`; needed for a network.
-        tolerance: largest absolute difference of outputs; of a run, its recipe says.
-        random_batches: how many random batches are compared; of a run, its recipe says.
+        tolerance: largest absolute difference of outputs, 1e-4 by default; of a run, its recipe
+            says.
+        random_batches: how many random batches are compared, 3 by default; of a run, its recipe
+            says.
+        runner: what runs the file of a network: a runner, or the name of one.
 
     Returns:
         The report: ``passed``, ``checks``, ``failures``, ``to_json()``. What is wrong with the file
@@ -216,6 +225,12 @@ def verify(
         PrunecError: an argument is wrong.
     """
     if isinstance(model_or_run, (RunFolder, str, Path)):
+        if tolerance is not None or random_batches is not None:
+            raise PrunecError(
+                "what is compared of a run, its recipe says: tolerance and random_batches are for "
+                "networks",
+                remedy="Leave them out, or set verify.tolerance and verify.random_batches there.",
+            )
         return _verified_run(model_or_run, path)
     if example_inputs is None or path is None:
         missing = "path" if path is None else "example_inputs"
@@ -230,7 +245,12 @@ def verify(
         Path(path),
         module,
         example,
-        spec=VerifySpec(tolerance=tolerance, random_batches=random_batches),
+        exporter=catalogue.exporter("to-onnx")(),
+        runner=catalogue.runner(runner)() if isinstance(runner, str) else runner,
+        spec=VerifySpec(
+            tolerance=1e-4 if tolerance is None else tolerance,
+            random_batches=3 if random_batches is None else random_batches,
+        ),
         torch_cost=costs.count(module, example),
     )
 
@@ -239,7 +259,7 @@ def _verified_run(run: RunFolder | Path | str, path: Path | str | None) -> Repor
     from prunec import pipeline  # here: training and its data are needed for runs alone
 
     folder = run if isinstance(run, RunFolder) else open_run(Path(run))
-    return pipeline.verify(folder, None if path is None else Path(path))
+    return pipeline.verify(folder, None if path is None else Path(path)).merged()
 
 
 def _shipped(model: nn.Module) -> nn.Module:

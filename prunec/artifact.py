@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
+from prunec.cost import Cost
+from prunec.cost.torch_graph import count_captured
+from prunec.graph.capture import Captured, capture
 from prunec.graph.rewriting.plan import Plan
+from prunec.models.gates import absorbed
 from prunec.models.low_rank import Form
 
 
@@ -69,3 +74,27 @@ class Artifact:
     def facts(self) -> frozenset[str]:
         """What holds of the network now, by the last step's word."""
         return frozenset(self.history[-1].facts) if self.history else frozenset()
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Cost of the network as it stands, counted once."""
+        module = absorbed(self.module)
+        captured = capture(module, self.example)
+        cost = count_captured(captured, module)
+        if module is self.module:
+            self.__dict__[_GRAPH] = captured
+        return cost
+
+    def captured(self) -> Captured:
+        """Return the network's graph, for one who uses it up: the one counted, if it is left."""
+        found = self.__dict__.pop(_GRAPH, None)
+        return found or capture(self.module, self.example)
+
+    def knows(self, same: Artifact) -> None:
+        """Take over what is known of another artifact's cost, whose network and weights it has."""
+        for key in ("cost", _GRAPH):
+            if key in same.__dict__:
+                self.__dict__[key] = same.__dict__[key]
+
+
+_GRAPH = "_graph"

@@ -9,25 +9,28 @@ import dataclasses
 import importlib
 import inspect
 import json
-import pkgutil
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from prunec.contract import Pass
 from prunec.errors import PassError, PrunecError, RecipeError
+from prunec.plugins import EXPORTERS, PASSES, RUNNERS, plug_in_names
 from prunec.recipe import Recipe
 from prunec.recipe.schema import plain
 from prunec.wording import Known, did_you_mean, mistakes
 
-PASSES = "prunec.passes"
-EXPORTERS = "prunec.exporters"
+if TYPE_CHECKING:
+    from prunec.contract import Pass
+    from prunec.deploy.exporter import Exporter
+    from prunec.deploy.runner import Runner
+
+P = TypeVar("P", bound="Pass | Exporter")
 
 
 def pass_names() -> tuple[str, ...]:
     """Return the names of all passes, sorted; imports none of them."""
-    return _names(PASSES)
+    return plug_in_names(PASSES)
 
 
 def pass_class(name: str) -> type[Pass]:
@@ -37,6 +40,8 @@ def pass_class(name: str) -> type[Pass]:
         RecipeError: there is no such pass.
         PassError: its file cannot be imported, or holds no such class.
     """
+    from prunec.contract import Pass  # here: it imports torch, names need none
+
     found = _load(PASSES, name, "pass")
     if not issubclass(found, Pass) or inspect.isabstract(found) or found.pass_name() != name:
         raise PassError(f"{found.__module__}.{found.__name__} is not the pass {name!r}")
@@ -48,13 +53,95 @@ def pass_classes() -> dict[str, type[Pass]]:
     return {name: pass_class(name) for name in pass_names()}
 
 
-def exporter(name: str) -> type:
+def exporter_names() -> tuple[str, ...]:
+    """Return the names of all exporters, sorted; imports none of them."""
+    return plug_in_names(EXPORTERS)
+
+
+def exporter(name: str) -> type[Exporter]:
     """Return the class of the exporter ``name``: ``to-onnx`` is ``ToOnnx`` of ``to_onnx.py``.
 
     Raises:
         RecipeError: there is no such exporter.
+        PassError: its file cannot be imported, or holds no such class.
     """
-    return _load(EXPORTERS, name, "exporter")
+    from prunec.deploy.exporter import Exporter
+
+    found = _load(EXPORTERS, name, "exporter")
+    if not issubclass(found, Exporter) or inspect.isabstract(found):
+        raise PassError(f"{found.__module__}.{found.__name__} is not the exporter {name!r}")
+    return found
+
+
+def runner_names() -> tuple[str, ...]:
+    """Return the names of all runners, sorted; imports none of them."""
+    return plug_in_names(RUNNERS)
+
+
+def runner(name: str) -> type[Runner]:
+    """Return the class of the runner ``name``: ``onnxruntime`` is ``Onnxruntime``.
+
+    Raises:
+        RecipeError: there is no such runner.
+        PassError: its file cannot be imported, or holds no such class.
+    """
+    from prunec.deploy.runner import Runner
+
+    found = _load(RUNNERS, name, "runner")
+    if not issubclass(found, Runner) or inspect.isabstract(found):
+        raise PassError(f"{found.__module__}.{found.__name__} is not the runner {name!r}")
+    return found
+
+
+def runner_for(suffix: str) -> Runner:
+    """Return the first runner here that opens files of a suffix; runtimes not installed have none.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    for name in runner_names():
+        try:
+            found = runner(name)
+        except PassError:
+            continue
+        if suffix in found.suffixes:
+            return found()
+    raise RecipeError(
+        f"no runner here opens {suffix} files",
+        remedy=f"Install the runtime of one of: {', '.join(runner_names())}.",
+    )
+
+
+def build_exporters(recipe: Recipe, source: str, forms: Sequence[str] = ()) -> tuple[Exporter, ...]:
+    """Return the recipe's exporters, their options validated and their order checked.
+
+    Args:
+        recipe: the recipe.
+        source: the recipe's file, for errors.
+        forms: further forms, with the defaults of their options.
+
+    Raises:
+        RecipeError: an unknown exporter, a wrong option, a form named twice, or one that reads
+            another which does not come before it.
+    """
+    named = {str(table["name"]) for table in recipe.exports}
+    more = [f"to-{form}" for form in forms if f"to-{form}" not in named]
+    tables = [*recipe.exports, *({"name": name} for name in more)]
+    built = tuple(
+        _build(table, f"export[{index}]", source, exporter) for index, table in enumerate(tables)
+    )
+    before: list[str] = []
+    for index, writer in enumerate(built):
+        place, form = f"{source}: export[{index}] ({writer.exporter_name()})", writer.form()
+        if form in before:
+            raise RecipeError(f"{place} stands twice", remedy="Leave one of them out.")
+        if writer.reads and writer.reads not in before:
+            raise RecipeError(
+                f"{place} reads the {writer.reads} file",
+                remedy=f'Put [[export]] name = "to-{writer.reads}" before it.',
+            )
+        before.append(form)
+    return built
 
 
 def build_passes(recipe: Recipe, source: str) -> tuple[Pass, ...]:
@@ -68,7 +155,10 @@ def build_passes(recipe: Recipe, source: str) -> tuple[Pass, ...]:
         RecipeError: an unknown pass, a wrong option, or an order in which a pass's needs are not
             met; nothing has run yet.
     """
-    built = tuple(_build(table, index, source) for index, table in enumerate(recipe.passes))
+    built = tuple(
+        _build(table, f"pass[{index}]", source, pass_class)
+        for index, table in enumerate(recipe.passes)
+    )
     _check_order(built, source)
     return built
 
@@ -98,15 +188,8 @@ def self_contained(recipe: Recipe, source: str) -> Recipe:
     return recipe.model_copy(update={"passes": tuple(tables)})
 
 
-def _names(package: str) -> tuple[str, ...]:
-    modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return tuple(
-        sorted(module.name.replace("_", "-") for module in modules if module.name[0] != "_")
-    )
-
-
 def _load(package: str, name: str, kind: str) -> type:
-    names = _names(package)
+    names = plug_in_names(package)
     if name not in names:
         raise RecipeError(
             f"there is no {kind} {name!r}",
@@ -125,15 +208,15 @@ def _load(package: str, name: str, kind: str) -> type:
     return found
 
 
-def _build(table: Mapping[str, Any], index: int, source: str) -> Pass:
+def _build(
+    table: Mapping[str, Any], entry: str, source: str, class_of: Callable[[str], type[P]]
+) -> P:
     name = table["name"]
-    place = f"pass[{index}] ({name})"
+    place = f"{entry} ({name})"
     try:
-        cls = pass_class(name)
+        cls = class_of(name)
     except RecipeError as error:
-        raise RecipeError(
-            f"{source}: pass[{index}]: {error.message}", remedy=error.remedy
-        ) from None
+        raise RecipeError(f"{source}: {entry}: {error.message}", remedy=error.remedy) from None
     options = {key: value for key, value in table.items() if key != "name"}
     fields = [field.name for field in dataclasses.fields(cls) if field.init]
     options_of = TypeAdapter(cls)

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact, Step
-from prunec.cost import Cost
-from prunec.cost.torch_graph import count
 from prunec.errors import NeedsNotMet, NotExact, PassError
 from prunec.models.gates import gates_of
 from prunec.models.state import weights_digest
@@ -102,7 +100,10 @@ class Pass(ABC):
         error = self._compare(artifact, result)
         facts = self.facts_after(artifact.facts)
         _check(self.pass_name(), result, facts)
-        cost = cost_of(result)
+        digest = weights_digest(result.module)
+        if result.module is artifact.module and digest == _known_digest(artifact):
+            result.knows(artifact)
+        cost = result.cost
         step = Step(
             name=self.pass_name(),
             options=asdict(self),
@@ -111,11 +112,13 @@ class Pass(ABC):
             params=(params, cost.params),
             error=error,
             seconds=round(time.perf_counter() - started, 3),
-            digest=weights_digest(result.module),
+            digest=digest,
             notes=remarks.notes,
             details=remarks.details,
         )
-        return replace(result, history=(*artifact.history, step))
+        made = replace(result, history=(*artifact.history, step))
+        made.knows(result)
+        return made
 
     @abstractmethod
     def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Remarks]: ...
@@ -174,11 +177,6 @@ def _in_float64(artifact: Artifact) -> Artifact:
     return replace(artifact, module=copy.deepcopy(artifact.module).double(), example=example)
 
 
-def cost_of(artifact: Artifact) -> Cost:
-    """Cost of the network as it stands."""
-    return count(artifact.module, artifact.example)
-
-
 def outputs(module: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
     """Every output tensor of a network for an example, flat."""
     with torch.no_grad():
@@ -198,8 +196,12 @@ def _known_cost(artifact: Artifact) -> tuple[int, int]:
     """MACs and parameters, as the last step counted them."""
     if artifact.history:
         return artifact.history[-1].macs[1], artifact.history[-1].params[1]
-    cost = cost_of(artifact)
-    return cost.macs, cost.params
+    return artifact.cost.macs, artifact.cost.params
+
+
+def _known_digest(artifact: Artifact) -> str:
+    """Digest of the weights, as the last step found them."""
+    return artifact.history[-1].digest if artifact.history else ""
 
 
 def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:

@@ -103,6 +103,38 @@ def folder_atomic(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def files_atomic(path: Path) -> Iterator[Path]:
+    """Yield a place in an empty folder for ``path`` and what may stand beside it.
+
+    When the block succeeds all that was written there takes its place, ``path`` itself last; when
+    it fails everything stays as it was.
+
+    Raises:
+        RunError: the system refused (disk full, read-only, no permission, …).
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            yield temporary / path.name
+            for made in sorted(temporary.iterdir(), key=lambda made: made.name == path.name):
+                _into_place(made, path.parent / made.name)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _into_place(made: Path, place: Path) -> None:
+    if made.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+        made.chmod(0o666 & ~_umask())
+    made.replace(place)
+
+
+@contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write ``path`` into a RunError with its remedy."""
     try:

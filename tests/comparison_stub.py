@@ -73,7 +73,9 @@ def mark(folder: Path, status: str) -> None:
 
 def write(path: Path, passed: bool, checks: list[Any], details: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"passed": passed, "checks": checks, "details": details}))
+    layers = details.pop("layers", [])
+    form = {"passed": passed, "checks": checks, "details": details}
+    path.write_text(json.dumps({"passed": passed, "layers": layers, "forms": {"onnx": form}}))
 
 
 if __name__ == "__main__":

@@ -84,16 +84,17 @@ def parity(passed: bool = True) -> dict[str, Any]:
          "passed": passed, "message": "" if passed else "the outputs differ"},
     ]  # fmt: skip
     details = {
-        "file": "export/model.onnx",
+        "file": "export/onnx/model.onnx",
         "bytes": 51234,
         "dense bytes": 99999,
         "accuracy": 88.25,
         "test samples": 2000,
         "not checked": ["latency against dense: it was not measured"],
         "latency": {"shipped_ms": 1.0, "dense_ms": 2.0, "ratio": 0.5},
-        "layers": [layer(name, 250 * i) for i, name in enumerate(LAYERS)],
     }
-    return {"passed": passed, "checks": checks, "details": details}
+    form = {"passed": passed, "checks": checks, "details": details}
+    layers = [layer(name, 250 * i) for i, name in enumerate(LAYERS)]
+    return {"passed": passed, "layers": layers, "forms": {"onnx": form}}
 
 
 def new_run(root: Path, description: str = "a small run") -> RunFolder:
@@ -121,8 +122,8 @@ def exported_run(root: Path, passed: bool = True) -> RunFolder:
         step("compact-masks", 0.0, (1500, 1500)),
     ]
     write(run.step(3, "compact-masks") / "artifact.json", {"format": 1, "history": history})
-    write(run.export / "report.json", parity(passed))
-    write(run.export / "manifest.json", {"sha256": "sha-of-the-file"})
+    write(run.export.report, parity(passed))
+    write(run.export.manifest, {"onnx": {"sha256": "sha-of-the-file"}})
     run.mark("exported")
     return run
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from prunec import catalogue
 from prunec.errors import PassError, PrunecError, RecipeError
+from prunec.plugins import EXPORTERS
 from prunec.recipe import load_recipe, loads, packaged_recipes, packaged_text
 
 SOURCES = {
@@ -216,11 +217,90 @@ def test_an_unknown_exporter_lists_those_there_are() -> None:
         catalogue.exporter("to-tape")
 
 
+def exporters(*tables: dict[str, Any], forms: tuple[str, ...] = ()) -> Any:
+    named = recipe(ROOST).model_copy(update={"exports": tables})
+    return catalogue.build_exporters(named, "a.toml", forms)
+
+
+ONNX = {"name": "to-onnx"}
+SMALL = """
+from dataclasses import dataclass
+from typing import ClassVar
+from prunec.deploy.exporter import Exact
+from prunec.deploy.written import Written
+
+@dataclass(frozen=True)
+class ToSmall(Exact):
+    suffix: ClassVar[str] = ".small"
+    reads: ClassVar[str] = "onnx"
+
+    def write(self, source, path):
+        raise NotImplementedError
+
+    def read_back(self, path):
+        return Written()
+"""
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporters, and one that reads another's file."""
+    (tmp_path / "to_small.py").write_text(SMALL)
+    package = importlib.import_module(EXPORTERS)
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    importlib.invalidate_caches()
+
+
+def test_an_exporter_is_a_file_with_options(workshop: None) -> None:
+    assert catalogue.exporter_names() == ("to-onnx", "to-small")
+    first, second = exporters({**ONNX, "opset": 20}, forms=("onnx", "small"))
+    assert (first.form(), first.opset, second.form()) == ("onnx", 20, "small")
+
+
+@pytest.mark.parametrize(
+    ("tables", "message", "remedy"),
+    [
+        ([{**ONNX, "opset": 99}], "export[0] (to-onnx).opset must be at most 23", "at least 18"),
+        ([{**ONNX, "opsett": 19}], "unknown key export[0] (to-onnx).opsett", "'opset'"),
+        ([ONNX, ONNX], "export[1] (to-onnx) stands twice", "Leave one"),
+        ([ONNX, {"name": "to-onxn"}], "export[1]: there is no exporter 'to-onxn'", "'to-onnx'"),
+        ([{"name": "to-small"}, ONNX], "export[0] (to-small) reads the onnx file", "to-onnx"),
+    ],
+)
+def test_a_wrong_export_is_named(
+    workshop: None, tables: list[dict[str, Any]], message: str, remedy: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        exporters(*tables)
+    assert message in caught.value.message
+    assert remedy in caught.value.remedy
+
+
+def test_the_table_of_earlier_runs_is_one_exporter() -> None:
+    text = 'name = "a"\n[model]\nname = "x"\n[train]\nepochs = 2\n[[pass]]\nname = "roost"\n'
+    old = loads(f'{text}[export]\nformat = "onnx"\nopset = 19')
+    assert old.exports == ({"name": "to-onnx", "opset": 19},)
+    assert old == loads(f'{text}[[export]]\nname = "to-onnx"\nopset = 19')
+    assert loads(text).exports == ({"name": "to-onnx"},)
+    with pytest.raises(RecipeError, match="unknown key"):
+        catalogue.build_exporters(loads(f'{text}[export]\nformat = "tflite"'), "a.toml")
+
+
+def test_a_runner_is_a_file() -> None:
+    assert "onnxruntime" in catalogue.runner_names()
+    assert catalogue.runner_for(".onnx").runner_name() == "onnxruntime"
+    with pytest.raises(RecipeError, match="there is no runner 'abacus'"):
+        catalogue.runner("abacus")
+    with pytest.raises(RecipeError, match=r"no runner here opens \.tape files"):
+        catalogue.runner_for(".tape")
+
+
 @pytest.mark.parametrize("name", packaged_recipes())
 def test_the_passes_of_a_packaged_recipe_build(name: str) -> None:
     packaged = load_recipe(name)
     built = catalogue.build_passes(packaged, name)
     assert [step.pass_name() for step in built] == [table["name"] for table in packaged.passes]
+    assert catalogue.build_exporters(packaged, name)
 
 
 def test_every_pass_says_what_it_does() -> None:
@@ -257,7 +337,9 @@ def toml(value: Any) -> str:
 
 def never_a_traceback(text: str) -> None:
     try:
-        catalogue.build_passes(loads(text, "mutant.toml"), "mutant.toml")
+        mutant = loads(text, "mutant.toml")
+        catalogue.build_passes(mutant, "mutant.toml")
+        catalogue.build_exporters(mutant, "mutant.toml")
     except PrunecError as error:
         assert str(error).strip()  # noqa: PT017 — raising is allowed, not demanded
 

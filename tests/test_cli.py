@@ -43,6 +43,10 @@ name = "train-dense"
 class FakeReport:
     passed: bool
 
+    @property
+    def forms(self) -> dict[str, FakeReport]:
+        return {"onnx": self}
+
     def to_json(self) -> str:
         return json.dumps({"passed": self.passed})
 
@@ -66,8 +70,8 @@ class FakePipeline(ModuleType):
         step = Step("train-dense", {}, (), (100, 50), (10, 10), None, 1.5, "", ("90.1 %",))
         return Artifact(module=nn.Identity(), example=(zeros(2, 1),), history=(step,))
 
-    def export(self, run: Any, output: Any) -> FakeReport:
-        self._called("export", run, output)
+    def export(self, run: Any, output: Any, forms: Any) -> FakeReport:
+        self._called("export", run, output, forms)
         return FakeReport(self.passed)
 
     def verify(self, run: Any, onnx_file: Any) -> FakeReport:
@@ -96,7 +100,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     progress: Any = ModuleType("prunec.training.progress")
     progress.make_progress = lambda console: SimpleNamespace(console=console)
     verify: Any = ModuleType("prunec.deploy.checks")
-    verify.render = lambda report, console: console.print(f"passed: {report.passed}")
+    verify.render = lambda report, console, title: console.print(f"passed: {report.passed}")
     for name, module in {
         "pipeline": fake,
         "training.progress": progress,
@@ -258,8 +262,9 @@ def test_export_takes_the_latest_run_or_one(pipeline: FakePipeline, arguments: l
     result = run(*arguments, "-o", "out.onnx")
     assert result.exit_code == 0, result.output
     assert "passed: True" in result.stdout
-    name, (given, output), _ = pipeline.calls[-1]
+    name, (given, output, forms), _ = pipeline.calls[-1]
     assert (name, given.path.name, output) == ("export", "small-001", Path("out.onnx"))
+    assert forms == (("onnx",) if "--onnx" in arguments else ())
 
 
 def test_a_failed_gate_exits_with_two(pipeline: FakePipeline) -> None:

@@ -479,7 +479,7 @@ def test_a_stopped_and_a_killed_comparison_go_on(
     (result,) = results_of(folder, expand([recipe]))
     assert result.proven
     assert [line["epoch"] for line in lines_of(run)] == list(range(1, EPOCHS + 1))
-    report = json.loads((run / "export" / "report.json").read_text())
+    report = json.loads((run / "export" / "report.json").read_text())["forms"]["onnx"]
     assert result.accuracy == report["details"]["accuracy"]
     assert result.macs == report["details"]["macs"]
     assert result.sparsity == pytest.approx(0.5, abs=0.01)

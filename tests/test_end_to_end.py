@@ -153,21 +153,21 @@ def test_export_runs_every_rewrite_and_proves_the_file(
     assert places == sorted(places)
     assert "checks passed" in answer.text
     assert run.status == "exported"
-    report = json.loads((run.export / "report.json").read_text())
+    report = json.loads(run.export.report.read_text())
     assert report["passed"]
-    checks = {check["name"]: check for check in report["checks"]}
+    checks = {check["name"]: check for check in report["forms"]["onnx"]["checks"]}
     assert checks["top-1 agreement"]["found"] == 1
     assert checks["MACs"]["expected"] == checks["MACs"]["found"]
     assert checks["budget: MACs / dense"]["found"] <= 0.5
     assert not any(name.startswith("budget: latency") for name in checks)
-    assert not (run.export / "rejected.onnx").exists()
+    assert not run.export.candidate("onnx", ".onnx").exists()
 
 
 def test_the_file_carries_its_recipe_history_and_names(
     exported: tuple[RunFolder, Answer],
 ) -> None:
     run, _ = exported
-    model = onnx.load(run.export / "model.onnx")
+    model = onnx.load(run.export.shipped("onnx", ".onnx"))
     onnx.checker.check_model(model, full_check=True)
     found = {entry.key: entry.value for entry in model.metadata_props}
     assert loads(found["prunec.recipe"]) == run.recipe
@@ -179,26 +179,29 @@ def test_the_file_carries_its_recipe_history_and_names(
     assert [value.name for value in model.graph.output] == ["logits"]
     sizes = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     assert sizes == ["batch", 3, 16, 16]
-    manifest = json.loads((run.export / "manifest.json").read_text())
+    manifest = json.loads(run.export.manifest.read_text())["onnx"]
+    assert manifest["file"] == "onnx/model.onnx"
     assert manifest["macs"] == int(found["prunec.macs"])
-    assert manifest["bytes"] == (run.export / "model.onnx").stat().st_size
+    assert manifest["bytes"] == run.export.shipped("onnx", ".onnx").stat().st_size
     assert not any("BatchNormalization" in node.op_type for node in model.graph.node)
 
 
 def test_a_second_export_writes_the_same_bytes(exported: tuple[RunFolder, Answer]) -> None:
     run, _ = exported
-    first = (run.export / "model.onnx").read_bytes()
+    first = run.export.shipped("onnx", ".onnx").read_bytes()
     target = run.path / "elsewhere" / "again.onnx"
+    twin = run.export.dense("onnx", ".onnx").stat().st_mtime_ns
     prunec("export", run.path, "-o", target)
     assert target.read_bytes() == first
-    assert (run.export / "model.onnx").read_bytes() == first
+    assert run.export.dense("onnx", ".onnx").stat().st_mtime_ns == twin  # which is kept
+    assert run.export.shipped("onnx", ".onnx").read_bytes() == first
 
 
 def test_verify_inspect_and_bench_read_the_run(exported: tuple[RunFolder, Answer]) -> None:
     run, _ = exported
-    report = json.loads(prunec("verify", run.path, "--json").text)
+    report = json.loads(prunec("verify", run.path, "--json").text)["forms"]["onnx"]
     assert report["passed"]
-    assert report["details"]["file"] == str(run.export / "model.onnx")
+    assert report["details"]["file"] == str(run.export.shipped("onnx", ".onnx"))
     seen = json.loads(prunec("inspect", run.path, "--json").text)
     assert "fold-batchnorm" in seen["title"]
     layers: list[dict[str, Any]] = seen["cost"]["layers"]
@@ -212,7 +215,7 @@ def test_the_page_of_a_run_keeps_up_with_it(exported: tuple[RunFolder, Answer]) 
     run, answer = exported
     page = run.path / "report.html"
     assert f"Wrote {page}" in answer.text
-    layers = json.loads((run.export / "report.json").read_text())["details"]["layers"]
+    layers = json.loads(run.export.report.read_text())["layers"]
     history = json.loads((run.step(4, "fold-batchnorm") / "artifact.json").read_text())["history"]
     costs = [history[-1]["macs"][1], history[0]["macs"][0]]
     assert [sum(layer["macs"][i] for layer in layers) for i in (0, 1)] == costs
@@ -231,7 +234,7 @@ def test_checking_another_file_says_nothing_of_the_run(
 ) -> None:
     run, _ = exported
     before = (run.path / "report.html").read_text()
-    shutil.copy(run.export / "model.onnx", tmp_path / "other.onnx")
+    shutil.copy(run.export.shipped("onnx", ".onnx"), tmp_path / "other.onnx")
     prunec("verify", run.path, "--onnx", tmp_path / "other.onnx")
     assert (run.path / "report.html").read_text() == before
 
@@ -245,7 +248,9 @@ def test_a_run_is_exported_or_verified_by_one_process_at_a_time(
             answer = prunec(command, run.path, code=1)
             assert f"another process is working on {run.path}" in answer.errors
             assert "Wait for it or stop it" in answer.errors
-        prunec("verify", run.path, "--onnx", run.export / "model.onnx")  # which only reads
+        prunec(
+            "verify", run.path, "--onnx", run.export.shipped("onnx", ".onnx")
+        )  # which only reads
 
 
 def test_a_run_whose_lock_cannot_be_made_is_verified(
@@ -297,7 +302,7 @@ def test_a_spoiled_file_fails_with_exit_code_2(
 ) -> None:
     run, _ = exported
     path = tmp_path / "spoiled.onnx"
-    shutil.copy(run.export / "model.onnx", path)
+    shutil.copy(run.export.shipped("onnx", ".onnx"), path)
     spoil(path)
     answer = prunec("verify", run.path, "--onnx", path, code=2)
     assert message in answer.text
@@ -313,8 +318,8 @@ def test_a_file_that_misses_its_budget_does_not_ship(
     (strict.path / "recipe.toml").write_text(text.replace("macs_ratio = 0.5", "macs_ratio = 0.01"))
     answer = prunec("export", strict.path, code=2)
     assert "the recipe allows 1 %" in answer.text
-    assert (strict.export / "rejected.onnx").is_file()
-    assert not (strict.export / "model.onnx").exists()
+    assert strict.export.candidate("onnx", ".onnx").is_file()
+    assert not strict.export.shipped("onnx", ".onnx").exists()
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(
@@ -383,12 +388,12 @@ def test_another_seed_gives_other_weights(trained: RunFolder, work: Path) -> Non
 
 def test_what_cannot_be_written_is_said(exported: tuple[RunFolder, Answer], work: Path) -> None:
     run, _ = exported
-    before = (run.export / "model.onnx").read_bytes()
+    before = run.export.shipped("onnx", ".onnx").read_bytes()
     target = work / "tiny.toml" / "model.onnx"
     answer = prunec("export", run.path, "-o", target, code=1)
     assert f"{target} cannot be written" in answer.errors
     assert "remedy" in answer.errors
-    assert (run.export / "model.onnx").read_bytes() == before
+    assert run.export.shipped("onnx", ".onnx").read_bytes() == before
     answer = prunec("train", work / "tiny.toml", "--runs", work / "tiny.toml", code=1)
     assert "no run folder can be made" in answer.errors
 
@@ -405,6 +410,8 @@ def test_a_latency_budget_is_measured_and_kept(
         text.replace("latency_ratio = false", "latency_ratio = 0.001")
     )
     answer = prunec("verify", strict.path, "--json", code=2)
-    failures = [c["name"] for c in json.loads(answer.text)["checks"] if not c["passed"]]
+    failures = [
+        c["name"] for c in json.loads(answer.text)["forms"]["onnx"]["checks"] if not c["passed"]
+    ]
     assert "budget: latency / dense" in failures
     assert torch.get_num_threads() == 1

@@ -125,7 +125,7 @@ def test_a_failed_check_is_the_first_thing_said(tmp_path: Path) -> None:
 
 def test_verify_after_the_export_has_the_last_word(tmp_path: Path) -> None:
     run = exported_run(tmp_path)
-    write(run.export / "verified.json", parity(passed=False))
+    write(run.export.verified, parity(passed=False))
     words = seen(run).words
     assert "1 of 2 checks failed, verified" in words
     assert "At export" in words
@@ -191,10 +191,13 @@ SETTINGS = {
     }
 }  # fmt: skip
 
+FORM = parity()["forms"]["onnx"]
+
 # Keys that the page reads: as other keys they would only be left out.
 KEYS = {
     *("format", "history", "sha256", "prunec", "recipe", "digest", "command", "status", "created"),
-    *parity(), *parity()["checks"][0], *parity()["details"], *parity()["details"]["layers"][0],
+    *parity(), *FORM, *FORM["checks"][0], *FORM["details"], *parity()["layers"][0],
+    *("onnx", "runner", "device", "version", "checked"),
     *("shipped_ms", "dense_ms", "ratio", "edges", "counts", "layers", "histograms"),
     *("pass", "epoch", "name", "options", "facts", "macs", "params", "error", "seconds", "digest",
       "notes", "details", "chosen", "measured", "precision"),
@@ -227,8 +230,8 @@ DAMAGE: dict[str, Callable[[RunFolder], object]] = {
     "a history of another shape": lambda run: write(
         run.step(3, "compact-masks") / "artifact.json", {"history": [{"name": 3}]}
     ),
-    "a report of another shape": lambda run: write(run.export / "report.json", {"passed": 1}),
-    "a manifest that is a list": lambda run: write(run.export / "manifest.json", [1]),
+    "a report of another shape": lambda run: write(run.export.report, {"passed": 1}),
+    "a manifest that is a list": lambda run: write(run.export.manifest, [1]),
     "settings of another shape": lambda run: write(run.path / "settings.json", {"a": 3}),
     "a record that is no JSON": lambda run: append(run.path / "run.json", b"}"),
     "a recipe that is none": lambda run: append(run.path / "recipe.toml", b"= = ="),

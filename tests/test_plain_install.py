@@ -94,4 +94,4 @@ def test_the_cells_of_a_comparison_run(python: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, "dense", epochs="1")
     shown = run(python, "-m", "prunec", "compare", recipe, "-o", str(tmp_path / "made"))
     assert "ModuleNotFoundError" not in shown
-    assert list((tmp_path / "made").rglob("export/model.onnx"))
+    assert list((tmp_path / "made").rglob("export/onnx/model.onnx"))

@@ -115,14 +115,14 @@ def test_the_file_is_proven_by_miou_and_by_pixels(
     shipped: tuple[RunFolder, Answer], work: Path
 ) -> None:
     run, answer = shipped
-    report = json.loads((run.export / "report.json").read_text())
+    report = json.loads(run.export.report.read_text())["forms"]["onnx"]
     checks = checks_of(report)
     assert report["passed"], answer.text
     assert {"per-pixel agreement", "mIoU, percent", "pixel accuracy, percent", "budget: mIoU"} <= (
         checks.keys()
     )
     assert not {"accuracy, percent", "top-1 agreement"} & checks.keys()
-    session = onnxruntime.InferenceSession(run.export / "model.onnx")
+    session = onnxruntime.InferenceSession(run.export.shipped("onnx", ".onnx"))
     data = load_data(run.recipe.data, seed=0)
     task, counts = Segmentation(21), torch.zeros(21 * 22, dtype=torch.int64)
     for images, labels in data.test_batches(2):
@@ -159,14 +159,14 @@ def test_pages_and_tables_call_it_miou(shipped: tuple[RunFolder, Answer]) -> Non
 
 def test_a_spoiled_file_does_not_pass(shipped: tuple[RunFolder, Answer], work: Path) -> None:
     run, _ = shipped
-    model = onnx.load(run.export / "model.onnx")
+    model = onnx.load(run.export.shipped("onnx", ".onnx"))
     last = next(t for t in model.graph.initializer if t.name == "classifier.4.bias")
     values = numpy_helper.to_array(last).copy()
     values[1:] += np.float32(5.0)  # whatever is background no more
     last.raw_data = values.tobytes()
     onnx.save(model, work / "spoiled.onnx")
     answer = prunec("verify", run.path, "--onnx", work / "spoiled.onnx", "--json", code=2)
-    checks = checks_of(json.loads(answer.text))
+    checks = checks_of(json.loads(answer.text)["forms"]["onnx"])
     failed = {name for name, check in checks.items() if not check["passed"]}
     assert {
         "weights equal",
@@ -235,7 +235,7 @@ def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     from rich.console import Console
 
     monkeypatch.setattr(state, "save_checkpoint", lambda *_, **__: None)
-    monkeypatch.setattr("prunec.contract.cost_of", quick_cost)
+    monkeypatch.setattr("prunec.artifact.Artifact.cost", property(quick_cost))
     write_voc(tmp_path / "data", train=2, val=2, more=[f"2009_{i:06d}" for i in range(6)])
     recipe = small(load_recipe(name), tmp_path / "data")
     data = load_data(recipe.data, seed=0)

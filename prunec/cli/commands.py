@@ -21,12 +21,13 @@ from prunec.cli.arguments import AsJson, Changes, Device, Output, Root, Run
 from prunec.cli.compare import compare
 from prunec.cli.data import data_app
 from prunec.cli.failures import Guarded
+from prunec.cli.forms import with_forms
 from prunec.errors import RunError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from prunec.deploy.checks import Report
+    from prunec.deploy.checks import ExportReport
     from prunec.store.runs import RunFolder
 
 app = typer.Typer(
@@ -98,18 +99,19 @@ def train(
 
 
 @app.command()
+@with_forms
 def export(
     run: Run = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX, the default.")] = True,
     output: Output = None,
     runs: Root = None,
+    forms: tuple[str, ...] = (),
 ) -> None:
-    """Cut a trained network, write it, and prove the file equal to it."""
+    """Cut a trained network, write it in every form asked for, and prove each file equal to it."""
     found = _found(run, runs)
 
     from prunec import pipeline
 
-    _tell(pipeline.export(found, output))
+    _tell(pipeline.export(found, output, forms))
 
 
 @app.command()
@@ -267,7 +269,7 @@ def _found(reference: str | None, root: Path | None) -> RunFolder:
     return find_run(reference, runs_root(root))
 
 
-def _tell(result: Report, as_json: bool = False) -> None:
+def _tell(result: ExportReport, as_json: bool = False) -> None:
     from rich.console import Console
 
     from prunec.deploy.checks import render
@@ -275,7 +277,8 @@ def _tell(result: Report, as_json: bool = False) -> None:
     if as_json:
         typer.echo(result.to_json())
     else:
-        render(result, Console())
+        for form, report in result.forms.items():
+            render(report, Console(), f"Parity of {form}")
     if not result.passed:
         raise typer.Exit(2)
 

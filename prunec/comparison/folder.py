@@ -138,9 +138,9 @@ def steps_left(run: RunFolder) -> tuple[str, ...]:
     """Return what is still to do for a run: the last of train, export, verify."""
     if run.status not in ("trained", "exported"):
         return ("train", "export", "verify")
-    if run.status != "exported" or not _passed(run.export / "report.json"):
+    if run.status != "exported" or not _passed(run.export.report):
         return ("export", "verify")
-    return () if _passed(run.export / "verified.json") else ("verify",)
+    return () if _passed(run.export.verified) else ("verify",)
 
 
 def is_busy(run: RunFolder) -> bool:

@@ -118,11 +118,12 @@ def _error_in(text: str) -> tuple[str, str]:
 
 def _unproven(run: RunFolder, step: str) -> str:
     """Which checks of a file failed."""
-    name = {"export": "report.json", "verify": "verified.json"}[step]
+    path = {"export": run.export.report, "verify": run.export.verified}[step]
     try:
-        checks = json.loads((run.export / name).read_text("utf-8"))["checks"]
+        forms = json.loads(path.read_text("utf-8"))["forms"]
+        checks = [check for form in forms.values() for check in form["checks"]]
         failed = [check["name"] for check in checks if not check["passed"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
     return f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}" if failed else ""
 

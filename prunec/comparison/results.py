@@ -13,7 +13,7 @@ from typing import Literal
 
 from prunec.comparison.folder import ComparisonFolder, failure_of, steps_left
 from prunec.comparison.grid import Cell
-from prunec.page.reading import Found, Parity, read_run
+from prunec.page.reading import Exports, Found, Parity, read_run
 from prunec.store.runs import RunFolder
 from prunec.tasks.quality import ACCURACY, decisive
 
@@ -124,7 +124,7 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
     found = read_run(run)
     failure = failure_of(run)
     done = not steps_left(run)
-    parity = found.exported
+    parity = found.exported.decisive if found.exported else None
     details = parity.details if parity else None
     figures = details.figures if details else {}
     quality = decisive(figures)
@@ -136,7 +136,7 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
         state="done" if done else "failed" if failure else "unfinished",
         proven=done,
         accuracy=figures.get(quality.key),
-        sparsity=_sparsity(parity) if parity else None,
+        sparsity=_sparsity(found.exported) if found.exported else None,
         macs=_counted(parity, "MACs"),
         nonzero_macs=_counted(parity, "non-zero MACs"),
         dense_macs=dense,
@@ -157,10 +157,10 @@ def _counted(parity: Parity | None, name: str) -> int | None:
     return values[0] if values and isinstance(values[0], int) else None
 
 
-def _sparsity(parity: Parity) -> float | None:
+def _sparsity(export: Exports) -> float | None:
     """Share of the dense network's kernel weights that the file does without."""
-    dense = sum(layer.params[1] for layer in parity.details.layers)
-    left = sum(layer.nonzero_params for layer in parity.details.layers)
+    dense = sum(layer.params[1] for layer in export.layers)
+    left = sum(layer.nonzero_params for layer in export.layers)
     return 1 - left / dense if dense else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunec.page.reading import Details, Found, Parity
+from prunec.page.reading import Details, Found
 from prunec.page.scales import exact, percent, short, size
 from prunec.tasks.quality import decisive
 
@@ -30,12 +30,14 @@ class Tile:
 
 def tiles(found: Found) -> list[Tile]:
     """Return the figures that are known of a run."""
-    parity = found.verified or found.exported
-    details = parity.details if parity else Details()
+    exports = found.verified or found.exported
+    details = exports.decisive.details if exports else Details()
     made = [_verdict(found), _quality(found, details), *_costs(found)]
     if details.bytes is not None:
         made.append(_bytes(details.bytes, _dense_bytes(found)))
-    latency = details.latency or (found.exported.details.latency if found.exported else None)
+    latency = details.latency
+    if latency is None and found.exported:
+        latency = found.exported.decisive.details.latency
     if latency:
         note = f"{latency.shipped_ms:.3g} ms of {latency.dense_ms:.3g} ms, batch 1, one thread"
         made.append(Tile("Latency / dense", f"{latency.ratio:.3f}", note, left=latency.ratio))
@@ -93,12 +95,12 @@ def _costs(found: Found) -> list[Tile]:
 
 
 def _dense_bytes(found: Found) -> int | None:
-    known: list[Parity] = [p for p in (found.verified, found.exported) if p]
-    return next((p.details.dense_bytes for p in known if p.details.dense_bytes), None)
+    known = [e.decisive.details for e in (found.verified, found.exported) if e]
+    return next((details.dense_bytes for details in known if details.dense_bytes), None)
 
 
 def _bytes(count: int, dense: int | None) -> Tile:
     if not dense:
-        return Tile("File", size(count), "model.onnx")
+        return Tile("File", size(count), "the file that ships")
     left = count / dense
     return Tile("File", size(count), f"{percent(left)} of the dense {size(dense)}", left=left)

@@ -120,21 +120,28 @@ def _change(pair: tuple[int, int]) -> str:
 def check_tables(found: Found) -> list[CheckTable]:
     """Return the checks of verify, if it ran after the export, and those of the export."""
     named = (("Checked again by prunec verify", found.verified), ("At export", found.exported))
-    return [_check_table(title, parity) for title, parity in named if parity]
+    return [
+        _check_table(title, form, parity, exports.checked)
+        for title, exports in named
+        if exports
+        for form, parity in exports.forms.items()
+    ]
 
 
-def _check_table(title: str, parity: Parity) -> CheckTable:
+def _check_table(title: str, form: str, parity: Parity, checked: str) -> CheckTable:
     rows = tuple(
         CheckRow(c.name, expected_text(c), value_text(c.found), c.passed, c.message)
         for c in parity.checks
     )
-    when = f"{title}, {parity.details.checked}" if parity.details.checked else title
+    by = parity.details.runner
+    parts = (f"{title}: {form}", f"on {by.name} {by.version}, {by.device}" if by else "")
+    when = ", ".join(part for part in (*parts, checked) if part)
     return CheckTable(when, parity.details.file, rows, parity.details.unchecked)
 
 
 def shipped_layers(found: Found) -> tuple[Layer, ...]:
     """Return every layer that costs something, in the order of computation."""
-    return found.exported.details.layers if found.exported else ()
+    return found.exported.layers if found.exported else ()
 
 
 def layer_rows(found: Found) -> list[LayerRow]:

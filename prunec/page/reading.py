@@ -19,11 +19,13 @@ from pydantic import (
 
 from prunec.artifact import Step
 from prunec.deploy.checks.report import Check
-from prunec.deploy.latency import Latency
+from prunec.deploy.runner import Identity
+from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 from prunec.inspection.layers import Layer
 from prunec.page.scales import LARGEST
 from prunec.recipe import Recipe, loads
+from prunec.store.exports import ExportFolder
 from prunec.store.runs import RunFolder
 from prunec.tasks.quality import ACCURACY, MIOU
 
@@ -64,14 +66,13 @@ class Details(BaseModel):
     """What a parity report tells beside its checks."""
 
     file: str = ""
-    checked: str = ""
     bytes: int | None = None
     dense_bytes: int | None = Field(default=None, alias="dense bytes")
     accuracy: float | None = None
     miou: float | None = None
     samples: int | None = Field(default=None, alias="test samples")
     latency: Latency | None = None
-    layers: tuple[Layer, ...] = ()
+    runner: Identity | None = None
     unchecked: tuple[str, ...] = Field(default=(), alias="not checked")
 
     @property
@@ -82,11 +83,30 @@ class Details(BaseModel):
 
 
 class Parity(BaseModel):
-    """A parity report as it was written: export's, or verify's."""
+    """What was found of the file of a form."""
 
     passed: bool
     checks: tuple[Check, ...]
     details: Details = Details()
+
+
+class Exports(BaseModel):
+    """What was found of every form, as it was written: at export, or by verify."""
+
+    passed: bool
+    checked: str = ""
+    layers: tuple[Layer, ...] = ()
+    forms: dict[str, Parity] = Field(min_length=1)
+
+    @property
+    def decisive(self) -> Parity:
+        """What was found of the first form: the one that figures are told of."""
+        return next(iter(self.forms.values()))
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The checks of all forms."""
+        return tuple(check for parity in self.forms.values() for check in parity.checks)
 
 
 class Setting(BaseModel):
@@ -126,9 +146,9 @@ class Found:
         recipe: the same, read; None where it is no valid recipe.
         epochs: the lines of metrics by pass, in order, each epoch once.
         history: a step per pass that finished.
-        exported: the parity report of the export.
-        verified: that of ``prunec verify``, where it ran after the export.
-        manifest: what was recorded of the file that ships.
+        exported: what was found at export.
+        verified: what ``prunec verify`` found, where it ran after the export.
+        manifest: form → what was recorded of the file that ships.
         settings: pass → the settings measured.
         problems: what could not be read, in sentences.
     """
@@ -140,8 +160,8 @@ class Found:
     recipe: Recipe | None
     epochs: Mapping[str, tuple[Epoch, ...]]
     history: tuple[Step, ...]
-    exported: Parity | None
-    verified: Parity | None
+    exported: Exports | None
+    verified: Exports | None
     manifest: Mapping[str, Any]
     settings: Mapping[str, Settings]
     problems: tuple[str, ...]
@@ -150,6 +170,7 @@ class Found:
 def read_run(run: RunFolder) -> Found:
     """Return what is in a run folder; never raises for what the files hold."""
     reader = _Reader(run.path)
+    made = ExportFolder(run.export.path.relative_to(run.path))
     recipe_text = reader.text("recipe.toml")
     return Found(
         name=run.name,
@@ -159,9 +180,9 @@ def read_run(run: RunFolder) -> Found:
         recipe=reader.recipe(recipe_text),
         epochs=reader.epochs("metrics.jsonl"),
         history=reader.history(),
-        exported=reader.valid("export/report.json", TypeAdapter(Parity)),
-        verified=reader.valid("export/verified.json", TypeAdapter(Parity)),
-        manifest=reader.table("export/manifest.json"),
+        exported=reader.valid(str(made.report), TypeAdapter(Exports)),
+        verified=reader.valid(str(made.verified), TypeAdapter(Exports)),
+        manifest=reader.table(str(made.manifest)),
         settings=reader.valid("settings.json", TypeAdapter(dict[str, Settings])) or {},
         problems=tuple(reader.problems),
     )

@@ -34,7 +34,11 @@ def reproduce(found: Found) -> Reproduce:
     digests = {
         "recipe": found.record.get("digest"),
         **{f"weights after {step.name}": step.digest for step in found.history},
-        "file, sha256": found.manifest.get("sha256"),
+        **{
+            f"{form} file, sha256": entry.get("sha256")
+            for form, entry in found.manifest.items()
+            if isinstance(entry, dict)
+        },
     }
     return Reproduce(
         called=called_as(found.record.get("command")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from prunec.deploy.latency import compare_latency
+from prunec.catalogue import runner_for
 from prunec.errors import RunError
 from prunec.store.runs import RunFolder
 
@@ -15,7 +15,7 @@ def bench(run: RunFolder) -> Table:
     Raises:
         RunError: the run has no export yet.
     """
-    shipped, dense = run.export / "model.onnx", run.export / "dense.onnx"
+    shipped, dense = run.export.shipped("onnx", ".onnx"), run.export.dense("onnx", ".onnx")
     if not (shipped.is_file() and dense.is_file()):
         raise RunError(
             f"{run.path} has no export", remedy=f"Export first: prunec export {run.path}"
@@ -26,8 +26,10 @@ def bench(run: RunFolder) -> Table:
     table = Table(title=f"{run.name}: onnxruntime, 1 thread", title_justify="left", pad_edge=False)
     for column in ("batch", "dense", "shipped", "shipped / dense", "MACs: shipped / dense"):
         table.add_column(column, justify="right")
+    runner = runner_for(shipped.suffix)
+    opened, other = runner.open(shipped), runner.open(dense)
     for batch in (1, 32):
-        latency = compare_latency(shipped, dense, batch=batch)
+        latency = opened.time(other, batch=batch)
         table.add_row(
             str(batch),
             f"{latency.dense_ms:.3f} ms",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from prunec.batches.data import load_data
-from prunec.catalogue import build_passes
 from prunec.errors import DataError, RunError
 from prunec.graph.rewriting.compile import compile_module
 from prunec.graph.rewriting.plan import Input
@@ -14,11 +12,7 @@ from prunec.inspection.network import Inspection, inspect_module
 from prunec.models.building import build_model
 from prunec.models.edits import apply_edits
 from prunec.models.gates import absorbed
-from prunec.pipeline.artifacts import (
-    dense_network,
-    is_done,
-    load,
-)
+from prunec.pipeline.opened import OpenedRun
 from prunec.recipe import ModelSpec
 from prunec.recipe.schema import ModuleEdit
 from prunec.store.runs import RunFolder
@@ -48,23 +42,20 @@ def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspect
         raise RunError(
             f"{subject.path} knows its inputs", remedy="--input is for networks by name."
         )
-    recipe = subject.recipe
-    passes = build_passes(recipe, str(subject.path / "recipe.toml"))
-    done = [i for i, p in enumerate(passes) if is_done(subject, i, p)]
-    if not done:
+    opened = OpenedRun(subject)
+    if not opened.done:
         raise RunError(
             f"{subject.path} has no finished pass", remedy="Train it: prunec train --resume"
         )
-    data = load_data(recipe.data, seed=recipe.seed)
-    artifact = load(recipe, subject, passes, done[-1], data.classes)
-    title = f"{subject.name} after {passes[done[-1]].pass_name()}"
+    last = opened.done[-1]
+    artifact = opened.artifact(last)
+    title = f"{subject.name} after {opened.passes[last].pass_name()}"
     dense = absorbed(artifact.module)
     if artifact.plans:
-        dense = dense_network(recipe, data)
         return inspect_module(
-            title, dense, artifact.example, now=artifact.module, plans=artifact.plans
+            title, opened.dense, artifact.example, now=artifact.module, plans=artifact.plans
         )
-    round_to = max((getattr(p, "round_to", 1) for p in passes), default=1)
+    round_to = max((getattr(p, "round_to", 1) for p in opened.passes), default=1)
     made = compile_module(dense, artifact.example, masks=artifact.masks, round_to=round_to)
     return inspect_module(
         f"{title}, and what of it a cut would keep",

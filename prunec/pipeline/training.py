@@ -9,19 +9,11 @@ from torch import nn
 
 from prunec.artifact import Artifact
 from prunec.batches.batches import Data
-from prunec.batches.data import load_data
-from prunec.catalogue import build_passes
 from prunec.errors import DataError, RunError
 from prunec.models.building import build_auxiliary, build_model
 from prunec.models.gates import absorbed
-from prunec.pipeline.artifacts import (
-    count_training,
-    fresh,
-    is_done,
-    load,
-    resumed,
-    run_pass,
-)
+from prunec.pipeline.artifacts import resumed, run_pass
+from prunec.pipeline.opened import OpenedRun
 from prunec.processes import processes_here
 from prunec.recipe import Recipe
 from prunec.store.runs import RunFolder, open_run
@@ -44,8 +36,8 @@ def train(
     Raises:
         PrunecError: as the passes do.
     """
-    passes = build_passes(recipe, str(run.path / "recipe.toml"))
-    last = count_training(passes)
+    opened = OpenedRun(run)
+    passes, last = opened.passes, opened.trained
     if not last:
         raise RunError(f"{recipe.name} has no training pass", remedy="Add one: [[pass]] name = …")
     place = torch_device(device)
@@ -53,9 +45,9 @@ def train(
         torch.cuda.set_device(place)
     processes = processes_here()
     with processes.turns():
-        data = load_data(recipe.data, seed=recipe.seed)
-    artifact, done = resumed(recipe, run, passes[:last], data) if resume else (None, 0)
-    artifact = artifact or fresh(recipe, data)
+        data = opened.data
+    artifact, done = resumed(opened, last) if resume else (None, 0)
+    artifact = artifact or opened.fresh()
     teacher = _teacher(recipe, data, artifact.example).to(place) if recipe.train.teacher else None
     context = Context(
         recipe, data, place, run, progress, resume, processes, teacher, _auxiliary(recipe, data)
@@ -79,15 +71,13 @@ def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> n
     if spec.model is not None:
         module = build_model(spec.model, data.classes, seed=recipe.seed)
     else:
-        run = open_run(Path(spec.run))
-        passes = build_passes(run.recipe, str(run.path / "recipe.toml"))
-        done = [i for i, p in enumerate(passes) if is_done(run, i, p)]
-        if not done:
+        teacher = OpenedRun(open_run(Path(spec.run)), data)
+        if not teacher.done:
             raise RunError(
                 f"train.teacher.run = {spec.run!r} has no finished pass",
                 remedy=f"Train it first: prunec train --resume {spec.run}",
             )
-        module = absorbed(load(run.recipe, run, passes, done[-1], data.classes).module)
+        module = absorbed(teacher.artifact(teacher.done[-1]).module)
     module.eval().requires_grad_(False)
     try:
         with torch.no_grad():

@@ -143,6 +143,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 
 
 def _validated(document: dict[str, Any], source: str) -> Recipe:
+    document = _with_exporters(document)
     for key, value in document.items():
         try:
             plain(value)
@@ -153,6 +154,18 @@ def _validated(document: dict[str, Any], source: str) -> Recipe:
         return Recipe.model_validate_json(json.dumps(document), by_alias=True, by_name=False)
     except ValidationError as error:
         raise mistakes(error, source, Known(_keys_at, json_schema, _all_keys())) from None
+
+
+def _with_exporters(document: dict[str, Any]) -> dict[str, Any]:
+    """Read the one ``[export]`` table of earlier recipes, and runs, as ``to-onnx`` and its options.
+
+    Its only ``format`` was ``onnx``.
+    """
+    table = document.get("export")
+    if not isinstance(table, dict):
+        return document
+    options = {k: v for k, v in table.items() if (k, v) != ("format", "onnx")}
+    return {**document, "export": [{"name": "to-onnx", **options}]}
 
 
 def _keys_at(location: Location) -> tuple[str, ...]:

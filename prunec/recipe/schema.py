@@ -307,13 +307,6 @@ class Budget(Table):
         return False if value is None else value
 
 
-class ExportSpec(Table):
-    """How the file is written."""
-
-    format: Literal["onnx"] = "onnx"
-    opset: int = Field(default=18, ge=18, le=23)
-
-
 class VerifySpec(Table):
     """What is compared before a file ships."""
 
@@ -326,7 +319,7 @@ class VerifySpec(Table):
 
 
 class Recipe(Table):
-    """A whole recipe. ``passes`` holds one table a pass: its ``name`` and its options."""
+    """A whole recipe. ``passes`` and ``exports`` hold a table each: its ``name``, its options."""
 
     name: Annotated[str, AfterValidator(_folder_name)]
     description: Text = ""
@@ -336,7 +329,9 @@ class Recipe(Table):
     data: DataSpec = DataSpec()
     train: TrainSpec
     passes: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(alias="pass")
-    export: ExportSpec = ExportSpec()
+    exports: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(
+        default=({"name": "to-onnx"},), alias="export"
+    )
     verify: VerifySpec = VerifySpec()
 
     @model_validator(mode="after")

@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from prunec.errors import ReadOnlyRun, RunError
 from prunec.recipe import Recipe, digest, dumps, loads
 from prunec.store.environment import environment, prunec_version
+from prunec.store.exports import ExportFolder
 
 Status = Literal["new", "training", "interrupted", "failed", "trained", "exported"]
 
@@ -90,9 +91,9 @@ class RunFolder:
         return self.path / "steps"
 
     @property
-    def export(self) -> Path:
+    def export(self) -> ExportFolder:
         """The folder of what ships."""
-        return self.path / "export"
+        return ExportFolder(self.path / "export")
 
     def step(self, number: int, name: str) -> Path:
         """Return the folder of the artifact after pass ``number`` (from 0)."""

@@ -210,8 +210,10 @@ def exported(module: nn.Module, example: tuple[Tensor, ...], inputs: tuple[Tenso
     from bench.differences import difference
     from oracles import outputs
 
+    from prunec.artifact import Artifact
     from prunec.catalogue import exporter
     from prunec.cost.onnx_graph import count_onnx
+    from prunec.deploy.exporter import Source
 
     size = sum(x.nbytes for x in module.state_dict().values())
     if size >= PROTOBUF:
@@ -220,7 +222,7 @@ def exported(module: nn.Module, example: tuple[Tensor, ...], inputs: tuple[Tenso
     wanted = outputs(module, inputs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        exporter("to-onnx")(opset=18).write(module, example, path, {})
+        exporter("to-onnx")()(Source(Artifact(module, example)), path)
         macs = count_onnx(path).macs
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -9,7 +9,11 @@ import pytest
 import torch
 from ship_nets import METADATA, TINY_COST, FakeData, Shipped, Verify, tiny
 
-from prunec.deploy.checks import Report, verify_file
+from prunec.artifact import Artifact
+from prunec.deploy.checks import Report
+from prunec.deploy.exporter import Source
+from prunec.deploy.gate import verify_file
+from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.recipe import VerifySpec
 
@@ -18,7 +22,7 @@ from prunec.recipe import VerifySpec
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
     module, example = tiny(seed=0), (torch.randn(2, 3, 16, 16),)
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    ToOnnx().write(module, example, path, METADATA)
+    ToOnnx()(Source(Artifact(module, example), METADATA), path)
     return Shipped(module, example, path)
 
 
@@ -40,6 +44,8 @@ def verify(shipped: Shipped, tmp_path: Path) -> Verify:
             data = spoiled if isinstance(spoiled, bytes) else spoiled.SerializeToString()
             path.write_bytes(data)
         given: dict[str, object] = {
+            "exporter": ToOnnx(),
+            "runner": Onnxruntime(),
             "spec": VerifySpec(),
             "torch_cost": TINY_COST,
             "data": FakeData(),

@@ -12,7 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from ship_nets import Shipped
 
-from prunec.deploy.latency import alignment, compare_latency, remedy
+from prunec.deploy.alignment import alignment, remedy
+from prunec.deploy.runners.onnxruntime import Onnxruntime
+from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 
 
@@ -36,6 +38,11 @@ def convolutions(path: Path, *channels: int, size: int | str = 24) -> Path:
     return path
 
 
+def compare_latency(shipped: Path, dense: Path, *, rounds: int = 31) -> Latency:
+    runner = Onnxruntime()
+    return runner.open(shipped).time(runner.open(dense), rounds=rounds)
+
+
 def test_a_file_is_as_fast_as_itself(shipped: Shipped) -> None:
     found = compare_latency(shipped.path, shipped.path, rounds=15)
     assert 0.6 < found.ratio < 1.6
@@ -51,7 +58,7 @@ def test_sixteen_times_the_work_is_slower(tmp_path: Path) -> None:
 
 
 def test_it_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunec.deploy.latency._SECONDS", 0.2)
+    monkeypatch.setattr("prunec.deploy.timing._SECONDS", 0.2)
     file = convolutions(tmp_path / "file.onnx", 3, 64, 64)
     start = time.perf_counter()
     compare_latency(file, file, rounds=10**6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,25 @@ from onnx import numpy_helper
 from ship_nets import METADATA, TINY_COST, Shipped, tiny
 from torch import Tensor, nn
 
+from prunec.artifact import Artifact
 from prunec.cost.onnx_graph import count_onnx
-from prunec.deploy.runtime import Session
+from prunec.deploy.exporter import Source
+from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.errors import PassError, UntraceableModel
 from prunec.exporters.to_onnx import ToOnnx
+
+
+def write(
+    module: nn.Module, example: tuple[Tensor, ...], path: Path, metadata: Mapping[str, str]
+) -> None:
+    ToOnnx()(Source(Artifact(module, example), metadata), path)
 
 
 def assert_same(module: nn.Module, path: Path, inputs: tuple[Tensor, ...]) -> None:
     with torch.no_grad():
         ours = module(*inputs)
     ours = [ours] if isinstance(ours, Tensor) else list(ours)
-    theirs = Session(path).run([x.numpy() for x in inputs])
+    theirs = next(Onnxruntime().open(path).run([[x.numpy() for x in inputs]]))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(b, a.numpy(), rtol=1e-4, atol=1e-5)
 
@@ -73,7 +82,7 @@ def test_the_same_network_gives_the_same_bytes_silently(
     again = tmp_path / "again.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ToOnnx().write(tiny(seed=0), (torch.zeros(1, 3, 16, 16),), again, METADATA)
+        write(tiny(seed=0), (torch.zeros(1, 3, 16, 16),), again, METADATA)
     assert again.read_bytes() == shipped.path.read_bytes()
     assert capfd.readouterr() == ("", "")
 
@@ -104,7 +113,7 @@ class Aliased(nn.Module):
 def test_overwritten_values_and_several_inputs(tmp_path: Path) -> None:
     module, path = Aliased().eval(), tmp_path / "aliased.onnx"
     inputs = (torch.randn(2, 4, 6, 6), torch.randn(2, 4, 6, 6))
-    ToOnnx().write(module, inputs, path, {})
+    write(module, inputs, path, {})
     model = onnx.load(path)
     assert [value.name for value in model.graph.input] == ["input_0", "input_1"]
     assert [value.name for value in model.graph.output] == ["output_0", "output_1"]
@@ -116,7 +125,7 @@ def test_overwritten_values_and_several_inputs(tmp_path: Path) -> None:
 
 def test_mobilenet_v2_has_the_published_cost(tmp_path: Path) -> None:
     module, path = torchvision.models.mobilenet_v2().eval(), tmp_path / "mobilenet.onnx"
-    ToOnnx().write(module, (torch.zeros(2, 3, 224, 224),), path, {"prunec.history": json.dumps([])})
+    write(module, (torch.zeros(2, 3, 224, 224),), path, {"prunec.history": json.dumps([])})
     cost = count_onnx(path)
     assert round(cost.macs / 1e6, 1) == 300.8
     assert cost.params == 3_504_872
@@ -124,20 +133,20 @@ def test_mobilenet_v2_has_the_published_cost(tmp_path: Path) -> None:
 
 def test_training_mode_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PassError, match="training mode"):
-        ToOnnx().write(tiny(0).train(), (torch.zeros(2, 3, 16, 16),), tmp_path / "x.onnx", {})
+        write(tiny(0).train(), (torch.zeros(2, 3, 16, 16),), tmp_path / "x.onnx", {})
 
 
 def test_a_projection_is_refused_instead_of_left_out(tmp_path: Path) -> None:
     module = nn.LSTM(6, 5, batch_first=True, proj_size=3).eval()
     with pytest.raises(PassError, match="projection of the LSTM"):
-        ToOnnx().write(module, (torch.zeros(2, 4, 6),), tmp_path / "x.onnx", {})
+        write(module, (torch.zeros(2, 4, 6),), tmp_path / "x.onnx", {})
     assert not list(tmp_path.iterdir())
 
 
 def test_what_no_file_can_hold_is_refused_before_the_work(tmp_path: Path) -> None:
     module = nn.Linear(2**15, 2**15, device="meta").eval()
     with pytest.raises(PassError, match=r"Linear are 4.0 GiB; one ONNX file holds 2 GiB"):
-        ToOnnx().write(module, (torch.zeros(2, 2**15),), tmp_path / "x.onnx", {})
+        write(module, (torch.zeros(2, 2**15),), tmp_path / "x.onnx", {})
 
 
 class Branches(nn.Module):
@@ -153,5 +162,5 @@ class Literal(nn.Module):
 @pytest.mark.parametrize("module", [Branches(), Literal()], ids=["branches", "literal batch"])
 def test_what_cannot_be_captured_is_named(module: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(UntraceableModel, match=type(module).__name__):
-        ToOnnx().write(module.eval(), (torch.zeros(2, 3, 4),), tmp_path / "x.onnx", {})
+        write(module.eval(), (torch.zeros(2, 3, 4),), tmp_path / "x.onnx", {})
     assert not list(tmp_path.iterdir())

@@ -18,9 +18,11 @@ from onnx import numpy_helper
 from rich.console import Console
 from ship_nets import METADATA, TINY_COST, Shipped, Verify, tiny
 
+from prunec.artifact import Artifact
 from prunec.cost.onnx_graph import count_onnx
 from prunec.deploy.checks import Report, render
-from prunec.deploy.latency import Latency
+from prunec.deploy.exporter import Source
+from prunec.deploy.timing import Latency
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.models.state import roles
 from prunec.recipe import Budget, VerifySpec
@@ -195,7 +197,7 @@ def test_missing_external_weights(verify: Verify, proto: onnx.ModelProto, tmp_pa
 
 def test_another_models_file(verify: Verify, shipped: Shipped, tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
-    ToOnnx().write(tiny(seed=1), shipped.example, path, METADATA)
+    ToOnnx()(Source(Artifact(tiny(seed=1), shipped.example), METADATA), path)
     found = failures(verify(path))
     assert found["weights digest"] == "the file holds another model's weights."
     assert {"weights equal", "outputs, random"} <= found.keys()

@@ -1,9 +1,8 @@
-"""The gate before shipping: is this file the network that was trained, and within its budgets?"""
+"""What is compared of a file before it ships, check by check."""
 
 from __future__ import annotations
 
-from prunec.deploy.checks.file import verify_file
 from prunec.deploy.checks.render import render
-from prunec.deploy.checks.report import Check, Report
+from prunec.deploy.checks.report import Check, ExportReport, Report
 
-__all__ = ["Check", "Report", "render", "verify_file"]
+__all__ = ["Check", "ExportReport", "Report", "render"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from prunec.cost import Cost
+from prunec.deploy.alignment import remedy
 from prunec.deploy.checks.outputs import Answers
 from prunec.deploy.checks.report import Check, at_least, at_most
-from prunec.deploy.latency import Latency, remedy
+from prunec.deploy.timing import Latency
 from prunec.recipe import Budget
 from prunec.tasks.quality import ACCURACY, MIOU, Quality
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.deploy.checks.report import Check, at_least, failed
-from prunec.deploy.runtime import Session
+from prunec.deploy.runner import LoadedFile
 from prunec.errors import PrunecError
 from prunec.tasks.quality import Quality
 from prunec.tasks.task import Score, Task
@@ -23,6 +24,24 @@ _SIZES = (1, 2, 5)
 _TEST_BATCH = 100
 _TEST_VALUES = 2**26  # of outputs that a batch has at most: a quarter of a gigabyte
 _SEED = 20
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far a file's answers may lie from the network's.
+
+    Attributes:
+        tolerance: largest absolute difference of outputs; None where it does not judge a form that
+            changes numbers.
+        agreement: smallest share of equal answers.
+        drop: by how many points the accuracy, or the mIoU, may be lower.
+        rise: by how many points it may be higher.
+    """
+
+    tolerance: float | None
+    agreement: float
+    drop: float
+    rise: float
 
 
 @dataclass(frozen=True)
@@ -44,8 +63,12 @@ class Gap:
         worst = float(np.maximum(self.worst, other.worst))  # NaN where one is
         return Gap(worst, max(self.size, other.size), self.reason or other.reason)
 
-    def check(self, name: str, tolerance: float, where: str) -> Check:
-        """Return whether they are near enough."""
+    def check(self, name: str, tolerance: float | None, where: str) -> Check:
+        """Return whether they are near enough; without a tolerance, whether both are numbers."""
+        if tolerance is None:
+            finite = self.worst == self.worst
+            reason = "" if finite else f"{self.reason} {where}."
+            return Check(name, "numbers", self.worst, None, finite, reason)
         if self.worst <= tolerance:
             return Check(name, 0.0, self.worst, tolerance, True)
         told = f"outputs of up to {self.size:.3g} differ by {self.worst:.3g}"
@@ -79,39 +102,42 @@ class Answers:
 
 
 def compare_random(
-    session: Session,
+    session: LoadedFile,
     module: nn.Module,
     example: tuple[Tensor, ...],
     *,
     batches: int,
-    tolerance: float,
+    bounds: Bounds,
 ) -> Check:
     """Compare all outputs on ``batches`` random batches of different sizes, 1 and 2 first."""
     gap, where = Gap(), ""
-    for inputs in _random_batches(example, batches):
-        gap, where = gap.and_also(_compare(session, module, inputs)), f"of {len(inputs[0])}"
-        if not gap.worst <= tolerance:
+    limit = float("inf") if bounds.tolerance is None else bounds.tolerance
+    given = list(_random_batches(example, batches))
+    pairs = _outputs(session, module, given)
+    for inputs in given:
+        gap, where = gap.and_also(_next_gap(pairs)), f"of {len(inputs[0])}"
+        if not gap.worst <= limit:
             break
-    return gap.check("outputs, random", tolerance, f"on a random batch {where}")
+    return gap.check("outputs, random", bounds.tolerance, f"on a random batch {where}")
 
 
 def compare_on_data(
-    session: Session,
+    session: LoadedFile,
     module: nn.Module,
     example: tuple[Tensor, ...],
     data: Data,
-    *,
-    tolerance: float,
-    agreement: float,
+    bounds: Bounds,
 ) -> tuple[list[Check], Answers | None]:
     """Compare outputs, answers and what they are worth on the whole test split."""
     apart = Gap()
     task = data.task
     samples, total, equal = 0, 0, 0
     counts = torch.zeros(2, task.counted, dtype=torch.int64)
-    for images, labels in data.test_batches(_batch_size(module, example)):
+    batches, again = itertools.tee(data.test_batches(_batch_size(module, example)))
+    pairs = _outputs(session, module, ((images,) for images, _ in again))
+    for images, labels in batches:
         try:
-            ours, theirs = _outputs(session, module, (images,))
+            ours, theirs = next(pairs)
         except PrunecError as error:
             name = "outputs, test split"
             return [failed(name, 0.0, "no outputs", f"{error.message}.")], None
@@ -122,8 +148,8 @@ def compare_on_data(
         counts += torch.stack([task.counts(answer, labels.cpu()) for answer in (a, b)])
     scores = [task.score(row) for row in counts.tolist()]
     answers = Answers(task, samples, total, equal, *scores)
-    outputs = apart.check("outputs, test split", tolerance, "on the test split")
-    return [outputs, *_answer_checks(answers, agreement)], answers
+    outputs = apart.check("outputs, test split", bounds.tolerance, "on the test split")
+    return [outputs, *_answer_checks(answers, bounds)], answers
 
 
 def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
@@ -133,23 +159,24 @@ def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     return max(1, min(_TEST_BATCH, _TEST_VALUES // max(values, 1)))
 
 
-def _answer_checks(answers: Answers, agreement: float) -> list[Check]:
+def _answer_checks(answers: Answers, bounds: Bounds) -> list[Check]:
     task, different = answers.task, answers.total - answers.equal
     wrong = f"{different:,} of {answers.total:,} {task.answer}s get another top-1 answer."
-    agreed = at_least(task.agreement, agreement, answers.agreement, wrong)
-    return [agreed, *(_quality(quality, answers, agreement) for quality in task.qualities)]
+    agreed = at_least(task.agreement, bounds.agreement, answers.agreement, wrong)
+    return [agreed, *(_quality(quality, answers, bounds) for quality in task.qualities)]
 
 
-def _quality(quality: Quality, answers: Answers, agreement: float) -> Check:
-    """Both engines' figure: as many points apart as answers may differ, in percent.
+def _quality(quality: Quality, answers: Answers, bounds: Bounds) -> Check:
+    """Both engines' figure, as far apart as the bounds allow.
 
-    An accuracy moves by the share of other answers at most. An mIoU could move by more, where a
-    class is rare; that would be worth a look, and does not pass.
+    Of an exact form, as many points as answers may differ, in percent: an accuracy moves by the
+    share of other answers at most. An mIoU could move by more, where a class is rare; that would be
+    worth a look, and does not pass.
     """
-    name, allowed = f"{quality.name}, percent", 100 * (1 - agreement)
+    name = f"{quality.name}, percent"
     ours, theirs = (score.figures[quality.key] for score in (answers.torch, answers.file))
-    if abs(ours - theirs) <= allowed + 1e-9:
-        return Check(name, ours, theirs, allowed, True)
+    if ours - theirs <= bounds.drop + 1e-9 and theirs - ours <= bounds.rise + 1e-9:
+        return Check(name, ours, theirs, bounds.drop, True)
     message = (
         f"torch has an {quality.name} of {ours:.4f} % on {answers.samples:,} test samples, the "
         f"file {theirs:.4f} %."
@@ -169,22 +196,28 @@ def _answers(
     return a, torch.where(usable, b, none)
 
 
-def _compare(session: Session, module: nn.Module, inputs: tuple[Tensor, ...]) -> Gap:
+def _outputs(
+    session: LoadedFile, module: nn.Module, batches: Iterable[tuple[Tensor, ...]]
+) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """Yield torch's outputs and the file's of every batch; the runner may take all at once."""
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    given, again = itertools.tee(batches)
+    found = session.run([x.cpu().numpy() for x in inputs] for inputs in given)
+    for inputs in again:
+        theirs = next(found, None)
+        if theirs is None:
+            raise PrunecError("the runner ended before the last batch")
+        with torch.inference_mode():
+            ours = _flat(module(*(x.to(device) for x in inputs)))
+        yield [x.cpu().numpy() for x in ours], theirs
+
+
+def _next_gap(pairs: Iterator[tuple[list[np.ndarray], list[np.ndarray]]]) -> Gap:
     try:
-        ours, theirs = _outputs(session, module, inputs)
+        ours, theirs = next(pairs)
     except PrunecError as error:
         return Gap(float("nan"), reason=error.message)
     return _gap(ours, theirs)
-
-
-def _outputs(
-    session: Session, module: nn.Module, inputs: tuple[Tensor, ...]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    with torch.inference_mode():
-        ours = _flat(module(*(x.to(device) for x in inputs)))
-    theirs = session.run([x.cpu().numpy() for x in inputs])
-    return [x.cpu().numpy() for x in ours], theirs
 
 
 def _flat(output: Any) -> list[Tensor]:

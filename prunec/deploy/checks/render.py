@@ -9,9 +9,9 @@ from rich.text import Text
 from prunec.deploy.checks.report import Check, Report, Value
 
 
-def render(report: Report, console: Console) -> None:
+def render(report: Report, console: Console, title: str = "Parity") -> None:
     """Print a report: one row a check, then a sentence for each that failed, then the verdict."""
-    console.print(_table(report, _marks(console)))
+    console.print(_table(report, title, _marks(console)))
     for check in report.failures:
         console.print(Text.assemble((f"{check.name}: ", "bold red"), check.message))
     for reason in _unchecked(report):
@@ -23,8 +23,8 @@ def render(report: Report, console: Console) -> None:
         console.print(Text(f"All {count} checks passed.", style="bold green"))
 
 
-def _table(report: Report, marks: tuple[str, str]) -> Table:
-    table = Table(title="Parity", title_justify="left", header_style="bold")
+def _table(report: Report, title: str, marks: tuple[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("")
     table.add_column("check", overflow="fold")
     table.add_column("expected", justify="right", overflow="fold")

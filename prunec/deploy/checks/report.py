@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 Value = int | float | str | None
 
@@ -48,12 +49,53 @@ class Report:
 
     def to_json(self) -> str:
         """Return the report as JSON; numbers that are not finite become text."""
-        document = {
+        return _json(self.to_dict())
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the report as JSON has it."""
+        return {
             "passed": self.passed,
             "checks": [asdict(check) for check in self.checks],
             "details": self.details,
         }
-        return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was found of every form of an export.
+
+    Attributes:
+        forms: form → the report of its file.
+        details: what else is worth knowing of the network: its layers, when it was checked.
+    """
+
+    forms: Mapping[str, Report]
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check of every form passed."""
+        return all(report.passed for report in self.forms.values())
+
+    def to_json(self) -> str:
+        """Return the reports as JSON; numbers that are not finite become text."""
+        forms = {form: report.to_dict() for form, report in self.forms.items()}
+        return _json({"passed": self.passed, **self.details, "forms": forms})
+
+    def merged(self) -> Report:
+        """Return one report: that of the only form, or all checks with their form's name."""
+        if len(self.forms) == 1:
+            return next(iter(self.forms.values()))
+        checks = [
+            replace(check, name=f"{form}: {check.name}")
+            for form, report in self.forms.items()
+            for check in report.checks
+        ]
+        return Report(tuple(checks), {form: report.details for form, report in self.forms.items()})
+
+
+def _json(document: object) -> str:
+    return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def equal(name: str, expected: Value, found: Value, wrong: str) -> Check:
@@ -80,7 +122,7 @@ def failed(name: str, expected: Value, found: Value, wrong: str) -> Check:
 
 
 def _finite(value: object) -> object:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-import onnx
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 from prunec.deploy.checks.report import Check
@@ -14,15 +14,17 @@ _SHOWN = 3
 _NAME = "weights equal"
 
 
-def compare_weights(model: onnx.ModelProto, module: nn.Module) -> tuple[Check, dict[str, object]]:
-    """Compare initialisers with the network's tensors of the same names.
+def compare_weights(
+    found: Mapping[str, np.ndarray], module: nn.Module
+) -> tuple[Check, dict[str, object]]:
+    """Compare a file's tensors with the network's of the same names.
 
     Returns:
-        The check; and which initialisers are no tensor of the network (``constants``) and which of
-        its tensors the file does not hold (``weights not in the file``), neither of which fails.
+        The check; and which tensors of the file are no tensor of the network (``constants``) and
+        which of its tensors the file does not hold (``weights not in the file``), neither of which
+        fails.
     """
     expected = _tensors(module)
-    found = {tensor.name: tensor for tensor in model.graph.initializer}
     shared = sorted(expected.keys() & found.keys())
     wrong = [text for name in shared if (text := _difference(name, expected[name], found[name]))]
     details: dict[str, object] = {
@@ -30,7 +32,9 @@ def compare_weights(model: onnx.ModelProto, module: nn.Module) -> tuple[Check, d
         "weights not in the file": sorted(expected.keys() - found.keys()),
     }
     equal = len(shared) - len(wrong)
-    check = Check(_NAME, len(shared), equal, None, not wrong and bool(shared), _message(wrong))
+    check = Check(
+        _NAME, len(shared), equal, None, not wrong and bool(shared or not expected), _message(wrong)
+    )
     return check, details
 
 
@@ -45,20 +49,19 @@ def _message(wrong: list[str]) -> str:
     return " ".join(wrong[:_SHOWN]) + more
 
 
-def _difference(name: str, expected: Tensor, found: onnx.TensorProto) -> str:
+def _difference(name: str, expected: Tensor, theirs: np.ndarray) -> str:
     """Return what is different in one tensor, as a sentence; empty if nothing is."""
-    if tuple(expected.shape) != tuple(found.dims):
-        return f"{name} has shape {list(found.dims)}, expected {list(expected.shape)}."
-    theirs = numpy_helper.to_array(found)
+    if tuple(expected.shape) != theirs.shape:
+        return f"{name} has shape {list(theirs.shape)}, expected {list(expected.shape)}."
     ours = np.frombuffer(raw_bytes(expected), _bits(expected.element_size()))
     if theirs.dtype.itemsize != expected.element_size():
         return f"{name} is {theirs.dtype}, expected {expected.dtype}."
     bits = np.ascontiguousarray(theirs).reshape(-1).view(ours.dtype)
     if np.array_equal(ours, bits):
         return ""
-    shape = tuple(found.dims)
-    ours, bits = ours.reshape(shape), bits.reshape(shape)
-    return _permutation(name, ours, bits) or _elements(name, expected, theirs, ours != bits)
+    shape = tuple(expected.shape)
+    mine, other = ours.reshape(shape), bits.reshape(shape)
+    return _permutation(name, mine, other) or _elements(name, expected, theirs, mine != other)
 
 
 def _bits(size: int) -> np.dtype[np.unsignedinteger]:

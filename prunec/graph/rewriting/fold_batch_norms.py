@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from prunec.graph.capture import capture
+from prunec.graph.capture import Captured, capture
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.operators.kernels import bias_name
 from prunec.graph.channels.structure import Kernel, Norm, Structure
@@ -33,7 +33,11 @@ def fold_batch_norms(
         The folded network, the plan that does the same to another of its making, and a sentence for
         every batch norm that stays.
     """
-    captured = capture(module, example)
+    return fold_captured(capture(module, example))
+
+
+def fold_captured(captured: Captured) -> tuple[GraphModule, Plan, tuple[str, ...]]:
+    """The same for a network that is captured already; its graph is used up."""
     structure = analyse(captured)
     weights = {
         name: w.detach().to(torch.float64) if w.is_floating_point() else w

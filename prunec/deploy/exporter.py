@@ -1,0 +1,228 @@
+"""What an exporter promises, and the one way to run it: nobody keeps a file unread.
+
+An exporter is one file in ``exporters/``: a frozen dataclass whose fields are its options in a
+recipe. It writes the artifact, or makes its file of another form's. Two kinds, told apart by type:
+an *exact* form keeps every number, a *lossy* one does not, is given batches to calibrate on, and is
+judged by its answers.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, final
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from prunec.artifact import Artifact
+from prunec.deploy.checks.identity import interface, same_network, unchanged
+from prunec.deploy.checks.outputs import Bounds
+from prunec.deploy.checks.report import Check
+from prunec.deploy.checks.weights import compare_weights
+from prunec.deploy.signature import file_digest
+from prunec.deploy.written import Written
+from prunec.errors import NeedsNotMet, NotExact, PrunecError
+from prunec.files import files_atomic
+from prunec.recipe import VerifySpec
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an exporter reads.
+
+    Attributes:
+        artifact: the network.
+        metadata: what the file shall say of itself, besides its digests.
+        files: form → the file of it, for exporters that read another form's.
+    """
+
+    artifact: Artifact
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.artifact.module
+
+    @property
+    def example(self) -> tuple[Tensor, ...]:
+        """Its inputs, batch first."""
+        return self.artifact.example
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, read back and found whole.
+
+    Attributes:
+        form: what it is.
+        path: the file.
+        bytes: its size.
+        sha256: of its bytes.
+    """
+
+    form: str
+    path: Path
+    bytes: int
+    sha256: str
+
+
+Batches = Iterable[tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Exporter(ABC):
+    """A form that ships. Derive from `Exact` or `Lossy`.
+
+    The class variables say where it may stand in a recipe: ``suffix`` of its file, ``reads`` the
+    form whose file it is made of (empty: the artifact itself), ``needs`` and ``forbids`` facts of
+    the artifact.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
+
+    suffix: ClassVar[str]
+    reads: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    forbids: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def exporter_name(cls) -> str:
+        """The name in a recipe: ``ToOnnx`` is ``to-onnx``, as its file."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def form(cls) -> str:
+        """The name of the form, of its folder and its flag: ``to-onnx`` writes ``onnx``."""
+        return cls.exporter_name().removeprefix("to-")
+
+    @abstractmethod
+    def read_back(self, path: Path) -> Written:
+        """Return what a file of this form holds.
+
+        Raises:
+            PrunecError: nothing can be made of it.
+        """
+
+    @abstractmethod
+    def bounds(self, spec: VerifySpec) -> Bounds:
+        """How far its answers may lie from the network's."""
+
+    @final
+    def __call__(self, source: Source, path: Path, batches: Batches | None = None) -> Exported:
+        """Write the file, whole or not at all, read it back, and check it.
+
+        Args:
+            source: what it is made of.
+            path: the file; missing folders are made.
+            batches: of training images, for a lossy form.
+
+        Raises:
+            NeedsNotMet: it may not run on this artifact, or lacks the file that it reads.
+            NotExact: the file is not what was promised; nothing is left of it.
+            PassError: the network cannot be expressed in this form.
+            RunError: the file cannot be written.
+        """
+        self._require(source)
+        with files_atomic(path) as draft:
+            self._write(source, draft, batches)
+            self._check(source, draft)
+            data = draft.read_bytes() if draft.is_file() else b""
+        return Exported(self.form(), path, len(data), file_digest(data))
+
+    @abstractmethod
+    def _write(self, source: Source, path: Path, batches: Batches | None) -> None: ...
+
+    @abstractmethod
+    def _weights(self, written: Written, module: nn.Module) -> list[Check]: ...
+
+    def _require(self, source: Source) -> None:
+        facts, name = source.artifact.facts, self.exporter_name()
+        if self.needs - facts or self.forbids & facts:
+            wrong = sorted(self.needs - facts) or sorted(self.forbids & facts)
+            holds = "needs" if self.needs - facts else "cannot write"
+            raise NeedsNotMet(
+                f"{name} {holds} a network that is {', '.join(wrong)}",
+                remedy="Change the recipe's passes.",
+            )
+        if self.reads and self.reads not in source.files:
+            raise NeedsNotMet(
+                f"{name} reads the {self.reads} file, which is not there",
+                remedy=f'Export it too: [[export]] name = "to-{self.reads}"',
+            )
+
+    def _check(self, source: Source, draft: Path) -> None:
+        if not draft.exists():
+            raise NotExact(f"{self.exporter_name()} wrote no {draft.name}", remedy=_DEFECT)
+        try:
+            written = self.read_back(draft)
+        except PrunecError as error:
+            raise NotExact(
+                f"{self.exporter_name()} wrote what it cannot read back: {error.message}",
+                remedy=_DEFECT,
+            ) from error
+        checks = same_network(written, source.module, {}) + interface(written, source.example)
+        checks += unchanged(written, draft, {}) + self._weights(written, source.module)
+        wrong = [written.flaw] if written.flaw else []
+        wrong += [f"{check.name}: {check.message}" for check in checks if not check.passed]
+        if wrong:
+            raise NotExact(
+                f"{self.exporter_name()} wrote a file that is not what it should be: {wrong[0]}",
+                remedy=_DEFECT,
+            )
+
+
+_DEFECT = "This is a defect of the exporter: please report it with the network."
+
+
+@dataclass(frozen=True)
+class Exact(Exporter):
+    """A form that keeps every number: judged by its outputs, and by weights bit for bit."""
+
+    @abstractmethod
+    def write(self, source: Source, path: Path) -> None:
+        """Write the file, and what belongs beside it, into the empty folder of ``path``."""
+
+    def bounds(self, spec: VerifySpec) -> Bounds:
+        """As the recipe's ``[verify]`` has it: accuracies as near as answers must agree."""
+        points = 100 * (1 - spec.agreement)
+        return Bounds(spec.tolerance, spec.agreement, drop=points, rise=points)
+
+    def _write(self, source: Source, path: Path, batches: Batches | None) -> None:
+        self.write(source, path)
+
+    def _weights(self, written: Written, module: nn.Module) -> list[Check]:
+        return [] if written.weights is None else [compare_weights(written.weights, module)[0]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lossy(Exporter):
+    """A form that changes numbers: judged by its answers under bounds that the recipe states."""
+
+    accuracy_drop: Annotated[float, Field(ge=0, le=100)] = 1.0
+    agreement: Annotated[float, Field(ge=0, le=1)] = 0.95
+    calibration: Annotated[int, Field(ge=1)] = 256
+
+    @abstractmethod
+    def write(self, source: Source, path: Path, batches: Batches) -> None:
+        """Write the file, and what belongs beside it, into the empty folder of ``path``."""
+
+    def bounds(self, spec: VerifySpec) -> Bounds:
+        """As the recipe's ``[[export]]`` has it; a better accuracy is no fault."""
+        return Bounds(None, self.agreement, drop=self.accuracy_drop, rise=100.0)
+
+    def _write(self, source: Source, path: Path, batches: Batches | None) -> None:
+        if batches is None:
+            raise NeedsNotMet(
+                f"{self.exporter_name()} must be given batches to calibrate on",
+                remedy="Name a data set.",
+            )
+        self.write(source, path, batches)
+
+    def _weights(self, written: Written, module: nn.Module) -> list[Check]:
+        return []

@@ -1,0 +1,144 @@
+"""The gate before shipping: is this file the network that was trained, and within its budgets?
+
+All checks of a file, in order; those that still can run do so after a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from prunec.cost import Cost
+from prunec.deploy.checks.budgets import check_budgets
+from prunec.deploy.checks.costs import compare_costs, compare_macs
+from prunec.deploy.checks.identity import interface, same_network, unchanged
+from prunec.deploy.checks.outputs import Answers, Bounds, compare_on_data, compare_random
+from prunec.deploy.checks.report import Check, Report, failed
+from prunec.deploy.checks.weights import compare_weights
+from prunec.deploy.exporter import Exact, Exporter
+from prunec.deploy.runner import Runner
+from prunec.deploy.timing import Latency
+from prunec.deploy.written import Written
+from prunec.errors import PrunecError
+from prunec.recipe import VerifySpec
+
+if TYPE_CHECKING:
+    from prunec.batches.data import Data
+
+
+def verify_file(
+    path: Path,
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    *,
+    exporter: Exporter,
+    runner: Runner,
+    spec: VerifySpec,
+    torch_cost: Cost,
+    dense_macs: int | None = None,
+    data: Data | None = None,
+    manifest: Mapping[str, object] | None = None,
+    latency: Latency | None = None,
+) -> Report:
+    """Compare a file with the network it was exported from.
+
+    Args:
+        path: the file.
+        module: the network; compared in eval mode.
+        example: its inputs, batch first.
+        exporter: whose form it has: reads it back, and says how it is judged.
+        runner: what runs it.
+        spec: tolerance, agreement and budgets.
+        torch_cost: what the torch counter says of ``module``.
+        dense_macs: MACs of the network before anything was cut, for the MAC budget.
+        data: the test split, for outputs, agreement and accuracy on real samples.
+        manifest: what was recorded at export: ``sha256`` of the file, ``recipe_digest``.
+        latency: as measured against the dense network, for the latency budget.
+
+    Returns:
+        The report. Nothing that a file may hold raises.
+    """
+    name, valid = "readable", f"a valid {exporter.form()} file"
+    try:
+        written = exporter.read_back(path)
+    except PrunecError as error:
+        return Report((failed(name, valid, "none", f"{error.message}."),), {"file": str(path)})
+    recorded = manifest or {}
+    flawed = Check(name, valid, f"a flawed {exporter.form()} file", None, False, written.flaw)
+    checks = [flawed if written.flaw else Check(name, valid, valid, None, True)]
+    checks += same_network(written, module, recorded)
+    checks += interface(written, example)
+    checks += unchanged(written, path, recorded)
+    exact = isinstance(exporter, Exact)
+    details: dict[str, object] = {}
+    if exact and written.weights is not None:
+        weights, details = compare_weights(written.weights, module)
+        checks.append(weights)
+    checks += _costs(written, torch_cost, exact)
+    training = module.training
+    module.eval()
+    try:
+        found, answers = _outputs(
+            path, module, example, runner, spec.random_batches, exporter.bounds(spec), data
+        )
+    finally:
+        module.train(training)
+    budgets, unmeasured = check_budgets(
+        spec.budget, path, written.cost, dense_macs, answers, latency
+    )
+    if data is None:
+        unmeasured.insert(0, "accuracy and agreement: there is no test split")
+    details |= {"file": str(path), "bytes": path.stat().st_size, "not checked": unmeasured}
+    details["runner"] = asdict(runner.identity)
+    details |= _measured(written, dense_macs, answers)
+    return Report((*checks, *found, *budgets), details)
+
+
+def _costs(written: Written, torch_cost: Cost, exact: bool) -> list[Check]:
+    """All counts of an exact form; a lossy one keeps its MACs, and may store more."""
+    if written.uncounted:
+        return [failed("MACs", torch_cost.macs, "not counted", f"{written.uncounted}.")]
+    if written.cost is None:
+        return []
+    if not exact:
+        return [compare_macs(torch_cost, written.cost)]
+    return compare_costs(written.metadata or {}, torch_cost, written.cost)
+
+
+def _outputs(
+    path: Path,
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    runner: Runner,
+    batches: int,
+    bounds: Bounds,
+    data: Data | None,
+) -> tuple[list[Check], Answers | None]:
+    try:
+        loaded = runner.open(path)
+    except PrunecError as error:
+        return [failed("outputs, random", 0.0, "no outputs", f"{error.message}.")], None
+    random = compare_random(loaded, module, example, batches=batches, bounds=bounds)
+    if data is None:
+        return [random], None
+    found, answers = compare_on_data(loaded, module, example, data, bounds)
+    return [random, *found], answers
+
+
+def _measured(
+    written: Written, dense_macs: int | None, answers: Answers | None
+) -> dict[str, object]:
+    said = written.metadata or {}
+    found: dict[str, object] = {"metadata": {k: v for k, v in said.items() if len(v) <= 100}}
+    cost = written.cost
+    if cost:
+        found |= {"macs": cost.macs, "params": cost.params}
+    if cost and dense_macs:
+        found |= {"dense macs": dense_macs, "macs ratio": cost.macs / dense_macs}
+    if answers:
+        found |= {"test samples": answers.samples, **answers.file.figures}
+    return found

@@ -1,0 +1,1 @@
+"""The runners: one file a runtime on a device."""

@@ -1,0 +1,81 @@
+"""onnxruntime on this machine's processor, as a device would run it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnxruntime
+
+from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
+from prunec.errors import PrunecError
+
+
+@dataclass(frozen=True)
+class Onnxruntime(Runner):
+    """Run ONNX files on the CPU; with one thread within an operator, the same bits every time."""
+
+    suffixes: ClassVar[frozenset[str]] = frozenset({".onnx", ".ort"})
+
+    threads: int = 1
+
+    @property
+    def identity(self) -> Identity:
+        """The version, and on how many threads."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return Identity("onnxruntime", onnxruntime.__version__, f"{platform.machine()}, {threads}")
+
+    def open(self, path: Path) -> LoadedFile:
+        """Return a session of the file."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        # Threads that spin while they wait take the core that the next step needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise _cannot("load", path, error) from error
+        return _Session(path, session)
+
+
+class _Session(LoadedFile):
+    """A loaded file."""
+
+    def __init__(self, path: Path, session: onnxruntime.InferenceSession) -> None:
+        self._path = path
+        self._session = session
+        self._names = [entry.name for entry in session.get_inputs()]
+
+    @property
+    def input_shapes(self) -> list[Sizes]:
+        """Sizes of the inputs."""
+        return [tuple(entry.shape) for entry in self._session.get_inputs()]
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
+        """Yield the outputs of a batch when they are asked for."""
+        for inputs in batches:
+            yield self._run(inputs)
+
+    def _run(self, inputs: Batch) -> list[np.ndarray]:
+        if len(inputs) != len(self._names):
+            raise PrunecError(f"{self._path} has {len(self._names)} inputs, {len(inputs)} given")
+        try:
+            outputs = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
+        except Exception as error:
+            raise _cannot("run", self._path, error) from error
+        return [np.asarray(output) for output in outputs]
+
+
+def _cannot(what: str, path: Path, error: Exception) -> PrunecError:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return PrunecError(
+        f"onnxruntime cannot {what} {path}: {reason}", remedy="Export the file again."
+    )

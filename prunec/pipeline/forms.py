@@ -1,0 +1,274 @@
+"""The forms of an export: written, timed, proven, put in their place, written down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+from torch import Tensor
+
+from prunec.artifact import Artifact
+from prunec.batches.batches import Data
+from prunec.catalogue import runner_for
+from prunec.deploy.checks import Check, ExportReport, Report
+from prunec.deploy.exporter import Exported, Exporter, Lossy, Source
+from prunec.deploy.gate import verify_file
+from prunec.deploy.signature import MACS, RECIPE_DIGEST, WEIGHTS_DIGEST
+from prunec.deploy.timing import Latency
+from prunec.errors import PrunecError, RunError
+from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
+from prunec.inspection.layers import layers_of
+from prunec.models.state import weights_digest
+from prunec.recipe import Recipe, digest, dumps
+from prunec.store.environment import PACKAGES, environment, prunec_version
+from prunec.store.exports import ExportFolder
+
+_CALIBRATION_BATCH = 32
+_MADE_BY = "prunec.made_by"
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The forms that are exported, and where to.
+
+    Attributes:
+        folder: the run's.
+        exporters: in an order in which each finds the file that it reads.
+        output: where the file goes besides the run, of an export in one form.
+    """
+
+    folder: ExportFolder
+    exporters: tuple[Exporter, ...]
+    output: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.output is not None and len(self.exporters) > 1:
+            names = ", ".join(writer.form() for writer in self.exporters)
+            raise RunError(
+                f"{self.output} is one file, and the export has the forms {names}",
+                remedy="Leave -o out: each form has its folder in the run.",
+            )
+
+    def shipped(self, writer: Exporter) -> Path:
+        """Return the file of a form that ships."""
+        return self.folder.shipped(writer.form(), writer.suffix)
+
+    def candidate(self, writer: Exporter) -> Path:
+        """Return the file of a form that is checked before it ships."""
+        return self.folder.candidate(writer.form(), writer.suffix)
+
+    def dense(self, writer: Exporter) -> Path:
+        """Return the dense network's file: of the form that this one's file is made from."""
+        root = writer
+        while root.reads:
+            root = next(other for other in self.exporters if other.form() == root.reads)
+        return self.folder.dense(root.form(), root.suffix)
+
+    def verify(
+        self, files: Mapping[str, Path], recipe: Recipe, artifact: Artifact, data: Data | None
+    ) -> ExportReport:
+        """Return what is found of files, by their form."""
+        recorded = self.folder.recorded
+        writers = [writer for writer in self.exporters if writer.form() in files]
+        found = {
+            writer.form(): _proven(
+                writer,
+                files[writer.form()],
+                self.dense(writer),
+                recipe,
+                artifact,
+                data,
+                recorded.get(writer.form(), {}),
+            )
+            for writer in writers
+        }
+        return ExportReport(found)
+
+
+def ship(
+    forms: Forms,
+    recipe: Recipe,
+    artifact: Artifact,
+    dense: Artifact,
+    data: Data | None,
+    tell: Callable[[str], None],
+) -> ExportReport:
+    """Write an artifact in every form, prove the files, and put those that pass in their place.
+
+    Args:
+        forms: which, and where to.
+        recipe: says what is allowed, and goes into the files.
+        artifact: what ships.
+        dense: the network before anything was cut: what a file must be faster than.
+        data: the test split, and what lossy forms are calibrated on; None where there is none.
+        tell: takes a line a form.
+
+    Returns:
+        What was found, also written into the folder, with the manifest of what passed.
+
+    Raises:
+        PrunecError: as exporters do.
+    """
+    for writer in forms.exporters:
+        require_writable(forms.output or forms.shipped(writer))
+    reports: dict[str, Report] = {}
+    manifest: dict[str, object] = {**forms.folder.recorded}
+    for writer in forms.exporters:
+        form = writer.form()
+        if writer.reads and not reports[writer.reads].passed:
+            reports[form] = _unwritten(writer)
+            continue
+        entry, reports[form] = _written(forms, writer, recipe, artifact, dense, data)
+        if reports[form].passed:
+            _publish(forms, writer)
+            manifest[form] = entry
+        target, candidate = forms.output or forms.shipped(writer), forms.candidate(writer)
+        tell(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
+    report = ExportReport(reports, {"layers": _layers(dense, artifact)})
+    report = record(report, forms.folder.report)
+    forms.folder.verified.unlink(missing_ok=True)  # it was of the files before
+    if manifest:
+        write_text_atomic(forms.folder.manifest, json.dumps(manifest, indent=2) + "\n")
+    return report
+
+
+def record(report: ExportReport, path: Path) -> ExportReport:
+    """Write a report down, with the time of it."""
+    checked = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    report = replace(report, details={**report.details, "checked": checked})
+    write_text_atomic(path, report.to_json() + "\n")
+    return report
+
+
+def _written(
+    forms: Forms,
+    writer: Exporter,
+    recipe: Recipe,
+    artifact: Artifact,
+    dense: Artifact,
+    data: Data | None,
+) -> tuple[dict[str, object], Report]:
+    """Write a form beside its place; return its entry in the manifest and what is found of it."""
+    files = {other.form(): forms.shipped(other) for other in forms.exporters}
+    source = Source(artifact, _metadata(recipe, artifact), files)
+    batches = _batches(data, writer) if isinstance(writer, Lossy) and data else None
+    shutil.rmtree(forms.candidate(writer).parent, ignore_errors=True)
+    exported = writer(source, forms.candidate(writer), batches)
+    twin = forms.dense(writer)
+    if not writer.reads:
+        _write_twin(writer, dense, twin, batches)
+    entry = _entry(writer, exported, recipe, artifact)
+    report = _proven(writer, exported.path, twin, recipe, artifact, data, entry)
+    target = forms.output or forms.shipped(writer)
+    more = {"file": str(target), "dense bytes": twin.stat().st_size}
+    return entry, replace(report, details={**report.details, **more})
+
+
+def _write_twin(
+    writer: Exporter, dense: Artifact, twin: Path, batches: list[tuple[Tensor, ...]] | None
+) -> None:
+    """Write the dense network's file, unless the very same one is there from an earlier export."""
+    versions = {key: value for key, value in environment().items() if key in PACKAGES}
+    made = json.dumps({"prunec": prunec_version(), **versions, **asdict(writer)}, sort_keys=True)
+    same = {WEIGHTS_DIGEST: weights_digest(dense.module), _MADE_BY: made}
+    with suppress(PrunecError):
+        found = writer.read_back(twin)
+        if not found.flaw and same.items() <= (found.metadata or {}).items():
+            return
+    writer(Source(dense, {_MADE_BY: made}), twin, batches)
+
+
+def _batches(data: Data, writer: Lossy) -> list[tuple[Tensor, ...]]:
+    """Training images, as many as are calibrated on, without their labels."""
+    count = -(-writer.calibration // _CALIBRATION_BATCH)
+    batches = data.train_batches(0, _CALIBRATION_BATCH)
+    return [(images,) for images, _ in islice(batches, count)]
+
+
+def _publish(forms: Forms, writer: Exporter) -> None:
+    """Let the files that passed take their place; a file that was asked for elsewhere is a copy."""
+    candidate, place = forms.candidate(writer), forms.shipped(writer)
+    if forms.output is not None:
+        write_bytes_atomic(forms.output, candidate.read_bytes())
+    made = sorted(candidate.parent.iterdir(), key=lambda path: path == candidate)
+    for path in made:
+        target = place.parent / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        path.replace(target)
+    candidate.parent.rmdir()
+
+
+def _metadata(recipe: Recipe, artifact: Artifact) -> dict[str, str]:
+    history = [asdict(replace(step, seconds=0.0)) for step in artifact.history]
+    return {
+        "prunec.version": prunec_version(),
+        "prunec.recipe": dumps(recipe),
+        RECIPE_DIGEST: digest(recipe),
+        "prunec.history": json.dumps(history),
+        MACS: str(artifact.history[-1].macs[1]),
+    }
+
+
+def _entry(
+    writer: Exporter, exported: Exported, recipe: Recipe, artifact: Artifact
+) -> dict[str, object]:
+    return {
+        "exporter": {"name": writer.exporter_name(), **asdict(writer)},
+        "file": f"{writer.form()}/{exported.path.name}",
+        "sha256": exported.sha256,
+        "bytes": exported.bytes,
+        "recipe_digest": digest(recipe),
+        "weights_digest": artifact.history[-1].digest,
+        "macs": artifact.history[-1].macs[1],
+        "params": artifact.history[-1].params[1],
+        "prunec": prunec_version(),
+    }
+
+
+def _proven(
+    writer: Exporter,
+    path: Path,
+    twin: Path,
+    recipe: Recipe,
+    artifact: Artifact,
+    data: Data | None,
+    entry: Mapping[str, object],
+) -> Report:
+    runner = runner_for(writer.suffix)
+    latency: Latency | None = None
+    with_twin = twin.is_file() and twin.suffix in runner.suffixes
+    with suppress(PrunecError):  # a file that cannot be timed fails other checks, which say why
+        latency = runner.open(path).time(runner.open(twin)) if with_twin else None
+    report = verify_file(
+        path,
+        artifact.module,
+        artifact.example,
+        exporter=writer,
+        runner=runner,
+        spec=recipe.verify,
+        torch_cost=artifact.cost,
+        dense_macs=artifact.history[0].macs[0],
+        data=data,
+        manifest=entry,
+        latency=latency,
+    )
+    timed = {"latency": asdict(latency)} if latency else {}
+    return replace(report, details={**report.details, **timed})
+
+
+def _unwritten(writer: Exporter) -> Report:
+    wrong = f"it is made from the {writer.reads} file, which did not ship."
+    return Report((Check("written", writer.form(), "nothing", None, False, wrong),))
+
+
+def _layers(dense: Artifact, artifact: Artifact) -> Sequence[dict[str, object]]:
+    """Every layer with its channels, MACs and weights: those that ship, and the dense network's."""
+    layers = layers_of(dense.module, dense.cost, artifact.module, artifact.cost)
+    return [asdict(layer) for layer in layers]

@@ -1,0 +1,96 @@
+"""An opened run: what its recipe names, each made when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from torch import nn
+
+from prunec.artifact import Artifact
+from prunec.batches.batches import Data
+from prunec.batches.data import load_data
+from prunec.catalogue import build_exporters, build_passes
+from prunec.contract import Pass, Training
+from prunec.deploy.exporter import Exporter
+from prunec.models.building import build_model, unweighted
+from prunec.recipe import Recipe
+from prunec.store.artifacts import load_artifact
+from prunec.store.runs import RunFolder
+
+
+class OpenedRun:
+    """A run's recipe, passes, data and artifacts.
+
+    Args:
+        run: the run.
+        data: its data, where they are at hand or another's take their place.
+    """
+
+    def __init__(self, run: RunFolder, data: Data | None = None) -> None:
+        self.run = run
+        if data is not None:
+            self.data = data
+
+    @property
+    def source(self) -> str:
+        """The recipe's file, for errors."""
+        return str(self.run.path / "recipe.toml")
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe as it ran."""
+        return self.run.recipe
+
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """Its passes, in order."""
+        return build_passes(self.recipe, self.source)
+
+    @cached_property
+    def data(self) -> Data:
+        """Its images, loaded."""
+        return load_data(self.recipe.data, seed=self.recipe.seed)
+
+    @property
+    def trained(self) -> int:
+        """Number of passes up to and with the last that trains."""
+        return max((i + 1 for i, p in enumerate(self.passes) if isinstance(p, Training)), default=0)
+
+    @property
+    def done(self) -> tuple[int, ...]:
+        """Which passes have left their artifact."""
+        return tuple(i for i in range(len(self.passes)) if self.is_done(i))
+
+    def is_done(self, index: int) -> bool:
+        """Say whether a pass has left its artifact."""
+        folder = self.run.step(index, self.passes[index].pass_name())
+        return (folder / "artifact.json").is_file()
+
+    def exporters(self, forms: Sequence[str] = ()) -> tuple[Exporter, ...]:
+        """Return its exporters, and those of further forms."""
+        return build_exporters(self.recipe, self.source, forms)
+
+    def artifact(self, index: int) -> Artifact:
+        """Return the artifact after a pass; weights that the recipe names are not loaded.
+
+        They would be replaced at once.
+        """
+        folder = self.run.step(index, self.passes[index].pass_name())
+        return load_artifact(folder, self._network)
+
+    def fresh(self) -> Artifact:
+        """Return the network as the recipe builds it, with two test images as its example."""
+        recipe = self.recipe
+        module = build_model(recipe.model, self.data.classes, seed=recipe.seed).eval()
+        images, _ = next(iter(self.data.test_batches(2)))
+        return Artifact(module, (images[:2].clone(),))
+
+    @cached_property
+    def dense(self) -> nn.Module:
+        """The recipe's network as its constructor makes it."""
+        return self._network().eval()
+
+    def _network(self) -> nn.Module:
+        spec = unweighted(self.recipe.model)
+        return build_model(spec, self.data.classes, seed=self.recipe.seed)
