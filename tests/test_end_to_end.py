@@ -185,6 +185,7 @@ def test_the_file_carries_its_recipe_history_and_names(
     assert not any("BatchNormalization" in node.op_type for node in model.graph.node)
 
 
+@pytest.mark.slow
 def test_a_second_export_writes_the_same_bytes(exported: tuple[RunFolder, Answer]) -> None:
     run, _ = exported
     first = (run.export / "model.onnx").read_bytes()
@@ -194,6 +195,7 @@ def test_a_second_export_writes_the_same_bytes(exported: tuple[RunFolder, Answer
     assert (run.export / "model.onnx").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_verify_inspect_and_bench_read_the_run(exported: tuple[RunFolder, Answer]) -> None:
     run, _ = exported
     report = json.loads(prunec("verify", run.path, "--json").text)
@@ -208,6 +210,7 @@ def test_verify_inspect_and_bench_read_the_run(exported: tuple[RunFolder, Answer
     assert f"{report['details']['macs ratio']:.3f}" in table
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_keeps_up_with_it(exported: tuple[RunFolder, Answer]) -> None:
     run, answer = exported
     page = run.path / "report.html"
@@ -303,6 +306,7 @@ def test_a_spoiled_file_fails_with_exit_code_2(
     assert message in answer.text
 
 
+@pytest.mark.slow
 def test_a_file_that_misses_its_budget_does_not_ship(
     exported: tuple[RunFolder, Answer], tmp_path: Path
 ) -> None:
@@ -371,6 +375,7 @@ def test_divergence_keeps_the_last_good_state(work: Path, monkeypatch: pytest.Mo
     assert run.status == "failed"
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(trained: RunFolder, work: Path) -> None:
     runs = work / "seeds"
     changes = ("--set", "seed=4", "--set", "train.epochs=3")

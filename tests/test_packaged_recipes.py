@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from oracles import brute_macs, worst
+from sampling import slow_case
 from torch import Tensor
 from torchvision.transforms import v2
 from training.sequence_files import write_har, write_speech
@@ -197,7 +198,16 @@ def in_float64(artifact: Artifact) -> Artifact:
     )
 
 
-@pytest.mark.parametrize("name", one_of_each())
+# Large networks; others of their families are trained by the same passes at every commit.
+LARGE = ("east_resnet50_cifar10", "gdp_resnet50_imagenet", "str_resnet50_80_imagenet")
+QUICK = ("gdp_resnet20", "gdp_segmentation", "str_rank_fastgrnn", "two_of_four_resnet20")
+
+
+def marked(name: str) -> Any:
+    return name if name in QUICK else slow_case(name, nightly=name in LARGE)
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in one_of_each()])
 def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

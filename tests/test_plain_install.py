@@ -80,6 +80,7 @@ def test_the_example_of_the_readme_runs(python: Path, tmp_path: Path) -> None:
     assert "What went" in run(python, "-c", code_there)
 
 
+@pytest.mark.slow
 def test_torchrun_trains(python: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "images")
     recipe = write_recipe(tmp_path, "dense", epochs="1")
@@ -89,6 +90,7 @@ def test_torchrun_trains(python: Path, tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "dense-001" / "steps").is_dir()
 
 
+@pytest.mark.slow
 def test_the_cells_of_a_comparison_run(python: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "images")
     recipe = write_recipe(tmp_path, "dense", epochs="1")

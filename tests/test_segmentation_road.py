@@ -16,6 +16,7 @@ import torch
 from fake_voc import VOID, write_voc
 from onnx import numpy_helper
 from oracles import worst
+from sampling import slow_case
 from test_end_to_end import Answer, prunec
 from test_packaged_recipes import quick_cost
 from torch import Tensor
@@ -228,7 +229,8 @@ def test_a_recipes_own_transforms_suit_vocs_files(name: str, tmp_path: Path) -> 
     assert int(there.sum()) == 50 * 40 - (24 * 28 - 20 * 24)  # the photograph without the border
 
 
-@pytest.mark.parametrize("name", VOC)
+# The first has a ResNet-50; the road above trains, cuts and ships a small DeepLabV3 of its making.
+@pytest.mark.parametrize("name", [slow_case(n, nightly="deeplabv3" in n) for n in VOC])
 def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from border_grid import ACTIVATIONS, FAMILIES, SIZE, Branches
 from masks import masked
 from modes import MODES
 from oracles import brute_layers, fresh_inputs, least_layers, outputs
+from sampling import sampled
 from torch import nn
 
 from prunec.graph.channels.groups import ChannelGroup, channel_groups
@@ -40,7 +41,7 @@ def _slice() -> list[tuple[str, str, str]]:
 CASES = (
     [(f, a, m) for f in FAMILIES for a in ACTIVATIONS for m in MODES]
     if os.environ.get("PRUNEC_EXAMPLES")
-    else _slice()
+    else sampled(_slice(), 6)
 )
 
 

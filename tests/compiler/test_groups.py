@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sampling import sampled
 from zoo import ZOO
 
 from prunec.graph.channels.groups import channel_groups
@@ -139,14 +140,14 @@ PINNED = {
 }
 
 
-@pytest.mark.parametrize("name", FREE)
+@pytest.mark.parametrize("name", sampled(FREE, 5))
 def test_all_are_free_that_can_be_cut_alone(name: str) -> None:
     module, example = ZOO[name]()
     groups = channel_groups(module, example)
     assert sum(group.size for group in groups if not group.pinned) == FREE[name]
 
 
-@pytest.mark.parametrize("name", PINNED)
+@pytest.mark.parametrize("name", sampled(PINNED, 3))
 def test_what_must_stay_has_a_reason(name: str) -> None:
     module, example = ZOO[name]()
     size, word = PINNED[name]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from masks import masked
+from sampling import sampled
 from torch import Tensor, nn
 from zoo import ZOO
 
@@ -50,7 +51,10 @@ def assert_agree(
         assert (ours.params, ours.nonzero_params) == (theirs.params, theirs.nonzero_params)
 
 
-@pytest.mark.parametrize("name", NAMES if os.environ.get("PRUNEC_EXAMPLES") else NAMES[::6])
+CASES = NAMES if os.environ.get("PRUNEC_EXAMPLES") else NAMES[::6]
+
+
+@pytest.mark.parametrize("name", sampled(CASES, 8))
 @pytest.mark.parametrize("compiled", [False, True], ids=["masked", "compiled"])
 def test_the_zoo(name: str, compiled: bool, tmp_path: Path) -> None:
     module, example = ZOO[name]()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sampling import sampled, slow_case
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -97,9 +98,9 @@ def visited(module: nn.Module, steps: int) -> tuple[int, int]:
     return macs, nonzero
 
 
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("directions", [slow_case(1), 2])
+@pytest.mark.parametrize("layers", [slow_case(1), 2])
+@pytest.mark.parametrize("kind", [nn.LSTM, slow_case(nn.GRU), slow_case(nn.RNN)])
 def test_recurrent_layers(kind: type, layers: int, directions: int, tmp_path: Path) -> None:
     memory = kind(WIDTH, 6, layers, batch_first=True, bidirectional=directions == 2)
     module = thinned(Last(memory))
@@ -115,7 +116,7 @@ def test_a_projection_is_one_more_matrix() -> None:
     assert (cost.macs, cost.nonzero_macs) == visited(module, STEPS)
 
 
-@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+@pytest.mark.parametrize("kind", sampled([nn.GRUCell, nn.LSTMCell, nn.RNNCell], 3))
 def test_cells(kind: type, tmp_path: Path) -> None:
     module = thinned(TwoSteps(kind(WIDTH, 6)))
     assert both(module, torch.randn(2, 2, WIDTH), tmp_path / "net.onnx") == visited(module, 2)
@@ -136,7 +137,7 @@ ENTRIES = {
 """Name → rule, how often one sample uses each weight, which rows of the parameter are weights."""
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", sampled(ENTRIES, 4))
 def test_moved_weights_count_their_zeros(name: str, tmp_path: Path) -> None:
     rule, visits, rows = ENTRIES[name]
     module = thinned(Rule(rule))
@@ -152,6 +153,7 @@ def test_operands_of_an_einsum_are_taken_in_from_the_left(tmp_path: Path) -> Non
     assert macs == (first + second, first + second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [2, 3])
 def test_what_depends_on_no_input_is_no_cost_of_a_sample(batch: int, tmp_path: Path) -> None:
     module = thinned(PositionBias())

@@ -16,6 +16,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from published_resnet50 import STR, TOTAL, WEIGHTS, erk_density, masks_of, shapes, str_density
+from sampling import slow_case
 from torch import Tensor, nn
 from torchvision import models
 
@@ -69,7 +70,7 @@ def counted_in_file(file: onnx.ModelProto, masks: dict[str, Tensor]) -> Cost:
     return prunec.count_onnx(copy)
 
 
-@pytest.mark.parametrize("counter", ["torch", "onnx"])
+@pytest.mark.parametrize("counter", ["torch", slow_case("onnx")])
 def test_every_layer_agrees_with_the_published_shapes(
     counter: str, request: pytest.FixtureRequest
 ) -> None:
@@ -115,6 +116,7 @@ def test_shares_of_erk_as_printed(
     assert f"{cost.nonzero_macs / TOTAL:.2f}" == printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", ["90.23", "98.98"])
 def test_the_file_counts_the_same_zeros(
     sparsity: str, captured: Captured, resnet: nn.Module, file: onnx.ModelProto

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from sampling import slow_case
 from small_training import CPU, small_data
 from torch import Tensor
 
@@ -86,7 +87,7 @@ def test_whoever_takes_a_batch_keeps_its_generator() -> None:
     assert torch.equal(torch.cat(drawn), expected)
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [slow_case(2), 3])
 @pytest.mark.parametrize("kind", ["memory", "folder"])
 def test_processes_share_every_batch_and_any_step_is_a_beginning(
     photos: Path, kind: str, count: int

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from sampling import slow_but, slow_case
 from small_training import CPU, Recorder, Stopped, small_context, stopping_after
 from torch import Tensor, nn
 from torchvision import models
@@ -221,6 +222,7 @@ def trained(options: TrainEast, folder: Path, **settings: Any) -> Artifact:
     return options(artifact, small_context(folder, **{"epochs": 6, **settings}))
 
 
+@pytest.mark.slow
 @every
 def test_what_is_left_ships_without_a_trace(name: str, tmp_path: Path) -> None:
     """The constructor's parameters, the weights asked for, shared kernels once in the file."""
@@ -263,7 +265,7 @@ ENDS: dict[str, tuple[TrainEast, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("name", slow_but(ENDS, "stopped where the cycles end"))
 def test_the_density_is_met_and_what_is_told_is_what_ships(name: str, tmp_path: Path) -> None:
     """Wherever the training ends: 36 steps, of which 18 or all are cycles."""
     options, settings = ENDS[name]
@@ -297,6 +299,7 @@ def test_fewer_zeros_than_sharing_leaves_are_refused(tmp_path: Path) -> None:
     assert "own_blocks = 0" in str(caught.value.remedy)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_is_shared_is_stored_once(tmp_path: Path) -> None:
     network, path = net(), tmp_path / "model.onnx"
     shared = gained(network, torch.rand(12) + 0.5)
@@ -308,6 +311,7 @@ def test_a_kernel_that_is_shared_is_stored_once(tmp_path: Path) -> None:
     assert convolutions == 1 + 3 * 8
 
 
+@pytest.mark.slow
 def test_it_learns_and_tells_beta(tmp_path: Path) -> None:
     context = small_context(tmp_path, epochs=16)
     result = OPTIONS(Artifact(net().eval(), EXAMPLE), context)
@@ -327,7 +331,7 @@ def test_it_tells_how_many_parameters_of_dyrelu_trained(tmp_path: Path) -> None:
     assert f"{count:,.0f} parameters of DyReLU learned until 20%" in report.notes[-1]
 
 
-@pytest.mark.parametrize("stop", [2, 4])
+@pytest.mark.parametrize("stop", [slow_case(2), 4])
 def test_a_stopped_training_ends_with_the_same_weights(stop: int, tmp_path: Path) -> None:
     whole = trained(OPTIONS, tmp_path / "whole")
 

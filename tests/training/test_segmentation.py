@@ -235,6 +235,7 @@ def test_a_resumed_training_ends_with_the_same_bits_and_metrics(tmp_path: Path) 
         assert [line[key] for line in found] == [line[key] for line in expected]
 
 
+@pytest.mark.slow
 def test_two_processes_follow_one(tmp_path: Path) -> None:
     """Their parts of a batch have other numbers of labelled pixels: the mean is over all."""
     answer = started(str(Path(__file__).parent / "segmentation_worker.py"), str(tmp_path / "two"))

@@ -289,6 +289,7 @@ def test_factors_that_cost_more_than_a_matrix_are_multiplied_out() -> None:
     assert "cell.u: rank 5 of 9" in note
 
 
+@pytest.mark.slow
 def test_a_trained_network_ships(tmp_path: Path) -> None:
     """The ranks asked for are left; it loads again; ONNX is equal under onnxruntime."""
     result = trained(tmp_path)
@@ -328,6 +329,7 @@ def test_it_learns(tmp_path: Path) -> None:
     assert float(result.history[-1].details["test_accuracy"]) > 60
 
 
+@pytest.mark.slow
 def test_a_stopped_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole_one = trained(tmp_path / "whole")
 
