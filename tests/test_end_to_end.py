@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from sampling import slow_case
 from typer.testing import CliRunner
 
 from prunec.cli.commands import app
@@ -229,6 +230,7 @@ def test_the_page_of_a_run_keeps_up_with_it(exported: tuple[RunFolder, Answer]) 
     assert f">{costs[0]:,}<" in text
 
 
+@pytest.mark.slow
 def test_checking_another_file_says_nothing_of_the_run(
     exported: tuple[RunFolder, Answer], tmp_path: Path
 ) -> None:
@@ -239,6 +241,7 @@ def test_checking_another_file_says_nothing_of_the_run(
     assert (run.path / "report.html").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_or_verified_by_one_process_at_a_time(
     exported: tuple[RunFolder, Answer],
 ) -> None:
@@ -251,6 +254,7 @@ def test_a_run_is_exported_or_verified_by_one_process_at_a_time(
         prunec("verify", run.path, "--onnx", run.export / "model.onnx")  # which only reads
 
 
+@pytest.mark.slow
 def test_a_run_whose_lock_cannot_be_made_is_verified(
     exported: tuple[RunFolder, Answer], tmp_path: Path
 ) -> None:
@@ -288,8 +292,8 @@ def _truncated(path: Path) -> None:
     ("spoil", "message"),
     [
         (_another_weight, "weights"),
-        (_edited_macs, "MAC metadata was edited"),
-        (_truncated, "truncated"),
+        slow_case((_edited_macs, "MAC metadata was edited")),
+        slow_case((_truncated, "truncated")),
     ],
 )
 def test_a_spoiled_file_fails_with_exit_code_2(
@@ -350,6 +354,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert "trained to its end" in answer.errors
 
 
+@pytest.mark.slow
 def test_an_export_before_training_is_over_says_so(work: Path) -> None:
     runs = work / "never"
     prunec("train", work / "tiny.toml", "--runs", runs, "--set", "train.learning_rate=1e9", code=1)
@@ -358,6 +363,7 @@ def test_an_export_before_training_is_over_says_so(work: Path) -> None:
     assert "prunec train --resume" in answer.errors
 
 
+@pytest.mark.slow
 def test_divergence_keeps_the_last_good_state(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = loop.learning_rate
 
@@ -398,6 +404,7 @@ def test_what_cannot_be_written_is_said(exported: tuple[RunFolder, Answer], work
     assert "no run folder can be made" in answer.errors
 
 
+@pytest.mark.slow
 def test_a_latency_budget_is_measured_and_kept(
     exported: tuple[RunFolder, Answer], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ import pytest
 from test_compare import write_recipe
 from test_end_to_end import write_images
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 SOURCES = ("prunec", "passes", "exporters", "recipes", "pyproject.toml", "README.md", "LICENSE")
 
@@ -80,7 +81,6 @@ def test_the_example_of_the_readme_runs(python: Path, tmp_path: Path) -> None:
     assert "What went" in run(python, "-c", code_there)
 
 
-@pytest.mark.slow
 def test_torchrun_trains(python: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "images")
     recipe = write_recipe(tmp_path, "dense", epochs="1")
@@ -90,7 +90,6 @@ def test_torchrun_trains(python: Path, tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "dense-001" / "steps").is_dir()
 
 
-@pytest.mark.slow
 def test_the_cells_of_a_comparison_run(python: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "images")
     recipe = write_recipe(tmp_path, "dense", epochs="1")

@@ -112,6 +112,7 @@ def checks_of(report: dict[str, Any]) -> dict[str, Any]:
     return {check["name"]: check for check in report["checks"]}
 
 
+@pytest.mark.slow
 def test_the_file_is_proven_by_miou_and_by_pixels(
     shipped: tuple[RunFolder, Answer], work: Path
 ) -> None:
@@ -139,6 +140,7 @@ def test_the_file_is_proven_by_miou_and_by_pixels(
     assert bool((padded == VOID).any())
 
 
+@pytest.mark.slow
 def test_pages_and_tables_call_it_miou(shipped: tuple[RunFolder, Answer]) -> None:
     run, answer = shipped
     page = (run.path / "report.html").read_text()
@@ -158,6 +160,7 @@ def test_pages_and_tables_call_it_miou(shipped: tuple[RunFolder, Answer]) -> Non
     assert "miou" in to_csv(rows, type(rows[0])).splitlines()[0].split(",")
 
 
+@pytest.mark.slow
 def test_a_spoiled_file_does_not_pass(shipped: tuple[RunFolder, Answer], work: Path) -> None:
     run, _ = shipped
     model = onnx.load(run.export / "model.onnx")

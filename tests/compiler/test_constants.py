@@ -47,7 +47,7 @@ EXAMPLE = (
 )
 
 
-@pytest.mark.parametrize("name", sampled(BORDERS, 4))
+@pytest.mark.parametrize("name", sampled(BORDERS, 8))
 def test_constants_reach_the_border_exactly(name: str) -> None:
     module, example = ZOO[name]()
     masks = channel_masks(module, channel_groups(module, example), 0.4, "producers", 3)

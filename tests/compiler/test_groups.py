@@ -8,7 +8,8 @@ from zoo import ZOO
 
 from prunec.graph.channels.groups import channel_groups
 
-# Counted by hand: every channel that could be cut alone, joined ones once, outputs left out.
+# Counted by hand: every channel that could be cut alone, joined ones once, outputs left out. It is
+# test_laws.py that compares them: it has the groups of every network at hand.
 FREE = {
     "chain": 8 + 12 + 10,
     "norm-without-relu": 8 + 10 + 8,
@@ -138,13 +139,6 @@ PINNED = {
     "mixer": (10, "mixes positions"),
     "embedding": (16, "looks up its rows"),
 }
-
-
-@pytest.mark.parametrize("name", sampled(FREE, 5))
-def test_all_are_free_that_can_be_cut_alone(name: str) -> None:
-    module, example = ZOO[name]()
-    groups = channel_groups(module, example)
-    assert sum(group.size for group in groups if not group.pinned) == FREE[name]
 
 
 @pytest.mark.parametrize("name", sampled(PINNED, 3))

@@ -18,6 +18,7 @@ from masks import Masks, masked
 from modes import MODES
 from oracles import brute_macs, fresh_inputs, least_macs, torch_macs, worst
 from sampling import slow_but, slow_case
+from test_groups import FREE
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from zoo import ZOO
@@ -61,11 +62,11 @@ UNREACHABLE = {
     "bias-partly-zeroed": "weights used beside their layer",
     "one-weight-two-strides": "weights used beside their layer",
 }
-QUICK = {*list(ZOO)[::6]}
+QUICK = {*list(ZOO)[::12]}
 
 
 def marked(cases: list[tuple[str, str]]) -> list[Any]:
-    """Of every sixth network all laws are quick: it is compiled once for them."""
+    """Of every twelfth network all laws are quick: it is compiled once for them."""
     return [case if case[0] in QUICK else slow_case(case) for case in cases]
 
 
@@ -113,6 +114,12 @@ def test_outputs_stay_for_every_batch_size(name: str, mode: str) -> None:
     for batch in (1, 3):
         inputs = fresh_inputs(case.example, batch, seed=batch)
         assert worst(case.original, case.compiled.module, inputs) < 1e-10
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else slow_case(n) for n in FREE])
+def test_all_are_free_that_can_be_cut_alone(name: str) -> None:
+    """As many as were counted by hand."""
+    assert sum(group.size for group in groups_of(name) if not group.pinned) == FREE[name]
 
 
 @every

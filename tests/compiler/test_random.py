@@ -106,7 +106,7 @@ def test_a_random_network_obeys_the_laws(wiring: Wiring, way: tuple[str, float])
     obeys_the_laws(wiring, *way)
 
 
-@pytest.mark.parametrize("name", sampled(CORPUS, 2))
+@pytest.mark.parametrize("name", sampled(CORPUS, 5))
 def test_what_once_broke_a_law_obeys_it(name: str) -> None:
     obeys_the_laws(*CORPUS[name])
 

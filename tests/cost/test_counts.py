@@ -41,6 +41,7 @@ def test_every_layer_agrees_with_the_published_shapes() -> None:
         assert (layers[name].macs, layers[name].params) == (int(row["macs"]), int(row["params"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "macs", "params"),
     [

@@ -16,7 +16,6 @@ import pytest
 import torch
 from onnx import numpy_helper
 from published_resnet50 import STR, TOTAL, WEIGHTS, erk_density, masks_of, shapes, str_density
-from sampling import slow_case
 from torch import Tensor, nn
 from torchvision import models
 
@@ -24,6 +23,8 @@ import prunec
 from prunec.cost import Cost
 from prunec.cost.torch_graph import count_captured
 from prunec.graph.capture import Captured, capture
+
+pytestmark = pytest.mark.slow
 
 # Millions of MACs by the counts of the rule itself, of all 54 layers.
 ERK = {0.8: 1692, 0.9: 989, 0.95: 498, 0.965: 348}
@@ -70,7 +71,7 @@ def counted_in_file(file: onnx.ModelProto, masks: dict[str, Tensor]) -> Cost:
     return prunec.count_onnx(copy)
 
 
-@pytest.mark.parametrize("counter", ["torch", slow_case("onnx")])
+@pytest.mark.parametrize("counter", ["torch", "onnx"])
 def test_every_layer_agrees_with_the_published_shapes(
     counter: str, request: pytest.FixtureRequest
 ) -> None:
@@ -116,7 +117,6 @@ def test_shares_of_erk_as_printed(
     assert f"{cost.nonzero_macs / TOTAL:.2f}" == printed
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", ["90.23", "98.98"])
 def test_the_file_counts_the_same_zeros(
     sparsity: str, captured: Captured, resnet: nn.Module, file: onnx.ModelProto

@@ -151,7 +151,7 @@ def test_what_ships_answers_as_the_masked_network_does(
     assert dense == 300_774_272 or side != 224
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_gdp_starts_from_the_pretrained_weights(
     weights: Path, photographs: list[tuple[Path, int]], tmp_path: Path
 ) -> None:

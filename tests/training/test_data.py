@@ -87,8 +87,8 @@ def test_whoever_takes_a_batch_keeps_its_generator() -> None:
     assert torch.equal(torch.cat(drawn), expected)
 
 
-@pytest.mark.parametrize("count", [slow_case(2), 3])
-@pytest.mark.parametrize("kind", ["memory", "folder"])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("kind", ["memory", slow_case("folder")])
 def test_processes_share_every_batch_and_any_step_is_a_beginning(
     photos: Path, kind: str, count: int
 ) -> None:

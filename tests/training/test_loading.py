@@ -15,7 +15,6 @@ import pytest
 import torch
 from photographs import all_of, noise, photograph, spec_of, write_folders
 from PIL import Image
-from sampling import slow_case
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -174,7 +173,8 @@ def loader(death: Any) -> Loader:
 BATCHES = [[(0, k), (0, k + 1)] for k in range(0, 12, 2)]
 
 
-@pytest.mark.parametrize("death", [killed, slow_case(ended), slow_case(no_shared_memory)])
+@pytest.mark.slow
+@pytest.mark.parametrize("death", [killed, ended, no_shared_memory])
 def test_a_worker_that_dies_is_told(death: Any) -> None:
     error = told(loader(death).read(BATCHES))
     assert "a process that loads images died" in error.message

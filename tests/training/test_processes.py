@@ -16,6 +16,8 @@ from torch import Tensor
 
 from prunec.processes import ALONE
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).parent / "process_worker.py"
 
 
@@ -90,7 +92,6 @@ def test_state_is_the_same_on_every_rank_at_every_update(kind: str, trainings: P
     assert first == second
 
 
-@pytest.mark.slow
 def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
     """A signal to one of two, in the second epoch of 24 steps, stops both at the same step."""
     answer = torchrun(tmp_path / "cut", "plain", "3", "stop")
@@ -105,7 +106,6 @@ def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-2, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     answer = torchrun(tmp_path, "plain", "3", "die")
     assert answer.returncode != 0
@@ -114,7 +114,6 @@ def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "plain" / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
 
 
-@pytest.mark.slow
 def test_a_rank_short_of_memory_finds_alone_what_fits(tmp_path: Path) -> None:
     """Its batch norms and gradients would wait for the other rank."""
     answer = torchrun(tmp_path, "plain", "3", "hungry")
@@ -131,7 +130,6 @@ pass = [{ name = "train-dense" }]
 """
 
 
-@pytest.mark.slow
 def test_torchrun_starts_it_again_and_it_goes_on(tmp_path: Path) -> None:
     """The command line: rank 1 dies in the third epoch of 24 steps, both come back."""
     (tmp_path / "mortal.toml").write_text(RECIPE)

@@ -274,6 +274,7 @@ def spec_of(name: str, **given: Any) -> Any:
     return ModelSpec(name=name, **given)
 
 
+@pytest.mark.slow
 def test_the_second_head_trains_and_is_gone_afterwards(tmp_path: Path) -> None:
     spec = spec_of("fcn_resnet50", options={"aux_loss": True})
     model = build_model(spec, 3, seed=0)
