@@ -158,6 +158,7 @@ def test_moved_weights_count_their_zeros(name: str, tmp_path: Path) -> None:
     assert both(module, torch.randn(2, STEPS, WIDTH), tmp_path / "net.onnx") == want
 
 
+@pytest.mark.slow
 def test_operands_of_an_einsum_are_taken_in_from_the_left(tmp_path: Path) -> None:
     module = thinned(Rule(lambda x, w: torch.einsum("ntc,oc,ntd->nod", x, w, x)))
     first, second = STEPS * 7 * WIDTH, STEPS * 7 * WIDTH  # sums over c, then over t
@@ -181,6 +182,7 @@ def test_what_depends_on_no_input_is_no_cost_of_a_sample(batch: int, tmp_path: P
     }
 
 
+@pytest.mark.slow
 def test_what_a_batch_repeats_is_a_cost_of_each_sample(tmp_path: Path) -> None:
     """A product of parameters alone, but one for each sample: it is computed for each."""
 

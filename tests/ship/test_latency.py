@@ -36,6 +36,7 @@ def convolutions(path: Path, *channels: int, size: int | str = 24) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_file_is_as_fast_as_itself(shipped: Shipped) -> None:
     found = compare_latency(shipped.path, shipped.path, rounds=15)
     assert 0.6 < found.ratio < 1.6

@@ -295,6 +295,7 @@ def test_what_stays_dense_is_not_shared(tmp_path: Path) -> None:
     assert 0.98 * 0.1 * total < kept <= round(0.1 * total)
 
 
+@pytest.mark.slow
 def test_fewer_zeros_than_sharing_leaves_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PassError, match=r"sparsity is 0\.1, but what blocks share") as caught:
         trained(replace(OPTIONS, sparsity=0.1), tmp_path)

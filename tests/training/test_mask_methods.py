@@ -34,8 +34,8 @@ from prunec.training.objective import make_objective
 from prunec.training.settings import Settings
 from prunec.training.step import Stepper
 
-some = pytest.mark.parametrize("name", sampled(METHODS, 2))
-few = pytest.mark.parametrize("name", sampled(METHODS, 4))
+some = pytest.mark.parametrize("name", sampled(METHODS, 4))
+few = pytest.mark.parametrize("name", sampled(METHODS, 6))
 
 
 def trained(method: SparseTraining, folder: Path, **settings: Any) -> Artifact:
