@@ -82,7 +82,7 @@ def test_the_readme_example_runs_word_for_word(
 # -- compile --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", sampled(SHARED, 4))
 def test_compile_keeps_the_function_for_every_batch_size(name: str) -> None:
     module, example = zeroed(name)
     compiled = prunec.compile(module, example)
@@ -253,7 +253,7 @@ def test_nothing_is_kept_of_a_group_whose_layers_vanished() -> None:
 # -- the plan -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", sampled(SHARED, 4))
 def test_a_saved_plan_rebuilds_the_network_without_an_example(name: str, tmp_path: Path) -> None:
     module, example = zeroed(name)
     compiled = prunec.compile(module, example)
@@ -391,7 +391,7 @@ def test_wrong_arguments_are_named_with_a_remedy(
 # -- groups, counts, files ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", sampled(SHARED, 4))
 def test_groups_are_plain_data(name: str) -> None:
     module, example = ZOO[name]()
     for group in prunec.groups(module, example):
