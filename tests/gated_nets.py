@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 import torch
+from sampling import sampled, slow_but
 from torch import Tensor, nn
 from zoo import ZOO
 
@@ -23,11 +24,14 @@ DENSE, SELECT, EPOCHS, STEPS = 1, 2, 5, 10
 OPTIONS = TrainGdp(dense_epochs=DENSE, select_epochs=SELECT, macs_ratio=0.4, round_to=4)
 Gates = Mapping[str, Tensor]
 
-nets = pytest.mark.parametrize("name", NETS)
+nets = pytest.mark.parametrize("name", sampled(NETS, 2))
 a_few = pytest.mark.parametrize(
-    "name", ["mobile-net-v2", "resnet-with-free-shortcuts", "dense-net", "shuffle-net-v2"]
+    "name",
+    slow_but(
+        ["mobile-net-v2", "resnet-with-free-shortcuts", "dense-net", "shuffle-net-v2"], "dense-net"
+    ),
 )
-kinds = pytest.mark.parametrize("name", EVERY_KIND)
+kinds = pytest.mark.parametrize("name", sampled(EVERY_KIND, 2))
 
 
 @cache

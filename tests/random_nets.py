@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -84,46 +85,49 @@ class Wiring:
 def shape_after(step: Step, shapes: list[tuple[int, int]]) -> tuple[int, int]:
     """Channels and edge of what a step computes."""
     c, size = shapes[step.sources[0]]
-    first = int(step.options[0]) if step.options and step.options[0] not in NAMES else 0
-    match step.kind:
-        case "conv":
-            _, k, _, _, stride, dilation, padding = convolution_options(step)
-            return first, (size + 2 * padding - dilation * (k - 1) - 1) // stride + 1
-        case "transposed":
-            k, stride, padding = (int(step.options[i]) for i in (1, 4, 5))
-            return first, (size - 1) * stride - 2 * padding + k
-        case "linear" | "padded":
-            return first, size
-        case "cat":
-            return sum(shapes[i][0] for i in step.sources), size
-        case "stack":
-            return 2 * c, size
-        case "slice":
-            return int(step.options[1]) - first, size
-        case "halves":
-            return c // 2, size
-        case "widen":
-            return c + 2 * first, (size + 1) // 2
-        case "pixel-shuffle":
-            return c // 4, 2 * size
-        case "pixel-unshuffle":
-            return 4 * c, size // 2
-        case "bilinear" | "nearest":
-            return c, 2 * size
-        case "pool":
-            smaller = {"halved": (size + 1) // 2, "adaptive": 4}
-            return c, smaller.get(str(step.options[0]), size)
-        case _:
-            return c, size
+    if step.kind == "cat":
+        return sum(shapes[i][0] for i in step.sources), size
+    after = AFTER.get(step.kind)
+    return after(c, size, step) if after else (c, size)
+
+
+def _after_convolution(c: int, size: int, step: Step) -> tuple[int, int]:
+    out, k, _, _, stride, dilation, padding = convolution_options(step)
+    return out, (size + 2 * padding - dilation * (k - 1) - 1) // stride + 1
+
+
+def _after_transposed(c: int, size: int, step: Step) -> tuple[int, int]:
+    out, k, _, _, stride, padding = map(int, step.options)
+    return out, (size - 1) * stride - 2 * padding + k
+
+
+def _after_pool(c: int, size: int, step: Step) -> tuple[int, int]:
+    smaller = {"halved": (size + 1) // 2, "adaptive": 4}
+    return c, smaller.get(str(step.options[0]), size)
+
+
+# Kinds of step that change the shape: from channels and edge of what comes in to those that go out.
+AFTER: dict[str, Callable[[int, int, Step], tuple[int, int]]] = {
+    "conv": _after_convolution,
+    "transposed": _after_transposed,
+    "linear": lambda c, size, step: (int(step.options[0]), size),
+    "padded": lambda c, size, step: (int(step.options[0]), size),
+    "stack": lambda c, size, step: (2 * c, size),
+    "slice": lambda c, size, step: (int(step.options[1]) - int(step.options[0]), size),
+    "halves": lambda c, size, step: (c // 2, size),
+    "widen": lambda c, size, step: (c + 2 * int(step.options[0]), (size + 1) // 2),
+    "pixel-shuffle": lambda c, size, step: (c // 4, 2 * size),
+    "pixel-unshuffle": lambda c, size, step: (4 * c, size // 2),
+    "bilinear": lambda c, size, step: (c, 2 * size),
+    "nearest": lambda c, size, step: (c, 2 * size),
+    "pool": _after_pool,
+}
 
 
 def convolution_options(step: Step) -> tuple[int, ...]:
     """Out, kernel, groups, bias, stride, dilation, padding; the last three have defaults."""
     given = [int(option) for option in step.options]
     return tuple(given + [1, 1, given[1] // 2][len(given) - 4 :])
-
-
-NAMES = {*ACTIVATIONS, *POOLS}
 
 
 class RandomNet(nn.Module):
@@ -171,8 +175,6 @@ class RandomNet(nn.Module):
             case "padded":
                 pad = F.pad(x, (1, 0, 2, 1), **PADS[str(step.options[2])])
                 return self.parts[number](pad[:, :, 1:])
-            case "times":
-                return x * given[1]
             case _ if number in self.parts:
                 return self.parts[number](x)
             case _:
@@ -181,43 +183,53 @@ class RandomNet(nn.Module):
 
 def moved(step: Step, given: list[Tensor]) -> Tensor:
     """What a step without parameters computes."""
-    x = given[0]
-    match step.kind:
-        case "act":
-            return ACTIVATIONS[str(step.options[0])](x)
-        case "pool":
-            return POOLS[str(step.options[0])](x)
-        case "add":
-            return x + given[1]
-        case "cat":
-            return torch.cat(given, 1)
-        case "stack":
-            return torch.stack(given, 2).flatten(1, 2)
-        case "slice":
-            return x[:, int(step.options[0]) : int(step.options[1])]
-        case "halves":
-            a, b = x.chunk(2, 1)
-            return a * torch.sigmoid(b) if step.options[0] else a + b
-        case "swap":
-            a, b = torch.split(x, [x.shape[1] // 2, x.shape[1] - x.shape[1] // 2], 1)
-            return torch.cat([b, a], 1)
-        case "widen":
-            p = int(step.options[0])
-            return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, p, p))
-        case "pixel-shuffle":
-            return F.pixel_shuffle(x, 2)
-        case "pixel-unshuffle":
-            return F.pixel_unshuffle(x, 2)
-        case "bilinear" | "nearest":
-            return F.interpolate(x, scale_factor=2, mode=step.kind)
-        case "softmax":
-            return x.softmax(1)
-        case "channel-shuffle":
-            return F.channel_shuffle(x, int(step.options[0]))
-        case _:
-            n, c, h, w = x.shape
-            groups = int(step.options[0])
-            return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+    return MOVES[step.kind](step, *given)
+
+
+def _halves(step: Step, x: Tensor) -> Tensor:
+    a, b = x.chunk(2, 1)
+    return a * torch.sigmoid(b) if step.options[0] else a + b
+
+
+def _swapped(step: Step, x: Tensor) -> Tensor:
+    a, b = torch.split(x, [x.shape[1] // 2, x.shape[1] - x.shape[1] // 2], 1)
+    return torch.cat([b, a], 1)
+
+
+def _widened(step: Step, x: Tensor) -> Tensor:
+    p = int(step.options[0])
+    return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, p, p))
+
+
+def _interpolated(step: Step, x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode=step.kind)
+
+
+def _shuffled(step: Step, x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    groups = int(step.options[0])
+    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+MOVES: dict[str, Callable[..., Tensor]] = {
+    "act": lambda step, x: ACTIVATIONS[str(step.options[0])](x),
+    "pool": lambda step, x: POOLS[str(step.options[0])](x),
+    "add": lambda step, x, y: x + y,
+    "times": lambda step, x, y: x * y,
+    "cat": lambda step, *given: torch.cat(given, 1),
+    "stack": lambda step, *given: torch.stack(given, 2).flatten(1, 2),
+    "slice": lambda step, x: x[:, int(step.options[0]) : int(step.options[1])],
+    "halves": _halves,
+    "swap": _swapped,
+    "widen": _widened,
+    "pixel-shuffle": lambda step, x: F.pixel_shuffle(x, 2),
+    "pixel-unshuffle": lambda step, x: F.pixel_unshuffle(x, 2),
+    "bilinear": _interpolated,
+    "nearest": _interpolated,
+    "softmax": lambda step, x: x.softmax(1),
+    "channel-shuffle": lambda step, x: F.channel_shuffle(x, int(step.options[0])),
+    "shuffle": _shuffled,
+}
 
 
 class Attention(nn.Module):
@@ -241,33 +253,46 @@ class Attention(nn.Module):
 
 
 def _part(step: Step, i: int) -> nn.Module | None:
-    match step.kind:
-        case "conv":
-            o, k, groups, bias, stride, dilation, padding = convolution_options(step)
-            return nn.Conv2d(i, o, k, stride, padding, dilation, groups, bias=bool(bias))
-        case "transposed":
-            o, k, groups, bias, stride, padding = (int(option) for option in step.options)
-            return nn.ConvTranspose2d(i, o, k, stride, padding, 0, groups, bias=bool(bias))
-        case "padded":  # out, bias, how
-            return nn.Conv2d(i, int(step.options[0]), (3, 2), bias=bool(step.options[1]))
-        case "linear":  # out, width inside
-            inner = int(step.options[1])
-            return nn.Sequential(
-                nn.Linear(i, inner), nn.GELU(), nn.Linear(inner, int(step.options[0]))
-            )
-        case "norm":
-            return nn.BatchNorm2d(i)
-        case "group-norm":
-            return nn.GroupNorm(int(step.options[0]), i)
-        case "instance-norm":
-            return nn.InstanceNorm2d(i, affine=True)
-        case "layer-norm":
-            return nn.LayerNorm(i)
-        case "prelu":
-            return nn.PReLU(i)
-        case "excite":
-            return nn.Sequential(nn.Conv2d(i, 3, 1), nn.ReLU(), nn.Conv2d(3, i, 1))
-        case "attention":
-            return Attention(i, int(step.options[0]))
-        case _:
-            return None
+    """The module of a step that has one, for ``i`` channels."""
+    make = PARTS.get(step.kind)
+    return make(step, i) if make else None
+
+
+def _convolution(step: Step, i: int) -> nn.Module:
+    o, k, groups, bias, stride, dilation, padding = convolution_options(step)
+    return nn.Conv2d(i, o, k, stride, padding, dilation, groups, bias=bool(bias))
+
+
+def _transposed(step: Step, i: int) -> nn.Module:
+    o, k, groups, bias, stride, padding = map(int, step.options)
+    return nn.ConvTranspose2d(i, o, k, stride, padding, 0, groups, bias=bool(bias))
+
+
+def _padded(step: Step, i: int) -> nn.Module:
+    """Options: out, bias, how."""
+    return nn.Conv2d(i, int(step.options[0]), (3, 2), bias=bool(step.options[1]))
+
+
+def _linear(step: Step, i: int) -> nn.Module:
+    """Options: out, width inside."""
+    o, inner = map(int, step.options)
+    return nn.Sequential(nn.Linear(i, inner), nn.GELU(), nn.Linear(inner, o))
+
+
+def _excitation(step: Step, i: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(i, 3, 1), nn.ReLU(), nn.Conv2d(3, i, 1))
+
+
+PARTS: dict[str, Callable[[Step, int], nn.Module]] = {
+    "conv": _convolution,
+    "transposed": _transposed,
+    "padded": _padded,
+    "linear": _linear,
+    "norm": lambda step, i: nn.BatchNorm2d(i),
+    "group-norm": lambda step, i: nn.GroupNorm(int(step.options[0]), i),
+    "instance-norm": lambda step, i: nn.InstanceNorm2d(i, affine=True),
+    "layer-norm": lambda step, i: nn.LayerNorm(i),
+    "prelu": lambda step, i: nn.PReLU(i),
+    "excite": _excitation,
+    "attention": lambda step, i: Attention(i, int(step.options[0])),
+}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import strategies as st
 from random_nets import (
     ACTIVATIONS,
@@ -15,6 +17,7 @@ from random_nets import (
 )
 
 Shapes = list[tuple[int, int]]
+Options = tuple[int | str, ...]
 WIDEST, LARGEST = 24, 14
 
 
@@ -55,6 +58,43 @@ def _convolution(draw: st.DrawFn, source: int, c: int, size: int, kind: str) -> 
     return Step("conv", (source,), (o, k, groups, bias, stride, dilation, padding))
 
 
+def _padding(draw: st.DrawFn, size: int) -> Options:
+    out = draw(st.sampled_from([4, 6]))
+    pads = sorted(PADS) if size > 2 else ["zeros", "ones", "replicate"]
+    return out, draw(st.integers(0, 1)), draw(st.sampled_from(pads))
+
+
+def _grouping(draw: st.DrawFn, c: int, fewest: int) -> Options:
+    """Groups or heads, each of ``fewest`` channels or more, and as many of them."""
+    allowed = [d for d in _divisors(c) if d >= fewest and c // d >= fewest]
+    return (draw(st.sampled_from(allowed or [1])),)
+
+
+def _slice(draw: st.DrawFn, c: int) -> Options:
+    first = draw(st.integers(0, c // 2 - 1))
+    return first, first + c // 2
+
+
+def _options(draw: st.DrawFn, kind: str, c: int, size: int, modules: list[int]) -> Options:
+    """The options of a step with one source; most kinds have none."""
+    several = 1 if c % 2 else 2
+    table: dict[str, Callable[[], Options]] = {
+        "again": lambda: (draw(st.sampled_from(modules)),),
+        "act": lambda: (draw(st.sampled_from(sorted(ACTIVATIONS))),),
+        "pool": lambda: (draw(st.sampled_from(sorted(POOLS))),),
+        "padded": lambda: _padding(draw, size),
+        "linear": lambda: (draw(st.sampled_from([c, 4, 6])), 5),
+        "slice": lambda: _slice(draw, c),
+        "shuffle": lambda: _grouping(draw, c, 1),
+        "channel-shuffle": lambda: _grouping(draw, c, 1),
+        "group-norm": lambda: _grouping(draw, c, several),
+        "attention": lambda: _grouping(draw, c, several),
+        "halves": lambda: (draw(st.integers(0, 1)),),
+        "widen": lambda: (draw(st.sampled_from([1, 2])),),
+    }
+    return table[kind]() if kind in table else ()
+
+
 @st.composite
 def _step(draw: st.DrawFn, shapes: Shapes, steps: list[Step], inputs: int) -> Step:
     """One more step that fits the values there are; later values are likelier sources."""
@@ -62,46 +102,22 @@ def _step(draw: st.DrawFn, shapes: Shapes, steps: list[Step], inputs: int) -> St
     source = draw(st.sampled_from(recent))
     c, size = shapes[source]
     twins = [n for n, shape in enumerate(shapes) if shape == (c, size) and n != source]
-    modules = [
+    modules = _fitting_modules(c, shapes, steps, inputs)
+    kind = draw(st.sampled_from(_kinds(c, size, source >= inputs, bool(twins), bool(modules))))
+    if kind in ("conv", "strided", "depthwise", "transposed"):
+        return draw(_convolution(source, c, size, kind))
+    if kind in ("add", "times", "stack", "cat"):
+        others = twins if kind != "cat" else [n for n in recent if shapes[n][1] == size]
+        return Step(kind, (source, draw(st.sampled_from(others))))
+    return Step(kind, (source,), _options(draw, kind, c, size, modules))
+
+
+def _fitting_modules(c: int, shapes: Shapes, steps: list[Step], inputs: int) -> list[int]:
+    """Steps with a convolution that keeps ``c`` channels and the size, and may be used again."""
+    return [
         n for n, s in enumerate(steps, inputs) if s.kind == "conv" and shapes[s.sources[0]][0] == c
         and shapes[n][0] == c and convolution_options(s)[4:] == (1, 1, int(s.options[1]) // 2)
     ]  # fmt: skip
-    kind = draw(st.sampled_from(_kinds(c, size, source >= inputs, bool(twins), bool(modules))))
-    match kind:
-        case "conv" | "strided" | "depthwise" | "transposed":
-            return draw(_convolution(source, c, size, kind))
-        case "again":
-            return Step(kind, (source,), (draw(st.sampled_from(modules)),))
-        case "act":
-            return Step(kind, (source,), (draw(st.sampled_from(sorted(ACTIVATIONS))),))
-        case "pool":
-            return Step(kind, (source,), (draw(st.sampled_from(sorted(POOLS))),))
-        case "padded":
-            out = draw(st.sampled_from([4, 6]))
-            pads = sorted(PADS) if size > 2 else ["zeros", "ones", "replicate"]
-            return Step(
-                kind, (source,), (out, draw(st.integers(0, 1)), draw(st.sampled_from(pads)))
-            )
-        case "linear":
-            return Step(kind, (source,), (draw(st.sampled_from([c, 4, 6])), 5))
-        case "add" | "times" | "stack":
-            return Step(kind, (source, draw(st.sampled_from(twins))))
-        case "cat":
-            fitting = [n for n in recent if shapes[n][1] == size]
-            return Step(kind, (source, draw(st.sampled_from(fitting))))
-        case "slice":
-            first = draw(st.integers(0, c // 2 - 1))
-            return Step(kind, (source,), (first, first + c // 2))
-        case "shuffle" | "channel-shuffle" | "group-norm" | "attention":
-            fewest = 1 if kind.endswith("shuffle") or c % 2 else 2
-            allowed = [d for d in _divisors(c) if d >= fewest and c // d >= fewest]
-            return Step(kind, (source,), (draw(st.sampled_from(allowed or [1])),))
-        case "halves":
-            return Step(kind, (source,), (draw(st.integers(0, 1)),))
-        case "widen":
-            return Step(kind, (source,), (draw(st.sampled_from([1, 2])),))
-        case _:
-            return Step(kind, (source,))
 
 
 @st.composite

@@ -14,6 +14,7 @@ import pytest
 import torch
 from masks import channel_masks, masked, structured_output_masks, unstructured_masks
 from oracles import brute_macs, fresh_inputs, worst
+from sampling import sampled
 from torch import Tensor, nn
 from zoo import ZOO
 from zoo.parts import block, head
@@ -81,7 +82,7 @@ def test_the_readme_example_runs_word_for_word(
 # -- compile --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", sampled(SHARED, 4))
 def test_compile_keeps_the_function_for_every_batch_size(name: str) -> None:
     module, example = zeroed(name)
     compiled = prunec.compile(module, example)
@@ -252,7 +253,7 @@ def test_nothing_is_kept_of_a_group_whose_layers_vanished() -> None:
 # -- the plan -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", sampled(SHARED, 4))
 def test_a_saved_plan_rebuilds_the_network_without_an_example(name: str, tmp_path: Path) -> None:
     module, example = zeroed(name)
     compiled = prunec.compile(module, example)
@@ -390,7 +391,7 @@ def test_wrong_arguments_are_named_with_a_remedy(
 # -- groups, counts, files ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("name", sampled(SHARED, 4))
 def test_groups_are_plain_data(name: str) -> None:
     module, example = ZOO[name]()
     for group in prunec.groups(module, example):
@@ -402,7 +403,7 @@ def test_groups_are_plain_data(name: str) -> None:
         assert all(len(cut["indices"]) == group.size for cut in told["slices"])
 
 
-@pytest.mark.parametrize("name", ["two-inputs", "two-heads", "dict-output"])
+@pytest.mark.parametrize("name", sampled(["two-inputs", "two-heads", "dict-output"], 3))
 def test_a_file_is_counted_and_verified(name: str, tmp_path: Path) -> None:
     module, example = zeroed(name)
     module, example = module.float(), tuple(x.float()[:1] for x in example)

@@ -443,6 +443,7 @@ def wait_for(holds: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_stopped_and_a_killed_comparison_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

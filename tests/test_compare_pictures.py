@@ -40,6 +40,7 @@ def row(method: str, sparsity: float, accuracy: float) -> Row:
                1e3, 1e3, 1e3, 60.0)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_picture() -> None:
     rows = [row(f"m{i}", s, 90 - i - 5 * s) for i in range(14) for s in (0.0, 0.9, 1.0)]
     assert plot_files(rows) == plot_files(rows)

@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from sampling import slow_case
 from typer.testing import CliRunner
 
 from prunec.cli.commands import app
@@ -186,6 +187,7 @@ def test_the_file_carries_its_recipe_history_and_names(
     assert not any("BatchNormalization" in node.op_type for node in model.graph.node)
 
 
+@pytest.mark.slow
 def test_a_second_export_writes_the_same_bytes(exported: tuple[RunFolder, Answer]) -> None:
     run, _ = exported
     first = run.export.shipped("onnx", ".onnx").read_bytes()
@@ -197,6 +199,7 @@ def test_a_second_export_writes_the_same_bytes(exported: tuple[RunFolder, Answer
     assert run.export.shipped("onnx", ".onnx").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_verify_inspect_and_bench_read_the_run(exported: tuple[RunFolder, Answer]) -> None:
     run, _ = exported
     report = json.loads(prunec("verify", run.path, "--json").text)["forms"]["onnx"]
@@ -211,6 +214,7 @@ def test_verify_inspect_and_bench_read_the_run(exported: tuple[RunFolder, Answer
     assert f"{report['details']['macs ratio']:.3f}" in table
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_keeps_up_with_it(exported: tuple[RunFolder, Answer]) -> None:
     run, answer = exported
     page = run.path / "report.html"
@@ -229,6 +233,7 @@ def test_the_page_of_a_run_keeps_up_with_it(exported: tuple[RunFolder, Answer]) 
     assert f">{costs[0]:,}<" in text
 
 
+@pytest.mark.slow
 def test_checking_another_file_says_nothing_of_the_run(
     exported: tuple[RunFolder, Answer], tmp_path: Path
 ) -> None:
@@ -239,6 +244,7 @@ def test_checking_another_file_says_nothing_of_the_run(
     assert (run.path / "report.html").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_or_verified_by_one_process_at_a_time(
     exported: tuple[RunFolder, Answer],
 ) -> None:
@@ -253,6 +259,7 @@ def test_a_run_is_exported_or_verified_by_one_process_at_a_time(
         )  # which only reads
 
 
+@pytest.mark.slow
 def test_a_run_whose_lock_cannot_be_made_is_verified(
     exported: tuple[RunFolder, Answer], tmp_path: Path
 ) -> None:
@@ -290,8 +297,8 @@ def _truncated(path: Path) -> None:
     ("spoil", "message"),
     [
         (_another_weight, "weights"),
-        (_edited_macs, "MAC metadata was edited"),
-        (_truncated, "truncated"),
+        slow_case((_edited_macs, "MAC metadata was edited")),
+        slow_case((_truncated, "truncated")),
     ],
 )
 def test_a_spoiled_file_fails_with_exit_code_2(
@@ -308,6 +315,7 @@ def test_a_spoiled_file_fails_with_exit_code_2(
     assert message in answer.text
 
 
+@pytest.mark.slow
 def test_a_file_that_misses_its_budget_does_not_ship(
     exported: tuple[RunFolder, Answer], tmp_path: Path
 ) -> None:
@@ -351,6 +359,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert "trained to its end" in answer.errors
 
 
+@pytest.mark.slow
 def test_an_export_before_training_is_over_says_so(work: Path) -> None:
     runs = work / "never"
     prunec("train", work / "tiny.toml", "--runs", runs, "--set", "train.learning_rate=1e9", code=1)
@@ -359,6 +368,7 @@ def test_an_export_before_training_is_over_says_so(work: Path) -> None:
     assert "prunec train --resume" in answer.errors
 
 
+@pytest.mark.slow
 def test_divergence_keeps_the_last_good_state(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = loop.learning_rate
 
@@ -376,6 +386,7 @@ def test_divergence_keeps_the_last_good_state(work: Path, monkeypatch: pytest.Mo
     assert run.status == "failed"
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(trained: RunFolder, work: Path) -> None:
     runs = work / "seeds"
     changes = ("--set", "seed=4", "--set", "train.epochs=3")
@@ -398,6 +409,7 @@ def test_what_cannot_be_written_is_said(exported: tuple[RunFolder, Answer], work
     assert "no run folder can be made" in answer.errors
 
 
+@pytest.mark.slow
 def test_a_latency_budget_is_measured_and_kept(
     exported: tuple[RunFolder, Answer], tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from gated_nets import (
 )
 from masks import masked
 from oracles import brute_macs
+from sampling import sampled, slow_but, slow_case
 from torch import nn
 from training.small_training import small_context
 from zoo import ZOO
@@ -68,7 +69,7 @@ def test_macs_of_open_gates_are_those_of_the_cut_network(name: str) -> None:
     assert int(gated.macs(gated.counts(is_open))) == count(compact, example).macs
 
 
-@pytest.mark.parametrize("name", ["grouped", "grouped-in-residual", "shuffle"])
+@pytest.mark.parametrize("name", sampled(["grouped", "grouped-in-residual", "shuffle"], 3))
 def test_a_gate_stands_for_one_position_of_all_groups(name: str) -> None:
     module, example = ZOO[name]()
     gated = gated_of(name)
@@ -97,13 +98,13 @@ def test_shipped_counts_are_whole_blocks(round_to: int) -> None:
 @pytest.mark.parametrize(
     ("name", "round_to"),
     [
-        ("mobile-net-v2", 4),
+        slow_case(("mobile-net-v2", 4)),
         ("residual", 3),
         ("concat", 2),
         ("squeeze-excite", 4),
         ("grouped", 2),
         ("grouped-in-residual", 2),
-        ("shuffle", 2),
+        slow_case(("shuffle", 2)),
     ],
 )
 def test_what_the_controller_counts_is_what_ships(name: str, round_to: int) -> None:
@@ -130,7 +131,7 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", slow_but(SHORT, "one step selects"))
 def test_the_budget_is_met_and_told_however_short_the_phases(name: str, tmp_path: Path) -> None:
     """The file has the MACs that the report says, and no more than were asked for."""
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sampling import slow_case
 from torch import Tensor
 from zoo import ZOO
 
@@ -41,7 +42,7 @@ class Problem:
 
 
 @pytest.mark.parametrize("round_to", [1, 2])
-@pytest.mark.parametrize("name", ["residual", "grouped", "mobile-net-v2", "concat"])
+@pytest.mark.parametrize("name", ["residual", "grouped", slow_case("mobile-net-v2"), "concat"])
 def test_no_smaller_strength_fits(name: str, round_to: int) -> None:
     """As far as 24 bisections tell strengths apart."""
     module, example = ZOO[name]()

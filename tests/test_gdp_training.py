@@ -12,6 +12,7 @@ import torch
 from gated_nets import EPOCHS, OPTIONS
 from masks import randomise
 from oracles import brute_macs
+from sampling import slow_case
 from torch import Tensor, nn
 from training.small_training import small_context
 from zoo.parts import block, head, linear_block
@@ -110,7 +111,9 @@ def fitted(context: Context) -> tuple[nn.Module, Gdp]:
     return artifact.module, method
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 4], ids=["dense", "selecting", "finishing"])
+@pytest.mark.parametrize(
+    "epoch", [slow_case(1), 2, slow_case(4)], ids=["dense", "selecting", "finishing"]
+)
 def test_resumed_is_bit_identical(trained: Artifact, tmp_path: Path, epoch: int) -> None:
     context = small_context(tmp_path, **TRAINING)
     stopping: Any = StopAfter(context, epoch)
@@ -122,6 +125,7 @@ def test_resumed_is_bit_identical(trained: Artifact, tmp_path: Path, epoch: int)
         assert torch.equal(module.state_dict()[key], value), key
 
 
+@pytest.mark.slow
 def test_a_budget_out_of_reach_names_one_within(tmp_path: Path) -> None:
     options = dataclasses.replace(OPTIONS, macs_ratio=0.01, round_to=16)
     with pytest.raises(PassError, match=r"0\.01 cannot be reached") as caught:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from masks import masked, structured_output_masks
 from rich.console import Console
+from sampling import slow_but
 from typer.testing import CliRunner
 from zoo import ZOO
 
@@ -27,6 +28,7 @@ from prunec.passes.remove_channels import RemoveChannels
 from prunec.tables import as_text
 
 NETS = ["residual", "grouped", "transposed", "depthwise", "concat"]
+every = pytest.mark.parametrize("name", slow_but(NETS, "grouped"))
 
 
 @lru_cache
@@ -43,7 +45,7 @@ def looked_at(name: str) -> tuple[Inspection, torch.nn.Module]:
     return seen, artifact.module
 
 
-@pytest.mark.parametrize("name", NETS)
+@every
 def test_what_is_left_is_what_the_cut_network_has(name: str) -> None:
     seen, left = looked_at(name)
     _, example = ZOO[name]()
@@ -59,7 +61,7 @@ def test_what_is_left_is_what_the_cut_network_has(name: str) -> None:
             )
 
 
-@pytest.mark.parametrize("name", NETS)
+@every
 def test_kept_channels_of_a_group_are_those_of_its_parameters(name: str) -> None:
     """A vector that one group cuts alone is as long as what is left of the group."""
     seen, left = looked_at(name)
@@ -116,6 +118,7 @@ def test_no_line_is_wider_than_the_terminal(width: str, monkeypatch: pytest.Monk
         assert f"{seen.cost.macs:,}" in text
 
 
+@pytest.mark.slow
 def test_a_network_by_name_at_another_size() -> None:
     result = CliRunner().invoke(app, ["inspect", "squeezenet1_1", "--input", "1x48x48", "--json"])
     assert result.exit_code == 0, result.output
@@ -155,6 +158,7 @@ def net(num_classes):
 """
 
 
+@pytest.mark.slow
 def test_a_network_in_the_working_directory_is_found(tmp_path: Path) -> None:
     """By the console script too, whose path does not begin there; a package goes before it."""
     (tmp_path / "shop.py").write_text(SHOP)

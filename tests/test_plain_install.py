@@ -18,6 +18,7 @@ import pytest
 from test_compare import write_recipe
 from test_end_to_end import write_images
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 SOURCES = ("prunec", "passes", "exporters", "recipes", "pyproject.toml", "README.md", "LICENSE")
 

@@ -16,6 +16,7 @@ import torch
 from fake_voc import VOID, write_voc
 from onnx import numpy_helper
 from oracles import worst
+from sampling import slow_case
 from test_end_to_end import Answer, prunec
 from test_packaged_recipes import quick_cost
 from torch import Tensor
@@ -111,6 +112,7 @@ def checks_of(report: dict[str, Any]) -> dict[str, Any]:
     return {check["name"]: check for check in report["checks"]}
 
 
+@pytest.mark.slow
 def test_the_file_is_proven_by_miou_and_by_pixels(
     shipped: tuple[RunFolder, Answer], work: Path
 ) -> None:
@@ -138,6 +140,7 @@ def test_the_file_is_proven_by_miou_and_by_pixels(
     assert bool((padded == VOID).any())
 
 
+@pytest.mark.slow
 def test_pages_and_tables_call_it_miou(shipped: tuple[RunFolder, Answer]) -> None:
     run, answer = shipped
     page = (run.path / "report.html").read_text()
@@ -157,6 +160,7 @@ def test_pages_and_tables_call_it_miou(shipped: tuple[RunFolder, Answer]) -> Non
     assert "miou" in to_csv(rows, type(rows[0])).splitlines()[0].split(",")
 
 
+@pytest.mark.slow
 def test_a_spoiled_file_does_not_pass(shipped: tuple[RunFolder, Answer], work: Path) -> None:
     run, _ = shipped
     model = onnx.load(run.export.shipped("onnx", ".onnx"))
@@ -228,7 +232,8 @@ def test_a_recipes_own_transforms_suit_vocs_files(name: str, tmp_path: Path) -> 
     assert int(there.sum()) == 50 * 40 - (24 * 28 - 20 * 24)  # the photograph without the border
 
 
-@pytest.mark.parametrize("name", VOC)
+# The first has a ResNet-50; the road above trains, cuts and ships a small DeepLabV3 of its making.
+@pytest.mark.parametrize("name", [slow_case(n, nightly="deeplabv3" in n) for n in VOC])
 def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

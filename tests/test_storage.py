@@ -112,6 +112,7 @@ def test_what_is_read_back_is_what_was_written(tmp_path: Path, kind: str) -> Non
     assert all(torch.equal(ours[name], gate) for name, gate in theirs.items())
 
 
+@pytest.mark.slow
 def test_the_passes_go_on_with_what_was_read_back(tmp_path: Path) -> None:
     save_artifact(absorbed(), tmp_path)
     again = FoldBatchnorm()(RemoveChannels(round_to=2)(load_artifact(tmp_path, build)))

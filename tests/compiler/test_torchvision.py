@@ -12,6 +12,7 @@ import torch
 from masks import masked, randomise
 from modes import MODES
 from oracles import brute_macs, fresh_inputs, worst
+from sampling import slow_but
 from torch import Tensor, nn
 from torchvision import models
 
@@ -66,12 +67,13 @@ def _is_cut_exactly(family: Family, mode: str) -> None:
     assert brute_macs(compiled.module, example) < 0.75 * brute_macs(original, example)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_but(FAMILIES))
 def test_a_family_is_cut_exactly(name: str) -> None:
     side, mode = FAMILIES[name]
     _is_cut_exactly(_family(name, side), mode)
 
 
+@pytest.mark.slow
 def test_a_densenet_of_three_blocks_is_cut_exactly() -> None:
     _is_cut_exactly(_small_densenet(), "producers")
 
@@ -84,7 +86,7 @@ FREE = {
 }
 
 
-@pytest.mark.parametrize("name", FREE)
+@pytest.mark.parametrize("name", slow_but(FREE, "resnet18"))
 def test_as_many_channels_are_free_as_the_architecture_says(name: str) -> None:
     module, example = _family(name, 32)
     free = sum(group.size for group in channel_groups(module, example) if not group.pinned)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sampling import sampled, slow_case
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -97,9 +98,19 @@ def visited(module: nn.Module, steps: int) -> tuple[int, int]:
     return macs, nonzero
 
 
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(
+    ("kind", "layers", "directions"),
+    [
+        (nn.RNN, 1, 1),
+        *(slow_case((kind, n, n)) for kind, n in ((nn.GRU, 1), (nn.LSTM, 1))),
+        *(slow_case((kind, 2, 2)) for kind in (nn.LSTM, nn.GRU, nn.RNN)),
+        *(
+            slow_case((kind, n, 3 - n), nightly=True)
+            for kind in (nn.LSTM, nn.GRU, nn.RNN)
+            for n in (1, 2)
+        ),
+    ],
+)
 def test_recurrent_layers(kind: type, layers: int, directions: int, tmp_path: Path) -> None:
     memory = kind(WIDTH, 6, layers, batch_first=True, bidirectional=directions == 2)
     module = thinned(Last(memory))
@@ -115,7 +126,9 @@ def test_a_projection_is_one_more_matrix() -> None:
     assert (cost.macs, cost.nonzero_macs) == visited(module, STEPS)
 
 
-@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+@pytest.mark.parametrize(
+    "kind", [slow_case(kind) for kind in (nn.LSTMCell, nn.GRUCell, nn.RNNCell)]
+)
 def test_cells(kind: type, tmp_path: Path) -> None:
     module = thinned(TwoSteps(kind(WIDTH, 6)))
     assert both(module, torch.randn(2, 2, WIDTH), tmp_path / "net.onnx") == visited(module, 2)
@@ -136,7 +149,7 @@ ENTRIES = {
 """Name → rule, how often one sample uses each weight, which rows of the parameter are weights."""
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", sampled(ENTRIES, 4))
 def test_moved_weights_count_their_zeros(name: str, tmp_path: Path) -> None:
     rule, visits, rows = ENTRIES[name]
     module = thinned(Rule(rule))
@@ -145,6 +158,7 @@ def test_moved_weights_count_their_zeros(name: str, tmp_path: Path) -> None:
     assert both(module, torch.randn(2, STEPS, WIDTH), tmp_path / "net.onnx") == want
 
 
+@pytest.mark.slow
 def test_operands_of_an_einsum_are_taken_in_from_the_left(tmp_path: Path) -> None:
     module = thinned(Rule(lambda x, w: torch.einsum("ntc,oc,ntd->nod", x, w, x)))
     first, second = STEPS * 7 * WIDTH, STEPS * 7 * WIDTH  # sums over c, then over t
@@ -152,6 +166,7 @@ def test_operands_of_an_einsum_are_taken_in_from_the_left(tmp_path: Path) -> Non
     assert macs == (first + second, first + second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [2, 3])
 def test_what_depends_on_no_input_is_no_cost_of_a_sample(batch: int, tmp_path: Path) -> None:
     module = thinned(PositionBias())
@@ -167,6 +182,7 @@ def test_what_depends_on_no_input_is_no_cost_of_a_sample(batch: int, tmp_path: P
     }
 
 
+@pytest.mark.slow
 def test_what_a_batch_repeats_is_a_cost_of_each_sample(tmp_path: Path) -> None:
     """A product of parameters alone, but one for each sample: it is computed for each."""
 

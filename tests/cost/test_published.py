@@ -24,6 +24,8 @@ from prunec.cost import Cost
 from prunec.cost.torch_graph import count_captured
 from prunec.graph.capture import Captured, capture
 
+pytestmark = pytest.mark.slow
+
 # Millions of MACs by the counts of the rule itself, of all 54 layers.
 ERK = {0.8: 1692, 0.9: 989, 0.95: 498, 0.965: 348}
 # Overall sparsity, whether the stem is dense, share of the dense network's MACs as printed.

@@ -43,6 +43,7 @@ def compare_latency(shipped: Path, dense: Path, *, rounds: int = 31) -> Latency:
     return runner.open(shipped).time(runner.open(dense), rounds=rounds)
 
 
+@pytest.mark.slow
 def test_a_file_is_as_fast_as_itself(shipped: Shipped) -> None:
     found = compare_latency(shipped.path, shipped.path, rounds=15)
     assert 0.6 < found.ratio < 1.6

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from sampling import slow_case
 from small_training import CPU, small_data
 from torch import Tensor
 
@@ -87,7 +88,7 @@ def test_whoever_takes_a_batch_keeps_its_generator() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("kind", ["memory", "folder"])
+@pytest.mark.parametrize("kind", ["memory", slow_case("folder")])
 def test_processes_share_every_batch_and_any_step_is_a_beginning(
     photos: Path, kind: str, count: int
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from sampling import slow_but, slow_case
 from small_training import CPU, Recorder, Stopped, small_context, stopping_after
 from torch import Tensor, nn
 from torchvision import models
@@ -51,8 +52,8 @@ SURVIVORS = {0.99: 212_651, 0.999: 21_265, 0.9995: 10_633, 0.9999: 2_127}  # Res
     ("builder", "classes", "total", "unique"),
     [
         (models.resnet34, 10, 21_265_088, 11_164_352),
-        (models.resnet34, 100, 21_311_168, 11_210_432),
-        (models.resnet50, 10, 23_467_712, 13_928_128),
+        slow_case((models.resnet34, 100, 21_311_168, 11_210_432)),
+        slow_case((models.resnet50, 10, 23_467_712, 13_928_128)),
     ],
 )
 def test_the_weights_that_are_left_are_the_papers(
@@ -213,7 +214,9 @@ ABLATIONS = {
     "no sharing": replace(OPTIONS, own_blocks=0),
     "no cycles": replace(OPTIONS, cycles=0),
 }
-every = pytest.mark.parametrize("name", ABLATIONS)
+every = pytest.mark.parametrize(
+    "name", [slow_case(name, nightly=name in ("no dyrelu", "no cycles")) for name in ABLATIONS]
+)
 
 
 def trained(options: TrainEast, folder: Path, **settings: Any) -> Artifact:
@@ -263,7 +266,7 @@ ENDS: dict[str, tuple[TrainEast, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("name", slow_but(ENDS))
 def test_the_density_is_met_and_what_is_told_is_what_ships(name: str, tmp_path: Path) -> None:
     """Wherever the training ends: 36 steps, of which 18 or all are cycles."""
     options, settings = ENDS[name]
@@ -279,6 +282,7 @@ def test_the_density_is_met_and_what_is_told_is_what_ships(name: str, tmp_path: 
     assert told == pytest.approx(100 * float((answers == labels).float().mean()))
 
 
+@pytest.mark.slow
 def test_what_stays_dense_is_not_shared(tmp_path: Path) -> None:
     """Neither a kernel that others would take, nor one that would take another's."""
     dense = ("inner.layer1.1.conv1", "inner.layer2.3.conv2")
@@ -291,12 +295,14 @@ def test_what_stays_dense_is_not_shared(tmp_path: Path) -> None:
     assert 0.98 * 0.1 * total < kept <= round(0.1 * total)
 
 
+@pytest.mark.slow
 def test_fewer_zeros_than_sharing_leaves_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PassError, match=r"sparsity is 0\.1, but what blocks share") as caught:
         trained(replace(OPTIONS, sparsity=0.1), tmp_path)
     assert "own_blocks = 0" in str(caught.value.remedy)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_is_shared_is_stored_once(tmp_path: Path) -> None:
     network, path = net(), tmp_path / "model.onnx"
     shared = gained(network, torch.rand(12) + 0.5)
@@ -308,6 +314,7 @@ def test_a_kernel_that_is_shared_is_stored_once(tmp_path: Path) -> None:
     assert convolutions == 1 + 3 * 8
 
 
+@pytest.mark.slow
 def test_it_learns_and_tells_beta(tmp_path: Path) -> None:
     context = small_context(tmp_path, epochs=16)
     result = OPTIONS(Artifact(net().eval(), EXAMPLE), context)
@@ -320,6 +327,7 @@ def test_it_learns_and_tells_beta(tmp_path: Path) -> None:
     assert result.module(*EXAMPLE).device == CPU
 
 
+@pytest.mark.slow
 def test_it_tells_how_many_parameters_of_dyrelu_trained(tmp_path: Path) -> None:
     report = trained(OPTIONS, tmp_path).history[-1]
     count = sum(1.25 * c**2 + 4.25 * c for c in phasing_of(net().eval(), EXAMPLE).channels)
@@ -327,7 +335,7 @@ def test_it_tells_how_many_parameters_of_dyrelu_trained(tmp_path: Path) -> None:
     assert f"{count:,.0f} parameters of DyReLU learned until 20%" in report.notes[-1]
 
 
-@pytest.mark.parametrize("stop", [2, 4])
+@pytest.mark.parametrize("stop", [slow_case(2), slow_case(4)])
 def test_a_stopped_training_ends_with_the_same_weights(stop: int, tmp_path: Path) -> None:
     whole = trained(OPTIONS, tmp_path / "whole")
 

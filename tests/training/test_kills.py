@@ -27,6 +27,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]
     return train(tmp_path_factory.mktemp("whole"), resume=False).state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(KILLS // IN_A_ROW))
 def test_a_killed_training_ends_with_the_same_weights(
     seed: int, uninterrupted: dict[str, Tensor], tmp_path: Path

@@ -173,6 +173,7 @@ def loader(death: Any) -> Loader:
 BATCHES = [[(0, k), (0, k + 1)] for k in range(0, 12, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", [killed, ended, no_shared_memory])
 def test_a_worker_that_dies_is_told(death: Any) -> None:
     error = told(loader(death).read(BATCHES))
@@ -182,6 +183,7 @@ def test_a_worker_that_dies_is_told(death: Any) -> None:
         assert word in error.remedy
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_while_nobody_waits_disturbs_nobody() -> None:
     """torch's handler of dying children would raise in the midst of the step."""
     before = signal.getsignal(signal.SIGCHLD)

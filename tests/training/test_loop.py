@@ -70,6 +70,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
     history = fit(small_net(), Method(), small_context(tmp_path))
     assert history[-1]["test_accuracy"] > 90

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from every_method import METHODS, SHIPPED, SPARSITY, artifact, net
+from sampling import sampled, slow_but
 from small_training import Stopped, small_context, stopping_after
 
 import prunec
@@ -33,7 +34,8 @@ from prunec.training.objective import make_objective
 from prunec.training.settings import Settings
 from prunec.training.step import Stepper
 
-every = pytest.mark.parametrize("name", METHODS)
+some = pytest.mark.parametrize("name", sampled(METHODS, 4))
+few = pytest.mark.parametrize("name", sampled(METHODS, 6))
 
 
 def trained(method: SparseTraining, folder: Path, **settings: Any) -> Artifact:
@@ -41,7 +43,7 @@ def trained(method: SparseTraining, folder: Path, **settings: Any) -> Artifact:
 
 
 @pytest.mark.parametrize("settings", [{}, {"stop": {"accuracy": 1.0}}], ids=["whole", "stopped"])
-@every
+@some
 def test_the_sparsity_asked_for_is_what_the_kernels_have(
     name: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -59,14 +61,14 @@ def test_the_sparsity_asked_for_is_what_the_kernels_have(
     assert result.facts == {"trained", "masked"}
 
 
-@every
+@few
 def test_it_learns(name: str, tmp_path: Path) -> None:
     """Three classes of bright rows: chance is a third."""
     result = trained(METHODS[name], tmp_path, epochs=16)
     assert float(result.history[-1].details["test_accuracy"]) > 60
 
 
-@every
+@few
 def test_a_stopped_training_ends_with_the_same_weights(name: str, tmp_path: Path) -> None:
     """Half of the training, a new process's worth of new objects, the other half."""
     whole = trained(METHODS[name], tmp_path / "whole")
@@ -86,7 +88,7 @@ def test_every_sparse_training_pass_is_among_those_that_ship() -> None:
     assert {type(method) for method in SHIPPED.values()} == known - elsewhere
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", slow_but(SHIPPED, "rigl"))
 def test_it_ships_on_the_road_of_all(name: str, tmp_path: Path) -> None:
     context = small_context(tmp_path, epochs=8)
     result = SHIPPED[name](artifact(), context)

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from prunec.processes import ALONE
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).parent / "process_worker.py"
 
 

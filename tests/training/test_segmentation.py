@@ -235,6 +235,7 @@ def test_a_resumed_training_ends_with_the_same_bits_and_metrics(tmp_path: Path) 
         assert [line[key] for line in found] == [line[key] for line in expected]
 
 
+@pytest.mark.slow
 def test_two_processes_follow_one(tmp_path: Path) -> None:
     """Their parts of a batch have other numbers of labelled pixels: the mean is over all."""
     answer = started(str(Path(__file__).parent / "segmentation_worker.py"), str(tmp_path / "two"))
@@ -273,6 +274,7 @@ def spec_of(name: str, **given: Any) -> Any:
     return ModelSpec(name=name, **given)
 
 
+@pytest.mark.slow
 def test_the_second_head_trains_and_is_gone_afterwards(tmp_path: Path) -> None:
     spec = spec_of("fcn_resnet50", options={"aux_loss": True})
     model = build_model(spec, 3, seed=0)

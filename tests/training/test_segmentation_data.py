@@ -219,6 +219,7 @@ def test_a_sound_set_passes_and_classes_are_counted_by_images(tmp_path: Path) ->
     assert train.per_class[:5] == (3, 1, 1, 1, 0)
 
 
+@pytest.mark.slow
 def test_the_embedded_canvases_are_the_same_for_every_seed() -> None:
     spec = DataSpec(name="embedded-segmentation")
     data, other = (load_data(spec, seed=seed) for seed in (0, 1))

@@ -58,6 +58,7 @@ def test_strs_gradients_are_autograds(granularity: Any, layout: Any) -> None:
     torch.testing.assert_close(method.slope, s.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "s_init", "passed"),
     [

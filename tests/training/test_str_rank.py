@@ -209,6 +209,7 @@ def test_shifts_lead_to_the_wanted_number_of_ranks(sparsity: float) -> None:
     assert min(left) >= 1
 
 
+@pytest.mark.slow
 def test_processes_that_were_not_reached_are_told(tmp_path: Path) -> None:
     """20 ranks of two maps: at 95 % one would be left, and each map keeps one."""
     few = trained(tmp_path / "few", epochs=1)
@@ -289,6 +290,7 @@ def test_factors_that_cost_more_than_a_matrix_are_multiplied_out() -> None:
     assert "cell.u: rank 5 of 9" in note
 
 
+@pytest.mark.slow
 def test_a_trained_network_ships(tmp_path: Path) -> None:
     """The ranks asked for are left; it loads again; ONNX is equal under onnxruntime."""
     result = trained(tmp_path)
@@ -322,12 +324,14 @@ def test_a_trained_network_ships(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
     """Three classes of bright rows: chance is a third."""
     result = trained(tmp_path, epochs=16)
     assert float(result.history[-1].details["test_accuracy"]) > 60
 
 
+@pytest.mark.slow
 def test_a_stopped_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole_one = trained(tmp_path / "whole")
 
@@ -376,6 +380,7 @@ class Twice(nn.Module):
         return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["first", "second"])
 def test_a_layer_of_two_names_is_one_map(name: str, tmp_path: Path) -> None:
     """Outputs and parameters as they were, through training, absorbing, cutting and files."""

@@ -201,6 +201,7 @@ def test_acdc_alternates_and_ends_compressed(
     assert found == wanted
 
 
+@pytest.mark.slow
 def test_two_of_four_ships_two_of_every_four(tmp_path: Path) -> None:
     """On the road of its recipe, and with filters that are dead."""
     torch.manual_seed(0)
