@@ -17,6 +17,7 @@ from torch import Tensor
 from prunec.graph.channels.groups import class_bundles
 from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
+from prunec.graph.channels.unions import Unions
 
 
 @dataclass(frozen=True)
@@ -154,25 +155,17 @@ def _gates(structure: Structure, read: set[int]) -> list[list[list[int]]]:
 
 def _tied(structure: Structure) -> list[list[int]]:
     """Classes that are kept or cut together: those of one position of a grouped kernel's groups."""
-    first = list(range(len(structure.classes)))
-
-    def find(number: int) -> int:
-        while first[number] != number:
-            number = first[number]
-        return number
-
+    unions = Unions()
+    numbers = unions.fresh(len(structure.classes))  # from 1 on: 0 joins nothing
     for kernel in structure.of(Kernel).values():
         if kernel.groups == 1 or kernel.depthwise:
             continue
         for atoms in (kernel.inputs, kernel.outputs):
-            rows = structure.class_of(atoms).reshape(kernel.groups, -1).tolist()
-            for other in rows[1:]:
-                for a, b in zip(rows[0], other, strict=True):
-                    low, high = sorted((find(a), find(b)))
-                    first[high] = low
+            rows = numbers[structure.class_of(atoms)].reshape(kernel.groups, -1)
+            unions.join(rows[:1].expand_as(rows[1:]), rows[1:])
     members: dict[int, list[int]] = defaultdict(list)
-    for number in range(len(first)):
-        members[find(number)].append(number)
+    for number, own in enumerate(numbers.tolist()):
+        members[unions.find(own)].append(number)
     return list(members.values())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunec.graph.capture.names import CONVOLUTIONS
 from prunec.graph.capture.node import Node, per_axis
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.operators.kernel import Kernel, add_kernel, stored_name
@@ -18,8 +19,7 @@ from prunec.graph.channels.operators.mixing import mixes_positions
 class Convolution(Kernel):
     """A convolution: channels lie along axis 1."""
 
-    names = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-             "conv_transpose3d")  # fmt: skip
+    names = CONVOLUTIONS
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:

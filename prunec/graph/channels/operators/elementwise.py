@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunec.graph.capture.aten import ELEMENTWISE
+from prunec.graph.capture.names import ELEMENTWISE
 from prunec.graph.capture.node import Node, replaced
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
@@ -32,7 +32,7 @@ class Elementwise(Family):
         """Join the atoms that meet."""
         layout = met(builder, node)
         if layout is not None:
-            builder.bind(Elementwise(node), layout)
+            builder.bind(cls(node), layout)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
         """What the operator makes of constants; a factor of zero makes zero of anything."""

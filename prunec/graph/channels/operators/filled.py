@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunec.graph.capture.aten import FACTORIES
+from prunec.graph.capture.names import FACTORIES
 from prunec.graph.capture.node import Node
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
