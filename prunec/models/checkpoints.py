@@ -185,9 +185,7 @@ def _fitting(tensors: Collection[str], known: Collection[str], target: object) -
     return any(target(key, known) is not None for key in tensors)
 
 
-def _computed(
-    tensors: dict[str, Tensor], known: Collection[str]
-) -> tuple[dict[str, Tensor], int]:
+def _computed(tensors: dict[str, Tensor], known: Collection[str]) -> tuple[dict[str, Tensor], int]:
     """Weights that were kept as direction and length, or behind an identity, as themselves."""
     made = dict(tensors)
     count = 0
@@ -213,7 +211,9 @@ def _halves(key: str) -> tuple[str, str, str]:
 
 def _axis(length: Tensor) -> int:
     """The axis along which weight_norm keeps a length each; -1: one for all."""
-    return next((axis for axis, size in enumerate(length.shape) if size > 1), 0 if length.dim() else -1)
+    return next(
+        (axis for axis, size in enumerate(length.shape) if size > 1), 0 if length.dim() else -1
+    )
 
 
 def _masked(

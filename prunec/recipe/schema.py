@@ -17,8 +17,9 @@ from pydantic import (
 )
 
 DataName = Literal[
-    "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder", "webdataset",
-    "har", "speech-commands", "speech-commands-12", "voc-segmentation", "embedded-segmentation",
+    "none", "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder",
+    "webdataset", "har", "speech-commands", "speech-commands-12", "voc-segmentation",
+    "embedded-segmentation",
 ]  # fmt: skip
 PER_PIXEL: tuple[DataName, ...] = ("voc-segmentation", "embedded-segmentation")
 """Sets that have a class for every pixel."""
@@ -132,6 +133,11 @@ class ModelSpec(Table):
     backbone_weights: Text = Field(
         default="", description="of the backbone alone: NETWORK:NAME of torchvision, or a file"
     )
+    masks: Text = Field(default="", description="a file of masks: weights that count as zero")
+    classes: int = Field(default=0, ge=0, description="0: as many as the data have")
+    inputs: tuple[Text, ...] = Field(
+        default=(), alias="input", description="without data: one sample of each, 3x224x224"
+    )
     options: Options = Field(default_factory=dict)
     edit: tuple[ModuleEdit, ...] = ()
 
@@ -243,7 +249,7 @@ def _named_optimizer(table: dict[str, Any]) -> dict[str, Any]:
 class TrainSpec(Table):
     """How weights are trained, by whichever method."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(default=0, ge=0, description="at least 1 where a pass trains")
     batch_size: int = Field(default=128, ge=1, description="of all processes together")
     learning_rate: float = Field(default=0.1, gt=0)
     weight_decay: float = Field(default=5e-4, ge=0, description="of kernels; norms, biases: none")
@@ -276,7 +282,7 @@ class TrainSpec(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
+        if self.epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warms up for {self.warmup_epochs:g} epochs but trains for {self.epochs}: "
                 f"warmup_epochs must be less than epochs"
@@ -327,7 +333,7 @@ class Recipe(Table):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     model: ModelSpec
     data: DataSpec = DataSpec()
-    train: TrainSpec
+    train: TrainSpec = TrainSpec()
     passes: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(alias="pass")
     exports: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(
         default=({"name": "to-onnx"},), alias="export"

@@ -34,7 +34,9 @@ def under(name: str) -> Callable[[Any], Any]:
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "ema_model.")
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "ema", "state_dict_ema", "teacher")
-PLACES = [(f"prefix {p}", prefixed(p)) for p in PREFIXES] + [(f"in {w}", under(w)) for w in WRAPPERS]
+PLACES = [(f"prefix {p}", prefixed(p)) for p in PREFIXES] + [
+    (f"in {w}", under(w)) for w in WRAPPERS
+]
 STACKS = [(f"{a}, {b}", f, g) for (a, f), (b, g) in itertools.product(PLACES, PLACES)
           if not (b.startswith("prefix") and a.startswith("in"))]  # fmt: skip
 
@@ -142,7 +144,7 @@ def test_weight_norm_is_computed(tmp_path: Path, norm: Callable[[nn.Module], nn.
 
 def test_keys_left_over_are_refused(tmp_path: Path) -> None:
     state = network().state_dict()
-    with pytest.raises(DataError, match="unknown more.weight"):
+    with pytest.raises(DataError, match=r"unknown more\.weight"):
         loaded(tmp_path, {**state, "more.weight": torch.zeros(1)})
     state.pop("features.0.0.weight")
     with pytest.raises(DataError, match=r"missing features\.0\.0\.weight"):
