@@ -17,9 +17,9 @@ from pydantic import (
 )
 
 DataName = Literal[
-    "none", "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder",
+    "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder",
     "webdataset", "har", "speech-commands", "speech-commands-12", "voc-segmentation",
-    "embedded-segmentation",
+    "embedded-segmentation", "none",
 ]  # fmt: skip
 PER_PIXEL: tuple[DataName, ...] = ("voc-segmentation", "embedded-segmentation")
 """Sets that have a class for every pixel."""
@@ -249,7 +249,7 @@ def _named_optimizer(table: dict[str, Any]) -> dict[str, Any]:
 class TrainSpec(Table):
     """How weights are trained, by whichever method."""
 
-    epochs: int = Field(default=0, ge=0, description="at least 1 where a pass trains")
+    epochs: int = Field(ge=1)
     batch_size: int = Field(default=128, ge=1, description="of all processes together")
     learning_rate: float = Field(default=0.1, gt=0)
     weight_decay: float = Field(default=5e-4, ge=0, description="of kernels; norms, biases: none")
@@ -282,12 +282,16 @@ class TrainSpec(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.epochs and self.warmup_epochs >= self.epochs:
+        if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warms up for {self.warmup_epochs:g} epochs but trains for {self.epochs}: "
                 f"warmup_epochs must be less than epochs"
             )
         return self
+
+
+NO_TRAINING = TrainSpec.model_construct(epochs=0)
+"""What a recipe without a training pass has in place of the table."""
 
 
 class Budget(Table):
@@ -333,7 +337,7 @@ class Recipe(Table):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     model: ModelSpec
     data: DataSpec = DataSpec()
-    train: TrainSpec = TrainSpec()
+    train: TrainSpec = NO_TRAINING
     passes: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(alias="pass")
     exports: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(
         default=({"name": "to-onnx"},), alias="export"
