@@ -204,7 +204,7 @@ def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     monkeypatch.setattr(
         state, "save_checkpoint", lambda *_, **__: None
     )  # a tested matter, and large
-    monkeypatch.setattr("prunec.contract.cost_of", quick_cost)
+    monkeypatch.setattr("prunec.artifact.Artifact.cost", property(quick_cost))
     recipe = shortened(load_recipe(name))
     folder = tmp_path / "data"
     data = sequences(recipe, folder) if recipe.data.name in SEQUENCES else noise(recipe)

@@ -42,7 +42,13 @@ def test_a_run_folder_says_everything(tmp_path: Path) -> None:
 
 def test_its_places_lie_inside_it(tmp_path: Path) -> None:
     run = create_run(recipe(), tmp_path)
-    for place in (run.metrics, run.checkpoint, run.steps, run.export, run.step(3, "absorb-gates")):
+    for place in (
+        run.metrics,
+        run.checkpoint,
+        run.steps,
+        run.export.path,
+        run.step(3, "absorb-gates"),
+    ):
         assert place.is_relative_to(run.path)
     assert run.step(3, "absorb-gates").name == "03-absorb-gates"
 

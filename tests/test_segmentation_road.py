@@ -166,7 +166,7 @@ def test_a_spoiled_file_does_not_pass(shipped: tuple[RunFolder, Answer], work: P
     last.raw_data = values.tobytes()
     onnx.save(model, work / "spoiled.onnx")
     answer = prunec("verify", run.path, "--onnx", work / "spoiled.onnx", "--json", code=2)
-    checks = checks_of(json.loads(answer.text))
+    checks = checks_of(json.loads(answer.text)["forms"]["onnx"])
     failed = {name for name, check in checks.items() if not check["passed"]}
     assert {
         "weights equal",
@@ -235,7 +235,7 @@ def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     from rich.console import Console
 
     monkeypatch.setattr(state, "save_checkpoint", lambda *_, **__: None)
-    monkeypatch.setattr("prunec.contract.cost_of", quick_cost)
+    monkeypatch.setattr("prunec.artifact.Artifact.cost", property(quick_cost))
     write_voc(tmp_path / "data", train=2, val=2, more=[f"2009_{i:06d}" for i in range(6)])
     recipe = small(load_recipe(name), tmp_path / "data")
     data = load_data(recipe.data, seed=0)
