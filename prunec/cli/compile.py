@@ -76,12 +76,14 @@ def export_recipe(run: Any, forms: tuple[str, ...]) -> None:
 def _recipe(spec: ModelSpec, data: str, round_to: int) -> Recipe:
     import re
 
-    from prunec.pipeline.named import classes_of
+    from prunec.pipeline.named import checkpoint_notes, classes_of
     from prunec.recipe import Recipe
     from prunec.recipe.schema import Budget, VerifySpec
 
     if spec.weights and not spec.classes:
         spec = spec.model_copy(update={"classes": classes_of(spec)})
+    for note in checkpoint_notes(spec, spec.classes) if spec.weights else ():
+        typer.echo(f"{spec.weights}: {note}")
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", spec.name.rpartition(":")[2]).strip("_.-")
     cut = {"name": "remove-channels", "round_to": round_to}
     return Recipe.model_validate(

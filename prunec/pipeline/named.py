@@ -81,6 +81,12 @@ def classes_of(spec: ModelSpec) -> int:
     return sizes.pop() if sizes else CLASSES
 
 
+def checkpoint_notes(spec: ModelSpec, classes: int) -> tuple[str, ...]:
+    """Return what was recognised of a checkpoint's form, a sentence each."""
+    bare = spec.model_copy(update={"weights": "", "masks": "", "backbone_weights": ""})
+    return named_weights(build_model(bare, classes, seed=0), spec.name, spec.weights).notes
+
+
 def require_inputs(name: str, module: nn.Module, example: tuple[Tensor, ...]) -> None:
     """Refuse inputs that a network does not take.
 
