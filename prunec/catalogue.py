@@ -160,7 +160,37 @@ def build_passes(recipe: Recipe, source: str) -> tuple[Pass, ...]:
         for index, table in enumerate(recipe.passes)
     )
     _check_order(built, source)
+    if any(map(_trains, built)):
+        _require_training(recipe, source)
     return built
+
+
+def trains(recipe: Recipe, source: str) -> bool:
+    """Say whether a pass of the recipe trains.
+
+    Raises:
+        RecipeError: as :func:`build_passes` has it.
+    """
+    return any(map(_trains, build_passes(recipe, source)))
+
+
+def _trains(step: Pass) -> bool:
+    from prunec.contract import Training  # here: it imports torch, names need none
+
+    return isinstance(step, Training)
+
+
+def _require_training(recipe: Recipe, source: str) -> None:
+    if not recipe.train.epochs:
+        raise RecipeError(
+            f"{source}: train.epochs is missing, and a pass trains",
+            remedy="Say for how many epochs: [train] epochs = 12.",
+        )
+    if recipe.data.name == "none":
+        raise RecipeError(
+            f"{source}: data.name = 'none', and a pass trains",
+            remedy="Name the images: [data] name = 'imagefolder', say.",
+        )
 
 
 def self_contained(recipe: Recipe, source: str) -> Recipe:

@@ -19,15 +19,17 @@ import typer
 from prunec.cli import completion
 from prunec.cli.arguments import AsJson, Changes, Device, Output, Root, Run
 from prunec.cli.compare import compare
+from prunec.cli.compile import compile_network, export_recipe
+from prunec.cli.count import count
 from prunec.cli.data import data_app
 from prunec.cli.failures import Guarded
 from prunec.cli.forms import with_forms
+from prunec.cli.results import tell_export
 from prunec.errors import RunError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from prunec.deploy.checks import ExportReport
     from prunec.store.runs import RunFolder
 
 app = typer.Typer(
@@ -44,6 +46,8 @@ recipes_app = typer.Typer(
 app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 app.add_typer(data_app, name="data")
 app.command()(compare)
+app.command("compile")(with_forms(compile_network))
+app.command()(count)
 
 
 def main() -> None:
@@ -106,12 +110,21 @@ def export(
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
-    """Cut a trained network, write it in every form asked for, and prove each file equal to it."""
+    """Cut a trained network, write it in every form asked for, and prove each file equal to it.
+
+    RUN may be the file of a recipe without a training pass: its network is exported as it is built.
+    """
+    if run and run.endswith(".toml"):
+        from prunec.cli.selection import new_untrained_run
+        from prunec.store.runs import runs_root
+
+        export_recipe(new_untrained_run(run, runs_root(runs)), forms)
+        return
     found = _found(run, runs)
 
     from prunec import pipeline
 
-    _tell(pipeline.export(found, output, forms))
+    tell_export(pipeline.export(found, output, forms))
 
 
 @app.command()
@@ -128,7 +141,7 @@ def verify(
 
     from prunec import pipeline
 
-    _tell(pipeline.verify(found, onnx), as_json)
+    tell_export(pipeline.verify(found, onnx), as_json)
 
 
 @app.command()
@@ -267,20 +280,6 @@ def _found(reference: str | None, root: Path | None) -> RunFolder:
     from prunec.store.runs import runs_root
 
     return find_run(reference, runs_root(root))
-
-
-def _tell(result: ExportReport, as_json: bool = False) -> None:
-    from rich.console import Console
-
-    from prunec.deploy.checks import render
-
-    if as_json:
-        typer.echo(result.to_json())
-    else:
-        for form, report in result.forms.items():
-            render(report, Console(), f"Parity of {form}")
-    if not result.passed:
-        raise typer.Exit(2)
 
 
 def _print(*tables: RenderableType) -> None:

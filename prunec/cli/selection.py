@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunec.catalogue import self_contained
+from prunec.catalogue import self_contained, trains
 from prunec.errors import RecipeError, RunError
 from prunec.recipe import digest, load_recipe, packaged_recipes
 from prunec.store.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_there
@@ -23,6 +23,26 @@ def new_run(reference: str | None, changes: Sequence[str], root: Path) -> RunFol
             "no recipe is named", remedy=f"Packaged recipes: {', '.join(packaged_recipes())}."
         )
     recipe = self_contained(load_recipe(reference, changes), reference)
+    if not trains(recipe, reference):
+        raise RecipeError(
+            f"{reference} has no training pass: there is nothing to train",
+            remedy=f"Cut, write and prove its network: prunec export {reference}",
+        )
+    return create_run(recipe, root)
+
+
+def new_untrained_run(reference: str, root: Path) -> RunFolder:
+    """Return a new run of a recipe without a training pass.
+
+    Raises:
+        RecipeError: there is no such recipe, it is wrong, or a pass of it trains.
+    """
+    recipe = self_contained(load_recipe(reference), reference)
+    if trains(recipe, reference):
+        raise RecipeError(
+            f"{reference} has a training pass",
+            remedy=f"Train it first: prunec train {reference}; then export the run.",
+        )
     return create_run(recipe, root)
 
 

@@ -32,6 +32,8 @@ def read_source(spec: DataSpec) -> InMemory | OnDisk:
     Raises:
         DataError: files are missing or damaged and cannot be fetched; says which and where to.
     """
+    if spec.name == "none":
+        raise DataError("data.name = 'none': the recipe has no images", remedy="Name a set.")
     return _SOURCES[spec.name](spec)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from prunec.errors import RecipeError
+from prunec.errors import DataError, RecipeError
 from prunec.models.edits import apply_edits
 from prunec.models.second_head import take_head
-from prunec.models.weights import load_backbone, load_weights
+from prunec.models.weights import apply_masks, load_backbone, load_weights
 from prunec.recipe import ModelSpec
 from prunec.seeding import seeded
 from prunec.wording import did_you_mean
@@ -50,7 +50,7 @@ def build_auxiliary(spec: ModelSpec, classes: int, *, seed: int) -> nn.Module | 
 
 def unweighted(spec: ModelSpec) -> ModelSpec:
     """Return the same network without its pretrained weights."""
-    return spec.model_copy(update={"weights": "", "backbone_weights": ""})
+    return spec.model_copy(update={"weights": "", "backbone_weights": "", "masks": ""})
 
 
 def _built(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
@@ -60,8 +60,21 @@ def _built(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
         if spec.backbone_weights:
             load_backbone(module, spec.backbone_weights)
         if spec.weights:
-            load_weights(module, spec.name, spec.weights, classes)
+            left = load_weights(module, spec.name, spec.weights, classes)
+            _require_head(spec, left)
+        if spec.masks:
+            apply_masks(module, spec.masks)
     return module
+
+
+def _require_head(spec: ModelSpec, left: tuple[str, ...]) -> None:
+    """Refuse a head of another number of classes than the recipe states for the network."""
+    if spec.classes and left:
+        raise DataError(
+            f"model.weights = {spec.weights!r} are of another number of classes than "
+            f"{spec.classes}: {', '.join(left)}",
+            remedy="Say their number of classes: --classes N, or model.classes = N.",
+        )
 
 
 def _construct(spec: ModelSpec, classes: int) -> nn.Module:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torchvision
@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prunec.errors import DataError
+from prunec.models.checkpoints import MARK, Checkpoint, read_checkpoint, read_masks
 from prunec.models.second_head import HELD
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".tar", ".ckpt", ".bin")
+Found = TypeVar("Found")
 COUNTER = "num_batches_tracked"  # of batch norms: of no use, and absent from old files
 
 
@@ -33,11 +35,38 @@ def load_weights(module: nn.Module, model: str, weights: str, classes: int) -> t
     Raises:
         DataError: nothing is found, the file holds more than tensors, or shapes do not fit.
     """
-    if weights.endswith(SUFFIXES):
-        state = _from_file(Path(weights))
-    else:
-        state = _from_torchvision(model, weights)
-    return _load(module, state, classes, weights)
+    return _load(module, named_weights(module, model, weights).tensors, classes, weights)
+
+
+def named_weights(module: nn.Module, model: str, weights: str) -> Checkpoint:
+    """Return what ``weights`` names, by the names of the network's parameters and buffers.
+
+    Raises:
+        DataError: nothing is found, or the file holds more than tensors.
+    """
+    path, _, entry = weights.partition(MARK)
+    if path.endswith(SUFFIXES):
+        return _from_file(Path(path), known=module.state_dict(), entry=entry)
+    return Checkpoint(_from_torchvision(model, weights), {}, ())
+
+
+def apply_masks(module: nn.Module, file: str) -> None:
+    """Set the weights to zero that the masks of a file leave out.
+
+    Raises:
+        DataError: the file cannot be read, or a mask does not fit.
+    """
+    parameters = dict(module.named_parameters())
+    masks = _opened(Path(file), "masks", lambda content: read_masks(content, parameters))
+    for name, mask in masks.items():
+        if mask.shape != parameters[name].shape:
+            raise DataError(
+                f"model.masks: {name} is {tuple(mask.shape)}, "
+                f"{tuple(parameters[name].shape)} is wanted",
+                remedy="Name the masks of this network.",
+            )
+        with torch.no_grad():
+            parameters[name].masked_fill_(~mask, 0)
 
 
 def load_backbone(module: nn.Module, weights: str) -> None:
@@ -61,7 +90,9 @@ def load_backbone(module: nn.Module, weights: str) -> None:
             remedy="Say model.weights for weights of the whole network.",
         )
     if weights.endswith(SUFFIXES):
-        given = _from_file(Path(weights), "backbone_weights")
+        bare = {key.removeprefix("features."): 0 for key in backbone.state_dict()}
+        known = {*bare, *(f"features.{key}" for key in bare)}
+        given = dict(_from_file(Path(weights), "backbone_weights", known).tensors)
     else:
         network, _, name = weights.partition(":")
         given = _from_torchvision(network, name, "backbone_weights")
@@ -154,9 +185,16 @@ def _from_torchvision(model: str, weights: str, key: str = "weights") -> dict[st
     return state
 
 
-def _from_file(path: Path, key: str = "weights") -> dict[str, Tensor]:
+def _from_file(
+    path: Path, key: str = "weights", known: Collection[str] = (), entry: str = ""
+) -> Checkpoint:
+    return _opened(path, key, lambda content: read_checkpoint(content, known, entry))
+
+
+def _opened(path: Path, key: str, use: Callable[[object], Found]) -> Found:
+    """What ``use`` makes of a file's content; what goes wrong is told with the recipe's key."""
     try:
-        return _tensors(_read(path), path, key)
+        return use(_read(path))
     except OSError as error:
         raise DataError(
             f"model.{key}: {path} cannot be read: {error.strerror or error}",
@@ -178,20 +216,6 @@ def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         return load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _tensors(content: object, path: Path, key: str) -> dict[str, Tensor]:
-    """Return the state dict in ``content``, which training scripts like to wrap."""
-    if isinstance(content, Mapping):
-        for wrapper in ("state_dict", "model"):
-            if isinstance(content.get(wrapper), Mapping):
-                return _tensors(content[wrapper], path, key)
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return {str(name).removeprefix("module."): value for name, value in content.items()}
-    raise DataError(
-        f"model.{key}: {path} holds no state dict but {type(content).__name__}",
-        remedy="Save module.state_dict(), best as .safetensors.",
-    )
 
 
 def _some(keys: list[str]) -> str:

@@ -73,8 +73,8 @@ def _subtitle(found: Found) -> str:
     recipe = found.recipe
     parts = [
         recipe.model.name.rpartition(":")[2],
-        f"{recipe.data.name} images",
-        f"{recipe.train.epochs} epochs",
+        "" if recipe.data.name == "none" else f"{recipe.data.name} images",
+        f"{recipe.train.epochs} epochs" if recipe.train.epochs else "",
         str(found.record.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
     ]
     return " · ".join(part for part in parts if part)

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
-from prunec.errors import DataError, RunError
+from prunec.errors import RunError
 from prunec.graph.rewriting.compile import compile_module
 from prunec.graph.rewriting.plan import Input
 from prunec.inspection.network import Inspection, inspect_module
-from prunec.models.building import build_model
-from prunec.models.edits import apply_edits
 from prunec.models.gates import absorbed
+from prunec.pipeline.named import named_network
 from prunec.pipeline.opened import OpenedRun
-from prunec.recipe import ModelSpec
-from prunec.recipe.schema import ModuleEdit
 from prunec.store.runs import RunFolder
-
-CLASSES = 1000  # of a network that is inspected by name alone
-IMAGE = (3, 224, 224)  # what such a network takes unless it knows better
 
 
 def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspection:
@@ -68,36 +59,6 @@ def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspect
 
 
 def _inspect_named(name: str, inputs: tuple[Input, ...]) -> Inspection:
-    module = build_model(ModelSpec(name=name), CLASSES, seed=0).eval()
-    usual = getattr(module, "default_cfg", {}).get("input_size", IMAGE)  # timm's networks know
-    inputs = inputs or (Input((2, *usual), "float32"),)
-    _fit_first_convolution(module, inputs)
-    shapes = ", ".join("×".join(map(str, item.shape[1:])) for item in inputs)
-    example = tuple(item.blank(torch.device("cpu")) for item in inputs)
-    _require_inputs(name, module, example, shapes)
+    module, example = named_network(name, inputs)
+    shapes = ", ".join("×".join(map(str, item.shape[1:])) for item in example)
     return inspect_module(f"{name}, input {shapes}", module, example)
-
-
-def _require_inputs(
-    name: str, module: nn.Module, example: tuple[torch.Tensor, ...], shapes: str
-) -> None:
-    try:
-        with torch.no_grad():
-            module(*example)
-    except Exception as error:  # whatever the network's own code raises
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(
-            f"{name} does not take an input of {shapes}: {reason}",
-            remedy="Name one sample of each input that it takes: --input 3x299x299",
-        ) from error
-
-
-def _fit_first_convolution(module: nn.Module, inputs: tuple[Input, ...]) -> None:
-    """Let a network of one image input read images of another number of channels."""
-    convolutions = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d)]
-    if len(inputs) > 1 or len(inputs[0].shape) != 4 or not convolutions:
-        return
-    name, first = convolutions[0]
-    channels = inputs[0].shape[1]
-    if first.in_channels != channels:
-        apply_edits(module, [ModuleEdit(module=name, set={"in_channels": channels})])

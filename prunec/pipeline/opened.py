@@ -13,7 +13,10 @@ from prunec.batches.data import load_data
 from prunec.catalogue import build_exporters, build_passes
 from prunec.contract import Pass, Training
 from prunec.deploy.exporter import Exporter
+from prunec.errors import DataError
+from prunec.inspection.network import parse_input
 from prunec.models.building import build_model, unweighted
+from prunec.pipeline.named import CLASSES, random_example, require_inputs, usual_inputs
 from prunec.recipe import Recipe
 from prunec.store.artifacts import load_artifact
 from prunec.store.runs import RunFolder
@@ -49,8 +52,34 @@ class OpenedRun:
 
     @cached_property
     def data(self) -> Data:
-        """Its images, loaded."""
+        """Its images, loaded.
+
+        Raises:
+            DataError: the recipe names none, or they cannot be loaded.
+        """
         return load_data(self.recipe.data, seed=self.recipe.seed)
+
+    @property
+    def images(self) -> Data | None:
+        """Its images, or None where the recipe names none."""
+        return None if self.recipe.data.name == "none" else self.data
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: the recipe's, the data's, or that of a network by name.
+
+        Raises:
+            DataError: the recipe's is not the data's.
+        """
+        stated, images = self.recipe.model.classes, self.images
+        if images is None:
+            return stated or CLASSES
+        if stated not in (0, images.classes):
+            raise DataError(
+                f"model.classes = {stated}, but the data have {images.classes}",
+                remedy="Name the data that the network was trained on.",
+            )
+        return images.classes
 
     @property
     def trained(self) -> int:
@@ -80,11 +109,23 @@ class OpenedRun:
         return load_artifact(folder, self._network)
 
     def fresh(self) -> Artifact:
-        """Return the network as the recipe builds it, with two test images as its example."""
+        """Return the network as the recipe builds it, and two samples as its example.
+
+        They are test images, or random where the recipe names no data.
+
+        Raises:
+            DataError: the network does not take the inputs that the recipe names.
+        """
         recipe = self.recipe
-        module = build_model(recipe.model, self.data.classes, seed=recipe.seed).eval()
-        images, _ = next(iter(self.data.test_batches(2)))
-        return Artifact(module, (images[:2].clone(),))
+        module = build_model(recipe.model, self.classes, seed=recipe.seed).eval()
+        if self.images is None:
+            inputs = tuple(map(parse_input, recipe.model.inputs)) or usual_inputs(module)
+            example = random_example(inputs, recipe.seed)
+        else:
+            images, _ = next(iter(self.images.test_batches(2)))
+            example = (images[:2].clone(),)
+        require_inputs(recipe.model.name, module, example)
+        return Artifact(module, example)
 
     @cached_property
     def dense(self) -> nn.Module:
@@ -93,4 +134,4 @@ class OpenedRun:
 
     def _network(self) -> nn.Module:
         spec = unweighted(self.recipe.model)
-        return build_model(spec, self.data.classes, seed=self.recipe.seed)
+        return build_model(spec, self.classes, seed=self.recipe.seed)

@@ -28,7 +28,7 @@ def export(
     ``rejected`` of its form. The run is marked as exported if all of them did.
 
     Args:
-        run: a trained run.
+        run: a trained run, or a new one of a recipe without a training pass.
         output: where the file goes besides the run, of an export in one form.
         forms: forms to write besides those that the recipe names.
         tell: takes a line a step.
@@ -43,7 +43,7 @@ def export(
         made = Forms(run.export, opened.exporters(forms), output)
         artifact = _rewritten(opened, tell)
         dense = Artifact(opened.dense, artifact.example)
-        report = ship(made, opened.recipe, artifact, dense, opened.data, tell)
+        report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
         tell(f"Wrote {write_report(run)}")
         if report.passed:
             run.mark("exported")
@@ -81,7 +81,7 @@ def _held_if_writable(run: RunFolder) -> Iterator[None]:
 
 def _rewritten(opened: OpenedRun, tell: Callable[[str], None]) -> Artifact:
     """The artifact after the last pass."""
-    artifact = opened.artifact(opened.trained - 1)
+    artifact = opened.artifact(opened.trained - 1) if opened.trained else opened.fresh()
     for index in range(opened.trained, len(opened.passes)):
         artifact = run_pass(artifact, opened.passes[index], index, opened.run, None, lambda _: None)
         tell(_line(artifact.history[-1]))
@@ -107,4 +107,4 @@ def _checked(run: RunFolder, files: dict[str, Path]) -> ExportReport:
                 f"{path} is not there", remedy=f"Export first: prunec export {run.path}"
             )
     artifact = opened.artifact(len(opened.passes) - 1)
-    return made.verify(paths, opened.recipe, artifact, opened.data)
+    return made.verify(paths, opened.recipe, artifact, opened.images)

@@ -60,6 +60,8 @@ def dumps(recipe: Recipe) -> str:
     document = tomlkit.document()
     for key, value in recipe.model_dump(mode="json", by_alias=True).items():
         match value:
+            case dict() if key == "train" and not recipe.train.epochs:
+                continue  # it has no training pass
             case dict():
                 document.add(key, _table(value))
             case list():

@@ -17,8 +17,9 @@ from pydantic import (
 )
 
 DataName = Literal[
-    "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder", "webdataset",
-    "har", "speech-commands", "speech-commands-12", "voc-segmentation", "embedded-segmentation",
+    "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder",
+    "webdataset", "har", "speech-commands", "speech-commands-12", "voc-segmentation",
+    "embedded-segmentation", "none",
 ]  # fmt: skip
 PER_PIXEL: tuple[DataName, ...] = ("voc-segmentation", "embedded-segmentation")
 """Sets that have a class for every pixel."""
@@ -131,6 +132,11 @@ class ModelSpec(Table):
     weights: Text = ""
     backbone_weights: Text = Field(
         default="", description="of the backbone alone: NETWORK:NAME of torchvision, or a file"
+    )
+    masks: Text = Field(default="", description="a file of masks: weights that count as zero")
+    classes: int = Field(default=0, ge=0, description="0: as many as the data have")
+    inputs: tuple[Text, ...] = Field(
+        default=(), alias="input", description="without data: one sample of each, 3x224x224"
     )
     options: Options = Field(default_factory=dict)
     edit: tuple[ModuleEdit, ...] = ()
@@ -284,6 +290,10 @@ class TrainSpec(Table):
         return self
 
 
+NO_TRAINING = TrainSpec.model_construct(epochs=0)
+"""What a recipe without a training pass has in place of the table."""
+
+
 class Budget(Table):
     """What the shipped network must keep; a key left out has its default, ``false`` is no check."""
 
@@ -327,7 +337,7 @@ class Recipe(Table):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     model: ModelSpec
     data: DataSpec = DataSpec()
-    train: TrainSpec
+    train: TrainSpec = NO_TRAINING
     passes: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(alias="pass")
     exports: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(
         default=({"name": "to-onnx"},), alias="export"

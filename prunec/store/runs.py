@@ -135,18 +135,24 @@ def runs_root(option: Path | None = None) -> Path:
     return option or Path(os.environ.get("PRUNEC_RUNS") or "runs")
 
 
-def create_run(recipe: Recipe, root: Path, command: Sequence[str] | None = None) -> RunFolder:
+def create_run(
+    recipe: Recipe,
+    root: Path,
+    command: Sequence[str] | None = None,
+    folder: Path | None = None,
+) -> RunFolder:
     """Return a new run folder ``root/<recipe>-<number>`` that says what will run and where.
 
     Args:
         recipe: the recipe, overrides applied.
         root: the folder of the runs; made if it is not there.
         command: the command line; that of this process by default.
+        folder: where the run lies instead; it must be empty or not there.
 
     Raises:
-        RunError: the folder cannot be made or written.
+        RunError: the folder cannot be made or written, or holds something.
     """
-    run = RunFolder(_new_folder(recipe.name, root))
+    run = RunFolder(_empty_folder(folder) if folder else _new_folder(recipe.name, root))
     record = {
         "prunec": prunec_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -216,6 +222,16 @@ def runs_there(root: Path) -> str:
     """Return the sentence that names the runs in ``root``."""
     names = [run.name for run in run_folders(root)]
     return f"Runs in {root}: {', '.join(names)}." if names else "Train one: prunec train gdp_mbv2"
+
+
+def _empty_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise RunError(f"{path} is not empty", remedy="Name a new folder: -o DIR")
+    except OSError as error:
+        raise RunError(f"{path} cannot be made: {error.strerror}") from error
+    return path
 
 
 def _new_folder(name: str, root: Path) -> Path:

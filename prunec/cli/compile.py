@@ -1,0 +1,124 @@
+"""``prunec compile``: a network that is sparse already, cut, written and proven without a recipe.
+
+It writes the recipe: one road for both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunec.cli.arguments import Root
+
+if TYPE_CHECKING:
+    from prunec.recipe import ModelSpec, Recipe
+
+Folder = Annotated[
+    Path | None, typer.Option("--output", "-o", help="The run's folder  [default: in --runs]")
+]
+
+
+def compile_network(
+    network: Annotated[str, typer.Argument(help="A network as in a recipe's model.name.")],
+    weights: Annotated[
+        str, typer.Option("--weights", help="A checkpoint, FILE::entry, or a name of torchvision's")
+    ] = "",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="SIZES", help="One sample of each input: 3x224x224"),
+    ] = None,
+    masks: Annotated[str, typer.Option("--masks", help="A file of masks, by weight.")] = "",
+    classes: Annotated[
+        int, typer.Option("--classes", min=0, help="[default: the checkpoint's, or 1000]")
+    ] = 0,
+    data: Annotated[
+        str, typer.Option("--data", help="Images to prove it on: a name, or a folder.")
+    ] = "none",
+    round_to: Annotated[
+        int, typer.Option("--round-to", min=1, help="Multiple that channels are rounded up to.")
+    ] = 1,
+    output: Folder = None,
+    runs: Root = None,
+    forms: tuple[str, ...] = (),
+) -> None:
+    """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
+    from prunec.inspection.network import parse_input
+    from prunec.recipe import ModelSpec
+    from prunec.store.runs import create_run, runs_root
+
+    for text in inputs or ():
+        parse_input(text)
+    spec = ModelSpec(
+        name=network,
+        weights=_whole_path(weights),
+        masks=_whole_path(masks),
+        classes=classes,
+        input=tuple(inputs or ()),
+    )
+    recipe = _recipe(spec, data, round_to)
+    if output is None:
+        export_recipe(create_run(recipe, runs_root(runs)), forms)
+    else:
+        export_recipe(create_run(recipe, output.parent, folder=output), forms)
+
+
+def export_recipe(run: Any, forms: tuple[str, ...]) -> None:
+    """Export a new run of a recipe without a training pass, and say where it lies."""
+    from prunec import pipeline
+    from prunec.cli.results import tell_export
+
+    typer.echo(f"Run {run.path}")
+    tell_export(pipeline.export(run, None, forms))
+
+
+def _recipe(spec: ModelSpec, data: str, round_to: int) -> Recipe:
+    import re
+
+    from prunec.pipeline.named import checkpoint_notes, classes_of
+    from prunec.recipe import Recipe
+    from prunec.recipe.schema import Budget, VerifySpec
+
+    if spec.weights and not spec.classes:
+        spec = spec.model_copy(update={"classes": classes_of(spec)})
+    for note in checkpoint_notes(spec, spec.classes) if spec.weights else ():
+        typer.echo(f"{spec.weights}: {note}")
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", spec.name.rpartition(":")[2]).strip("_.-")
+    cut = {"name": "remove-channels", "round_to": round_to}
+    return Recipe.model_validate(
+        {
+            "name": name[:80] or "network",
+            "model": spec,
+            "data": _data(spec, data),
+            "pass": (cut, {"name": "fold-batchnorm"}),
+            "verify": VerifySpec(budget=Budget(latency_ratio=None)),
+        }
+    )
+
+
+def _data(spec: ModelSpec, data: str) -> Any:
+    """The images: none, a set by its name, or a folder of images of ImageNet's normalisation."""
+    from prunec.cli.starter import starter
+    from prunec.inspection.network import parse_input
+    from prunec.recipe import loads
+    from prunec.recipe.schema import DataSpec
+
+    if data == "none":
+        return DataSpec(name="none")
+    if not Path(data).is_dir():
+        return loads(starter(spec.name, data, "compiled")).data
+    size = list(parse_input(spec.inputs[0]).shape[2:]) if spec.inputs else [224, 224]
+    return DataSpec(
+        name="imagefolder",
+        root=str(Path(data).resolve()),
+        prepare=({"name": "Resize", "size": size},),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+
+
+def _whole_path(named: str) -> str:
+    """A file by its whole path, so that the run can be exported again from any folder."""
+    path, mark, entry = named.partition("::")
+    return f"{Path(path).resolve()}{mark}{entry}" if Path(path).is_file() else named

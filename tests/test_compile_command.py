@@ -1,0 +1,130 @@
+"""`prunec compile`: from a checkpoint to a folder that every later command takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+from torch.nn.utils import prune
+from typer.testing import CliRunner, Result
+
+from prunec.cli.commands import app
+
+NETWORK = "squeezenet1_1"
+SIZES = "3x64x64"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def pruned(classes: int = 2) -> nn.Module:
+    """A network whose squeezing layers lose half of their output channels, bias and all."""
+    torch.manual_seed(0)
+    made: nn.Module = torchvision.models.squeezenet1_1(num_classes=classes).eval()
+    for name, module in made.named_modules():
+        if name.endswith("squeeze"):
+            prune.ln_structured(module, "weight", amount=0.5, n=2, dim=0)
+            gone = module.weight_mask.flatten(1).sum(1) == 0
+            module.bias.data[gone] = 0
+    return made
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"epoch": 1, "state_dict": pruned().state_dict()}, "pruned.pth")
+    return tmp_path
+
+
+def compiled(*more: object) -> Result:
+    return run("compile", NETWORK, "--weights", "pruned.pth", "--input", SIZES, "-o", "out", *more)
+
+
+def test_a_pruned_checkpoint_becomes_a_smaller_file_with_the_same_answers(here: Path) -> None:
+    result = compiled()
+    assert result.exit_code == 0, result.output
+    assert "no test split" in result.output
+    x = torch.randn(2, 3, 64, 64)
+    session = onnxruntime.InferenceSession(here / "out/export/onnx/model.onnx")
+    found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    with torch.no_grad():
+        assert np.abs(pruned()(x).numpy() - found).max() < 1e-5
+    manifest = json.loads((here / "out/export/manifest.json").read_text())["onnx"]
+    dense = json.loads(run("count", NETWORK, "--input", SIZES, "--json").output)
+    assert manifest["params"] < 0.9 * dense["params"]
+
+
+def test_the_folder_serves_every_later_command(here: Path) -> None:
+    assert compiled().exit_code == 0
+    (here / "pruned.pth").unlink()  # the run holds what it needs
+    for command in (["verify"], ["bench"], ["inspect"], ["report"]):
+        result = run(*command, "out")
+        assert result.exit_code == 0, result.output
+
+
+def test_a_recipe_without_training_does_the_same(here: Path) -> None:
+    assert compiled().exit_code == 0
+    result = run("export", "out/recipe.toml")
+    assert result.exit_code == 0, result.output
+    manifests = [
+        json.loads((folder / "export/manifest.json").read_text())["onnx"]
+        for folder in (here / "out", here / f"runs/{NETWORK}-001")
+    ]
+    assert manifests[0] == manifests[1]
+    refused = run("train", "out/recipe.toml")
+    assert refused.exit_code == 1
+    assert "nothing to train" in refused.output
+
+
+def test_a_file_of_masks_does_as_masks_in_the_checkpoint(here: Path) -> None:
+    state = pruned().state_dict()
+    masks = {key: value for key, value in state.items() if key.endswith("_mask")}
+    bare = {k.removesuffix("_orig"): v for k, v in state.items() if k not in masks}
+    torch.save(masks, "masks.pth")
+    torch.save(bare, "bare.pth")
+    assert compiled().exit_code == 0
+    result = run(
+        *("compile", NETWORK, "--weights", "bare.pth", "--masks", "masks.pth"),
+        *("--input", SIZES, "-o", "other"),
+    )
+    assert result.exit_code == 0, result.output
+    one, two = (
+        json.loads((here / f"{name}/export/manifest.json").read_text())["onnx"]["weights_digest"]
+        for name in ("out", "other")
+    )
+    assert one == two
+
+
+def test_with_images_accuracy_is_checked(here: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("cat", "dog"):
+            folder = here / "photos" / split / kind
+            folder.mkdir(parents=True)
+            for number in range(2):
+                pixels = rng.integers(0, 255, (70, 70, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    result = compiled("--data", "photos")
+    assert result.exit_code == 0, result.output
+    assert "accuracy" in result.output
+    assert "no test split" not in result.output
+
+
+def test_mistakes_are_told(here: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, "other.pth")
+    for arguments, words in (
+        (["--weights", "other.pth"], "missing"),
+        (["--weights", "pruned.pth", "--classes", "7"], "another number of classes"),
+        (["--weights", "pruned.pth", "--input", "5x8x8"], "does not take an input"),
+    ):
+        result = run("compile", NETWORK, *arguments)
+        assert result.exit_code == 1, result.output
+        assert words in " ".join(result.output.split()), result.output
