@@ -1,4 +1,4 @@
-"""What is wrong with a value, in sentences: the schema's findings as a person would put them."""
+"""Words for people: mistakes in a value as sentences, shares in percent, an error in one line."""
 
 from __future__ import annotations
 
@@ -182,6 +182,16 @@ def _nodes(
     inner = node.get("items") if isinstance(first, int) else node.get("properties", {}).get(first)
     if inner:
         yield from _nodes(schema, inner, tuple(rest))
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share (1 is all) in percent: ``39.9 %``."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def percent_of(part: float, whole: float) -> str:
+    """Return ``part`` of ``whole`` in percent, or a dash where there is no whole."""
+    return percent(part / whole) if whole else "—"
 
 
 def some_of(names: Iterable[str]) -> str:

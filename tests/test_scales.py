@@ -14,7 +14,6 @@ from prunec.page.scales import (
     Scale,
     alike,
     digits_apart,
-    percent,
     short,
     size,
     ticks,
@@ -90,9 +89,8 @@ def test_numbers_of_a_column_have_as_many_decimals() -> None:
     assert alike([])(0) == "0"
 
 
-def test_bytes_and_shares() -> None:
+def test_bytes() -> None:
     assert (size(512), size(51234), size(1290000)) == ("512 B", "51.2 kB", "1.29 MB")
-    assert percent(0.4973) == "49.7 %"
 
 
 @given(shown, shown, shown)

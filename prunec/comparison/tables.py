@@ -14,6 +14,7 @@ from prunec.comparison.results import Result, Row, quality_of
 from prunec.comparison.watch import clock
 from prunec.page.scales import short, size
 from prunec.tables import table
+from prunec.wording import percent
 
 NONE = "—"
 
@@ -96,7 +97,7 @@ def sparsity_text(row: Row) -> str:
 def share_text(share: float) -> str:
     """Return a share in percent with the digits that tell 99.9 from 99.99."""
     digits = 1 if share < 0.99 else 2 if share < 0.9999 else 3
-    return f"{100 * share:.{digits}f} %"
+    return percent(share, digits)
 
 
 def proven_text(row: Row) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec.page.reading import Details, Found
-from prunec.page.scales import exact, percent, short, size
+from prunec.page.scales import exact, short, size
 from prunec.tasks.quality import decisive
+from prunec.wording import percent, percent_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _costs(found: Found) -> list[Tile]:
         ("MACs", first.macs[0], last.macs[1]),
         ("Parameters", first.params[0], last.params[1]),
     ):
-        note = f"{percent(after / before)} of the dense {short(before)}" if before else "nothing"
+        note = f"{percent_of(after, before)} of the dense {short(before)}" if before else "nothing"
         made.append(Tile(label, short(after), note, left=after / before if before else None))
     return made
 

@@ -14,8 +14,7 @@ from prunec.deploy.checks.render import expected_text, value_text
 from prunec.inspection.layers import Layer
 from prunec.page.figures import bars
 from prunec.page.reading import Found, Parity, Setting, Settings
-from prunec.page.scales import percent
-from prunec.wording import shortened
+from prunec.wording import percent_of, shortened
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _change(pair: tuple[int, int]) -> str:
     before, after = pair
     if before == after:
         return f"{after:,}"
-    left = f" ({percent(after / before)})" if before else ""
+    left = f" ({percent_of(after, before)})" if before else ""
     return f"{before:,} → {after:,}{left}"
 
 
@@ -155,7 +154,7 @@ def all_layers(found: Found) -> tuple[str, str, str]:
     """Return the MACs of all layers, dense and shipped, and what of them is left."""
     layers = shipped_layers(found)
     after, before = (sum(layer.macs[i] for layer in layers) for i in (0, 1))
-    return f"{before:,}", f"{after:,}", percent(after / before) if before else "—"
+    return f"{before:,}", f"{after:,}", percent_of(after, before)
 
 
 def _layer_row(layer: Layer, most: int) -> LayerRow:
@@ -167,7 +166,7 @@ def _layer_row(layer: Layer, most: int) -> LayerRow:
         channels=_channels(layer),
         before=f"{before:,}",
         after=f"{after:,}",
-        left=percent(after / before) if before else "—",
+        left=percent_of(after, before),
     )
 
 

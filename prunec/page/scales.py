@@ -82,11 +82,6 @@ def exact(value: int) -> str:
     return f"{value:,}"
 
 
-def percent(share: float) -> str:
-    """Return a share in percent, with one digit."""
-    return f"{100 * share:.1f} %"
-
-
 def size(count: int) -> str:
     """Return a number of bytes in decimal units."""
     return f"{short(count)}B" if count >= 1e4 else f"{count:,} B"

@@ -1,0 +1,20 @@
+"""How values are written for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from prunec.wording import percent, percent_of
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "text"),
+    [(0.4973, 1, "49.7 %"), (1.0, 1, "100.0 %"), (0.99992, 3, "99.992 %"), (0.2, 0, "20 %")],
+)
+def test_a_share_is_written_in_percent_with_a_space(share: float, digits: int, text: str) -> None:
+    assert percent(share, digits) == text
+
+
+def test_a_part_of_nothing_is_a_dash() -> None:
+    assert percent_of(1, 4) == "25.0 %"
+    assert percent_of(0, 0) == "—"
