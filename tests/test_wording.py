@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunec.wording import percent, percent_of
+from prunec.wording import first_line, percent, percent_of
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,8 @@ def test_a_share_is_written_in_percent_with_a_space(share: float, digits: int, t
 def test_a_part_of_nothing_is_a_dash() -> None:
     assert percent_of(1, 4) == "25.0 %"
     assert percent_of(0, 0) == "—"
+
+
+def test_an_error_is_told_in_one_line_even_where_it_says_nothing() -> None:
+    assert first_line(ValueError("\n first\nsecond")) == "first"
+    assert first_line(ValueError(" \n")) == first_line(ValueError()) == "ValueError"

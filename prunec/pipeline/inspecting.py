@@ -16,6 +16,7 @@ from prunec.pipeline.opened import OpenedRun
 from prunec.recipe import ModelSpec
 from prunec.recipe.schema import ModuleEdit
 from prunec.store.runs import RunFolder
+from prunec.wording import first_line
 
 CLASSES = 1000  # of a network that is inspected by name alone
 IMAGE = (3, 224, 224)  # what such a network takes unless it knows better
@@ -85,9 +86,8 @@ def _require_inputs(
         with torch.no_grad():
             module(*example)
     except Exception as error:  # whatever the network's own code raises
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(
-            f"{name} does not take an input of {shapes}: {reason}",
+            f"{name} does not take an input of {shapes}: {first_line(error)}",
             remedy="Name one sample of each input that it takes: --input 3x299x299",
         ) from error
 

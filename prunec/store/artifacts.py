@@ -27,6 +27,7 @@ from prunec.graph.rewriting.plan import Plan
 from prunec.models.gates import attach_gates, gates_of
 from prunec.models.low_rank import Form, reform
 from prunec.models.ties import tie
+from prunec.wording import first_line
 
 FORMAT = 1
 
@@ -74,9 +75,8 @@ def load_artifact(folder: Path, build: Callable[[], nn.Module]) -> Artifact:
             remedy="Train the run to its end: prunec train --resume.",
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(
-            f"{folder} is damaged, or was made from another network: {first}",
+            f"{folder} is damaged, or was made from another network: {first_line(error)}",
             remedy="Train again, or use the prunec version and the model code that made it.",
         ) from error
 
