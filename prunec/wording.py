@@ -1,4 +1,4 @@
-"""Words for people: mistakes in a value as sentences, shares in percent, an error in one line."""
+"""Words for people: mistakes as sentences, errors in a line, shares in percent, durations."""
 
 from __future__ import annotations
 
@@ -192,6 +192,13 @@ def percent(share: float, digits: int = 1) -> str:
 def percent_of(part: float, whole: float) -> str:
     """Return ``part`` of ``whole`` in percent, or a dash where there is no whole."""
     return percent(part / whole) if whole else "—"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as ``h:mm:ss``, or ``m:ss`` below an hour."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"
 
 
 def some_of(names: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunec.wording import first_line, percent, percent_of
+from prunec.wording import duration, first_line, percent, percent_of
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,10 @@ def test_a_part_of_nothing_is_a_dash() -> None:
 def test_an_error_is_told_in_one_line_even_where_it_says_nothing() -> None:
     assert first_line(ValueError("\n first\nsecond")) == "first"
     assert first_line(ValueError(" \n")) == first_line(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (75, "1:15"), (3675, "1:01:15")]
+)
+def test_a_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -23,11 +23,11 @@ from prunec.comparison.tables import (
     numbers_of,
     share_text,
 )
-from prunec.comparison.watch import clock
 from prunec.page.page import CONTROL
 from prunec.page.reproduce import called_as
 from prunec.page.scales import short
 from prunec.tasks.quality import DECISIVE
+from prunec.wording import duration
 
 ABOUT = ("{} against sparsity, a line a recipe", "{} against non-zero MACs")
 
@@ -120,7 +120,7 @@ def _line(result: Result, folder: ComparisonFolder) -> CellLine:
             NONE if result.accuracy is None else f"{result.accuracy:.2f} %",
             NONE if result.sparsity is None else share_text(result.sparsity),
             NONE if result.nonzero_macs is None else short(result.nonzero_macs),
-            NONE if result.seconds is None else clock(result.seconds),
+            NONE if result.seconds is None else duration(result.seconds),
         ),
         state="proven" if result.state == "done" else result.state,
         kind={"done": "good", "failed": "bad"}.get(result.state, "soft"),

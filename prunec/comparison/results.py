@@ -13,7 +13,7 @@ from typing import Literal
 
 from prunec.comparison.folder import ComparisonFolder, failure_of, steps_left
 from prunec.comparison.grid import Cell
-from prunec.page.reading import Exports, Found, Parity, read_run
+from prunec.page.reading import Exports, Parity, RunRecord, read_run
 from prunec.store.runs import RunFolder
 from prunec.tasks.quality import ACCURACY, decisive
 
@@ -164,7 +164,7 @@ def _sparsity(export: Exports) -> float | None:
     return 1 - left / dense if dense else None
 
 
-def _seconds(found: Found) -> float | None:
+def _seconds(found: RunRecord) -> float | None:
     spent = [line.numbers["seconds"] for lines in found.epochs.values() for line in lines
              if "seconds" in line.numbers]  # fmt: skip
     return sum(spent) if spent else None

@@ -11,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from prunec.comparison.results import Result, Row, quality_of
-from prunec.comparison.watch import clock
 from prunec.page.scales import short, size
 from prunec.tables import table
-from prunec.wording import percent
+from prunec.wording import duration, percent
 
 NONE = "—"
 
@@ -52,7 +51,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
         _short(row.macs),
         _short(row.nonzero_macs),
         NONE if row.bytes is None else size(round(row.bytes)),
-        NONE if row.seconds is None else clock(row.seconds),
+        NONE if row.seconds is None else duration(row.seconds),
         proven_text(row),
     )
 

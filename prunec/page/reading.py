@@ -136,7 +136,7 @@ class Settings(BaseModel):
 
 
 @dataclass(frozen=True)
-class Found:
+class RunRecord:
     """A run as it was found.
 
     Attributes:
@@ -168,12 +168,12 @@ class Found:
     problems: tuple[str, ...]
 
 
-def read_run(run: RunFolder) -> Found:
+def read_run(run: RunFolder) -> RunRecord:
     """Return what is in a run folder; never raises for what the files hold."""
     reader = _Reader(run.path)
     made = ExportFolder(run.export.path.relative_to(run.path))
     recipe_text = reader.text("recipe.toml")
-    return Found(
+    return RunRecord(
         name=run.name,
         record=reader.table("run.json"),
         environment=reader.table("environment.json"),

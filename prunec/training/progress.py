@@ -13,7 +13,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from prunec.tasks.quality import ACCURACY, decisive
-from prunec.wording import percent
+from prunec.wording import duration, percent
 
 Metrics = Mapping[str, Any]
 
@@ -193,7 +193,4 @@ def _extras(metrics: Metrics) -> list[str]:
 def _time_left(metrics: Metrics) -> list[str]:
     if "seconds_left" not in metrics:
         return []
-    minutes, seconds = divmod(round(float(metrics["seconds_left"])), 60)
-    hours, minutes = divmod(minutes, 60)
-    clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-    return [f"{clock:>5} left"]
+    return [f"{duration(float(metrics['seconds_left'])):>5} left"]
