@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunec.page.scales import (
+from prunec.charts.scales import (
     LARGEST,
     Scale,
     digits_apart,

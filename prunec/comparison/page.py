@@ -13,6 +13,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from prunec.charts.scales import short
 from prunec.comparison.folder import ComparisonFolder
 from prunec.comparison.plot import inline_panels
 from prunec.comparison.results import Result, Row, quality_of
@@ -25,7 +26,6 @@ from prunec.comparison.tables import (
 )
 from prunec.page.page import CONTROL
 from prunec.page.reproduce import called_as
-from prunec.page.scales import short
 from prunec.tasks.quality import DECISIVE
 from prunec.wording import duration
 

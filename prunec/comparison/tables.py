@@ -10,8 +10,8 @@ from dataclasses import astuple, fields
 from rich.table import Table
 from rich.text import Text
 
+from prunec.charts.scales import short, size
 from prunec.comparison.results import Result, Row, quality_of
-from prunec.page.scales import short, size
 from prunec.tables import table
 from prunec.wording import duration, percent
 

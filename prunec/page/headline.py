@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prunec.charts.scales import exact, short, size
 from prunec.page.reading import Details, RunRecord
-from prunec.page.scales import exact, short, size
 from prunec.tasks.quality import decisive
 from prunec.wording import percent, percent_of
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from prunec.artifact import Step
+from prunec.charts.figures import bars
 from prunec.contract import BADLY_SCALED, EXACT, ROUNDING
 from prunec.deploy.checks.render import expected_text, value_text
 from prunec.inspection.layers import Layer
-from prunec.page.figures import bars
 from prunec.page.reading import Parity, RunRecord, Setting, Settings
 from prunec.wording import percent_of, shortened
 

@@ -18,12 +18,12 @@ from pydantic import (
 )
 
 from prunec.artifact import Step
+from prunec.charts.scales import LARGEST
 from prunec.deploy.checks.report import Check
 from prunec.deploy.runner import Identity
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 from prunec.inspection.layers import Layer
-from prunec.page.scales import LARGEST
 from prunec.recipe import Recipe, loads
 from prunec.store.exports import ExportFolder
 from prunec.store.runs import RunFolder

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from prunec.page.figures import Axis, Series, curves, heat, ridges
+from prunec.charts.figures import Axis, Series, curves, heat, ridges
+from prunec.charts.scales import LARGEST, Scale, short, whole_ticks, with_equal_decimals
 from prunec.page.reading import Epoch
-from prunec.page.scales import LARGEST, Scale, short, whole_ticks, with_equal_decimals
 from prunec.tasks.quality import ACCURACY, MIOU, PIXEL_ACCURACY
 
 COLUMNS = 120  # of a heat map at most
