@@ -50,6 +50,7 @@ from prunec.sparsity.training_pass import MASKS, MaskMethod, SparseTraining, mas
 from prunec.training.context import Context
 from prunec.training.loop import fit
 from prunec.training.method import Moment
+from prunec.wording import percent
 
 SHARING, UNITS = MASKS + 1, MASKS + 2  # what seeds are derived for
 
@@ -123,8 +124,8 @@ class TrainEast(SparseTraining):
             return remarks
         count = sum(parameter.numel() for parameter in phasing.units.parameters())
         note = (
-            f"{count:,} parameters of DyReLU learned until {self.dyrelu_from:.0%} of the training "
-            f"and were gone at {self.dyrelu_until:.0%}"
+            f"{count:,} parameters of DyReLU learned until {percent(self.dyrelu_from, 0)} of the "
+            f"training and were gone at {percent(self.dyrelu_until, 0)}"
         )
         return replace(
             remarks,
@@ -203,7 +204,7 @@ class East(Masked):
             least = 1 - self.masks.total / total
             raise PassError(
                 f"train-east: sparsity is {options.sparsity:g}, but what blocks share leaves "
-                f"{self.masks.total:,} of {total:,} weights, {least:.1%} fewer",
+                f"{self.masks.total:,} of {total:,} weights, {percent(least)} fewer",
                 remedy=f"Raise sparsity to {math.ceil(1000 * least) / 1000:g}, "
                 "or share nothing: own_blocks = 0.",
             )

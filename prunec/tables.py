@@ -32,8 +32,3 @@ def as_text(*parts: RenderableType) -> str:
     with console.capture() as printed:
         console.print(*parts, sep="\n")
     return printed.get().rstrip()
-
-
-def percent(part: int, whole: int) -> str:
-    """Return ``part`` of ``whole`` in percent, with one digit."""
-    return f"{100 * part / whole:.1f}%" if whole else "—"

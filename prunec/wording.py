@@ -1,4 +1,4 @@
-"""What is wrong with a value, in sentences: the schema's findings as a person would put them."""
+"""Words for people: mistakes as sentences, errors in a line, shares in percent, durations."""
 
 from __future__ import annotations
 
@@ -184,12 +184,29 @@ def _nodes(
         yield from _nodes(schema, inner, tuple(rest))
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share (1 is all) in percent: ``39.9 %``."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def percent_of(part: float, whole: float) -> str:
+    """Return ``part`` of ``whole`` in percent, or a dash where there is no whole."""
+    return percent(part / whole) if whole else "—"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as ``h:mm:ss``, or ``m:ss`` below an hour."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"
+
+
 def some_of(names: Iterable[str]) -> str:
     """Return the first five names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return what an error says, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

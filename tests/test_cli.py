@@ -195,7 +195,7 @@ def test_train_makes_a_run_and_says_what_comes_next(pipeline: FakePipeline) -> N
     assert made.status == "trained"
     assert "runs/small-001" in result.stdout
     assert "prunec export --onnx" in result.stdout
-    assert "100 → 50 (50.0%)" in result.stdout
+    assert "100 → 50 (50.0 %)" in result.stdout
 
 
 def test_the_device_is_the_recipes_unless_named(pipeline: FakePipeline) -> None:
@@ -289,7 +289,7 @@ def test_inspect_shows_layers_and_groups(pipeline: FakePipeline) -> None:
     result = run("inspect", "resnet18")
     assert result.exit_code == 0, result.output
     assert pipeline.calls[-1][1] == ("resnet18", ())
-    for text in ("stem.0", "1,500", "100.0%", "75.0%", "12/16", "stem, head", "pinned: output"):
+    for text in ("stem.0", "1,500", "100.0 %", "75.0 %", "12/16", "stem, head", "pinned: output"):
         assert text in result.stdout
     seen = json.loads(run("inspect", "resnet18", "--json").stdout)
     assert seen["cost"]["layers"][0]["macs"] == seen["cost"]["macs"] == 1500

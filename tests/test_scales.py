@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunec.page.scales import (
+from prunec.charts.scales import (
     LARGEST,
     Scale,
-    alike,
     digits_apart,
-    percent,
     short,
     size,
     ticks,
     whole_ticks,
+    with_equal_decimals,
 )
 
 shown = st.floats(-LARGEST, LARGEST)
@@ -84,15 +83,14 @@ def test_short_numbers(value: float, text: str) -> None:
 
 
 def test_numbers_of_a_column_have_as_many_decimals() -> None:
-    assert [alike([0, 1])(x) for x in (0.25, 1, 0.5)] == ["0.25", "1.00", "0.50"]
-    assert alike([0.04])(0.0123) == "0.0123"
-    assert alike([1234.5])(1234.5) in ("1,234", "1,235")
-    assert alike([])(0) == "0"
+    assert [with_equal_decimals([0, 1])(x) for x in (0.25, 1, 0.5)] == ["0.25", "1.00", "0.50"]
+    assert with_equal_decimals([0.04])(0.0123) == "0.0123"
+    assert with_equal_decimals([1234.5])(1234.5) in ("1,234", "1,235")
+    assert with_equal_decimals([])(0) == "0"
 
 
-def test_bytes_and_shares() -> None:
+def test_bytes() -> None:
     assert (size(512), size(51234), size(1290000)) == ("512 B", "51.2 kB", "1.29 MB")
-    assert percent(0.4973) == "49.7 %"
 
 
 @given(shown, shown, shown)

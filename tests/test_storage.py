@@ -23,6 +23,7 @@ from prunec.models.state import weights_digest
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
+from prunec.store import artifacts
 from prunec.store.artifacts import load_artifact, save_artifact
 
 NET = "residual"
@@ -220,3 +221,14 @@ def test_a_killed_save_leaves_no_artifact(tmp_path: Path, monkeypatch: pytest.Mo
         save_artifact(gated(), tmp_path / "step")
     with pytest.raises(RunError, match=r"artifact\.json is missing"):
         load_artifact(tmp_path / "step", build)
+
+
+def test_masks_of_before_numpy_packed_them_can_be_read() -> None:
+    """The bytes and the mask of 3×2×3×3 are those that an earlier version packed by itself."""
+    packed = torch.tensor([56, 46, 50, 30, 248, 92, 128], dtype=torch.uint8)
+    bits = "001110000010111000110010000111101111100001011100100000"
+    mask = torch.tensor([bit == "1" for bit in bits]).reshape(3, 2, 3, 3)
+    assert torch.equal(artifacts._unpacked(packed, [3, 2, 3, 3]), mask)
+    assert torch.equal(artifacts._packed(mask), packed)
+    with pytest.raises(ValueError, match="reshape"):
+        artifacts._unpacked(packed[:-1], [3, 2, 3, 3])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, get_args, get_type_hints
 from rich.table import Table
 from rich.text import Text
 
-from prunec.tables import percent, table
+from prunec.tables import table
+from prunec.wording import percent_of
 
 if TYPE_CHECKING:
     from prunec.artifact import Step
@@ -64,7 +65,9 @@ def steps_table(title: str, steps: Iterable[Step]) -> Table:
 
 
 def _change(before: int, after: int) -> str:
-    return f"{after:,}" if before == after else f"{before:,} → {after:,} ({percent(after, before)})"
+    if before == after:
+        return f"{after:,}"
+    return f"{before:,} → {after:,} ({percent_of(after, before)})"
 
 
 def _facts(cls: type[Pass]) -> list[str]:

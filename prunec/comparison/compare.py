@@ -11,7 +11,7 @@ from prunec.batches.data import load_data
 from prunec.comparison.folder import ComparisonFolder, steps_left
 from prunec.comparison.grid import Cell, Grid
 from prunec.comparison.job import Job
-from prunec.comparison.machine_shares import described, places
+from prunec.comparison.machine_shares import described_shares, shares
 from prunec.comparison.pool import work_off
 from prunec.comparison.results import Result, aggregated, read_results
 from prunec.comparison.tables import to_rich
@@ -98,8 +98,8 @@ def _run(
 ) -> None:
     # The same data for all: fetched once, and what is wrong with them is said before hours of work.
     load_data(left[0].recipe.data, seed=0)
-    found = places(grid.cells, jobs)
-    console.print(f"Running {described(found)}", highlight=False)
+    given = shares(grid.cells, jobs)
+    console.print(f"Running {described_shares(given)}", highlight=False)
     written = time.monotonic()
 
     def ended(_: Job) -> None:
@@ -109,4 +109,4 @@ def _run(
             written = time.monotonic()
 
     with Watch(console, grid.cells, left, folder) as watch:
-        work_off(left, folder, found, watch, ended)
+        work_off(left, folder, given, watch, ended)

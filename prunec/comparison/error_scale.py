@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 LARGEST_ERROR, SMALLEST_ERROR = 100.0, 0.01
 
 
@@ -20,13 +18,3 @@ def error_place(accuracy: float) -> float:
 def accuracy_at(place: float) -> float:
     """Return the accuracy that lies at a place."""
     return 100 - min(10**-place, LARGEST_ERROR)
-
-
-def forward(values: object) -> object:
-    """Do as `error_place` for an array, without a lower end: matplotlib tries values beyond it."""
-    return -np.log10(np.clip(100 - np.asarray(values), SMALLEST_ERROR, None))
-
-
-def backward(places: object) -> object:
-    """Do as `accuracy_at` for an array."""
-    return 100 - 10 ** -np.asarray(places)

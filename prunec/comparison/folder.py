@@ -5,7 +5,7 @@ comparisons/<name>/
 ├── runs/              a run folder a cell, with its log.txt and, where it failed, failure.json
 ├── results.csv        a line a cell
 ├── table.csv, .md     a line a recipe and sparsity: means and deviations over seeds
-├── plot.png, .svg     accuracy against sparsity and against MACs
+├── plot.svg           accuracy against sparsity and against MACs
 └── report.html        all of this as one page
 
 A cell's run is recognised by the digest of its recipe: a recipe that changed begins a new one.

@@ -25,14 +25,14 @@ class Job:
     Attributes:
         cell: what runs.
         run: where.
-        place: which of the places for processes it takes.
+        share: which share of the machine it takes.
         step: what it does now; ``wait`` while a process that is not ours works on the run.
         began: the clock when this began.
         failure: why it ended early; None while it did not.
     """
 
-    def __init__(self, cell: Cell, run: RunFolder, place: int, variables: Mapping[str, str]):
-        self.cell, self.run, self.place = cell, run, place
+    def __init__(self, cell: Cell, run: RunFolder, share: int, variables: Mapping[str, str]):
+        self.cell, self.run, self.share = cell, run, share
         self.step = "wait"
         self.began = time.monotonic()
         self.failure: Failure | None = None

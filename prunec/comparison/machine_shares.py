@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from prunec.comparison.grid import Cell
 from prunec.training.settings import counted
 
-Place = dict[str, str]
+Share = dict[str, str]
 """The environment variables of a process."""
 
 
-def places(cells: Sequence[Cell], jobs: int | None) -> tuple[Place, ...]:
-    """Return the places for processes; equal parts of the cores, on CUDA a GPU each.
+def shares(cells: Sequence[Cell], jobs: int | None) -> tuple[Share, ...]:
+    """Return the shares of the machine; equal parts of the cores, on CUDA a GPU each.
 
     OMP_NUM_THREADS, where it is set, bounds the threads of each.
 
     Args:
         cells: all cells of a comparison; not only those that are left, so that a comparison that
             goes on computes as it began.
-        jobs: how many places; by default as many as there are GPUs, or cores for the threads that
+        jobs: how many shares; by default as many as there are GPUs, or cores for the threads that
             recipes ask for, ``auto`` being one.
     """
     gpus = _gpus() if any(cell.recipe.device != "cpu" for cell in cells) else []
@@ -34,12 +34,12 @@ def places(cells: Sequence[Cell], jobs: int | None) -> tuple[Place, ...]:
     return tuple({**own, "CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count))
 
 
-def described(found: Sequence[Place]) -> str:
-    """Return what the places are, for people."""
-    threads = counted(int(found[0]["OMP_NUM_THREADS"]))
-    gpus = len({place.get("CUDA_VISIBLE_DEVICES") for place in found} - {None})
+def described_shares(given: Sequence[Share]) -> str:
+    """Return what the shares are, for people."""
+    threads = counted(int(given[0]["OMP_NUM_THREADS"]))
+    gpus = len({share.get("CUDA_VISIBLE_DEVICES") for share in given} - {None})
     on = f" on {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else ""
-    return f"{len(found)} at once{on}, {threads} each"
+    return f"{len(given)} at once{on}, {threads} each"
 
 
 def cores() -> int:

@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
 
-from prunec.comparison.error_scale import error_place
+from markupsafe import Markup
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from prunec.charts import svg
+from prunec.comparison.frame import Frame, Mean
 
-LEADER = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}  # from name to line
-SIZE = 8.5  # points, of a name's letters
-GAP = 1.2 * SIZE  # points between two names
+GAP = 14.4  # between two names
 FAR = 0.6  # of an axis's width: a line that ends before it is named where it ends
-
-Point = tuple[float, float, float]
-"""Where a mean lies: x, accuracy in percent, its deviation."""
 
 
 def name_lines(
-    axes: Axes, lines: Mapping[str, Sequence[Point]], colours: Mapping[str, str]
-) -> None:
-    """Write every line's name at its right end; names beside the axes are moved apart."""
-    ends = {name: _share(axes, points[-1]) for name, points in lines.items()}
-    gap = GAP / _height(axes)
-    beside = apart({name: y for name, (x, y) in ends.items() if x >= FAR}, gap)
+    frame: Frame, ends: Mapping[str, Mean], tones: Mapping[str, str]
+) -> Iterator[Markup]:
+    """Yield every line's name at its right end; names beside the axes are moved apart."""
+    shares = {name: frame.share(mean) for name, mean in ends.items()}
+    gap = GAP / frame.height
+    beside = apart({name: y for name, (x, y) in shares.items() if x >= FAR}, gap)
     side = -1
-    for name, (x, y) in ends.items():
-        far = name in beside
-        side = side if far else -side  # those within the axes above and below by turns
-        axes.annotate(
-            name,
-            xy=(x, y),
-            xycoords="axes fraction",
-            xytext=(1.03, beside[name]) if far else (x + 0.02, y + gap * side),
-            color=colours[name],
-            va="center",
-            fontsize=SIZE,
-            arrowprops={**LEADER, "color": colours[name]} if far else None,
-            annotation_clip=False,
-            zorder=4,
-        )
+    for name, (x, y) in shares.items():
+        if name in beside:
+            left, middle = frame.at((1, beside[name]))
+            start = frame.at((x, y))
+            yield svg.line(f"leader {tones[name]}", (start[0] + 5, start[1]), (left + 7, middle))
+            left += 10
+        else:
+            side = -side  # those within the axes above and below by turns
+            left, middle = frame.at((x + 0.02, y + gap * side))
+        yield svg.text(f"name {tones[name]}", (left, middle + 4), "start", name)
 
 
 def apart(heights: dict[str, float], gap: float) -> dict[str, float]:
@@ -62,16 +51,3 @@ def apart(heights: dict[str, float], gap: float) -> dict[str, float]:
                 break
             blocks[-2:] = [lower + upper]
     return {name: bottom(block) + gap * i for block in blocks for i, name in enumerate(block)}
-
-
-def _height(axes: Axes) -> float:
-    """How high the axes are, in points."""
-    assert axes.figure is not None
-    return float(axes.bbox.height / axes.figure.dpi * 72)
-
-
-def _share(axes: Axes, point: Point) -> tuple[float, float]:
-    """Where a point lies in the axes, in shares of their width and height."""
-    low, high = axes.get_xlim()
-    bottom, top = map(error_place, axes.get_ylim())
-    return (point[0] - low) / (high - low), (error_place(point[1]) - bottom) / (top - bottom)

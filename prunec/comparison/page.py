@@ -13,9 +13,10 @@ from urllib.parse import quote
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from prunec.charts.scales import short
 from prunec.comparison.folder import ComparisonFolder
-from prunec.comparison.plot import inline_panels
-from prunec.comparison.results import Result, Row, quality_of
+from prunec.comparison.plot import inline_panels, plot_css
+from prunec.comparison.results import Result, Row, quality_of, quality_title
 from prunec.comparison.tables import (
     NONE,
     cells_of,
@@ -23,13 +24,9 @@ from prunec.comparison.tables import (
     numbers_of,
     share_text,
 )
-from prunec.comparison.watch import clock
 from prunec.page.page import CONTROL
 from prunec.page.reproduce import called_as
-from prunec.page.scales import short
-from prunec.tasks.quality import DECISIVE
-
-ABOUT = ("{} against sparsity, a line a recipe", "{} against non-zero MACs")
+from prunec.wording import duration
 
 
 @dataclass(frozen=True)
@@ -46,19 +43,16 @@ class CellLine:
 
 def page_text(results: Sequence[Result], rows: Sequence[Row], folder: ComparisonFolder) -> str:
     """Return the page: HTML that refers to nothing but the pages of the runs below it."""
-    record, quality = folder.record, quality_of(rows)
-    title = next(known.title for known in DECISIVE if known.name == quality)
+    record = folder.record
     text = _template().render(
         title=folder.path.resolve().name,
-        css=Markup(_page_css() + _resource("comparison.css")),
+        css=Markup(_page_css() + plot_css() + _resource("comparison.css")),
         lead=_lead(results),
         terms=str(record.get("terms", "")),
         notices=[*map(str, record.get("notes", [])), *notices(results)],
-        quality=quality,
-        Quality=title,
-        panels=list(
-            zip((a.format(title) for a in ABOUT), map(Markup, inline_panels(rows)), strict=True)
-        ),
+        quality=quality_of(rows),
+        Quality=quality_title(rows),
+        panels=inline_panels(rows),
         left_out=left_out(rows),
         columns=columns_of(rows),
         numbers=numbers_of(rows),
@@ -120,7 +114,7 @@ def _line(result: Result, folder: ComparisonFolder) -> CellLine:
             NONE if result.accuracy is None else f"{result.accuracy:.2f} %",
             NONE if result.sparsity is None else share_text(result.sparsity),
             NONE if result.nonzero_macs is None else short(result.nonzero_macs),
-            NONE if result.seconds is None else clock(result.seconds),
+            NONE if result.seconds is None else duration(result.seconds),
         ),
         state="proven" if result.state == "done" else result.state,
         kind={"done": "good", "failed": "bad"}.get(result.state, "soft"),

@@ -9,48 +9,46 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from importlib.resources import files
+from itertools import pairwise
 
-from prunec.comparison.error_scale import accuracy_at, backward, error_place, forward
-from prunec.comparison.names import Point, name_lines
+from markupsafe import Markup
+
+from prunec.charts import svg
+from prunec.charts.scales import short
+from prunec.comparison.frame import BOTTOM, LEFT, TOP, Frame, Mean, axes, frame_of, grid
+from prunec.comparison.names import name_lines
 from prunec.comparison.pareto import pareto_front
-from prunec.comparison.results import Row, quality_of
-from prunec.comparison.ticks import accuracy_ticks, mac_ticks, sparsity_ticks
+from prunec.comparison.results import Row, quality_of, quality_title
+from prunec.comparison.tables import accuracy_text, share_text
+from prunec.comparison.ticks import Mark, mac_ticks, sparsity_ticks
 
-if TYPE_CHECKING:  # matplotlib takes a second to import: only who draws pays
-    from matplotlib.axes import Axes
-
-# The colours of prunec/page/report.css, which a page replaces by its variables.
-INK, SOFT, GRID, PAPER, RULE = "#171a21", "#566072", "#e8ebf0", "#ffffff", "#dde1e8"
-# Told apart by the colour-blind (Okabe & Ito 2008, yellow and black left out), on light and dark.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-VARIABLES = {
-    INK: "--ink", SOFT: "--soft", GRID: "--grid", PAPER: "--card", RULE: "--rule",
-    **{colour: f"--line-{index}" for index, colour in enumerate(COLOURS)},
+PAPER = {
+    "--ink": "#171a21", "--soft": "#566072", "--grid": "#e8ebf0", "--card": "#ffffff",
+    "--rule": "#dde1e8", "--line-0": "#0072b2", "--line-1": "#d55e00", "--line-2": "#009e73",
+    "--line-3": "#cc79a7", "--line-4": "#e69f00", "--line-5": "#56b4e9",
 }  # fmt: skip
-MARKERS = ("o", "s", "^", "D", "v", "P")  # one further with every round of the colours
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "prunec",  # the same results, the same bytes
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": SOFT,
-    "axes.edgecolor": SOFT,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+"""The colours of a file of its own, white; a page has its variables.
+
+Those of lines are told apart by the colour-blind (Okabe & Ito 2008, yellow and black left out).
+"""
+TONES = 6
+SHAPES: tuple[tuple[svg.Point, ...], ...] = (
+    (),  # a disc
+    ((-1, -1), (1, -1), (1, 1), (-1, 1)),
+    ((-1.2, 1), (0, -1.2), (1.2, 1)),
+    ((-1.3, 0), (0, -1.3), (1.3, 0), (0, 1.3)),
+    ((-1.2, -1), (0, 1.2), (1.2, -1)),
+    ((-0.4, -1.3), (0.4, -1.3), (0.4, -0.4), (1.3, -0.4), (1.3, 0.4), (0.4, 0.4), (0.4, 1.3),
+     (-0.4, 1.3), (-0.4, 0.4), (-1.3, 0.4), (-1.3, -0.4), (-0.4, -0.4)),
+)  # fmt: skip
+"""The marks of lines, in units of their radius; one further with every round of the tones."""
+RADIUS, CAP = 3.6, 3.0
 DENSEST, SPARSEST = 1.0, 1e-9
-WIDTH, HEIGHT = 3.9, 3.4  # inches of a panel's axes
-SMALL = 0.72  # of these, in a page: text is as large, and stays readable on a phone
-LEFT, BOTTOM, TOP = 0.6, 0.6, 0.2  # inches beside, below and above the axes
-LETTER = 0.075  # inches, about, of a letter of a name
-NARROW = 0.1  # left and right of the points at least: roundings of one sparsity are no distance
+LARGE, SMALL = (380.0, 330.0), (285.0, 245.0)  # of a panel's axes, in a file and in a page
+LETTER = 7.6  # about, of a letter of a name
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,17 @@ class Panel:
 
     Attributes:
         label: of the horizontal axis.
+        about: what it shows, for who does not see it; ``{}`` is the quality.
         x: where a row lies on it; None where it has no place.
         ticks: marks between two ends, with their texts.
+        told: a row's value on this axis.
     """
 
     label: str
+    about: str
     x: Callable[[Row], float | None]
-    ticks: Callable[[float, float], list[tuple[float, str]]]
+    ticks: Callable[[float, float], list[Mark]]
+    told: Callable[[Row], str]
 
 
 def _sparsity_place(row: Row) -> float | None:
@@ -79,139 +81,128 @@ def _mac_place(row: Row) -> float | None:
 
 
 PANELS = (
-    Panel("sparsity, % of the weights that are gone or zero", _sparsity_place, sparsity_ticks),
-    Panel("non-zero MACs of one image, fewer to the right", _mac_place, mac_ticks),
+    Panel(
+        "sparsity, % of the weights that are gone or zero",
+        "{} against sparsity, a line a recipe",
+        _sparsity_place,
+        sparsity_ticks,
+        lambda row: f"sparsity {share_text(row.sparsity or 0)}",
+    ),
+    Panel(
+        "non-zero MACs of one image, fewer to the right",
+        "{} against non-zero MACs, a line a recipe",
+        _mac_place,
+        mac_ticks,
+        lambda row: f"{short(row.nonzero_macs or 0)} non-zero MACs",
+    ),
 )
 
 
-def plot_files(rows: Sequence[Row]) -> tuple[bytes, bytes]:
-    """Return the plot of both panels as PNG and as SVG."""
-    return _drawn(rows, PANELS, "png"), _drawn(rows, PANELS, "svg")
+def plot_file(rows: Sequence[Row]) -> str:
+    """Return both panels beside each other as an SVG file that needs no other."""
+    style = re.sub(r"var\((--[\w-]+)\)", lambda variable: PAPER[variable[1]], plot_css())
+    width, height = _size(rows, LARGE)
+    parts = [svg.moved(i * width, _panel(rows, panel, LARGE)) for i, panel in enumerate(PANELS)]
+    about = "; ".join(panel.about.format(quality_title(rows)) for panel in PANELS)
+    return str(svg.document(len(PANELS) * width, height, about, style, parts, "plot"))
 
 
-def inline_panels(rows: Sequence[Row]) -> tuple[str, ...]:
+def inline_panels(rows: Sequence[Row]) -> tuple[Markup, ...]:
     """Return each panel as an SVG element for a page, in the page's colours."""
-    return tuple(_inline(_drawn(rows, (panel,), "svg", SMALL).decode()) for panel in PANELS)
+    title = quality_title(rows)
+    return tuple(
+        svg.drawing(
+            *_size(rows, SMALL), panel.about.format(title), _panel(rows, panel, SMALL), "plot"
+        )
+        for panel in PANELS
+    )
 
 
-def _drawn(rows: Sequence[Row], panels: Sequence[Panel], kind: str, size: float = 1) -> bytes:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    names = LETTER * max(map(len, _methods(rows)), default=0) + 0.3
-    inner, share = WIDTH * size, LEFT + WIDTH * size + names  # inches of the axes, of a panel
-    width, height = share * len(panels), BOTTOM + HEIGHT * size + TOP
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), dpi=200)
-        for index, panel in enumerate(panels):
-            left, bottom = (index * share + LEFT) / width, BOTTOM / height
-            axes = figure.add_axes((left, bottom, inner / width, HEIGHT * size / height))
-            _draw(axes, rows, panel)
-        found = BytesIO()
-        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        figure.savefig(found, format=kind, metadata=metadata, facecolor=PAPER)
-    return found.getvalue()
+def plot_css() -> str:
+    """Return the style sheet of panels, in a page's variables."""
+    return files("prunec.comparison").joinpath("plot.css").read_text("utf-8")
 
 
-def _draw(axes: Axes, rows: Sequence[Row], panel: Panel) -> None:
+def _size(rows: Sequence[Row], inner: tuple[float, float]) -> tuple[float, float]:
+    """Width and height of a panel with its names."""
+    names = LETTER * max(map(len, _methods(rows)), default=0) + 24
+    return LEFT + inner[0] + names, TOP + inner[1] + BOTTOM
+
+
+def _panel(rows: Sequence[Row], panel: Panel, inner: tuple[float, float]) -> Iterator[Markup]:
     methods = _methods(rows)
-    lines = {name: points for name in methods if (points := _points(rows, name, panel))}
-    every = [point for points in lines.values() for point in points]
-    axes.set_xlabel(panel.label)
-    axes.set_ylabel(f"{quality_of(rows)} on the test images, %")
+    lines = {name: means for name in methods if (means := _means(rows, name, panel))}
+    every = [mean for means in lines.values() for mean in means]
+    up = f"{quality_of(rows)} on the test images, %"
     if not every:
-        _say_empty(axes)
+        yield from axes(*inner, panel.label, up)
+        middle = (LEFT + inner[0] / 2, TOP + inner[1] / 2)
+        yield svg.text("unit", middle, "middle", "no results yet")
         return
-    _set_axes(axes, every, panel)
-    _draw_front(axes, every)
-    for name, points in lines.items():
-        _draw_line(axes, points, methods.index(name))
-    name_lines(axes, lines, {name: _colour(methods.index(name)) for name in lines})
+    frame = frame_of(every, *inner)
+    yield from grid(frame, panel.ticks)
+    yield from _front(frame, every)
+    yield from axes(*inner, panel.label, up)
+    for name, means in lines.items():
+        yield from _line(frame, means, methods.index(name))
+    tones = {name: _tone(methods.index(name)) for name in lines}
+    yield from name_lines(frame, {name: means[-1] for name, means in lines.items()}, tones)
+    for mean in every:
+        yield svg.dot("touch", frame.point(mean.x, mean.accuracy), 8, mean.told)
 
 
 def _methods(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.method for row in rows))
 
 
-def _points(rows: Sequence[Row], name: str, panel: Panel) -> list[Point]:
-    """x, mean and deviation of a recipe's rows, from left to right."""
-    found = [
-        (x, row.accuracy, row.deviation or 0.0)
+def _means(rows: Sequence[Row], name: str, panel: Panel) -> list[Mean]:
+    """A recipe's rows, from left to right."""
+    means = [
+        Mean(
+            x,
+            row.accuracy,
+            row.deviation or 0.0,
+            f"{name}: {panel.told(row)}, {quality_of(rows)} {accuracy_text(row)}",
+        )
         for row in rows
         if row.method == name and row.accuracy is not None and (x := panel.x(row)) is not None
     ]
-    return sorted(found)
+    return sorted(means, key=lambda mean: (mean.x, mean.accuracy))
 
 
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
+def _tone(index: int) -> str:
+    return f"tone-{index % TONES}"
 
 
-def _draw_line(axes: Axes, points: Sequence[Point], index: int) -> None:
-    x, y, deviation = zip(*points, strict=True)
-    turn = index // len(COLOURS)
-    axes.errorbar(
-        x,
-        y,
-        yerr=deviation,
-        color=_colour(index),
-        marker=MARKERS[(turn + index) % len(MARKERS)],
-        linestyle="--" if turn % 2 else "-",
-        markersize=5,
-        markeredgecolor=PAPER,
-        markeredgewidth=0.6,
-        linewidth=1.5,
-        elinewidth=1,
-        capsize=2.5,
-        zorder=3,
-    )
+def _line(frame: Frame, means: Sequence[Mean], index: int) -> Iterator[Markup]:
+    """A line through means, bars of their deviations, and a mark each."""
+    tone, turn = _tone(index), index // TONES
+    points = [frame.point(mean.x, mean.accuracy) for mean in means]
+    if len(points) > 1:
+        yield svg.path(f"curve {tone}{' dashed' if turn % 2 else ''}", points)
+    for (x, _), mean in zip(points, means, strict=True):
+        if mean.deviation:
+            ends = (mean.accuracy - mean.deviation, mean.accuracy + mean.deviation)
+            low, high = (frame.point(mean.x, accuracy)[1] for accuracy in ends)
+            yield svg.line(f"bar {tone}", (x, low), (x, high))
+            for y in (low, high):
+                yield svg.line(f"bar {tone}", (x - CAP, y), (x + CAP, y))
+    shape = SHAPES[(turn + index) % len(SHAPES)]
+    for x, y in points:
+        if not shape:
+            yield svg.dot(f"marker {tone}", (x, y), RADIUS)
+            continue
+        corners = [(x + RADIUS * a, y + RADIUS * b) for a, b in shape]
+        yield svg.path(f"marker {tone}", corners, closed=True)
 
 
-def _draw_front(axes: Axes, points: Sequence[Point]) -> None:
-    front = sorted(points[i] for i in pareto_front([(-x, y) for x, y, _ in points]))
-    line: dict[str, Any] = {"color": RULE, "linewidth": 7, "solid_capstyle": "round", "zorder": 1}
-    axes.plot([x for x, _, _ in front], [y for _, y, _ in front], drawstyle="steps-pre", **line)
-    axes.plot([0.03, 0.07], [0.04, 0.04], transform=axes.transAxes, **line)
-    axes.text(0.1, 0.04, "Pareto front", transform=axes.transAxes, color=SOFT, va="center")
-
-
-def _say_empty(axes: Axes) -> None:
-    axes.text(0.5, 0.5, "no results yet", transform=axes.transAxes, ha="center", color=SOFT)
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
-def _set_axes(axes: Axes, points: Sequence[Point], panel: Panel) -> None:
-    axes.set_yscale("function", functions=(forward, backward))
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    low, high = _widened([x for x, _, _ in points], 0.05, NARROW)
-    axes.set_xlim(low, high)
-    _mark(axes.set_xticks, panel.ticks(low, high))
-    heights = [error_place(y + sign * d) for _, y, d in points for sign in (-1, 1)]
-    bottom, top = (accuracy_at(place) for place in _widened(heights, 0.07))
-    axes.set_ylim(bottom, top)
-    _mark(axes.set_yticks, accuracy_ticks(bottom, top, error_place))
-
-
-def _mark(set_ticks: Callable[..., object], marks: Sequence[tuple[float, str]]) -> None:
-    set_ticks([place for place, _ in marks], labels=[text for _, text in marks])
-    set_ticks([], minor=True)
-
-
-def _widened(values: Sequence[float], share: float, least: float = 0.0) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    margin = max(share * (high - low), least) or 0.1
-    return low - margin, high + margin
-
-
-def _inline(svg: str) -> str:
-    """An SVG file as an element: as wide as there is room, no names that another one has too."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    return svg.strip()
+def _front(frame: Frame, means: Sequence[Mean]) -> Iterator[Markup]:
+    """The stairs below and left of which all means lie, and what they are."""
+    front = [means[i] for i in pareto_front([(-mean.x, mean.accuracy) for mean in means])]
+    points = sorted(frame.point(mean.x, mean.accuracy) for mean in front)
+    stairs = [(x, y) for (x, _), (_, y) in pairwise(points)]
+    path = [point for pair in zip(points, [*stairs, points[-1]], strict=True) for point in pair]
+    yield svg.path("front", path)
+    left, y = frame.at((0.03, 0.04))
+    yield svg.line("front", (left, y), (left + 14, y))
+    yield svg.text("unit", (left + 24, y + 4), "start", "Pareto front")

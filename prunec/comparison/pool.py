@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from prunec.comparison.folder import ComparisonFolder
 from prunec.comparison.grid import Cell
 from prunec.comparison.job import Job
-from prunec.comparison.machine_shares import Place
+from prunec.comparison.machine_shares import Share
 from prunec.comparison.watch import Watch
 from prunec.processes import ALONE
 from prunec.training.interruption import Interruption, listening
@@ -20,7 +20,7 @@ PAUSE = 0.2  # seconds between two looks at the processes
 def work_off(
     cells: Sequence[Cell],
     folder: ComparisonFolder,
-    places: Sequence[Place],
+    shares: Sequence[Share],
     watch: Watch,
     ended: Callable[[Job], None],
 ) -> None:
@@ -29,7 +29,7 @@ def work_off(
     Args:
         cells: those that are left, in the order in which they begin.
         folder: where.
-        places: what each process may use; as many run at once.
+        shares: what each process may use; as many run at once.
         watch: whom to tell.
         ended: is called with every cell that is over.
 
@@ -37,7 +37,7 @@ def work_off(
         Interrupted: SIGINT or SIGTERM came; the processes have saved what they had and ended.
     """
     with listening(ALONE) as interruption:
-        _Pool(cells, folder, places, watch, ended, interruption).run()
+        _Pool(cells, folder, shares, watch, ended, interruption).run()
 
 
 class _Pool:
@@ -45,15 +45,15 @@ class _Pool:
         self,
         cells: Sequence[Cell],
         folder: ComparisonFolder,
-        places: Sequence[Place],
+        shares: Sequence[Share],
         watch: Watch,
         ended: Callable[[Job], None],
         interruption: Interruption,
     ) -> None:
         self.left = deque(cells)
-        self.folder, self.places, self.watch, self.ended = folder, places, watch, ended
+        self.folder, self.shares, self.watch, self.ended = folder, shares, watch, ended
         self.interruption = interruption
-        self.free = list(reversed(range(len(places))))
+        self.free = list(reversed(range(len(shares))))
         self.jobs: list[Job] = []
 
     def run(self) -> None:
@@ -73,14 +73,14 @@ class _Pool:
 
     def _begin(self) -> None:
         while self.left and self.free:
-            cell, place = self.left.popleft(), self.free.pop()
-            job = Job(cell, self.folder.begun(cell), place, self.places[place])
+            cell, share = self.left.popleft(), self.free.pop()
+            job = Job(cell, self.folder.begun(cell), share, self.shares[share])
             self.jobs.append(job)
             self.watch.began(job)
 
     def _end(self, job: Job) -> None:
         self.jobs.remove(job)
-        self.free.append(job.place)
+        self.free.append(job.share)
         self.watch.ended(job)
         self.ended(job)
 

@@ -13,9 +13,9 @@ from typing import Literal
 
 from prunec.comparison.folder import ComparisonFolder, failure_of, steps_left
 from prunec.comparison.grid import Cell
-from prunec.page.reading import Exports, Found, Parity, read_run
+from prunec.page.reading import Exports, Parity, RunRecord, read_run
 from prunec.store.runs import RunFolder
-from prunec.tasks.quality import ACCURACY, decisive
+from prunec.tasks.quality import ACCURACY, DECISIVE, decisive
 
 State = Literal["done", "failed", "unfinished", "waiting"]
 
@@ -164,7 +164,7 @@ def _sparsity(export: Exports) -> float | None:
     return 1 - left / dense if dense else None
 
 
-def _seconds(found: Found) -> float | None:
+def _seconds(found: RunRecord) -> float | None:
     spent = [line.numbers["seconds"] for lines in found.epochs.values() for line in lines
              if "seconds" in line.numbers]  # fmt: skip
     return sum(spent) if spent else None
@@ -196,6 +196,12 @@ def _row(group: Sequence[Result]) -> Row:
 def quality_of(items: Sequence[Result] | Sequence[Row]) -> str:
     """Return what the figures of results or rows are: all of a comparison are the same."""
     return next((i.quality for i in items if i.accuracy is not None), ACCURACY.name)
+
+
+def quality_title(items: Sequence[Result] | Sequence[Row]) -> str:
+    """Return the same as it begins a sentence."""
+    name = quality_of(items)
+    return next(known.title for known in DECISIVE if known.name == name)
 
 
 def _mean(group: Sequence[Result], of: Callable[[Result], float | None]) -> float | None:

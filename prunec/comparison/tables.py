@@ -10,10 +10,10 @@ from dataclasses import astuple, fields
 from rich.table import Table
 from rich.text import Text
 
+from prunec.charts.scales import short, size
 from prunec.comparison.results import Result, Row, quality_of
-from prunec.comparison.watch import clock
-from prunec.page.scales import short, size
 from prunec.tables import table
+from prunec.wording import duration, percent
 
 NONE = "—"
 
@@ -51,7 +51,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
         _short(row.macs),
         _short(row.nonzero_macs),
         NONE if row.bytes is None else size(round(row.bytes)),
-        NONE if row.seconds is None else clock(row.seconds),
+        NONE if row.seconds is None else duration(row.seconds),
         proven_text(row),
     )
 
@@ -96,7 +96,7 @@ def sparsity_text(row: Row) -> str:
 def share_text(share: float) -> str:
     """Return a share in percent with the digits that tell 99.9 from 99.99."""
     digits = 1 if share < 0.99 else 2 if share < 0.9999 else 3
-    return f"{100 * share:.{digits}f} %"
+    return percent(share, digits)
 
 
 def proven_text(row: Row) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from prunec.page.scales import short
+from prunec.charts.scales import short
 
 WIDE, HIGH = 0.12, 0.07  # of an axis, between two marks beside or above each other
 ENOUGH = 5  # marks of an axis; rounder ones come first

@@ -16,6 +16,7 @@ from prunec.comparison.folder import ComparisonFolder
 from prunec.comparison.grid import Cell
 from prunec.comparison.job import Job
 from prunec.store.runs import RunFolder
+from prunec.wording import duration
 
 EVERY = 1.0  # seconds between two looks at the metrics
 
@@ -64,7 +65,7 @@ class Watch:
     def ended(self, job: Job) -> None:
         """Tell that a cell is over."""
         self._epochs[job.cell.name] = _epochs(job.cell)
-        took = clock(time.monotonic() - job.began)
+        took = duration(time.monotonic() - job.began)
         if job.failure:
             self.failed += 1
             self.say(f"{self._count()} {job.cell.name}: failed, {job.failure.message}", "red")
@@ -101,7 +102,7 @@ class Watch:
 
     def _left(self) -> str:
         seconds = self.seconds_left
-        return "" if seconds is None else f", {clock(seconds)} left"
+        return "" if seconds is None else f", {duration(seconds)} left"
 
     def _picture(self, jobs: Sequence[Job]) -> Group:
         table = Table.grid(padding=(0, 2))
@@ -109,17 +110,10 @@ class Watch:
             done, epochs = self._epochs[job.cell.name], _epochs(job.cell)
             bar = ProgressBar(total=epochs, completed=done, width=24)
             at = f"epoch {min(done + 1, epochs)}/{epochs}" if job.step == "train" else job.step
-            table.add_row(job.cell.name, bar, at, clock(time.monotonic() - job.began))
+            table.add_row(job.cell.name, bar, at, duration(time.monotonic() - job.began))
         waiting = self.total - self.done - self.failed - len(jobs)
         counts = f"{self.done} done, {self.failed} failed, {len(jobs)} running, {waiting} waiting"
         return Group(table, Text(counts + self._left(), style="dim"))
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as ``h:mm:ss``, or ``m:ss`` below an hour."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"
 
 
 def _epochs(cell: Cell) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from prunec.errors import DamagedData
+from prunec.wording import first_line
 
 JPEG = b"\xff\xd8\xff"  # how such a file begins, whatever its name says
 
@@ -58,7 +59,7 @@ def reason(content: bytes, error: Exception) -> str:
         return "it is empty"
     if isinstance(error, UnidentifiedImageError):
         return "its format is unknown"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _decode_by_pillow(content: bytes) -> Tensor:

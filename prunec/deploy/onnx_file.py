@@ -15,6 +15,7 @@ from prunec.cost.onnx_graph import count_onnx
 from prunec.deploy.signature import graph_digest, metadata_of
 from prunec.deploy.written import Written
 from prunec.errors import PrunecError
+from prunec.wording import first_line
 
 
 def read_onnx(path: Path) -> Written:
@@ -65,14 +66,14 @@ def _parsed(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise PrunecError(f"{path} cannot be read: {error.strerror or error}") from error
     except (DecodeError, ValueError) as error:
-        raise _truncated(path, error) from error
+        raise _truncated(path, first_line(error)) from error
     if not model.graph.node:
         raise _truncated(path, "no graph")
     return model
 
 
-def _truncated(path: Path, error: object) -> PrunecError:
-    return PrunecError(f"{path} is truncated or not an ONNX file ({_line(error)}). Export it again")
+def _truncated(path: Path, why: str) -> PrunecError:
+    return PrunecError(f"{path} is truncated or not an ONNX file ({why}). Export it again")
 
 
 def _flaw(model: onnx.ModelProto, path: Path) -> str:
@@ -80,7 +81,7 @@ def _flaw(model: onnx.ModelProto, path: Path) -> str:
         onnx.checker.check_model(path, full_check=True)
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        return f"{path} is not valid ONNX: {_line(error)}"
+        return f"{path} is not valid ONNX: {first_line(error)}"
     return ""
 
 
@@ -106,7 +107,3 @@ def _missing_files(model: onnx.ModelProto, folder: Path) -> str:
 def _sizes(value: onnx.ValueInfoProto) -> tuple[str | int, ...]:
     dims = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims)
-
-
-def _line(error: object) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -14,7 +14,8 @@ from rich.text import Text
 from prunec.cost import Cost
 from prunec.graph.rewriting.compile import Compiled
 from prunec.inspection.groups import GroupSummary, added_up, groups_text
-from prunec.tables import as_text, counts_table, percent, table
+from prunec.tables import as_text, counts_table, table
+from prunec.wording import percent_of
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def compile_tables(report: CompileReport) -> tuple[RenderableType, ...]:
         "MACs": (before.macs, after.macs),
         "non-zero MACs": (before.nonzero_macs, after.nonzero_macs),
     }.items():
-        cost.add_row(name, *(f"{count:,}" for count in pair), percent(pair[1], pair[0]))
+        cost.add_row(name, *(f"{count:,}" for count in pair), percent_of(pair[1], pair[0]))
     lines = [_listed("Layers gone", report.gone), _listed("Constants now", report.constants)]
     return (
         cost,

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from prunec.cost import Cost
 from prunec.inspection.layers import Layer
-from prunec.tables import percent, table
+from prunec.tables import table
+from prunec.wording import percent_of
 
 LABEL = 26  # characters of a tree's labels that are not folded
 BILLION = 10**9  # from here on MACs are told in millions
@@ -99,9 +100,9 @@ def layers_table(title: str, layers: Iterable[Layer], now: Cost, dense: Cost) ->
             left_of(layer.inputs if layer else None),
             left_of(layer.outputs if layer else None),
             f"{macs / unit:,.{digits}f}",
-            percent(macs, dense_macs if cut else dense.macs),
+            percent_of(macs, dense_macs if cut else dense.macs),
             f"{params:,}",
-            percent(kernels - branch.nonzero_params, kernels),
+            percent_of(kernels - branch.nonzero_params, kernels),
         ]
         made.add_row(*cells[: 1 + len(names)], style=style)
 

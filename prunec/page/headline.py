@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunec.page.reading import Details, Found
-from prunec.page.scales import exact, percent, short, size
+from prunec.charts.scales import exact, short, size
+from prunec.page.reading import Details, RunRecord
 from prunec.tasks.quality import decisive
+from prunec.wording import percent, percent_of
 
 
 @dataclass(frozen=True)
@@ -28,28 +29,28 @@ class Tile:
     left: float | None = None
 
 
-def tiles(found: Found) -> list[Tile]:
+def tiles(run: RunRecord) -> list[Tile]:
     """Return the figures that are known of a run."""
-    exports = found.verified or found.exported
+    exports = run.verified or run.exported
     details = exports.decisive.details if exports else Details()
-    made = [_verdict(found), _quality(found, details), *_costs(found)]
+    made = [_verdict(run), _quality(run, details), *_costs(run)]
     if details.bytes is not None:
-        made.append(_bytes(details.bytes, _dense_bytes(found)))
+        made.append(_bytes(details.bytes, _dense_bytes(run)))
     latency = details.latency
-    if latency is None and found.exported:
-        latency = found.exported.decisive.details.latency
+    if latency is None and run.exported:
+        latency = run.exported.decisive.details.latency
     if latency:
         note = f"{latency.shipped_ms:.3g} ms of {latency.dense_ms:.3g} ms, batch 1, one thread"
         made.append(Tile("Latency / dense", f"{latency.ratio:.3f}", note, left=latency.ratio))
     return [tile for tile in made if tile]
 
 
-def _verdict(found: Found) -> Tile:
-    parity = found.verified or found.exported
+def _verdict(run: RunRecord) -> Tile:
+    parity = run.verified or run.exported
     if parity is None:
-        status = str(found.record.get("status", "unknown"))
-        return Tile("Status", status, f"not exported yet{_progress(found)}")
-    by = "verified" if found.verified else "at export"
+        status = str(run.record.get("status", "unknown"))
+        return Tile("Status", status, f"not exported yet{_progress(run)}")
+    by = "verified" if run.verified else "at export"
     count, failures = len(parity.checks), sum(not c.passed for c in parity.checks)
     if parity.passed:
         return Tile("Parity", "proven", f"all {count} checks passed, {by}", "good")
@@ -58,20 +59,20 @@ def _verdict(found: Found) -> Tile:
     )
 
 
-def _progress(found: Found) -> str:
-    if not found.epochs:
+def _progress(run: RunRecord) -> str:
+    if not run.epochs:
         return ""
-    name, lines = list(found.epochs.items())[-1]
-    of = f" of {found.recipe.train.epochs}" if found.recipe else ""
+    name, lines = list(run.epochs.items())[-1]
+    of = f" of {run.recipe.train.epochs}" if run.recipe else ""
     return f"; {name} after epoch {lines[-1].epoch}{of}"
 
 
-def _quality(found: Found, details: Details) -> Tile | None:
+def _quality(run: RunRecord, details: Details) -> Tile | None:
     if details.figures:
         of = f", {exact(details.samples)} test images" if details.samples else ""
         quality = decisive(details.figures)
         return Tile(quality.title, f"{details.figures[quality.key]:.2f} %", f"shipped file{of}")
-    for name, lines in reversed(list(found.epochs.items())):
+    for name, lines in reversed(list(run.epochs.items())):
         numbers = lines[-1].numbers
         quality = decisive(numbers, "test_")
         if (key := f"test_{quality.key}") in numbers:
@@ -80,22 +81,22 @@ def _quality(found: Found, details: Details) -> Tile | None:
     return None
 
 
-def _costs(found: Found) -> list[Tile]:
-    if not found.history:
+def _costs(run: RunRecord) -> list[Tile]:
+    if not run.history:
         return []
-    first, last = found.history[0], found.history[-1]
+    first, last = run.history[0], run.history[-1]
     made = []
     for label, before, after in (
         ("MACs", first.macs[0], last.macs[1]),
         ("Parameters", first.params[0], last.params[1]),
     ):
-        note = f"{percent(after / before)} of the dense {short(before)}" if before else "nothing"
+        note = f"{percent_of(after, before)} of the dense {short(before)}" if before else "nothing"
         made.append(Tile(label, short(after), note, left=after / before if before else None))
     return made
 
 
-def _dense_bytes(found: Found) -> int | None:
-    known = [e.decisive.details for e in (found.verified, found.exported) if e]
+def _dense_bytes(run: RunRecord) -> int | None:
+    known = [e.decisive.details for e in (run.verified, run.exported) if e]
     return next((details.dense_bytes for details in known if details.dense_bytes), None)
 
 

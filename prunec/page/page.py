@@ -19,7 +19,7 @@ from prunec.page.proofs import (
     setting_rows,
     shipped_layers,
 )
-from prunec.page.reading import Found, read_run
+from prunec.page.reading import RunRecord, read_run
 from prunec.page.reproduce import reproduce
 from prunec.page.training import charts, heat_maps, histograms
 from prunec.store.runs import RunFolder
@@ -66,7 +66,7 @@ def page_text(run: RunFolder) -> str:
     return text.translate(CONTROL).encode("utf-8", "replace").decode()
 
 
-def _subtitle(found: Found) -> str:
+def _subtitle(found: RunRecord) -> str:
     """What was trained on what, for how long, when."""
     if found.recipe is None:
         return ""

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from prunec.artifact import Step
+from prunec.charts.figures import bars
 from prunec.contract import BADLY_SCALED, EXACT, ROUNDING
 from prunec.deploy.checks.render import expected_text, value_text
 from prunec.inspection.layers import Layer
-from prunec.page.figures import bars
-from prunec.page.reading import Found, Parity, Setting, Settings
-from prunec.page.scales import percent
-from prunec.wording import shortened
+from prunec.page.reading import Parity, RunRecord, Setting, Settings
+from prunec.wording import percent_of, shortened
 
 
 @dataclass(frozen=True)
@@ -101,25 +100,25 @@ def _proof(error: float | None) -> str:
         return "trains: it changes weights by looking at data, so there is no equality to prove"
     if error == 0:
         return "outputs before and after are identical"
-    found = f"outputs before and after differ by {error:.1e} of their size"
+    difference = f"outputs before and after differ by {error:.1e} of their size"
     if error <= ROUNDING:
-        return f"{found}, {ROUNDING:.0e} is allowed"
+        return f"{difference}, {ROUNDING:.0e} is allowed"
     if error <= BADLY_SCALED:
-        return f"{found}, seen to be rounding: in float64 they agree to {EXACT:.0e}"
-    return f"{found}: nothing like it may ship"
+        return f"{difference}, seen to be rounding: in float64 they agree to {EXACT:.0e}"
+    return f"{difference}: nothing like it may ship"
 
 
 def _change(pair: tuple[int, int]) -> str:
     before, after = pair
     if before == after:
         return f"{after:,}"
-    left = f" ({percent(after / before)})" if before else ""
+    left = f" ({percent_of(after, before)})" if before else ""
     return f"{before:,} → {after:,}{left}"
 
 
-def check_tables(found: Found) -> list[CheckTable]:
+def check_tables(run: RunRecord) -> list[CheckTable]:
     """Return the checks of verify, if it ran after the export, and those of the export."""
-    named = (("Checked again by prunec verify", found.verified), ("At export", found.exported))
+    named = (("Checked again by prunec verify", run.verified), ("At export", run.exported))
     return [
         _check_table(title, form, parity, exports.checked)
         for title, exports in named
@@ -139,23 +138,23 @@ def _check_table(title: str, form: str, parity: Parity, checked: str) -> CheckTa
     return CheckTable(when, parity.details.file, rows, parity.details.unchecked)
 
 
-def shipped_layers(found: Found) -> tuple[Layer, ...]:
+def shipped_layers(run: RunRecord) -> tuple[Layer, ...]:
     """Return every layer that costs something, in the order of computation."""
-    return found.exported.layers if found.exported else ()
+    return run.exported.layers if run.exported else ()
 
 
-def layer_rows(found: Found) -> list[LayerRow]:
+def layer_rows(run: RunRecord) -> list[LayerRow]:
     """Return the layers in words, with their bars."""
-    layers = shipped_layers(found)
+    layers = shipped_layers(run)
     most = max((layer.macs[1] for layer in layers), default=0)
     return [_layer_row(layer, most) for layer in layers]
 
 
-def all_layers(found: Found) -> tuple[str, str, str]:
+def all_layers(run: RunRecord) -> tuple[str, str, str]:
     """Return the MACs of all layers, dense and shipped, and what of them is left."""
-    layers = shipped_layers(found)
+    layers = shipped_layers(run)
     after, before = (sum(layer.macs[i] for layer in layers) for i in (0, 1))
-    return f"{before:,}", f"{after:,}", percent(after / before) if before else "—"
+    return f"{before:,}", f"{after:,}", percent_of(after, before)
 
 
 def _layer_row(layer: Layer, most: int) -> LayerRow:
@@ -167,7 +166,7 @@ def _layer_row(layer: Layer, most: int) -> LayerRow:
         channels=_channels(layer),
         before=f"{before:,}",
         after=f"{after:,}",
-        left=percent(after / before) if before else "—",
+        left=percent_of(after, before),
     )
 
 

@@ -18,16 +18,17 @@ from pydantic import (
 )
 
 from prunec.artifact import Step
+from prunec.charts.scales import LARGEST
 from prunec.deploy.checks.report import Check
 from prunec.deploy.runner import Identity
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 from prunec.inspection.layers import Layer
-from prunec.page.scales import LARGEST
 from prunec.recipe import Recipe, loads
 from prunec.store.exports import ExportFolder
 from prunec.store.runs import RunFolder
 from prunec.tasks.quality import ACCURACY, MIOU
+from prunec.wording import first_line
 
 T = TypeVar("T")
 
@@ -135,7 +136,7 @@ class Settings(BaseModel):
 
 
 @dataclass(frozen=True)
-class Found:
+class RunRecord:
     """A run as it was found.
 
     Attributes:
@@ -167,12 +168,12 @@ class Found:
     problems: tuple[str, ...]
 
 
-def read_run(run: RunFolder) -> Found:
+def read_run(run: RunFolder) -> RunRecord:
     """Return what is in a run folder; never raises for what the files hold."""
     reader = _Reader(run.path)
     made = ExportFolder(run.export.path.relative_to(run.path))
     recipe_text = reader.text("recipe.toml")
-    return Found(
+    return RunRecord(
         name=run.name,
         record=reader.table("run.json"),
         environment=reader.table("environment.json"),
@@ -200,7 +201,7 @@ class _Reader:
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeDecodeError) as error:
-            self.problems.append(f"{name} cannot be read: {_first_line(error)}")
+            self.problems.append(f"{name} cannot be read: {first_line(error)}")
             return ""
 
     def json(self, name: str) -> Any:
@@ -209,7 +210,7 @@ class _Reader:
         try:
             return json.loads(text) if text else None
         except (ValueError, RecursionError) as error:
-            self.problems.append(f"{name} is damaged: {_first_line(error)}")
+            self.problems.append(f"{name} is damaged: {first_line(error)}")
             return None
 
     def table(self, name: str) -> dict[str, Any]:
@@ -263,7 +264,7 @@ class _Reader:
         except FileNotFoundError:
             return []
         except OSError as error:
-            self.problems.append(f"{name} cannot be read: {_first_line(error)}")
+            self.problems.append(f"{name} cannot be read: {first_line(error)}")
             return []
         return text.split("\n") if not text.endswith("\n") else text.split("\n")[:-1]
 
@@ -274,10 +275,6 @@ class _Reader:
             place = ".".join(map(str, error.errors()[0]["loc"]))
             self.problems.append(f"{name} is damaged: {place or 'it'} is not what was written")
             return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _is_number(value: object) -> bool:

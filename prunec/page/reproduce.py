@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from prunec.page.reading import Found
+from prunec.page.reading import RunRecord
 
 MACHINE = ("platform", "cpu", "cores", "threads", "cuda", "devices")
 
@@ -25,25 +25,25 @@ class Reproduce:
     digests: tuple[tuple[str, str], ...]
 
 
-def reproduce(found: Found) -> Reproduce:
+def reproduce(run: RunRecord) -> Reproduce:
     """Return what is known of how the run came about."""
-    environment = found.environment
-    version = str(found.record.get("prunec") or environment.get("prunec") or "")
+    environment = run.environment
+    version = str(run.record.get("prunec") or environment.get("prunec") or "")
     versions = {k: v for k, v in environment.items() if k not in MACHINE}
     machine = {k: environment[k] for k in MACHINE if k in environment}
     digests = {
-        "recipe": found.record.get("digest"),
-        **{f"weights after {step.name}": step.digest for step in found.history},
+        "recipe": run.record.get("digest"),
+        **{f"weights after {step.name}": step.digest for step in run.history},
         **{
             f"{form} file, sha256": entry.get("sha256")
-            for form, entry in found.manifest.items()
+            for form, entry in run.manifest.items()
             if isinstance(entry, dict)
         },
     }
     return Reproduce(
-        called=called_as(found.record.get("command")),
-        commands=_commands(version, bool(found.recipe_text)),
-        recipe=found.recipe_text,
+        called=called_as(run.record.get("command")),
+        commands=_commands(version, bool(run.recipe_text)),
+        recipe=run.recipe_text,
         versions=_pairs(versions),
         machine=_pairs(machine),
         digests=_pairs(digests),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from prunec.page.figures import Axis, Series, curves, heat, ridges
+from prunec.charts.figures import Axis, Series, curves, heat, ridges
+from prunec.charts.scales import LARGEST, Scale, short, whole_ticks, with_equal_decimals
 from prunec.page.reading import Epoch
-from prunec.page.scales import LARGEST, Scale, alike, short, whole_ticks
 from prunec.tasks.quality import ACCURACY, MIOU, PIXEL_ACCURACY
 
 COLUMNS = 120  # of a heat map at most
@@ -114,7 +114,7 @@ def heat_maps(lines: Sequence[Epoch]) -> Iterator[HeatMap]:
 
 def _heat_map(quantity: str, lines: Sequence[Epoch], scale: Scale) -> HeatMap:
     epochs = [line.epoch for line in lines]
-    rows, written = [], alike((scale.low, scale.high))
+    rows, written = [], with_equal_decimals((scale.low, scale.high))
     for layer in dict.fromkeys(name for line in lines for name in line.layers[quantity]):
         values = [_shown(line.layers[quantity].get(layer)) for line in lines]
         last = next((v for v in reversed(values) if v is not None), None)

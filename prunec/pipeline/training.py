@@ -19,6 +19,7 @@ from prunec.recipe import Recipe
 from prunec.store.runs import RunFolder, open_run
 from prunec.training.context import Context
 from prunec.training.progress import Progress
+from prunec.wording import first_line
 
 
 def train(
@@ -83,9 +84,8 @@ def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> n
         with torch.no_grad():
             data.task.read(module(*example), example[0])
     except Exception as error:  # whatever the network's own code raises
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(
-            f"train.teacher does not answer like a network for this data: {reason}",
+            f"train.teacher does not answer like a network for this data: {first_line(error)}",
             remedy=f"It must take {'×'.join(map(str, data.shape))} and return {data.classes} "
             "logits.",
         ) from error

@@ -16,6 +16,7 @@ from prunec.sparsity.schedules import cubic
 from prunec.sparsity.straight_through import Projected
 from prunec.training.method import Moment
 from prunec.training.optimisation import optimizer_class
+from prunec.wording import percent
 
 Granularity = Literal["layer", "global", "filter"]
 
@@ -174,7 +175,7 @@ class SoftThreshold(Projected):
         """See :meth:`MaskMethod.remark`."""
         if not self.sparsity or self.is_near(density, self.asked(), TOLD):
             return ""
-        missed = f"asked {100 * self.sparsity:.2f} %, reached {100 * (1 - density):.2f} %"
+        missed = f"asked {percent(self.sparsity, 2)}, reached {percent(1 - density, 2)}"
         return f"{missed}: {self.why_missed(density)}"
 
     def why_missed(self, density: float) -> str:

@@ -10,11 +10,13 @@ folder/
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ from prunec.graph.rewriting.plan import Plan
 from prunec.models.gates import attach_gates, gates_of
 from prunec.models.low_rank import Form, reform
 from prunec.models.ties import tie
+from prunec.wording import first_line
 
 FORMAT = 1
 
@@ -72,9 +75,8 @@ def load_artifact(folder: Path, build: Callable[[], nn.Module]) -> Artifact:
             remedy="Train the run to its end: prunec train --resume.",
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(
-            f"{folder} is damaged, or was made from another network: {first}",
+            f"{folder} is damaged, or was made from another network: {first_line(error)}",
             remedy="Train again, or use the prunec version and the model code that made it.",
         ) from error
 
@@ -112,14 +114,11 @@ def _step(record: dict[str, Any]) -> Step:
     return Step(**{**record, **pairs})
 
 
-_BITS = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8)
-
-
 def _packed(mask: Tensor) -> Tensor:
-    flat = torch.nn.functional.pad(mask.reshape(-1).to(torch.uint8), (0, -mask.numel() % 8))
-    return (flat.reshape(-1, 8) * _BITS).sum(1).to(torch.uint8)
+    """Eight positions a byte, the first in the highest bit."""
+    return torch.from_numpy(np.packbits(mask.numpy(force=True)))
 
 
 def _unpacked(packed: Tensor, shape: list[int]) -> Tensor:
-    bits = (packed.unsqueeze(1) & _BITS) != 0
-    return bits.reshape(-1)[: torch.Size(shape).numel()].reshape(shape)
+    bits = np.unpackbits(packed.numpy())  # unpackbits(count=…) would fill up a file that is cut off
+    return torch.from_numpy(bits[: math.prod(shape)].reshape(shape)).bool()

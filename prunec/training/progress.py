@@ -13,6 +13,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from prunec.tasks.quality import ACCURACY, decisive
+from prunec.wording import duration, percent
 
 Metrics = Mapping[str, Any]
 
@@ -183,7 +184,7 @@ def _qualities(metrics: Metrics) -> list[str]:
 def _extras(metrics: Metrics) -> list[str]:
     parts = []
     if "macs_ratio" in metrics:
-        parts.append(f"MACs {100 * float(metrics['macs_ratio']):5.1f} %")
+        parts.append(f"MACs {percent(float(metrics['macs_ratio'])):>7}")
     if "gates_open" in metrics:
         parts.append(f"gates {metrics['gates_open']:6.0f}")
     return parts
@@ -192,7 +193,4 @@ def _extras(metrics: Metrics) -> list[str]:
 def _time_left(metrics: Metrics) -> list[str]:
     if "seconds_left" not in metrics:
         return []
-    minutes, seconds = divmod(round(float(metrics["seconds_left"])), 60)
-    hours, minutes = divmod(minutes, 60)
-    clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-    return [f"{clock:>5} left"]
+    return [f"{duration(float(metrics['seconds_left'])):>5} left"]

@@ -15,6 +15,7 @@ from prunec.processes import Processes
 from prunec.training.objective import Objective
 from prunec.training.settings import Settings
 from prunec.training.step import Forward
+from prunec.wording import first_line
 
 SIGNS_OF_LOSS = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
 
@@ -65,7 +66,7 @@ def _out_of_memory(short: ShortOfMemory, forward: Forward, processes: Processes)
         if fits
         else "Not even two images fit: use a smaller network, smaller images, or more memory"
     )
-    first = (str(short.error).strip() or type(short.error).__name__).splitlines()[0].rstrip(".")
+    first = first_line(short.error).rstrip(".")
     return OutOfMemory(
         f"out of memory with train.batch_size = {whole} on {short.images.device}: {first}",
         remedy=f"{remedy}.",
@@ -108,9 +109,9 @@ def explaining(processes: Processes, kept: Callable[[], str]) -> Iterator[None]:
         )
         if not (processes.several and lost):
             raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise LostProcess(
-            f"rank {processes.rank} of {processes.count} lost another process: {first[:160]}",
+            f"rank {processes.rank} of {processes.count} lost another process: "
+            f"{first_line(error)[:160]}",
             remedy=f"{kept()}Start the same command again with --resume, on as many processes as "
             "there are; torchrun --max-restarts N does so by itself.",
         ) from error

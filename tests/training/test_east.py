@@ -332,7 +332,7 @@ def test_it_tells_how_many_parameters_of_dyrelu_trained(tmp_path: Path) -> None:
     report = trained(OPTIONS, tmp_path).history[-1]
     count = sum(1.25 * c**2 + 4.25 * c for c in phasing_of(net().eval(), EXAMPLE).channels)
     assert report.details["dyrelu_params"] == count
-    assert f"{count:,.0f} parameters of DyReLU learned until 20%" in report.notes[-1]
+    assert f"{count:,.0f} parameters of DyReLU learned until 20 %" in report.notes[-1]
 
 
 @pytest.mark.parametrize("stop", [slow_case(2), slow_case(4)])

@@ -11,6 +11,7 @@ from prunec.deploy.checks.report import Check, at_least, at_most
 from prunec.deploy.timing import Latency
 from prunec.recipe import Budget
 from prunec.tasks.quality import ACCURACY, MIOU, Quality
+from prunec.wording import percent
 
 
 def check_budgets(
@@ -49,7 +50,7 @@ def check_budgets(
 def _macs(limit: float, cost: Cost, dense: int) -> Check:
     ratio = cost.macs / dense
     wrong = (
-        f"the file has {cost.macs:,} MACs, {100 * ratio:.1f} % of the dense network's "
+        f"the file has {cost.macs:,} MACs, {percent(ratio)} of the dense network's "
         f"{dense:,}; the recipe allows {100 * limit:g} %."
     )
     return at_most("budget: MACs / dense", limit, ratio, wrong)

@@ -13,6 +13,7 @@ import onnxruntime
 
 from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
 from prunec.errors import PrunecError
+from prunec.wording import first_line
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,6 @@ class _Session(LoadedFile):
 
 
 def _cannot(what: str, path: Path, error: Exception) -> PrunecError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return PrunecError(
-        f"onnxruntime cannot {what} {path}: {reason}", remedy="Export the file again."
+        f"onnxruntime cannot {what} {path}: {first_line(error)}", remedy="Export the file again."
     )

@@ -69,7 +69,7 @@ def digits_apart(values: Iterable[float], least: int = 3) -> int:
     return next(enough, 17)
 
 
-def alike(values: Iterable[float]) -> Callable[[float], str]:
+def with_equal_decimals(values: Iterable[float]) -> Callable[[float], str]:
     """Return how to write these numbers with as many decimals each: three digits of the largest."""
     largest = max(map(abs, values), default=0.0)
     decimals = 2 - math.floor(math.log10(largest)) if largest else 0
@@ -80,11 +80,6 @@ def alike(values: Iterable[float]) -> Callable[[float], str]:
 def exact(value: int) -> str:
     """Return a whole number with its thousands apart."""
     return f"{value:,}"
-
-
-def percent(share: float) -> str:
-    """Return a share in percent, with one digit."""
-    return f"{100 * share:.1f} %"
 
 
 def size(count: int) -> str:

@@ -12,6 +12,12 @@ _SVG = Markup(
     '<svg class="{}" viewBox="0 0 {:g} {:g}" role="img" aria-label="{}" '
     'xmlns="http://www.w3.org/2000/svg">{}</svg>'
 )
+_DOCUMENT = Markup(
+    '<svg class="{0}" width="{1:g}" height="{2:g}" viewBox="0 0 {1:g} {2:g}" role="img" '
+    'aria-label="{3}" xmlns="http://www.w3.org/2000/svg">\n<style>\n{4}</style>\n'
+    '<rect class="paper" width="{1:g}" height="{2:g}"/>\n{5}\n</svg>\n'
+)
+_MOVED = Markup('<g transform="translate({:g} 0)">{}</g>')
 _STRIP = Markup(
     '<svg class="strip" width="100%" height="{:g}" role="img" aria-label="{}" '
     'xmlns="http://www.w3.org/2000/svg">{}</svg>'
@@ -30,6 +36,18 @@ _TITLE = Markup("<title>{}</title>")
 def drawing(width: float, height: float, about: str, inside: Iterable[Markup], kind: str) -> Markup:
     """Return a figure that keeps its proportions at every width."""
     return _SVG.format(kind, width, height, about, joined(inside))
+
+
+def document(
+    width: float, height: float, about: str, style: str, inside: Iterable[Markup], kind: str
+) -> Markup:
+    """Return a figure as a file of its own, on paper, with its style sheet."""
+    return _DOCUMENT.format(kind, width, height, about, style, joined(inside))
+
+
+def moved(left: float, inside: Iterable[Markup]) -> Markup:
+    """Return pieces that are moved to the right as one."""
+    return _MOVED.format(left, joined(inside))
 
 
 def strip(height: float, about: str, inside: Iterable[Markup]) -> Markup:

@@ -9,8 +9,8 @@ from itertools import groupby, pairwise
 
 from markupsafe import Markup
 
-from prunec.page import svg
-from prunec.page.scales import Scale, digits_apart, short, ticks, whole_ticks
+from prunec.charts import svg
+from prunec.charts.scales import Scale, digits_apart, short, ticks, whole_ticks
 
 WIDTH, HEIGHT = 360.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 82.0, 10.0, 36.0
