@@ -109,6 +109,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
         monkeypatch.setitem(sys.modules, f"prunec.{name}", module)
     monkeypatch.setattr(prunec, "pipeline", fake, raising=False)
     monkeypatch.setattr("prunec.cli.selection.self_contained", lambda recipe, source: recipe)
+    monkeypatch.setattr("prunec.cli.selection.trains", lambda recipe, source: True)
     return fake
 
 
