@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import inspect
 import operator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
@@ -24,7 +25,53 @@ from prunec.graph.capture.recording import Call, Form, Hollow, Recording, Unreco
 _BATCHES = 7, 12  # far from each other and from what a network may hold as a number
 
 
-def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> GraphModule | None:
+@dataclass(frozen=True)
+class Traced:
+    """A network's graph, and the network itself to compare it with.
+
+    Attributes:
+        graph: the graph with the network's own parameters and buffers.
+        network: the caller's network.
+        hollow: the copy that was recorded.
+    """
+
+    graph: GraphModule
+    network: nn.Module
+    hollow: Hollow
+
+    def answers_as(self, outputs: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> bool:
+        """Whether the network answers the same.
+
+        Args:
+            outputs: of the graph for the example, a batch that was not recorded.
+            example: of which the network is given the first sample alone, yet another batch,
+                unless one of its outputs holds samples elsewhere than along the first axis.
+        """
+        for given in (tuple(x[:1] for x in example), example):
+            expected = self.hollow.answers(self.network, given)
+            if len(expected) != len(outputs):
+                return False
+            pairs = list(zip(map(_first, outputs, expected), expected, strict=True))
+            if all(a.shape == b.shape for a, b in pairs):
+                return all(_equal(a, b) for a, b in pairs)
+        return False
+
+
+def _first(output: Tensor, expected: Tensor) -> Tensor:
+    return output[: len(expected)] if output.dim() and expected.dim() else output
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same but for the order of sums."""
+    if a.dtype != b.dtype or not a.is_floating_point():
+        return torch.equal(a, b)
+    bound = 1e-10 if a.dtype == torch.float64 else max(1e-5, 10 * torch.finfo(a.dtype).eps)
+    finite = b[b.isfinite()].abs()
+    scale = float(finite.max()) if len(finite) else 0.0
+    return torch.allclose(a, b, rtol=0, atol=bound * scale, equal_nan=True)
+
+
+def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
     """Trace a network in evaluation mode with the first axis of every input open.
 
     Args:
@@ -32,7 +79,7 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> GraphModule | 
         example: its positional inputs, batch first.
 
     Returns:
-        The graph as ``torch.export`` makes it, parameters shared; None where it is not certain.
+        The graph as ``torch.export`` makes it; None where a recording cannot stand for it.
     """
     names = _argument_names(module, example)
     if names is None or len({given.shape[:1] for given in example}) != 1:
@@ -45,7 +92,7 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> GraphModule | 
     try:
         hollow = Hollow(module)
         recordings = [_record(hollow, example, batch) for batch in _BATCHES]
-        return _Drawing(module, example, names).draw(*recordings)
+        return Traced(_Drawing(module, example, names).draw(*recordings), module, hollow)
     except Exception:  # whatever the network does to tensors without values: export will say it
         return None
 
@@ -100,9 +147,7 @@ def _united(a: Any, b: Any) -> Any:
 class _Drawing:
     """A graph in the making."""
 
-    def __init__(
-        self, module: nn.Module, example: tuple[Tensor, ...], names: list[str]
-    ) -> None:
+    def __init__(self, module: nn.Module, example: tuple[Tensor, ...], names: list[str]) -> None:
         self.graph = Graph()
         self.device = example[0].device
         self.module, self.example, self.names = module, example, names
@@ -123,9 +168,7 @@ class _Drawing:
         results = [self._made[value] for value in _united(first.outputs, second.outputs)]
         self.graph.output(tuple(results))
         _, signature = pytree.tree_flatten((tuple(self.example), {}))
-        self.graph.set_codegen(
-            _PyTreeCodeGen(_PyTreeInfo(self.names, signature, first.structure))
-        )
+        self.graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(self.names, signature, first.structure)))
         return self._filled()
 
     def _draw_held(self) -> None:
@@ -142,7 +185,9 @@ class _Drawing:
     def _draw_call(self, number: int, a: Call, b: Call) -> None:
         if a.target is not b.target or a.path != b.path:
             raise Unrecorded("The calls depend on the batch.")
-        args, kwargs = (self._put(_united(x, y)) for x, y in ((a.args, b.args), (a.kwargs, b.kwargs)))
+        args, kwargs = (
+            self._put(_united(x, y)) for x, y in ((a.args, b.args), (a.kwargs, b.kwargs))
+        )
         stack = {"": ("", ""), a.path: (a.path, "")} if a.path else {"": ("", "")}
         node = self._call(a.target, tuple(args), kwargs, stack)
         if isinstance(a.result, Form) and isinstance(b.result, Form):
@@ -161,9 +206,7 @@ class _Drawing:
 
     def _call(self, target: Any, args: Any, kwargs: Any, stack: dict[str, Any]) -> Node:
         packet = getattr(target, "overloadpacket", target)
-        node = self.graph.create_node(
-            "call_function", target, args, kwargs, name=packet.__name__
-        )
+        node = self.graph.create_node("call_function", target, args, kwargs, name=packet.__name__)
         node.meta["nn_module_stack"] = stack
         return node
 
@@ -202,8 +245,9 @@ class _Drawing:
                 self._size * size.slope + size.rest if isinstance(size, _OfBatch) else size
                 for size in form.shape
             ]
-            with self._mode:
-                self._fakes[key] = torch.empty(shape, dtype=form.dtype, device=self.device)
+            # Strides of symbols would cost a millisecond each, and nobody reads them.
+            hollow = torch.empty_strided(shape, [0] * len(shape), dtype=form.dtype, device="meta")
+            self._fakes[key] = FakeTensor(self._mode, hollow, self.device)
         return self._fakes[key]
 
     def _filled(self) -> GraphModule:

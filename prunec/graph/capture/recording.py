@@ -111,6 +111,12 @@ class Hollow:
         outputs = tuple(recorder.value(item) for item in flat)
         return Recording(tuple(recorder.calls), outputs, structure)
 
+    def answers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Any]:
+        """What the copy returns, flat, with the values of the network that it was copied from."""
+        held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        with torch.no_grad():
+            return pytree.tree_leaves(torch.func.functional_call(self.module, held, inputs))
+
 
 class _Recorder(TorchDispatchMode):
     """Keeps every call; the same call on the same shapes is worked out once."""
