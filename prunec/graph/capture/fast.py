@@ -194,7 +194,8 @@ class _Drawing:
             node.meta["val"] = self._fake(_form(a.result, b.result))
             self._made[Value(number, "call")] = node
             return
-        assert not isinstance(a.result, Form) and not isinstance(b.result, Form)
+        assert not isinstance(a.result, Form)
+        assert not isinstance(b.result, Form)
         if len(a.result) != len(b.result):
             raise Unrecorded("How many tensors a call returns depends on the batch.")
         forms = [_form(x, y) for x, y in zip(a.result, b.result, strict=True)]

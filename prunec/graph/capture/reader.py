@@ -187,6 +187,7 @@ def _read(graph_module: GraphModule, module: nn.Module, example: tuple[Tensor, .
     """A functional graph in its normal form, with the shape of every value."""
     _call_by_first_name(graph_module, module)
     spell_out(graph_module)
+    graph_module.recompile()  # once, behind all that changed the graph
     _require_free_batch(graph_module)
     recorder = _Recorder(graph_module)
     with torch.no_grad(), warnings.catch_warnings():
@@ -271,4 +272,3 @@ def _restore_batch_norm(module: GraphModule) -> None:
             user.replace_all_uses_with(norm)
             graph.erase_node(user)
         graph.erase_node(node)
-    module.recompile()

@@ -118,11 +118,11 @@ class Hollow:
             return pytree.tree_leaves(torch.func.functional_call(self.module, held, inputs))
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps every call; the same call on the same shapes is worked out once."""
 
     def __init__(self, hollow: Hollow, inputs: tuple[Tensor, ...], device: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self._paths = hollow.paths
         self._device = device
