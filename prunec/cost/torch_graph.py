@@ -24,16 +24,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
-from torch.fx.node import map_arg
 
 from prunec.cost import Cost, LayerCost, Weight
-from prunec.cost.torch_operators import RECURRENT, macs_of
-from prunec.graph.capture import Captured, capture
-from prunec.graph.capture.aten import MOVES, op_name
+from prunec.cost.torch_operators import MOVES, RECURRENT, macs_of
+from prunec.graph.capture import Captured, Node, capture
+from prunec.graph.capture.node import replaced
 from prunec.models.gates import absorbed
-
-_MOVES = MOVES | {"contiguous", "clone", "alias", "detach", "to", "_to_copy", "type_as", "float"}
 
 
 def count(module: nn.Module, example: tuple[Tensor, ...]) -> Cost:
@@ -66,12 +62,12 @@ def count_captured(
         id(named[name]): torch.where(mask, named[name].detach(), 0) for name, mask in masks.items()
     }
     weights = _Weights(captured, {n: masked[id(p)] for n, p in named.items() if id(p) in masked})
-    samples = next(captured.shape(n)[0] for n in captured.nodes if n.op == "placeholder")
+    samples = next(n.shape[0] for n in captured.nodes if n.kind == "input")
     counted: set[object] = set()
     layers = [
-        _layer(captured, weights, node, samples, counted)
+        _layer(weights, node, samples, counted)
         for node in captured.nodes
-        if node.op == "call_function" and op_name(node) in macs_of
+        if node.operator in macs_of
     ]
     parameters = [masked.get(id(p), p) for p in module.parameters()]
     return Cost(
@@ -92,13 +88,12 @@ class _Weights:
         self._found: dict[Node, Weight | None] = {}
         self.per_sample: set[Node] = set()
         for node in captured.nodes:
-            inputs = node.all_input_nodes
-            if node.op == "placeholder" or not self.per_sample.isdisjoint(inputs):
+            inputs = node.operands
+            if node.kind == "input" or not self.per_sample.isdisjoint(inputs):
                 self.per_sample.add(node)
-            elif node.op == "get_attr":
-                name = str(node.target)
-                self._sources[node] = (name,)
-            elif op_name(node) in _MOVES and all(n in self._sources for n in inputs):
+            elif node.kind == "stored":
+                self._sources[node] = (node.stored,)
+            elif node.operator in MOVES and all(n in self._sources for n in inputs):
                 listed = [name for n in inputs for name in self._sources[n]]
                 self._sources[node] = tuple(dict.fromkeys(listed))
 
@@ -118,35 +113,31 @@ class _Weights:
         return Weight(sources, value.numel(), int(torch.count_nonzero(value)), key)
 
     def _value(self, node: Node) -> Any:
-        if node.op == "get_attr":
-            return self._stored(str(node.target))
+        if node.kind == "stored":
+            return self._stored(node.stored)
         if node not in self._values:
-            args = map_arg(node.args, self._value)
-            kwargs = map_arg(node.kwargs, self._value)
-            assert callable(node.target)
-            with torch.no_grad():
-                self._values[node] = node.target(*args, **kwargs)
+            assert node.compute is not None
+            named = replaced(dict(node.arguments), self._value)
+            self._values[node] = node.compute(named)
         return self._values[node]
 
     def _stored(self, name: str) -> Tensor:
-        return self._masked[name] if name in self._masked else self._captured.tensor(name).detach()
+        return self._masked[name] if name in self._masked else self._captured.stored[name].detach()
 
 
-def _layer(
-    captured: Captured, weights: _Weights, node: Node, samples: int, counted: set[object]
-) -> LayerCost:
-    macs, operands = macs_of[op_name(node)](captured, node)
+def _layer(weights: _Weights, node: Node, samples: int, counted: set[object]) -> LayerCost:
+    macs, operands = macs_of[node.operator](node)
     macs = macs // samples if node in weights.per_sample else 0
     found = [weight for operand in operands if (weight := weights.of(operand))]
     if not found:
-        return LayerCost(node.name, op_name(node), macs, macs, 0, 0)
+        return LayerCost(node.name, node.operator, macs, macs, 0, 0)
     size, nonzero = sum(w.size for w in found), sum(w.nonzero for w in found)
     new = [w for w in found if w.key not in counted]
     counted.update(w.key for w in found)
     name = found[0].sources[0]
     return LayerCost(
-        name.rpartition(".")[0] if op_name(node) in RECURRENT else name.removesuffix(".weight"),
-        op_name(node),
+        name.rpartition(".")[0] if node.operator in RECURRENT else name.removesuffix(".weight"),
+        node.operator,
         macs,
         macs // size * nonzero if size else 0,
         sum(w.size for w in new),

@@ -5,55 +5,50 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from torch.fx import Node
-
-from prunec.graph.capture import Captured
-from prunec.graph.capture.aten import CONVOLUTIONS, arguments, op_name
+from prunec.graph.capture import Node
 
 Counted = tuple[int, list[Node]]
 """MACs of all samples, and the operands that may be weights."""
 
 
-def _convolution(captured: Captured, node: Node) -> Counted:
-    named = arguments(node)
+def _convolution(node: Node) -> Counted:
+    named = node.arguments
     weight = named["weight"]
-    counted = named["input"] if "transpose" in op_name(node) else node
-    shape = captured.shape(counted)
-    return shape[0] * math.prod(shape[2:]) * math.prod(captured.shape(weight)), [weight]
+    counted = named["input"] if "transpose" in node.operator else node
+    shape = counted.shape
+    return shape[0] * math.prod(shape[2:]) * math.prod(weight.shape), [weight]
 
 
-def _linear(captured: Captured, node: Node) -> Counted:
-    weight = arguments(node)["weight"]
-    return math.prod(captured.shape(node)[:-1]) * math.prod(captured.shape(weight)), [weight]
+def _linear(node: Node) -> Counted:
+    weight = node.arguments["weight"]
+    return math.prod(node.shape[:-1]) * math.prod(weight.shape), [weight]
 
 
-def _product(captured: Captured, node: Node) -> Counted:
-    first, second = [n for n in node.args if isinstance(n, Node)][-2:]
-    return math.prod(captured.shape(node)) * captured.shape(first)[-1], [second, first]
+def _product(node: Node) -> Counted:
+    first, second = [n for n in node.arguments.values() if isinstance(n, Node)][-2:]
+    return math.prod(node.shape) * first.shape[-1], [second, first]
 
 
-def _tensordot(captured: Captured, node: Node) -> Counted:
-    named = arguments(node)
+def _tensordot(node: Node) -> Counted:
+    named = node.arguments
     first, second = named["self"], named["other"]
     axes = named.get("dims_self", [-1])  # of inner: the last
-    summed = math.prod(captured.shape(first)[axis] for axis in axes)
-    return math.prod(captured.shape(node)) * summed, [second, first]
+    summed = math.prod(first.shape[axis] for axis in axes)
+    return math.prod(node.shape) * summed, [second, first]
 
 
-def _einsum(captured: Captured, node: Node) -> Counted:
+def _einsum(node: Node) -> Counted:
     """Operands are taken in from left to right; a product keeps the letters that are asked later.
 
     One operand alone is only moved or summed.
     """
-    equation, operands = node.args[0], node.args[1]
-    assert isinstance(equation, str)
-    assert isinstance(operands, (list, tuple))
+    equation, operands = list(node.arguments.values())[:2]
     listed = [n for n in operands if isinstance(n, Node)]
     left, _, right = equation.replace(" ", "").partition("->")
     words: list[list[str]] = []
     sizes: dict[str, int] = {}
     for term, operand in zip(left.split(","), listed, strict=True):
-        shape = captured.shape(operand)
+        shape = operand.shape
         words.append(_letters(term, len(shape)))
         for letter, size in zip(words[-1], shape, strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
@@ -74,37 +69,51 @@ def _letters(word: str, dims: int) -> list[str]:
     return [*before, *(f"...{i}" for i in range(covered, 0, -1)), *after]
 
 
-def _attention(captured: Captured, node: Node) -> Counted:
-    named = arguments(node)
-    query, key, value = (captured.shape(named[k]) for k in ("query", "key", "value"))
+def _attention(node: Node) -> Counted:
+    named = node.arguments
+    query, key, value = (named[k].shape for k in ("query", "key", "value"))
     pairs = math.prod(query[:-1]) * key[-2]
     return pairs * query[-1] + pairs * value[-1], []
 
 
-def _recurrent(captured: Captured, node: Node) -> Counted:
-    named = arguments(node)
-    first = next(n for n in node.all_input_nodes if captured.is_tensor(n))
-    steps = math.prod(captured.shape(first)[:-1])  # of all samples
-    kernels = [n for n in named["params"] if len(captured.shape(n)) == 2]
-    return steps * sum(math.prod(captured.shape(n)) for n in kernels), kernels
+def _recurrent(node: Node) -> Counted:
+    named = node.arguments
+    first = next(n for n in node.operands if n.is_tensor)
+    steps = math.prod(first.shape[:-1])  # of all samples
+    kernels = [n for n in named["params"] if len(n.shape) == 2]
+    return steps * sum(math.prod(n.shape) for n in kernels), kernels
 
 
-def _cell(captured: Captured, node: Node) -> Counted:
+def _cell(node: Node) -> Counted:
     """One step."""
-    named = arguments(node)
+    named = node.arguments
     kernels = [named["w_ih"], named["w_hh"]]
-    rows = captured.shape(named["input"])[0]
-    return rows * sum(math.prod(captured.shape(n)) for n in kernels), kernels
+    rows = named["input"].shape[0]
+    return rows * sum(math.prod(n.shape) for n in kernels), kernels
 
 
+_CONVOLUTIONS = (
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+)  # fmt: skip
 _CELLS = frozenset({"lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"})
 _LAYERS = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
+
+MOVES = frozenset(
+    (
+        "view reshape _unsafe_view flatten unflatten permute transpose t movedim swapaxes squeeze "
+        "unsqueeze expand cat concat stack chunk split split_with_sizes tensor_split slice select "
+        "narrow index_select index unbind roll flip repeat repeat_interleave tile channel_shuffle "
+        "native_channel_shuffle getitem numpy_T mT adjoint contiguous clone alias detach to "
+        "_to_copy type_as float"
+    ).split()
+)
+"""Those that only move values: behind them a weight is still a weight."""
 
 RECURRENT = _LAYERS | _CELLS
 """Those that hold several weights each."""
 
-macs_of: dict[str, Callable[[Captured, Node], Counted]] = {
-    **dict.fromkeys(CONVOLUTIONS, _convolution),
+macs_of: dict[str, Callable[[Node], Counted]] = {
+    **dict.fromkeys(_CONVOLUTIONS, _convolution),
     "linear": _linear,
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "addmm", "addmv", "baddbmm"), _product),
     "scaled_dot_product_attention": _attention,

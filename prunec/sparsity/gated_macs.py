@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from prunec.graph.channels.groups import class_bundles
-from prunec.graph.channels.structure import Kernel, Structure
+from prunec.graph.channels.operators.kernel import Kernel
+from prunec.graph.channels.structure import Structure
+from prunec.graph.channels.unions import Unions
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def gated_channels(structure: Structure) -> Gated:
     A depthwise kernel mixes no channels, so none stands before it; a channel that several kernels
     read has one gate before all of them.
     """
-    regular = [k for k in structure.kernels.values() if not k.depthwise]
+    regular = [k for k in structure.of(Kernel).values() if not k.depthwise]
     read = {int(c) for k in regular for c in structure.class_of(k.inputs).tolist()}
     bundles = _gates(structure, read)
     gates = [classes for bundle in bundles for classes in bundle]
@@ -108,7 +110,7 @@ def gated_channels(structure: Structure) -> Gated:
         w: torch.where(g < 0, len(gates), g) for w, g in readers.items() if bool((g >= 0).any())
     }
     shapes = {k.weight: _shape(structure, k) for k in regular if k.weight in readers}
-    kernels = list(structure.kernels.values())
+    kernels = list(structure.of(Kernel).values())
     inner = [_side(structure, k.inputs, gate_of, group_of, sizes) for k in kernels]
     outer = [_side(structure, k.outputs, gate_of, group_of, sizes) for k in kernels]
     none = torch.zeros(len(bundles), dtype=torch.float64)
@@ -153,25 +155,17 @@ def _gates(structure: Structure, read: set[int]) -> list[list[list[int]]]:
 
 def _tied(structure: Structure) -> list[list[int]]:
     """Classes that are kept or cut together: those of one position of a grouped kernel's groups."""
-    first = list(range(len(structure.classes)))
-
-    def find(number: int) -> int:
-        while first[number] != number:
-            number = first[number]
-        return number
-
-    for kernel in structure.kernels.values():
+    unions = Unions()
+    numbers = unions.fresh(len(structure.classes))  # from 1 on: 0 joins nothing
+    for kernel in structure.of(Kernel).values():
         if kernel.groups == 1 or kernel.depthwise:
             continue
         for atoms in (kernel.inputs, kernel.outputs):
-            rows = structure.class_of(atoms).reshape(kernel.groups, -1).tolist()
-            for other in rows[1:]:
-                for a, b in zip(rows[0], other, strict=True):
-                    low, high = sorted((find(a), find(b)))
-                    first[high] = low
+            rows = numbers[structure.class_of(atoms)].reshape(kernel.groups, -1)
+            unions.join(rows[:1].expand_as(rows[1:]), rows[1:])
     members: dict[int, list[int]] = defaultdict(list)
-    for number in range(len(first)):
-        members[find(number)].append(number)
+    for number, own in enumerate(numbers.tolist()):
+        members[unions.find(own)].append(number)
     return list(members.values())
 
 
@@ -196,7 +190,7 @@ def _columns(kernel: Kernel, gates: Tensor) -> Tensor:
 
 def _shape(structure: Structure, kernel: Kernel) -> tuple[int, ...]:
     """Shape in which the gates of a kernel's inputs broadcast against its weight."""
-    weight = structure.captured.tensor(kernel.weight)
+    weight = structure.captured.stored[kernel.weight]
     if kernel.transposed:
         return (-1, *[1] * (weight.dim() - 1))
     if kernel.groups > 1:

@@ -18,7 +18,8 @@ from torch.func import functional_call
 
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
-from prunec.graph.channels.structure import Norm
+from prunec.graph.channels.operators.batch_norm import Norm
+from prunec.graph.channels.operators.kernel import Kernel
 from prunec.models.ties import tie
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -104,9 +105,9 @@ def _norms(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Norm]:
     """The batch norm behind each convolution, where the two are each other's alone."""
     structure = analyse(capture(module, example))
     found = {}
-    for norm in structure.norms.values():
-        kernel = structure.kernels.get(norm.source)
-        if kernel is None or kernel.bias or not (norm.weight and norm.bias):
+    for norm in structure.of(Norm).values():
+        kernel = structure.operators.get(norm.source)
+        if not isinstance(kernel, Kernel) or kernel.bias or not (norm.weight and norm.bias):
             continue
         alone = len(norm.source.users) == 1
         if alone and structure.captured.readers(kernel.weight) == {kernel.node}:

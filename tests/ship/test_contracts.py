@@ -29,7 +29,7 @@ from prunec.exporters.to_onnx import ToOnnx
 from prunec.recipe import VerifySpec
 
 DOCS = Path(__file__).parents[2] / "docs" / "extending.md"
-EXPORTER, RUNNER = re.findall(r"```python\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+_, EXPORTER, RUNNER, _ = re.findall(r"```python\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
 BATCHES = [(torch.zeros(2, 3, 16, 16),)]
 
 

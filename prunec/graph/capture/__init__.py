@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from prunec.graph.capture.reader import Captured, capture, uncollected
+from prunec.graph.capture.captured import Captured
+from prunec.graph.capture.node import Node
+from prunec.graph.capture.reader import capture, uncollected
 
-__all__ = ["Captured", "capture", "uncollected"]
+__all__ = ["Captured", "Node", "capture", "uncollected"]

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from prunec.graph.capture.aten import FACTORIES, arguments, op_name
+from prunec.graph.capture.aten import arguments, op_name
+from prunec.graph.capture.names import FACTORIES
 
 aten = torch.ops.aten
 

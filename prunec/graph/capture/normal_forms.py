@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from prunec.graph.capture.aten import CONVOLUTIONS, ELEMENTWISE, arguments, op_name
+from prunec.graph.capture.aten import arguments, op_name
+from prunec.graph.capture.names import CONVOLUTIONS, ELEMENTWISE
 
 aten = torch.ops.aten
 

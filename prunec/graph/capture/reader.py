@@ -8,12 +8,9 @@ one run on the example records the shape of every value.
 from __future__ import annotations
 
 import gc
-import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,100 +19,12 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from prunec.errors import UntraceableModel
 from prunec.graph.capture.aten import op_name
+from prunec.graph.capture.captured import Captured
 from prunec.graph.capture.fast import fast_trace
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
+from prunec.graph.capture.torch_nodes import read
 from prunec.graph.capture.tracing import trace
-
-
-@dataclass(frozen=True)
-class Captured:
-    """A captured network.
-
-    Attributes:
-        module: the graph with the network's parameters and buffers under their own names.
-        values: node → shape of its tensor, tuple of shapes, or the integer it stands for.
-        outputs: what the graph returned for the example, flat.
-    """
-
-    module: GraphModule
-    values: dict[Node, Any]
-    outputs: tuple[Tensor, ...]
-
-    @property
-    def nodes(self) -> list[Node]:
-        """All nodes in the order of computation."""
-        return list(self.module.graph.nodes)
-
-    def shape(self, node: Node) -> tuple[int, ...]:
-        """Shape of the tensor a node computes for the example."""
-        shape: tuple[int, ...] = self.values[node]
-        return shape
-
-    def is_tensor(self, node: Node) -> bool:
-        """Whether a node computes one tensor."""
-        value = self.values.get(node)
-        return isinstance(value, tuple) and all(isinstance(size, int) for size in value)
-
-    def tensor(self, name: str) -> Tensor:
-        """A parameter or buffer by its name."""
-        found = operator.attrgetter(name)(self.module)
-        assert isinstance(found, Tensor)
-        return found
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Every parameter, buffer and stored constant that the graph reads, by its name."""
-        names = dict.fromkeys(str(node.target) for node in self.nodes if node.op == "get_attr")
-        return {name: self.tensor(name) for name in names}
-
-    def readers(self, name: str) -> set[Node]:
-        """The calls that read a parameter, buffer or stored constant."""
-        return self._readers.get(name, set())
-
-    def held_by(self, path: str) -> set[str]:
-        """Names of what the graph reads of a module and of the modules inside it."""
-        return self._held.get(path, set())
-
-    @cached_property
-    def _held(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for name in self._readers:
-            path = name
-            while path := path.rpartition(".")[0]:
-                found.setdefault(path, set()).add(name)
-        return found
-
-    @cached_property
-    def _readers(self) -> dict[str, set[Node]]:
-        found: dict[str, set[Node]] = {}
-        for node in self.nodes:
-            if node.op == "get_attr":
-                found.setdefault(str(node.target), set()).update(node.users)
-        return found
-
-    def concrete(self, argument: Any, *, tensors: bool = False) -> Any:
-        """An argument with every symbolic size replaced by its value for the example.
-
-        Args:
-            argument: of a call.
-            tensors: whether stored tensors take the place of the nodes that stand for them.
-        """
-        if isinstance(argument, Node):
-            value = self.values.get(argument)
-            if isinstance(value, (int, float)):
-                return value
-            stored = tensors and argument.op == "get_attr"
-            return self.tensor(str(argument.target)).cpu() if stored else argument
-        if isinstance(argument, (list, tuple)):
-            return type(argument)(self.concrete(item, tensors=tensors) for item in argument)
-        return argument
-
-    def dynamic(self, node: Node) -> set[int]:
-        """Axes of a node's tensor whose length depends on the batch."""
-        value = node.meta.get("val")
-        if not isinstance(value, Tensor):
-            return {0}
-        return {i for i, size in enumerate(value.shape) if not isinstance(size, int)}
 
 
 @contextmanager
@@ -193,7 +102,7 @@ def _read(graph_module: GraphModule, module: nn.Module, example: tuple[Tensor, .
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's notes on the network's own operators
         recorder.run(*_flat(graph_module, example))
-    return Captured(graph_module, recorder.values, tuple(recorder.outputs))
+    return read(graph_module, recorder.values, tuple(recorder.outputs))
 
 
 def _call_by_first_name(traced: GraphModule, module: nn.Module) -> None:

@@ -8,160 +8,69 @@ whatever is not understood pins the atoms it reads, with its name as the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch.fx import Node
 
-from prunec.graph.capture import Captured
-from prunec.graph.capture import aten as ops
+from prunec.graph.capture.captured import Captured
+from prunec.graph.capture.node import Node
 from prunec.graph.channels.builder import Builder
-from prunec.graph.channels.operators.contractions import (
-    visit_attention,
-    visit_einsum,
-    visit_product,
-)
-from prunec.graph.channels.operators.moves import picked_axes, visit_move, visit_pad
-from prunec.graph.channels.operators.normalisations import (
-    visit_group_norm,
-    visit_instance_norm,
-    visit_within,
-)
-from prunec.graph.channels.operators.pointwise import (
-    visit_elementwise,
-    visit_expand_as,
-    visit_factory,
-    visit_like,
-    visit_prelu,
-    visit_reduction,
-    visit_window,
-)
-from prunec.graph.channels.operators.producers import (
-    visit_batch_norm,
-    visit_convolution,
-    visit_embedding,
-    visit_linear,
-)
-from prunec.graph.channels.operators.recurrent import GATES, Recurrent, visit_item, visit_recurrent
-from prunec.graph.channels.operators.regroup import (
-    visit_pixel_shuffle,
-    visit_pixel_unshuffle,
-    visit_unfold,
-)
+from prunec.graph.channels.families import FAMILIES, by_name
+from prunec.graph.channels.family import Family
+from prunec.graph.channels.layouts import varying
+from prunec.graph.channels.operators.move import Move
+from prunec.graph.channels.operators.positions import PICKS, picked_axes
 from prunec.graph.channels.shuffles import close_region
-from prunec.graph.channels.structure import Structure, varying
-
-Visit = Callable[[Builder, Node], None]
+from prunec.graph.channels.structure import Structure
 
 
-def analyse(captured: Captured) -> Structure:
-    """Atoms, kernels and pins of a captured network."""
+def analyse(captured: Captured, families: tuple[type[Family], ...] = FAMILIES) -> Structure:
+    """Find atoms, operators and pins of a captured network.
+
+    Args:
+        captured: the network.
+        families: of the operators that are understood.
+    """
     builder = Builder(captured)
+    family_of = by_name(families)
     for node in captured.nodes:
-        _visit(builder, node)
+        if node.kind == "call":
+            _visit(builder, node, family_of.get(node.operator))
+        elif node.kind == "output":
+            for source in node.operands:
+                if source.is_tensor:
+                    builder.pin(builder.layout(source), "network output")
     _pin_what_is_read_otherwise(builder)
     builder.settle_tables()
     _narrow(builder)
     return builder.found
 
 
-def _identity(builder: Builder, node: Node) -> None:
-    builder.settle(node, "identity", builder.layout(node.all_input_nodes[0]))
-
-
-def _move(builder: Builder, node: Node) -> None:
-    visit_move(builder, node, node)
-
-
-_VISITS: dict[str, Visit] = {
-    **dict.fromkeys(ops.IDENTITY, _identity),
-    **dict.fromkeys(ops.ELEMENTWISE, visit_elementwise),
-    **dict.fromkeys(ops.MOVES, _move),
-    **dict.fromkeys(ops.WINDOWS, visit_window),
-    **dict.fromkeys(ops.REDUCTIONS, visit_reduction),
-    **dict.fromkeys(ops.PADS, visit_pad),
-    **dict.fromkeys(ops.CONVOLUTIONS, visit_convolution),
-    **dict.fromkeys(ops.LIKES, visit_like),
-    **dict.fromkeys(ops.WITHIN, visit_within),
-    **dict.fromkeys(("matmul", "mm", "bmm", "baddbmm"), visit_product),
-    "expand_as": visit_expand_as,
-    "einsum": visit_einsum,
-    "scaled_dot_product_attention": visit_attention,
-    "linear": visit_linear,
-    "embedding": visit_embedding,
-    "batch_norm": visit_batch_norm,
-    "group_norm": visit_group_norm,
-    "instance_norm": visit_instance_norm,
-    "prelu": visit_prelu,
-    "pixel_shuffle": visit_pixel_shuffle,
-    "pixel_unshuffle": visit_pixel_unshuffle,
-    "im2col": visit_unfold,
-}
-
-
-def _visit(builder: Builder, node: Node) -> None:
-    captured = builder.captured
-    if node.op == "output":
-        for source in node.all_input_nodes:
-            if captured.is_tensor(source):
-                builder.pin(builder.layout(source), "network output")
-        return
-    if node.op != "call_function":
-        return
-    builder.found.kinds[node] = "refused"
-    name = ops.op_name(node)
-    operands = [n for n in node.all_input_nodes if captured.is_tensor(n)]
-    if name == "getitem":
-        _visit_item(builder, node)
-    elif name in GATES:
-        visit_recurrent(builder, node)
-    elif not captured.is_tensor(node):
-        if name not in ops.MOVES:
-            builder.refuse(node, operands)
-    elif name in ops.FACTORIES:
-        visit_factory(builder, node)
-    elif name in _VISITS and operands:
-        _VISITS[name](builder, node)
+def _visit(builder: Builder, node: Node, family: type[Family] | None) -> None:
+    operands = [n for n in node.operands if n.is_tensor]
+    understood = family is not None and (family.several or (node.is_tensor and operands))
+    if family is not None and understood:
+        family.visit(builder, node)
     else:
         builder.refuse(node, operands)
-
-
-def _visit_item(builder: Builder, node: Node) -> None:
-    source = node.args[0]
-    assert isinstance(source, Node)
-    if builder.captured.is_tensor(node) and ops.op_name(source) in ops.MOVES:
-        visit_move(builder, node, source)
-    elif isinstance(builder.found.rules.get(source), Recurrent):
-        visit_item(builder, node, source)
-    else:
-        builder.found.layouts[node] = builder.blank(node)
 
 
 def _pin_what_is_read_otherwise(builder: Builder) -> None:
     """A weight that is also an operand of something else keeps the channels on all its sides."""
     found = builder.found
-    weights = {kernel.weight for kernel in found.kernels.values()}
-    weights |= {name for rule in found.rules.values() for name in rule.cuts}
+    weights = {name for operator in found.operators.values() for name in operator.cuts}
     for name in sorted(weights):
-        calls = sorted(builder.captured.readers(name), key=str)
-        other = next((call for call in calls if not _cuts(found, call, name)), None)
+        calls = sorted(builder.captured.readers(name), key=lambda call: call.name)
+        other = next((call for call in calls if not _only_cuts(found, call, name)), None)
         if other is not None:
             builder.tables.pop(name, None)
             for (owner, _), atoms in found.slices.items():
                 if owner == name:
-                    builder.pin(
-                        atoms, f"{name} is read by {ops.op_name(other)} at {other.name} too"
-                    )
+                    builder.pin(atoms, f"{name} is read by {other.operator} at {other.name} too")
 
 
-def _cuts(found: Structure, call: Node, name: str) -> bool:
+def _only_cuts(found: Structure, call: Node, name: str) -> bool:
     """Whether a call reads a weight in such a way that it is cut with its channels."""
-    kernel = found.kernels.get(call)
-    if kernel is not None:
-        weight = next(n for n in call.all_input_nodes if n.op == "get_attr" and n.target == name)
-        return kernel.weight == name and kernel.source is not weight
-    rule = found.rules.get(call)
-    return rule is not None and name in rule.cuts
+    operator = found.operators.get(call)
+    return operator is not None and operator.only_cuts(name)
 
 
 def _narrow(builder: Builder) -> None:
@@ -200,16 +109,15 @@ def _pin_what_cannot_be_picked(builder: Builder) -> None:
     A move that picks along several axes at once must find all channels in place.
     """
     found = builder.found
-    for node, link in found.links.items():
-        call = node.args[0] if ops.op_name(node) == "getitem" else node
-        assert isinstance(call, Node)
-        if ops.op_name(call) not in ops.PICKS:
+    for node, move in found.of(Move).items():
+        name = move.call.operator
+        if name not in PICKS:
             continue
-        picked = picked_axes(builder.captured, call, link.operands[0])
-        source = found.layouts[link.operands[0]]
+        picked = picked_axes(move.call, move.moved[0])
+        source = found.layouts[move.moved[0]]
         lies = set(varying(found.classes[source]))
         if lies & set(picked) and picked != sorted(lies):
-            builder.pin(source, f"{ops.op_name(call)} at {node.name} picks along several axes")
+            builder.pin(source, f"{name} at {node.name} picks along several axes")
 
 
 def _spread(found: Structure, node: Node) -> bool:

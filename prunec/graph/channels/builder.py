@@ -12,11 +12,12 @@ from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
-from torch.fx import Node
 
-from prunec.graph.capture import Captured
-from prunec.graph.capture import aten as ops
-from prunec.graph.channels.structure import Rule, Structure, varying
+from prunec.graph.capture.captured import Captured
+from prunec.graph.capture.node import Node
+from prunec.graph.channels.layouts import varying
+from prunec.graph.channels.operator import Operator, Unknown
+from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.unions import Unions
 
 LARGEST_TABLE = 1 << 18  # entries of a parameter that may each be an atom while it is looked at
@@ -73,13 +74,13 @@ class Builder:
         """The layout of a value; a parameter's is made when it is first asked for."""
         if node not in self.found.layouts:
             self.found.layouts[node] = self.blank(node)
-            if node.op == "get_attr":
+            if node.kind == "stored":
                 self.own_parameter(node)
         return self.found.layouts[node]
 
     def blank(self, node: Node) -> Tensor:
         """The layout of a value without channels."""
-        rank = len(self.captured.shape(node)) if self.captured.is_tensor(node) else 0
+        rank = len(node.shape) if node.is_tensor else 0
         return torch.zeros([1] * rank, dtype=torch.long)
 
     def own_parameter(self, node: Node) -> None:
@@ -88,9 +89,9 @@ class Builder:
         The entries of a vector are atoms. So are, for now, those of a table: whom they meet shows
         along which of its axes the channels lie (:meth:`settle_tables`).
         """
-        shape, name = self.captured.shape(node), str(node.target)
+        shape, name = node.shape, node.stored
         size = math.prod(shape)
-        if size <= 1 or not self.captured.tensor(name).is_floating_point():
+        if size <= 1 or not self.captured.stored[name].is_floating_point():
             return
         if size == max(shape):
             atoms = self.slice(name, shape.index(size), None, size)
@@ -111,8 +112,8 @@ class Builder:
 
     def along(self, node: Node, axis: int) -> Tensor:
         """Atoms along one axis, shape (size,); those that differ along others are joined."""
-        size = self.captured.shape(node)[axis]
-        axis %= max(len(self.captured.shape(node)), 1)
+        size = node.shape[axis]
+        axis %= max(len(node.shape), 1)
         axes = self.axes(node)
         layout = self.layout(node)
         if any(other != axis for other in axes):
@@ -142,30 +143,25 @@ class Builder:
 
     # -- findings -----------------------------------------------------------------------------
 
-    def settle(self, node: Node, kind: str, layout: Tensor) -> None:
-        """Record the family and the layout of a node."""
-        self.found.kinds[node] = kind
-        self.found.layouts[node] = layout
-
-    def rule(self, node: Node, rule: Rule, layout: Tensor) -> None:
-        """Record the rule and the layout of a node that belongs to no family."""
-        self.found.rules[node] = rule
-        self.settle(node, "rule", layout.contiguous())
+    def bind(self, operator: Operator, layout: Tensor) -> None:
+        """Record what a call means for channels, and the layout of what it returns."""
+        self.found.operators[operator.node] = operator
+        self.found.layouts[operator.node] = layout.contiguous()
 
     def refuse(self, node: Node, operands: Sequence[Node], why: str = "") -> None:
         """Pin what a node reads; what it returns has no channels."""
         for operand in operands:
             self.pin(
-                self.layout(operand), why or f"{ops.op_name(node)} at {node.name} is not understood"
+                self.layout(operand), why or f"{node.operator} at {node.name} is not understood"
             )
-        self.found.layouts[node] = self.blank(node)
+        self.bind(Unknown(node), self.blank(node))
 
     # -- the end ------------------------------------------------------------------------------
 
     def settle_tables(self) -> None:
         """Find the axis of each table along which its entries met channels, and cut it there."""
         for name, atoms in self.tables.items():
-            shape = tuple(self.captured.tensor(name).shape)
+            shape = tuple(self.captured.stored[name].shape)
             axis = self._table_axis(atoms.reshape(shape))
             if axis is None:
                 self.pin(atoms, f"{name} meets channels along several of its axes, or along none")

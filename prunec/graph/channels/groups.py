@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
+from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 
 
@@ -91,7 +92,7 @@ def groups_of(structure: Structure) -> tuple[ChannelGroup, ...]:
     """The channel groups of an analysed network, the pinned ones too."""
     found = [(keys, numbers.tolist(), "") for keys, numbers in class_bundles(structure).items()]
     found += _pinned_bundles(structure)
-    makers = {k.weight: i for i, k in enumerate(structure.kernels.values())}
+    makers = {k.weight: i for i, k in enumerate(structure.of(Kernel).values())}
     found.sort(
         key=lambda item: (
             min(

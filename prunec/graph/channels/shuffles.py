@@ -11,11 +11,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.fx import Node
 
-from prunec.graph.capture import aten as ops
-from prunec.graph.channels.operators.moves import run_move
-from prunec.graph.channels.structure import Shuffle, Structure, varying
+from prunec.graph.capture.node import Node
+from prunec.graph.channels.layouts import varying
+from prunec.graph.channels.structure import Shuffle, Structure
 
 
 def close_region(structure: Structure, node: Node) -> bool:
@@ -66,22 +65,15 @@ def _region(structure: Structure, node: Node) -> tuple[Node, set[Node], list[Nod
 
 def _single_source(structure: Structure, node: Node) -> Node | None:
     """What a move with one operand, or an identity, reads."""
-    if node.op != "call_function" or not structure.captured.is_tensor(node):
-        return None
-    if ops.op_name(node) in ops.IDENTITY:
-        return node.all_input_nodes[0]
-    link = structure.links.get(node)
-    if link is None or len(link.operands) != 1 or bool((link.index < 0).any()):
-        return None
-    return link.operands[0]
+    operator = structure.operators.get(node)
+    return operator.passed() if operator is not None and node.is_tensor else None
 
 
 def _permutation(structure: Structure, entry: Node, end: Node) -> Shuffle | None:
     """The permutation between the ends of a region, proven on every position."""
-    captured = structure.captured
-    real = captured.shape(entry)
+    real = entry.shape
     axes = varying(structure.layouts[entry])
-    same = real == captured.shape(end) and varying(structure.layouts[end]) == axes
+    same = real == end.shape and varying(structure.layouts[end]) == axes
     if len(axes) != 1 or not same:
         return None
     axis = axes[0]
@@ -102,9 +94,5 @@ def _run(structure: Structure, entry: Node, end: Node, value: Tensor) -> Tensor:
         assert source is not None
         path.append(source)
     for node in reversed(path[:-1]):
-        if ops.op_name(node) in ops.IDENTITY:
-            continue
-        call = node.args[0] if ops.op_name(node) == "getitem" else node
-        assert isinstance(call, Node)
-        value = run_move(structure.captured, node, call, [value.contiguous()])
+        value = structure.operators[node].move(value)
     return value

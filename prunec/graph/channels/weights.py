@@ -8,12 +8,21 @@ for; which channels a kernel reads can be said without.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from prunec.graph.channels.operators.kernels import as_matrix
-from prunec.graph.channels.structure import Kernel
+
+class HasMatrix(Protocol):
+    """A use of a weight that can be seen as (groups, O/groups, I/groups, taps)."""
+
+    @property
+    def weight(self) -> str:
+        """Name of the weight."""
+
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Return the weight in that form."""
 
 
 class Weights(MutableMapping[str, Tensor]):
@@ -44,20 +53,20 @@ class Weights(MutableMapping[str, Tensor]):
         return len(self._stored)
 
     def stored(self, name: str) -> Tensor:
-        """A value in the type it has now: the network's own, or float64."""
+        """Return a value in the type it has now: the network's own, or float64."""
         return self._stored[name]
 
     def all_stored(self) -> dict[str, Tensor]:
-        """Every value in the type it has now."""
+        """Return every value in the type it has now."""
         return dict(self._stored)
 
-    def matrix(self, kernel: Kernel) -> Tensor:
-        """A kernel as (groups, O/groups, I/groups, taps), in the type it has now."""
-        return as_matrix(kernel, self._stored[kernel.weight])
+    def matrix(self, kernel: HasMatrix) -> Tensor:
+        """Return a kernel as (groups, O/groups, I/groups, taps), in the type it has now."""
+        return kernel.matrix(self._stored[kernel.weight])
 
-    def reads(self, kernel: Kernel) -> Tensor:
-        """Whether an output of a kernel reads an input: bool of (groups, O/groups, I/groups)."""
-        found = self._reads.get(kernel.weight)
-        if found is None:
-            found = self._reads[kernel.weight] = (self.matrix(kernel) != 0).any(-1)
-        return found
+    def reads(self, kernel: HasMatrix) -> Tensor:
+        """Say whether an output of a kernel reads an input: bool (groups, O/groups, I/groups)."""
+        reads = self._reads.get(kernel.weight)
+        if reads is None:
+            reads = self._reads[kernel.weight] = (self.matrix(kernel) != 0).any(-1)
+        return reads

@@ -19,20 +19,21 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.fx import Node
 
-from prunec.graph.capture import aten as ops
-from prunec.graph.channels.operators.kernels import as_matrix, bias_name
-from prunec.graph.channels.structure import Kernel, Structure
+from prunec.graph.capture.node import Node
+from prunec.graph.channels.layouts import along
+from prunec.graph.channels.operator import Known
+from prunec.graph.channels.operators.kernel import Kernel
+from prunec.graph.channels.operators.window import Window
+from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.weights import Weights
-from prunec.graph.removal.constants import along, at_border, uniform_window
 
 
-def fold(structure: Structure, weights: Weights, known: dict[Node, Tensor]) -> bool:
+def fold(structure: Structure, weights: Weights, known: Known) -> bool:
     """Take constant channels out of the kernels that read them; whether anything changed."""
     captured = structure.captured
     readers: dict[str, list[Kernel]] = {}
-    for kernel in structure.kernels.values():
+    for kernel in structure.of(Kernel).values():
         readers.setdefault(kernel.weight, []).append(kernel)
     changed = False
     for uses in readers.values():
@@ -45,16 +46,16 @@ def fold(structure: Structure, weights: Weights, known: dict[Node, Tensor]) -> b
                 room=uses[0].room if len({_settings(kernel) for kernel in uses}) == 1 else None,
             )
             changed |= _fold_kernel(one, weights, values, even)
-    owners = Counter(name for rule in structure.rules.values() for name in rule.owned)
-    for rule in structure.rules.values():
-        if all(owners[name] == len(captured.readers(name)) == 1 for name in rule.owned):
-            changed |= rule.fold(known, weights)
+    owners = Counter(name for op in structure.operators.values() for name in op.owned)
+    for operator in structure.operators.values():
+        if all(owners[name] == len(captured.readers(name)) == 1 for name in operator.owned):
+            changed |= operator.fold(known, weights)
     return changed
 
 
 def _settings(kernel: Kernel) -> str:
     """How a kernel is called: one module may hold the weight for all calls of the same settings."""
-    named = ops.arguments(kernel.node)
+    named = kernel.node.arguments
     return repr([(key, value) for key, value in named.items() if value is not kernel.source])
 
 
@@ -66,9 +67,7 @@ def _own(structure: Structure, uses: list[Kernel]) -> bool:
     return one_bias and all(structure.captured.readers(n) <= calls for n in names if n is not None)
 
 
-def _agreed(
-    structure: Structure, uses: list[Kernel], known: dict[Node, Tensor]
-) -> tuple[Tensor, bool]:
+def _agreed(structure: Structure, uses: list[Kernel], known: Known) -> tuple[Tensor, bool]:
     """The constants that all uses of a kernel read alike, NaN for others; whether they are even."""
     found = [_before_padded_average(structure, kernel.source) for kernel in uses]
     first, *others = (
@@ -85,10 +84,10 @@ def _before_padded_average(structure: Structure, node: Node) -> tuple[Node, bool
 
     Of a constant it makes less at the border, of every constant in the same proportion.
     """
-    pooled = ops.op_name(node).startswith("avg_pool") and structure.kinds.get(node) == "window"
-    if not pooled or uniform_window(structure, node):
-        return node, True
-    return node.all_input_nodes[0], False
+    operator = structure.operators.get(node)
+    if isinstance(operator, Window) and not operator.uniform:
+        return operator.source, False
+    return node, True
 
 
 def _fold_kernel(kernel: Kernel, weights: Weights, values: Tensor, even: bool) -> bool:
@@ -103,11 +102,11 @@ def _fold_kernel(kernel: Kernel, weights: Weights, values: Tensor, even: bool) -
     rest = known & ~nothing
     # Zeroing is exact in any type; sums of constants are computed in float64.
     weight = weights[kernel.weight] if bool(rest.any()) else weights.stored(kernel.weight)
-    matrix = as_matrix(kernel, weight).clone()
+    matrix = kernel.matrix(weight).clone()
     gone = nothing
     if bool(rest.any()):
-        name = bias_name(kernel)
-        uniform = rest & ~at_border(kernel, matrix).any(1)
+        name = kernel.bias_name
+        uniform = rest & ~kernel.at_border(matrix).any(1)
         if name is None or not even:
             uniform = torch.zeros_like(rest)
         if name is not None and bool(uniform.any()):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prunec.graph.channels.structure import Kernel, Structure, varying
+from prunec.graph.channels.layouts import varying
+from prunec.graph.channels.operators.kernel import Kernel
+from prunec.graph.channels.structure import Structure
 
 
 def kept_along(structure: Structure, keep: Tensor, layout: Tensor, axis: int) -> Tensor:
@@ -23,13 +25,6 @@ def cut_layout(structure: Structure, keep: Tensor, layout: Tensor, values: Tenso
     return values
 
 
-def staying_groups(structure: Structure, keep: Tensor, kernel: Kernel) -> Tensor:
-    """Groups of a grouped kernel that keep a channel on either side."""
-    inputs = keep[structure.class_of(kernel.inputs)].reshape(kernel.groups, -1).any(1)
-    outputs = keep[structure.class_of(kernel.outputs)].reshape(kernel.groups, -1).any(1)
-    return torch.nonzero(inputs | outputs).flatten()
-
-
 def cut_tensor(structure: Structure, keep: Tensor, name: str, tensor: Tensor) -> Tensor:
     """A parameter, buffer or mask of the captured network, cut to the channels that stay.
 
@@ -40,7 +35,7 @@ def cut_tensor(structure: Structure, keep: Tensor, name: str, tensor: Tensor) ->
         tensor: of the parameter's shape.
     """
     if (name, -1) in structure.slices:
-        kernel = next(k for k in structure.kernels.values() if k.weight == name)
+        kernel = next(k for k in structure.of(Kernel).values() if k.weight == name)
         return _cut_grouped(structure, keep, kernel, tensor)
     for axis in range(tensor.dim()):
         atoms = structure.slices.get((name, axis))
@@ -58,5 +53,5 @@ def _cut_grouped(structure: Structure, keep: Tensor, kernel: Kernel, tensor: Ten
     outputs = keep[structure.class_of(kernel.outputs)].reshape(groups, -1)
     first, second = (inputs, outputs) if kernel.transposed else (outputs, inputs)
     blocks = tensor.reshape(groups, first.shape[1], second.shape[1], *tensor.shape[2:])
-    staying = staying_groups(structure, keep, kernel).tolist()
+    staying = kernel.staying_groups(lambda atoms: keep[structure.class_of(atoms)]).tolist()
     return torch.cat([blocks[g][first[g]][:, second[g]] for g in staying or [0]])

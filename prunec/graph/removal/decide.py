@@ -12,13 +12,15 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.fx import Node
 
+from prunec.graph.capture.node import Node
 from prunec.graph.channels.groups import class_bundles
-from prunec.graph.channels.structure import Kernel, Structure
+from prunec.graph.channels.operator import Known
+from prunec.graph.channels.operators.kernel import Kernel
+from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.weights import Weights
 from prunec.graph.removal.carriers import fold
-from prunec.graph.removal.constants import along, propagate
+from prunec.graph.removal.constants import propagate
 from prunec.graph.removal.liveness import Liveness, find_live
 from prunec.graph.removal.taps import Taps, dead_taps
 
@@ -80,14 +82,12 @@ def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
     return keep
 
 
-def _carriers(
-    structure: Structure, weights: Weights, known: dict[Node, Tensor], keep: Tensor
-) -> dict[int, str]:
+def _carriers(structure: Structure, weights: Weights, known: Known, keep: Tensor) -> dict[int, str]:
     """Constant channels that stay to carry the constants of a kernel that pads."""
     varies = torch.zeros(len(structure.classes), dtype=torch.bool)
     carries: dict[int, str] = {}
-    for kernel in structure.kernels.values():
-        values = along(known[kernel.source], kernel.axis, len(kernel.inputs))
+    for kernel in structure.of(Kernel).values():
+        values = kernel.values_read(known)
         reads = weights.reads(kernel).any(1).reshape(-1)
         classes = structure.class_of(kernel.inputs)
         varies[classes[reads & values.isnan()]] = True
@@ -113,7 +113,7 @@ class _Strength:
         """Class → its strength; computed where a choice is to be made, not before."""
         class_of = self.structure.class_of
         strength = torch.zeros(len(self.structure.classes), dtype=torch.float64)
-        for kernel in self.structure.kernels.values():
+        for kernel in self.structure.of(Kernel).values():
             matrix = self.weights.matrix(kernel).abs().sum(-1, dtype=torch.float64)
             strength.index_add_(0, class_of(kernel.outputs), matrix.sum(2).reshape(-1))
             strength.index_add_(0, class_of(kernel.inputs), matrix.sum(1).reshape(-1))
@@ -137,7 +137,7 @@ class _Settled:
         self.alive = alive
         self.strength = strength
         self.reasons: dict[int, str] = {}
-        kernels = structure.kernels.values()
+        kernels = structure.of(Kernel).values()
         self.grouped = [k for k in kernels if k.groups > 1 and not k.depthwise]
 
     def settle(self, round_to: int) -> None:
@@ -211,12 +211,12 @@ class _Settled:
         structure, alive = self.structure, self.alive
         needed: set[Node] = set()
         for node in reversed(structure.captured.nodes):
-            if node in alive.frozen or node.op == "get_attr":
+            if node in alive.frozen or node.kind == "stored":
                 continue
             layout = structure.layouts.get(node)
             live = layout is not None and bool(alive.live[node].any())
             kept = layout is not None and bool(self.keep[structure.class_of(layout)].any())
-            if node.op == "output" or live or kept or node in needed:
+            if node.kind == "output" or live or kept or node in needed:
                 if layout is not None and not kept:
                     classes = self._passed_on(node, torch.unique(structure.class_of(layout)))
                     self._revive_one(classes, f"{node.name} may not be empty")
@@ -243,7 +243,6 @@ class _Settled:
 
 def _must_have(structure: Structure, node: Node) -> list[Node]:
     """Operands that may not be empty: all but those of a concatenation."""
-    if structure.kinds.get(node) == "move":
-        link = structure.links[node]
-        return list(link.operands) if len(link.operands) == 1 else []
-    return [n for n in node.all_input_nodes if n in structure.layouts]
+    operator = structure.operators.get(node)
+    required = node.operands if operator is None else operator.required
+    return [n for n in required if n in structure.layouts]

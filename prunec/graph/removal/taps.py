@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Node
 
-from prunec.graph.capture import aten as ops
+from prunec.graph.capture.node import Node, per_axis
+from prunec.graph.channels.operators.convolution import Convolution
+from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_tensor
 
@@ -47,33 +48,27 @@ def trim(tensor: Tensor, taps: tuple[int, ...]) -> Tensor:
 
 def padding_after(node: Node, taps: tuple[int, ...]) -> Any:
     """The padding of a convolution that loses taps."""
-    named = ops.arguments(node)
+    named = node.arguments
     padding = named["padding"]
     if isinstance(padding, str):
         return padding  # "same" as before: both sides lose as much as the kernel does
-    dilation = ops.single(named["dilation"], len(taps))
-    return [
-        p - t * d for p, t, d in zip(ops.single(padding, len(taps)), taps, dilation, strict=True)
-    ]
+    dilation = per_axis(named["dilation"], len(taps))
+    return [p - t * d for p, t, d in zip(per_axis(padding, len(taps)), taps, dilation, strict=True)]
 
 
-def _kernels(structure: Structure, weight: str) -> list[Any]:
-    return [kernel for kernel in structure.kernels.values() if kernel.weight == weight]
+def _kernels(structure: Structure, weight: str) -> list[Kernel]:
+    return [kernel for kernel in structure.of(Kernel).values() if kernel.weight == weight]
 
 
 def _uses(structure: Structure) -> dict[str, list[Node]]:
     """Convolution weights, and the calls that read them, where nothing else does."""
     found: dict[str, list[Node]] = {}
+    convolutions = structure.of(Convolution)
     for node in structure.captured.nodes:
-        if node.op != "get_attr":
+        if node.kind != "stored" or not node.users:
             continue
-        users = list(node.users)
-        plain = all(
-            ops.op_name(user) in ops.CONVOLUTIONS and ops.arguments(user)["weight"] is node
-            for user in users
-        )
-        if users and plain and all(user in structure.kernels for user in users):
-            found.setdefault(str(node.target), []).extend(users)
+        if all(u in convolutions and u.arguments["weight"] is node for u in node.users):
+            found.setdefault(node.stored, []).extend(node.users)
     return found
 
 
@@ -89,9 +84,9 @@ def _zero_border(reads: Tensor, axis: int) -> int:
 
 def _allowed(node: Node, rank: int, kernel: tuple[int, ...]) -> list[int]:
     """How many taps the padding of a call allows to go on either side of each axis."""
-    named = ops.arguments(node)
+    named = node.arguments
     padding = named["padding"]
     if isinstance(padding, str):
         return [(size - 1) // 2 if padding == "same" else 0 for size in kernel]
-    dilation = ops.single(named["dilation"], rank)
-    return [p // d for p, d in zip(ops.single(padding, rank), dilation, strict=True)]
+    dilation = per_axis(named["dilation"], rank)
+    return [p // d for p, d in zip(per_axis(padding, rank), dilation, strict=True)]

@@ -13,11 +13,11 @@ from torch.fx import GraphModule
 from prunec.graph.capture import Captured, capture, uncollected
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.groups import ChannelGroup, groups_of
+from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_tensor
 from prunec.graph.removal.decide import Decision, decide
 from prunec.graph.removal.taps import trim
-from prunec.graph.rewriting.modules import module_path
 from prunec.graph.rewriting.plan import Plan, plan_of
 from prunec.graph.rewriting.rewrite import rewrite
 from prunec.graph.rewriting.unties import kept_after, unties
@@ -118,7 +118,7 @@ def compile_captured(
     left = dict(compact.named_parameters())
     because = _because(structure, decision, keep, groups, frozenset(compact.state_dict()))
     removed = {g.name: gone for g in groups if (gone := g.size - sum(because[g.name].values()))}
-    kernels = {k.weight: k.weight.removesuffix(".weight") for k in structure.kernels.values()}
+    kernels = {k.weight: k.weight.removesuffix(".weight") for k in structure.of(Kernel).values()}
     return Compiled(
         module=compact,
         plan=plan,
@@ -147,7 +147,7 @@ def under_every_name(module: nn.Module, masks: Mapping[str, Tensor]) -> dict[str
 
 def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every parameter and buffer of a captured network on the CPU, zero where masked."""
-    weights = {name: value.detach().cpu() for name, value in captured.tensors().items()}
+    weights = {name: value.detach().cpu() for name, value in captured.stored.items()}
     for name, mask in masks.items():
         if name in weights:
             weights[name] = torch.where(mask.cpu(), weights[name], 0)
@@ -177,4 +177,4 @@ def _because(
 def _constants(decision: Decision, compact: nn.Module) -> tuple[str, ...]:
     stored = {name for name, _ in compact.named_buffers()}
     nodes = [node for node in decision.frozen if f"constant_{node.name}" in stored]
-    return tuple(dict.fromkeys(module_path(node) or node.name for node in nodes))
+    return tuple(dict.fromkeys(node.module or node.name for node in nodes))

@@ -11,8 +11,9 @@ from torch.fx import GraphModule
 
 from prunec.graph.capture import Captured, capture
 from prunec.graph.channels.analyse import analyse
-from prunec.graph.channels.operators.kernels import bias_name
-from prunec.graph.channels.structure import Kernel, Norm, Structure
+from prunec.graph.channels.operators.batch_norm import Norm
+from prunec.graph.channels.operators.kernel import Kernel
+from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision
 from prunec.graph.rewriting.compile import masked_weights
 from prunec.graph.rewriting.modules import owner_of
@@ -44,14 +45,15 @@ def fold_captured(captured: Captured) -> tuple[GraphModule, Plan, tuple[str, ...
         for name, w in masked_weights(captured, {}).items()
     }
     folded, biases, refusals = [], [], []
-    for node, norm in structure.norms.items():
+    for node, norm in structure.of(Norm).items():
         reason = _refusal(structure, norm)
         if reason:
             refusals.append(f"kept batch norm {norm.mean.removesuffix('.running_mean')}: {reason}")
             continue
-        kernel = structure.kernels[norm.source]
+        kernel = structure.operators[norm.source]
+        assert isinstance(kernel, Kernel)
         if kernel.bias is None:
-            biases.append(str(bias_name(kernel)))
+            biases.append(str(kernel.bias_name))
         _fold(kernel, norm, weights)
         folded.append(node.name)
     keep = torch.ones(len(structure.classes), dtype=torch.bool)
@@ -61,8 +63,8 @@ def fold_captured(captured: Captured) -> tuple[GraphModule, Plan, tuple[str, ...
 
 
 def _refusal(structure: Structure, norm: Norm) -> str:
-    kernel = structure.kernels.get(norm.source)
-    if kernel is None:
+    kernel = structure.operators.get(norm.source)
+    if not isinstance(kernel, Kernel):
         return "no kernel stands right before it"
     if len(norm.source.users) > 1:
         return "something else reads the kernel's output too"
@@ -71,7 +73,7 @@ def _refusal(structure: Structure, norm: Norm) -> str:
         return "the kernel is used more than once"
     if owner_of((kernel.weight, "weight"), (kernel.bias, "bias")) is None:
         return "the kernel's weight and bias belong to no one module"
-    if bias_name(kernel) is None:
+    if kernel.bias_name is None:
         return "the kernel has no bias, and its module no room for one"
     return ""
 
@@ -81,7 +83,7 @@ def _fold(kernel: Kernel, norm: Norm, weights: dict[str, Tensor]) -> None:
     gamma = torch.ones_like(mean) if norm.weight is None else weights[norm.weight]
     beta = torch.zeros_like(mean) if norm.bias is None else weights[norm.bias]
     factor = gamma / torch.sqrt(variance + norm.epsilon)
-    name = bias_name(kernel)
+    name = kernel.bias_name
     assert name is not None
     bias = weights.get(name, torch.zeros_like(mean)) if kernel.bias else torch.zeros_like(mean)
     weights[name] = (bias - mean) * factor + beta

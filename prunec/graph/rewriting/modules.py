@@ -6,13 +6,13 @@ prints, trains and switches mode like the one it came from; every other call sta
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
 
-from prunec.graph.capture import aten as ops
+from prunec.graph.capture.node import Node, per_axis
 
 _CONVOLUTIONS: dict[str, type[nn.Module]] = {
     "conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d,
@@ -39,17 +39,36 @@ def owner_of(*names: tuple[str | None, str]) -> str | None:
     return path or None
 
 
+def layer(
+    node: Node, tensors: Mapping[str, Tensor | None], changes: Mapping[str, Any]
+) -> nn.Module:
+    """A module for a call that owns tensors: a convolution, a linear map or a batch norm.
+
+    Args:
+        node: the call.
+        tensors: its tensors, cut, by their usual names.
+        changes: arguments of the call that change.
+    """
+    if node.operator == "batch_norm":
+        return batch_norm(node, len(node.shape), dict(tensors))
+    weight, bias = tensors["weight"], tensors["bias"]
+    assert weight is not None
+    if node.operator == "linear":
+        return linear(weight, bias)
+    return convolution(node, weight, bias, changes["groups"], changes["padding"])
+
+
 def convolution(
     node: Node, weight: Tensor, bias: Tensor | None, groups: int, padding: Any
 ) -> nn.Module:
     """A convolution module with a call's other arguments and these weights."""
-    named = ops.arguments(node)
+    named = node.arguments
     rank = weight.dim() - 2
-    transposed = "transpose" in ops.op_name(node)
+    transposed = "transpose" in node.operator
     settings: dict[str, Any] = {
-        "stride": ops.single(named["stride"], rank),
-        "padding": padding if isinstance(padding, str) else ops.single(padding, rank),
-        "dilation": ops.single(named["dilation"], rank),
+        "stride": per_axis(named["stride"], rank),
+        "padding": padding if isinstance(padding, str) else per_axis(padding, rank),
+        "dilation": per_axis(named["dilation"], rank),
         "groups": groups,
         "bias": bias is not None,
         "device": "meta",
@@ -57,8 +76,8 @@ def convolution(
     outputs, inputs = weight.shape[0], weight.shape[1] * groups
     if transposed:
         outputs, inputs = weight.shape[1] * groups, weight.shape[0]
-        settings["output_padding"] = ops.single(named["output_padding"], rank)
-    module = _CONVOLUTIONS[ops.op_name(node)](inputs, outputs, tuple(weight.shape[2:]), **settings)
+        settings["output_padding"] = per_axis(named["output_padding"], rank)
+    module = _CONVOLUTIONS[node.operator](inputs, outputs, tuple(weight.shape[2:]), **settings)
     return _filled(module, weight=weight, bias=bias)
 
 
@@ -70,7 +89,7 @@ def linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
 
 def batch_norm(node: Node, rank: int, tensors: dict[str, Tensor | None]) -> nn.Module:
     """A batch norm module with a call's arguments; ``tensors`` by their usual names."""
-    named = ops.arguments(node)
+    named = node.arguments
     mean = tensors["running_mean"]
     assert mean is not None
     module = _NORMS[rank](
@@ -85,8 +104,8 @@ def batch_norm(node: Node, rank: int, tensors: dict[str, Tensor | None]) -> nn.M
 
 def recurrent(node: Node, tensors: dict[str, Tensor]) -> nn.Module:
     """An LSTM, GRU or RNN module with a call's arguments; ``tensors`` by their usual names."""
-    named = ops.arguments(node)
-    name = ops.op_name(node)
+    named = node.arguments
+    name = node.operator
     weight = tensors["weight_hh_l0"]
     settings: dict[str, Any] = {"nonlinearity": name[4:]} if name.startswith("rnn_") else {}
     hidden = weight.shape[1]
@@ -112,17 +131,8 @@ def recurrent(node: Node, tensors: dict[str, Tensor]) -> nn.Module:
 
 def dropout(node: Node) -> nn.Module | None:
     """The dropout module of a call, None for the kinds that are left out in evaluation."""
-    kind = _DROPOUTS.get(ops.op_name(node))
-    return None if kind is None else kind(float(ops.arguments(node)["p"]))
-
-
-def module_path(node: Node) -> str:
-    """Where the network kept the module that made a call; empty if unknown."""
-    stack = node.meta.get("nn_module_stack")
-    if not stack:
-        return ""
-    path = str(list(stack.values())[-1][0])
-    return path if all(part.isidentifier() or part.isdigit() for part in path.split(".")) else ""
+    kind = _DROPOUTS.get(node.operator)
+    return None if kind is None else kind(float(node.arguments["p"]))
 
 
 def stands(root: nn.Module, path: str) -> bool:

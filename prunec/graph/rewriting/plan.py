@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
 
 from prunec.errors import PrunecError
 from prunec.files import write_text_atomic
 from prunec.graph.capture import capture
+from prunec.graph.capture.node import Node
 from prunec.graph.channels.analyse import analyse
+from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_layout
 from prunec.graph.removal.decide import Decision
@@ -196,7 +197,7 @@ class Plan:
         unknown = [n for n in (*self.frozen, *self.folded) if n not in by_name]
         if unknown:
             raise _misfit(f"names {unknown[0]}, which this network's graph does not have")
-        weights = {name: x.detach().cpu() for name, x in structure.captured.tensors().items()}
+        weights = {name: x.detach().cpu() for name, x in structure.captured.stored.items()}
         for name in self.biases:
             weights[name] = _bias(structure, name)
         frozen = {  # what they are is not the plan's; they come with the weights
@@ -211,8 +212,8 @@ class Plan:
 
 def plan_of(structure: Structure, decision: Decision) -> Plan:
     """The plan that records a decision."""
-    weights = structure.captured.module.state_dict()
-    known = set(structure.captured.tensors())
+    weights = structure.captured.state
+    known = set(structure.captured.stored)
 
     def frozen_value(node: Node) -> Tensor:
         return cut_layout(structure, decision.keep, structure.layouts[node], decision.frozen[node])
@@ -240,17 +241,17 @@ def _removed(structure: Structure, keep: Tensor) -> dict[str, tuple[int, ...]]:
 def _inputs(structure: Structure) -> tuple[Input, ...]:
     captured = structure.captured
     return tuple(
-        Input(captured.shape(node), str(node.meta["val"].dtype).removeprefix("torch."))
+        Input(node.shape, str(node.dtype).removeprefix("torch."))
         for node in captured.nodes
-        if node.op == "placeholder"
+        if node.kind == "input"
     )
 
 
 def _bias(structure: Structure, name: str) -> Tensor:
     weight = name.rpartition(".")[0] + ".weight"
-    for kernel in structure.kernels.values():
+    for kernel in structure.of(Kernel).values():
         if kernel.weight == weight:
-            dtype = structure.captured.tensor(weight).dtype
+            dtype = structure.captured.stored[weight].dtype
             return torch.zeros(len(kernel.outputs), dtype=dtype)
     raise _misfit(f"adds {name}, which this network has no kernel for")
 

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from prunec.graph.channels.groups import ChannelGroup
-from prunec.graph.channels.operators.contractions import Attention, Contraction
-from prunec.graph.channels.structure import Structure, varying
+from prunec.graph.channels.layouts import varying
+from prunec.graph.channels.operators.attention import Attention
+from prunec.graph.channels.operators.kernel import Kernel
+from prunec.graph.channels.operators.product import Product
+from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import kept_along
 from prunec.graph.removal.decide import Decision
 from prunec.graph.rewriting.plan import Plan
@@ -25,14 +28,12 @@ def unties(structure: Structure, decision: Decision) -> bool:
     if decision.frozen:
         return True
     keep = decision.keep
-    for kernel in structure.kernels.values():
+    for kernel in structure.of(Kernel).values():
         if kernel.depthwise and int(keep[structure.class_of(kernel.inputs)].sum()) == 1:
             return True
-    for node, rule in structure.rules.items():
+    for node in (*structure.of(Attention), *structure.of(Product)):
         layout = structure.layouts[node]
-        if isinstance(rule, (Attention, Contraction)) and any(
-            len(kept_along(structure, keep, layout, axis)) == 1 for axis in varying(layout)
-        ):
+        if any(len(kept_along(structure, keep, layout, axis)) == 1 for axis in varying(layout)):
             return True
     return False
 

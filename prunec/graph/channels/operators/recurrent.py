@@ -7,61 +7,93 @@ gate n of a GRU, the whole sum of an RNN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.fx import Node
 
-from prunec.graph.capture import aten as ops
+from prunec.graph.capture.node import Node
 from prunec.graph.channels.builder import Builder
-from prunec.graph.channels.structure import Mark, Rule
+from prunec.graph.channels.family import Family
+from prunec.graph.channels.layouts import NAN, one_value
+from prunec.graph.channels.operator import Known, Mark, Operator, Writer, Written
+from prunec.graph.channels.operators.recurrent_cells import GATES, Cell, cells_of
+from prunec.graph.channels.weights import Weights
 
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 _CANDIDATE = {"lstm": 2, "gru": 2, "rnn_tanh": 0, "rnn_relu": 0}  # the gate that fills a unit
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One layer in one direction: names of its tensors, and where its channels stand.
-
-    Attributes:
-        w_ih, w_hh: (gates·H, I) and (gates·H, P); P = H where there is no projection.
-        b_ih, b_hh: (gates·H,), or None.
-        w_hr: the projection (P, H), or None.
-        units, outputs: atoms of its H units, and of the P values that it hands on.
-        at_units, at_outputs: their first positions in the layout of the operator.
-    """
-
-    w_ih: str
-    w_hh: str
-    b_ih: str | None
-    b_hh: str | None
-    w_hr: str | None
-    units: Tensor
-    outputs: Tensor
-    at_units: int = 0
-    at_outputs: int = 0
-
-
-@dataclass(frozen=True)
-class Recurrent(Rule):
+@dataclass(frozen=True, eq=False)
+class Recurrent(Family):
     """A stack of recurrent layers.
 
     Its layout is flat: the outputs of every cell, then the units of every cell, layer by layer.
     """
 
+    names = tuple(GATES)
+    several = True
+
     node: Node
-    kind: str
     source: Node
     directions: int
     cells: tuple[Cell, ...]
     from_zero: bool
     width: int
 
-    def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    @classmethod
+    def visit(cls, builder: Builder, node: Node) -> None:
+        """New atoms for the units of every cell, and for what they hand on."""
+        named = node.arguments
+        kind, source, params = node.operator, named.get("input"), named.get("params")
+        if (
+            not isinstance(source, Node)
+            or "batch_sizes" in named
+            or len(source.shape) != 3
+            or not isinstance(params, (list, tuple))
+            or any(n.kind != "stored" for n in params)
+        ):
+            tensors = [n for n in node.operands if n.is_tensor]
+            builder.refuse(node, tensors, f"{kind} at {node.name} of packed or single sequences")
+            return
+        directions = 1 + bool(named["bidirectional"])
+        cells = cells_of(builder, kind, source, named, directions)
+        states = first_states(node)
+        from_zero = all(is_zeros(state) for state in states)
+        if not from_zero:
+            for state in states:
+                builder.pin(builder.layout(state), f"{kind} at {node.name} begins with it")
+            why = f"{kind} at {node.name} is given its state"
+            for cell in cells:
+                builder.pin(torch.cat([cell.units, cell.outputs]), why)
+        layout = torch.cat([*(c.outputs for c in cells), *(c.units for c in cells)])
+        width = source.shape[-1]
+        builder.bind(cls(node, source, directions, cells, from_zero, width), layout)
+        builder.found.even.append(tuple(cell.units for cell in cells))
+        builder.found.even.append(tuple(cell.outputs for cell in cells))
+
+    def visit_item(self, builder: Builder, node: Node) -> None:
+        """The sequence of outputs, or the last states.
+
+        The last states have a row for each cell. Where every reader picks one row, each row keeps
+        channels of its own.
+        """
+        index = node.arguments["index"]
+        if index == 0:
+            last = self.cells[-self.directions :]
+            rows = [torch.arange(c.at_outputs, c.at_outputs + len(c.outputs)) for c in last]
+            positions = torch.cat(rows).reshape(1, 1, -1)
+        else:
+            states = [
+                (c.at_outputs, len(c.outputs)) if index == 1 else (c.at_units, len(c.units))
+                for c in self.cells
+            ]
+            rows = [torch.arange(at, at + size) for at, size in states]
+            positions = torch.stack(rows).unsqueeze(1)
+            if all(_picks_row(user) for user in node.users):
+                builder.ragged.add(node)
+        builder.bind(Item(node, self.node, positions), builder.layout(self.node)[positions])
+
+    def value(self, known: Known, weights: Weights) -> Tensor:
         """Zero where a unit never leaves zero."""
         zero: dict[str, Tensor] = {}
         inputs = self._inputs(known)
@@ -72,11 +104,9 @@ class Recurrent(Rule):
             inputs = torch.cat([torch.where(self._out(c, zero, weights), 0.0, 1.0) for c in cells])
         outputs = torch.cat([self._out(cell, zero, weights) for cell in self.cells])
         units = torch.cat([zero[cell.w_hh] for cell in self.cells])
-        return torch.where(torch.cat([outputs, units]), 0.0, float("nan")).to(torch.float64)
+        return torch.where(torch.cat([outputs, units]), 0.0, NAN).to(torch.float64)
 
-    def read(
-        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
-    ) -> None:
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """What is read later, through time and through the layers above."""
         live = live & known[self.node].isnan()
         before = -1
@@ -93,7 +123,7 @@ class Recurrent(Rule):
         read = read if inputs > 1 else read.any().reshape(1)
         mark(self.source, read.reshape(1, 1, -1))
 
-    def fold(self, known: Mapping[Node, Tensor], weights: MutableMapping[str, Tensor]) -> bool:
+    def fold(self, known: Known, weights: Weights) -> bool:
         """Constant inputs go into the bias."""
         values = self._inputs(known)
         changed = False
@@ -111,6 +141,11 @@ class Recurrent(Rule):
             changed = True
         return changed
 
+    def emit(self, writer: Writer) -> Written:
+        """With fewer units."""
+        cell = self.cells[0]
+        return writer.recurrent(self.node, self.from_zero, (cell.outputs, cell.units))
+
     @property
     def cuts(self) -> tuple[str, ...]:
         """The weights of all cells."""
@@ -124,27 +159,22 @@ class Recurrent(Rule):
 
     # -- one cell -----------------------------------------------------------------------------
 
-    def _inputs(self, known: Mapping[Node, Tensor]) -> Tensor:
+    def _inputs(self, known: Known) -> Tensor:
         """Constants among the input features, NaN where unknown, shape (I,)."""
         value = known[self.source]
         for axis in (0, 1):
-            if value.shape[axis] > 1:
-                first = value.narrow(axis, 0, 1)
-                same = (value == first).all(axis, keepdim=True)
-                value = torch.where(same, first, float("nan"))
+            value = one_value(value, axis) if value.shape[axis] > 1 else value
         return value.reshape(-1).expand(self.width)
 
-    def _never_leave_zero(
-        self, cell: Cell, inputs: Tensor, weights: Mapping[str, Tensor]
-    ) -> Tensor:
+    def _never_leave_zero(self, cell: Cell, inputs: Tensor, weights: Weights) -> Tensor:
         """Units that stay zero, as the largest set that keeps itself so, shape (H,)."""
-        size, row = len(cell.units), _CANDIDATE[self.kind]
+        size, row = len(cell.units), _CANDIDATE[self.node.operator]
         rows = slice(row * size, (row + 1) * size)
         zero = torch.full((size,), self.from_zero)
         taken = (weights[cell.w_ih][rows][:, ~inputs] != 0).any(1)
         if cell.b_ih is not None and cell.b_hh is not None:
             one, two = weights[cell.b_ih][rows], weights[cell.b_hh][rows]
-            taken |= (one != 0) | (two != 0) if self.kind == "gru" else one + two != 0
+            taken |= (one != 0) | (two != 0) if self.node.operator == "gru" else one + two != 0
         recurrent = weights[cell.w_hh][rows] != 0
         before = -1
         zero &= ~taken
@@ -154,7 +184,7 @@ class Recurrent(Rule):
             zero = zero & ~recurrent[:, ~handed].any(1)
         return zero
 
-    def _out(self, cell: Cell, zero: dict[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    def _out(self, cell: Cell, zero: dict[str, Tensor], weights: Weights) -> Tensor:
         """Which of the values that a cell hands on are zero."""
         units = zero[cell.w_hh]
         if cell.w_hr is None:
@@ -163,15 +193,15 @@ class Recurrent(Rule):
 
     def _columns(self, weight: Tensor, units: Tensor) -> Tensor:
         """Columns that the gates of some units read."""
-        gates = GATES[self.kind]
+        gates = GATES[self.node.operator]
         return (weight[units.repeat(gates)] != 0).any(0)
 
     def _read_cell(
         self,
         index: int,
         live: Tensor,
-        known: Mapping[Node, Tensor],
-        weights: Mapping[str, Tensor],
+        known: Known,
+        weights: Weights,
     ) -> None:
         """Mark, in place, what one cell's live units read of itself and of the layer below."""
         cell = self.cells[index]
@@ -200,135 +230,39 @@ class Recurrent(Rule):
             start += size
 
 
-@dataclass(frozen=True)
-class Item(Rule):
+@dataclass(frozen=True, eq=False)
+class Item(Operator):
     """What a recurrent operator returns: the sequence of outputs, or the last states."""
 
+    node: Node
     source: Node
     positions: Tensor
 
-    def value(self, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    def value(self, known: Known, weights: Weights) -> Tensor:
         """The constants of the cells."""
         return known[self.source][self.positions]
 
-    def read(
-        self, live: Tensor, known: Mapping[Node, Tensor], weights: Mapping[str, Tensor], mark: Mark
-    ) -> None:
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """Its positions in the operator's layout."""
         flags = torch.zeros(known[self.source].shape, dtype=torch.bool)
         flags[self.positions[live]] = True
         mark(self.source, flags)
 
-
-def visit_recurrent(builder: Builder, node: Node) -> None:
-    """Record the cells of an operator that was given padded sequences and a list of parameters."""
-    named = ops.arguments(node)
-    kind = ops.op_name(node)
-    source, params = named.get("input"), named.get("params")
-    tensors = [n for n in node.all_input_nodes if builder.captured.is_tensor(n)]
-    if (
-        not isinstance(source, Node)
-        or "batch_sizes" in named
-        or len(builder.captured.shape(source)) != 3
-        or not isinstance(params, (list, tuple))
-        or any(n.op != "get_attr" for n in params)
-    ):
-        builder.refuse(node, tensors, f"{kind} at {node.name} of packed or single sequences")
-        return
-    directions = 1 + bool(named["bidirectional"])
-    cells = _cells(builder, kind, source, named, directions)
-    states = named["hx"] if isinstance(named["hx"], (list, tuple)) else [named["hx"]]
-    from_zero = all(is_zeros(state) for state in states)
-    if not from_zero:
-        for state in states:
-            builder.pin(builder.layout(state), f"{kind} at {node.name} begins with it")
-        for cell in cells:
-            builder.pin(
-                torch.cat([cell.units, cell.outputs]), f"{kind} at {node.name} is given its state"
-            )
-    width = builder.captured.shape(source)[-1]
-    rule = Recurrent(node, kind, source, directions, cells, from_zero, width)
-    layout = torch.cat([*(c.outputs for c in cells), *(c.units for c in cells)])
-    builder.rule(node, rule, layout)
-    builder.found.even.append(tuple(cell.units for cell in cells))
-    builder.found.even.append(tuple(cell.outputs for cell in cells))
+    def emit(self, writer: Writer) -> Written:
+        """The same item of what is written."""
+        return writer.item(self.node)
 
 
-def is_zeros(node: object) -> bool:
-    """Whether a state is zero at the beginning."""
-    return isinstance(node, Node) and node.op == "call_function" and ops.op_name(node) == "zeros"
+def first_states(node: Node) -> tuple[Node, ...]:
+    """Return the states that a recurrent call begins with."""
+    states = node.arguments["hx"]
+    return tuple(states) if isinstance(states, (list, tuple)) else (states,)
 
 
-def _cells(
-    builder: Builder, kind: str, source: Node, named: Mapping[str, Any], directions: int
-) -> tuple[Cell, ...]:
-    names = [str(n.target) for n in named["params"]]
-    count = directions * int(named["num_layers"])
-    per = len(names) // count
-    biased = bool(named["has_biases"])
-    inputs = builder.along(source, 2)
-    cells: list[Cell] = []
-    for index in range(count):
-        own = names[index * per : (index + 1) * per]
-        if index and index % directions == 0:
-            inputs = torch.cat([cell.outputs for cell in cells[-directions:]])
-        projected = own[-1] if per in (3, 5) else None
-        cells.append(_cell(builder, kind, own, inputs, projected, biased=biased))
-    at = 0
-    placed = []
-    for cell in cells:
-        placed.append(replace(cell, at_outputs=at))
-        at += len(cell.outputs)
-    for index, cell in enumerate(placed):
-        placed[index] = replace(cell, at_units=at)
-        at += len(cell.units)
-    return tuple(placed)
-
-
-def _cell(
-    builder: Builder, kind: str, own: list[str], inputs: Tensor, projected: str | None, *,
-    biased: bool,
-) -> Cell:  # fmt: skip
-    gates = GATES[kind]
-    rows, width = builder.captured.tensor(own[1]).shape
-    size = rows // gates
-    if projected is None:
-        units = outputs = builder.slice(own[1], 1, None, size)
-    else:
-        units = builder.slice(projected, 1, None, size)
-        outputs = builder.slice(projected, 0, None, width)
-        builder.slice(own[1], 1, outputs, width)
-    for name in own[: 4 if biased else 2]:
-        builder.slice(name, 0, units.repeat(gates), rows)
-    builder.slice(own[0], 1, inputs, len(inputs))
-    one, two = (own[2], own[3]) if biased else (None, None)
-    return Cell(own[0], own[1], one, two, projected, units, outputs)
-
-
-def visit_item(builder: Builder, node: Node, source: Node) -> None:
-    """An item of what a recurrent operator returns.
-
-    The last states have a row for each cell. Where every reader picks one row, each row keeps
-    channels of its own.
-    """
-    rule = builder.found.rules[source]
-    assert isinstance(rule, Recurrent)
-    index = node.args[1]
-    layout = builder.layout(source)
-    if index == 0:
-        last = rule.cells[-rule.directions :]
-        rows = [torch.arange(c.at_outputs, c.at_outputs + len(c.outputs)) for c in last]
-        positions = torch.cat(rows).reshape(1, 1, -1)
-    else:
-        states = [
-            (c.at_outputs, len(c.outputs)) if index == 1 else (c.at_units, len(c.units))
-            for c in rule.cells
-        ]
-        positions = torch.stack([torch.arange(at, at + size) for at, size in states]).unsqueeze(1)
-        if all(_picks_row(user) for user in node.users):
-            builder.ragged.add(node)
-    builder.rule(node, Item(source, positions), layout[positions])
+def is_zeros(state: Node) -> bool:
+    """Say whether a state is zero at the beginning."""
+    return state.kind == "call" and state.operator == "zeros"
 
 
 def _picks_row(node: Node) -> bool:
-    return ops.op_name(node) == "select" and ops.arguments(node)["dim"] == 0
+    return node.operator == "select" and node.arguments["dim"] == 0

@@ -1,0 +1,18 @@
+"""Names of operators that a front end tells apart before any analysis does."""
+
+from __future__ import annotations
+
+# The value of a position depends on that position alone, of one tensor or of several.
+ELEMENTWISE = frozenset(
+    (
+        "relu relu6 hardtanh sigmoid silu hardswish hardsigmoid gelu tanh softplus softsign elu "
+        "selu celu leaky_relu mish logsigmoid clamp clamp_min clamp_max clip neg exp log abs sqrt "
+        "rsqrt square pow reciprocal erf sin cos floor ceil round sign add sub rsub mul div "
+        "maximum minimum threshold hardshrink softshrink where masked_fill expm1 "
+        "log1p tan atan sinh cosh erfc trunc frac exp2 log2 sgn atan2 fmod remainder lerp"
+    ).split()
+)
+FACTORIES = frozenset("zeros ones full new_zeros new_ones new_full".split())
+CONVOLUTIONS = frozenset(
+    ("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d").split()
+)

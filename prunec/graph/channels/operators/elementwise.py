@@ -1,0 +1,111 @@
+"""Operators whose value at a position depends on that position alone, of one tensor or several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunec.graph.capture.names import ELEMENTWISE
+from prunec.graph.capture.node import Node, replaced
+from prunec.graph.channels.builder import Builder
+from prunec.graph.channels.family import Family
+from prunec.graph.channels.layouts import NAN, broadcast, varying
+from prunec.graph.channels.operator import Known, Mark, Writer, Written
+from prunec.graph.channels.weights import Weights
+
+_CHOOSING = ("where", "masked_fill")  # their values are not computed from constants
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Family):
+    """Operands that meet position by position are cut together."""
+
+    names = ELEMENTWISE
+    takes_constants = True
+
+    node: Node
+
+    @classmethod
+    def visit(cls, builder: Builder, node: Node) -> None:
+        """Join the atoms that meet."""
+        layout = met(builder, node)
+        if layout is not None:
+            builder.bind(cls(node), layout)
+
+    def value(self, known: Known, weights: Weights) -> Tensor:
+        """What the operator makes of constants; a factor of zero makes zero of anything."""
+        node = self.node
+        operands = [x for x in node.operands if x in known]
+        shape = broadcast(*[tuple(known[x].shape) for x in operands])
+        if node.operator in _CHOOSING or node.compute is None:
+            return torch.full(shape, NAN, dtype=torch.float64)
+
+        def put(operand: Node) -> object:
+            return known[operand] if operand in known else node.concrete(operand)
+
+        result = node.compute(replaced(dict(node.arguments), put))
+        unknown = torch.zeros(shape, dtype=torch.bool)
+        for x in operands:
+            unknown = unknown | known[x].isnan()
+        result = torch.where(unknown, NAN, result.to(torch.float64))
+        if node.operator == "mul":
+            for x in operands:
+                result = torch.where(known[x] == 0, 0.0, result)
+        return result
+
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
+        """Every operand, but where another factor is zero."""
+        for operand in self.node.operands:
+            mark(operand, live & ~self._cancelled(operand, known))
+
+    def _cancelled(self, operand: Node, known: Known) -> Tensor:
+        """Where another factor is zero, this operand's value does not matter."""
+        cancelled = torch.zeros([], dtype=torch.bool)
+        if self.node.operator == "mul":
+            for other in self.node.operands:
+                if other is not operand and other in known:
+                    cancelled = cancelled | (known[other] == 0)
+        return cancelled
+
+    def emit(self, writer: Writer) -> Written:
+        """Not at all where a constant of zero is added to what stays."""
+        operands = self.node.operands
+        if self.node.operator == "add" and len(operands) == 2:
+            for operand, rest in (operands, operands[::-1]):
+                if writer.frozen_to_zero(operand):
+                    return writer.new(rest)
+        return writer.copy(self.node)
+
+
+def met(builder: Builder, node: Node) -> Tensor | None:
+    """Join atoms that meet position by position.
+
+    Returns:
+        The layout of the result; None, and the call refused, where none of its operands has one.
+    """
+    operands = [n for n in node.operands if n.is_tensor]
+    out_shape = node.shape
+    rank = len(out_shape)
+    aligned = []
+    for operand in operands:
+        builder.axes(operand)  # names the atoms that were joined in the same way
+        layout = builder.layout(operand)
+        lead = [1] * (rank - layout.dim())
+        aligned.append((layout.reshape(lead + list(layout.shape)), tuple(lead) + operand.shape))
+    target = broadcast(*[tuple(layout.shape) for layout, _ in aligned])
+    result: Tensor | None = None
+    name = node.operator
+    for layout, real in aligned:
+        spread = any(real[i] == 1 and out_shape[i] > 1 and target[i] > 1 for i in range(rank))
+        if spread and not varying(layout):
+            builder.pin(layout, f"broadcast by {name} at {node.name}")
+        elif result is None:
+            result = layout.expand(target)
+        else:
+            why = f"meets a value that is no channel in {name} at {node.name}"
+            builder.join(result, layout.expand(target), why)
+    if result is None:
+        builder.refuse(node, operands, f"outer product by {name} at {node.name}")
+    return result

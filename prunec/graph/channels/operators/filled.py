@@ -1,0 +1,81 @@
+"""New tensors of one number: by their sizes, or in the shape of another tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunec.graph.capture.names import FACTORIES
+from prunec.graph.capture.node import Node
+from prunec.graph.channels.builder import Builder
+from prunec.graph.channels.family import Family
+from prunec.graph.channels.layouts import NAN, on_axis
+from prunec.graph.channels.operator import Known, Mark, Writer, Written
+from prunec.graph.channels.weights import Weights
+
+_NUMBERS = {"zeros": 0.0, "ones": 1.0, "zeros_like": 0.0, "zero": 0.0, "ones_like": 1.0}
+_WITH_CHANNELS = (2, 4, 5)  # axes of a row of features, an image, a volume
+
+
+@dataclass(frozen=True, eq=False)
+class Filled(Family):
+    """zeros, ones, full: channels lie along axis 1, and are cut with those they meet."""
+
+    names = FACTORIES
+    several = True
+
+    node: Node
+
+    @classmethod
+    def visit(cls, builder: Builder, node: Node) -> None:
+        """New atoms along axis 1."""
+        number = _number(node)
+        if not node.is_tensor or number is None or len(node.shape) not in _WITH_CHANNELS:
+            operands = () if node.is_tensor else [n for n in node.operands if n.is_tensor]
+            builder.refuse(node, operands)
+            return
+        atoms = builder.unions.fresh(node.shape[1])
+        builder.bind(cls(node), on_axis(atoms, 1, len(node.shape)))
+
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
+        """Nothing."""
+
+    def emit(self, writer: Writer) -> Written:
+        """With as many channels as stay."""
+        if writer.channel_axis(self.node) is None:
+            return writer.copy(self.node)
+        return writer.resize(self.node, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class FilledLike(Family):
+    """zeros_like, ones_like, full_like: in the shape of the tensor that is given."""
+
+    names = ("zeros_like", "ones_like", "full_like", "zero", "fill")
+
+    node: Node
+
+    @classmethod
+    def visit(cls, builder: Builder, node: Node) -> None:
+        """The channels of the other tensor."""
+        builder.bind(cls(node), builder.layout(node.operands[0]))
+
+    def value(self, known: Known, weights: Weights) -> Tensor:
+        """The number."""
+        number = _number(self.node)
+        shape = known[self.node.operands[0]].shape
+        return torch.full(shape, NAN if number is None else number, dtype=torch.float64)
+
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
+        """Nothing: of the other tensor only the shape."""
+
+
+def _number(node: Node) -> float | None:
+    """The number, None where it is computed."""
+    number = _NUMBERS.get(node.operator.removeprefix("new_"))
+    if number is None:
+        named = node.arguments
+        number = named.get("fill_value", named.get("value"))
+    return float(number) if isinstance(number, (int, float)) else None

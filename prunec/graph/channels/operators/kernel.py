@@ -1,0 +1,203 @@
+"""Kernels: weights that make new channels of those they read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunec.graph.capture.node import Node
+from prunec.graph.channels.builder import Builder
+from prunec.graph.channels.family import Family
+from prunec.graph.channels.layouts import NAN, along, on_axis
+from prunec.graph.channels.operator import Known, Layer, Mark, Writer, Written
+from prunec.graph.channels.weights import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel(Family):
+    """One use of a weight that mixes channels: a convolution or a linear map.
+
+    Attributes:
+        node: the call.
+        weight: name of the weight: (O, I/groups, k…), transposed (I, O/groups, k…), linear (O, I).
+        bias: name of the bias, or None.
+        source: the node it reads.
+        axis: channel axis of what it reads and of what it returns.
+        inputs: atom of each input channel, shape (I,).
+        outputs: atom of each output channel, shape (O,).
+        groups: number of groups.
+        transposed: whether it is a transposed convolution.
+        border: taps that read beyond the input somewhere, shape (taps,), or None where none does.
+        positions: multiply–accumulates of one sample for one input–output pair of channels.
+        room: name of the bias that it may be given where it has none, or None.
+    """
+
+    node: Node
+    weight: str
+    bias: str | None
+    source: Node
+    axis: int
+    inputs: Tensor
+    outputs: Tensor
+    groups: int
+    transposed: bool
+    border: Tensor | None
+    positions: int
+    room: str | None = None
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every input channel has output channels of its own."""
+        return self.groups == len(self.inputs) > 1
+
+    @property
+    def bias_name(self) -> str | None:
+        """Name of the bias, or the name that one would get; None if there can be none."""
+        return self.room if self.bias is None else self.bias
+
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Return the weight as (groups, O/groups, I/groups, taps), whatever its operator stores.
+
+        A view where the layout allows it, so that writing to it writes to the weight.
+        """
+        inputs, outputs, groups = len(self.inputs), len(self.outputs), self.groups
+        taps = math.prod(weight.shape[2:])  # said outright: a kernel may have no inputs left
+        if self.transposed:
+            shape = (groups, inputs // groups, outputs // groups, taps)
+            return weight.reshape(shape).transpose(1, 2)
+        return weight.reshape(groups, outputs // groups, inputs // groups, taps)
+
+    def at_border(self, matrix: Tensor) -> Tensor:
+        """For each pair of channels, whether a tap that is not zero reads beyond the input."""
+        if self.border is None:
+            return torch.zeros(matrix.shape[:3], dtype=torch.bool)
+        return (matrix[..., self.border] != 0).any(-1)
+
+    def values_read(self, known: Known) -> Tensor:
+        """Return the constants among the channels that it reads, NaN where unknown, shape (I,)."""
+        return along(known[self.source], self.axis, len(self.inputs))
+
+    def value(self, known: Known, weights: Weights) -> Tensor:
+        """An output is constant if all that it reads is, and even where it reads a border."""
+        reads = weights.reads(self)
+        values = self.values_read(known).reshape(self.groups, 1, -1)
+        usable = ~values.isnan()
+        doubtful = usable & (values != 0)
+        if self.border is not None and bool(doubtful.any()):
+            usable = usable & ~(doubtful & self.at_border(weights.matrix(self)))
+        constant = ~(reads & ~usable).any(-1)
+        result = torch.full(constant.shape, NAN, dtype=torch.float64)
+        if bool(constant.any()):
+            filled = torch.where(usable, values, 0.0).expand(reads.shape)[constant]
+            taps = weights.matrix(self)[constant].sum(-1, dtype=torch.float64)
+            result[constant] = (taps * filled).sum(-1)
+        result = result.reshape(-1)
+        name = self.bias_name
+        result = result + weights[name] if name is not None and name in weights else result
+        return on_axis(result, self.axis, len(self.node.shape))
+
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
+        """What a live output has a weight for, unless it is known to be zero."""
+        outputs = live.reshape(self.groups, -1, 1)
+        zero = self.values_read(known) == 0
+        read = (weights.reads(self) & outputs).any(1).reshape(-1) & ~zero
+        mark(self.source, on_axis(read, self.axis, len(self.source.shape)))
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """The weight."""
+        return (self.weight,)
+
+    def only_cuts(self, name: str) -> bool:
+        """Not so where the weight is also what it multiplies."""
+        return name == self.weight and self.source.stored != name
+
+    def emit(self, writer: Writer) -> Written:
+        """With the groups that stay, as a module where the network had one for it."""
+        named = self.node.arguments
+        if "bias" not in named:
+            return writer.copy(self.node)
+        bias = self.bias or (self.room if writer.has(self.room) else None)
+        changes = {}
+        if "groups" in named:
+            padding = writer.padding(self.node, self.weight)
+            changes = {"groups": self._groups_left(writer), "padding": padding}
+        names = {"weight": self.weight, "bias": bias}
+        tensor = None if bias is None else writer.tensor(bias)
+        if tensor is not None and self.bias is None:  # added: no slice of the network knows it
+            tensor = tensor[writer.kept_atoms(self.outputs)]
+        tensors = {"weight": writer.tensor(self.weight), "bias": tensor}
+        return writer.layer(self.node, self.source, Layer(names, tensors, changes))
+
+    def _groups_left(self, writer: Writer) -> int:
+        return len(self.staying_groups(writer.kept_atoms)) if self.groups > 1 else self.groups
+
+    def staying_groups(self, kept: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the groups that keep a channel on either side; ``kept`` says it of atoms."""
+        inputs = kept(self.inputs).reshape(self.groups, -1).any(1)
+        outputs = kept(self.outputs).reshape(self.groups, -1).any(1)
+        return torch.nonzero(inputs | outputs).flatten()
+
+
+def add_kernel(
+    kind: type[Kernel], builder: Builder, node: Node, source: Node, weight: str, bias: str | None,
+    size: int, axis: int, positions: int, groups: int = 1, transposed: bool = False,
+    border: Tensor | None = None, has_room: bool = True,
+) -> None:  # fmt: skip
+    """Record a kernel: input atoms are those of the tensor that it reads, output atoms are new.
+
+    Args:
+        kind: the family.
+        builder: of the analysis.
+        node: the call.
+        source: what it reads.
+        weight: name of the weight.
+        bias: name of the bias, or None.
+        size: number of output channels.
+        axis: channel axis of what it reads and of what it returns.
+        positions: multiply–accumulates of one sample for one pair of channels.
+        groups: number of groups.
+        transposed: whether the weight's first axis counts inputs.
+        border: taps that read beyond the input.
+        has_room: whether its operator takes a bias.
+    """
+    found = builder.found
+    if builder.uses.setdefault(weight, (transposed, groups)) != (transposed, groups):
+        builder.refuse(node, [source], f"{weight} is also used by another kind of kernel")
+        for (owner, _), atoms in found.slices.items():
+            if owner == weight:
+                builder.pin(atoms, f"{weight} is used by kernels of two kinds")
+        return
+    inputs = builder.along(source, axis)
+    if groups == 1:
+        builder.slice(weight, 0 if transposed else 1, inputs, len(inputs))
+    else:
+        builder.slice(weight, -1, inputs, len(inputs))  # counts through the groups
+    out_axis = -2 if transposed and groups > 1 else int(transposed)
+    outputs = builder.slice(weight, out_axis, None, size)
+    if bias is not None:
+        builder.slice(bias, 0, outputs, size)
+    if groups == len(inputs) > 1:
+        builder.join(inputs.repeat_interleave(size // groups), outputs)
+    room = _room_for_bias(builder, weight) if bias is None and has_room else None
+    kernel = kind(
+        node, weight, bias, source, axis, inputs, outputs, groups, transposed, border, positions,
+        room,
+    )  # fmt: skip
+    builder.bind(kernel, on_axis(outputs, axis, len(node.shape)))
+
+
+def stored_name(node: Node | None) -> str | None:
+    """Return the name of a stored tensor, None for none."""
+    return None if node is None else node.stored
+
+
+def _room_for_bias(builder: Builder, weight: str) -> str | None:
+    """The name of a bias for a kernel that has none, if its module holds nothing but the weight."""
+    owner, _, last = weight.rpartition(".")
+    fits = last == "weight" and owner
+    return f"{owner}.bias" if fits and builder.captured.held_by(owner) == {weight} else None

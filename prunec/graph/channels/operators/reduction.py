@@ -1,0 +1,65 @@
+"""Means, sums and extremes over axes on which no channels lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunec.graph.capture.node import Node
+from prunec.graph.channels.builder import Builder
+from prunec.graph.channels.family import Family
+from prunec.graph.channels.layouts import NAN, one_value
+from prunec.graph.channels.operator import Known, Mark
+from prunec.graph.channels.weights import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction(Family):
+    """A reduction of positions, each channel by itself."""
+
+    names = ("mean", "sum", "amax", "amin")
+
+    node: Node
+    source: Node
+    axes: tuple[int, ...]
+    squeezed: bool
+
+    @classmethod
+    def visit(cls, builder: Builder, node: Node) -> None:
+        """The channels of what it reads, unless they lie along the axes."""
+        source = node.operands[0]
+        axes = reduced_axes(node.arguments.get("dim"), len(source.shape))
+        why = f"{node.operator} at {node.name} runs over channels"
+        layout = builder.outside(source, axes, why) if axes else None
+        if layout is None:
+            builder.refuse(node, [source], why)
+            return
+        squeezed = not node.arguments.get("keepdim")
+        if squeezed:
+            for axis in reversed(axes):
+                layout = layout.squeeze(axis)
+        builder.bind(cls(node, source, tuple(axes), squeezed), layout)
+
+    def value(self, known: Known, weights: Weights) -> Tensor:
+        """What is the same all along the axes; of a sum only zero."""
+        value = known[self.source]
+        for axis in reversed(self.axes):
+            value = one_value(value, axis) if value.shape[axis] > 1 else value
+            value = value.squeeze(axis) if self.squeezed else value
+        return torch.where(value == 0, value, NAN) if self.node.operator == "sum" else value
+
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
+        """All along the axes."""
+        if self.squeezed:
+            for axis in self.axes:
+                live = live.unsqueeze(axis)
+        mark(self.source, live)
+
+
+def reduced_axes(dim: object, rank: int) -> list[int]:
+    """Return the axes that a reduction runs over, ascending; empty where it runs over all."""
+    if isinstance(dim, int):
+        return [dim % rank]
+    return sorted({d % rank for d in dim}) if isinstance(dim, (list, tuple)) else []

@@ -1,0 +1,93 @@
+"""Windows over the trailing axes, each channel by itself: pooling and resizing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from prunec.graph.capture.node import Node, per_axis
+from prunec.graph.channels.builder import Builder
+from prunec.graph.channels.family import Family
+from prunec.graph.channels.layouts import NAN
+from prunec.graph.channels.operator import Known, Mark
+from prunec.graph.channels.weights import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Window(Family):
+    """A window over positions; of a constant it makes the same constant, up to its divisor."""
+
+    names = frozenset(
+        (
+            "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
+            "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d "
+            "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d "
+            "upsample_linear1d upsample_trilinear3d upsample_bicubic2d _upsample_nearest_exact2d"
+        ).split()
+    )
+
+    node: Node
+    source: Node
+
+    @classmethod
+    def visit(cls, builder: Builder, node: Node) -> None:
+        """The channels of what it reads, unless they lie along the window."""
+        source = node.operands[0]
+        rank = len(node.shape)
+        spatial = range(rank - _dimensions(node.operator), rank)
+        if any(axis in spatial for axis in builder.axes(source)):
+            builder.refuse(node, [source], f"{node.operator} at {node.name} runs over channels")
+            return
+        layout = builder.layout(source)
+        for axis in spatial:
+            layout = layout.narrow(axis, 0, 1)
+        builder.bind(cls(node, source), layout)
+
+    def value(self, known: Known, weights: Weights) -> Tensor:
+        """A constant, times the window's size over its divisor; zero where it is not uniform."""
+        value = known[self.source]
+        return value * self._factor if self.uniform else torch.where(value == 0, value, NAN)
+
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
+        """Its operand."""
+        mark(self.source, live)
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Whether the window makes the same of a constant everywhere."""
+        if not self._averages:
+            return True
+        named = self.node.arguments
+        rank = _dimensions(self.node.operator)
+        padding = per_axis(named["padding"], rank)
+        if named.get("divisor_override") is None:  # what a window leaves out, its divisor does too
+            return not named["count_include_pad"] or not any(padding)
+        kernel = per_axis(named["kernel_size"], rank)
+        stride = per_axis(named["stride"] or kernel, rank)
+        inputs, outputs = self.source.shape[-rank:], self.node.shape[-rank:]
+        return all(
+            p == 0 and (o - 1) * s + k <= i
+            for p, o, s, k, i in zip(padding, outputs, stride, kernel, inputs, strict=True)
+        )
+
+    @property
+    def _averages(self) -> bool:
+        return self.node.operator.startswith("avg_pool")
+
+    @property
+    def _factor(self) -> float:
+        """What a uniform window makes of 1: its size over the divisor that was asked for."""
+        divisor = self.node.arguments.get("divisor_override")
+        if divisor is None:
+            return 1.0
+        kernel = self.node.arguments["kernel_size"]
+        return math.prod(per_axis(kernel, _dimensions(self.node.operator))) / float(divisor)
+
+
+def _dimensions(name: str) -> int:
+    """Number of axes that a window runs over: ``avg_pool2d`` has 2."""
+    return int(name.removesuffix("d")[-1])

@@ -1,0 +1,61 @@
+"""Operators that mix values along some axes, whatever stands elsewhere: softmax, layer norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from prunec.graph.capture.node import Node
+from prunec.graph.channels.builder import Builder
+from prunec.graph.channels.family import Family
+from prunec.graph.channels.operator import Known, Mark
+from prunec.graph.channels.operators.reduction import reduced_axes
+from prunec.graph.channels.weights import Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Within(Family):
+    """An operator that mixes values along some axes; channels lie along the others."""
+
+    names = frozenset(
+        (
+            "softmax _softmax log_softmax _log_softmax layer_norm native_layer_norm rms_norm "
+            "cumsum linalg_vector_norm"
+        ).split()
+    )
+
+    node: Node
+    source: Node
+    axes: tuple[int, ...]
+    squeezed: bool
+
+    @classmethod
+    def visit(cls, builder: Builder, node: Node) -> None:
+        """The channels of what it reads, unless they lie along the axes."""
+        source = node.operands[0]
+        named = node.arguments
+        rank = len(source.shape)
+        if "normalized_shape" in named:
+            axes = list(range(rank - len(named["normalized_shape"]), rank))
+        else:
+            axes = reduced_axes(named.get("dim"), rank)
+        why = f"{node.operator} at {node.name} normalises over channels"
+        layout = builder.outside(source, axes, why) if axes else None
+        for operand in node.operands[1:]:
+            if operand.is_tensor:
+                builder.pin(builder.layout(operand), why)
+        if layout is None:
+            builder.refuse(node, [source], why)
+            return
+        squeezed = node.operator == "linalg_vector_norm" and not named.get("keepdim")
+        if squeezed:
+            for axis in reversed(axes):
+                layout = layout.squeeze(axis)
+        builder.bind(cls(node, source, tuple(axes), squeezed), layout)
+
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
+        """A channel that is read is read all along the axes."""
+        for axis in self.axes:
+            live = live.unsqueeze(axis) if self.squeezed else live.any(axis, keepdim=True)
+        mark(self.source, live)
