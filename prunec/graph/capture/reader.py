@@ -63,19 +63,19 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
 
 def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None:
     """The network by way of recordings; None unless it then answers as the network itself."""
-    traced = fast_trace(module, example)
-    if traced is None:
-        return None
-    try:
-        fold_numbers(traced.graph)
-        if not functionalise(traced.graph):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's notes on the network's own operators
+        traced = fast_trace(module, example)
+        if traced is None:
             return None
-        captured = _read(traced.graph, module, example)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        try:
+            fold_numbers(traced.graph)
+            if not functionalise(traced.graph):
+                return None
+            captured = _read(traced.graph, module, example)
             return captured if traced.answers_as(captured.outputs, example) else None
-    except Exception:  # of whatever kind, it shows that the graph is not the network
-        return None
+        except Exception:  # of whatever kind, it shows that the graph is not the network
+            return None
 
 
 def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:

@@ -147,6 +147,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if func.namespace == "prim" or func is torch.ops.aten._assert_tensor_metadata.default:
             return func(*args, **kwargs)
+        if func is torch.ops.aten.detach.default and self._is_made_of_numbers(args[0]):
+            return self._same(func(*args), args[0])
         written = self._written(func, args, kwargs)
         given, named = self._described(args), self._described(kwargs)
         result = written if written is not None else self._result(func, args, kwargs)
@@ -161,6 +163,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         path = self._paths[-1] if self._paths else ""
         self.calls.append(Call(func, given, named, forms if many else forms[0], path))
         return result
+
+    def _is_made_of_numbers(self, tensor: Tensor) -> bool:
+        """Whether a tensor was made last, of none: torch hands on what it makes detached."""
+        last = self.calls[-1] if self.calls else None
+        is_last = self.value(tensor) == Value(len(self.calls) - 1, "call")
+        leaves = pytree.tree_leaves((last.args, last.kwargs), _is_value) if last else []
+        return is_last and not any(_is_value(leaf) for leaf in leaves)
+
+    def _same(self, new: Tensor, old: Tensor) -> Tensor:
+        self._known[id(new)] = self.value(old)
+        self._alive.append(new)
+        return new
 
     def _written(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor | None:
         """The tensor that an operator writes into and returns; None for one that only reads."""
@@ -187,8 +201,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten.batch_norm.default and not args[5]:
             return torch.empty_like(args[0])
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        if any(x.device.type != "meta" for x in tensors) or not tensors:
-            return func(*args, **kwargs)
+        if not tensors:  # made of numbers, whose values are nobody's to ask for either
+            return func(*args, **kwargs).to("meta")
         key = (func, repr(_signature((args, kwargs))))
         found = self._seen.get(key)
         if found is not None:
@@ -213,10 +227,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return given
 
 
+def _is_value(given: object) -> bool:
+    return isinstance(given, Value)
+
+
 def _is_random(func: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
     if torch.Tag.nondeterministic_seeded not in func.tags:
         return False
-    return "dropout" not in str(func) or bool(kwargs.get("train", args[2:3] == (True,)))
+    names = [argument.name for argument in func._schema.arguments]
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if "dropout_p" in names:
+        return bool(given.get("dropout_p", 0.0))
+    return "dropout" not in str(func) or given.get("train") is not False
 
 
 def _signature(given: Any) -> Any:
