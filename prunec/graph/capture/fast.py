@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,55 +19,9 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
+from prunec.graph.capture.agreement import Traced
+from prunec.graph.capture.of_batch import BATCHES, OfBatch, united, united_form
 from prunec.graph.capture.recording import Call, Form, Hollow, Recording, Unrecorded, Value
-
-_BATCHES = 7, 12  # far from each other and from what a network may hold as a number
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A network's graph, and the network itself to compare it with.
-
-    Attributes:
-        graph: the graph with the network's own parameters and buffers.
-        network: the caller's network.
-        hollow: the copy that was recorded.
-    """
-
-    graph: GraphModule
-    network: nn.Module
-    hollow: Hollow
-
-    def answers_as(self, outputs: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> bool:
-        """Whether the network answers the same.
-
-        Args:
-            outputs: of the graph for the example, a batch that was not recorded.
-            example: of which the network is given the first sample alone, yet another batch,
-                unless one of its outputs holds samples elsewhere than along the first axis.
-        """
-        for given in (tuple(x[:1] for x in example), example):
-            expected = self.hollow.answers(self.network, given)
-            if len(expected) != len(outputs):
-                return False
-            pairs = list(zip(map(_first, outputs, expected), expected, strict=True))
-            if all(a.shape == b.shape for a, b in pairs):
-                return all(_equal(a, b) for a, b in pairs)
-        return False
-
-
-def _first(output: Tensor, expected: Tensor) -> Tensor:
-    return output[: len(expected)] if output.dim() and expected.dim() else output
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same but for the order of sums."""
-    if a.dtype != b.dtype or not a.is_floating_point():
-        return torch.equal(a, b)
-    bound = 1e-10 if a.dtype == torch.float64 else max(1e-5, 10 * torch.finfo(a.dtype).eps)
-    finite = b[b.isfinite()].abs()
-    scale = float(finite.max()) if len(finite) else 0.0
-    return torch.allclose(a, b, rtol=0, atol=bound * scale, equal_nan=True)
 
 
 def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
@@ -91,7 +44,7 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
         return None
     try:
         hollow = Hollow(module)
-        recordings = [_record(hollow, example, batch) for batch in _BATCHES]
+        recordings = [_record(hollow, example, batch) for batch in BATCHES]
         return Traced(_Drawing(module, example, names).draw(*recordings), module, hollow)
     except Exception:  # whatever the network does to tensors without values: export will say it
         return None
@@ -115,35 +68,6 @@ def _record(hollow: Hollow, example: tuple[Tensor, ...], batch: int) -> Recordin
     return hollow.record(inputs, example[0].device)
 
 
-class _OfBatch(NamedTuple):
-    """The number ``slope``·batch + ``rest``."""
-
-    slope: int
-    rest: int
-
-
-def _united(a: Any, b: Any) -> Any:
-    """One value for both recordings, with numbers that depend on the batch as :class:`_OfBatch`."""
-    if type(a) is not type(b):
-        raise Unrecorded("The type of an argument depends on the batch.")
-    if isinstance(a, Value):
-        if a != b:
-            raise Unrecorded("Which tensor is read depends on the batch.")
-        return a
-    if isinstance(a, (list, tuple)) and len(a) == len(b):
-        return [_united(x, y) for x, y in zip(a, b, strict=True)]
-    if isinstance(a, dict) and a.keys() == b.keys():
-        return {key: _united(a[key], b[key]) for key in a}
-    if a == b:
-        return a
-    if type(a) is not int:
-        raise Unrecorded("An argument depends on the batch.")
-    slope, left = divmod(b - a, _BATCHES[1] - _BATCHES[0])
-    if left or slope < 1:
-        raise Unrecorded("A number does not depend on the batch linearly.")
-    return _OfBatch(slope, a - slope * _BATCHES[0])
-
-
 class _Drawing:
     """A graph in the making."""
 
@@ -155,7 +79,7 @@ class _Drawing:
         like = torch.empty(max(2, len(example[0])), 2)
         self._size: Any = self._mode.from_tensor(like, static_shapes=False).shape[0]
         self._fakes: dict[Any, Tensor] = {}
-        self._numbers: dict[_OfBatch, Node] = {}
+        self._numbers: dict[OfBatch, Node] = {}
         self._made: dict[Value, Node] = {}
 
     def draw(self, first: Recording, second: Recording) -> GraphModule:
@@ -165,7 +89,7 @@ class _Drawing:
         self._draw_held()
         for number, (a, b) in enumerate(zip(first.calls, second.calls, strict=True)):
             self._draw_call(number, a, b)
-        results = [self._made[value] for value in _united(first.outputs, second.outputs)]
+        results = [self._made[value] for value in united(first.outputs, second.outputs)]
         self.graph.output(tuple(results))
         _, signature = pytree.tree_flatten((tuple(self.example), {}))
         self.graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(self.names, signature, first.structure)))
@@ -178,7 +102,7 @@ class _Drawing:
             self._made[Value(name, "stored")] = node
         for i, (name, given) in enumerate(zip(self.names, self.example, strict=True)):
             node = self.graph.placeholder(name)
-            shape = [_OfBatch(1, 0), *given.shape[1:]]
+            shape = [OfBatch(1, 0), *given.shape[1:]]
             node.meta["val"] = self._fake(Form(shape, given.dtype))  # type: ignore[arg-type]
             self._made[Value(i, "input")] = node
 
@@ -186,19 +110,19 @@ class _Drawing:
         if a.target is not b.target or a.path != b.path:
             raise Unrecorded("The calls depend on the batch.")
         args, kwargs = (
-            self._put(_united(x, y)) for x, y in ((a.args, b.args), (a.kwargs, b.kwargs))
+            self._put(united(x, y)) for x, y in ((a.args, b.args), (a.kwargs, b.kwargs))
         )
         stack = {"": ("", ""), a.path: (a.path, "")} if a.path else {"": ("", "")}
         node = self._call(a.target, tuple(args), kwargs, stack)
         if isinstance(a.result, Form) and isinstance(b.result, Form):
-            node.meta["val"] = self._fake(_form(a.result, b.result))
+            node.meta["val"] = self._fake(united_form(a.result, b.result))
             self._made[Value(number, "call")] = node
             return
         assert not isinstance(a.result, Form)
         assert not isinstance(b.result, Form)
         if len(a.result) != len(b.result):
             raise Unrecorded("How many tensors a call returns depends on the batch.")
-        forms = [_form(x, y) for x, y in zip(a.result, b.result, strict=True)]
+        forms = [united_form(x, y) for x, y in zip(a.result, b.result, strict=True)]
         node.meta["val"] = [self._fake(form) for form in forms]
         for i, form in enumerate(forms):
             part = self._call(operator.getitem, (node, i), {}, stack)
@@ -215,7 +139,7 @@ class _Drawing:
         """Arguments with nodes for tensors and for numbers that depend on the batch."""
         if isinstance(given, Value):
             return self._made[given]
-        if isinstance(given, _OfBatch):
+        if isinstance(given, OfBatch):
             return self._number(given)
         if isinstance(given, list):
             return [self._put(item) for item in given]
@@ -223,15 +147,15 @@ class _Drawing:
             return {key: self._put(item) for key, item in given.items()}
         return given
 
-    def _number(self, given: _OfBatch) -> Node:
+    def _number(self, given: OfBatch) -> Node:
         if given in self._numbers:
             return self._numbers[given]
-        one = _OfBatch(1, 0)
+        one = OfBatch(1, 0)
         if given == one:
             target: Any = torch.ops.aten.sym_size.int
             args: tuple[Any, ...] = (self._made[Value(0, "input")], 0)
         elif given.rest:
-            target, args = operator.add, (self._number(_OfBatch(given.slope, 0)), given.rest)
+            target, args = operator.add, (self._number(OfBatch(given.slope, 0)), given.rest)
         else:
             target, args = operator.mul, (self._number(one), given.slope)
         node = self._call(target, args, {}, {})
@@ -243,7 +167,7 @@ class _Drawing:
         key = (tuple(form.shape), form.dtype)
         if key not in self._fakes:
             shape = [
-                self._size * size.slope + size.rest if isinstance(size, _OfBatch) else size
+                self._size * size.slope + size.rest if isinstance(size, OfBatch) else size
                 for size in form.shape
             ]
             # Strides of symbols would cost a millisecond each, and nobody reads them.
@@ -279,9 +203,3 @@ def _parent(root: nn.Module, name: str) -> tuple[nn.Module, str]:
             root.add_module(inner, nn.Module())
         root = root.get_submodule(inner)
     return root, leaf
-
-
-def _form(a: Form, b: Form) -> Form:
-    if a.dtype != b.dtype:
-        raise Unrecorded("The type of a tensor depends on the batch.")
-    return Form(_united(a.shape, b.shape), a.dtype)
