@@ -70,7 +70,6 @@ def functionalise(module: GraphModule) -> bool:
                 order[new] = order[node]
                 root[new] = root[node]
                 family[root[node]].append(new)
-    module.recompile()
     return True
 
 
@@ -214,7 +213,6 @@ def fold_numbers(module: GraphModule) -> None:
     for node in reversed(list(values)):
         if not node.users:
             graph.erase_node(node)
-    module.recompile()
 
 
 def _computed(node: Node, values: dict[Node, object]) -> object:

@@ -43,7 +43,6 @@ def spell_out(module: GraphModule) -> None:
         if name in ELEMENTWISE:
             _skip_expansions(node)
     graph.eliminate_dead_code()
-    module.recompile()
 
 
 _EXTREMES = {"max": aten.amax.default, "min": aten.amin.default}

@@ -20,6 +20,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from prunec.errors import UntraceableModel
 from prunec.graph.capture.aten import op_name
 from prunec.graph.capture.captured import Captured
+from prunec.graph.capture.fast import fast_trace
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
 from prunec.graph.capture.torch_nodes import read
@@ -55,9 +56,31 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     training = module.training
     module.eval()
     try:
-        program = trace(module, example)
+        return _recorded(module, example) or _exported(module, example)
     finally:
         module.train(training)
+
+
+def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None:
+    """The network by way of recordings; None unless it then answers as the network itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's notes on the network's own operators
+        traced = fast_trace(module, example)
+        if traced is None:
+            return None
+        try:
+            fold_numbers(traced.graph)
+            if not functionalise(traced.graph):
+                return None
+            captured = _read(traced.graph, module, example)
+            return captured if traced.answers_as(captured.outputs, example) else None
+        except Exception:  # of whatever kind, it shows that the graph is not the network
+            return None
+
+
+def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
+    """The network by way of ``torch.export``."""
+    program = trace(module, example)
     graph_module = program.module(check_guards=False)
     fold_numbers(graph_module)
     if not functionalise(graph_module):
@@ -66,8 +89,14 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         _restore_batch_norm(graph_module)
         fold_numbers(graph_module)
         functionalise(graph_module)
+    return _read(graph_module, module, example)
+
+
+def _read(graph_module: GraphModule, module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
+    """A functional graph in its normal form, with the shape of every value."""
     _call_by_first_name(graph_module, module)
     spell_out(graph_module)
+    graph_module.recompile()  # once, behind all that changed the graph
     _require_free_batch(graph_module)
     recorder = _Recorder(graph_module)
     with torch.no_grad(), warnings.catch_warnings():
@@ -152,4 +181,3 @@ def _restore_batch_norm(module: GraphModule) -> None:
             user.replace_all_uses_with(norm)
             graph.erase_node(user)
         graph.erase_node(node)
-    module.recompile()

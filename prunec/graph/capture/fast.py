@@ -1,0 +1,205 @@
+"""A network's graph from two recordings of its forward pass, at two batch sizes.
+
+What differs between them is a number that depends on the batch, and linearly so; otherwise, and
+for everything else that a recording does not stand for, there is no graph, and ``torch.export``
+is asked instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.utils import _pytree as pytree
+
+from prunec.graph.capture.agreement import Traced
+from prunec.graph.capture.of_batch import BATCHES, OfBatch, united, united_form
+from prunec.graph.capture.recording import Call, Form, Hollow, Recording, Unrecorded, Value
+
+
+def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
+    """Trace a network in evaluation mode with the first axis of every input open.
+
+    Args:
+        module: the network; it is not changed.
+        example: its positional inputs, batch first.
+
+    Returns:
+        The graph as ``torch.export`` makes it; None where a recording cannot stand for it.
+    """
+    names = _argument_names(module, example)
+    if names is None or len({given.shape[:1] for given in example}) != 1:
+        return None
+    if not all(given.dim() and given.is_contiguous() for given in example):
+        return None
+    held = [*module.parameters(), *module.buffers(), *example]
+    if len({tensor.device for tensor in held}) != 1 or held[0].is_meta:
+        return None
+    try:
+        hollow = Hollow(module)
+        recordings = [_record(hollow, example, batch) for batch in BATCHES]
+        return Traced(_Drawing(module, example, names).draw(*recordings), module, hollow)
+    except Exception:  # whatever the network does to tensors without values: export will say it
+        return None
+
+
+def _argument_names(module: nn.Module, example: tuple[Tensor, ...]) -> list[str] | None:
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    plain = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    given, rest = parameters[: len(example)], parameters[len(example) :]
+    if len(given) < len(example) or not all(p.kind in plain for p in given):
+        return None
+    optional = all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in rest)
+    return [p.name for p in given] if optional else None
+
+
+def _record(hollow: Hollow, example: tuple[Tensor, ...], batch: int) -> Recording:
+    inputs = tuple(
+        torch.empty((batch, *given.shape[1:]), dtype=given.dtype, device="meta")
+        for given in example
+    )
+    return hollow.record(inputs, example[0].device)
+
+
+class _Drawing:
+    """A graph in the making."""
+
+    def __init__(self, module: nn.Module, example: tuple[Tensor, ...], names: list[str]) -> None:
+        self.graph = Graph()
+        self.device = example[0].device
+        self.module, self.example, self.names = module, example, names
+        self._mode = FakeTensorMode(shape_env=ShapeEnv())
+        like = torch.empty(max(2, len(example[0])), 2)
+        self._size: Any = self._mode.from_tensor(like, static_shapes=False).shape[0]
+        self._fakes: dict[Any, Tensor] = {}
+        self._numbers: dict[OfBatch, Node] = {}
+        self._made: dict[Value, Node] = {}
+
+    def draw(self, first: Recording, second: Recording) -> GraphModule:
+        """The graph of both; Unrecorded if they are not alike."""
+        if len(first.calls) != len(second.calls) or first.structure != second.structure:
+            raise Unrecorded("The calls depend on the batch.")
+        self._draw_held()
+        for number, (a, b) in enumerate(zip(first.calls, second.calls, strict=True)):
+            self._draw_call(number, a, b)
+        results = [self._made[value] for value in united(first.outputs, second.outputs)]
+        self.graph.output(tuple(results))
+        _, signature = pytree.tree_flatten((tuple(self.example), {}))
+        self.graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(self.names, signature, first.structure)))
+        return self._filled()
+
+    def _draw_held(self) -> None:
+        for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
+            node = self.graph.create_node("get_attr", name, name=name.replace(".", "_"))
+            node.meta["val"] = self._fake(Form(tuple(tensor.shape), tensor.dtype))
+            self._made[Value(name, "stored")] = node
+        for i, (name, given) in enumerate(zip(self.names, self.example, strict=True)):
+            node = self.graph.placeholder(name)
+            shape = [OfBatch(1, 0), *given.shape[1:]]
+            node.meta["val"] = self._fake(Form(shape, given.dtype))  # type: ignore[arg-type]
+            self._made[Value(i, "input")] = node
+
+    def _draw_call(self, number: int, a: Call, b: Call) -> None:
+        if a.target is not b.target or a.path != b.path:
+            raise Unrecorded("The calls depend on the batch.")
+        args, kwargs = (
+            self._put(united(x, y)) for x, y in ((a.args, b.args), (a.kwargs, b.kwargs))
+        )
+        stack = {"": ("", ""), a.path: (a.path, "")} if a.path else {"": ("", "")}
+        node = self._call(a.target, tuple(args), kwargs, stack)
+        if isinstance(a.result, Form) and isinstance(b.result, Form):
+            node.meta["val"] = self._fake(united_form(a.result, b.result))
+            self._made[Value(number, "call")] = node
+            return
+        assert not isinstance(a.result, Form)
+        assert not isinstance(b.result, Form)
+        if len(a.result) != len(b.result):
+            raise Unrecorded("How many tensors a call returns depends on the batch.")
+        forms = [united_form(x, y) for x, y in zip(a.result, b.result, strict=True)]
+        node.meta["val"] = [self._fake(form) for form in forms]
+        for i, form in enumerate(forms):
+            part = self._call(operator.getitem, (node, i), {}, stack)
+            part.meta["val"] = self._fake(form)
+            self._made[Value(number, "call", i)] = part
+
+    def _call(self, target: Any, args: Any, kwargs: Any, stack: dict[str, Any]) -> Node:
+        packet = getattr(target, "overloadpacket", target)
+        node = self.graph.create_node("call_function", target, args, kwargs, name=packet.__name__)
+        node.meta["nn_module_stack"] = stack
+        return node
+
+    def _put(self, given: Any) -> Any:
+        """Arguments with nodes for tensors and for numbers that depend on the batch."""
+        if isinstance(given, Value):
+            return self._made[given]
+        if isinstance(given, OfBatch):
+            return self._number(given)
+        if isinstance(given, list):
+            return [self._put(item) for item in given]
+        if isinstance(given, dict):
+            return {key: self._put(item) for key, item in given.items()}
+        return given
+
+    def _number(self, given: OfBatch) -> Node:
+        if given in self._numbers:
+            return self._numbers[given]
+        one = OfBatch(1, 0)
+        if given == one:
+            target: Any = torch.ops.aten.sym_size.int
+            args: tuple[Any, ...] = (self._made[Value(0, "input")], 0)
+        elif given.rest:
+            target, args = operator.add, (self._number(OfBatch(given.slope, 0)), given.rest)
+        else:
+            target, args = operator.mul, (self._number(one), given.slope)
+        node = self._call(target, args, {}, {})
+        node.meta["val"] = self._size * given.slope + given.rest
+        self._numbers[given] = node
+        return node
+
+    def _fake(self, form: Form) -> Tensor:
+        key = (tuple(form.shape), form.dtype)
+        if key not in self._fakes:
+            shape = [
+                self._size * size.slope + size.rest if isinstance(size, OfBatch) else size
+                for size in form.shape
+            ]
+            # Strides of symbols would cost a millisecond each, and nobody reads them.
+            hollow = torch.empty_strided(shape, [0] * len(shape), dtype=form.dtype, device="meta")
+            self._fakes[key] = FakeTensor(self._mode, hollow, self.device)
+        return self._fakes[key]
+
+    def _filled(self) -> GraphModule:
+        """The graph with the network's own parameters and buffers."""
+        root = nn.Module()
+        for name, parameter in self.module.named_parameters(remove_duplicate=False):
+            parent, leaf = _parent(root, name)
+            parent.register_parameter(leaf, parameter)
+        kept = self.module.state_dict(keep_vars=True).keys()
+        for name, buffer in self.module.named_buffers(remove_duplicate=False):
+            parent, leaf = _parent(root, name)
+            parent.register_buffer(leaf, buffer, persistent=name in kept)
+        made = GraphModule(nn.Module(), Graph())
+        for leaf, child in root.named_children():
+            made.add_module(leaf, child)
+        for leaf, parameter in root.named_parameters(recurse=False):
+            made.register_parameter(leaf, parameter)
+        for leaf, buffer in root.named_buffers(recurse=False):
+            made.register_buffer(leaf, buffer, persistent=leaf in kept)
+        made.graph = self.graph
+        return made
+
+
+def _parent(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    *parents, leaf = name.split(".")
+    for inner in parents:
+        if inner not in root._modules:
+            root.add_module(inner, nn.Module())
+        root = root.get_submodule(inner)
+    return root, leaf

@@ -1,0 +1,45 @@
+"""Numbers of two recordings at two batch sizes, as one number that depends on the batch."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from prunec.graph.capture.recording import Form, Unrecorded, Value
+
+BATCHES = 7, 12  # far from each other and from what a network may hold as a number
+
+
+class OfBatch(NamedTuple):
+    """The number ``slope``·batch + ``rest``."""
+
+    slope: int
+    rest: int
+
+
+def united(a: Any, b: Any) -> Any:
+    """One value for both recordings, with numbers that depend on the batch as :class:`OfBatch`."""
+    if type(a) is not type(b):
+        raise Unrecorded("The type of an argument depends on the batch.")
+    if isinstance(a, Value):
+        if a != b:
+            raise Unrecorded("Which tensor is read depends on the batch.")
+        return a
+    if isinstance(a, (list, tuple)) and len(a) == len(b):
+        return [united(x, y) for x, y in zip(a, b, strict=True)]
+    if isinstance(a, dict) and a.keys() == b.keys():
+        return {key: united(a[key], b[key]) for key in a}
+    if a == b:
+        return a
+    if type(a) is not int:
+        raise Unrecorded("An argument depends on the batch.")
+    slope, left = divmod(b - a, BATCHES[1] - BATCHES[0])
+    if left or slope < 1:
+        raise Unrecorded("A number does not depend on the batch linearly.")
+    return OfBatch(slope, a - slope * BATCHES[0])
+
+
+def united_form(a: Form, b: Form) -> Form:
+    """One form for both recordings."""
+    if a.dtype != b.dtype:
+        raise Unrecorded("The type of a tensor depends on the batch.")
+    return Form(united(a.shape, b.shape), a.dtype)

@@ -1,0 +1,251 @@
+"""The ATen calls of one forward pass on tensors without values.
+
+In inference mode no operator is taken apart before a dispatch mode sees it, so that the calls are
+those of ``torch.export``: ``conv2d``, ``batch_norm``, ``linear``. A value that Python asks for
+does not exist and raises; whatever else a recording cannot stand for raises ``Unrecorded``.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Unrecorded(Exception):
+    """A forward pass does what a recording cannot stand for."""
+
+
+class Value(NamedTuple):
+    """A tensor of a recording.
+
+    Attributes:
+        source: number of the call that made it, of the input, or name of what is stored.
+        kind: ``call``, ``input`` or ``stored``.
+        position: which of the call's tensors it is, −1 for the only one.
+    """
+
+    source: int | str
+    kind: str
+    position: int = -1
+
+
+class Form(NamedTuple):
+    """Shape and type of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operator, its tensors given as :class:`Value`."""
+
+    target: torch._ops.OpOverload
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Form | tuple[Form, ...]
+    path: str
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All calls of a forward pass, and what it returned, flat and with its structure."""
+
+    calls: tuple[Call, ...]
+    outputs: tuple[Value, ...]
+    structure: pytree.TreeSpec
+
+
+class Hollow:
+    """A copy of a network in evaluation mode whose tensors have no values.
+
+    Attributes:
+        module: the copy.
+        stored: id of a tensor of the copy → name under which the network holds it first.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.stored: dict[int, str] = {}
+        memo: dict[int, Any] = {}
+        for name, parameter in module.named_parameters():
+            empty = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+            memo[id(parameter)], self.stored[id(empty)] = empty, name
+        for name, buffer in module.named_buffers():
+            empty_buffer = buffer.detach().to("meta")
+            memo[id(buffer)], self.stored[id(empty_buffer)] = empty_buffer, name
+        self.module = copy.deepcopy(module, memo).eval()
+        self.paths: list[str] = []
+        for path, inner in self.module.named_modules():
+            inner.register_forward_pre_hook(self._enter(path), prepend=True)
+            inner.register_forward_hook(self._leave)
+
+    def _enter(self, path: str) -> Any:
+        return lambda _module, _args: self.paths.append(path)
+
+    def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
+        self.paths.pop()
+
+    def record(self, inputs: tuple[Tensor, ...], device: torch.device) -> Recording:
+        """Record a forward pass.
+
+        Args:
+            inputs: tensors on ``meta``.
+            device: where the network's own tensors lie.
+        """
+        self.paths.clear()
+        fastpath = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            without_cudnn = torch.backends.cudnn.flags(enabled=False)  # batch norms name it
+            with without_cudnn, torch.inference_mode(), _Recorder(self, inputs, device) as recorder:
+                returned = self.module(*inputs)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fastpath)
+        flat, structure = pytree.tree_flatten(returned)
+        outputs = tuple(recorder.value(item) for item in flat)
+        return Recording(tuple(recorder.calls), outputs, structure)
+
+    def answers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Any]:
+        """What the copy returns, flat, with the values of the network that it was copied from."""
+        held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        with torch.no_grad():
+            return pytree.tree_leaves(torch.func.functional_call(self.module, held, inputs))
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps every call; the same call on the same shapes is worked out once."""
+
+    def __init__(self, hollow: Hollow, inputs: tuple[Tensor, ...], device: torch.device) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[Call] = []
+        self._paths = hollow.paths
+        self._device = device
+        self._alive: list[object] = list(inputs)  # an id stands for one tensor only while it lives
+        self._known: dict[int, Value] = {
+            key: Value(name, "stored") for key, name in hollow.stored.items()
+        }
+        self._known |= {id(given): Value(i, "input") for i, given in enumerate(inputs)}
+        self._seen: dict[Any, Tensor] = {}
+
+    def value(self, tensor: object) -> Value:
+        """What a tensor stands for; Unrecorded if nothing made it."""
+        found = self._known.get(id(tensor)) if isinstance(tensor, Tensor) else None
+        if found is None:
+            raise Unrecorded("A tensor comes from elsewhere, or is no tensor.")
+        return found
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Work out the call's shapes and keep it."""
+        kwargs = kwargs or {}
+        if func.namespace == "prim" or func is torch.ops.aten._assert_tensor_metadata.default:
+            return func(*args, **kwargs)
+        if func is torch.ops.aten.detach.default and self._is_made_of_numbers(args[0]):
+            return self._same(func(*args), args[0])
+        written = self._written(func, args, kwargs)
+        given, named = self._described(args), self._described(kwargs)
+        result = written if written is not None else self._result(func, args, kwargs)
+        many = isinstance(result, (list, tuple))
+        tensors = list(result) if many else [result]
+        if not tensors or not all(isinstance(item, Tensor) for item in tensors):
+            raise Unrecorded(f"{func} returns no tensors.")
+        forms = tuple(Form(tuple(item.shape), item.dtype) for item in tensors)
+        for i, item in enumerate(tensors):
+            self._known[id(item)] = Value(len(self.calls), "call", i if many else -1)
+        self._alive.append(result)
+        path = self._paths[-1] if self._paths else ""
+        self.calls.append(Call(func, given, named, forms if many else forms[0], path))
+        return result
+
+    def _is_made_of_numbers(self, tensor: Tensor) -> bool:
+        """Whether a tensor was made last, of none: torch hands on what it makes detached."""
+        last = self.calls[-1] if self.calls else None
+        is_last = self.value(tensor) == Value(len(self.calls) - 1, "call")
+        leaves = pytree.tree_leaves((last.args, last.kwargs), _is_value) if last else []
+        return is_last and not any(_is_value(leaf) for leaf in leaves)
+
+    def _same(self, new: Tensor, old: Tensor) -> Tensor:
+        self._known[id(new)] = self.value(old)
+        self._alive.append(new)
+        return new
+
+    def _written(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor | None:
+        """The tensor that an operator writes into and returns; None for one that only reads."""
+        if func.namespace != "aten" or _is_random(func, args, kwargs):
+            raise Unrecorded(f"{func} is not recorded.")
+        if not func._schema.is_mutable:
+            return None
+        first, *others = func._schema.arguments
+        if first.alias_info is None or any(
+            a.alias_info is not None and a.alias_info.is_write for a in others
+        ):
+            raise Unrecorded(f"{func} writes elsewhere than into its first tensor.")
+        whole = args[0]
+        if self.value(whole).kind != "call" or not func.__name__.split(".")[0].endswith("_"):
+            raise Unrecorded(f"{func} writes into what the network was given.")
+        shape = whole.shape
+        func(*args, **kwargs)
+        if whole.shape != shape:
+            raise Unrecorded(f"{func} changes a shape in place.")
+        assert isinstance(whole, Tensor)
+        return whole
+
+    def _result(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        if func is torch.ops.aten.batch_norm.default and not args[5]:
+            return torch.empty_like(args[0])
+        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        if not tensors:  # made of numbers, whose values are nobody's to ask for either
+            return func(*args, **kwargs).to("meta")
+        key = (func, repr(_signature((args, kwargs))))
+        found = self._seen.get(key)
+        if found is not None:
+            return torch.empty_strided(
+                found.shape, found.stride(), dtype=found.dtype, device="meta"
+            )
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and all(result is not x for x in tensors):
+            self._seen[key] = result
+        return result
+
+    def _described(self, given: Any) -> Any:
+        """Arguments with tensors as values, and the device that the network really lies on."""
+        if isinstance(given, Tensor):
+            return self.value(given)
+        if isinstance(given, (list, tuple)):
+            return type(given)(self._described(item) for item in given)
+        if isinstance(given, dict):
+            return {key: self._described(item) for key, item in given.items()}
+        if isinstance(given, torch.device) and given.type == "meta":
+            return self._device
+        return given
+
+
+def _is_value(given: object) -> bool:
+    return isinstance(given, Value)
+
+
+def _is_random(func: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return False
+    names = [argument.name for argument in func._schema.arguments]
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if "dropout_p" in names:
+        return bool(given.get("dropout_p", 0.0))
+    return "dropout" not in str(func) or given.get("train") is not False
+
+
+def _signature(given: Any) -> Any:
+    if isinstance(given, Tensor):
+        return tuple(given.shape), given.stride(), given.dtype
+    if isinstance(given, (list, tuple)):
+        return [_signature(item) for item in given]
+    if isinstance(given, dict):
+        return {key: _signature(item) for key, item in given.items()}
+    return given
