@@ -172,6 +172,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return is_last and not any(_is_value(leaf) for leaf in leaves)
 
     def _same(self, new: Tensor, old: Tensor) -> Tensor:
+        """Let a tensor stand for what another stands for."""
         self._known[id(new)] = self.value(old)
         self._alive.append(new)
         return new
