@@ -82,8 +82,14 @@ def a_new_tensor(y: Tensor) -> Tensor:
     return y * torch.tensor(2.0)
 
 
+def an_item_set(y: Tensor) -> Tensor:
+    mask = y.new_zeros(4, 4)
+    mask[1:, 2] = 1
+    return y * mask
+
+
 @pytest.mark.parametrize(
-    "inner", [random_part, half_of_the_batch, on_values, on_the_batch, a_new_tensor]
+    "inner", [an_item_set, random_part, half_of_the_batch, on_values, on_the_batch, a_new_tensor]
 )
 def test_what_is_not_certain_is_not_recorded(inner: Callable[[Tensor], Tensor]) -> None:
     assert fast_trace(Plain(inner), (INPUT,)) is None

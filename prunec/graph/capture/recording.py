@@ -172,13 +172,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return is_last and not any(_is_value(leaf) for leaf in leaves)
 
     def _same(self, new: Tensor, old: Tensor) -> Tensor:
+        """Let a tensor stand for what another stands for."""
         self._known[id(new)] = self.value(old)
         self._alive.append(new)
         return new
 
     def _written(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor | None:
         """The tensor that an operator writes into and returns; None for one that only reads."""
-        if func.namespace != "aten" or _is_random(func, args, kwargs):
+        # An item that is set to a number is a tensor copied here, a fill for torch.export.
+        numbered = func is torch.ops.aten.scalar_tensor.default
+        if func.namespace != "aten" or numbered or _is_random(func, args, kwargs):
             raise Unrecorded(f"{func} is not recorded.")
         if not func._schema.is_mutable:
             return None
