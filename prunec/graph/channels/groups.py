@@ -75,17 +75,20 @@ def channel_groups(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Chan
 
 
 def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Tensor]:
-    """Classes by the parameter slices they appear in: slices → class numbers, ascending."""
-    where: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    """Return classes by the parameter slices they appear in: slices → class numbers, ascending."""
+    bundle_of = torch.zeros(len(structure.classes), dtype=torch.long)
+    slices: list[tuple[tuple[str, int], ...]] = [()]
     for key, atoms in structure.slices.items():
-        for number in torch.unique(structure.class_of(atoms)).tolist():
-            where[number].append(key)
-    pinned = structure.pinned()
-    bundles: dict[tuple[tuple[str, int], ...], list[int]] = defaultdict(list)
-    for number in sorted(where):
-        if number not in pinned:
-            bundles[tuple(where[number])].append(number)
-    return {key: torch.tensor(numbers) for key, numbers in bundles.items()}
+        numbers = torch.unique(structure.class_of(atoms))
+        before, which = torch.unique(bundle_of[numbers], return_inverse=True)
+        bundle_of[numbers] = len(slices) + which
+        slices += [(*slices[bundle], key) for bundle in before.tolist()]
+    bundle_of[torch.tensor(sorted(structure.pinned()))] = 0
+    bundles: dict[int, list[int]] = defaultdict(list)
+    for number, bundle in enumerate(bundle_of.tolist()):
+        if bundle:
+            bundles[bundle].append(number)
+    return {slices[bundle]: torch.tensor(numbers) for bundle, numbers in bundles.items()}
 
 
 def groups_of(structure: Structure) -> tuple[ChannelGroup, ...]:

@@ -53,5 +53,13 @@ def _cut_grouped(structure: Structure, keep: Tensor, kernel: Kernel, tensor: Ten
     outputs = keep[structure.class_of(kernel.outputs)].reshape(groups, -1)
     first, second = (inputs, outputs) if kernel.transposed else (outputs, inputs)
     blocks = tensor.reshape(groups, first.shape[1], second.shape[1], *tensor.shape[2:])
-    staying = kernel.staying_groups(lambda atoms: keep[structure.class_of(atoms)]).tolist()
-    return torch.cat([blocks[g][first[g]][:, second[g]] for g in staying or [0]])
+    staying = kernel.staying_groups(lambda atoms: keep[structure.class_of(atoms)])
+    staying = staying if len(staying) else torch.zeros(1, dtype=torch.long)
+    rows, columns = (_kept_in_each(side[staying]).to(tensor.device) for side in (first, second))
+    numbers = staying.to(tensor.device)
+    return blocks[numbers[:, None, None], rows[:, :, None], columns[:, None, :]].flatten(0, 1)
+
+
+def _kept_in_each(kept: Tensor) -> Tensor:
+    """Positions that are kept in every row, equally many in each: (rows, kept)."""
+    return torch.nonzero(kept)[:, 1].reshape(len(kept), -1)
