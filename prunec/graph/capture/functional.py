@@ -182,6 +182,25 @@ def _range(named: dict[str, object], size: object) -> tuple[int, int | None] | N
 def fold_numbers(module: GraphModule) -> None:
     """Compute once what is made of numbers alone (masks, ranges), in-place writing included."""
     graph = module.graph
+    values = _constant_values(graph)
+    for node, value in values.items():
+        outside = [user for user in node.users if user not in values]
+        if not outside or not isinstance(value, Tensor):
+            continue
+        name = f"constant_{node.name}"
+        module.register_buffer(name, value.clone(), persistent=False)
+        with graph.inserting_before(node):
+            stored = graph.get_attr(name)
+        stored.meta = dict(node.meta)
+        for user in outside:
+            user.replace_input_with(node, stored)
+    for node in reversed(list(values)):
+        if not node.users:
+            graph.erase_node(node)
+
+
+def _constant_values(graph: torch.fx.Graph) -> dict[Node, object]:
+    """The values of nodes that are made of numbers alone, and that nothing else writes into."""
     constant = _constant_nodes(graph.nodes)
     families = _families(graph.nodes)
     written, spoilt = set[Node](), set[Node]()
@@ -199,20 +218,7 @@ def fold_numbers(module: GraphModule) -> None:
         if op_name(node) in FACTORIES and families[node] not in written:
             continue  # a tensor of one number stays what it is
         values[node] = _computed(node, values)
-    for node, value in values.items():
-        outside = [user for user in node.users if user not in values]
-        if not outside or not isinstance(value, Tensor):
-            continue
-        name = f"constant_{node.name}"
-        module.register_buffer(name, value.clone(), persistent=False)
-        with graph.inserting_before(node):
-            stored = graph.get_attr(name)
-        stored.meta = dict(node.meta)
-        for user in outside:
-            user.replace_input_with(node, stored)
-    for node in reversed(list(values)):
-        if not node.users:
-            graph.erase_node(node)
+    return values
 
 
 def _computed(node: Node, values: dict[Node, object]) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -22,34 +23,25 @@ def spell_out(module: GraphModule) -> None:
             continue
         name = op_name(node)
         with graph.inserting_before(node):
-            if name == "glu":
-                _replace(node, _glu(graph, node))
-            elif name == "linear" or name in CONVOLUTIONS:
-                bias = _without_computed_bias(graph, node)
-                if bias is not None:
-                    _replace(node, bias)
-            elif name == "squeeze" and "dim" not in arguments(node):
-                _replace(node, _squeeze(graph, node))
-            elif name in _EXTREMES and "dim" in arguments(node):
-                _extreme(graph, node)
-            elif name in ("matmul", "mm"):
-                linear = _linear(graph, node)
-                if linear is not None:
-                    _replace(node, linear)
-            elif name == "addmm":
-                linear = _addmm(graph, node)
-                if linear is not None:
-                    _replace(node, linear)
+            spelled = _SPELLED.get(name, _as_it_is)(graph, node)
+            if spelled is not None:
+                _replace(node, spelled)
         if name in ELEMENTWISE:
             _skip_expansions(node)
     graph.eliminate_dead_code()
+
+
+def _as_it_is(graph: Graph, node: Node) -> None:
+    """Nothing takes its place."""
 
 
 _EXTREMES = {"max": aten.amax.default, "min": aten.amin.default}
 
 
 def _extreme(graph: Graph, node: Node) -> None:
-    """The largest value along an axis, of which nobody asks where it stands."""
+    """The largest value along an axis, of which nobody asks where it stands; replaced here."""
+    if "dim" not in arguments(node):
+        return
     for user in list(node.users):
         if not user.users:
             graph.erase_node(user)
@@ -92,8 +84,10 @@ def _glu(graph: Graph, node: Node) -> Node:
     return graph.call_function(aten.mul.Tensor, (first, gate))
 
 
-def _squeeze(graph: Graph, node: Node) -> Node:
+def _squeeze(graph: Graph, node: Node) -> Node | None:
     """The axes that are left out by number: a channel axis may be cut to size 1."""
+    if "dim" in arguments(node):
+        return None
     shape = _shape(node.args[0])
     assert shape is not None
     axes = [axis for axis, size in enumerate(shape) if isinstance(size, int) and size == 1]
@@ -158,3 +152,15 @@ def _skip_expansions(node: Node) -> None:
         rest = [_shape(n) for n in node.all_input_nodes if n is not operand]
         if any(other == shape for other in rest):
             node.replace_input_with(operand, source)
+
+
+_SPELLED: Mapping[str, Callable[[Graph, Node], Node | None]] = {
+    "glu": _glu,
+    "squeeze": _squeeze,
+    "matmul": _linear,
+    "mm": _linear,
+    "addmm": _addmm,
+    **dict.fromkeys(("linear", *CONVOLUTIONS), _without_computed_bias),
+    **dict.fromkeys(_EXTREMES, _extreme),
+}
+"""Operator → what takes the place of a call in the graph, None for the call as it is."""
