@@ -1,4 +1,4 @@
-"""Which cases of a test run in two minutes, and which are marked slow."""
+"""Which cases of a test run always, and which are marked slow."""
 
 from __future__ import annotations
 
