@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import prunec
 
 STEPS, WIDTH = 5, 4
+MOMENTS = 3  # of recurrent layers, whose steps torch's exporter writes out one by one
 
 
 class Last(nn.Module):
@@ -102,8 +103,8 @@ def visited(module: nn.Module, steps: int) -> tuple[int, int]:
     ("kind", "layers", "directions"),
     [
         (nn.RNN, 1, 1),
-        *(slow_case((kind, n, n)) for kind, n in ((nn.GRU, 1), (nn.LSTM, 1))),
         *(slow_case((kind, 2, 2)) for kind in (nn.LSTM, nn.GRU, nn.RNN)),
+        *(slow_case((kind, 1, 1), nightly=True) for kind in (nn.LSTM, nn.GRU)),
         *(
             slow_case((kind, n, 3 - n), nightly=True)
             for kind in (nn.LSTM, nn.GRU, nn.RNN)
@@ -114,8 +115,8 @@ def visited(module: nn.Module, steps: int) -> tuple[int, int]:
 def test_recurrent_layers(kind: type, layers: int, directions: int, tmp_path: Path) -> None:
     memory = kind(WIDTH, 6, layers, batch_first=True, bidirectional=directions == 2)
     module = thinned(Last(memory))
-    example = torch.randn(2, STEPS, WIDTH)
-    assert both(module, example, tmp_path / "net.onnx") == visited(module, STEPS)
+    example = torch.randn(2, MOMENTS, WIDTH)
+    assert both(module, example, tmp_path / "net.onnx") == visited(module, MOMENTS)
     weights = sum(p.numel() for p in module.parameters() if p.dim() == 2)
     assert sum(layer.params for layer in prunec.count(module, example).layers) == weights
 
