@@ -1,9 +1,7 @@
-"""One of several processes of a training.
+"""What one of several processes of a training does.
 
-    process_worker.py FOLDER METHOD[,METHOD…] EPOCHS [stop|die|hungry]
-
-Writes the digest of weights and method after every update to FOLDER/METHOD/digests-RANK.json, and
-at the end the weights to FOLDER/METHOD/final.safetensors.
+It writes the digest of weights and method after every update to FOLDER/METHOD/digests-RANK.json,
+and at the end the weights to FOLDER/METHOD/final.safetensors.
 """
 
 from __future__ import annotations
@@ -13,8 +11,7 @@ import hashlib
 import json
 import os
 import signal
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,26 +157,36 @@ def trained(
     return module, digests
 
 
-def main() -> None:
-    root, kinds, epochs = Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3])
-    folder, kind = root / kinds[0], kinds[0]
-    torch.set_num_threads(1)
+def train_all(root: Path, kinds: Sequence[str], epochs: int) -> None:
+    """Train with one method after the other."""
     with joined() as processes:
-        if "stop" in sys.argv:
-            stop_at = 30 if processes.rank == 1 else -1
-            with contextlib.suppress(Interrupted):
-                trained(folder, kind, processes, epochs=epochs, stop_at=stop_at, batch_size=4)
-            return
-        if "hungry" in sys.argv:
-            fit(Hungry(net()), Method(), replace(small_context(folder), processes=processes))
-        die_at = 8 if "die" in sys.argv and processes.rank == 1 else -1
         for kind in kinds:
-            module, digests = trained(root / kind, kind, processes, epochs=epochs, die_at=die_at)
-            (root / kind / f"digests-{processes.rank}.json").write_text(json.dumps(digests))
-            if processes.first:
-                state = {k: v.contiguous() for k, v in module.state_dict().items()}
-                save_file(state, root / kind / "final.safetensors")
+            _kept(root / kind, kind, processes, epochs=epochs)
 
 
-if __name__ == "__main__":
-    main()
+def be_stopped(folder: Path) -> None:
+    """A signal reaches the second process in the second epoch."""
+    with joined() as processes, contextlib.suppress(Interrupted):
+        stop_at = 30 if processes.rank == 1 else -1
+        trained(folder, "plain", processes, epochs=3, stop_at=stop_at, batch_size=4)
+
+
+def lose_one(folder: Path) -> None:
+    """The second process is killed in the second epoch."""
+    with joined() as processes:
+        die_at = 8 if processes.rank == 1 else -1
+        _kept(folder, "plain", processes, epochs=3, die_at=die_at)
+
+
+def be_hungry(folder: Path) -> None:
+    """The second process has no memory for a batch."""
+    with joined() as processes:
+        fit(Hungry(net()), Method(), replace(small_context(folder), processes=processes))
+
+
+def _kept(folder: Path, kind: str, processes: Processes, **options: Any) -> None:
+    module, digests = trained(folder, kind, processes, **options)
+    (folder / f"digests-{processes.rank}.json").write_text(json.dumps(digests))
+    if processes.first:
+        state = {k: v.contiguous() for k, v in module.state_dict().items()}
+        save_file(state, folder / "final.safetensors")

@@ -1,12 +1,10 @@
-"""One of several processes that learn to segment: segmentation_worker.py FOLDER."""
+"""What one of several processes that learn to segment does."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from small_segmentation import small_context, without_dropout
 
@@ -14,9 +12,9 @@ from prunec.processes import joined
 from prunec.training.loop import fit
 from prunec.training.method import Method
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
+
+def segment(folder: Path) -> None:
+    """Train; the first process leaves the weights."""
     with joined() as processes:
         model = without_dropout()
         fit(model, Method(), replace(small_context(folder), processes=processes))

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from process_worker import trained
+from process_worker import be_hungry, be_stopped, lose_one, train_all, trained
 from safetensors.torch import load_file
 from torch import Tensor
+from torchrun import torchrun
 
+from prunec.cli.commands import main
 from prunec.processes import ALONE
 
 pytestmark = pytest.mark.slow
-
-WORKER = Path(__file__).parent / "process_worker.py"
-
-
-def started(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What torchrun and two processes of it said."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return subprocess.run(
-        [*command, "--nproc-per-node", "2", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parent)},
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-
-
-def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    for kind in arguments[0].split(","):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    return started(str(WORKER), str(folder), *arguments)
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -49,7 +31,10 @@ def digests(folder: Path) -> list[list[str]]:
 def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four epochs on two processes, of plain training and of methods, a folder each."""
     folder = tmp_path_factory.mktemp("together")
-    answer = torchrun(folder, ",".join(("plain", *METHODS)), "4")
+    kinds = ("plain", *METHODS)
+    for kind in kinds:
+        (folder / kind).mkdir()
+    answer = torchrun(train_all, folder, kinds, 4)
     assert answer.returncode == 0, answer.stderr
     return folder
 
@@ -94,29 +79,29 @@ def test_state_is_the_same_on_every_rank_at_every_update(kind: str, trainings: P
 
 def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
     """A signal to one of two, in the second epoch of 24 steps, stops both at the same step."""
-    answer = torchrun(tmp_path / "cut", "plain", "3", "stop")
+    answer = torchrun(be_stopped, tmp_path / "cut")
     assert answer.returncode == 0, answer.stderr
-    found = sorted(p.name for p in (tmp_path / "cut" / "plain" / "checkpoint").glob("epoch*"))
+    found = sorted(p.name for p in (tmp_path / "cut" / "checkpoint").glob("epoch*"))
     assert found == ["epoch-001", "epoch-001-step-000020"]
     settings = {"epochs": 3, "batch_size": 4}
     alone, _ = trained(tmp_path / "alone", "plain", ALONE, **settings)
-    resumed, rest = trained(tmp_path / "cut" / "plain", "plain", ALONE, resume=True, **settings)
+    resumed, rest = trained(tmp_path / "cut", "plain", ALONE, resume=True, **settings)
     assert len(rest) == 3 * 24 - 24 - 20
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-2, atol=1e-4)
 
 
 def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
-    answer = torchrun(tmp_path, "plain", "3", "die")
+    answer = torchrun(lose_one, tmp_path)
     assert answer.returncode != 0
     assert "rank 0 of 2 lost another process" in answer.stderr
     assert "--resume" in answer.stderr
-    assert (tmp_path / "plain" / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
+    assert (tmp_path / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
 
 
 def test_a_rank_short_of_memory_finds_alone_what_fits(tmp_path: Path) -> None:
     """Its batch norms and gradients would wait for the other rank."""
-    answer = torchrun(tmp_path, "plain", "3", "hungry")
+    answer = torchrun(be_hungry, tmp_path)
     assert answer.returncode != 0
     assert "out of memory with train.batch_size = 16 on cpu" in answer.stderr
     assert "train.batch_size = 4 fits" in answer.stderr
@@ -130,11 +115,16 @@ pass = [{ name = "train-dense" }]
 """
 
 
+def command_line(*arguments: str) -> None:
+    sys.argv = ["prunec", *arguments]
+    main()
+
+
 def test_torchrun_starts_it_again_and_it_goes_on(tmp_path: Path) -> None:
     """The command line: rank 1 dies in the third epoch of 24 steps, both come back."""
     (tmp_path / "mortal.toml").write_text(RECIPE)
     recipe, runs = str(tmp_path / "mortal.toml"), str(tmp_path / "runs")
-    answer = started("--max-restarts", "1", "-m", "prunec", "train", recipe, "--runs", runs)
+    answer = torchrun(command_line, "train", recipe, "--runs", runs, restarts=1)
     assert answer.returncode == 0, answer.stderr
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["mortal-001"]
     run = tmp_path / "runs" / "mortal-001"

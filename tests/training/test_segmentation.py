@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from fake_voc import VOID
 from safetensors.torch import load_file
+from segmentation_worker import segment
 from small_segmentation import net, segmentation_recipe, small_context, without_dropout
 from small_training import CPU
-from test_processes import started
 from torch import Tensor, nn
+from torchrun import torchrun
 
 from prunec.errors import DataError, RecipeError
 from prunec.models.building import build_auxiliary, build_model
@@ -238,7 +239,7 @@ def test_a_resumed_training_ends_with_the_same_bits_and_metrics(tmp_path: Path) 
 @pytest.mark.slow
 def test_two_processes_follow_one(tmp_path: Path) -> None:
     """Their parts of a batch have other numbers of labelled pixels: the mean is over all."""
-    answer = started(str(Path(__file__).parent / "segmentation_worker.py"), str(tmp_path / "two"))
+    answer = torchrun(segment, tmp_path / "two")
     assert answer.returncode == 0, answer.stderr
     context = small_context(tmp_path / "one")
     model = without_dropout()
