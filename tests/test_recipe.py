@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import string
 import tomllib
 from typing import Any
@@ -108,8 +109,11 @@ recipes = st.builds(
 )
 
 
+EXAMPLES = int(os.environ.get("PRUNEC_EXAMPLES", "25"))
+
+
 @given(recipes)
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 def test_a_recipe_survives_text(recipe: Recipe) -> None:
     text = dumps(recipe)
     again = loads(text)

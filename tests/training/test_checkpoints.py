@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -21,7 +21,12 @@ State = dict[str, Tensor]
 
 def network(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return torchvision.models.mobilenet_v2(num_classes=3, width_mult=0.25)
+    blocks = [
+        nn.Sequential(nn.Conv2d(ins, outs, 3), nn.BatchNorm2d(outs), nn.ReLU())
+        for ins, outs in ((3, 8), (8, 16))
+    ]
+    parts = {"features": nn.Sequential(*blocks), "classifier": nn.Linear(16, 3)}
+    return nn.Sequential(OrderedDict(parts))
 
 
 def prefixed(prefix: str) -> Callable[[Any], Any]:

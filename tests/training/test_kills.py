@@ -17,7 +17,7 @@ from kill_driver import train
 from safetensors.torch import load_file
 from torch import Tensor
 
-KILLS = int(os.environ.get("PRUNEC_KILLS", "10"))
+KILLS = int(os.environ.get("PRUNEC_KILLS", "5"))
 IN_A_ROW = 5  # kills of one training
 STEPS = 20 * 6
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +44,24 @@ def trained(method: SparseTraining, folder: Path, **settings: Any) -> Artifact:
     return method(artifact(), small_context(folder, **{"epochs": 8, **settings}))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
+    """What a method leaves after eight epochs; trained once for all who ask."""
+
+    @cache
+    def result(name: str) -> Artifact:
+        return SHIPPED[name](artifact(), small_context(tmp_path_factory.mktemp(name), epochs=8))
+
+    return result
+
+
 @pytest.mark.parametrize("settings", [{}, {"stop": {"accuracy": 1.0}}], ids=["whole", "stopped"])
 @some
 def test_the_sparsity_asked_for_is_what_the_kernels_have(
-    name: str, settings: dict[str, Any], tmp_path: Path
+    name: str, settings: dict[str, Any], tmp_path: Path, whole: Callable[[str], Artifact]
 ) -> None:
     """At the end, and in the first epoch that is called settled."""
-    result = trained(METHODS[name], tmp_path, **settings)
+    result = trained(METHODS[name], tmp_path, **settings) if settings else whole(name)
     kernels = {n: p for n, p in result.module.named_parameters() if p.dim() > 1}
     assert set(result.masks) == set(kernels)
     total = sum(p.numel() for p in kernels.values())
@@ -69,16 +82,16 @@ def test_it_learns(name: str, tmp_path: Path) -> None:
 
 
 @few
-def test_a_stopped_training_ends_with_the_same_weights(name: str, tmp_path: Path) -> None:
+def test_a_stopped_training_ends_with_the_same_weights(
+    name: str, tmp_path: Path, whole: Callable[[str], Artifact]
+) -> None:
     """Half of the training, a new process's worth of new objects, the other half."""
-    whole = trained(METHODS[name], tmp_path / "whole")
-
     context = stopping_after(small_context(tmp_path / "cut", epochs=8), 5)
     with pytest.raises(Stopped):
         METHODS[name](artifact(), context)
     resumed = METHODS[name](artifact(), replace(small_context(tmp_path / "cut", epochs=8),
                                                 resume=True))  # fmt: skip
-    for key, value in whole.module.state_dict().items():
+    for key, value in whole(name).module.state_dict().items():
         assert torch.equal(resumed.module.state_dict()[key], value), key
 
 
@@ -89,9 +102,10 @@ def test_every_sparse_training_pass_is_among_those_that_ship() -> None:
 
 
 @pytest.mark.parametrize("name", slow_but(SHIPPED, "rigl"))
-def test_it_ships_on_the_road_of_all(name: str, tmp_path: Path) -> None:
-    context = small_context(tmp_path, epochs=8)
-    result = SHIPPED[name](artifact(), context)
+def test_it_ships_on_the_road_of_all(
+    name: str, tmp_path: Path, whole: Callable[[str], Artifact]
+) -> None:
+    result = whole(name)
     road = (RemoveChannels(), CompactMasks(), FoldBatchnorm())
     for step in (AbsorbGates(), *road) if "gated" in result.facts else road:
         result = step(result)
