@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 import torch
-from sampling import slow_but, slow_case
+from sampling import slow_case
 from small_training import CPU, Recorder, Stopped, small_context, stopping_after
 from torch import Tensor, nn
 from torchvision import models
@@ -215,7 +217,7 @@ ABLATIONS = {
     "no cycles": replace(OPTIONS, cycles=0),
 }
 every = pytest.mark.parametrize(
-    "name", [slow_case(name, nightly=name in ("no dyrelu", "no cycles")) for name in ABLATIONS]
+    "name", [slow_case(name, nightly=name != "east") for name in ABLATIONS]
 )
 
 
@@ -224,10 +226,18 @@ def trained(options: TrainEast, folder: Path, **settings: Any) -> Artifact:
     return options(artifact, small_context(folder, **{"epochs": 6, **settings}))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
+    """What a training leaves; once for all who ask."""
+    return cache(lambda name: trained(ABLATIONS[name], tmp_path_factory.mktemp("whole")))
+
+
 @every
-def test_what_is_left_ships_without_a_trace(name: str, tmp_path: Path) -> None:
+def test_what_is_left_ships_without_a_trace(
+    name: str, tmp_path: Path, whole: Callable[[str], Artifact]
+) -> None:
     """The constructor's parameters, the weights asked for, shared kernels once in the file."""
-    result = trained(ABLATIONS[name], tmp_path / "run")
+    result = whole(name)
     total = sum(k.numel() for k in sparse_kernels(net()).values())
     kept = sum(int(mask.sum()) for mask in result.masks.values())
     assert 0.98 * 0.1 * total < kept <= round(0.1 * total)  # what grew in a dead filter stays 0
@@ -266,7 +276,12 @@ ENDS: dict[str, tuple[TrainEast, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", slow_but(ENDS))
+# The others are neighbours of these: the same end is met in another way.
+USUAL = ("cycles last as long as the training", "stopped where the cycles end",
+         "DyReLU lasts as long as the training")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [slow_case(name, nightly=name not in USUAL) for name in ENDS])
 def test_the_density_is_met_and_what_is_told_is_what_ships(name: str, tmp_path: Path) -> None:
     """Wherever the training ends: 36 steps, of which 18 or all are cycles."""
     options, settings = ENDS[name]
@@ -302,7 +317,7 @@ def test_fewer_zeros_than_sharing_leaves_are_refused(tmp_path: Path) -> None:
     assert "own_blocks = 0" in str(caught.value.remedy)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # what is left of a training ships so too
 def test_a_kernel_that_is_shared_is_stored_once(tmp_path: Path) -> None:
     network, path = net(), tmp_path / "model.onnx"
     shared = gained(network, torch.rand(12) + 0.5)
@@ -328,23 +343,23 @@ def test_it_learns_and_tells_beta(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_tells_how_many_parameters_of_dyrelu_trained(tmp_path: Path) -> None:
-    report = trained(OPTIONS, tmp_path).history[-1]
+def test_it_tells_how_many_parameters_of_dyrelu_trained(whole: Callable[[str], Artifact]) -> None:
+    report = whole("east").history[-1]
     count = sum(1.25 * c**2 + 4.25 * c for c in phasing_of(net().eval(), EXAMPLE).channels)
     assert report.details["dyrelu_params"] == count
     assert f"{count:,.0f} parameters of DyReLU learned until 20 %" in report.notes[-1]
 
 
 @pytest.mark.parametrize("stop", [slow_case(2), slow_case(4)])
-def test_a_stopped_training_ends_with_the_same_weights(stop: int, tmp_path: Path) -> None:
-    whole = trained(OPTIONS, tmp_path / "whole")
-
+def test_a_stopped_training_ends_with_the_same_weights(
+    stop: int, tmp_path: Path, whole: Callable[[str], Artifact]
+) -> None:
     context = stopping_after(small_context(tmp_path / "cut", epochs=6), stop)
     with pytest.raises(Stopped):
         OPTIONS(Artifact(net().eval(), EXAMPLE), context)
     later = replace(small_context(tmp_path / "cut", epochs=6), resume=True)
     resumed = OPTIONS(Artifact(net().eval(), EXAMPLE), later)
-    for key, value in whole.module.state_dict().items():
+    for key, value in whole("east").module.state_dict().items():
         assert torch.equal(resumed.module.state_dict()[key], value), key
 
 
