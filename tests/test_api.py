@@ -46,6 +46,7 @@ def zeroed(name: str, seed: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:
 # -- the package ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_importing_prunec_is_light_and_its_names_are_there() -> None:
     code = (
         "import sys, prunec\n"

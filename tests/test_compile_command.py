@@ -95,6 +95,7 @@ def test_a_recipe_without_training_does_the_same(here: Path) -> None:
     assert "nothing to train" in refused.output
 
 
+@pytest.mark.slow
 def test_a_file_of_masks_does_as_masks_in_the_checkpoint(here: Path) -> None:
     state = pruned().state_dict()
     masks = {key: value for key, value in state.items() if key.endswith("_mask")}
@@ -110,6 +111,7 @@ def test_a_file_of_masks_does_as_masks_in_the_checkpoint(here: Path) -> None:
     assert one == two
 
 
+@pytest.mark.slow
 def test_with_images_accuracy_is_checked(here: Path) -> None:
     rng = np.random.default_rng(0)
     for split in ("train", "val"):

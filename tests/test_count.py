@@ -22,6 +22,7 @@ def counted(*arguments: str) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_a_file_costs_what_its_network_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = torchvision.models.squeezenet1_1(num_classes=3).eval()

@@ -19,6 +19,7 @@ import onnxruntime
 import pytest
 import torch
 from masks import channel_masks, masked
+from sampling import slow_case
 from test_end_to_end import prunec as command
 from torch import Tensor, nn
 
@@ -114,7 +115,7 @@ def smallest_weights(module: nn.Module, example: Tensor) -> dict[str, Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("pruning", "side", "right"),
-    [(some_channels, 96, 0), (smallest_weights, 224, 17)],
+    [(some_channels, 96, 0), slow_case((smallest_weights, 224, 17), nightly=True)],
     ids=["channels", "weights"],
 )
 def test_what_ships_answers_as_the_masked_network_does(

@@ -123,7 +123,7 @@ def test_overwritten_values_and_several_inputs(tmp_path: Path) -> None:
     assert cost.macs == 2 * 36 * 4 * 4 * 9
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # ResNet-50 has its own by default: cost/test_published.py
 def test_mobilenet_v2_has_the_published_cost(tmp_path: Path) -> None:
     module, path = torchvision.models.mobilenet_v2().eval(), tmp_path / "mobilenet.onnx"
     write(module, (torch.zeros(2, 3, 224, 224),), path, {"prunec.history": json.dumps([])})

@@ -16,8 +16,6 @@ from torchrun import torchrun
 from prunec.cli.commands import main
 from prunec.processes import ALONE
 
-pytestmark = pytest.mark.slow
-
 
 def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "final.safetensors")
@@ -48,6 +46,7 @@ def together(trainings: Path) -> Path:
     return trainings / "plain"
 
 
+@pytest.mark.slow
 def test_two_ranks_follow_one_process(together: Path, tmp_path: Path) -> None:
     alone, _ = trained(tmp_path, "plain", ALONE, epochs=4)
     for name, value in alone.state_dict().items():
@@ -61,6 +60,7 @@ def test_two_ranks_follow_one_process(together: Path, tmp_path: Path) -> None:
         assert shared[f"{split}_accuracy"] == own[f"{split}_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_different_learning_rate_is_not_followed(together: Path, tmp_path: Path) -> None:
     """That the comparison above can fail."""
     other, _ = trained(tmp_path, "plain", ALONE, epochs=4, learning_rate=0.051)
@@ -68,6 +68,7 @@ def test_a_different_learning_rate_is_not_followed(together: Path, tmp_path: Pat
     assert not torch.allclose(found, other.state_dict()["0.weight"], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", METHODS)
 def test_state_is_the_same_on_every_rank_at_every_update(kind: str, trainings: Path) -> None:
     """Masks, gates, thresholds, momenta: what a method keeps, and all weights."""
@@ -77,6 +78,7 @@ def test_state_is_the_same_on_every_rank_at_every_update(kind: str, trainings: P
     assert first == second
 
 
+@pytest.mark.slow
 def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
     """A signal to one of two, in the second epoch of 24 steps, stops both at the same step."""
     answer = torchrun(be_stopped, tmp_path / "cut")
@@ -120,6 +122,7 @@ def command_line(*arguments: str) -> None:
     main()
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it_again_and_it_goes_on(tmp_path: Path) -> None:
     """The command line: rank 1 dies in the third epoch of 24 steps, both come back."""
     (tmp_path / "mortal.toml").write_text(RECIPE)
