@@ -54,7 +54,7 @@ SURVIVORS = {0.99: 212_651, 0.999: 21_265, 0.9995: 10_633, 0.9999: 2_127}  # Res
     ("builder", "classes", "total", "unique"),
     [
         (models.resnet34, 10, 21_265_088, 11_164_352),
-        slow_case((models.resnet34, 100, 21_311_168, 11_210_432)),
+        slow_case((models.resnet34, 100, 21_311_168, 11_210_432), nightly=True),
         slow_case((models.resnet50, 10, 23_467_712, 13_928_128)),
     ],
 )
