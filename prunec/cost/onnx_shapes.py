@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import onnx
 from onnx import helper, shape_inference
-from onnxscript import optimizer
 
 from prunec.errors import PrunecError
 
@@ -51,6 +50,8 @@ def infer(model: onnx.ModelProto) -> Shapes:
         # Being an output keeps a value that is folded away.
         known = {value.name for value in bare.graph.output}
         bare.graph.output.extend(onnx.ValueInfoProto(name=n) for n in unknown if n not in known)
+        from onnxscript import optimizer  # half a second, for few files
+
         optimizer.fold_constants(bare, onnx_shape_inference=True)
         sizes |= _inferred(bare)
     return Shapes(batch, sizes)

@@ -13,15 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
 from prunec.graph.capture.agreement import Traced
+from prunec.graph.capture.form import KEY, Form
 from prunec.graph.capture.of_batch import BATCHES, OfBatch, united, united_form
-from prunec.graph.capture.recording import Call, Form, Hollow, Recording, Unrecorded, Value
+from prunec.graph.capture.recording import Call, Hollow, Recording, Unrecorded, Value
 
 
 def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
@@ -75,10 +74,6 @@ class _Drawing:
         self.graph = Graph()
         self.device = example[0].device
         self.module, self.example, self.names = module, example, names
-        self._mode = FakeTensorMode(shape_env=ShapeEnv())
-        like = torch.empty(max(2, len(example[0])), 2)
-        self._size: Any = self._mode.from_tensor(like, static_shapes=False).shape[0]
-        self._fakes: dict[Any, Tensor] = {}
         self._numbers: dict[OfBatch, Node] = {}
         self._made: dict[Value, Node] = {}
 
@@ -98,12 +93,11 @@ class _Drawing:
     def _draw_held(self) -> None:
         for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
             node = self.graph.create_node("get_attr", name, name=name.replace(".", "_"))
-            node.meta["val"] = self._fake(Form(tuple(tensor.shape), tensor.dtype))
+            node.meta[KEY] = Form(tuple(tensor.shape), tensor.dtype, self.device)
             self._made[Value(name, "stored")] = node
         for i, (name, given) in enumerate(zip(self.names, self.example, strict=True)):
             node = self.graph.placeholder(name)
-            shape = [OfBatch(1, 0), *given.shape[1:]]
-            node.meta["val"] = self._fake(Form(shape, given.dtype))  # type: ignore[arg-type]
+            node.meta[KEY] = Form((OfBatch(1, 0), *given.shape[1:]), given.dtype, self.device)
             self._made[Value(i, "input")] = node
 
     def _draw_call(self, number: int, a: Call, b: Call) -> None:
@@ -115,7 +109,7 @@ class _Drawing:
         stack = {"": ("", ""), a.path: (a.path, "")} if a.path else {"": ("", "")}
         node = self._call(a.target, tuple(args), kwargs, stack)
         if isinstance(a.result, Form) and isinstance(b.result, Form):
-            node.meta["val"] = self._fake(united_form(a.result, b.result))
+            node.meta[KEY] = united_form(a.result, b.result)
             self._made[Value(number, "call")] = node
             return
         assert not isinstance(a.result, Form)
@@ -123,10 +117,9 @@ class _Drawing:
         if len(a.result) != len(b.result):
             raise Unrecorded("How many tensors a call returns depends on the batch.")
         forms = [united_form(x, y) for x, y in zip(a.result, b.result, strict=True)]
-        node.meta["val"] = [self._fake(form) for form in forms]
         for i, form in enumerate(forms):
             part = self._call(operator.getitem, (node, i), {}, stack)
-            part.meta["val"] = self._fake(form)
+            part.meta[KEY] = form
             self._made[Value(number, "call", i)] = part
 
     def _call(self, target: Any, args: Any, kwargs: Any, stack: dict[str, Any]) -> Node:
@@ -159,21 +152,8 @@ class _Drawing:
         else:
             target, args = operator.mul, (self._number(one), given.slope)
         node = self._call(target, args, {}, {})
-        node.meta["val"] = self._size * given.slope + given.rest
         self._numbers[given] = node
         return node
-
-    def _fake(self, form: Form) -> Tensor:
-        key = (tuple(form.shape), form.dtype)
-        if key not in self._fakes:
-            shape = [
-                self._size * size.slope + size.rest if isinstance(size, OfBatch) else size
-                for size in form.shape
-            ]
-            # Strides of symbols would cost a millisecond each, and nobody reads them.
-            hollow = torch.empty_strided(shape, [0] * len(shape), dtype=form.dtype, device="meta")
-            self._fakes[key] = FakeTensor(self._mode, hollow, self.device)
-        return self._fakes[key]
 
     def _filled(self) -> GraphModule:
         """The graph with the network's own parameters and buffers."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from prunec.graph.capture.aten import arguments, op_name
+from prunec.graph.capture.form import form_of, shape_of
 from prunec.graph.capture.names import FACTORIES
 
 aten = torch.ops.aten
@@ -103,8 +104,8 @@ def _become_functional(node: Node, name: str) -> bool:
 
 
 def _type(node: object) -> torch.dtype | None:
-    value = node.meta.get("val") if isinstance(node, Node) else None
-    return value.dtype if isinstance(value, Tensor) else None
+    form = form_of(node)
+    return None if form is None else form.dtype
 
 
 def _put_together(
@@ -127,8 +128,9 @@ def _put_together(
             return None
         whole = now.get(source, source)
         named = arguments(part)
-        axis = int(named["dim"]) % len(source.meta["val"].shape)
-        span = _range(named, source.meta["val"].shape[axis])
+        shape = shape_of(source)
+        axis = int(named["dim"]) % len(shape)
+        span = _range(named, shape[axis])
         if span is None:
             return None
         start, end = span
@@ -230,7 +232,8 @@ def _computed(node: Node, values: dict[Node, object]) -> object:
     if op_name(node).startswith("new_"):
         like = node.args[0]
         assert isinstance(like, Node)
-        reference = like.meta["val"]
+        reference = form_of(like)
+        assert reference is not None
         args = (torch.empty(0, dtype=reference.dtype, device=reference.device), *args[1:])
     assert callable(node.target)
     with torch.no_grad():

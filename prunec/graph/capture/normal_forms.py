@@ -6,10 +6,10 @@ import operator
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from prunec.graph.capture.aten import arguments, op_name
+from prunec.graph.capture.form import form_of, shape_of
 from prunec.graph.capture.names import CONVOLUTIONS, ELEMENTWISE
 
 aten = torch.ops.aten
@@ -64,17 +64,16 @@ def _replace(node: Node, new: Node) -> None:
     node.graph.erase_node(node)
 
 
-def _shape(node: object) -> list[object] | None:
-    value = node.meta.get("val") if isinstance(node, Node) else None
-    return list(value.shape) if isinstance(value, Tensor) else None
+def _axes(node: object) -> int:
+    form = form_of(node)
+    return 0 if form is None else len(form.shape)
 
 
 def _glu(graph: Graph, node: Node) -> Node:
     """The product a · sigmoid(b) of the two halves of an axis."""
     named = arguments(node)
     source = named["self"]
-    shape = _shape(source)
-    assert shape is not None
+    shape = shape_of(source)
     axis = int(named["dim"]) % len(shape)
     size = shape[axis]
     assert isinstance(size, int)
@@ -88,8 +87,7 @@ def _squeeze(graph: Graph, node: Node) -> Node | None:
     """The axes that are left out by number: a channel axis may be cut to size 1."""
     if "dim" in arguments(node):
         return None
-    shape = _shape(node.args[0])
-    assert shape is not None
+    shape = shape_of(node.args[0])
     axes = [axis for axis, size in enumerate(shape) if isinstance(size, int) and size == 1]
     return graph.call_function(aten.squeeze.dims, (node.args[0], axes))
 
@@ -99,8 +97,7 @@ def _without_computed_bias(graph: Graph, node: Node) -> Node | None:
     bias = arguments(node)["bias"]
     if not isinstance(bias, Node) or bias.op == "get_attr":
         return None
-    shape = _shape(node)
-    assert shape is not None
+    shape = shape_of(node)
     named = arguments(node)
     named["bias"] = None
     schema = node.target._schema.arguments  # type: ignore[union-attr]
@@ -118,14 +115,14 @@ def _transposed(node: object) -> Node | None:
     if not isinstance(node, Node) or op_name(node) not in ("t", "transpose", "permute", "numpy_T"):
         return None
     weight = node.args[0]
-    if not isinstance(weight, Node) or weight.op != "get_attr" or len(_shape(weight) or []) != 2:
+    if not isinstance(weight, Node) or weight.op != "get_attr" or _axes(weight) != 2:
         return None
     return weight
 
 
 def _linear(graph: Graph, node: Node) -> Node | None:
     weight = _transposed(node.args[1])
-    if weight is None or len(_shape(node.args[0]) or []) < 2:
+    if weight is None or _axes(node.args[0]) < 2:
         return None
     return graph.call_function(aten.linear.default, (node.args[0], weight, None))
 
@@ -134,7 +131,7 @@ def _addmm(graph: Graph, node: Node) -> Node | None:
     named = arguments(node)
     weight = _transposed(named["mat2"])
     bias = named["self"]
-    plain = named["beta"] == 1 and named["alpha"] == 1 and len(_shape(bias) or []) == 1
+    plain = named["beta"] == 1 and named["alpha"] == 1 and _axes(bias) == 1
     if weight is None or not plain or not isinstance(bias, Node) or bias.op != "get_attr":
         return None
     return graph.call_function(aten.linear.default, (named["mat1"], weight, bias))
@@ -142,15 +139,15 @@ def _addmm(graph: Graph, node: Node) -> Node | None:
 
 def _skip_expansions(node: Node) -> None:
     """An operand that is expanded to what another has anyway is read before it is."""
-    shape = _shape(node)
-    if shape is None:
+    form = form_of(node)
+    if form is None:
         return
     for operand in list(node.all_input_nodes):
         source = operand.args[0] if operand.args else None
         if op_name(operand) not in ("expand", "expand_as") or not isinstance(source, Node):
             continue
-        rest = [_shape(n) for n in node.all_input_nodes if n is not operand]
-        if any(other == shape for other in rest):
+        rest = [form_of(n) for n in node.all_input_nodes if n is not operand]
+        if any(other is not None and other.shape == form.shape for other in rest):
             node.replace_input_with(operand, source)
 
 

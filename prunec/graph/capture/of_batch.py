@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from prunec.graph.capture.recording import Form, Unrecorded, Value
+from prunec.graph.capture.form import Form
+from prunec.graph.capture.recording import Unrecorded, Value
 
 BATCHES = 7, 12  # far from each other and from what a network may hold as a number
 
@@ -42,4 +43,4 @@ def united_form(a: Form, b: Form) -> Form:
     """One form for both recordings."""
     if a.dtype != b.dtype:
         raise Unrecorded("The type of a tensor depends on the batch.")
-    return Form(united(a.shape, b.shape), a.dtype)
+    return Form(tuple(united(a.shape, b.shape)), a.dtype, a.device)

@@ -21,6 +21,7 @@ from prunec.errors import UntraceableModel
 from prunec.graph.capture.aten import op_name
 from prunec.graph.capture.captured import Captured
 from prunec.graph.capture.fast import fast_trace
+from prunec.graph.capture.form import form_of
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
 from prunec.graph.capture.torch_nodes import read
@@ -130,12 +131,12 @@ def _flat(module: GraphModule, example: tuple[Tensor, ...]) -> tuple[Tensor, ...
 
 def _require_free_batch(module: GraphModule) -> None:
     for node in module.graph.nodes:
-        value = node.meta.get("val")
-        if node.op != "placeholder" or not isinstance(value, Tensor) or not value.dim():
+        form = form_of(node)
+        if node.op != "placeholder" or form is None or not form.shape:
             continue
-        if isinstance(value.shape[0], int):
+        if isinstance(form.shape[0], int):
             raise UntraceableModel(
-                f"The network works for a batch of {value.shape[0]} only: its input {node.name}.",
+                f"The network works for a batch of {form.shape[0]} only: its input {node.name}.",
                 remedy="Take the batch from the input's shape, x.shape[0], not from a number.",
             )
 

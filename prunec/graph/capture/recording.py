@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunec.graph.capture.form import Form
+
 
 class Unrecorded(Exception):
     """A forward pass does what a recording cannot stand for."""
@@ -33,13 +35,6 @@ class Value(NamedTuple):
     source: int | str
     kind: str
     position: int = -1
-
-
-class Form(NamedTuple):
-    """Shape and type of a tensor."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = list(result) if many else [result]
         if not tensors or not all(isinstance(item, Tensor) for item in tensors):
             raise Unrecorded(f"{func} returns no tensors.")
-        forms = tuple(Form(tuple(item.shape), item.dtype) for item in tensors)
+        forms = tuple(Form(tuple(item.shape), item.dtype, self._device) for item in tensors)
         for i, item in enumerate(tensors):
             self._known[id(item)] = Value(len(self.calls), "call", i if many else -1)
         self._alive.append(result)

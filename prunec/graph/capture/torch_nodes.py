@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 
 from prunec.graph.capture.aten import arguments, op_name
 from prunec.graph.capture.captured import Captured
+from prunec.graph.capture.form import form_of
 from prunec.graph.capture.node import Kind, Node
 
 _KINDS: dict[str, Kind] = {
@@ -53,12 +54,12 @@ def read(
 
 def _read(module: GraphModule, node: fx.Node, value: Any, made: Mapping[fx.Node, Node]) -> Node:
     name = str(node.target) if node.op == "get_attr" else ""
-    example = node.meta.get("val")
+    form = form_of(node)
     dtype: torch.dtype | None = None
     dynamic = frozenset((0,))
-    if isinstance(example, Tensor):
-        dtype = example.dtype
-        dynamic = frozenset(i for i, n in enumerate(example.shape) if not isinstance(n, int))
+    if form is not None:
+        dtype = form.dtype
+        dynamic = frozenset(i for i, n in enumerate(form.shape) if not isinstance(n, int))
     return Node(
         name=node.name,
         kind=_KINDS[node.op],

@@ -68,5 +68,7 @@ class Weights(MutableMapping[str, Tensor]):
         """Say whether an output of a kernel reads an input: bool (groups, O/groups, I/groups)."""
         reads = self._reads.get(kernel.weight)
         if reads is None:
-            reads = self._reads[kernel.weight] = (self.matrix(kernel) != 0).any(-1)
+            taps = self.matrix(kernel) != 0
+            reads = taps.squeeze(-1) if taps.shape[-1] == 1 else taps.any(-1)
+            self._reads[kernel.weight] = reads
         return reads

@@ -102,9 +102,10 @@ def _fold_kernel(kernel: Kernel, weights: Weights, values: Tensor, even: bool) -
     rest = known & ~nothing
     # Zeroing is exact in any type; sums of constants are computed in float64.
     weight = weights[kernel.weight] if bool(rest.any()) else weights.stored(kernel.weight)
-    matrix = kernel.matrix(weight).clone()
+    matrix = kernel.matrix(weight)
     gone = nothing
     if bool(rest.any()):
+        matrix = matrix.clone()
         name = kernel.bias_name
         uniform = rest & ~kernel.at_border(matrix).any(1)
         if name is None or not even:
@@ -116,7 +117,7 @@ def _fold_kernel(kernel: Kernel, weights: Weights, values: Tensor, even: bool) -
         gone = nothing | uniform | _carry(matrix, constant, rest & ~uniform)
     if not bool(gone.any()):
         return False
-    matrix.masked_fill_(gone[:, None, :, None], 0.0)
+    matrix = matrix.masked_fill(gone[:, None, :, None], 0.0)
     stored = matrix.transpose(1, 2) if kernel.transposed else matrix
     weights[kernel.weight] = stored.reshape(weight.shape)
     return True
