@@ -1,6 +1,6 @@
 """Stands in for ``python -m prunec train|export|verify RUN``: what they leave, in no time.
 
-What it does is decided by the recipe: the learning rate 1e9 diverges, a seed above 9 fails its
+What it does is decided by the recipe: the learning rate 1e9 diverges, a seed above 2 fails its
 proof.
 """
 
@@ -43,7 +43,7 @@ def accuracy(recipe: dict[str, Any]) -> float:
 
 def export(folder: Path, recipe: dict[str, Any]) -> int:
     left = round(DENSE * (1 - recipe["pass"][0].get("sparsity", 0)))
-    proven = recipe["seed"] < 10
+    proven = recipe["seed"] < 3
     found = {"MACs": DENSE, "non-zero MACs": left, "parameters": DENSE + 8}
     checks = [
         {"name": name, "expected": value, "found": value, "tolerance": None, "passed": True}
