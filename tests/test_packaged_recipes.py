@@ -203,8 +203,9 @@ def in_float64(artifact: Artifact) -> Artifact:
 
 
 # Others of their families are trained by the same passes at every commit.
-LARGE = ("east_resnet34_cifar10", "east_resnet50_cifar10", "gdp_resnet56_cifar10",
-         "gdp_resnet50_imagenet", "str_resnet50_80_imagenet")  # fmt: skip
+LARGE = ("east_resnet34_cifar10", "east_resnet50_cifar10", "gdp_mbv2_imagenet",
+         "gdp_resnet56_cifar10", "gdp_resnet50_imagenet", "str_mbv1_imagenet",
+         "str_resnet50_80_imagenet")  # fmt: skip
 QUICK = ("gdp_resnet20", "two_of_four_resnet20")
 
 
