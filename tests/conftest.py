@@ -1,4 +1,7 @@
-"""One thread and fixed seeds: two spinning threads on a busy machine are many times slower."""
+"""One thread and fixed seeds: two spinning threads on a busy machine are many times slower.
+
+torch is imported by those who test: the process that shares the tests out does without.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
-import torch
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
@@ -21,6 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -40,4 +44,6 @@ def _torchlib_is_read_once() -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
+    import torch
+
     torch.manual_seed(0)
