@@ -24,6 +24,7 @@ from prunec.graph.capture.fast import fast_trace
 from prunec.graph.capture.form import form_of
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
+from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.capture.torch_nodes import read
 from prunec.graph.capture.tracing import trace
 
@@ -54,12 +55,9 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     Raises:
         UntraceableModel: the network cannot be followed; names where.
     """
-    training = module.training
-    module.eval()
-    try:
+    example = tuple(given.clone() for given in example)
+    with undisturbed(module):
         return _recorded(module, example) or _exported(module, example)
-    finally:
-        module.train(training)
 
 
 def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import UntraceableModel
+from prunec.graph.capture.copying import copied, standing_in
+from prunec.graph.capture.surroundings import undisturbed
 
 
 def trace(
@@ -22,7 +24,7 @@ def trace(
     """Trace a network with the first axis of every input open.
 
     Args:
-        module: the network.
+        module: the network; a copy is traced, which has its parameters.
         example: its positional inputs, batch first, at least two samples.
         batch: what is asked of the first axes; by default each may turn out to be fixed.
 
@@ -30,10 +32,9 @@ def trace(
         UntraceableModel: it does not run on the example, or cannot be followed; says which.
     """
     try:
-        with _torch_silent(), torch.no_grad():
-            return torch.export.export(
-                module, example, dynamic_shapes=_dynamic(module, example, batch)
-            )
+        own, given = standing_in(module), tuple(x.clone() for x in example)
+        with _torch_silent(), torch.no_grad(), undisturbed(module):
+            return torch.export.export(own, given, dynamic_shapes=_dynamic(own, given, batch))
     except Exception as error:
         raise _uncaptured(module, example, error) from error
 
@@ -69,9 +70,9 @@ def _uncaptured(
     """Why: the network does not take the example at all, or torch.export cannot follow it."""
     name = type(module).__name__
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), undisturbed(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module(*example)
+            copied(module).eval()(*(x.clone() for x in example))
     except Exception as plain:
         shapes = ", ".join(str(tuple(x.shape)) for x in example)
         return UntraceableModel(

@@ -15,6 +15,7 @@ from prunec.errors import PrunecError
 from prunec.files import write_text_atomic
 from prunec.graph.capture import capture
 from prunec.graph.capture.node import Node
+from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
@@ -149,8 +150,9 @@ class Plan:
             UntraceableModel: the network cannot be captured.
         """
         self._require_shapes(fresh)
-        structure = analyse(capture(fresh, example or self._example(fresh)))
-        compact = rewrite(structure, self.decision(structure), self.folded)
+        with undisturbed(fresh):
+            structure = analyse(capture(fresh, example or self._example(fresh)))
+            compact = rewrite(structure, self.decision(structure), self.folded)
         return compact if self.then is None else self.then.apply(compact, example)
 
     def _example(self, fresh: nn.Module) -> tuple[Tensor, ...]:
