@@ -61,10 +61,12 @@ def _pin_what_is_read_otherwise(builder: Builder) -> None:
         calls = sorted(builder.captured.readers(name), key=lambda call: call.name)
         other = next((call for call in calls if not _only_cuts(found, call, name)), None)
         if other is not None:
-            builder.tables.pop(name, None)
+            why = f"{name} is read by {other.operator} at {other.name} too"
+            if name in builder.tables:
+                builder.pin(builder.tables.pop(name), why)
             for (owner, _), atoms in found.slices.items():
                 if owner == name:
-                    builder.pin(atoms, f"{name} is read by {other.operator} at {other.name} too")
+                    builder.pin(atoms, why)
 
 
 def _only_cuts(found: Structure, call: Node, name: str) -> bool:
