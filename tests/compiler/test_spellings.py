@@ -71,7 +71,9 @@ LINEAR: dict[str, Rule] = {
         .unflatten(0, (-1, *x.shape[2:])).movedim(-1, 1)
     ),
     "as a convolution": lambda p, x: F.conv2d(x, p.weight[:, :, None, None], p.bias),
-    "tensordot": lambda p, x: torch.tensordot(x, p.weight, dims=([1], [1])).movedim(-1, 1) * p.bias[0],
+    "tensordot": lambda p, x: (
+        torch.tensordot(x, p.weight, dims=([1], [1])).movedim(-1, 1) * p.bias[0]
+    ),
     "whole and transpose": tokens(lambda p, x: p(x) + x @ p.weight.T),
     "baddbmm": lambda p, x: torch.baddbmm(
         p.bias[None, :, None], p.weight[None].expand(len(x), -1, -1), x.flatten(2)
