@@ -68,21 +68,28 @@ def _uncaptured(
     module: nn.Module, example: tuple[Tensor, ...], error: Exception
 ) -> UntraceableModel:
     """Why: the network does not take the example at all, or torch.export cannot follow it."""
-    name = type(module).__name__
     try:
         with torch.no_grad(), undisturbed(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             copied(module).eval()(*(x.clone() for x in example))
     except Exception as plain:
-        shapes = ", ".join(str(tuple(x.shape)) for x in example)
-        return UntraceableModel(
-            f"{name} does not run on inputs of shape {shapes}: {_said(plain)}",
-            remedy="Give inputs that its forward takes, in order and in shape.",
-        )
+        return does_not_run(module, example, plain)
     return UntraceableModel(
-        f"torch.export could not capture {name} with any batch size: {_said(error)}",
+        f"torch.export could not capture {type(module).__name__} with any batch size: "
+        f"{_said(error)}",
         remedy="Make the forward pass free of data-dependent Python and literal batch sizes; "
         "`torch.export.export(model, example)` shows the line.",
+    )
+
+
+def does_not_run(
+    module: nn.Module, example: tuple[Tensor, ...], error: Exception
+) -> UntraceableModel:
+    """The error for a network that raises one for its example."""
+    shapes = ", ".join(str(tuple(x.shape)) for x in example)
+    return UntraceableModel(
+        f"{type(module).__name__} does not run on inputs of shape {shapes}: {_said(error)}",
+        remedy="Give inputs that its forward takes, in order and in shape.",
     )
 
 
