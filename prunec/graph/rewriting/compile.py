@@ -18,6 +18,7 @@ from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_tensor
 from prunec.graph.removal.decide import Decision, decide
 from prunec.graph.removal.taps import trim
+from prunec.graph.rewriting.computed import evaluated
 from prunec.graph.rewriting.plan import Plan, plan_of
 from prunec.graph.rewriting.rewrite import rewrite
 from prunec.graph.rewriting.unties import kept_after, unties
@@ -92,10 +93,11 @@ def compile_captured(
         masks: as for :func:`compile_module`, of a shared parameter under each of its names.
         round_to: as for :func:`compile_module`.
     """
+    weights = evaluated(captured, masks)
+    captured, masks = weights.captured, weights.masks
     structure = analyse(captured)
-    masks = masks or {}
     decision = decide(structure, masked_weights(captured, masks), round_to=round_to)
-    plan = plan_of(structure, decision)
+    plan = replace(plan_of(structure, decision), computed=weights.names)
     groups = groups_of(structure)
     kept_masks = {
         name: trim(cut_tensor(structure, decision.keep, name, mask), decision.taps.get(name, ()))
