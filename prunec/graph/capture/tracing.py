@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import UntraceableModel
+from prunec.graph.capture.contexts import see_through
 from prunec.graph.capture.copying import copied, standing_in
 from prunec.graph.capture.surroundings import undisturbed
 
@@ -34,9 +35,12 @@ def trace(
     try:
         own, given = standing_in(module), tuple(x.clone() for x in example)
         with _torch_silent(), torch.no_grad(), undisturbed(module):
-            return torch.export.export(own, given, dynamic_shapes=_dynamic(own, given, batch))
+            shapes = _dynamic(own, given, batch)
+            program = torch.export.export(own, given, dynamic_shapes=shapes)
     except Exception as error:
         raise _uncaptured(module, example, error) from error
+    see_through(program.graph_module)
+    return program
 
 
 def _dynamic(module: nn.Module, example: tuple[Tensor, ...], batch: object) -> dict[str, object]:

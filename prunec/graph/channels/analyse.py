@@ -86,7 +86,7 @@ def _narrow(builder: Builder) -> None:
         for node in suspects:
             found.layouts[node] = found.classes[found.layouts[node]]
         pinned = torch.zeros(len(found.classes), dtype=torch.bool)
-        pinned[torch.tensor(sorted(found.pinned()))] = True
+        pinned[found.pinned_classes()] = True
         wide = [
             node
             for node in suspects

@@ -168,12 +168,15 @@ def _because(
     why = {number: f"pinned: {reason}" for number, reason in pinned.items()}
     why = decision.reasons | why
     keep = kept.tolist()
-    return {
-        group.name: dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
-        if left.intersection(group.members)
-        else {}
-        for group in groups
-    }
+
+    def because(group: ChannelGroup) -> dict[str, int]:
+        if not left.intersection(group.members):
+            return {}
+        if group.pinned:  # all stay, and for one reason
+            return {why[group.channels[0]]: sum(map(keep.__getitem__, group.channels))}
+        return dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
+
+    return {group.name: because(group) for group in groups}
 
 
 def _constants(decision: Decision, compact: nn.Module) -> tuple[str, ...]:
