@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -74,12 +75,12 @@ def _casts(node: Node) -> bool:
 def _inline(node: Node, sub: GraphModule, path: str, given: tuple[object, ...]) -> None:
     graph = node.graph
     placeholders = [inner for inner in sub.graph.nodes if inner.op == "placeholder"]
-    values = dict(zip(placeholders, given, strict=True))
+    values: dict[Node, Any] = dict(zip(placeholders, given, strict=True))
     with graph.inserting_before(node):
-        returned = graph.graph_copy(sub.graph, values)  # type: ignore[arg-type]
+        returned = graph.graph_copy(sub.graph, values)
     for inner in sub.graph.nodes:
         if inner.op == "get_attr":
-            values[inner].target = f"{path}.{inner.target}"  # type: ignore[attr-defined]
+            values[inner].target = f"{path}.{inner.target}"
     items = returned if isinstance(returned, (list, tuple)) else None
     for user in list(node.users):
         if items is not None and user.target is operator.getitem:

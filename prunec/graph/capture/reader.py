@@ -27,7 +27,7 @@ from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
 from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.capture.torch_nodes import read
-from prunec.graph.capture.tracing import does_not_run, trace
+from prunec.graph.capture.tracing import does_not_run, not_captured, trace
 
 _LARGE = 1 << 20  # samples: what torch allows of a batch of any size is far more
 
@@ -92,6 +92,9 @@ def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
             captured = _exported(state, example)
         except UntraceableModel as error:
             errors.append(error)
+            continue
+        except Exception as error:  # whatever an operator raises outside the context it was in
+            errors.append(not_captured(module, error))
             continue
         why = parting(captured.source.module, original)
         if why is None:

@@ -177,7 +177,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The tensor that an operator writes into and returns; None for one that only reads."""
         # An item that is set to a number is a tensor copied here, a fill for torch.export.
         numbered = func is torch.ops.aten.scalar_tensor.default
-        if func.namespace != "aten" or numbered or _is_random(func, args, kwargs):
+        batched = func is torch.ops.aten.convolution.default  # what vmap makes of one
+        if func.namespace != "aten" or numbered or batched or _is_random(func, args, kwargs):
             raise Unrecorded(f"{func} is not recorded.")
         if not func._schema.is_mutable:
             return None

@@ -78,9 +78,19 @@ def _uncaptured(
             copied(module).eval()(*(x.clone() for x in example))
     except Exception as plain:
         return does_not_run(module, example, plain)
+    return not_captured(module, error)
+
+
+def not_captured(module: nn.Module, error: Exception) -> UntraceableModel:
+    """The error for a network that torch.export, or a reading of its graph, cannot follow."""
+    name, said = type(module).__name__, _said(error)
+    if "vmap" in said:
+        return UntraceableModel(
+            f"{name} maps a function over the batch (torch.vmap), which is not followed.",
+            remedy="Give the batch to the function: operators take it as their first axis.",
+        )
     return UntraceableModel(
-        f"torch.export could not capture {type(module).__name__} with any batch size: "
-        f"{_said(error)}",
+        f"torch.export could not capture {name} with any batch size: {said}",
         remedy="Make the forward pass free of data-dependent Python and literal batch sizes; "
         "`torch.export.export(model, example)` shows the line.",
     )

@@ -159,6 +159,6 @@ def _pinned_bundles(
     numbers = torch.nonzero(bundle_of > len(words)).flatten()
     order = torch.sort(bundle_of[numbers], stable=True)
     bundles, sizes = torch.unique_consecutive(order.values, return_counts=True)
-    parts = [part.tolist() for part in numbers[order.indices].split(sizes.tolist())]
+    parts = [part.tolist() for part in torch.split(numbers[order.indices], sizes.tolist())]
     pairs = sorted(zip(parts, bundles.tolist(), strict=True))
     return [(found[i][0], part, found[i][1]) for part, i in pairs]

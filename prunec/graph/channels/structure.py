@@ -67,10 +67,12 @@ class Structure:
 
     def pinned_classes(self) -> Tensor:
         """Return the classes that must stay."""
-        return torch.unique(self.classes[self._pinned_atoms()])
+        classes: Tensor = torch.unique(self.classes[self._pinned_atoms()])
+        return classes
 
     def _pinned_atoms(self) -> Tensor:
         """The pinned atoms, ascending; atoms are pinned for good, so that more of them are new."""
         if len(self._atoms) != len(self.pins):
-            self._atoms = torch.from_numpy(np.fromiter(self.pins, np.int64)).sort().values
+            atoms: Tensor = torch.from_numpy(np.fromiter(self.pins, np.int64))
+            self._atoms = torch.sort(atoms).values
         return self._atoms
