@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from prunec import catalogue
@@ -130,11 +131,29 @@ def compile(
     round_to = checked_round_to(round_to)
     captured = capture(module, example)
     before = costs.count_captured(captured, module, masks)
+    kind = _kind(module)
     made = compile_captured(captured, example, masks=masks, round_to=round_to)
-    report = compile_report(
-        made, round_to, before, count_after=lambda: costs.count(made.module, example)
-    )
+
+    def count_after() -> Cost:
+        return costs.count(made.module, _as(made.module, example, kind))
+
+    report = compile_report(made, round_to, before, count_after=count_after)
     return Compiled(made.module, made.plan, made.masks, report)
+
+
+def _kind(module: nn.Module) -> tuple[torch.device, torch.dtype] | None:
+    """Where a network's numbers lie and of which type they are; None where it holds none."""
+    return next(((p.device, p.dtype) for p in module.parameters() if p.is_floating_point()), None)
+
+
+def _as(
+    module: nn.Module, example: tuple[Tensor, ...], before: tuple[torch.device, torch.dtype] | None
+) -> tuple[Tensor, ...]:
+    """An example for a network that may have been moved, or given another type, since then."""
+    now = _kind(module)
+    if now is None or before is None or now == before:
+        return example
+    return tuple(x.to(*now) if x.is_floating_point() else x.to(now[0]) for x in example)
 
 
 @_leaving_all_as_it_was

@@ -251,6 +251,8 @@ def _random_batches(example: tuple[Tensor, ...], count: int) -> Iterator[tuple[T
 
 def _random(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Return normal numbers; integers (indices, tokens) are drawn from those of the example."""
+    if not x.dim():  # a number beside the batch
+        return x.clone()
     if x.is_floating_point():
         return torch.randn((size, *x.shape[1:]), generator=generator, dtype=x.dtype)
     return x[torch.randint(len(x), (size,), generator=generator)]
