@@ -10,11 +10,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from prunec import catalogue
@@ -30,6 +33,8 @@ from prunec.deploy.signature import MACS
 from prunec.errors import PrunecError
 from prunec.files import require_writable
 from prunec.graph.capture import capture
+from prunec.graph.capture.copying import copied
+from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.channels.groups import ChannelGroup, channel_groups
 from prunec.graph.rewriting.compile import compile_captured, under_every_name
 from prunec.graph.rewriting.plan import Plan
@@ -56,8 +61,22 @@ __all__ = [
     "verify",
 ]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Example = Tensor | Sequence[Tensor]
 """The positional inputs of a network: a tensor or a tuple of tensors, batch first."""
+
+
+def _leaving_all_as_it_was(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a public function change no random state and nothing beside the network it is given."""
+
+    @functools.wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        model = args[0] if args else next(iter(kwargs.values()), None)
+        with undisturbed(model) if isinstance(model, nn.Module) else nullcontext():
+            return function(*args, **kwargs)
+
+    return inside
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,7 @@ class Compiled:
     report: CompileReport
 
 
+@_leaving_all_as_it_was
 def compile(
     model: nn.Module,
     example_inputs: Example,
@@ -111,13 +131,32 @@ def compile(
     round_to = checked_round_to(round_to)
     captured = capture(module, example)
     before = costs.count_captured(captured, module, masks)
+    kind = _kind(module)
     made = compile_captured(captured, example, masks=masks, round_to=round_to)
-    report = compile_report(
-        made, round_to, before, count_after=lambda: costs.count(made.module, example)
-    )
+
+    def count_after() -> Cost:
+        return costs.count(made.module, _as(made.module, example, kind))
+
+    report = compile_report(made, round_to, before, count_after=count_after)
     return Compiled(made.module, made.plan, made.masks, report)
 
 
+def _kind(module: nn.Module) -> tuple[torch.device, torch.dtype] | None:
+    """Where a network's numbers lie and of which type they are; None where it holds none."""
+    return next(((p.device, p.dtype) for p in module.parameters() if p.is_floating_point()), None)
+
+
+def _as(
+    module: nn.Module, example: tuple[Tensor, ...], before: tuple[torch.device, torch.dtype] | None
+) -> tuple[Tensor, ...]:
+    """An example for a network that may have been moved, or given another type, since then."""
+    now = _kind(module)
+    if now is None or before is None or now == before:
+        return example
+    return tuple(x.to(*now) if x.is_floating_point() else x.to(now[0]) for x in example)
+
+
+@_leaving_all_as_it_was
 def groups(model: nn.Module, example_inputs: Example) -> tuple[ChannelGroup, ...]:
     """Find the channel groups of a network: the slices of parameters that must be cut together.
 
@@ -136,6 +175,7 @@ def groups(model: nn.Module, example_inputs: Example) -> tuple[ChannelGroup, ...
     return channel_groups(module, checked_example(module, example_inputs))
 
 
+@_leaving_all_as_it_was
 def count(model: nn.Module, example_inputs: Example) -> Cost:
     """Count MACs and parameters of one sample over the captured torch graph.
 
@@ -155,6 +195,7 @@ def count(model: nn.Module, example_inputs: Example) -> Cost:
     return costs.count(module, checked_example(module, example_inputs))
 
 
+@_leaving_all_as_it_was
 def export_onnx(
     model: nn.Module, example_inputs: Example, path: Path | str, *, opset: int = 18
 ) -> Path:
@@ -189,6 +230,7 @@ def export_onnx(
     return target
 
 
+@_leaving_all_as_it_was
 def verify(
     model_or_run: nn.Module | RunFolder | Path | str,
     path: Path | str | None = None,
@@ -265,5 +307,5 @@ def _verified_run(run: RunFolder | Path | str, path: Path | str | None) -> Repor
 def _shipped(model: nn.Module) -> nn.Module:
     """The network as a file holds it: on the CPU, in evaluation mode, without gates; a copy."""
     module = absorbed(checked_module(model))
-    module = copy.deepcopy(module) if module is model else module
+    module = copied(module) if module is model else module
     return module.cpu().eval()

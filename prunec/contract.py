@@ -180,7 +180,7 @@ def _in_float64(artifact: Artifact) -> Artifact:
 def outputs(module: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
     """Every output tensor of a network for an example, flat."""
     with torch.no_grad():
-        return _flat(module(*example))
+        return _flat(module(*(x.clone() for x in example)))  # it may write into them
 
 
 def _flat(value: object) -> list[Tensor]:

@@ -458,3 +458,25 @@ def test_a_compile_captures_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         module[0].weight.mul_(mask["0.weight"])
     assert before == prunec.count(module, example)
+
+
+def test_a_report_is_printed_of_a_network_that_was_given_another_type() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1)).eval()
+    compiled = prunec.compile(model, torch.randn(2, 3, 6, 6))
+    compiled.module.double()
+    assert str(compiled.report)
+    assert compiled.report.after.macs == compiled.report.before.macs
+
+
+def test_a_number_beside_the_batch_is_an_input(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+            return self.part(x) * scale
+
+    model, example = Scaled().eval(), (torch.randn(2, 3, 6, 6), torch.tensor(0.5))
+    file = prunec.export_onnx(model, example, tmp_path / "model.onnx")
+    assert prunec.verify(model, file, example_inputs=example).passed

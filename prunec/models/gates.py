@@ -6,11 +6,12 @@ gated network is the network with its gated kernels parametrised as ``weight · 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from prunec.graph.capture.copying import copied
 
 _SUFFIX = ".parametrizations.weight.0.gate"
 
@@ -63,7 +64,7 @@ def absorbed(module: nn.Module) -> nn.Module:
     gates = gates_of(module)
     if not gates:
         return module
-    module = copy.deepcopy(module)
+    module = copied(module)
     for name in gates:
         owner = module.get_submodule(name.rpartition(".")[0])
         kernel = nn.Parameter(owner.get_parameter("parametrizations.weight.original").detach())

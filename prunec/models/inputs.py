@@ -63,7 +63,7 @@ def checked_example(
         )
     return tuple(
         torch.cat([x, x]) if x.dim() and len(x) == 1 else x
-        for x in (value.detach() for value in example_inputs)
+        for x in (value.detach().clone() for value in example_inputs)
     )
 
 

@@ -95,7 +95,7 @@ def require_inputs(name: str, module: nn.Module, example: tuple[Tensor, ...]) ->
     """
     try:
         with torch.no_grad():
-            module(*example)
+            module(*(x.clone() for x in example))
     except Exception as error:  # whatever the network's own code raises
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         shapes = ", ".join("×".join(map(str, item.shape[1:])) for item in example)

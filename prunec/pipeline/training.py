@@ -82,7 +82,7 @@ def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> n
     module.eval().requires_grad_(False)
     try:
         with torch.no_grad():
-            data.task.read(module(*example), example[0])
+            data.task.read(module(*(x.clone() for x in example)), example[0])
     except Exception as error:  # whatever the network's own code raises
         raise DataError(
             f"train.teacher does not answer like a network for this data: {first_line(error)}",

@@ -155,7 +155,9 @@ def compare_on_data(
 def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     """How many images are compared at once: a class for every pixel makes large outputs."""
     with torch.inference_mode():
-        values = sum(x.numel() for x in _flat(module(*example))) // len(example[0])
+        values = sum(x.numel() for x in _flat(module(*(x.clone() for x in example)))) // len(
+            example[0]
+        )
     return max(1, min(_TEST_BATCH, _TEST_VALUES // max(values, 1)))
 
 
@@ -208,7 +210,7 @@ def _outputs(
         if theirs is None:
             raise PrunecError("the runner ended before the last batch")
         with torch.inference_mode():
-            ours = _flat(module(*(x.to(device) for x in inputs)))
+            ours = _flat(module(*(x.to(device, copy=True) for x in inputs)))
         yield [x.cpu().numpy() for x in ours], theirs
 
 
@@ -249,6 +251,8 @@ def _random_batches(example: tuple[Tensor, ...], count: int) -> Iterator[tuple[T
 
 def _random(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Return normal numbers; integers (indices, tokens) are drawn from those of the example."""
+    if not x.dim():  # a number beside the batch
+        return x.clone()
     if x.is_floating_point():
         return torch.randn((size, *x.shape[1:]), generator=generator, dtype=x.dtype)
     return x[torch.randint(len(x), (size,), generator=generator)]

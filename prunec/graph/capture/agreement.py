@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
 
 from prunec.graph.capture.recording import Hollow
 
@@ -26,28 +29,39 @@ class Traced:
     hollow: Hollow
 
     def answers_as(self, outputs: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> bool:
-        """Whether the network answers the same.
+        """Whether the network answers the same on one sample, and on the example if need be.
 
         Args:
             outputs: of the graph for the example, a batch that was not recorded.
-            example: of which the network is given the first sample alone, yet another batch,
-                unless one of its outputs holds samples elsewhere than along the first axis.
+            example: of which the network is given the first sample alone, yet another batch. Where
+                that is not the first of the graph's answers, since samples depend on each other or
+                lie elsewhere than along the first axis, the graph is given it as well.
         """
-        for given in (tuple(x[:1] for x in example), example):
-            expected = self.hollow.answers(self.network, given)
-            if len(expected) != len(outputs):
-                return False
-            pairs = list(zip(map(_first, outputs, expected), expected, strict=True))
-            if all(a.shape == b.shape for a, b in pairs):
-                return all(_equal(a, b) for a, b in pairs)
-        return False
+        single = tuple(x[:1] if x.dim() else x for x in example)
+        expected = self.hollow.answers(self.network, single)
+        if _agree(tuple(map(_first, outputs, expected)), expected):
+            return True
+        with torch.no_grad():
+            found = pytree.tree_leaves(self.graph(*(x.clone() for x in single)))
+        return _agree(found, expected) and _agree(
+            outputs, self.hollow.answers(self.network, example)
+        )
 
 
-def _first(output: Tensor, expected: Tensor) -> Tensor:
-    return output[: len(expected)] if output.dim() and expected.dim() else output
+def _agree(found: Sequence[Any], expected: Sequence[Any]) -> bool:
+    """Whether all outputs are the same tensors."""
+    return len(found) == len(expected) and all(
+        isinstance(b, Tensor) and a.shape == b.shape and equal(a, b)
+        for a, b in zip(found, expected, strict=True)
+    )
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
+def _first(output: Tensor, expected: Any) -> Tensor:
+    along = output.dim() and isinstance(expected, Tensor) and expected.dim()
+    return output[: len(expected)] if along else output
+
+
+def equal(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors are the same but for the order of sums."""
     if a.dtype != b.dtype or not a.is_floating_point():
         return torch.equal(a, b)

@@ -21,6 +21,7 @@ from prunec.graph.capture.agreement import Traced
 from prunec.graph.capture.form import KEY, Form
 from prunec.graph.capture.of_batch import BATCHES, OfBatch, united, united_form
 from prunec.graph.capture.recording import Call, Hollow, Recording, Unrecorded, Value
+from prunec.graph.capture.surroundings import undisturbed
 
 
 def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
@@ -64,7 +65,8 @@ def _record(hollow: Hollow, example: tuple[Tensor, ...], batch: int) -> Recordin
         torch.empty((batch, *given.shape[1:]), dtype=given.dtype, device="meta")
         for given in example
     )
-    return hollow.record(inputs, example[0].device)
+    with undisturbed(hollow.module):  # what it keeps beside itself would be without values
+        return hollow.record(inputs, example[0].device)
 
 
 class _Drawing:

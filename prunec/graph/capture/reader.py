@@ -20,12 +20,16 @@ from torch.fx import GraphModule, Interpreter, Node
 from prunec.errors import UntraceableModel
 from prunec.graph.capture.aten import op_name
 from prunec.graph.capture.captured import Captured
+from prunec.graph.capture.comparison import Original, parting, refusal
 from prunec.graph.capture.fast import fast_trace
 from prunec.graph.capture.form import form_of
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
+from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.capture.torch_nodes import read
-from prunec.graph.capture.tracing import trace
+from prunec.graph.capture.tracing import does_not_run, not_captured, trace
+
+_LARGE = 1 << 20  # samples: what torch allows of a batch of any size is far more
 
 
 @contextmanager
@@ -54,12 +58,9 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     Raises:
         UntraceableModel: the network cannot be followed; names where.
     """
-    training = module.training
-    module.eval()
-    try:
-        return _recorded(module, example) or _exported(module, example)
-    finally:
-        module.train(training)
+    example = tuple(given.clone() for given in example)
+    with undisturbed(module):
+        return _recorded(module, example) or _compared(module, example)
 
 
 def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None:
@@ -79,14 +80,48 @@ def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None
             return None
 
 
+def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
+    """The network by way of ``torch.export``, as it is after it ran and, failing that, before.
+
+    What a network makes in its first run and keeps is a constant of the graph then.
+    """
+    original = _original(module, example)
+    errors: list[UntraceableModel] = []
+    for state in (original.module, module):
+        try:
+            captured = _exported(state, example)
+        except UntraceableModel as error:
+            errors.append(error)
+            continue
+        except Exception as error:  # whatever an operator raises outside the context it was in
+            errors.append(not_captured(module, error))
+            continue
+        why = parting(captured.source.module, original)
+        if why is None:
+            return captured
+        errors.append(refusal(module, why))
+    raise errors[-1]
+
+
+def _original(module: nn.Module, example: tuple[Tensor, ...]) -> Original:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's notes on the network's own operators
+            return Original(module, example)
+    except Exception as error:  # whatever the network raises for its example
+        raise does_not_run(module, example, error) from error
+
+
 def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     """The network by way of ``torch.export``."""
     program = trace(module, example)
+    _require_any_batch(program)
     graph_module = program.module(check_guards=False)
     fold_numbers(graph_module)
     if not functionalise(graph_module):
         program = program.run_decompositions({})
         graph_module = program.module(check_guards=False)
+        _leave_inputs(graph_module)
         _restore_batch_norm(graph_module)
         fold_numbers(graph_module)
         functionalise(graph_module)
@@ -102,7 +137,7 @@ def _read(graph_module: GraphModule, module: nn.Module, example: tuple[Tensor, .
     recorder = _Recorder(graph_module)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's notes on the network's own operators
-        recorder.run(*_flat(graph_module, example))
+        recorder.run(*(x.clone() for x in _flat(graph_module, example)))
     return read(graph_module, recorder.values, tuple(recorder.outputs))
 
 
@@ -127,6 +162,16 @@ def _flat(module: GraphModule, example: tuple[Tensor, ...]) -> tuple[Tensor, ...
             remedy="Pass every input as one positional tensor.",
         )
     return example
+
+
+def _require_any_batch(program: torch.export.ExportedProgram) -> None:
+    """Refuse a graph that holds up to some size of the batch only."""
+    for found in program.range_constraints.values():
+        if found.upper < _LARGE:
+            raise UntraceableModel(
+                f"The network computes something else for a batch of more than {found.upper}.",
+                remedy="Let its forward branch on no size of the batch.",
+            )
 
 
 def _require_free_batch(module: GraphModule) -> None:
@@ -164,6 +209,13 @@ def _shape_of(result: Any) -> Any:
     if isinstance(result, (list, tuple)):
         return [_shape_of(item) for item in result]
     return result
+
+
+def _leave_inputs(module: GraphModule) -> None:
+    """Take out what torch adds behind the last operator to overwrite an input."""
+    for node in reversed(list(module.graph.nodes)):
+        if op_name(node) == "copy_" and node.args[0].op == "placeholder" and not node.users:
+            module.graph.erase_node(node)
 
 
 def _restore_batch_norm(module: GraphModule) -> None:

@@ -7,7 +7,6 @@ does not exist and raises; whatever else a recording cannot stand for raises ``U
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from prunec.graph.capture.copying import copied
 from prunec.graph.capture.form import Form
 
 
@@ -74,7 +74,7 @@ class Hollow:
         for name, buffer in module.named_buffers():
             empty_buffer = buffer.detach().to("meta")
             memo[id(buffer)], self.stored[id(empty_buffer)] = empty_buffer, name
-        self.module = copy.deepcopy(module, memo).eval()
+        self.module = copied(module, memo).eval()
         self.paths: list[str] = []
         for path, inner in self.module.named_modules():
             inner.register_forward_pre_hook(self._enter(path), prepend=True)
@@ -108,9 +108,10 @@ class Hollow:
 
     def answers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Any]:
         """What the copy returns, flat, with the values of the network that it was copied from."""
-        held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+        held, given = dict(module.named_parameters()) | buffers, tuple(x.clone() for x in inputs)
         with torch.no_grad():
-            return pytree.tree_leaves(torch.func.functional_call(self.module, held, inputs))
+            return pytree.tree_leaves(torch.func.functional_call(self.module, held, given))
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -176,7 +177,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The tensor that an operator writes into and returns; None for one that only reads."""
         # An item that is set to a number is a tensor copied here, a fill for torch.export.
         numbered = func is torch.ops.aten.scalar_tensor.default
-        if func.namespace != "aten" or numbered or _is_random(func, args, kwargs):
+        batched = func is torch.ops.aten.convolution.default  # what vmap makes of one
+        if func.namespace != "aten" or numbered or batched or _is_random(func, args, kwargs):
             raise Unrecorded(f"{func} is not recorded.")
         if not func._schema.is_mutable:
             return None

@@ -52,8 +52,44 @@ def read(
     return Captured(tuple(made.values()), module.state_dict(), outputs, graph)
 
 
-def _read(module: GraphModule, node: fx.Node, value: Any, made: Mapping[fx.Node, Node]) -> Node:
+def with_stored(captured: Captured, values: Mapping[Node, tuple[str, Tensor]]) -> Captured:
+    """The network with stored tensors in place of some of its values; its graph is used up.
+
+    Args:
+        captured: the network.
+        values: node → name and value of the tensor that takes its place.
+    """
+    source: TorchGraph = captured.source
+    graph = source.module.graph
+    shapes = {source.fx_nodes[node]: node.value for node in captured.nodes}
+    held: dict[fx.Node, Tensor] = {}
+    for node, (name, tensor) in values.items():
+        theirs = source.fx_nodes[node]
+        with graph.inserting_before(theirs):
+            stored = graph.create_node("get_attr", name)
+        stored.meta = dict(theirs.meta)
+        theirs.replace_all_uses_with(stored)
+        shapes[stored], held[stored] = node.value, tensor
+    for old in reversed(list(graph.nodes)):
+        if not old.users and old.op not in ("placeholder", "output"):
+            graph.erase_node(old)
+    made: dict[fx.Node, Node] = {}
+    for own in graph.nodes:
+        made[own] = _read(source.module, own, shapes.get(own), made, held.get(own))
+    nodes = TorchGraph(source.module, {node: own for own, node in made.items()})
+    return Captured(tuple(made.values()), captured.state, captured.outputs, nodes)
+
+
+def _read(
+    module: GraphModule,
+    node: fx.Node,
+    value: Any,
+    made: Mapping[fx.Node, Node],
+    tensor: Tensor | None = None,
+) -> Node:
     name = str(node.target) if node.op == "get_attr" else ""
+    if name and tensor is None:
+        tensor = operator.attrgetter(name)(module)
     form = form_of(node)
     dtype: torch.dtype | None = None
     dynamic = frozenset((0,))
@@ -69,7 +105,7 @@ def _read(module: GraphModule, node: fx.Node, value: Any, made: Mapping[fx.Node,
         dtype=dtype,
         dynamic=dynamic,
         stored=name,
-        tensor=operator.attrgetter(name)(module) if name else None,
+        tensor=tensor,
         module=_module_path(node),
         compute=_computing(node) if node.op == "call_function" else None,
     )

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import UntraceableModel
+from prunec.graph.capture.contexts import see_through
+from prunec.graph.capture.copying import copied, standing_in
+from prunec.graph.capture.surroundings import undisturbed
 
 
 def trace(
@@ -22,7 +25,7 @@ def trace(
     """Trace a network with the first axis of every input open.
 
     Args:
-        module: the network.
+        module: the network; a copy is traced, which has its parameters.
         example: its positional inputs, batch first, at least two samples.
         batch: what is asked of the first axes; by default each may turn out to be fixed.
 
@@ -30,12 +33,14 @@ def trace(
         UntraceableModel: it does not run on the example, or cannot be followed; says which.
     """
     try:
-        with _torch_silent(), torch.no_grad():
-            return torch.export.export(
-                module, example, dynamic_shapes=_dynamic(module, example, batch)
-            )
+        own, given = standing_in(module), tuple(x.clone() for x in example)
+        with _torch_silent(), torch.no_grad(), undisturbed(module):
+            shapes = _dynamic(own, given, batch)
+            program = torch.export.export(own, given, dynamic_shapes=shapes)
     except Exception as error:
         raise _uncaptured(module, example, error) from error
+    see_through(program.graph_module)
+    return program
 
 
 def _dynamic(module: nn.Module, example: tuple[Tensor, ...], batch: object) -> dict[str, object]:
@@ -67,21 +72,38 @@ def _uncaptured(
     module: nn.Module, example: tuple[Tensor, ...], error: Exception
 ) -> UntraceableModel:
     """Why: the network does not take the example at all, or torch.export cannot follow it."""
-    name = type(module).__name__
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), undisturbed(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module(*example)
+            copied(module).eval()(*(x.clone() for x in example))
     except Exception as plain:
-        shapes = ", ".join(str(tuple(x.shape)) for x in example)
+        return does_not_run(module, example, plain)
+    return not_captured(module, error)
+
+
+def not_captured(module: nn.Module, error: Exception) -> UntraceableModel:
+    """The error for a network that torch.export, or a reading of its graph, cannot follow."""
+    name, said = type(module).__name__, _said(error)
+    if "vmap" in said:
         return UntraceableModel(
-            f"{name} does not run on inputs of shape {shapes}: {_said(plain)}",
-            remedy="Give inputs that its forward takes, in order and in shape.",
+            f"{name} maps a function over the batch (torch.vmap), which is not followed.",
+            remedy="Give the batch to the function: operators take it as their first axis.",
         )
     return UntraceableModel(
-        f"torch.export could not capture {name} with any batch size: {_said(error)}",
+        f"torch.export could not capture {name} with any batch size: {said}",
         remedy="Make the forward pass free of data-dependent Python and literal batch sizes; "
         "`torch.export.export(model, example)` shows the line.",
+    )
+
+
+def does_not_run(
+    module: nn.Module, example: tuple[Tensor, ...], error: Exception
+) -> UntraceableModel:
+    """The error for a network that raises one for its example."""
+    shapes = ", ".join(str(tuple(x.shape)) for x in example)
+    return UntraceableModel(
+        f"{type(module).__name__} does not run on inputs of shape {shapes}: {_said(error)}",
+        remedy="Give inputs that its forward takes, in order and in shape.",
     )
 
 

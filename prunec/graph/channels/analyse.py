@@ -61,10 +61,12 @@ def _pin_what_is_read_otherwise(builder: Builder) -> None:
         calls = sorted(builder.captured.readers(name), key=lambda call: call.name)
         other = next((call for call in calls if not _only_cuts(found, call, name)), None)
         if other is not None:
-            builder.tables.pop(name, None)
+            why = f"{name} is read by {other.operator} at {other.name} too"
+            if name in builder.tables:
+                builder.pin(builder.tables.pop(name), why)
             for (owner, _), atoms in found.slices.items():
                 if owner == name:
-                    builder.pin(atoms, f"{name} is read by {other.operator} at {other.name} too")
+                    builder.pin(atoms, why)
 
 
 def _only_cuts(found: Structure, call: Node, name: str) -> bool:
@@ -84,7 +86,7 @@ def _narrow(builder: Builder) -> None:
         for node in suspects:
             found.layouts[node] = found.classes[found.layouts[node]]
         pinned = torch.zeros(len(found.classes), dtype=torch.bool)
-        pinned[torch.tensor(sorted(found.pinned()))] = True
+        pinned[found.pinned_classes()] = True
         wide = [
             node
             for node in suspects

@@ -44,8 +44,8 @@ class Builder:
 
     def pin(self, atoms: Tensor, reason: str) -> None:
         """Say why atoms must stay; the first reason counts."""
-        for atom in torch.unique(atoms).tolist():
-            self.found.pins.setdefault(atom, reason)
+        pins = self.found.pins
+        pins.update((a, reason) for a in torch.unique(atoms).tolist() if a not in pins)
 
     def coarsen(self, layout: Tensor, axes: Collection[int]) -> Tensor:
         """Join all atoms that lie at the same place along some axes, shape kept along those."""

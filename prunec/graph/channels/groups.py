@@ -83,7 +83,7 @@ def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Ten
         before, which = torch.unique(bundle_of[numbers], return_inverse=True)
         bundle_of[numbers] = len(slices) + which
         slices += [(*slices[bundle], key) for bundle in before.tolist()]
-    bundle_of[torch.tensor(sorted(structure.pinned()))] = 0
+    bundle_of[structure.pinned_classes()] = 0
     bundles: dict[int, list[int]] = defaultdict(list)
     for number, bundle in enumerate(bundle_of.tolist()):
         if bundle:
@@ -140,13 +140,25 @@ def _positions(classes: Tensor, places: Tensor, numbers: list[int]) -> tuple[tup
 def _pinned_bundles(
     structure: Structure,
 ) -> list[tuple[tuple[tuple[str, int], ...], list[int], str]]:
+    """Pinned classes by the slices they appear in and the reason, the lowest class first."""
     reasons = structure.pinned()
-    where: dict[int, list[tuple[str, int]]] = {}
+    reasons.pop(0, None)
+    if not reasons:
+        return []
+    words = list(dict.fromkeys(reasons.values()))
+    code = {reason: i for i, reason in enumerate(words, 1)}
+    bundle_of = torch.zeros(len(structure.classes), dtype=torch.long)
+    bundle_of[torch.tensor(list(reasons))] = torch.tensor(list(map(code.get, reasons.values())))
+    found: list[tuple[tuple[tuple[str, int], ...], str]] = [((), reason) for reason in ("", *words)]
     for key, atoms in structure.slices.items():
-        for number in torch.unique(structure.class_of(atoms)).tolist():
-            if number in reasons and number != 0:
-                where.setdefault(number, []).append(key)
-    bundles: dict[tuple[tuple[tuple[str, int], ...], str], list[int]] = {}
-    for number, keys in sorted(where.items()):
-        bundles.setdefault((tuple(keys), reasons[number]), []).append(number)
-    return [(keys, numbers, reason) for (keys, reason), numbers in bundles.items()]
+        numbers = torch.unique(structure.class_of(atoms))
+        numbers = numbers[bundle_of[numbers] > 0]
+        before, which = torch.unique(bundle_of[numbers], return_inverse=True)
+        bundle_of[numbers] = len(found) + which
+        found += [((*found[i][0], key), found[i][1]) for i in before.tolist()]
+    numbers = torch.nonzero(bundle_of > len(words)).flatten()
+    order = torch.sort(bundle_of[numbers], stable=True)
+    bundles, sizes = torch.unique_consecutive(order.values, return_counts=True)
+    parts = [part.tolist() for part in torch.split(numbers[order.indices], sizes.tolist())]
+    pairs = sorted(zip(parts, bundles.tolist(), strict=True))
+    return [(found[i][0], part, found[i][1]) for part, i in pairs]

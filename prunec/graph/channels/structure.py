@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,6 +49,7 @@ class Structure:
     even: list[tuple[Tensor, ...]] = field(default_factory=list)
     pins: dict[int, str] = field(default_factory=dict)
     classes: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.long))
+    _atoms: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long), repr=False)
 
     def of(self, family: type[Some]) -> dict[Node, Some]:
         """Return the calls of one family, in the order of computation."""
@@ -59,7 +61,18 @@ class Structure:
 
     def pinned(self) -> dict[int, str]:
         """Return class → the first reason why it must stay."""
-        reasons: dict[int, str] = {}
-        for atom in sorted(self.pins):
-            reasons.setdefault(int(self.classes[atom]), self.pins[atom])
-        return reasons
+        atoms = self._pinned_atoms().flip(0)  # so that the first of a class is the last word
+        reasons = map(self.pins.__getitem__, atoms.tolist())
+        return dict(zip(self.classes[atoms].tolist(), reasons, strict=True))
+
+    def pinned_classes(self) -> Tensor:
+        """Return the classes that must stay."""
+        classes: Tensor = torch.unique(self.classes[self._pinned_atoms()])
+        return classes
+
+    def _pinned_atoms(self) -> Tensor:
+        """The pinned atoms, ascending; atoms are pinned for good, so that more of them are new."""
+        if len(self._atoms) != len(self.pins):
+            atoms: Tensor = torch.from_numpy(np.fromiter(self.pins, np.int64))
+            self._atoms = torch.sort(atoms).values
+        return self._atoms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,8 +54,13 @@ class Unions:
     def names(self, atoms: Tensor) -> Tensor:
         """The names of the sets of a tensor of atoms, in its shape."""
         found, inverse = torch.unique(atoms, return_inverse=True)
+        if len(found) > len(self._parent) // 8:
+            return self.classes()[atoms]
         return torch.tensor([self.find(a) for a in found.tolist()])[inverse]
 
     def classes(self) -> Tensor:
         """The name of every atom's set, by atom."""
-        return torch.tensor([self.find(a) for a in range(len(self._parent))])
+        parent = torch.from_numpy(np.array(self._parent))
+        while not torch.equal(above := parent[parent], parent):
+            parent = above
+        return parent

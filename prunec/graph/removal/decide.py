@@ -75,7 +75,7 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
     keep = torch.zeros(len(structure.classes), dtype=torch.bool)
-    keep[torch.tensor(sorted(structure.pinned()))] = True
+    keep[structure.pinned_classes()] = True
     for node, live in alive.live.items():
         if node not in alive.frozen and bool(live.any()):
             keep[structure.class_of(structure.layouts[node])[live]] = True

@@ -18,6 +18,7 @@ from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_tensor
 from prunec.graph.removal.decide import Decision, decide
 from prunec.graph.removal.taps import trim
+from prunec.graph.rewriting.computed import evaluated
 from prunec.graph.rewriting.plan import Plan, plan_of
 from prunec.graph.rewriting.rewrite import rewrite
 from prunec.graph.rewriting.unties import kept_after, unties
@@ -92,10 +93,11 @@ def compile_captured(
         masks: as for :func:`compile_module`, of a shared parameter under each of its names.
         round_to: as for :func:`compile_module`.
     """
+    weights = evaluated(captured, masks)
+    captured, masks = weights.captured, weights.masks
     structure = analyse(captured)
-    masks = masks or {}
     decision = decide(structure, masked_weights(captured, masks), round_to=round_to)
-    plan = plan_of(structure, decision)
+    plan = replace(plan_of(structure, decision), computed=weights.names)
     groups = groups_of(structure)
     kept_masks = {
         name: trim(cut_tensor(structure, decision.keep, name, mask), decision.taps.get(name, ()))
@@ -166,12 +168,15 @@ def _because(
     why = {number: f"pinned: {reason}" for number, reason in pinned.items()}
     why = decision.reasons | why
     keep = kept.tolist()
-    return {
-        group.name: dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
-        if left.intersection(group.members)
-        else {}
-        for group in groups
-    }
+
+    def because(group: ChannelGroup) -> dict[str, int]:
+        if not left.intersection(group.members):
+            return {}
+        if group.pinned:  # all stay, and for one reason
+            return {why[group.channels[0]]: sum(map(keep.__getitem__, group.channels))}
+        return dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
+
+    return {group.name: because(group) for group in groups}
 
 
 def _constants(decision: Decision, compact: nn.Module) -> tuple[str, ...]:

@@ -39,6 +39,13 @@ def owner_of(*names: tuple[str | None, str]) -> str | None:
     return path or None
 
 
+def is_usual(names: Mapping[str, str | None]) -> bool:
+    """Whether a module can have these tensors and lack the others: a norm has pairs of them."""
+    if "running_mean" not in names:
+        return True
+    return (names["weight"] is None) == (names["bias"] is None)
+
+
 def layer(
     node: Node, tensors: Mapping[str, Tensor | None], changes: Mapping[str, Any]
 ) -> nn.Module:

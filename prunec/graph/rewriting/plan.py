@@ -13,16 +13,19 @@ from torch import Tensor, nn
 
 from prunec.errors import PrunecError
 from prunec.files import write_text_atomic
-from prunec.graph.capture import capture
+from prunec.graph.capture import Captured, capture
 from prunec.graph.capture.node import Node
+from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_layout
 from prunec.graph.removal.decide import Decision
+from prunec.graph.rewriting.computed import evaluated
 from prunec.graph.rewriting.rewrite import rewrite
 
-FORMAT = 3
+FORMAT = 4
+FORMAT_BEFORE = 3  # it says nothing of computed weights: there were none
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Plan:
         inputs: what the network's inputs looked like when it was cut.
         shapes: parameter or buffer → its shape before the cut; where the plan does not say,
             networks of other shapes are not refused.
+        computed: weights that the network computed from its parameters: here they are evaluated,
+            and cut as they are.
         then: a further cut, of the network that this one makes.
     """
 
@@ -63,6 +68,7 @@ class Plan:
     taps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     inputs: tuple[Input, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    computed: tuple[str, ...] = ()
     then: Plan | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,7 +88,7 @@ class Plan:
         """
         try:
             data = json.loads(text)
-            if data["format"] != FORMAT:
+            if data["format"] not in (FORMAT_BEFORE, FORMAT):
                 raise PrunecError(
                     f"The channel plan has format {data['format']}, this prunec reads {FORMAT}.",
                     remedy="Compile the network again, or use the prunec that wrote the plan.",
@@ -104,6 +110,7 @@ class Plan:
             taps=_integers(data["taps"]),
             inputs=tuple(_input(item) for item in data["inputs"]),
             shapes=_integers(data["shapes"]),
+            computed=tuple(str(name) for name in data.get("computed", ())),
             then=None if data["then"] is None else cls._of(data["then"]),
         )
 
@@ -149,9 +156,21 @@ class Plan:
             UntraceableModel: the network cannot be captured.
         """
         self._require_shapes(fresh)
-        structure = analyse(capture(fresh, example or self._example(fresh)))
-        compact = rewrite(structure, self.decision(structure), self.folded)
+        with undisturbed(fresh):
+            captured = capture(fresh, example or self._example(fresh))
+            structure = analyse(self._with_computed(captured))
+            compact = rewrite(structure, self.decision(structure), self.folded)
         return compact if self.then is None else self.then.apply(compact, example)
+
+    def _with_computed(self, captured: Captured) -> Captured:
+        """The network with the weights evaluated that were computed when it was cut."""
+        if not self.computed:
+            return captured
+        weights = evaluated(captured)
+        if weights.names != self.computed:
+            missing = {*self.computed} ^ {*weights.names}
+            raise _misfit(f"evaluates {sorted(missing)[0]}, which this network does not compute")
+        return weights.captured
 
     def _example(self, fresh: nn.Module) -> tuple[Tensor, ...]:
         if not self.inputs:

@@ -9,6 +9,7 @@ from torch.fx import GraphModule
 
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision
+from prunec.graph.rewriting.lengths import lengths_of
 from prunec.graph.rewriting.torch_writer import TorchWriter
 
 
@@ -22,4 +23,8 @@ def rewrite(structure: Structure, decision: Decision, folded: Collection[str] = 
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fx warns of modules that are placed only at the end
-        return TorchWriter(structure, decision, folded).write()
+        lengths = lengths_of(structure.captured)
+        compact = TorchWriter(structure, decision, folded).write()
+    if lengths is not None:
+        compact.register_forward_pre_hook(lengths)
+    return compact

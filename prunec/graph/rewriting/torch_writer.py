@@ -183,7 +183,8 @@ class TorchWriter(Kept):
     def layer(self, node: Node, source: Node, layer: Layer) -> fx.Node:
         """Write a call that owns tensors; as a module where the network had one for it alone."""
         path = modules.owner_of(*((name, key) for key, name in layer.names.items()))
-        if not self._claims(path, node):
+        held = {name for name in layer.names.values() if name is not None}
+        if not modules.is_usual(layer.names) or not self._claims(path, node, held):
             added = layer.names.get("bias") and node.arguments.get("bias") is None
             assert not added, "a bias was added where none can stand"
             return self.call(node, **layer.changes) if layer.changes else self.copy(node)
@@ -196,7 +197,7 @@ class TorchWriter(Kept):
         made = modules.dropout(node)
         if made is None or float(node.arguments["p"]) == 0.0:
             return self.new(source)
-        own = node.module and self._claims(node.module, node)
+        own = node.module and self._claims(node.module, node, ())
         path = node.module if own else f"dropout_{node.name}"
         return self._module(path, made, self.new(source))
 
@@ -211,7 +212,7 @@ class TorchWriter(Kept):
         states = first_states(node)
         several = isinstance(node.arguments["hx"], (list, tuple))
         usual = names[0].endswith("weight_ih_l0")
-        if path is None or not usual or not self._claims(path, node):
+        if path is None or not usual or not self._claims(path, node, names):
             made = [self._state(s, a) for s, a in zip(states, first_states_of, strict=False)]
             return self.call(node, hx=made if several else made[0])
         tensors = {name.rpartition(".")[2]: self.tensor(name) for name in names}
@@ -246,9 +247,14 @@ class TorchWriter(Kept):
         modules.place(self.root, path, module)
         return self.graph.create_node("call_module", path, given)
 
-    def _claims(self, path: str | None, node: Node) -> bool:
-        """Whether a call may be the module at a path: the first there, or of the same settings."""
+    def _claims(self, path: str | None, node: Node, held: Collection[str]) -> bool:
+        """Whether a call may be the module at a path: the first there, or of the same settings.
+
+        It must hold all that is read of what the network keeps there.
+        """
         if path is None or (path not in self._settings and modules.stands(self.root, path)):
+            return False
+        if not self.captured.held_by(path) <= set(held):
             return False
         named = node.arguments
         settings = repr([(k, v) for k, v in named.items() if k not in ("input", "self")])

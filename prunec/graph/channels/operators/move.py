@@ -146,8 +146,12 @@ class Move(Family):
         source = self.moved[0]
         axis = writer.channel_axis(source)
         assert axis is not None
-        layout = writer.atoms(self.node)
-        origin = self.index.reshape(-1)[writer.kept_atoms(layout.reshape(-1))]
+        layout, index = writer.atoms(self.node), self.index
+        for other in range(layout.dim()):  # along which channels may have lain before they joined
+            if other != writer.channel_axis(self.node):
+                layout, index = layout.narrow(other, 0, 1), index.narrow(other, 0, 1)
+        origin = index.reshape(-1)[writer.kept_atoms(layout.reshape(-1))]
+        origin = torch.unravel_index(origin, writer.atoms(source).shape)[axis]
         positions = torch.searchsorted(writer.kept(source, axis), origin)
         if layout.dim() < len(source.shape):
             return writer.pick_one(source, axis, int(positions[0]))

@@ -1,0 +1,104 @@
+"""A loop over an axis of an input is unrolled: an error at another length, never a wrong answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from sampling import sampled
+from torch import Tensor, nn
+
+import prunec
+
+Rule = Callable[[Any, Tensor], Tensor]
+
+
+class Sequence(nn.Module):
+    """A linear layer on each step (N, T, 4), and a rule that takes the steps one by one."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enter, self.cell, self.leave = nn.Linear(4, 6), nn.GRUCell(6, 6), nn.Linear(6, 3)
+        self.rule = rule
+        with torch.no_grad():
+            self.enter.weight[::2] = 0
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.leave(self.rule(self, self.enter(x).relu()))
+
+
+def cells(net: Any, y: Tensor) -> Tensor:
+    state = torch.zeros_like(y[:, 0])
+    for t in range(y.shape[1]):
+        state = net.cell(y[:, t], state)
+    return state
+
+
+def backwards(net: Any, y: Tensor) -> Tensor:
+    state = torch.zeros_like(y[:, 0])
+    for step in reversed(y.unbind(1)):
+        state = 0.5 * state + step
+    return state
+
+
+def all_but_one(net: Any, y: Tensor) -> Tensor:
+    return sum((y[:, t + 1] * y[:, t] for t in range(y.shape[1] - 1)), y[:, 0])
+
+
+def split(net: Any, y: Tensor) -> Tensor:
+    total = y[:, 0]
+    for step in y.split(1, 1):
+        total = 0.9 * total + step.squeeze(1)
+    return total
+
+
+def narrow(net: Any, y: Tensor) -> Tensor:
+    total = y[:, :1]
+    for t in range(y.shape[1]):
+        total = 0.9 * total + y.narrow(1, t, 1)
+    return total
+
+
+def transposed(net: Any, y: Tensor) -> Tensor:
+    return cells(net, y.transpose(0, 1).flip(0).transpose(0, 1))
+
+
+UNROLLED: dict[str, Rule] = {
+    rule.__name__: rule for rule in (cells, backwards, all_but_one, split, narrow, transposed)
+}
+OPEN: dict[str, Rule] = {
+    "the last step": lambda net, y: y[:, -1],
+    "mean": lambda net, y: y.mean(1),
+    "parts of the features": lambda net, y: torch.cat(y.chunk(2, -1)[::-1], -1),
+    "of a literal": lambda net, y: torch.stack(y.unflatten(-1, (3, 2)).unbind(-2), -2).flatten(-2),
+}
+
+
+def steps(length: int) -> Tensor:
+    generator = torch.Generator().manual_seed(length)
+    return torch.randn(2, length, 4, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("name", sampled(UNROLLED, 3))
+def test_another_length_is_an_error(name: str) -> None:
+    model = Sequence(UNROLLED[name])
+    compiled = prunec.compile(model, steps(5))
+    rebuilt = compiled.plan.apply(Sequence(UNROLLED[name]))
+    for compact in (compiled.module, rebuilt, prunec.compile(compiled.module, steps(5)).module):
+        for length in (3, 4, 6, 10):
+            with pytest.raises(prunec.PrunecError, match="unrolled at length 5") as caught:
+                compact(steps(length))
+            assert "other length" in caught.value.remedy
+    assert (compiled.module(steps(5)) - model(steps(5))).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_what_is_no_loop_takes_any_length(name: str) -> None:
+    model = Sequence(OPEN[name])
+    compact = prunec.compile(model, steps(5)).module
+    for length in (1, 3, 8):
+        assert (compact(steps(length)) - model(steps(length))).abs().max() < 1e-12
