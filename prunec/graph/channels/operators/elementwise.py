@@ -9,6 +9,7 @@ from torch import Tensor
 
 from prunec.graph.capture.names import ELEMENTWISE
 from prunec.graph.capture.node import Node, replaced
+from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import NAN, broadcast, varying
@@ -54,6 +55,13 @@ class Elementwise(Family):
             for x in operands:
                 result = torch.where(known[x] == 0, 0.0, result)
         return result
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """Position by position, where an operand is not repeated."""
+        sources = [n for n in self.node.operands if n in known]
+        if any(n.shape != self.node.shape for n in sources if n in borders):
+            return None
+        return self.at_each_position(sources, known, borders, weights)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """Every operand, but where another factor is zero."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.operator import Known, Mark, Writer, Written
@@ -36,6 +37,10 @@ class Identity(Family):
     def value(self, known: Known, weights: Weights) -> Tensor:
         """The same."""
         return known[self.node.operands[0]]
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """Position by position."""
+        return self.at_each_position([self.node.operands[0]], known, borders, weights, linear=True)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """The same."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node, per_axis
+from prunec.graph.channels.borders import Bordered, Borders, settings
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import NAN
@@ -51,6 +52,49 @@ class Window(Family):
         """A constant, times the window's size over its divisor; zero where it is not uniform."""
         value = known[self.source]
         return value * self._factor if self.uniform else torch.where(value == 0, value, NAN)
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """A border that was there, moved; one that it makes, where it is not uniform."""
+        source = borders.get(self.source)
+        if source is None:
+            value = known[self.source]
+            made = Bordered(
+                (settings(self.node),), value, torch.zeros_like(value), sharp=False, whole=False
+            )
+            return None if self.uniform else made
+        if "max_pool" in self.node.operator:
+            return self._largest(source)
+        factor = self._factor
+        return source.moved(
+            settings(self.node),
+            inside=source.inside * factor,
+            border=source.border * factor,
+            sharp=source.sharp and "nearest" in self.node.operator,
+            whole=source.whole and self.uniform,
+        )
+
+    def _largest(self, source: Bordered) -> Bordered | None:
+        """Where what is inside is larger, it is all that a window sees that reaches there."""
+        if not source.sharp:
+            return None
+        inside = torch.where(source.inside >= source.border, source.inside, NAN)
+        border = inside if self._always_reaches(source) else source.border
+        return source.moved(settings(self.node), inside=inside, border=border)
+
+    def _always_reaches(self, source: Bordered) -> bool:
+        """Whether every window sees something of what is inside a border."""
+        named = self.node.arguments
+        if source.widths is None or named.get("ceil_mode", True):
+            return False
+        rank = _dimensions(self.node.operator)
+        kernel, padding, dilation = (
+            per_axis(named[key], rank) for key in ("kernel_size", "padding", "dilation")
+        )
+        first = len(self.node.shape) - rank
+        widths = [source.widths.get(first + axis, (0, 0)) for axis in range(rank)]
+        return set(dilation) == {1} and all(
+            max(width) + p < k for width, p, k in zip(widths, padding, kernel, strict=True)
+        )
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """Its operand."""
