@@ -63,6 +63,8 @@ def _stored(node: Node, shape: tuple[int, ...], weights: Weights) -> Tensor:
     """The value of a parameter whose every entry has a place in the layout."""
     if node.stored in weights:
         value = weights.stored(node.stored)
+        if tuple(value.shape) == shape and value.dtype == torch.bool:
+            return value.to(torch.float64)
         if tuple(value.shape) == shape and value.is_floating_point():
             return weights[node.stored]
     return torch.full(shape, NAN, dtype=torch.float64)

@@ -74,7 +74,10 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
-    keep = torch.zeros(len(structure.classes), dtype=torch.bool)
+    """Pinned, live, or of no stored tensor: a plan could not say of the last that they go."""
+    keep = torch.ones(len(structure.classes), dtype=torch.bool)
+    for atoms in structure.slices.values():
+        keep[structure.class_of(atoms)] = False
     keep[torch.tensor(sorted(structure.pinned()))] = True
     for node, live in alive.live.items():
         if node not in alive.frozen and bool(live.any()):

@@ -54,7 +54,7 @@ class Move(Family):
             "view reshape _unsafe_view flatten unflatten permute transpose t movedim swapaxes "
             "squeeze unsqueeze expand cat concat stack chunk split split_with_sizes tensor_split "
             "slice select narrow index_select index unbind roll flip repeat repeat_interleave tile "
-            "channel_shuffle numpy_T mT native_channel_shuffle adjoint"
+            "channel_shuffle numpy_T mT native_channel_shuffle adjoint rot90 diagonal unfold"
         ).split()
     )
     several = True
