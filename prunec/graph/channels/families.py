@@ -7,6 +7,7 @@ from prunec.graph.channels.operators.along import Along
 from prunec.graph.channels.operators.attention import Attention
 from prunec.graph.channels.operators.batch_norm import Norm
 from prunec.graph.channels.operators.convolution import Convolution
+from prunec.graph.channels.operators.deformable import Deformable
 from prunec.graph.channels.operators.elementwise import Elementwise
 from prunec.graph.channels.operators.embedding import Embedding
 from prunec.graph.channels.operators.expand_as import ExpandAs
@@ -30,10 +31,10 @@ from prunec.graph.channels.operators.window import Window
 from prunec.graph.channels.operators.within import Within
 
 FAMILIES: tuple[type[Family], ...] = (
-    Along, Attention, Convolution, Einsum, Elementwise, Embedding, ExpandAs, Filled, FilledLike,
-    Fold, GridSample, GroupNorm, Identity, IndexedPool, InstanceNorm, Items, Linear, Move, Norm,
-    Pad, PixelShuffle, PixelUnshuffle, Prelu, Product, Recurrent, Reduction, Triangle, Unfold,
-    Unpool, Window, Within,
+    Along, Attention, Convolution, Deformable, Einsum, Elementwise, Embedding, ExpandAs, Filled,
+    FilledLike, Fold, GridSample, GroupNorm, Identity, IndexedPool, InstanceNorm, Items, Linear,
+    Move, Norm, Pad, PixelShuffle, PixelUnshuffle, Prelu, Product, Recurrent, Reduction, Triangle,
+    Unfold, Unpool, Window, Within,
 )  # fmt: skip
 
 
