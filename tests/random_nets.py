@@ -17,6 +17,9 @@ ACTIVATIONS = {
     "softplus": F.softplus,
     "gelu": F.gelu,
     "leaky": lambda x: F.leaky_relu(x, 0.1),
+    "masked": lambda x: x * (x > 0.1),
+    "chosen": lambda x: torch.where(x < 0.2, 0.3 - x, x),
+    "log-sigmoid": F.logsigmoid,
 }
 POOLS = {
     "max": lambda x: F.max_pool2d(x, 3, 1, 1),
@@ -24,6 +27,12 @@ POOLS = {
     "average-inside": lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
     "halved": lambda x: F.max_pool2d(x, 2, ceil_mode=True),
     "adaptive": lambda x: F.adaptive_avg_pool2d(x, 4),
+    "padded-max": lambda x: F.max_pool2d(F.pad(x, (2, 0, 1, 1)), 3, 1),
+    "padded-average": lambda x: F.avg_pool2d(F.pad(x, (1, 1, 2, 0), value=0.4), 3, 1),
+    "standardised": lambda x: (
+        (x - x.mean((2, 3), keepdim=True)) * (x.var((2, 3), keepdim=True) + 1).rsqrt()
+    ),
+    "shifted": lambda x: F.pad(x, (1, -1)),
 }
 PADS: dict[str, dict[str, object]] = {
     "zeros": {},

@@ -84,8 +84,28 @@ def test_what_follows_from_no_input_costs_nothing() -> None:
     assert metered(net, (torch.zeros(1, 7),)).macs == 7 * 3 + 6 * 6
 
 
+OPERATORS = [
+    "pooled-with-places",
+    "statistics-beside-means",
+    "compared-and-chosen",
+    "multiplied-and-added",
+    "sampled-by-a-flow",
+    "written-at-fixed-places",
+    "one-group-norm",
+    "windows-put-together",
+    "padding-by-one",
+    "asymmetric-padding",
+]
+
+
 @pytest.mark.parametrize(
-    "name", slow_but(["chain", "residual", "dense-net", "grouped", "mobile-net-v2"], "residual")
+    "name",
+    slow_but(
+        ["chain", "residual", "dense-net", "grouped", "mobile-net-v2", *OPERATORS],
+        "residual",
+        "statistics-beside-means",
+        "compared-and-chosen",
+    ),
 )
 def test_the_compiler_reaches_what_masks_allow(name: str) -> None:
     module, example = ZOO[name]()

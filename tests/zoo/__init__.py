@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from zoo import channels, families, forwards, recurrent, refusals, sequences, spatial, wiring
+from zoo import (
+    channels,
+    families,
+    forwards,
+    operators,
+    recurrent,
+    refusals,
+    sequences,
+    spatial,
+    wiring,
+)
 from zoo.parts import ZOO, Case
 
 __all__ = [
@@ -11,6 +21,7 @@ __all__ = [
     "channels",
     "families",
     "forwards",
+    "operators",
     "recurrent",
     "refusals",
     "sequences",

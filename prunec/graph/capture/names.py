@@ -9,7 +9,12 @@ ELEMENTWISE = frozenset(
         "selu celu leaky_relu mish logsigmoid clamp clamp_min clamp_max clip neg exp log abs sqrt "
         "rsqrt square pow reciprocal erf sin cos floor ceil round sign add sub rsub mul div "
         "maximum minimum threshold hardshrink softshrink where masked_fill expm1 "
-        "log1p tan atan sinh cosh erfc trunc frac exp2 log2 sgn atan2 fmod remainder lerp"
+        "log1p tan atan sinh cosh erfc trunc frac exp2 log2 sgn atan2 fmod remainder lerp "
+        "gt lt ge le eq ne logical_and logical_or logical_not logical_xor bitwise_and bitwise_or "
+        "bitwise_not bitwise_xor isnan isinf isfinite isposinf isneginf nan_to_num addcmul addcdiv "
+        "hypot heaviside copysign logaddexp logaddexp2 xlogy log10 acos asin acosh atanh logit "
+        "sinc erfinv lgamma digamma fmin fmax float_power deg2rad rad2deg log_sigmoid absolute "
+        "true_divide floor_divide __and__ __or__ __xor__"
     ).split()
 )
 FACTORIES = frozenset("zeros ones full new_zeros new_ones new_full".split())

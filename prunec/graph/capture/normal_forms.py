@@ -11,6 +11,7 @@ from torch.fx import Graph, GraphModule, Node
 from prunec.graph.capture.aten import arguments, op_name
 from prunec.graph.capture.form import form_of, shape_of
 from prunec.graph.capture.names import CONVOLUTIONS, ELEMENTWISE
+from prunec.graph.capture.placements import PLACEMENTS
 
 aten = torch.ops.aten
 
@@ -83,6 +84,15 @@ def _glu(graph: Graph, node: Node) -> Node:
     return graph.call_function(aten.mul.Tensor, (first, gate))
 
 
+def _rrelu(graph: Graph, node: Node) -> Node | None:
+    """In evaluation its slope is the mean of those that it would draw from."""
+    named = arguments(node)
+    if named["training"]:
+        return None
+    slope = (named["lower"] + named["upper"]) / 2
+    return graph.call_function(aten.leaky_relu.default, (named["self"], slope))
+
+
 def _squeeze(graph: Graph, node: Node) -> Node | None:
     """The axes that are left out by number: a channel axis may be cut to size 1."""
     if "dim" in arguments(node):
@@ -152,7 +162,9 @@ def _skip_expansions(node: Node) -> None:
 
 
 _SPELLED: Mapping[str, Callable[[Graph, Node], Node | None]] = {
+    **PLACEMENTS,
     "glu": _glu,
+    "rrelu": _rrelu,
     "squeeze": _squeeze,
     "matmul": _linear,
     "mm": _linear,

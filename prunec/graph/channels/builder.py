@@ -86,12 +86,14 @@ class Builder:
     def own_parameter(self, node: Node) -> None:
         """A parameter that enters arithmetic is a producer.
 
-        The entries of a vector are atoms. So are, for now, those of a table: whom they meet shows
-        along which of its axes the channels lie (:meth:`settle_tables`).
+        The entries of a vector, of numbers or flags, are atoms. So are, for now, those of a table:
+        whom they meet shows along which of its axes the channels lie (:meth:`settle_tables`).
         """
         shape, name = node.shape, node.stored
         size = math.prod(shape)
-        if size <= 1 or not self.captured.stored[name].is_floating_point():
+        stored = self.captured.stored[name]
+        flags = stored.dtype == torch.bool and size == max(shape, default=0)
+        if size <= 1 or not (stored.is_floating_point() or flags):
             return
         if size == max(shape):
             atoms = self.slice(name, shape.index(size), None, size)

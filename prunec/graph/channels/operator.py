@@ -6,13 +6,14 @@ The analyses walk over nodes and ask each one's operator; none of them knows whi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.layouts import NAN
 from prunec.graph.channels.weights import Weights
 
@@ -128,6 +129,40 @@ class Operator:
     def value(self, known: Known, weights: Weights) -> Tensor:
         """Return the constants that it makes, NaN where unknown; ``fit`` fits it to its layout."""
         return torch.tensor(NAN, dtype=torch.float64)
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """Return the constants that it makes which a border makes uneven; None for none."""
+        return None
+
+    def at_each_position(
+        self,
+        sources: Sequence[Node],
+        known: Known,
+        borders: Borders,
+        weights: Weights,
+        *,
+        linear: bool = False,
+    ) -> Bordered | None:
+        """Return the uneven constants of an operator that sees one position at a time.
+
+        Args:
+            sources: what it reads.
+            known: the constants that are even.
+            borders: those that are not.
+            weights: of the network.
+            linear: whether it is linear in what it reads, apart from a shift.
+        """
+        uneven = {n: borders[n] for n in sources if n in borders}
+        if not uneven:
+            return None
+        first, *others = uneven.values()
+        alike = all(other.pattern == first.pattern for other in others)
+        if not alike or not (first.sharp or (linear and first.whole)):
+            return None
+        even = {n: known[n] for n in sources if n in known}
+        inside = self.value({**even, **{n: b.inside for n, b in uneven.items()}}, weights)
+        border = self.value({**even, **{n: b.border for n, b in uneven.items()}}, weights)
+        return replace(first, inside=inside, border=border)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """Mark what it reads of its operands, where ``live`` of what it returns is read."""

@@ -7,6 +7,7 @@ for; which channels a kernel reads can be said without.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Protocol
 
@@ -63,6 +64,10 @@ class Weights(MutableMapping[str, Tensor]):
     def matrix(self, kernel: HasMatrix) -> Tensor:
         """Return a kernel as (groups, O/groups, I/groups, taps), in the type it has now."""
         return kernel.matrix(self._stored[kernel.weight])
+
+    def taps(self, kernel: HasMatrix) -> int:
+        """Return how many positions each pair of channels of a kernel sees at once."""
+        return math.prod(self._stored[kernel.weight].shape[2:])
 
     def reads(self, kernel: HasMatrix) -> Tensor:
         """Say whether an output of a kernel reads an input: bool (groups, O/groups, I/groups)."""

@@ -6,8 +6,10 @@ A constant channel that a kernel reads can be taken out of it without changing t
 - no padding: Σ_taps W[:, i]·c_i moves into the bias;
 - padding (the sum differs at the border): of all constant channels of one reader one, the *carrier*
   k, takes the others in, W'[:, k] = Σ_i (c_i / c_k)·W[:, i];
-- behind an average pooling that counts its padding: likewise, it makes of all constants the same
-  pattern.
+- behind an operator that pads, or an average that counts its padding, a constant is a_i·P + b_i·Q,
+  P and Q the same of all channels. Where the (a_i, b_i) are multiples of each other: likewise.
+  Where the reader does not pad, and P + Q = 1: one carrier, (a_i − b_i) / (a_k − b_k) in place of
+  c_i / c_k, and what that leaves, b_i less as many times b_k, by the bias. Elsewhere two carriers.
 
 What is left of the constant channels is unread, and liveness removes it.
 """
@@ -15,21 +17,34 @@ What is left of the constant channels is unread, and liveness removes it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from prunec.graph.capture.node import Node
-from prunec.graph.channels.layouts import along
-from prunec.graph.channels.operator import Known
+from prunec.graph.channels.layouts import NAN, along
 from prunec.graph.channels.operators.kernel import Kernel
-from prunec.graph.channels.operators.window import Window
 from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.weights import Weights
+from prunec.graph.removal.constants import Constants
 
 
-def fold(structure: Structure, weights: Weights, known: Known) -> bool:
+@dataclass(frozen=True)
+class ConstantInputs:
+    """The constants that a kernel reads, of shape (I,), as a·P + b·Q; NaN for what is none.
+
+    Attributes:
+        inside: a.
+        border: b.
+        whole: whether P + Q = 1.
+    """
+
+    inside: Tensor
+    border: Tensor
+    whole: bool
+
+
+def fold(structure: Structure, weights: Weights, constants: Constants) -> bool:
     """Take constant channels out of the kernels that read them; whether anything changed."""
     captured = structure.captured
     readers: dict[str, list[Kernel]] = {}
@@ -38,18 +53,18 @@ def fold(structure: Structure, weights: Weights, known: Known) -> bool:
     changed = False
     for uses in readers.values():
         if _own(structure, uses):
-            values, even = _agreed(structure, uses, known)
+            inputs = _agreed(uses, constants)
             border = [kernel.border for kernel in uses if kernel.border is not None]
             one = replace(
                 uses[0],
                 border=torch.stack(border).any(0) if border else None,
                 room=uses[0].room if len({_settings(kernel) for kernel in uses}) == 1 else None,
             )
-            changed |= _fold_kernel(one, weights, values, even)
+            changed |= _fold_kernel(one, weights, inputs)
     owners = Counter(name for op in structure.operators.values() for name in op.owned)
     for operator in structure.operators.values():
         if all(owners[name] == len(captured.readers(name)) == 1 for name in operator.owned):
-            changed |= operator.fold(known, weights)
+            changed |= operator.fold(constants.known, weights)
     return changed
 
 
@@ -67,38 +82,36 @@ def _own(structure: Structure, uses: list[Kernel]) -> bool:
     return one_bias and all(structure.captured.readers(n) <= calls for n in names if n is not None)
 
 
-def _agreed(structure: Structure, uses: list[Kernel], known: Known) -> tuple[Tensor, bool]:
-    """The constants that all uses of a kernel read alike, NaN for others; whether they are even."""
-    found = [_before_padded_average(structure, kernel.source) for kernel in uses]
-    first, *others = (
-        along(known[source], kernel.axis, len(kernel.inputs))
-        for (source, _), kernel in zip(found, uses, strict=True)
-    )
-    for values in others:
-        first = torch.where(values == first, first, float("nan"))
-    return first, all(even for _, even in found)
+def constants_read(kernel: Kernel, constants: Constants) -> ConstantInputs:
+    """Return the constants among the channels that a kernel reads."""
+    source, size = kernel.source, len(kernel.inputs)
+    uneven = constants.borders.get(source)
+    if uneven is None:
+        values = along(constants.known[source], kernel.axis, size)
+        return ConstantInputs(values, values, True)
+    inside, border = (along(x, kernel.axis, size) for x in (uneven.inside, uneven.border))
+    return ConstantInputs(inside, border, uneven.whole)
 
 
-def _before_padded_average(structure: Structure, node: Node) -> tuple[Node, bool]:
-    """What an average pooling that counts its padding reads, and that it is not even; else itself.
+def _agreed(uses: list[Kernel], constants: Constants) -> ConstantInputs:
+    """The constants that all uses of a kernel read alike."""
+    first, *others = (constants_read(kernel, constants) for kernel in uses)
+    inside, border = first.inside, first.border
+    for other in others:
+        same = (inside == other.inside) & (border == other.border)
+        inside, border = torch.where(same, inside, NAN), torch.where(same, border, NAN)
+    whole = first.whole and all(other.whole for other in others)
+    return ConstantInputs(inside, border, whole)
 
-    Of a constant it makes less at the border, of every constant in the same proportion.
-    """
-    operator = structure.operators.get(node)
-    if isinstance(operator, Window) and not operator.uniform:
-        return operator.source, False
-    return node, True
 
-
-def _fold_kernel(kernel: Kernel, weights: Weights, values: Tensor, even: bool) -> bool:
+def _fold_kernel(kernel: Kernel, weights: Weights, inputs: ConstantInputs) -> bool:
     """Take constant inputs out of a kernel; by carriers if they are not even over the positions."""
-    groups = kernel.groups
     read = weights.reads(kernel).any(1)  # (groups, I/groups)
-    constant = values.reshape(groups, -1)
-    known = read & ~constant.isnan()
+    values = torch.stack([inputs.inside, inputs.border]).reshape(2, *read.shape)
+    known = read & values.isfinite().all(0)
     if not bool(known.any()):
         return False
-    nothing = known & (constant == 0)
+    nothing = known & (values == 0).all(0)
     rest = known & ~nothing
     # Zeroing is exact in any type; sums of constants are computed in float64.
     weight = weights[kernel.weight] if bool(rest.any()) else weights.stored(kernel.weight)
@@ -106,15 +119,7 @@ def _fold_kernel(kernel: Kernel, weights: Weights, values: Tensor, even: bool) -
     gone = nothing
     if bool(rest.any()):
         matrix = matrix.clone()
-        name = kernel.bias_name
-        uniform = rest & ~kernel.at_border(matrix).any(1)
-        if name is None or not even:
-            uniform = torch.zeros_like(rest)
-        if name is not None and bool(uniform.any()):
-            shift = torch.where(uniform, constant, 0.0).unsqueeze(1)
-            added = (matrix.sum(-1) * shift).sum(-1).reshape(-1)
-            weights[name] = weights[name] + added if name in weights else added
-        gone = nothing | uniform | _carry(matrix, constant, rest & ~uniform)
+        gone = nothing | _take_in(kernel, weights, matrix, values, rest, inputs.whole)
     if not bool(gone.any()):
         return False
     matrix = matrix.masked_fill(gone[:, None, :, None], 0.0)
@@ -123,16 +128,78 @@ def _fold_kernel(kernel: Kernel, weights: Weights, values: Tensor, even: bool) -
     return True
 
 
-def _carry(matrix: Tensor, constant: Tensor, rest: Tensor) -> Tensor:
-    """Add the constant columns of each group into its carrier's; which columns are free now."""
-    gone = torch.zeros_like(rest)
-    for group in torch.nonzero(rest.sum(1) > 1).flatten().tolist():
-        columns = torch.nonzero(rest[group]).flatten()
-        values = constant[group, columns]
-        carrier = int(values.abs().argmax())
-        ratio = values / values[carrier]
-        merged = (matrix[group][:, columns] * ratio[None, :, None]).sum(1)
-        matrix[group, :, columns[carrier]] = merged
-        gone[group, columns] = True
-        gone[group, columns[carrier]] = False
+def _take_in(
+    kernel: Kernel, weights: Weights, matrix: Tensor, values: Tensor, rest: Tensor, whole: bool
+) -> Tensor:
+    """Move constants into the bias and into carriers; return which columns are free now.
+
+    Args:
+        kernel: the kernel.
+        weights: of which the bias is changed.
+        matrix: (groups, O/groups, I/groups, taps), changed in place.
+        values: a and b of each column, (2, groups, I/groups).
+        rest: the columns whose constants are to be taken in, (groups, I/groups).
+        whole: whether P + Q = 1.
+    """
+    name = kernel.bias_name
+    free = rest & ~kernel.at_border(matrix).any(1)
+    if name is None or not whole:
+        free = torch.zeros_like(rest)
+    gone = free & (values[0] == values[1])
+    level = torch.where(gone, values[0], 0.0)
+    taps = matrix.sum(-1)
+    carried = rest & ~gone
+    for group in torch.nonzero(carried.sum(1) > 1).flatten().tolist():
+        columns = torch.nonzero(carried[group]).flatten()
+        shares = _shares(values[:, group, columns], free=bool(free[group, columns].all()))
+        if len(shares.carriers) < len(columns):
+            level[group, columns] = shares.level
+            gone[group, columns] = True
+            gone[group, columns[shares.carriers]] = False
+            merged = torch.einsum("kn,ont->okt", shares.parts, matrix[group][:, columns])
+            matrix[group, :, columns[shares.carriers]] = merged
+    if name is not None and bool((level != 0).any()):
+        added = (taps * level.unsqueeze(1)).sum(-1).reshape(-1)
+        weights[name] = weights[name] + added if name in weights else added
     return gone
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Constants as sums of a few of them, and of one that is the same everywhere.
+
+    Attributes:
+        carriers: which of n constants, shape (k,).
+        parts: how much of each carrier every constant is, shape (k, n).
+        level: what is left of every constant, the same everywhere, shape (n,).
+    """
+
+    carriers: Tensor
+    parts: Tensor
+    level: Tensor
+
+
+def _shares(values: Tensor, *, free: bool) -> _Shares:
+    """Write constants a·P + b·Q, of shape (2, n), as sums of one or two of them.
+
+    Args:
+        values: a and b of each.
+        free: whether what is the same everywhere may be left over.
+    """
+    a, b = values
+    nothing = torch.zeros_like(a)
+    first = int(values.abs().amax(0).argmax())
+    main = int(values[:, first].abs().argmax())
+    cross = a[first] * b - b[first] * a
+    if bool((cross == 0).all()):
+        parts = values[main] / values[main, first]
+        return _Shares(torch.tensor([first]), parts[None], nothing)
+    if free:
+        step = a - b
+        first = int(step.abs().argmax())
+        parts = step / step[first]
+        return _Shares(torch.tensor([first]), parts[None], b - parts * b[first])
+    second = int(cross.abs().argmax())
+    theirs = cross / cross[second]
+    mine = (values[main] - theirs * values[main, second]) / values[main, first]
+    return _Shares(torch.tensor([first, second]), torch.stack([mine, theirs]), nothing)

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from prunec.graph.capture.node import Node
 from prunec.graph.channels.groups import class_bundles
-from prunec.graph.channels.operator import Known
 from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.weights import Weights
-from prunec.graph.removal.carriers import fold
-from prunec.graph.removal.constants import propagate
+from prunec.graph.removal.carriers import constants_read, fold
+from prunec.graph.removal.constants import Constants, propagate
 from prunec.graph.removal.liveness import Liveness, find_live
 from prunec.graph.removal.taps import Taps, dead_taps
 
@@ -53,9 +52,10 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
         round_to: kept counts of a channel group are rounded up to a multiple of it.
     """
     values = Weights(weights)
-    known = propagate(structure, values)
-    while fold(structure, values, known):
-        known = propagate(structure, values)
+    constants = propagate(structure, values)
+    while fold(structure, values, constants):
+        constants = propagate(structure, values)
+    known = constants.known
     alive = find_live(structure, values, known)
     live = _live_classes(structure, alive)
     strength = _Strength(structure, values)
@@ -67,14 +67,17 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
         if bool((less.keep == settled.keep).all()):
             break
         settled = less
-    reasons = _carriers(structure, values, known, live) | settled.reasons
+    reasons = _carriers(structure, values, constants, live) | settled.reasons
     frozen = {node: torch.nan_to_num(known[node]) for node in alive.frozen}
     taps = dead_taps(structure, settled.keep, values.all_stored())
     return Decision(settled.keep, values.all_stored(), frozen, reasons, taps)
 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
-    keep = torch.zeros(len(structure.classes), dtype=torch.bool)
+    """Pinned, live, or of no stored tensor: a plan could not say of the last that they go."""
+    keep = torch.ones(len(structure.classes), dtype=torch.bool)
+    for atoms in structure.slices.values():
+        keep[structure.class_of(atoms)] = False
     keep[structure.pinned_classes()] = True
     for node, live in alive.live.items():
         if node not in alive.frozen and bool(live.any()):
@@ -82,12 +85,14 @@ def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
     return keep
 
 
-def _carriers(structure: Structure, weights: Weights, known: Known, keep: Tensor) -> dict[int, str]:
+def _carriers(
+    structure: Structure, weights: Weights, constants: Constants, keep: Tensor
+) -> dict[int, str]:
     """Constant channels that stay to carry the constants of a kernel that pads."""
     varies = torch.zeros(len(structure.classes), dtype=torch.bool)
     carries: dict[int, str] = {}
     for kernel in structure.of(Kernel).values():
-        values = kernel.values_read(known)
+        values = constants_read(kernel, constants).inside
         reads = weights.reads(kernel).any(1).reshape(-1)
         classes = structure.class_of(kernel.inputs)
         varies[classes[reads & values.isnan()]] = True

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import on_axis
@@ -64,6 +65,10 @@ class Norm(Family):
         mean, variance = stored(self.mean, 0.0), stored(self.variance, 1.0)
         result = (value - mean) / torch.sqrt(variance + self.epsilon) * gamma + beta
         return torch.where((gamma == 0).expand_as(result), beta.expand_as(result), result)
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """Position by position."""
+        return self.at_each_position([self.source], known, borders, weights, linear=True)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """A channel that is read, unless its factor is zero."""

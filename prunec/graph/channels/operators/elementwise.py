@@ -9,13 +9,14 @@ from torch import Tensor
 
 from prunec.graph.capture.names import ELEMENTWISE
 from prunec.graph.capture.node import Node, replaced
+from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import NAN, broadcast, varying
 from prunec.graph.channels.operator import Known, Mark, Writer, Written
 from prunec.graph.channels.weights import Weights
 
-_CHOOSING = ("where", "masked_fill")  # their values are not computed from constants
+_CHOOSING = {"where": ("condition", "self", "other"), "masked_fill": ("mask", "value", "self")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +40,13 @@ class Elementwise(Family):
         node = self.node
         operands = [x for x in node.operands if x in known]
         shape = broadcast(*[tuple(known[x].shape) for x in operands])
-        if node.operator in _CHOOSING or node.compute is None:
+        if node.compute is None:
             return torch.full(shape, NAN, dtype=torch.float64)
+        if node.operator in _CHOOSING:
+            return self._chosen(known)
 
         def put(operand: Node) -> object:
-            return known[operand] if operand in known else node.concrete(operand)
+            return _as_typed(operand, known) if operand in known else node.concrete(operand)
 
         result = node.compute(replaced(dict(node.arguments), put))
         unknown = torch.zeros(shape, dtype=torch.bool)
@@ -55,10 +58,28 @@ class Elementwise(Family):
                 result = torch.where(known[x] == 0, 0.0, result)
         return result
 
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """Position by position, where an operand is not repeated."""
+        sources = [n for n in self.node.operands if n in known]
+        if any(n.shape != self.node.shape for n in sources if n in borders):
+            return None
+        return self.at_each_position(sources, known, borders, weights)
+
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """Every operand, but where another factor is zero."""
         for operand in self.node.operands:
             mark(operand, live & ~self._cancelled(operand, known))
+
+    def _chosen(self, known: Known) -> Tensor:
+        """What a known condition chooses; what is the same either way."""
+        node = self.node
+        given = [node.arguments[key] for key in _CHOOSING[node.operator]]
+        condition, yes, no = (
+            known[x] if x in known else torch.tensor(_number(node, x), dtype=torch.float64)
+            for x in given
+        )
+        either = torch.where(yes == no, yes, NAN)
+        return torch.where(condition.isnan(), either, torch.where(condition != 0, yes, no))
 
     def _cancelled(self, operand: Node, known: Known) -> Tensor:
         """Where another factor is zero, this operand's value does not matter."""
@@ -77,6 +98,19 @@ class Elementwise(Family):
                 if writer.frozen_to_zero(operand):
                     return writer.new(rest)
         return writer.copy(self.node)
+
+
+def _as_typed(operand: Node, known: Known) -> Tensor:
+    """Constants as an operator takes them that asks for flags or for whole numbers."""
+    value, dtype = known[operand], operand.dtype
+    if dtype is None or dtype.is_floating_point or dtype.is_complex:
+        return value
+    return torch.nan_to_num(value).to(dtype)
+
+
+def _number(node: Node, operand: object) -> float:
+    number = node.concrete(operand)
+    return float(number) if isinstance(number, (int, float)) else NAN
 
 
 def met(builder: Builder, node: Node) -> Tensor | None:

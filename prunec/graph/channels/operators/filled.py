@@ -39,6 +39,12 @@ class Filled(Family):
         atoms = builder.unions.fresh(node.shape[1])
         builder.bind(cls(node), on_axis(atoms, 1, len(node.shape)))
 
+    def value(self, known: Known, weights: Weights) -> Tensor:
+        """The number."""
+        number = _number(self.node)
+        shape = [1] * len(self.node.shape)
+        return torch.full(shape, NAN if number is None else number, dtype=torch.float64)
+
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """Nothing."""
 

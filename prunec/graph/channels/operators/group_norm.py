@@ -43,7 +43,8 @@ class GroupNorm(Family):
         rows = atoms.reshape(groups, -1)
         if groups == 1:
             builder.pin(atoms, f"group_norm at {node.name} normalises over all channels")
-        builder.join(rows[:, :1].expand_as(rows), rows)
+        else:
+            builder.join(rows[:, :1].expand_as(rows), rows)
         norm = cls(node, source, weight, bias, len(atoms), groups, float(named["eps"]))
         builder.bind(norm, on_axis(atoms, 1, len(source.shape)))
 

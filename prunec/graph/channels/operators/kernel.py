@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.channels.borders import Bordered, Borders, settings
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import NAN, along, on_axis
@@ -99,6 +100,13 @@ class Kernel(Family):
         name = self.bias_name
         result = result + weights[name] if name is not None and name in weights else result
         return on_axis(result, self.axis, len(self.node.shape))
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """Position by position, if it has one tap."""
+        if self.source not in borders or self.border is not None or weights.taps(self) > 1:
+            return None
+        found = self.at_each_position([self.source], known, borders, weights, linear=True)
+        return None if found is None else found.moved(settings(self.node))
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """What a live output has a weight for, unless it is known to be zero."""

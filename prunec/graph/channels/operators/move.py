@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import NAN, broadcast, shrink
@@ -30,6 +31,7 @@ from prunec.graph.channels.weights import Weights
 
 _ERRORS = (RuntimeError, IndexError, TypeError)  # what torch raises where integers cannot be moved
 _CONCATENATIONS = ("cat", "concat")
+_AXES_ONLY = frozenset("permute transpose t movedim swapaxes unsqueeze squeeze expand".split())
 _ALONG = PICKS | {"channel_shuffle", "native_channel_shuffle"}
 
 
@@ -52,7 +54,7 @@ class Move(Family):
             "view reshape _unsafe_view flatten unflatten permute transpose t movedim swapaxes "
             "squeeze unsqueeze expand cat concat stack chunk split split_with_sizes tensor_split "
             "slice select narrow index_select index unbind roll flip repeat repeat_interleave tile "
-            "channel_shuffle numpy_T mT native_channel_shuffle adjoint"
+            "channel_shuffle numpy_T mT native_channel_shuffle adjoint rot90 diagonal unfold"
         ).split()
     )
     several = True
@@ -77,6 +79,27 @@ class Move(Family):
         """Each position's value goes with it."""
         flat = torch.cat([known[x].reshape(-1) for x in self.moved])
         return torch.where(self.index < 0, self.fill, flat[self.index.clamp(min=0)])
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """Where it moves channels only, or positions only."""
+        if not any(source in borders for source in self.moved):
+            return None
+        moves_positions = self._moves_positions(known)
+        if moves_positions is None:
+            return None
+        found = self.at_each_position(self.moved, known, borders, weights, linear=True)
+        return found.moved(self.node) if found is not None and moves_positions else found
+
+    def _moves_positions(self, known: Known) -> bool | None:
+        """Whether it moves positions of all channels alike; None where it mixes the two."""
+        name = self.call.operator
+        if name in _CONCATENATIONS or name in _AXES_ONLY:
+            return name in _AXES_ONLY
+        if name not in PICKS or name == "index":
+            return None
+        source = self.moved[0]
+        channels = {known[source].shape[axis] > 1 for axis in picked_axes(self.call, source)}
+        return None if len(channels) > 1 else channels == {False}
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """The positions that live ones come from."""

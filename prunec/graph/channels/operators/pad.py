@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import NAN
@@ -16,7 +18,12 @@ from prunec.graph.channels.operators.identity import Identity
 from prunec.graph.channels.operators.move import Move
 from prunec.graph.channels.weights import Weights
 
-_REPEATING = ("reflection_pad2d", "replication_pad2d")
+_REPEATING = frozenset(
+    (
+        "reflection_pad1d reflection_pad2d reflection_pad3d "
+        "replication_pad1d replication_pad2d replication_pad3d"
+    ).split()
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +41,11 @@ class Pad(Family):
         source = node.operands[0]
         layout, rank = builder.layout(source), len(source.shape)
         widths = _widths(node)
+        if not all(isinstance(width, int) for width in widths):
+            builder.refuse(
+                node, [source], f"{node.operator} at {node.name} is as wide as is computed"
+            )
+            return
         touched = [rank - 1 - i // 2 for i in range(0, len(widths), 2) if any(widths[i : i + 2])]
         if not touched:
             builder.bind(Identity(node), layout)
@@ -45,9 +57,47 @@ class Pad(Family):
             _pad_channels(builder, node, source, touched[0])
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """What the border repeats, or is filled with."""
+        """What the border repeats, or is filled with; what is left where it is negative."""
         value = known[self.source]
-        return value if _repeats(self.node) else torch.where(value == _fill(self.node), value, NAN)
+        if self._makes_nothing:
+            return value
+        return torch.where(value == _fill(self.node), value, NAN)
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """The constant inside, the number along the border; a border of the same grows."""
+        source, fill = borders.get(self.source), _fill(self.node)
+        if self._makes_nothing:
+            return None if source is None else source.moved(self._pattern)
+        if source is None:
+            value = known[self.source]
+            border = torch.full_like(value, fill)
+            return Bordered((self._pattern,), value, border, widths=self._border)
+        if source.sharp:
+            same = source.border == fill
+            inside = torch.where(same, source.inside, NAN)
+            wider = _added(source.widths, self._border)
+            return replace(source.moved(self._pattern, inside=inside), widths=wider)
+        return source.moved(self._pattern, whole=False) if fill == 0 else None
+
+    @property
+    def _pattern(self) -> tuple[object, ...]:
+        """Where it pads, whatever it puts there."""
+        mode = self.node.arguments.get("mode", self.node.operator)
+        return (mode, tuple(_widths(self.node)), self.source.shape[2:])
+
+    @property
+    def _makes_nothing(self) -> bool:
+        """Whether every number that it returns was there before."""
+        return _repeats(self.node) or max(_widths(self.node)) <= 0
+
+    @property
+    def _border(self) -> dict[int, tuple[int, int]] | None:
+        """Axis → how wide the border is; None where it also cuts."""
+        widths, rank = _widths(self.node), len(self.node.shape)
+        if min(widths) < 0:
+            return None
+        pairs = zip(widths[::2], widths[1::2], strict=True)
+        return {rank - 1 - i: pair for i, pair in enumerate(pairs)}
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """Its operand."""
@@ -83,6 +133,19 @@ def _pad_channels(builder: Builder, node: Node, source: Node, axis: int) -> None
     atoms[~made] = layout.reshape(-1)[moved[~made]]
     atoms[made] = builder.unions.fresh(int(made.sum()))
     builder.bind(PaddedChannels(node, node, (source,), moved, _fill(node)), atoms)
+
+
+def _added(
+    first: Mapping[int, tuple[int, int]] | None, second: Mapping[int, tuple[int, int]] | None
+) -> dict[int, tuple[int, int]] | None:
+    """Two borders, one around the other."""
+    if first is None or second is None:
+        return None
+    sums = {}
+    for axis in {*first, *second}:
+        (a, b), (c, d) = first.get(axis, (0, 0)), second.get(axis, (0, 0))
+        sums[axis] = (a + c, b + d)
+    return sums
 
 
 def _widths(node: Node) -> list[int]:

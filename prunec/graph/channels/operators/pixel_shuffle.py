@@ -113,6 +113,42 @@ class Unfold(Regrouping):
         builder.bind(cls(node, source, 1, apart=factor, padded=padded, flat=True), layout)
 
 
+@dataclass(frozen=True, eq=False)
+class Fold(Family):
+    """Sums of overlapping windows; the channels of a window's places become one."""
+
+    names = ("col2im",)
+
+    node: Node
+    source: Node
+    places: int
+
+    @classmethod
+    def visit(cls, builder: Builder, node: Node) -> None:
+        """Join the channels that become one."""
+        source = node.operands[0]
+        places = math.prod(per_axis(node.arguments["kernel_size"], 2))
+        if len(source.shape) != 3:
+            builder.refuse(node, [source])
+            return
+        atoms = builder.along(source, 1).reshape(-1, places)
+        builder.join(atoms[:, :1].expand_as(atoms), atoms)
+        builder.bind(cls(node, source, places), on_axis(atoms[:, 0], 1, len(node.shape)))
+
+    def value(self, known: Known, weights: Weights) -> Tensor:
+        """Sums of zeros."""
+        value = known[self.source]
+        if value.shape[1] == 1:
+            return torch.tensor(NAN, dtype=torch.float64)
+        zero = _rows((value == 0).all(2), 1, self.places).all(2)
+        return torch.where(zero, 0.0, NAN)[..., None, None].to(torch.float64)
+
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
+        """All that becomes one."""
+        live = live.flatten(2).any(2)
+        mark(self.source, live.repeat_interleave(self.places, 1)[..., None])
+
+
 def _rows(tensor: Tensor, axis: int, length: int) -> Tensor:
     """An axis taken apart into rows of some length."""
     shape = tensor.shape

@@ -27,6 +27,9 @@ _AXES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys("select narrow index_select unbind".split(), ("dim",)),
     "flip": ("dims",),
     "roll": ("dims",),
+    "rot90": ("dims",),
+    "diagonal": ("dim1", "dim2"),
+    "unfold": ("dimension",),
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import on_axis
@@ -44,6 +45,10 @@ class Prelu(Family):
         slope = weights[self.slope].to(torch.float64)
         slope = on_axis(slope, min(1, value.dim() - 1), value.dim())
         return torch.where(value >= 0, value, value * slope)
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """Position by position."""
+        return self.at_each_position([self.source], known, borders, weights)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """Its operand."""

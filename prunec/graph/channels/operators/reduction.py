@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.channels.borders import Bordered, Borders, settings
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import NAN, one_value
@@ -44,11 +45,33 @@ class Reduction(Family):
 
     def value(self, known: Known, weights: Weights) -> Tensor:
         """What is the same all along the axes; of a sum only zero."""
-        value = known[self.source]
+        value = self._without_axes(known[self.source])
+        return torch.where(value == 0, value, NAN) if self.node.operator == "sum" else value
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """Of a mean the share of the border, of a sum as many times the constant as are summed."""
+        source, name = borders.get(self.source), self.node.operator
+        if name not in ("mean", "sum"):
+            return None
+        if source is None:
+            if name == "mean":
+                return None
+            value = known[self.source]
+            source = Bordered((), value, torch.zeros_like(value))
+        return source.moved(
+            settings(self.node),
+            inside=self._without_axes(source.inside),
+            border=self._without_axes(source.border),
+            sharp=False,
+            whole=source.whole and name == "mean",
+        )
+
+    def _without_axes(self, value: Tensor) -> Tensor:
+        """What is the same all along the axes."""
         for axis in reversed(self.axes):
             value = one_value(value, axis) if value.shape[axis] > 1 else value
             value = value.squeeze(axis) if self.squeezed else value
-        return torch.where(value == 0, value, NAN) if self.node.operator == "sum" else value
+        return value
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """All along the axes."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.channels.borders import Bordered, Borders, settings
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
+from prunec.graph.channels.layouts import one_value
 from prunec.graph.channels.operator import Known, Mark
 from prunec.graph.channels.operators.reduction import reduced_axes
 from prunec.graph.channels.weights import Weights
@@ -53,6 +56,17 @@ class Within(Family):
             for axis in reversed(axes):
                 layout = layout.squeeze(axis)
         builder.bind(cls(node, source, tuple(axes), squeezed), layout)
+
+    def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
+        """As many times the constant as are summed before; its magnitude as often as it stands."""
+        name, value = self.node.operator, known[self.source]
+        if name not in ("cumsum", "linalg_vector_norm") or self.source in borders:
+            return None
+        value = value.abs() if name == "linalg_vector_norm" else value
+        for axis in reversed(self.axes) if self.squeezed else ():
+            value = one_value(value, axis).squeeze(axis)
+        nothing = torch.zeros_like(value)
+        return Bordered((settings(self.node),), value, nothing, sharp=False, whole=False)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """A channel that is read is read all along the axes."""

@@ -1,0 +1,54 @@
+"""Deformable convolutions: every tap reads at a place of its own, the same for all channels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from prunec.graph.capture.node import Node
+from prunec.graph.channels.builder import Builder
+from prunec.graph.channels.operator import Known, Mark, Writer, Written
+from prunec.graph.channels.operators.kernel import Kernel, add_kernel, stored_name
+from prunec.graph.channels.weights import Weights
+
+
+class Deformable(Kernel):
+    """deform_conv2d of one group; any of its taps may read beyond the image, where zeros are."""
+
+    names = ("deform_conv2d",)
+
+    @classmethod
+    def visit(cls, builder: Builder, node: Node) -> None:
+        """New atoms for its outputs; offsets and factors of the taps are no channels."""
+        named = node.arguments
+        source, weight, offset, mask, bias = (
+            named[key] for key in ("input", "weight", "offset", "mask", "bias")
+        )
+        single = int(named["groups"]) == int(named["offset_groups"]) == 1
+        stored = weight.kind == "stored" and bias.kind == "stored"
+        if not single or not stored or set(builder.axes(source)) - {1}:
+            builder.refuse(node, node.operands)
+            return
+        for operand in (offset, mask):
+            builder.pin(builder.layout(operand), f"{node.operator} at {node.name} reads places")
+        taps = weight.shape[2:]
+        add_kernel(
+            cls, builder, node, source, weight.stored, stored_name(bias),
+            size=weight.shape[0],
+            axis=1,
+            positions=math.prod(node.shape[2:]) * math.prod(taps),
+            border=torch.ones(math.prod(taps), dtype=torch.bool),
+            has_room=False,
+        )  # fmt: skip
+
+    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
+        """What a live output has a weight for, and all that says where the taps read."""
+        super().read(live, known, weights, mark)
+        for key in ("offset", "mask"):
+            mark(self.node.arguments[key], torch.ones((), dtype=torch.bool))
+
+    def emit(self, writer: Writer) -> Written:
+        """As it was, on the tensors that are left."""
+        return writer.copy(self.node)
