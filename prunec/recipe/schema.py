@@ -27,6 +27,12 @@ PER_PIXEL: tuple[DataName, ...] = ("voc-segmentation", "embedded-segmentation")
 DEEPEST = 16
 """How many levels of arrays and tables an option may nest: more is an accident or an attack."""
 
+MOST_PIXELS = 100_000_000
+"""How many pixels an image may declare where a recipe says nothing else: 300 MB as RGB."""
+
+PILLOWS_PIXELS = 178_956_970
+"""How many Pillow opens at most."""
+
 LONGEST_NAME = 80
 """How many characters the name of a recipe may have."""
 
@@ -161,6 +167,12 @@ class DataSpec(Table):
     mean: Annotated[tuple[float, ...], AfterValidator(_some)] = (0.5,)
     std: Annotated[tuple[Positive, ...], AfterValidator(_some)] = (0.5,)
     workers: int = Field(default=0, ge=0)
+    max_pixels: int = Field(
+        default=MOST_PIXELS,
+        ge=1,
+        le=PILLOWS_PIXELS,
+        description="that an image may declare: a larger one is refused before it is decoded",
+    )
 
     @model_validator(mode="after")
     def _one_each_channel(self) -> Self:
