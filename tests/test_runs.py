@@ -11,8 +11,8 @@ from PIL import Image
 
 from prunec.cli.selection import find_run, resumed_run
 from prunec.errors import RecipeError, RunError
-from prunec.recipe import Recipe, digest, dumps, loads
 from prunec.pipeline.opened import OpenedRun
+from prunec.recipe import Recipe, digest, dumps, loads
 from prunec.store.environment import environment, prunec_version
 from prunec.store.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_root
 

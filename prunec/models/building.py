@@ -19,7 +19,7 @@ from prunec.models.second_head import take_head
 from prunec.models.weights import apply_masks, load_backbone, load_weights
 from prunec.recipe import ModelSpec
 from prunec.seeding import seeded
-from prunec.wording import did_you_mean
+from prunec.wording import did_you_mean, shortened
 
 MODEL = 3  # what a seed is derived for
 
@@ -94,9 +94,10 @@ def _construct(spec: ModelSpec, classes: int) -> nn.Module:
     options = {word: _plain(value) for word, value in spec.options.items()}
     try:
         module = factory(num_classes=classes, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # somebody else's function
+        said = f"{type(error).__name__}: {error}"
         raise RecipeError(
-            f"model.options: {spec.name} refuses them: {error}",
+            f"model.options: {shortened(spec.name)} refuses them: {shortened(said, 500)}",
             remedy="See the arguments of that network; num_classes comes from the data.",
         ) from error
     if not isinstance(module, nn.Module):
@@ -112,7 +113,8 @@ def _torchvision(name: str) -> Callable[..., object]:
     per_pixel = torchvision.models.list_models(torchvision.models.segmentation)
     if name not in (*names, *per_pixel):
         raise RecipeError(
-            f"model.name = {name!r} is no classifier of torchvision, nor segments images",
+            f"model.name = {shortened(name)!r} is no classifier of torchvision, nor segments "
+            "images",
             remedy=did_you_mean(name, [*names, *per_pixel])
             + "Other networks: timm:NAME, or package.module:factory.",
         )

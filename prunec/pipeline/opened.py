@@ -112,7 +112,8 @@ class OpenedRun:
     def fresh(self) -> Artifact:
         """Return the network as the recipe builds it, and two samples as its example.
 
-        They are test images (one twice, where there is no other), or random where the recipe names no data.
+        They are test images (one twice, where there is no other), or random where the recipe names
+        no data.
 
         Raises:
             DataError: the network does not take the inputs that the recipe names.

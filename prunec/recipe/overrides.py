@@ -7,6 +7,7 @@ import tomllib
 from typing import Any
 
 from prunec.errors import RecipeError
+from prunec.recipe.schema import DEEPEST
 from prunec.wording import did_you_mean, found
 
 
@@ -29,6 +30,8 @@ def override(document: dict[str, Any], text: str) -> dict[str, Any]:
         raise RecipeError(
             f"--set {text}: must be KEY=VALUE", remedy="For example: --set train.epochs=3"
         )
+    if len(parts) > DEEPEST:
+        raise RecipeError(f"--set {text}: a key has at most {DEEPEST} parts")
     changed = _replaced(document, parts, _value(value.strip(), text), text)
     assert isinstance(changed, dict)
     return changed
