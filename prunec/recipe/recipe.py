@@ -29,7 +29,7 @@ from prunec.recipe.schema import (
     Table,
     plain,
 )
-from prunec.wording import Known, Location, did_you_mean, key_path, mistakes
+from prunec.wording import Known, Location, did_you_mean, key_path, mistakes, shortened
 
 LONGEST = 100_000
 """How many bytes a recipe may have: reading one takes some 10 µs a byte at worst."""
@@ -55,7 +55,7 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     for item in overrides:
         document = override(document, item)
     if overrides:
-        source = " ".join([source, "with", *(f"--set {item}" for item in overrides)])
+        source = " ".join([source, "with", *(f"--set {shortened(item)}" for item in overrides)])
     return _validated(document, source)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from recipes_judged import ALL, judge, table, warm
 
-SLICE = 340  # twenty of every kind
+SLICE = 119  # seven of every kind
 
 
 @pytest.fixture(autouse=True)
@@ -13,12 +15,19 @@ def _warmed() -> None:
     warm()
 
 
-def test_a_slice_of_the_mutants_is_taken_or_refused_in_a_few_lines() -> None:
-    assert not [one.flaw for one in judge(range(SLICE)) if one.flaw]
+Told = Callable[[str, object], None]
+
+
+def test_a_slice_of_the_mutants_is_taken_or_refused_in_a_few_lines(record_property: Told) -> None:
+    _judged(SLICE, record_property)
 
 
 @pytest.mark.nightly
-def test_every_mutant_is_taken_or_refused_in_a_few_lines() -> None:
-    judged = judge(range(ALL))
-    print(table(judged))
+def test_every_mutant_is_taken_or_refused_in_a_few_lines(record_property: Told) -> None:
+    _judged(ALL, record_property)
+
+
+def _judged(count: int, told: Told) -> None:
+    judged = judge(range(count))
+    told("mutants of recipes", table(judged).splitlines())
     assert not [one.flaw for one in judged if one.flaw]
