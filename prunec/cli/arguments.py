@@ -30,10 +30,3 @@ Device = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The file to write.")]
-NoCode = Annotated[
-    bool,
-    typer.Option(
-        "--no-code",
-        help="Of a folder that was received: run no code that its recipe names.",
-    ),
-]

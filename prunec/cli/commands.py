@@ -17,14 +17,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import AsJson, Changes, Device, NoCode, Output, Root, Run
+from prunec.cli.arguments import AsJson, Changes, Device, Output, Root, Run
 from prunec.cli.compare import compare
 from prunec.cli.compile import compile_network, export_recipe
 from prunec.cli.count import count
 from prunec.cli.data import data_app
 from prunec.cli.failures import Guarded
 from prunec.cli.forms import with_forms
-from prunec.cli.received import inspect_without_code, verify_without_code
+from prunec.cli.received import NoCode, inspect_without_code, verify_without_code
 from prunec.cli.results import tell_export
 from prunec.errors import RunError
 

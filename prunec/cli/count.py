@@ -34,7 +34,7 @@ def count(
         return
     from rich.console import Console
 
-    Console().print(cost_table(subject, cost))
+    Console().print(_table(subject, cost))
 
 
 def _cost(subject: str, inputs: list[str], weights: str) -> Cost:
@@ -63,8 +63,7 @@ def _json(cost: Cost) -> str:
     return json.dumps({**totals, **asdict(cost)}, indent=2)
 
 
-def cost_table(title: str, cost: Cost) -> Table:
-    """Return what every layer costs, and all together."""
+def _table(title: str, cost: Cost) -> Table:
     from rich.text import Text
 
     from prunec.tables import table

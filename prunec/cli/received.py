@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunec.cli.count import cost_table
+from prunec.cli.count import _table as cost_table
 from prunec.cli.results import tell_export
 from prunec.errors import RunError
 
 if TYPE_CHECKING:
     from prunec.store.runs import RunFolder
+
+NoCode = Annotated[
+    bool,
+    typer.Option(
+        "--no-code", help="Of a folder that was received: run no code that its recipe names."
+    ),
+]
 
 
 def verify_without_code(run: RunFolder, onnx: Path | None, as_json: bool) -> None:
