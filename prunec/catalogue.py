@@ -10,15 +10,17 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from prunec.errors import PassError, PrunecError, RecipeError
 from prunec.plugins import EXPORTERS, PASSES, RUNNERS, plug_in_names
-from prunec.recipe import Recipe
+from prunec.recipe import Recipe, dumps
+from prunec.recipe.recipe import require_readable
 from prunec.recipe.schema import plain
-from prunec.wording import Known, did_you_mean, mistakes
+from prunec.wording import Known, did_you_mean, mistakes, shortened
 
 if TYPE_CHECKING:
     from prunec.contract import Pass
@@ -215,14 +217,16 @@ def self_contained(recipe: Recipe, source: str) -> Recipe:
             place = f"{source}: pass[{index}] ({step.pass_name()})"
             raise RecipeError(f"{place}: {error.message}", remedy=error.remedy) from None
         tables.append(plain({**table, **read}) if read else table)
-    return recipe.model_copy(update={"passes": tuple(tables)})
+    whole = recipe.model_copy(update={"passes": tuple(tables)})
+    require_readable(dumps(whole), f"{source}, with the files that its passes name read into it")
+    return whole
 
 
 def _load(package: str, name: str, kind: str) -> type:
     names = plug_in_names(package)
     if name not in names:
         raise RecipeError(
-            f"there is no {kind} {name!r}",
+            f"there is no {kind} {shortened(name)!r}",
             remedy=f"{did_you_mean(name, names)}There are: {', '.join(names)}.",
         )
     path = f"{package}.{name.replace('-', '_')}"
@@ -242,14 +246,14 @@ def _build(
     table: Mapping[str, Any], entry: str, source: str, class_of: Callable[[str], type[P]]
 ) -> P:
     name = table["name"]
-    place = f"{entry} ({name})"
+    place = f"{entry} ({shortened(name)})"
     try:
         cls = class_of(name)
     except RecipeError as error:
         raise RecipeError(f"{source}: {entry}: {error.message}", remedy=error.remedy) from None
     options = {key: value for key, value in table.items() if key != "name"}
     fields = [field.name for field in dataclasses.fields(cls) if field.init]
-    options_of = TypeAdapter(cls)
+    options_of: TypeAdapter[P] = _options_of(cls)  # type: ignore[arg-type] # every class has a hash
     try:
         # JSON, because only there a strict schema takes an array as a tuple.
         return options_of.validate_json(json.dumps(options))
@@ -258,6 +262,12 @@ def _build(
         raise mistakes(error, source, known, place) from None
     except PrunecError as error:
         raise RecipeError(f"{source}: {place}: {error.message}", remedy=error.remedy) from error
+
+
+@cache
+def _options_of(cls: Any) -> TypeAdapter[Any]:
+    """What reads the options of a pass or an exporter: made once, it takes milliseconds."""
+    return TypeAdapter(cls)
 
 
 def _check_order(passes: Sequence[Pass], source: str) -> None:

@@ -19,6 +19,11 @@ PrunecError                what was found, where, and what mends it
 
 from __future__ import annotations
 
+LINES, REMEDY_LINES = 15, 4
+"""How many lines a message and a remedy have at most: together they fit on a screen."""
+COLUMNS = 1000
+"""How many characters a line of them has at most: what was found may be megabytes."""
+
 
 class PrunecError(Exception):
     """Base of all errors that a user can cause or mend; shown without a traceback.
@@ -31,12 +36,21 @@ class PrunecError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = bounded(message, LINES)
+        self.remedy = bounded(remedy, REMEDY_LINES)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.remedy}" if self.remedy else self.message
+
+
+def bounded(text: str, lines: int) -> str:
+    """Return a text with the ends of long lines, and the lines beyond the first, cut off."""
+    parts = text[: 2 * lines * COLUMNS].split("\n") if len(text) > COLUMNS else text.split("\n")
+    kept = [part if len(part) <= COLUMNS else f"{part[: COLUMNS - 1]}…" for part in parts[:lines]]
+    if len(parts) > lines:
+        kept[-1] = f"… and {text.count(chr(10)) + 2 - lines:,} more lines"
+    return "\n".join(kept)
 
 
 class RecipeError(PrunecError):

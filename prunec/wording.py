@@ -66,13 +66,14 @@ def key_path(location: Location) -> str:
     """Return a location as a person writes it: ``("pass", 0, "name")`` is ``pass[0].name``."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        word = shortened(str(part))
+        text += f"[{word}]" if isinstance(part, int) else f".{word}" if text else word
     return text
 
 
 def did_you_mean(word: str, names: Sequence[str]) -> str:
     """Return ``"Did you mean 'x'? "`` with the name nearest to ``word``, or nothing."""
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(shortened(word), names, n=1, cutoff=0.6)
     return f"Did you mean {near[0]!r}? " if near else ""
 
 

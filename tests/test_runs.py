@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from prunec.cli.selection import find_run, resumed_run
 from prunec.errors import RecipeError, RunError
+from prunec.pipeline.opened import OpenedRun
 from prunec.recipe import Recipe, digest, dumps, loads
 from prunec.store.environment import environment, prunec_version
 from prunec.store.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_root
@@ -203,3 +206,17 @@ def test_a_finished_run_is_not_continued(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="trained to its end") as caught:
         resumed_run(None, [], tmp_path)
     assert "prunec export" in caught.value.remedy
+
+
+def test_one_test_image_is_example_enough(tmp_path: Path) -> None:
+    """The example has two samples: a batch of one is blamed on the network where it is captured."""
+    for split in ("train", "val"):
+        folder = tmp_path / "images" / split / "only"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (32, 32), (10, 90, 200)).save(folder / "one.png")
+    table = f'[data]\nname = "imagefolder"\nroot = "{tmp_path}/images"\n'
+    model = '[model]\nname = "mobilenet_v2"\noptions = { width_mult = 0.1 }\n'
+    recipe = loads(f'name = "one"\n{model}{table}[[pass]]\nname = "remove-channels"\n')
+    (example,) = OpenedRun(create_run(recipe, tmp_path / "runs")).fresh().example
+    assert example.shape == (2, 3, 32, 32)
+    assert torch.equal(example[0], example[1])

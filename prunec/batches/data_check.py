@@ -65,6 +65,7 @@ def check_data(spec: DataSpec, *, seed: int, told: Told) -> DataFindings:
         + _unequal(tallies),
         doubts=tuple(doubt for tally in tallies for doubt in tally.doubts),
         standard=source.standard,
+        left_out=dict(source.left_out),
     )
 
 
@@ -95,6 +96,7 @@ class _Record:
     image: str
     classes: tuple[int, ...] = ()
     size: Size = (0, 0)
+    kind: str = ""
     output: tuple[int, ...] = ()
     decoding: float = 0.0
     transforming: float = 0.0
@@ -129,13 +131,15 @@ class _Probes(Dataset[_Record]):
         middle = time.perf_counter()
         with seeded(self.seed, AUGMENT, 0, index):
             output, _ = transformed(self.transform, image, label, name)
+        end = time.perf_counter()
         return _Record(
             image=name,
             classes=classes_in(label),
             size=(image.shape[-2], image.shape[-1]),
             output=tuple(output.shape),
             decoding=middle - begin,
-            transforming=time.perf_counter() - middle,
+            transforming=end - middle,
+            kind=self.images.kind(index),
             doubt=complaints.new(),
         )
 
@@ -176,6 +180,7 @@ class _Tally:
     good: int = 0
     labels: Counter[int] = field(default_factory=Counter)
     sizes: Counter[Size] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
     outputs: dict[tuple[int, ...], str] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)
     doubts: list[Finding] = field(default_factory=list)
@@ -190,6 +195,7 @@ class _Tally:
         self.good += 1
         self.labels.update(record.classes)
         self.sizes[record.size] += 1
+        self.kinds[record.kind] += 1
         self.outputs.setdefault(record.output, record.image)
         self.decoding += record.decoding
         self.transforming += record.transforming
@@ -201,6 +207,7 @@ class _Tally:
             images=self.images,
             per_class=tuple(self.labels[label] for label in range(classes)),
             sizes=_three(self.sizes),
+            kinds=dict(self.kinds.most_common()),
             outputs=tuple(sorted(self.outputs)),
             seconds=self.seconds,
             decoded_a_second=good / self.decoding if good else 0.0,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 from prunec.datasets.sequences import Standard
 
@@ -34,6 +35,7 @@ class SplitFindings:
         decoded_a_second: images that the workers together read and decode; None where the set is
             held in memory and nothing is decoded.
         prepared_a_second: images that they read, decode and transform.
+        kinds: how many readable images there are of every kind of file, the most first.
     """
 
     name: str
@@ -44,6 +46,7 @@ class SplitFindings:
     seconds: float
     decoded_a_second: float | None
     prepared_a_second: float
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class DataFindings:
         splits: the training images, then the test images; none where a shard cannot be opened.
         problems: what cannot be trained on.
         doubts: images that are decoded, but of which the decoder complains.
+        left_out: files among the images that are not taken for such, by suffix.
         standard: what was taken out of the features of sequences; None for images.
     """
 
@@ -69,6 +73,7 @@ class DataFindings:
     problems: tuple[Finding, ...] = ()
     doubts: tuple[Finding, ...] = ()
     standard: Standard | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:

@@ -13,7 +13,7 @@ from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
 from prunec.datasets.sources import Label
 from prunec.errors import DataError, RecipeError
-from prunec.wording import did_you_mean
+from prunec.wording import did_you_mean, shortened
 
 _ENUMS = {"interpolation": InterpolationMode, "policy": AutoAugmentPolicy}
 
@@ -86,9 +86,10 @@ def _build_one(table: Mapping[str, Any], key: str) -> v2.Transform:
         values["fill"] = {"others": values["fill"], tv_tensors.Mask: 0}
     try:
         return factory(**values)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # torchvision raises what it happens to raise
         raise RecipeError(
-            f"{key} ({name}): {error}", remedy=f"Its arguments: {_signature(factory)}."
+            f"{key} ({name}): {shortened(str(error), 300)}",
+            remedy=f"Its arguments: {_signature(factory)}.",
         ) from error
 
 
@@ -102,7 +103,7 @@ def _transform_class(name: object, key: str) -> type[v2.Transform]:
         return factory
     names = [word for word in dir(v2) if inspect.isclass(getattr(v2, word))]
     raise RecipeError(
-        f"{key}.name = {name!r} is no class of torchvision.transforms.v2",
+        f"{key}.name = {shortened(name)!r} is no class of torchvision.transforms.v2",
         remedy=did_you_mean(name, names) or "See torchvision's documentation for their names.",
     )
 
@@ -112,7 +113,7 @@ def _check_arguments(factory: type, arguments: Mapping[str, Any], key: str) -> N
     for word in arguments:
         if word not in known:
             raise RecipeError(
-                f"{key}.{word} is no argument of {factory.__name__}",
+                f"{key}.{shortened(word)} is no argument of {factory.__name__}",
                 remedy=f"{did_you_mean(word, known)}Its arguments: {_signature(factory)}.",
             )
 
@@ -130,5 +131,5 @@ def _enum(word: str, value: object, key: str) -> object:
     except ValueError:
         names = [str(member.value) for member in kind]
         raise RecipeError(
-            f"{key}.{word} = {value!r} is unknown", remedy=f"One of {', '.join(names)}."
+            f"{key}.{word} = {shortened(value)!r} is unknown", remedy=f"One of {', '.join(names)}."
         ) from None

@@ -24,6 +24,7 @@ from prunec.cli.count import count
 from prunec.cli.data import data_app
 from prunec.cli.failures import Guarded
 from prunec.cli.forms import with_forms
+from prunec.cli.received import NoCode, inspect_without_code, verify_without_code
 from prunec.cli.results import tell_export
 from prunec.errors import RunError
 
@@ -134,10 +135,17 @@ def verify(
         Path | None, typer.Option("--onnx", help="The file to check  [default: the run's]")
     ] = None,
     as_json: AsJson = False,
+    no_code: NoCode = False,
     runs: Root = None,
 ) -> None:
-    """Check a shipped file against its run: MACs, parameters, outputs, accuracy, budgets."""
+    """Check a shipped file against its run: MACs, parameters, outputs, accuracy, budgets.
+
+    With --no-code only against what the run's folder records: digests, counts, golden values.
+    """
     found = _found(run, runs)
+    if no_code:
+        verify_without_code(found, onnx, as_json)
+        return
 
     from prunec import pipeline
 
@@ -181,9 +189,16 @@ def inspect(
             help="One sample of each input of a network by name: 3x160x160, 128:int64",
         ),
     ] = None,
+    no_code: NoCode = False,
     runs: Root = None,
 ) -> None:
-    """Show the layers and channel groups of a run or a network, and what of them is left."""
+    """Show the layers and channel groups of a run or a network, and what of them is left.
+
+    With --no-code only the layers of the files that a run's folder holds.
+    """
+    if no_code:
+        inspect_without_code(_found(target, runs), as_json)
+        return
     try:
         subject: RunFolder | str = _found(target, runs)
     except RunError:

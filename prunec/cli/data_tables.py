@@ -25,7 +25,10 @@ def data_tables(found: DataFindings) -> tuple[RenderableType, ...]:
     parts: list[RenderableType] = []
     if found.splits:
         parts += [_contents(found), _speed(found)]
+        parts += [_kinds(found)] if any(split.kinds for split in found.splits) else []
         parts += [_empty(found, split) for split in found.splits if 0 in split.per_class]
+    if found.left_out:
+        parts.append(_left_out(found))
     if found.standard:
         parts.append(_standard(found.standard))
     if found.problems:
@@ -72,6 +75,24 @@ def _speed(found: DataFindings) -> Table:
             f"{split.prepared_a_second:,.0f}",
         )
     return made
+
+
+def _kinds(found: DataFindings) -> Table:
+    """What files the images are, and what is done or left out to read them as RGB."""
+    names = [split.name for split in found.splits]
+    made = table("Kinds of files", "kind", *names, numbers=names)
+    kinds = {kind: None for split in found.splits for kind in split.kinds}
+    for kind in list(kinds)[:SHOWN]:
+        made.add_row(Text(kind), *(f"{split.kinds.get(kind, 0):,}" for split in found.splits))
+    if len(kinds) > SHOWN:
+        made.caption = f"and {len(kinds) - SHOWN:,} more: --json lists all"
+        made.caption_justify = "left"
+    return made
+
+
+def _left_out(found: DataFindings) -> Text:
+    files = some_of(f"{many:,} {kind}" for kind, many in found.left_out.items())
+    return Text(f"Left out, as no images: {files}", style="yellow")
 
 
 def _standard(standard: Standard) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import torch
 import torchvision
 from torch import Tensor
 
-from prunec.datasets.decoding import damaged, decode
+from prunec.datasets.decoding import damaged, decode, kind
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
+from prunec.recipe.schema import MOST_PIXELS
 from prunec.wording import first_line, some_of
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+"""Names of files in a class's folder that are images, in upper or lower case."""
 
 
 class FileImages:
@@ -26,9 +31,11 @@ class FileImages:
     by page, as its reference counts change.
     """
 
-    def __init__(self, folder: Path, samples: Sequence[tuple[str, int]]) -> None:
-        """Take paths below ``folder``, each with its label."""
-        self.folder = folder
+    def __init__(
+        self, folder: Path, samples: Sequence[tuple[str, int]], most: int = MOST_PIXELS
+    ) -> None:
+        """Take paths below ``folder``, each with its label, and the most pixels of an image."""
+        self.folder, self.most = folder, most
         prefix = f"{folder}{os.sep}"
         self.paths = np.array([os.fsencode(path.removeprefix(prefix)) for path, _ in samples])
         self.labels = torch.tensor([label for _, label in samples])
@@ -38,11 +45,12 @@ class FileImages:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path = self._path(index)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise damaged(str(path), (error.strerror or str(error)).lower()) from error
-        return decode(content, str(path)), int(self.labels[index])
+        return decode(read_file(path), str(path), self.most), int(self.labels[index])
+
+    def kind(self, index: int) -> str:
+        """Return what kind of image it is."""
+        path = self._path(index)
+        return kind(read_file(path), str(path), self.most)
 
     def name(self, index: int) -> str:
         """Return the file's path."""
@@ -76,7 +84,8 @@ def read_imagenet(spec: DataSpec) -> OnDisk:
             "150 GB), or set data.root. Where train/ and val/ hold the images in folders already, "
             f'say data.name = "imagefolder".{scipy if isinstance(error, ImportError) else ""}',
         ) from error
-    return OnDisk(_files(train), _files(test), tuple(names[0] for names in train.classes))
+    names = tuple(names[0] for names in train.classes)
+    return OnDisk(_files(train, spec), _files(test, spec), names)
 
 
 def read_imagefolder(spec: DataSpec) -> OnDisk:
@@ -95,19 +104,64 @@ def read_imagefolder(spec: DataSpec) -> OnDisk:
             f"{'is' if len(differing) == 1 else 'are'} only in one of them",
             remedy="Give both the same sub-folders, one a class.",
         )
-    return OnDisk(_files(train), _files(test), tuple(train.classes))
+    return OnDisk(
+        _files(train, spec),
+        _files(test, spec),
+        tuple(train.classes),
+        left_out=dict(sorted((train.left_out + test.left_out).items())),
+    )
 
 
-def _one_folder(folder: Path) -> Any:
+class _Folder(torchvision.datasets.ImageFolder):  # type: ignore[misc] # it has no types
+    """A folder of classes without what is hidden: notes of systems, editors and browsers."""
+
+    def __init__(self, root: Path) -> None:
+        self.left_out: Counter[str] = Counter()
+        super().__init__(str(root), is_valid_file=self._is_image)
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        """Return the names of the classes, and the label of each."""
+        names = sorted(entry.name for entry in os.scandir(directory) if _is_class(entry))
+        if not names:
+            raise FileNotFoundError("it holds no folder of a class")
+        return names, {name: label for label, name in enumerate(names)}
+
+    def _is_image(self, path: str) -> bool:
+        name = os.path.basename(path)
+        hidden, suffix = name.startswith("."), os.path.splitext(name)[1].lower()
+        if not hidden and suffix in SUFFIXES:
+            return True
+        self.left_out["hidden files" if hidden else f"*{suffix}" if suffix else "no suffix"] += 1
+        return False
+
+
+def _is_class(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir() and not entry.name.startswith(".")
+
+
+def _one_folder(folder: Path) -> _Folder:
     try:
-        return torchvision.datasets.ImageFolder(str(folder))
+        return _Folder(folder)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"no images were found in {folder} ({first_line(error)})",
+            f"no images were found in {folder} ({first_line(error).rstrip(' .')})",
             remedy=f"Put images into {folder.parent}/train/CLASS/ and {folder.parent}/val/CLASS/ "
-            "(or test/CLASS/), or set data.root.",
+            f"(or test/CLASS/), in every class at least one of {', '.join(SUFFIXES)}; or set "
+            "data.root.",
         ) from error
 
 
-def _files(dataset: Any) -> FileImages:
-    return FileImages(Path(dataset.root), dataset.samples)
+def _files(dataset: Any, spec: DataSpec) -> FileImages:
+    return FileImages(Path(dataset.root), dataset.samples, spec.max_pixels)
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        DamagedData: it cannot be read; says why.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise damaged(str(path), (error.strerror or str(error)).lower()) from error

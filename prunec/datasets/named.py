@@ -34,6 +34,8 @@ def read_source(spec: DataSpec) -> InMemory | OnDisk:
     """
     if spec.name == "none":
         raise DataError("data.name = 'none': the recipe has no images", remedy="Name a set.")
+    if "\0" in spec.root:
+        raise DataError("data.root holds the character 0, which no path does", remedy="Mend it.")
     return _SOURCES[spec.name](spec)
 
 

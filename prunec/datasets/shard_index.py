@@ -4,28 +4,31 @@ Shards are those of the WebDataset format: plain tar files in which the files of
 another and share their name up to the first dot, `0017.jpg` beside `0017.cls`. A tar file need not
 be read from its beginning: once its headers were seen, a sample is one read at a known place. So
 shards keep what images in folders have (any order, any step as a beginning, parts for processes)
-and Python's own tarfile reads them. The index lies beside the shards, and is made anew for a shard
-whose size or time differs.
+and Python's own tarfile reads them. The index lies beside the shards with a digest of what it says;
+it is made anew where that does not fit, and for a shard whose size or time differs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import add
 from pathlib import Path
 
 from prunec.errors import DamagedData, DataError, RunError
-from prunec.files import write_text_atomic
-from prunec.wording import some_of
+from prunec.files import write_bytes_atomic
+from prunec.wording import shortened, some_of
 
-FORMAT = 1
+FORMAT = 2
 IMAGES = ("jpg", "jpeg", "png", "webp")
 LABEL = "cls"
 END = bytes(tarfile.BLOCKSIZE)  # what stands behind the last file
+LONGEST_LABEL = 20  # bytes of a .cls file, blanks around its digits included
 READERS = 8  # shards indexed at once: what takes long is the disk
 
 
@@ -51,8 +54,24 @@ class Shard:
 
     def is_of(self, path: Path) -> bool:
         """Say whether the file is as it was when its headers were read."""
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError:
+            return False
         return (self.size, self.modified) == (status.st_size, status.st_mtime_ns)
+
+    def is_sound(self) -> bool:
+        """Say whether every sample lies in the file and has a label; of a text that says it."""
+        columns = self.offsets, self.sizes, self.labels
+        if any(type(column) is not list for column in (self.members, *columns)):
+            return False
+        if any(len(column) != len(self.members) for column in columns):
+            return False
+        numbers = (self.size, self.modified, *self.offsets, *self.sizes, *self.labels)
+        if not all(type(value) is int and 0 <= value < 2**63 for value in numbers):
+            return False
+        ends = map(add, self.offsets, self.sizes)
+        return max(ends, default=0) <= self.size and all(type(n) is str for n in self.members)
 
 
 def indexed(paths: Sequence[Path], index: Path) -> list[Shard]:
@@ -89,15 +108,17 @@ def _shard_or_error(path: Path) -> Shard | DamagedData:
 
 def read_shard(path: Path) -> Shard:
     """Return the samples of one shard, read off its headers; see :func:`indexed`."""
-    status = path.stat()
     samples: dict[str, _Sample] = {}
     try:
+        status = path.stat()
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
+            for member in _members(tar, status.st_size):
                 _note(samples, tar, member, path)
             file.seek(tar.offset)
             ended = file.read(len(END)) == END
-    except (tarfile.TarError, EOFError) as error:
+    except OSError as error:
+        raise _broken(path, (error.strerror or str(error)).lower()) from error
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise _broken(path, str(error)) from error
     if not ended:  # tarfile takes half a header, and one that is damaged, for the end
         raise _broken(path, f"it is damaged or cut off after {len(samples)} samples")
@@ -111,6 +132,23 @@ def read_shard(path: Path) -> Shard:
         sizes=[image.size for image in images],
         labels=[label for _, label in found],
     )
+
+
+def _members(tar: tarfile.TarFile, size: int) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a tar file of so many bytes, each behind the one before and within it.
+
+    Raises:
+        tarfile.ReadError: a header says otherwise; tarfile would go back and never end.
+    """
+    behind = 0
+    for member in tar:
+        ended = member.offset_data + member.size
+        if member.size < 0 or member.offset < behind or ended > size:
+            raise tarfile.ReadError(f"the header of {shortened(member.name)} is damaged")
+        if member.sparse is not None:
+            raise tarfile.ReadError(f"{shortened(member.name)} is a sparse file, not as it is read")
+        behind = max(ended, member.offset + tarfile.BLOCKSIZE)
+        yield member
 
 
 @dataclass
@@ -148,18 +186,15 @@ def _note(
 
 
 def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
-    content = tar.extractfile(member)
+    content = tar.extractfile(member) if member.size <= LONGEST_LABEL else None
     text = content.read() if content else b""
-    try:
-        label = int(text)
-    except ValueError:
-        label = -1
-    if label < 0:
+    if not text.strip().isdigit():
+        held = f"holds {text!r}" if content else f"holds {member.size:,} bytes"
         raise DataError(
-            f"{path}: {member.name} holds {text[:40]!r}, which is no number of a class",
+            f"{path}: {shortened(member.name)} {held}, which is no number of a class",
             remedy="Write the class as a whole number from 0, in digits.",
         )
-    return label
+    return int(text)
 
 
 def _broken(path: Path, reason: str) -> DamagedData:
@@ -180,22 +215,30 @@ _LAYOUT = (
 
 
 def _read_index(path: Path) -> dict[Path, Shard]:
+    """The shards that an index knows; none where it is not there, not ours, or damaged."""
     try:
-        content = json.loads(path.read_bytes())
-        if content["format"] != FORMAT:
+        text = path.read_bytes()
+        body = text[len(_head(b"")) : -1]
+        if not text.startswith(_head(body)):
             return {}
-        shards = content["shards"].items()
-        return {path.parent / name: Shard(**shard) for name, shard in shards}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # not there, or not ours: it is made anew
+        found = {path.parent / name: Shard(**s) for name, s in json.loads(body).items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {shard: known for shard, known in found.items() if known.is_sound()}
 
 
 def _write_index(path: Path, shards: dict[Path, Shard]) -> None:
     content = {shard.name: vars(found) for shard, found in shards.items()}
-    text = json.dumps({"format": FORMAT, "shards": content}, separators=(",", ":"))
+    body = json.dumps(content, separators=(",", ":")).encode()
     # Shards often lie where nobody may write: then every run reads their headers.
     with contextlib.suppress(RunError):
-        write_text_atomic(path, text)
+        write_bytes_atomic(path, _head(body) + body + b"}")
+
+
+def _head(body: bytes) -> bytes:
+    """How the text of an index begins: its digest is that of what it says of the shards."""
+    digest = hashlib.sha256(body).hexdigest()
+    return f'{{"format":{FORMAT},"sha256":"{digest}","shards":'.encode()
 
 
 def labels_of(shards: Iterable[Shard]) -> set[int]:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunec.datasets.decoding import damaged, decode
+from prunec.datasets.decoding import damaged, decode, kind
 from prunec.datasets.shard_index import Shard, indexed, labels_of
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
+from prunec.recipe.schema import MOST_PIXELS
 
 SPREAD = 16_384
 """How many images are mixed with one another, at least: some two gigabytes of photographs."""
@@ -25,8 +26,11 @@ OPEN = 64  # shards that a process holds open
 class ShardImages:
     """Samples of tar files, each read at its place."""
 
-    def __init__(self, paths: Sequence[Path], shards: Sequence[Shard]) -> None:
-        """Take the shards at ``paths``."""
+    def __init__(
+        self, paths: Sequence[Path], shards: Sequence[Shard], most: int = MOST_PIXELS
+    ) -> None:
+        """Take the shards at ``paths``, and the most pixels of an image."""
+        self.most = most
         self.files = OpenFiles([str(path) for path in paths])
         self.counts = torch.tensor([len(shard.members) for shard in shards])
         self.shards = torch.repeat_interleave(self.counts)
@@ -39,6 +43,14 @@ class ShardImages:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        content = self._content(index)
+        return decode(content, self.name(index), self.most), int(self.labels[index])
+
+    def kind(self, index: int) -> str:
+        """Return what kind of image it is."""
+        return kind(self._content(index), self.name(index), self.most)
+
+    def _content(self, index: int) -> bytes:
         shard, size = int(self.shards[index]), int(self.sizes[index])
         try:
             content = self.files.read(shard, int(self.offsets[index]), size)
@@ -46,7 +58,7 @@ class ShardImages:
             raise damaged(self.name(index), (error.strerror or str(error)).lower()) from error
         if len(content) < size:
             raise damaged(self.name(index), "the shard ends early")
-        return decode(content, self.name(index)), int(self.labels[index])
+        return content
 
     def name(self, index: int) -> str:
         """Return the shard's path and the image's name in it."""
@@ -113,12 +125,16 @@ def read_webdataset(spec: DataSpec) -> OnDisk:
     train, test = _paths(root, ("train",)), _paths(root, ("val", "validation", "test"))
     train_shards = indexed(train, root / "train.prunec-index.json")
     test_shards = indexed(test, root / "test.prunec-index.json")
-    names = _class_names(root, labels_of([*train_shards, *test_shards]))
-    return OnDisk(_images(train, train_shards), _images(test, test_shards), names)
+    names = _class_names(root, [*zip([*train, *test], [*train_shards, *test_shards], strict=True)])
+    first, second = (
+        _images(paths, shards, spec.max_pixels)
+        for paths, shards in ((train, train_shards), (test, test_shards))
+    )
+    return OnDisk(first, second, names)
 
 
-def _images(paths: Sequence[Path], shards: Sequence[Shard]) -> ShardImages:
-    images = ShardImages(paths, shards)
+def _images(paths: Sequence[Path], shards: Sequence[Shard], most: int) -> ShardImages:
+    images = ShardImages(paths, shards, most)
     if not len(images):
         raise DataError(
             f"{paths[0].parent}: {paths[0].name} and the other shards of its split hold no sample",
@@ -143,18 +159,41 @@ def _paths(root: Path, words: Sequence[str]) -> list[Path]:
     )
 
 
-def _class_names(root: Path, labels: set[int]) -> tuple[str, ...]:
-    """Return the lines of ``classes.txt``; without it the classes' numbers."""
+def _class_names(root: Path, shards: Sequence[tuple[Path, Shard]]) -> tuple[str, ...]:
+    """Return the lines of ``classes.txt``; without it the classes' numbers.
+
+    Raises:
+        DataError: a class has no name; or, without ``classes.txt``, most classes up to the largest
+            number have no sample: one damaged label would make a head of a million classes.
+    """
     path = root / "classes.txt"
+    labels = labels_of(shard for _, shard in shards)
+    largest = max(labels, default=0)
     if not path.is_file():
-        return tuple(map(str, range(max(labels, default=0) + 1)))
+        if largest >= 2 * max(len(labels), 1):
+            raise DataError(
+                f"{_place_of(largest, shards)} is of class {largest}, but the samples in {root} "
+                f"are of {len(labels)} classes only",
+                remedy=f"Mend that label; if there are that many, write one name a line into "
+                f"{path}, that of class 0 first.",
+            )
+        return tuple(map(str, range(largest + 1)))
     names = tuple(path.read_text("utf-8", "replace").splitlines())
-    if labels and max(labels) >= len(names):
+    if labels and largest >= len(names):
         raise DataError(
-            f"the shards in {root} hold the class {max(labels)}, {path.name} names {len(names)}",
-            remedy=f"Write one name a line into {path}, that of class 0 first.",
+            f"the shards in {root} hold the class {largest}, {path.name} names {len(names)}: "
+            f"{_place_of(largest, shards)}",
+            remedy=f"Mend that label, or write one name a line into {path}, that of class 0 first.",
         )
     return names
+
+
+def _place_of(label: int, shards: Sequence[tuple[Path, Shard]]) -> str:
+    """The first sample of a class: its shard, and its name there."""
+    for path, shard in shards:
+        if label in shard.labels:
+            return f"{path}: {shard.members[shard.labels.index(label)]}"
+    raise ValueError(f"no sample is of class {label}")
 
 
 def _joined(parts: Iterable[list[int]]) -> Tensor:

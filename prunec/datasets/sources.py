@@ -5,7 +5,8 @@ A label is the class of an image, or a mask: the class of every pixel, uint8, `V
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -54,16 +55,23 @@ class Images(Protocol):
     def name(self, index: int, /) -> str:
         """Return where an image lies, for errors."""
 
+    def kind(self, index: int, /) -> str:
+        """Return what kind of file it is read from, in words; or raise DamagedData."""
+
     def order(self, generator: torch.Generator, /) -> Tensor:
         """Return every index once, int64, shuffled as it suits the way the images are stored."""
 
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A large set, read as it is needed; sequences are standardised."""
+    """A large set, read as it is needed; sequences are standardised.
+
+    ``left_out`` counts files that lie among the images and are not taken for such.
+    """
 
     train: Images
     test: Images
     labels: tuple[str, ...]
     kind: type[Task] = Classification
     standard: Standard | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)

@@ -71,6 +71,10 @@ class Clips:
         """Return the file's path."""
         return str(self._path(index))
 
+    def kind(self, index: int) -> str:
+        """Return what every clip is."""
+        return "WAV, 16 kHz, 16 bits"
+
     def order(self, generator: torch.Generator) -> Tensor:
         """Return a random permutation."""
         return torch.randperm(len(self), generator=generator)

@@ -10,7 +10,6 @@ ROOT/VOCdevkit/VOC2012/
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +20,13 @@ import torchvision
 from PIL import Image
 from torch import Tensor
 
-from prunec.datasets.decoding import damaged, decode, reason
+from prunec.datasets.decoding import decode, kind, opened, orientation
+from prunec.datasets.folders import read_file
+from prunec.datasets.pixels import turned
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DamagedData, DataError
 from prunec.recipe import DataSpec
+from prunec.recipe.schema import MOST_PIXELS
 from prunec.tasks.segmentation import VOID, Segmentation
 from prunec.wording import first_line
 
@@ -37,6 +39,7 @@ CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 MODES = ("P", "L")  # of Pillow: one byte a pixel, which is the class
+DEPTH = 24  # where a PNG says how many bits a sample has
 KINDS = {
     "1": "one bit a pixel",
     "I;16": "16-bit grey",
@@ -49,9 +52,11 @@ KINDS = {
 class MaskedImages:
     """A photograph and its mask each."""
 
-    def __init__(self, folder: Path, names: Sequence[str], masks: Sequence[str]) -> None:
-        """Take names of photographs without their suffix, and the folders of their masks."""
-        self.folder = folder
+    def __init__(
+        self, folder: Path, names: Sequence[str], masks: Sequence[str], most: int = MOST_PIXELS
+    ) -> None:
+        """Take names of photographs without suffix, folders of masks, the most pixels of each."""
+        self.folder, self.most = folder, most
         self.names, self.masks = np.array(names), np.array(masks)
 
     def __len__(self) -> int:
@@ -59,9 +64,9 @@ class MaskedImages:
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         path = Path(self.name(index))
-        image = decode(_read(path), str(path))
+        image = decode(read_file(path), str(path), self.most)
         path = self.folder / str(self.masks[index]) / f"{self.names[index]}.png"
-        mask = _mask(_read(path), str(path))
+        mask = _mask(read_file(path), str(path), self.most)
         if mask.shape != image.shape[1:]:
             sizes = ("×".join(map(str, value.shape[-2:])) for value in (mask, image))
             raise _unusable(str(path), "is of {} pixels, its image of {} (H×W)".format(*sizes))
@@ -70,6 +75,11 @@ class MaskedImages:
     def name(self, index: int) -> str:
         """Return the photograph's path."""
         return str(self.folder / "JPEGImages" / f"{self.names[index]}.jpg")
+
+    def kind(self, index: int) -> str:
+        """Return what kind of photograph it is."""
+        path = Path(self.name(index))
+        return kind(read_file(path), str(path), self.most)
 
     def order(self, generator: torch.Generator) -> Tensor:
         """Return a random permutation."""
@@ -85,7 +95,7 @@ def read_voc(spec: DataSpec) -> OnDisk:
     folder = Path(spec.root) / FOLDER
     if not folder.is_dir():
         _fetch(spec)
-    train, test = (_listed(folder, name) for name in (spec.images, "val"))
+    train, test = (_listed(folder, name, spec.max_pixels) for name in (spec.images, "val"))
     return OnDisk(train, test, CLASSES, Segmentation)
 
 
@@ -105,7 +115,7 @@ def _fetch(spec: DataSpec) -> None:
         ) from error
 
 
-def _listed(folder: Path, name: str) -> MaskedImages:
+def _listed(folder: Path, name: str, most: int) -> MaskedImages:
     path = folder / "ImageSets" / "Segmentation" / f"{name}.txt"
     try:
         names = path.read_text("utf-8").split()
@@ -118,7 +128,7 @@ def _listed(folder: Path, name: str) -> MaskedImages:
     more = folder / "SegmentationClassAug"
     there = {entry.stem for entry in more.glob("*.png")} if name == "trainaug" else set()
     masks = [more.name if stem in there else "SegmentationClass" for stem in names]
-    return MaskedImages(folder, names, masks)
+    return MaskedImages(folder, names, masks, most)
 
 
 def _list(name: str) -> str:
@@ -131,29 +141,30 @@ def _list(name: str) -> str:
     )
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise damaged(str(path), (error.strerror or str(error)).lower()) from error
-
-
-def _mask(content: bytes, name: str) -> Tensor:
+def _mask(content: bytes, name: str, most: int) -> Tensor:
     """The class numbers in a PNG: a palette's colours are for the eye."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            mode, values = image.mode, torch.from_numpy(np.array(image))
-    except Exception as error:  # Pillow raises what its formats happen to raise
-        raise damaged(name, reason(content, error)) from error
-    if mode not in MODES:
-        kind = KINDS.get(mode, "colours")
-        raise _unusable(name, f"holds {kind} (Pillow's mode {mode}), not one byte a pixel: a class")
+    with opened(content, name, most, ("PNG",)) as image:
+        flaw = _no_classes(image, content)
+        if flaw:
+            raise _unusable(name, flaw)
+        values = turned(torch.from_numpy(np.array(image))[None], orientation(image))[0]
     outside = values[(values >= len(CLASSES)) & (values != VOID)]
     if len(outside):
         raise _unusable(
             name, f"holds class {int(outside[0])}; there are 0…{len(CLASSES) - 1}, and {VOID}"
         )
     return values
+
+
+def _no_classes(image: Image.Image, content: bytes) -> str:
+    """What a PNG holds instead of one byte a pixel, the class; nothing where it holds that."""
+    if image.mode not in MODES:
+        kind = KINDS.get(image.mode, "colours")
+        return f"holds {kind} (Pillow's mode {image.mode}), not one byte a pixel: a class"
+    bits = content[DEPTH] if len(content) > DEPTH else 8
+    if image.mode == "L" and bits < 8:
+        return f"holds {bits}-bit grey, which is stretched to 0…255, not one byte a pixel: a class"
+    return ""
 
 
 def _unusable(name: str, why: str) -> DamagedData:

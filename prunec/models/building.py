@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from prunec.models.second_head import take_head
 from prunec.models.weights import apply_masks, load_backbone, load_weights
 from prunec.recipe import ModelSpec
 from prunec.seeding import seeded
-from prunec.wording import did_you_mean
+from prunec.wording import did_you_mean, shortened
 
 MODEL = 3  # what a seed is derived for
 
@@ -91,12 +92,19 @@ def _construct(spec: ModelSpec, classes: int) -> nn.Module:
                 f"model.options.{word}: weights are no option of the network",
                 remedy=f"Say model.{key} = {spec.options[word]!r}: they are loaded and checked.",
             )
+    named = [word for word in OF_FILES if kind == "timm" and word in spec.options]
+    if named:
+        raise RecipeError(
+            f"model.options.{named[0]}: timm would fetch or unpickle what it names",
+            remedy="Say model.weights = FILE: weights are loaded without unpickling, and checked.",
+        )
     options = {word: _plain(value) for word, value in spec.options.items()}
     try:
         module = factory(num_classes=classes, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # somebody else's function
+        said = f"{type(error).__name__}: {error}"
         raise RecipeError(
-            f"model.options: {spec.name} refuses them: {error}",
+            f"model.options: {shortened(spec.name)} refuses them: {shortened(said, 500)}",
             remedy="See the arguments of that network; num_classes comes from the data.",
         ) from error
     if not isinstance(module, nn.Module):
@@ -112,7 +120,8 @@ def _torchvision(name: str) -> Callable[..., object]:
     per_pixel = torchvision.models.list_models(torchvision.models.segmentation)
     if name not in (*names, *per_pixel):
         raise RecipeError(
-            f"model.name = {name!r} is no classifier of torchvision, nor segments images",
+            f"model.name = {shortened(name)!r} is no classifier of torchvision, nor segments "
+            "images",
             remedy=did_you_mean(name, [*names, *per_pixel])
             + "Other networks: timm:NAME, or package.module:factory.",
         )
@@ -138,6 +147,7 @@ def _timm(name: str) -> Callable[..., object]:
 
 
 def _imported(path: str, name: str) -> Callable[..., object]:
+    _require_network(path, name, None)
     # As `python -m prunec` finds it, but last, so that it hides no package; and for good, because
     # the factory may import more of it when it is called.
     if not {"", os.getcwd()} & set(sys.path):
@@ -151,6 +161,7 @@ def _imported(path: str, name: str) -> Callable[..., object]:
             "PYTHONPATH to that folder.",
         ) from error
     factory = getattr(found, name, None)
+    _require_network(path, name, factory)
     if not callable(factory):
         names = [word for word in dir(found) if callable(getattr(found, word))]
         raise RecipeError(
@@ -158,6 +169,35 @@ def _imported(path: str, name: str) -> Callable[..., object]:
             remedy=did_you_mean(name, names).strip(),
         )
     return factory  # type: ignore[no-any-return] # callable() narrows to Callable[..., object]
+
+
+def _require_network(path: str, name: str, factory: object) -> None:
+    """Refuse functions that fetch, unpickle or start something: they build no network.
+
+    Raises:
+        RecipeError: ``factory``, or the module in which it stands or was written, is such.
+    """
+    named = inspect.isroutine(factory) or inspect.isclass(factory)  # a partial is its maker's own
+    written = str(getattr(factory, "__module__", "")) if named else ""
+    for module in (path, written):
+        root = module.partition(".")[0]
+        if root in sys.stdlib_module_names or f"{module}.".startswith(NO_FACTORIES):
+            raise RecipeError(
+                f"model.name: {path}:{name} is no factory of networks: {module} fetches or runs "
+                "other things",
+                remedy="Write a function that returns your network into a file of yours and name "
+                "that: model.name = 'my_networks:build'.",
+            )
+
+
+NO_FACTORIES = (
+    "torch.hub.", "torch.serialization.", "torch.package.", "torch.jit.", "torch.utils.",
+    "torch.export.", "torch.multiprocessing.", "torch.distributed.", "pip.", "pickle.",
+    "cloudpickle.", "dill.", "joblib.", "huggingface_hub.",
+)  # fmt: skip
+"""Modules whose functions fetch code, unpickle files or start processes."""
+OF_FILES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
+"""Arguments of timm's that name files or addresses; it unpickles what lies there."""
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from prunec.pipeline.benching import bench
 from prunec.pipeline.inspecting import inspect
+from prunec.pipeline.received import costs_json, inspect_received, verify_received
 from prunec.pipeline.shipping import export, verify
 from prunec.pipeline.training import torch_device, train
 
-__all__ = ["bench", "export", "inspect", "torch_device", "train", "verify"]
+__all__ = [
+    "bench",
+    "costs_json",
+    "export",
+    "inspect",
+    "inspect_received",
+    "torch_device",
+    "train",
+    "verify",
+    "verify_received",
+]

@@ -19,6 +19,7 @@ from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
 from prunec.deploy.exporter import Exported, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
+from prunec.deploy.golden import write_golden
 from prunec.deploy.signature import MACS, RECIPE_DIGEST, WEIGHTS_DIGEST
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError, RunError
@@ -127,7 +128,8 @@ def ship(
         entry, reports[form] = _written(forms, writer, recipe, artifact, dense, data)
         if reports[form].passed:
             _publish(forms, writer)
-            manifest[form] = entry
+            golden = write_golden(forms.shipped(writer), writer, artifact.module, artifact.example)
+            manifest[form] = {**entry, **golden}
         target, candidate = forms.output or forms.shipped(writer), forms.candidate(writer)
         tell(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
     report = ExportReport(reports, {"layers": _layers(dense, artifact)})

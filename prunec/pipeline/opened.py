@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+import torch
 from torch import nn
 
 from prunec.artifact import Artifact
@@ -111,7 +112,8 @@ class OpenedRun:
     def fresh(self) -> Artifact:
         """Return the network as the recipe builds it, and two samples as its example.
 
-        They are test images, or random where the recipe names no data.
+        They are test images (one twice, where there is no other), or random where the recipe names
+        no data.
 
         Raises:
             DataError: the network does not take the inputs that the recipe names.
@@ -123,7 +125,7 @@ class OpenedRun:
             example = random_example(inputs, recipe.seed)
         else:
             images, _ = next(iter(self.images.test_batches(2)))
-            example = (images[:2].clone(),)
+            example = (torch.cat([images, images])[:2],)  # a set of one image has it twice
         require_inputs(recipe.model.name, module, example)
         return Artifact(module, example)
 

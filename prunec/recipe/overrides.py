@@ -7,7 +7,8 @@ import tomllib
 from typing import Any
 
 from prunec.errors import RecipeError
-from prunec.wording import did_you_mean, found
+from prunec.recipe.schema import DEEPEST
+from prunec.wording import did_you_mean, found, shortened
 
 
 def override(document: dict[str, Any], text: str) -> dict[str, Any]:
@@ -24,11 +25,14 @@ def override(document: dict[str, Any], text: str) -> dict[str, Any]:
         RecipeError: ``text`` has no such form, or leads to an entry that is not there.
     """
     key, equals, value = text.partition("=")
+    text = shortened(text)
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
         raise RecipeError(
             f"--set {text}: must be KEY=VALUE", remedy="For example: --set train.epochs=3"
         )
+    if len(parts) > DEEPEST:
+        raise RecipeError(f"--set {text}: a key has at most {DEEPEST} parts")
     changed = _replaced(document, parts, _value(value.strip(), text), text)
     assert isinstance(changed, dict)
     return changed
@@ -60,7 +64,7 @@ def _replaced(node: Any, parts: list[str], value: Any, whole: str) -> Any:
             index = _index(node, head, whole)
             changed = _replaced(node[index], rest, value, whole)
             return [*node[:index], changed, *node[index + 1 :]]
-    raise RecipeError(f"--set {whole}: {head!r} cannot be set inside {found(node)}")
+    raise RecipeError(f"--set {whole}: {shortened(head)!r} cannot be set inside {found(node)}")
 
 
 def _index(array: list[Any], part: str, whole: str) -> int:
@@ -68,7 +72,7 @@ def _index(array: list[Any], part: str, whole: str) -> int:
         if int(part[:9]) < len(array):
             return int(part[:9])
         raise RecipeError(
-            f"--set {whole}: there is no entry {part}",
+            f"--set {whole}: there is no entry {shortened(part)}",
             remedy=f"The array has {len(array)} entries, counted from 0.",
         )
     names = [str(item.get("name", "")) if isinstance(item, dict) else "" for item in array]
@@ -79,7 +83,8 @@ def _index(array: list[Any], part: str, whole: str) -> int:
             near = did_you_mean(part, names)
             there = ", ".join(filter(None, names)) or "none with a name"
             raise RecipeError(
-                f"--set {whole}: there is no entry {part!r}", remedy=f"{near}There are: {there}."
+                f"--set {whole}: there is no entry {shortened(part)!r}",
+                remedy=f"{near}There are: {there}.",
             )
         case several:
             raise RecipeError(

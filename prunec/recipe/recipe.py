@@ -24,11 +24,20 @@ from tomlkit.items import Table as TomlTable
 from prunec.errors import RecipeError
 from prunec.recipe.overrides import override
 from prunec.recipe.schema import (
+    DEEPEST,
     Recipe,
     Table,
     plain,
 )
-from prunec.wording import Known, Location, did_you_mean, key_path, mistakes
+from prunec.wording import Known, Location, did_you_mean, key_path, mistakes, shortened
+
+LONGEST = 100_000
+"""How many bytes a recipe may have: reading one takes some 10 µs a byte at worst."""
+
+DOTTED = re.compile(
+    rf"""(?:(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{2 * DEEPEST}}}"""
+)
+"""A key of more parts than any table is deep: the time that tomllib takes is their square."""
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -46,7 +55,7 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     for item in overrides:
         document = override(document, item)
     if overrides:
-        source = " ".join([source, "with", *(f"--set {item}" for item in overrides)])
+        source = " ".join([source, "with", *(f"--set {shortened(item)}" for item in overrides)])
     return _validated(document, source)
 
 
@@ -108,6 +117,8 @@ def _read(reference: str) -> tuple[str, str]:
 
 def _file_text(path: Path) -> str:
     try:
+        if path.stat().st_size > LONGEST:  # before it fills the memory
+            raise _too_long(str(path), path.stat().st_size)
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(
@@ -126,7 +137,28 @@ def _not_found(reference: str) -> RecipeError:
     )
 
 
+def require_readable(text: str, source: str) -> None:
+    """Refuse a text that is too long for a recipe, or whose keys are too deep.
+
+    Raises:
+        RecipeError: it is; says what is allowed.
+    """
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > LONGEST:
+        raise _too_long(source, size)
+    if DOTTED.search(text):
+        raise RecipeError(f"{source}: a key has more than {2 * DEEPEST} parts between its dots")
+
+
+def _too_long(source: str, size: int) -> RecipeError:
+    return RecipeError(
+        f"{source}: a recipe has at most {LONGEST:,} bytes, this one {size:,}",
+        remedy="Let options that hold much name a file.",
+    )
+
+
 def _parse(text: str, source: str) -> dict[str, Any]:
+    require_readable(text, source)
     try:
         return tomllib.loads(text)
     except RecursionError:

@@ -27,6 +27,15 @@ PER_PIXEL: tuple[DataName, ...] = ("voc-segmentation", "embedded-segmentation")
 DEEPEST = 16
 """How many levels of arrays and tables an option may nest: more is an accident or an attack."""
 
+MOST_PIXELS = 100_000_000
+"""How many pixels an image may declare where a recipe says nothing else: 300 MB as RGB."""
+
+PILLOWS_PIXELS = 178_956_970
+"""How many Pillow opens at most."""
+
+MOST_ENTRIES = 100
+"""How many passes, exports, transforms or edits a recipe may list."""
+
 LONGEST_NAME = 80
 """How many characters the name of a recipe may have."""
 
@@ -62,19 +71,24 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def _encodable(text: object) -> str:
     if not isinstance(text, str):
-        raise ValueError(f"has the key {text!r}, which is not text")
+        raise ValueError(f"has the key {_in_short(text)}, which is not text")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"holds {text!r}, which is not valid Unicode") from None
+        raise ValueError(f"holds {_in_short(text)}, which is not valid Unicode") from None
     return text
+
+
+def _in_short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"
 
 
 def _named(table: dict[str, Any]) -> dict[str, Any]:
     if "name" not in table:
         raise ValueError("has no 'name'")
     if not isinstance(table["name"], str) or not table["name"]:
-        raise ValueError(f"has a 'name' that is no text: {table['name']!r}")
+        raise ValueError(f"has a 'name' that is no text: {_in_short(table['name'])}")
     return table
 
 
@@ -82,7 +96,7 @@ def _folder_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) or len(text) > LONGEST_NAME:
         raise ValueError(
             f"must be a name for a folder: at most {LONGEST_NAME} letters, digits, '.', '_' or "
-            f"'-', the first a letter or digit, found {text!r}"
+            f"'-', the first a letter or digit, found {_in_short(text)}"
         )
     return text
 
@@ -156,11 +170,17 @@ class DataSpec(Table):
     images: Literal["train", "trainaug"] = Field(
         default="train", description="of voc-segmentation: the list of training images"
     )
-    augment: tuple[Named, ...] = ()
-    prepare: tuple[Named, ...] = ()
+    augment: tuple[Named, ...] = Field(default=(), max_length=MOST_ENTRIES)
+    prepare: tuple[Named, ...] = Field(default=(), max_length=MOST_ENTRIES)
     mean: Annotated[tuple[float, ...], AfterValidator(_some)] = (0.5,)
     std: Annotated[tuple[Positive, ...], AfterValidator(_some)] = (0.5,)
     workers: int = Field(default=0, ge=0)
+    max_pixels: int = Field(
+        default=MOST_PIXELS,
+        ge=1,
+        le=PILLOWS_PIXELS,
+        description="that an image may declare: a larger one is refused before it is decoded",
+    )
 
     @model_validator(mode="after")
     def _one_each_channel(self) -> Self:
@@ -338,9 +358,11 @@ class Recipe(Table):
     model: ModelSpec
     data: DataSpec = DataSpec()
     train: TrainSpec = NO_TRAINING
-    passes: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(alias="pass")
+    passes: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(
+        alias="pass", max_length=MOST_ENTRIES
+    )
     exports: Annotated[tuple[Named, ...], AfterValidator(_some)] = Field(
-        default=({"name": "to-onnx"},), alias="export"
+        default=({"name": "to-onnx"},), alias="export", max_length=MOST_ENTRIES
     )
     verify: VerifySpec = VerifySpec()
 

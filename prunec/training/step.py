@@ -45,8 +45,9 @@ class Forward:
             raise DataError(
                 f"a batch norm finds one value a channel in a batch of {len(inputs)}, and one has "
                 "no variance",
-                remedy="Set train.batch_size to two or more images on every process: DeepLab's "
-                "head takes the mean of each image.",
+                remedy="Every process needs two or more images of a batch: raise "
+                "train.batch_size, and train on more than one image. Norms behind a mean over each "
+                "image (DeepLab's head) are where this shows first.",
             ) from error
 
 

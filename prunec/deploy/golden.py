@@ -1,0 +1,97 @@
+"""Golden values: what a network answered for its example, kept beside the file that ships.
+
+Whoever receives the file can compare it with them without the network's code: under any runtime,
+with NumPy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from prunec.deploy.checks.report import Check, failed
+from prunec.deploy.exporter import Exact, Exporter
+from prunec.deploy.runner import Runner
+from prunec.deploy.signature import file_digest
+from prunec.errors import PrunecError
+from prunec.files import read_tensors, write_tensors
+
+NAME = "golden values"
+FILE = "golden.safetensors"
+DIGEST = "golden_sha256"
+TOLERANCE = 1e-4
+"""How far a file's answers may lie from them, as a share of the largest value of an output."""
+
+
+def write_golden(
+    shipped: Path, exporter: Exporter, module: nn.Module, example: tuple[Tensor, ...]
+) -> dict[str, str]:
+    """Write what ``module`` answers for ``example`` beside a file; return it for the manifest.
+
+    Nothing is written for a form that changes numbers: there is no value that it must have.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    if not isinstance(exporter, Exact):
+        return {}
+    with torch.no_grad():
+        leaves = tree_leaves(module(*(x.clone() for x in example)))
+    answers = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    tensors = {f"input_{i}": x for i, x in enumerate(example)}
+    tensors |= {f"output_{i}": x for i, x in enumerate(answers)}
+    path = shipped.parent / FILE
+    write_tensors(path, {name: x.detach().clone().contiguous() for name, x in tensors.items()})
+    return {DIGEST: file_digest(path.read_bytes())}
+
+
+def check_golden(shipped: Path, runner: Runner, recorded: Mapping[str, object]) -> Check:
+    """Return the check that a file answers its example as the network did; nothing raises."""
+    path, said = shipped.parent / FILE, recorded.get(DIGEST)
+    try:
+        found = file_digest(path.read_bytes())
+    except OSError as error:
+        return failed(NAME, FILE, None, f"{path} cannot be read: {error.strerror or error}.")
+    if found != said:
+        wrong = f"{path} is not what the manifest recorded."
+        return failed(NAME, str(said)[:12] if said else None, found[:12], wrong)
+    try:
+        return _compared(path, shipped, runner)
+    except PrunecError as error:
+        return failed(NAME, 0.0, "no outputs", f"{error.message}.")
+
+
+def _compared(path: Path, shipped: Path, runner: Runner) -> Check:
+    tensors = read_tensors(path)
+    given, expected = (_numbered(tensors, kind) for kind in ("input", "output"))
+    answers = next(iter(runner.open(shipped).run([given])))
+    shapes = [x.shape for x in expected]
+    if [x.shape for x in answers] != shapes:
+        return failed(NAME, str(shapes), str([x.shape for x in answers]), "shapes differ.")
+    shares = map(_share, answers, expected)
+    worst = max(shares, default=0.0)
+    passed = worst <= TOLERANCE
+    wrong = f"outputs differ by {worst:.3g} of their largest value." if not passed else ""
+    return Check(NAME, 0.0, worst, TOLERANCE, passed, wrong)
+
+
+def _numbered(tensors: Mapping[str, Tensor], kind: str) -> list[np.ndarray]:
+    names = (f"{kind}_{i}" for i in range(len(tensors)))
+    return [tensors[name].numpy() for name in names if name in tensors]
+
+
+def _share(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference as a share of the largest value; infinity where it is no number."""
+    one, other = (values.astype(np.float64) for values in (found, expected))
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(same, 0.0, np.abs(one - other))
+    if not np.isfinite(apart).all():
+        return float("inf")
+    finite = np.abs(other[np.isfinite(other)])
+    return float(apart.max(initial=0.0) / max(finite.max(initial=0.0), np.finfo(np.float32).tiny))

@@ -1,0 +1,132 @@
+"""A run's folder that was received: compared with what it records, without running its code.
+
+A recipe names code: the factory of its network. Nothing of it is imported here, no network is built
+and no data are read: the file, the manifest, the golden values and the counts must fit together.
+That the file does what its maker says, this cannot prove; that it is the one that was made, it can,
+as far as the manifest can be trusted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from prunec.catalogue import build_exporters, runner_for
+from prunec.cost import Cost
+from prunec.deploy.checks import Check, ExportReport, Report
+from prunec.deploy.checks.identity import unchanged
+from prunec.deploy.checks.report import equal, failed
+from prunec.deploy.exporter import Exporter
+from prunec.deploy.golden import check_golden
+from prunec.deploy.signature import RECIPE_DIGEST
+from prunec.deploy.written import Written
+from prunec.errors import PrunecError, RunError
+from prunec.recipe import digest
+from prunec.store.runs import RunFolder
+
+NOT_CHECKED = (
+    "the network itself, its outputs on random inputs and on test images, accuracy and budgets: "
+    "--no-code builds no network"
+)
+
+
+def verify_received(run: RunFolder) -> ExportReport:
+    """Check every form that a folder records, by what lies in the folder alone.
+
+    Nothing is written into it.
+
+    Raises:
+        RunError: its manifest records no file.
+        RecipeError: its recipe is no recipe.
+    """
+    recipe_digest = digest(run.recipe)
+    return ExportReport(
+        {
+            writer.form(): _checked(run, writer, recipe_digest, recorded)
+            for writer, recorded in _recorded(run)
+        }
+    )
+
+
+def inspect_received(run: RunFolder) -> dict[str, Cost]:
+    """Return what every recorded form costs, layer by layer, counted over its file.
+
+    Raises:
+        RunError: its manifest records no file.
+        PrunecError: a file cannot be read or counted.
+    """
+    found = {}
+    for writer, _ in _recorded(run):
+        written = writer.read_back(_shipped(run, writer))
+        if written.cost is None:
+            raise RunError(f"{_shipped(run, writer)} cannot be counted: {written.uncounted}")
+        found[writer.form()] = written.cost
+    return found
+
+
+def costs_json(costs: Mapping[str, Cost]) -> str:
+    """Return the costs of forms as JSON."""
+    return json.dumps({"forms": {form: asdict(cost) for form, cost in costs.items()}}, indent=2)
+
+
+def _recorded(run: RunFolder) -> list[tuple[Exporter, dict[str, object]]]:
+    """The exporter of every recorded form, and what the manifest says of its file."""
+    recorded = run.export.recorded
+    if not recorded:
+        raise RunError(
+            f"{run.export.manifest} records no file",
+            remedy="Whoever made the run exports it first: prunec export RUN",
+        )
+    writers = build_exporters(run.recipe, str(run.path / "recipe.toml"), tuple(recorded))
+    return [(writer, recorded[writer.form()]) for writer in writers if writer.form() in recorded]
+
+
+def _shipped(run: RunFolder, writer: Exporter) -> Path:
+    return run.export.shipped(writer.form(), writer.suffix)
+
+
+def _checked(
+    run: RunFolder, writer: Exporter, recipe_digest: str, recorded: Mapping[str, object]
+) -> Report:
+    path = _shipped(run, writer)
+    details: dict[str, object] = {"file": str(path), "not checked": [NOT_CHECKED]}
+    name, valid = "readable", f"a valid {writer.form()} file"
+    try:
+        written = writer.read_back(path)
+    except PrunecError as error:
+        return Report((failed(name, valid, "none", f"{error.message}."),), details)
+    checks = [
+        Check(name, valid, valid, None, True),
+        *_of_recipe(written, recipe_digest, recorded),
+        *unchanged(written, path, {"sha256": str(recorded.get("sha256"))}),
+        *_counts(written, recorded),
+        check_golden(path, runner_for(writer.suffix), recorded),
+    ]
+    return Report(tuple(checks), details)
+
+
+def _of_recipe(written: Written, recipe_digest: str, recorded: Mapping[str, object]) -> list[Check]:
+    """The checks that manifest and file name the recipe that lies in the folder."""
+    said = {"manifest": recorded.get("recipe_digest")}
+    if written.metadata is not None:
+        said["file"] = written.metadata.get(RECIPE_DIGEST)
+    return [
+        equal(
+            f"recipe digest, {where}",
+            recipe_digest[:12],
+            str(found)[:12],
+            "recipe.toml is not the recipe that the file was made by.",
+        )
+        for where, found in said.items()
+    ]
+
+
+def _counts(written: Written, recorded: Mapping[str, object]) -> list[Check]:
+    """The checks that the file costs what was recorded of it."""
+    if written.cost is None:
+        return [failed("MACs", str(recorded.get("macs")), "not counted", f"{written.uncounted}.")]
+    pairs = (("MACs", "macs", written.cost.macs), ("parameters", "params", written.cost.params))
+    wrong = "the manifest records another number."
+    return [equal(name, str(recorded.get(key)), str(found), wrong) for name, key, found in pairs]
