@@ -45,9 +45,8 @@ def rows(outcomes: Iterable[Outcome]) -> list[str]:
 
 def _row(name: str, found: list[Outcome]) -> str:
     harmful = [outcome for outcome in found if outcome.harmful]
-    nameable = [
-        outcome.named for outcome in harmful if outcome.caught and outcome.named is not None
-    ]
+    caught = [outcome for outcome in harmful if outcome.caught]
+    nameable = [outcome.named for outcome in caught if outcome.named is not None]
     cells = [
         name,
         f"{len(found)}",
