@@ -88,8 +88,8 @@ def verify_file(
     training = module.training
     module.eval()
     try:
-        found, answers = _outputs(
-            path, module, example, runner, spec.random_batches, exporter.bounds(spec), data
+        found, answers, told = _outputs(
+            path, module, example, runner, spec, exporter.bounds(spec), data
         )
     finally:
         module.train(training)
@@ -98,7 +98,7 @@ def verify_file(
     )
     if data is None:
         unmeasured.insert(0, "accuracy and agreement: there is no test split")
-    unmeasured += graph_untold
+    unmeasured += [*graph_untold, *told]
     details |= {"file": str(path), "bytes": path.stat().st_size, "not checked": unmeasured}
     details["runner"] = asdict(runner.identity)
     details |= _measured(written, dense_macs, answers)
@@ -121,19 +121,26 @@ def _outputs(
     module: nn.Module,
     example: tuple[Tensor, ...],
     runner: Runner,
-    batches: int,
+    spec: VerifySpec,
     bounds: Bounds,
     data: Data | None,
-) -> tuple[list[Check], Answers | None]:
+) -> tuple[list[Check], Answers | None, list[str]]:
     try:
         loaded = runner.open(path)
     except PrunecError as error:
-        return [failed("outputs, random", 0.0, "no outputs", f"{error.message}.")], None
-    random = compare_random(loaded, module, example, batches=batches, bounds=bounds)
+        return [failed("outputs, random", 0.0, "no outputs", f"{error.message}.")], None, []
+    random, told = compare_random(
+        loaded,
+        module,
+        example,
+        batches=spec.random_batches,
+        bounds=bounds,
+        declared=spec.input_range,
+    )
     if data is None:
-        return [random], None
+        return [random], None, told
     found, answers = compare_on_data(loaded, module, example, data, bounds)
-    return [random, *found], answers
+    return [random, *found], answers, told
 
 
 def _measured(

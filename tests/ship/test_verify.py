@@ -141,11 +141,12 @@ def test_a_difference_is_told_beside_the_size_of_the_outputs(
 
     edit(proto, "9.bias", change)
     said = failures(verify(proto))["outputs, test split"]
-    size, gap = re.fullmatch(
-        r"outputs of up to (\S+) differ by (\S+) on the test split\.", said
+    size, gap, bound = re.fullmatch(
+        r"outputs of up to (\S+) differ by (\S+) on the test split; rounding explains (\S+)\.", said
     ).groups()
     assert 0 < float(size) < 100
     assert float(gap) == 1e3
+    assert 0 < float(bound) < 1e-4 * float(size)
 
 
 def test_a_nan_is_a_failure(verify: Verify, proto: onnx.ModelProto) -> None:

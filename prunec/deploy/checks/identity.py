@@ -67,7 +67,7 @@ def interface(written: Written, example: tuple[Tensor, ...]) -> list[Check]:
     """Return the checks of names and shapes of inputs and outputs."""
     checks = []
     if written.inputs is not None:
-        sizes = [("batch", *x.shape[1:]) for x in example]
+        sizes = [("batch", *x.shape[1:]) if x.dim() else () for x in example]
         expected = _joined(zip(input_names(len(example)), sizes, strict=True))
         found = _joined(written.inputs.items())
         wrong = f"an input was renamed or reshaped: expected {expected}, found {found}."
