@@ -22,6 +22,7 @@ from onnxscript.rewriter.rules.common import (
 from pydantic import Field
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import TensorArgument
 
 from prunec.deploy.exporter import Exact, Source
 from prunec.deploy.onnx_file import read_onnx
@@ -32,7 +33,6 @@ from prunec.deploy.signature import (
     WEIGHTS_DIGEST,
     graph_digest,
     input_names,
-    output_names,
 )
 from prunec.deploy.written import Graph, Written
 from prunec.errors import PassError
@@ -106,6 +106,7 @@ def _model(source: Source, opset: int) -> onnx.ModelProto:
     # A batch of 1 would be taken for a constant.
     example = tuple(torch.cat([x, x]) if x.dim() and len(x) == 1 else x for x in source.example)
     program = trace(source.module, example, Dim("batch", min=1))
+    _require_tensors(source.module, program)
     _require_no_projection(program)
     _drop_inplace(program)
     model: onnx.ModelProto = tidy(_convert(program, opset), roles(source.module))
@@ -120,6 +121,18 @@ def _require_small(module: nn.Module) -> None:
             f"{PROTOBUF / 2**30:g} GiB",
             remedy="Cut more channels, or take a smaller type: model.half().",
         )
+
+
+def _require_tensors(module: nn.Module, program: ExportedProgram) -> None:
+    for place, spec in enumerate(program.graph_signature.output_specs):
+        if not isinstance(spec.arg, TensorArgument):
+            value = getattr(spec.arg, "value", None)
+            what = "a number that depends on the batch" if value is None else f"{value!r}"
+            raise PassError(
+                f"output {place} of {type(module).__name__} is {what}, and the outputs of an ONNX "
+                "file are tensors",
+                remedy="Return tensors only, or wrap the network in a module that does.",
+            )
 
 
 def _require_no_projection(program: ExportedProgram) -> None:
@@ -194,7 +207,6 @@ def _exported(program: ExportedProgram, opset: int) -> torch.onnx.ONNXProgram:
             dynamo=True,
             opset_version=opset,
             input_names=list(input_names(len(signature.user_inputs))),
-            output_names=list(output_names(len(signature.user_outputs))),
             optimize=False,
             verbose=False,
         )

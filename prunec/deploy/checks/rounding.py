@@ -104,7 +104,7 @@ def run(module: nn.Module, inputs: Sequence[Tensor]) -> list[np.ndarray]:
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     with torch.inference_mode():
         outputs = module(*(x.to(device, copy=True) for x in inputs))
-    return [x.cpu().numpy() for x in tensors(outputs)]
+    return [x.detach().cpu().numpy() for x in tensors(outputs)]
 
 
 def tensors(output: Any) -> Iterator[Tensor]:
