@@ -81,7 +81,7 @@ def _check(path: Path) -> None:
 def _in_one_line(error: Exception) -> str:
     """The first line says what, a later one at which node."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    places = [line for line in lines[1:] if "ode" in line and "ame" in line]
+    places = [line for line in lines[1:] if "name:" in line]
     return "; ".join([*lines[:1], *places[:1]])[:500] or type(error).__name__
 
 
@@ -134,11 +134,15 @@ def _items(tensor: onnx.TensorProto) -> int:
 
 def _external_damage(tensor: onnx.TensorProto, folder: Path) -> str:
     said = {entry.key: entry.value for entry in tensor.external_data}
-    location = said.get("location", "")
-    file, home = (folder / location).resolve(), folder.resolve()
+    location, home = said.get("location", ""), folder.resolve()
+    try:
+        file = (folder / location).resolve()
+        found = file.is_file()
+    except (OSError, ValueError):
+        return f"points to {location[:80]!r}, which is no name of a file"
     if not location or file == home or not file.is_relative_to(home):
         return f"points to {location!r}, outside the file's folder"
-    if not file.is_file():
+    if not found:
         return f"keeps weights in {location}, which is missing"
     size, needed = file.stat().st_size, _bytes(tensor)
     start, length = said.get("offset", "0"), said.get("length", str(needed))

@@ -17,8 +17,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.mark.parametrize(
     ("count", "seed"),
     [
-        pytest.param(100, 1, id="slice", marks=pytest.mark.slow),
-        pytest.param(1200, 2, id="all", marks=pytest.mark.nightly),
+        pytest.param(60, 1, id="slice", marks=pytest.mark.slow),
+        pytest.param(600, 2, id="all", marks=pytest.mark.nightly),
     ],
 )
 def test_no_mutant_passes(

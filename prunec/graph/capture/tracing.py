@@ -74,6 +74,14 @@ def _uncaptured(
             module(*example)
     except Exception as plain:
         shapes = ", ".join(str(tuple(x.shape)) for x in example)
+        if _only_one_sample_runs(module, example):
+            return UntraceableModel(
+                f"{name} runs on the one sample of the example, and not on two of it, of shape "
+                f"{shapes}: {_said(plain)}",
+                remedy="A batch of one is doubled, for it would be taken for a constant. Let the "
+                "network take any batch; an input whose first axis is no batch (a prior, a scale) "
+                "belongs into a buffer of it.",
+            )
         return UntraceableModel(
             f"{name} does not run on inputs of shape {shapes}: {_said(plain)}",
             remedy="Give inputs that its forward takes, in order and in shape.",
@@ -83,6 +91,21 @@ def _uncaptured(
         remedy="Make the forward pass free of data-dependent Python and literal batch sizes; "
         "`torch.export.export(model, example)` shows the line.",
     )
+
+
+def _only_one_sample_runs(module: nn.Module, example: tuple[Tensor, ...]) -> bool:
+    """Whether an example of one sample was doubled, and is what the network takes."""
+    doubled = [x for x in example if x.dim() and len(x) == 2 and torch.equal(x[0], x[1])]
+    if not doubled:
+        return False
+    single = [x[:1].clone() if any(x is y for y in doubled) else x.clone() for x in example]
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module(*single)
+    except Exception:
+        return False
+    return True
 
 
 def _said(error: Exception) -> str:
