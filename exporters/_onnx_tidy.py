@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from prunec.cost import ROLE
+from prunec.deploy.signature import output_names
 
 
 def tidy(model: onnx.ModelProto, roles: Mapping[str, str]) -> onnx.ModelProto:
     """Return ``model`` changed in place: the same function without the exporter's debris.
 
+    - Outputs have their names; one that is an input, a stored tensor or another output over again
+      is a value of its own.
     - A convolution without bias gets none: the exporter gives it zeros.
     - Equal constants become one; constants and nodes are numbered in order of use.
     - The batch axis is called ``batch`` everywhere.
@@ -25,6 +28,7 @@ def tidy(model: onnx.ModelProto, roles: Mapping[str, str]) -> onnx.ModelProto:
         roles: tensor name of the network → ``parameter`` or ``buffer``.
     """
     graph = model.graph
+    _name_outputs(graph, output_names(len(graph.output)))
     _drop_zero_biases(graph, roles)
     _merge_constants(graph, roles)
     _drop_unread(graph)
@@ -38,6 +42,28 @@ def tidy(model: onnx.ModelProto, roles: Mapping[str, str]) -> onnx.ModelProto:
         tensor.metadata_props.add(key=ROLE, value=roles.get(tensor.name, "constant"))
     model.producer_name, model.producer_version = "prunec", ""
     return model
+
+
+def _name_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
+    made = {name for node in graph.node for name in node.output}
+    renamed: dict[str, str] = {}
+    copies = []
+    for value, name in zip(graph.output, names, strict=True):
+        source = value.name
+        if source in made and source not in renamed:
+            renamed[source] = name
+        else:
+            copies.append((source, name))
+        value.name = name
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for value in graph.value_info:
+        value.name = renamed.get(value.name, value.name)
+    graph.node.extend(
+        onnx.helper.make_node("Identity", [renamed.get(source, source)], [name])
+        for source, name in copies
+    )
 
 
 def _drop_zero_biases(graph: onnx.GraphProto, roles: Mapping[str, str]) -> None:

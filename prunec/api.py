@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -238,6 +239,7 @@ def verify(
     example_inputs: Example | None = None,
     tolerance: float | None = None,
     random_batches: int | None = None,
+    input_range: tuple[float, float] | None = None,
     runner: Runner | str = "onnxruntime",
 ) -> Report:
     """Compare an ONNX file with the network, or the run, that it was exported from.
@@ -251,10 +253,13 @@ def verify(
         model_or_run: the network, or the folder of a run.
         path: the file; of a run, by default what it exported.
         example_inputs: as for :func:`compile`; needed for a network.
-        tolerance: largest absolute difference of outputs, 1e-4 by default; of a run, its recipe
-            says.
+        tolerance: largest difference of an output, as a share of its largest value, 1e-4 by
+            default; what rounding of this network explains, measured against float64, is always
+            the bound where it is less. Of a run, its recipe says.
         random_batches: how many random batches are compared, 3 by default; of a run, its recipe
             says.
+        input_range: least and largest value of the random inputs; by default they lie in the range
+            of the example's.
         runner: what runs the file of a network: a runner, or the name of one.
 
     Returns:
@@ -267,11 +272,11 @@ def verify(
         PrunecError: an argument is wrong.
     """
     if isinstance(model_or_run, (RunFolder, str, Path)):
-        if tolerance is not None or random_batches is not None:
+        if not (tolerance is None and random_batches is None and input_range is None):
             raise PrunecError(
-                "what is compared of a run, its recipe says: tolerance and random_batches are for "
-                "networks",
-                remedy="Leave them out, or set verify.tolerance and verify.random_batches there.",
+                "what is compared of a run, its recipe says: tolerance, random_batches and "
+                "input_range are for networks",
+                remedy="Leave them out, or set them there, under [verify].",
             )
         return _verified_run(model_or_run, path)
     if example_inputs is None or path is None:
@@ -283,15 +288,19 @@ def verify(
     example = checked_example(checked_module(model_or_run), example_inputs)
     example = tuple(x.cpu() for x in example)
     module = _shipped(model_or_run)
+    exporter = catalogue.exporter("to-onnx")()
+    source = Source(Artifact(module, example))
     return verify_file(
         Path(path),
         module,
         example,
-        exporter=catalogue.exporter("to-onnx")(),
+        exporter=exporter,
+        again=partial(exporter.graph_again, source),
         runner=catalogue.runner(runner)() if isinstance(runner, str) else runner,
         spec=VerifySpec(
             tolerance=1e-4 if tolerance is None else tolerance,
             random_batches=3 if random_batches is None else random_batches,
+            input_range=input_range,
         ),
         torch_cost=costs.count(module, example),
     )

@@ -1,11 +1,12 @@
 """The gate before shipping: is this file the network that was trained, and within its budgets?
 
-All checks of a file, in order; those that still can run do so after a failure.
+All checks of a file, in order. A file that cannot be read whole is tried no further; any other
+failure stops no check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from prunec.cost import Cost
 from prunec.deploy.checks.budgets import check_budgets
 from prunec.deploy.checks.costs import compare_costs, compare_macs
+from prunec.deploy.checks.graph import compare_graphs
 from prunec.deploy.checks.identity import interface, same_network, unchanged
 from prunec.deploy.checks.outputs import Answers, Bounds, compare_on_data, compare_random
 from prunec.deploy.checks.report import Check, Report, failed
@@ -22,7 +24,7 @@ from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.exporter import Exact, Exporter
 from prunec.deploy.runner import Runner
 from prunec.deploy.timing import Latency
-from prunec.deploy.written import Written
+from prunec.deploy.written import Graph, Written
 from prunec.errors import PrunecError
 from prunec.recipe import VerifySpec
 
@@ -43,6 +45,7 @@ def verify_file(
     data: Data | None = None,
     manifest: Mapping[str, object] | None = None,
     latency: Latency | None = None,
+    again: Callable[[Written], Graph | None] = lambda _: None,
 ) -> Report:
     """Compare a file with the network it was exported from.
 
@@ -58,6 +61,8 @@ def verify_file(
         data: the test split, for outputs, agreement and accuracy on real samples.
         manifest: what was recorded at export: ``sha256`` of the file, ``recipe_digest``.
         latency: as measured against the dense network, for the latency budget.
+        again: exports the network anew, to compare the graphs node by node; a file that was
+            written a moment ago needs none.
 
     Returns:
         The report. Nothing that a file may hold raises.
@@ -68,13 +73,14 @@ def verify_file(
     except PrunecError as error:
         return Report((failed(name, valid, "none", f"{error.message}."),), {"file": str(path)})
     recorded = manifest or {}
-    flawed = Check(name, valid, f"a flawed {exporter.form()} file", None, False, written.flaw)
-    checks = [flawed if written.flaw else Check(name, valid, valid, None, True)]
+    checks = [Check(name, valid, valid, None, True)]
     checks += same_network(written, module, recorded)
     checks += interface(written, example)
     checks += unchanged(written, path, recorded)
     exact = isinstance(exporter, Exact)
     details: dict[str, object] = {}
+    graphs, graph_untold = compare_graphs(written, again)
+    checks += graphs
     if exact and written.weights is not None:
         weights, details = compare_weights(written.weights, module)
         checks.append(weights)
@@ -82,8 +88,8 @@ def verify_file(
     training = module.training
     module.eval()
     try:
-        found, answers = _outputs(
-            path, module, example, runner, spec.random_batches, exporter.bounds(spec), data
+        found, answers, told = _outputs(
+            path, module, example, runner, spec, exporter.bounds(spec), data
         )
     finally:
         module.train(training)
@@ -92,6 +98,7 @@ def verify_file(
     )
     if data is None:
         unmeasured.insert(0, "accuracy and agreement: there is no test split")
+    unmeasured += [*graph_untold, *told]
     details |= {"file": str(path), "bytes": path.stat().st_size, "not checked": unmeasured}
     details["runner"] = asdict(runner.identity)
     details |= _measured(written, dense_macs, answers)
@@ -114,19 +121,26 @@ def _outputs(
     module: nn.Module,
     example: tuple[Tensor, ...],
     runner: Runner,
-    batches: int,
+    spec: VerifySpec,
     bounds: Bounds,
     data: Data | None,
-) -> tuple[list[Check], Answers | None]:
+) -> tuple[list[Check], Answers | None, list[str]]:
     try:
         loaded = runner.open(path)
     except PrunecError as error:
-        return [failed("outputs, random", 0.0, "no outputs", f"{error.message}.")], None
-    random = compare_random(loaded, module, example, batches=batches, bounds=bounds)
+        return [failed("outputs, random", 0.0, "no outputs", f"{error.message}.")], None, []
+    random, told = compare_random(
+        loaded,
+        module,
+        example,
+        batches=spec.random_batches,
+        bounds=bounds,
+        declared=spec.input_range,
+    )
     if data is None:
-        return [random], None
+        return [random], None, told
     found, answers = compare_on_data(loaded, module, example, data, bounds)
-    return [random, *found], answers
+    return [random, *found], answers, told
 
 
 def _measured(

@@ -113,6 +113,8 @@ def _once(loaded: LoadedFile, batch: int) -> Callable[[], object]:
 
 
 def _sizes(shape: Sizes, batch: int) -> tuple[int, ...]:
+    if not shape:
+        return ()
     sizes = [size for size in shape[1:] if isinstance(size, int)]
     if len(sizes) != len(shape) - 1:
         raise PrunecError(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 _SECONDS = 6.0
+_LONGEST = 20.0  # seconds, while it is not certain
 _BLOCK = 0.010
 _LARGEST_BLOCK = 50
+
+CONFIDENCE = 0.99
+"""That the true median of the ratio lies in the interval that is told."""
+
+MARGIN = 0.02
+"""By which share a ratio may exceed its budget: noise of a machine that repeats itself."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +29,19 @@ class Latency:
         shipped_ms: of the shipped file, in milliseconds.
         dense_ms: of the dense file.
         ratio: the first by the second, rounds compared one with one; below 1 is faster.
+        least: the least that the ratio may be, at ``CONFIDENCE``; 0 where it is not known.
+        most: the most.
     """
 
     shipped_ms: float
     dense_ms: float
     ratio: float
+    least: float = 0.0
+    most: float = math.inf
+
+    def certainly_above(self, limit: float) -> bool:
+        """Whether the ratio is above a limit and its margin, at ``CONFIDENCE``."""
+        return (self.least or self.ratio) > limit * (1 + MARGIN)
 
 
 def interleaved(
@@ -34,29 +51,55 @@ def interleaved(
 
     A round makes each call in a block of some ten milliseconds and keeps the block's fastest; the
     one that goes first changes every round. Results are medians over rounds, so neither a single
-    interruption nor a slow drift of the machine counts. Takes six seconds at most, plus one round.
+    interruption nor a slow drift of the machine counts. Rounds go on until the interval of the
+    ratio's median is narrower than ``MARGIN`` or lies on one side of 1: twenty seconds at most,
+    plus one round; six where it is certain or ``rounds`` are done.
 
     Args:
         shipped: runs the shipped file once.
         dense: runs the dense file once.
-        rounds: how many pairs of blocks, at most.
+        rounds: how many pairs of blocks, unless it takes more to be certain.
     """
     ours, theirs = _Timed(shipped), _Timed(dense)
-    deadline = time.perf_counter() + _SECONDS
+    start = time.perf_counter()
     pairs: list[tuple[float, float]] = []
-    for index in range(rounds):
+    for index in count():
         if index % 2:
             second = theirs.fastest()
             pairs.append((ours.fastest(), second))
         else:
             pairs.append((ours.fastest(), theirs.fastest()))
-        if time.perf_counter() > deadline:
+        least, most = median_interval([a / b for a, b in pairs])
+        passed = time.perf_counter() - start
+        certain = most - least <= MARGIN or least > 1 + MARGIN or most < 1
+        if certain and (len(pairs) >= rounds or passed > _SECONDS):
+            break
+        if passed > max(_SECONDS, min(_LONGEST, 4 * _SECONDS)):
             break
     return Latency(
         shipped_ms=1e3 * statistics.median(a for a, _ in pairs),
         dense_ms=1e3 * statistics.median(b for _, b in pairs),
         ratio=statistics.median(a / b for a, b in pairs),
+        least=least,
+        most=most,
     )
+
+
+def median_interval(values: list[float]) -> tuple[float, float]:
+    """Return bounds of the median of what was sampled, at ``CONFIDENCE``, whatever its law.
+
+    As many values lie below the median as coins show heads: the k-th least and the k-th largest
+    value enclose it but for a chance of twice P(fewer than k heads). Nothing encloses it where the
+    values are too few: 0 and infinity.
+    """
+    ordered, n = sorted(values), len(values)
+    k, chance = 0, 0.0
+    while k < n:
+        chance += math.comb(n, k) / 2**n
+        if 2 * chance > 1 - CONFIDENCE:
+            break
+        k += 1
+    return (ordered[k - 1], ordered[-k]) if k else (0.0, math.inf)
 
 
 class _Timed:

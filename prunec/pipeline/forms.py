@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import write_golden
 from prunec.deploy.signature import MACS, RECIPE_DIGEST, WEIGHTS_DIGEST
 from prunec.deploy.timing import Latency
+from prunec.deploy.written import Graph, Written
 from prunec.errors import PrunecError, RunError
 from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
 from prunec.inspection.layers import layers_of
@@ -86,6 +88,7 @@ class Forms:
                 artifact,
                 data,
                 recorded.get(writer.form(), {}),
+                partial(writer.graph_again, Source(artifact)),
             )
             for writer in writers
         }
@@ -181,7 +184,7 @@ def _write_twin(
     same = {WEIGHTS_DIGEST: weights_digest(dense.module), _MADE_BY: made}
     with suppress(PrunecError):
         found = writer.read_back(twin)
-        if not found.flaw and same.items() <= (found.metadata or {}).items():
+        if same.items() <= (found.metadata or {}).items():
             return
     writer(Source(dense, {_MADE_BY: made}), twin, batches)
 
@@ -242,6 +245,7 @@ def _proven(
     artifact: Artifact,
     data: Data | None,
     entry: Mapping[str, object],
+    again: Callable[[Written], Graph | None] = lambda _: None,
 ) -> Report:
     runner = runner_for(writer.suffix)
     latency: Latency | None = None
@@ -260,6 +264,7 @@ def _proven(
         data=data,
         manifest=entry,
         latency=latency,
+        again=again,
     )
     timed = {"latency": asdict(latency)} if latency else {}
     return replace(report, details={**report.details, **timed})

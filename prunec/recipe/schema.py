@@ -340,7 +340,15 @@ class Budget(Table):
 class VerifySpec(Table):
     """What is compared before a file ships."""
 
-    tolerance: float = Field(default=1e-4, gt=0, description="largest absolute logit difference")
+    tolerance: float = Field(
+        default=1e-4,
+        gt=0,
+        description="largest difference of an output, as a share of its largest value; rounding of "
+        "the network, measured against float64, allows less",
+    )
+    input_range: tuple[float, float] | None = Field(
+        default=None, description="random inputs lie between these; by default as the data do"
+    )
     agreement: float = Field(
         default=1.0, ge=0, le=1, description="share of equal top-1 answers, of images or of pixels"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from ship_nets import Shipped
 
 from prunec.deploy.alignment import alignment, remedy
 from prunec.deploy.runners.onnxruntime import Onnxruntime
-from prunec.deploy.timing import Latency
+from prunec.deploy.timing import CONFIDENCE, Latency, interleaved, median_interval
 from prunec.errors import PrunecError
 
 
@@ -56,6 +57,28 @@ def test_sixteen_times_the_work_is_slower(tmp_path: Path) -> None:
     found = compare_latency(small, large, rounds=7)
     assert found.ratio < 0.5
     assert compare_latency(large, small, rounds=7).ratio > 2
+
+
+def test_an_interval_holds_the_median_as_often_as_it_says() -> None:
+    noise = np.random.default_rng(4)
+    samples = noise.exponential(size=(500, 31))  # its median is ln 2
+    held = [least <= np.log(2) <= most for least, most in map(median_interval, samples.tolist())]
+    assert np.mean(held) >= CONFIDENCE - 0.01
+    assert median_interval([1.0, 2.0]) == (0.0, math.inf)
+
+
+def test_noise_fails_no_budget_and_a_slow_file_does() -> None:
+    noisy = Latency(1.003, 1.0, 1.003, 0.99, 1.01)
+    assert not noisy.certainly_above(1.0)
+    assert Latency(1.1, 1.0, 1.1, 1.08, 1.13).certainly_above(1.0)
+    assert not Latency(1.1, 1.0, 1.1, 0.9, 1.3).certainly_above(1.0)
+    assert Latency(1.1, 1.0, 1.1).certainly_above(1.0)
+
+
+def test_it_measures_until_it_is_certain() -> None:
+    found = interleaved(lambda: time.sleep(0.006), lambda: time.sleep(0.004), rounds=9)
+    assert found.least > 1
+    assert found.most - found.least < 1
 
 
 def test_it_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from prunec.cost import Cost
 from prunec.deploy.alignment import remedy
 from prunec.deploy.checks.outputs import Answers
 from prunec.deploy.checks.report import Check, at_least, at_most
-from prunec.deploy.timing import Latency
+from prunec.deploy.timing import CONFIDENCE, MARGIN, Latency
 from prunec.recipe import Budget
 from prunec.tasks.quality import ACCURACY, MIOU, Quality
 from prunec.wording import percent
@@ -75,9 +75,10 @@ def _latency(limit: float, latency: Latency, path: Path) -> Check:
     wrong = (
         f"the file takes {latency.shipped_ms:.3g} ms, the dense network {latency.dense_ms:.3g} ms. "
     )
-    passed = latency.ratio <= limit
-    message = "" if passed else wrong + remedy(path)
-    return Check("budget: latency / dense", f"≤ {limit:g}", latency.ratio, None, passed, message)
+    passed = not latency.certainly_above(limit)
+    certain = f"At {CONFIDENCE:.0%} confidence the ratio is {latency.least:.3g} at least. "
+    message = "" if passed else wrong + (certain if latency.least else "") + remedy(path)
+    return Check("budget: latency / dense", f"≤ {limit:g}", latency.ratio, MARGIN, passed, message)
 
 
 def _if(condition: bool, text: str) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prunec.deploy.checks.gaps import Gap, comparable, farthest, gap_of, untold
+from prunec.deploy.checks.proving import unprovable
+from prunec.deploy.checks.random_inputs import Range, random_batches
 from prunec.deploy.checks.report import Check, at_least, failed
+from prunec.deploy.checks.rounding import Noise, Rounding, run
 from prunec.deploy.runner import LoadedFile
 from prunec.errors import PrunecError
 from prunec.tasks.quality import Quality
@@ -20,10 +24,8 @@ from prunec.tasks.task import Score, Task
 if TYPE_CHECKING:
     from prunec.batches.data import Data
 
-_SIZES = (1, 2, 5)
 _TEST_BATCH = 100
 _TEST_VALUES = 2**26  # of outputs that a batch has at most: a quarter of a gigabyte
-_SEED = 20
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Bounds:
     """How far a file's answers may lie from the network's.
 
     Attributes:
-        tolerance: largest absolute difference of outputs; None where it does not judge a form that
-            changes numbers.
+        tolerance: largest difference of outputs, as a share of their largest value, however much
+            rounding explains; None where it does not judge a form that changes numbers.
         agreement: smallest share of equal answers.
         drop: by how many points the accuracy, or the mIoU, may be lower.
         rise: by how many points it may be higher.
@@ -42,37 +44,6 @@ class Bounds:
     agreement: float
     drop: float
     rise: float
-
-
-@dataclass(frozen=True)
-class Gap:
-    """How far outputs lie apart.
-
-    Attributes:
-        worst: the largest absolute difference; NaN where it cannot be told.
-        size: the largest absolute value of torch's outputs.
-        reason: why it cannot be told; empty where it can.
-    """
-
-    worst: float = 0.0
-    size: float = 0.0
-    reason: str = ""
-
-    def and_also(self, other: Gap) -> Gap:
-        """Return the gap of both outputs' together."""
-        worst = float(np.maximum(self.worst, other.worst))  # NaN where one is
-        return Gap(worst, max(self.size, other.size), self.reason or other.reason)
-
-    def check(self, name: str, tolerance: float | None, where: str) -> Check:
-        """Return whether they are near enough; without a tolerance, whether both are numbers."""
-        if tolerance is None:
-            finite = self.worst == self.worst
-            reason = "" if finite else f"{self.reason} {where}."
-            return Check(name, "numbers", self.worst, None, finite, reason)
-        if self.worst <= tolerance:
-            return Check(name, 0.0, self.worst, tolerance, True)
-        told = f"outputs of up to {self.size:.3g} differ by {self.worst:.3g}"
-        return Check(name, 0.0, self.worst, tolerance, False, f"{self.reason or told} {where}.")
 
 
 @dataclass(frozen=True)
@@ -108,17 +79,28 @@ def compare_random(
     *,
     batches: int,
     bounds: Bounds,
-) -> Check:
-    """Compare all outputs on ``batches`` random batches of different sizes, 1 and 2 first."""
-    gap, where = Gap(), ""
-    limit = float("inf") if bounds.tolerance is None else bounds.tolerance
-    given = list(_random_batches(example, batches))
+    declared: Range | None = None,
+) -> tuple[Check, list[str]]:
+    """Compare all outputs on ``batches`` random batches of different sizes, 1 and 2 first.
+
+    Returns:
+        The check, and what is to be known of outputs that prove little: constant or not finite.
+    """
+    judge, where = _Judge(module, bounds), ""
+    seen: list[list[np.ndarray]] = []
+    given = list(random_batches(example, batches, declared))
     pairs = _outputs(session, module, given)
     for inputs in given:
-        gap, where = gap.and_also(_next_gap(pairs)), f"of {len(inputs[0])}"
-        if not gap.worst <= limit:
+        where = f"on a random batch of {len(inputs[0])}"
+        try:
+            ours, theirs = next(pairs)
+        except PrunecError as error:
+            judge.give_up(error.message)
             break
-    return gap.check("outputs, random", bounds.tolerance, f"on a random batch {where}")
+        seen.append(ours)
+        if not judge.passes(inputs, ours, theirs, measured_here=True):
+            break
+    return judge.check("outputs, random", where), unprovable(seen)
 
 
 def compare_on_data(
@@ -129,7 +111,7 @@ def compare_on_data(
     bounds: Bounds,
 ) -> tuple[list[Check], Answers | None]:
     """Compare outputs, answers and what they are worth on the whole test split."""
-    apart = Gap()
+    judge = _Judge(module, bounds)
     task = data.task
     samples, total, equal = 0, 0, 0
     counts = torch.zeros(2, task.counted, dtype=torch.int64)
@@ -141,23 +123,81 @@ def compare_on_data(
         except PrunecError as error:
             name = "outputs, test split"
             return [failed(name, 0.0, "no outputs", f"{error.message}.")], None
-        apart = apart.and_also(_gap(ours, theirs))
+        judge.passes((images,), ours, theirs)
         a, b = _answers(task, ours[0], theirs[0], labels.cpu())
         samples, total = samples + len(images), total + labels.numel()
         equal += int(((a == b) & (b != task.classes)).sum())
         counts += torch.stack([task.counts(answer, labels.cpu()) for answer in (a, b)])
     scores = [task.score(row) for row in counts.tolist()]
     answers = Answers(task, samples, total, equal, *scores)
-    outputs = apart.check("outputs, test split", bounds.tolerance, "on the test split")
+    outputs = judge.check("outputs, test split", "on the test split")
     return [outputs, *_answer_checks(answers, bounds)], answers
+
+
+class _Judge:
+    """Holds the widest gap of all batches; measures rounding where it must be known."""
+
+    def __init__(self, module: nn.Module, bounds: Bounds) -> None:
+        self._rounding = Rounding(module)
+        self._tolerance = bounds.tolerance
+        self._noises: list[Noise] | None = None
+        self._gap = Gap()
+
+    def passes(
+        self,
+        inputs: tuple[Tensor, ...],
+        ours: list[np.ndarray],
+        theirs: list[np.ndarray],
+        *,
+        measured_here: bool = False,
+    ) -> bool:
+        """Say whether outputs are near enough, by what rounding did to a batch before.
+
+        Where they are not, or ``measured_here``, rounding is measured on these very inputs.
+        """
+        reason = comparable(ours, theirs)
+        if reason or self._tolerance is None:
+            found = untold(reason) if reason else Gap()
+        elif self._noises is None or measured_here:
+            found = self._measured(inputs, ours, theirs)
+        else:
+            found = self._judged(ours, theirs, self._noises, self._tolerance)
+            if not found.passed and self._gap.passed:
+                found = self._measured(inputs, ours, theirs)
+        self._gap = farthest([self._gap, found])
+        return found.passed
+
+    def give_up(self, reason: str) -> None:
+        """Note that nothing can be compared."""
+        self._gap = untold(reason)
+
+    def check(self, name: str, where: str) -> Check:
+        """Return the verdict over all batches."""
+        made = self._gap.numbers if self._tolerance is None else self._gap.check
+        return made(name, where)
+
+    def _measured(
+        self, inputs: tuple[Tensor, ...], ours: list[np.ndarray], theirs: list[np.ndarray]
+    ) -> Gap:
+        assert self._tolerance is not None
+        whole = any(
+            not np.issubdtype(a.dtype, np.floating) and not np.array_equal(a, b)
+            for a, b in zip(ours, theirs, strict=True)
+        )
+        self._noises = self._rounding.noise(inputs, ours, whole=whole)
+        return self._judged(ours, theirs, self._noises, self._tolerance)
+
+    @staticmethod
+    def _judged(
+        ours: list[np.ndarray], theirs: list[np.ndarray], noises: list[Noise], tolerance: float
+    ) -> Gap:
+        pairs = zip(ours, theirs, noises, strict=True)
+        return farthest([gap_of(a, b, noise, tolerance) for a, b, noise in pairs])
 
 
 def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     """How many images are compared at once: a class for every pixel makes large outputs."""
-    with torch.inference_mode():
-        values = sum(x.numel() for x in _flat(module(*(x.clone() for x in example)))) // len(
-            example[0]
-        )
+    values = sum(x.size for x in run(module, example)) // len(example[0])
     return max(1, min(_TEST_BATCH, _TEST_VALUES // max(values, 1)))
 
 
@@ -202,57 +242,10 @@ def _outputs(
     session: LoadedFile, module: nn.Module, batches: Iterable[tuple[Tensor, ...]]
 ) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
     """Yield torch's outputs and the file's of every batch; the runner may take all at once."""
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
     given, again = itertools.tee(batches)
     found = session.run([x.cpu().numpy() for x in inputs] for inputs in given)
     for inputs in again:
         theirs = next(found, None)
         if theirs is None:
             raise PrunecError("the runner ended before the last batch")
-        with torch.inference_mode():
-            ours = _flat(module(*(x.to(device, copy=True) for x in inputs)))
-        yield [x.cpu().numpy() for x in ours], theirs
-
-
-def _next_gap(pairs: Iterator[tuple[list[np.ndarray], list[np.ndarray]]]) -> Gap:
-    try:
-        ours, theirs = next(pairs)
-    except PrunecError as error:
-        return Gap(float("nan"), reason=error.message)
-    return _gap(ours, theirs)
-
-
-def _flat(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output]
-    items: Sequence[Any] = list(output.values()) if isinstance(output, Mapping) else output
-    return [tensor for item in items for tensor in _flat(item)]
-
-
-def _gap(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Gap:
-    shapes, given = [a.shape for a in ours], [b.shape for b in theirs]
-    if shapes != given:
-        reason = f"the file's outputs have shapes {given}, torch's {shapes}"
-        return Gap(float("nan"), reason=reason)
-    for who, values in (("torch's", ours), ("the file's", theirs)):
-        if not all(np.isfinite(value).all() for value in values):
-            return Gap(float("nan"), reason=f"{who} outputs are not finite (NaN or infinite)")
-    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.size]
-    worst = max((float(np.abs(a - b).max()) for a, b in pairs), default=0.0)
-    return Gap(worst, max((float(np.abs(a).max()) for a, _ in pairs), default=0.0))
-
-
-def _random_batches(example: tuple[Tensor, ...], count: int) -> Iterator[tuple[Tensor, ...]]:
-    generator = torch.Generator().manual_seed(_SEED)
-    for index in range(count):
-        size = _SIZES[index] if index < len(_SIZES) else 1 + index
-        yield tuple(_random(x.cpu(), size, generator) for x in example)
-
-
-def _random(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Return normal numbers; integers (indices, tokens) are drawn from those of the example."""
-    if not x.dim():  # a number beside the batch
-        return x.clone()
-    if x.is_floating_point():
-        return torch.randn((size, *x.shape[1:]), generator=generator, dtype=x.dtype)
-    return x[torch.randint(len(x), (size,), generator=generator)]
+        yield run(module, inputs), theirs

@@ -77,6 +77,14 @@ def _uncaptured(
             warnings.simplefilter("ignore")
             copied(module).eval()(*(x.clone() for x in example))
     except Exception as plain:
+        if _only_one_sample_runs(module, example):
+            return UntraceableModel(
+                f"{type(module).__name__} runs on the one sample of the example, and not on two "
+                f"of it, of shape {_shapes(example)}: {_said(plain)}",
+                remedy="A batch of one is doubled, for it would be taken for a constant. Let the "
+                "network take any batch; an input whose first axis is no batch (a prior, a scale) "
+                "belongs into a buffer of it.",
+            )
         return does_not_run(module, example, plain)
     return not_captured(module, error)
 
@@ -100,11 +108,29 @@ def does_not_run(
     module: nn.Module, example: tuple[Tensor, ...], error: Exception
 ) -> UntraceableModel:
     """The error for a network that raises one for its example."""
-    shapes = ", ".join(str(tuple(x.shape)) for x in example)
     return UntraceableModel(
-        f"{type(module).__name__} does not run on inputs of shape {shapes}: {_said(error)}",
+        f"{type(module).__name__} does not run on inputs of shape {_shapes(example)}: {_said(error)}",
         remedy="Give inputs that its forward takes, in order and in shape.",
     )
+
+
+def _shapes(example: tuple[Tensor, ...]) -> str:
+    return ", ".join(str(tuple(x.shape)) for x in example)
+
+
+def _only_one_sample_runs(module: nn.Module, example: tuple[Tensor, ...]) -> bool:
+    """Whether an example of one sample was doubled, and is what the network takes."""
+    doubled = [x for x in example if x.dim() and len(x) == 2 and torch.equal(x[0], x[1])]
+    if not doubled:
+        return False
+    single = [x[:1].clone() if any(x is y for y in doubled) else x.clone() for x in example]
+    try:
+        with torch.no_grad(), undisturbed(module), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            copied(module).eval()(*single)
+    except Exception:
+        return False
+    return True
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,58 @@
+"""Random inputs that a network takes: in the range of its example, or within declared bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+_SIZES = (1, 2, 5)
+_SEED = 20
+
+Range = tuple[float, float]
+
+
+def random_batches(
+    example: tuple[Tensor, ...], count: int, declared: Range | None = None
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield batches of different sizes, 1, 2 and 5 first.
+
+    Numbers are drawn evenly between the least and the largest value of the example in the same
+    channel (axis 1), or between the bounds that are declared; whole numbers stay whole. Integers
+    (indices, tokens) and truth values are drawn from the samples of the example. An example that is
+    the same everywhere says nothing of a range: of zeros the numbers are normal, of others they lie
+    between 0 and twice its value.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    for index in range(count):
+        size = _SIZES[index] if index < len(_SIZES) else 1 + index
+        yield tuple(_random(x.cpu(), size, generator, declared) for x in example)
+
+
+def _random(x: Tensor, size: int, generator: torch.Generator, declared: Range | None) -> Tensor:
+    if not x.is_floating_point():
+        return x[torch.randint(len(x), (size,), generator=generator)] if x.dim() else x
+    shape = (size, *x.shape[1:]) if x.dim() else ()
+    low, high = _range(x.detach().double(), declared)
+    if bool((low == 0).all() and (high == 0).all()):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(x.dtype)
+    drawn = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+    whole = not declared and x.numel() > 1 and bool((x == x.round()).all())
+    return (drawn.round() if whole and bool((high > low).any()) else drawn).to(x.dtype)
+
+
+def _range(x: Tensor, declared: Range | None) -> tuple[Tensor, Tensor]:
+    """The least and the largest value, of each channel where there are channels."""
+    if declared:
+        return x.new_tensor(declared[0]), x.new_tensor(declared[1])
+    finite = torch.where(x.isfinite(), x, torch.zeros_like(x))
+    if x.dim() > 2:
+        others = [axis for axis in range(x.dim()) if axis != 1]
+        low, high = finite.amin(others, keepdim=True), finite.amax(others, keepdim=True)
+        if bool((high > low).any()):
+            return low, high
+    low, high = finite.min(), finite.max()
+    if bool(high > low):
+        return low, high
+    return torch.minimum(2 * low, torch.zeros_like(low)), torch.maximum(2 * high, low * 0)

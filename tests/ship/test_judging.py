@@ -1,0 +1,122 @@
+"""Outputs are judged by their own scale and by what rounding does to this very network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunec.deploy.checks.outputs import Bounds, compare_random
+from prunec.deploy.checks.random_inputs import random_batches
+from prunec.deploy.runner import LoadedFile
+
+BOUNDS = Bounds(1e-4, 1.0, 0.0, 0.0)
+
+
+class Head(nn.Module):
+    """A small convolutional network whose outputs another function makes of its own."""
+
+    def __init__(self, last: object) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+        self.last = last
+
+    def forward(self, x: Tensor) -> object:
+        return self.last(self.body(x))  # type: ignore[operator]
+
+
+class Other(LoadedFile):
+    """A file that computes what another network does, in one order of rounding of its own."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    @property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        return []
+
+    def run(self, batches: object) -> Iterator[list[np.ndarray]]:
+        for inputs in batches:  # type: ignore[attr-defined]
+            with torch.no_grad():
+                found = self.module(*map(torch.from_numpy, inputs))
+            found = found if isinstance(found, tuple) else (found,)
+            yield [x.numpy() for x in found]
+
+
+def verdict(ours: object, theirs: object, example: Tensor | None = None) -> tuple[bool, str]:
+    x = torch.randn(2, 3, 6, 6) if example is None else example
+    check, told = compare_random(Other(Head(theirs)), Head(ours), (x,), batches=3, bounds=BOUNDS)
+    return check.passed, f"{check.message} {told}"
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-8, 1.0, 1e5, 1e20])
+def test_the_scale_of_outputs_does_not_matter(scale: float) -> None:
+    assert verdict(lambda y: y * scale, lambda y: y * scale * (1 + 1e-7))[0]
+    assert not verdict(lambda y: y * scale, lambda y: y * scale * (1 + 1e-4))[0]
+
+
+def test_each_output_and_each_channel_has_its_own_scale() -> None:
+    def outputs(wrong: float):  # type: ignore[no-untyped-def]
+        def last(y: Tensor) -> tuple[Tensor, Tensor]:
+            mixed = torch.cat([y * 640, y.sigmoid() + wrong], 1)
+            return y * 1e6, mixed.flatten(2)
+
+        return last
+
+    assert verdict(outputs(0.0), outputs(0.0))[0]
+    assert not verdict(outputs(0.0), outputs(1e-4))[0]
+
+
+def test_infinity_is_right_where_torch_has_it() -> None:
+    mask = torch.eye(4, dtype=torch.bool)
+
+    def masked(at: Tensor):  # type: ignore[no-untyped-def]
+        return lambda y: y.masked_fill(at, float("-inf"))
+
+    passed, told = verdict(masked(mask), masked(mask))
+    assert passed
+    assert "output 0 is not finite in 25.0 % of its values" in told
+    assert not verdict(masked(mask), masked(~mask))[0]
+    assert not verdict(masked(mask), lambda y: y)[0]
+    assert not verdict(lambda y: y * float("nan"), lambda y: y * float("nan"))[0]
+
+
+def test_what_proves_nothing_is_told() -> None:
+    for last, word in ((lambda y: y * 0, "0"), (lambda y: y * 0 + 3, "the same")):
+        passed, told = verdict(last, last)
+        assert passed
+        assert f"output 0 is {word} for every random input" in told
+    assert not verdict(lambda y: y * 0, lambda y: y * 0 + 1e-3)[0]
+
+
+def test_whole_numbers_are_equal_but_where_rounding_decides() -> None:
+    assert verdict(lambda y: y.argmax(1), lambda y: y.argmax(1))[0]
+    assert not verdict(lambda y: y.argmax(1), lambda y: y.argmin(1))[0]
+    tied = verdict(lambda y: y - y.detach() + 1e-9 > 1e-9, lambda y: y > 9)
+    assert tied[0]
+    assert not verdict(lambda y: y > 0, lambda y: y > 0.1)[0]
+
+
+def test_a_network_that_names_its_type_is_measured_too() -> None:
+    assert verdict(lambda y: y @ torch.ones(4, 2), lambda y: (y @ torch.ones(4, 2)) * (1 + 1e-7))[0]
+    assert not verdict(lambda y: y @ torch.ones(4, 2), lambda y: y @ torch.ones(4, 2) + 1e-3)[0]
+
+
+def test_random_inputs_lie_in_the_range_of_the_example() -> None:
+    pixels = torch.randint(0, 256, (2, 3, 6, 6)).float()
+    ids, scale = torch.tensor([3, 9]), torch.tensor(0.5)
+    for x, token, factor in random_batches((pixels, ids, scale), 4):
+        assert 0 <= x.min() <= x.max() <= 255
+        assert torch.equal(x, x.round())
+        assert {*token.tolist()} <= {3, 9}
+        assert factor.shape == ()
+        assert 0 <= factor <= 1
+    (x,) = next(random_batches((torch.zeros(1, 3, 8, 8),), 1))
+    assert x.std() > 0.5
+    (x,) = next(random_batches((pixels,), 1, (-2.0, -1.0)))
+    assert -2 <= x.min() <= x.max() <= -1
+    assert verdict(lambda y: y, lambda y: y, torch.rand(2, 3, 6, 6))[0]
