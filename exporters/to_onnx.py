@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 
 import onnx
 import onnx_ir
+import onnxscript
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, LiftConstantsToInitializersPass
 from onnxscript import optimizer
@@ -24,14 +25,16 @@ from torch.export import Dim, ExportedProgram
 
 from prunec.deploy.exporter import Exact, Source
 from prunec.deploy.onnx_file import read_onnx
+from prunec.deploy.onnx_operations import graph_of
 from prunec.deploy.signature import (
     GRAPH_DIGEST,
+    MADE_WITH,
     WEIGHTS_DIGEST,
     graph_digest,
     input_names,
     output_names,
 )
-from prunec.deploy.written import Written
+from prunec.deploy.written import Graph, Written
 from prunec.errors import PassError
 from prunec.exporters._onnx_tidy import tidy
 from prunec.graph.capture.tracing import trace
@@ -70,13 +73,9 @@ class ToOnnx(Exact):
         if any(part.training for part in module.modules()):
             raise PassError("the network is in training mode", remedy="Call module.eval() first.")
         _require_small(module)
-        # A batch of 1 would be taken for a constant.
-        example = tuple(torch.cat([x, x]) if x.dim() and len(x) == 1 else x for x in source.example)
-        program = trace(module, example, Dim("batch", min=1))
-        _require_no_projection(program)
-        _drop_inplace(program)
-        model = tidy(_convert(program, self.opset), roles(module))
+        model = _model(source, self.opset)
         properties = {
+            MADE_WITH: _LIBRARIES,
             WEIGHTS_DIGEST: weights_digest(module),
             GRAPH_DIGEST: graph_digest(model),
             **source.metadata,
@@ -86,9 +85,31 @@ class ToOnnx(Exact):
         _check(model)
         path.write_bytes(model.SerializeToString(deterministic=True))
 
+    def graph_again(self, source: Source, written: Written) -> Graph | None:
+        """Return the graph of the network, exported anew at the file's opset."""
+        opset = written.graph.opset if written.graph else self.opset
+        model = _model(source, opset)
+        model.metadata_props.add(key=MADE_WITH, value=_LIBRARIES)
+        return graph_of(model)
+
     def read_back(self, path: Path) -> Written:
         """Return what an ONNX file holds."""
         return read_onnx(path)
+
+
+_LIBRARIES = ", ".join(
+    f"{library.__name__} {library.__version__}" for library in (torch, onnx, onnxscript)
+)
+
+
+def _model(source: Source, opset: int) -> onnx.ModelProto:
+    # A batch of 1 would be taken for a constant.
+    example = tuple(torch.cat([x, x]) if x.dim() and len(x) == 1 else x for x in source.example)
+    program = trace(source.module, example, Dim("batch", min=1))
+    _require_no_projection(program)
+    _drop_inplace(program)
+    model: onnx.ModelProto = tidy(_convert(program, opset), roles(source.module))
+    return model
 
 
 def _require_small(module: nn.Module) -> None:

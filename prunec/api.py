@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -241,11 +242,14 @@ def verify(
     example = checked_example(checked_module(model_or_run), example_inputs)
     example = tuple(x.cpu() for x in example)
     module = _shipped(model_or_run)
+    exporter = catalogue.exporter("to-onnx")()
+    source = Source(Artifact(module, example))
     return verify_file(
         Path(path),
         module,
         example,
-        exporter=catalogue.exporter("to-onnx")(),
+        exporter=exporter,
+        again=partial(exporter.graph_again, source),
         runner=catalogue.runner(runner)() if isinstance(runner, str) else runner,
         spec=VerifySpec(
             tolerance=1e-4 if tolerance is None else tolerance,

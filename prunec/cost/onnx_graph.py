@@ -24,12 +24,12 @@ import math
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from prunec.cost import Cost, LayerCost
 from prunec.cost.onnx_constants import Constants
 from prunec.cost.onnx_operators import FREE, RECURRENT, macs_of, weights_of
 from prunec.cost.onnx_parameters import is_parameter, uses
+from prunec.cost.onnx_reading import foreign_bytes, read_model
 from prunec.cost.onnx_shapes import Shapes, infer
 from prunec.errors import PrunecError
 
@@ -45,7 +45,14 @@ def count_onnx(model: Path | str | onnx.ModelProto) -> Cost:
         PrunecError: the file cannot be read, a size other than the batch is not fixed, or the graph
             holds an operator whose MACs are not known.
     """
-    proto = model if isinstance(model, onnx.ModelProto) else _load(Path(model))
+    if isinstance(model, onnx.ModelProto):
+        with foreign_bytes("the ONNX graph"):
+            return _counted(model)
+    with foreign_bytes(model):
+        return _counted(read_model(Path(model)))
+
+
+def _counted(proto: onnx.ModelProto) -> Cost:
     _refuse_unknown(proto)
     shapes = infer(proto)
     constants = Constants(proto)
@@ -57,15 +64,6 @@ def count_onnx(model: Path | str | onnx.ModelProto) -> Cost:
         params=sum(size for size, _ in sizes),
         nonzero_params=sum(nonzero for _, nonzero in sizes),
     )
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(path)
-    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
-        raise PrunecError(
-            f"{path} cannot be read as an ONNX file: {error}", remedy="Export it again."
-        ) from error
 
 
 def _refuse_unknown(model: onnx.ModelProto) -> None:

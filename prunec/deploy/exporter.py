@@ -24,7 +24,7 @@ from prunec.deploy.checks.outputs import Bounds
 from prunec.deploy.checks.report import Check
 from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.signature import file_digest
-from prunec.deploy.written import Written
+from prunec.deploy.written import Graph, Written
 from prunec.errors import NeedsNotMet, NotExact, PrunecError
 from prunec.files import files_atomic
 from prunec.recipe import VerifySpec
@@ -111,6 +111,14 @@ class Exporter(ABC):
             PrunecError: nothing can be made of it.
         """
 
+    def graph_again(self, source: Source, written: Written) -> Graph | None:
+        """Return what it writes of the network now, to compare with a file's graph; None: nothing.
+
+        Raises:
+            PrunecError: the network cannot be written.
+        """
+        return None
+
     @abstractmethod
     def bounds(self, spec: VerifySpec) -> Bounds:
         """How far its answers may lie from the network's."""
@@ -170,8 +178,7 @@ class Exporter(ABC):
             ) from error
         checks = same_network(written, source.module, {}) + interface(written, source.example)
         checks += unchanged(written, draft, {}) + self._weights(written, source.module)
-        wrong = [written.flaw] if written.flaw else []
-        wrong += [f"{check.name}: {check.message}" for check in checks if not check.passed]
+        wrong = [f"{check.name}: {check.message}" for check in checks if not check.passed]
         if wrong:
             raise NotExact(
                 f"{self.exporter_name()} wrote a file that is not what it should be: {wrong[0]}",

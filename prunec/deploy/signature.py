@@ -12,6 +12,7 @@ WEIGHTS_DIGEST = "prunec.weights_digest"
 GRAPH_DIGEST = "prunec.graph_digest"
 RECIPE_DIGEST = "prunec.recipe_digest"
 MACS = "prunec.macs"
+MADE_WITH = "prunec.made_with"
 
 
 def input_names(count: int) -> tuple[str, ...]:

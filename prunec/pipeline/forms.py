@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from prunec.deploy.exporter import Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.signature import MACS, RECIPE_DIGEST, WEIGHTS_DIGEST
 from prunec.deploy.timing import Latency
+from prunec.deploy.written import Graph, Written
 from prunec.errors import PrunecError, RunError
 from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_text_atomic
 from prunec.inspection.layers import layers_of
@@ -94,6 +96,7 @@ class Forms:
                 data,
                 recorded.get(writer.form(), {}),
                 flaw,
+                partial(writer.graph_again, Source(artifact)),
             )
             for writer in writers
         }
@@ -198,8 +201,7 @@ def _write_twin(
     same = {WEIGHTS_DIGEST: weights_digest(dense.module), _MADE_BY: made}
     with suppress(PrunecError):
         found = writer.read_back(twin)
-        whole = not found.flaw and sha256_of(twin) == kept
-        if whole and same.items() <= (found.metadata or {}).items():
+        if sha256_of(twin) == kept and same.items() <= (found.metadata or {}).items():
             return
     writer(Source(dense, {_MADE_BY: made}), twin, batches)
 
@@ -246,6 +248,7 @@ def _proven(
     data: Data | None,
     entry: Mapping[str, object],
     flaw: str,
+    again: Callable[[Written], Graph | None] = lambda _: None,
 ) -> Report:
     runner = runner_for(writer.suffix)
     latency: Latency | None = None
@@ -264,6 +267,7 @@ def _proven(
         data=data,
         manifest={**UNRECORDED, **entry},
         latency=latency,
+        again=again,
     )
     timed = {"latency": asdict(latency)} if latency else {}
     recorded = compare_with_records(writer, path, twin, recipe, artifact, dense, entry, flaw)

@@ -9,6 +9,8 @@ from prunec.cost import Cost
 from prunec.deploy.checks.report import Check, equal
 from prunec.deploy.signature import MACS
 
+_LONGEST = 40  # characters of a number that is shown
+
 
 def compare_macs(torch_cost: Cost, onnx_cost: Cost) -> Check:
     """Return the check that the file has as many MACs as the network."""
@@ -31,7 +33,7 @@ def compare_costs(metadata: Mapping[str, str], torch_cost: Cost, onnx_cost: Cost
         equal(
             "MACs in metadata",
             onnx_cost.macs,
-            int(recorded) if recorded and recorded.isdecimal() else recorded,
+            _number(recorded),
             _metadata(recorded, torch_cost.macs, onnx_cost.macs),
         ),
         equal(
@@ -49,12 +51,19 @@ def compare_costs(metadata: Mapping[str, str], torch_cost: Cost, onnx_cost: Cost
     ]
 
 
+def _number(recorded: str | None) -> int | str | None:
+    """The number that a text is, if it may be one of MACs; else the text, of a line at most."""
+    if recorded is None or not (recorded.isascii() and recorded.isdecimal()):
+        return recorded and recorded[:_LONGEST]
+    return int(recorded) if len(recorded) <= _LONGEST else recorded[:_LONGEST]
+
+
 def _metadata(recorded: str | None, ours: int, theirs: int) -> str:
     if recorded is None:
         return "the metadata does not say how many MACs the file has: not exported by prunec?"
     if recorded == str(ours):
         return f"the metadata says {ours:,}, as torch does, but the graph has {theirs:,}."
-    return f"the MAC metadata was edited: it says {recorded}, the graph has {theirs:,}."
+    return f"the MAC metadata was edited: it says {recorded[:_LONGEST]}, the graph has {theirs:,}."
 
 
 def _first_difference(ours: Cost, theirs: Cost) -> str:

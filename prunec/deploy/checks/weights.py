@@ -54,8 +54,9 @@ def _difference(name: str, expected: Tensor, theirs: np.ndarray) -> str:
     if tuple(expected.shape) != theirs.shape:
         return f"{name} has shape {list(theirs.shape)}, expected {list(expected.shape)}."
     ours = np.frombuffer(raw_bytes(expected), _bits(expected.element_size()))
-    if theirs.dtype.itemsize != expected.element_size():
-        return f"{name} is {theirs.dtype}, expected {expected.dtype}."
+    kind = str(expected.dtype).removeprefix("torch.")
+    if theirs.dtype.name != kind:
+        return f"{name} is {theirs.dtype.name}, expected {kind}."
     bits = np.ascontiguousarray(theirs).reshape(-1).view(ours.dtype)
     if np.array_equal(ours, bits):
         return ""

@@ -70,9 +70,9 @@ class _Session(LoadedFile):
             raise PrunecError(f"{self._path} has {len(self._names)} inputs, {len(inputs)} given")
         try:
             outputs = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
+            return [np.asarray(output) for output in outputs]
         except Exception as error:
             raise _cannot("run", self._path, error) from error
-        return [np.asarray(output) for output in outputs]
 
 
 def _cannot(what: str, path: Path, error: Exception) -> PrunecError:

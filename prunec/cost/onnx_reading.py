@@ -1,0 +1,153 @@
+"""Reads ONNX files that may be damaged: whatever foreign bytes lead to is one kind of error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, external_data_helper, helper
+
+from prunec.errors import PrunecError
+from prunec.wording import first_line
+
+_SHOWN = 3
+_DIGITS = 18  # of a place in a file: more are no number of bytes
+_HALF_BYTES = frozenset({TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1})
+_PAIRS = frozenset({TensorProto.COMPLEX64, TensorProto.COMPLEX128})
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Return a valid model with its weights in it.
+
+    Raises:
+        PrunecError: the file cannot be read, or is not whole and valid; names the tensor or node.
+    """
+    with foreign_bytes(path):
+        model = _parsed(path)
+        wrong = _damages(model, path.parent)
+        if wrong:
+            more = f" … and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+            raise PrunecError(f"{path} is damaged: {'; '.join(wrong[:_SHOWN])}{more}")
+        _check(path)
+        external_data_helper.load_external_data_for_model(model, str(path.parent))
+        return model
+
+
+@contextmanager
+def foreign_bytes(source: object) -> Iterator[None]:
+    """Turn whatever libraries raise over bytes that are not ours into an error that names them.
+
+    They raise what their code runs into (KeyError, ValueError, OverflowError, MemoryError and
+    more), so every exception counts.
+    """
+    try:
+        yield
+    except PrunecError:
+        raise
+    except Exception as error:
+        raise PrunecError(
+            f"{source} is damaged: {type(error).__name__}: {first_line(error)}",
+            remedy="Export it again.",
+        ) from error
+
+
+def _parsed(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load_from_string(path.read_bytes())
+    except OSError as error:
+        raise PrunecError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (DecodeError, ValueError) as error:
+        raise _truncated(path, first_line(error)) from error
+    if not model.graph.node:
+        raise _truncated(path, "no graph")
+    return model
+
+
+def _truncated(path: Path, why: str) -> PrunecError:
+    return PrunecError(f"{path} is truncated or not an ONNX file ({why}). Export it again")
+
+
+def _check(path: Path) -> None:
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise PrunecError(f"{path} is not valid ONNX: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    """The first line says what, a later one at which node."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    places = [line for line in lines[1:] if "ode" in line and "ame" in line]
+    return "; ".join([*lines[:1], *places[:1]])[:500] or type(error).__name__
+
+
+def _damages(model: onnx.ModelProto, folder: Path) -> list[str]:
+    found = [(t.name, t) for t in model.graph.initializer]
+    found += [(s.values.name, s.values) for s in model.graph.sparse_initializer]
+    found += [
+        (f"{node.name or node.op_type}.{attribute.name}", tensor)
+        for node in model.graph.node
+        for attribute in node.attribute
+        for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
+    ]
+    said = [(name, _damage(tensor, folder)) for name, tensor in found]
+    return [f"{name} {wrong}" for name, wrong in said if wrong]
+
+
+def _damage(tensor: onnx.TensorProto, folder: Path) -> str:
+    """Say what is wrong with a tensor; empty if its values can be read."""
+    kind, dims = tensor.data_type, list(tensor.dims)
+    if kind not in TensorProto.DataType.values() or kind == TensorProto.UNDEFINED:
+        return f"is of type {kind}, which ONNX does not know"
+    if min(dims, default=0) < 0:
+        return f"has a negative size in its shape {dims}"
+    if external_data_helper.uses_external_data(tensor):
+        return _external_damage(tensor, folder)
+    if tensor.HasField("raw_data"):
+        expected, found, unit = _bytes(tensor), len(tensor.raw_data), "bytes"
+    else:
+        field = helper.tensor_dtype_to_field(kind)
+        expected, found, unit = _items(tensor), len(getattr(tensor, field)), "values"
+    if expected == found:
+        return ""
+    return f"holds {found:,} {unit}, its shape {dims} needs {expected:,}"
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    count: int = math.prod(tensor.dims)
+    if tensor.data_type in _HALF_BYTES:
+        return -(-count // 2)
+    return count * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def _items(tensor: onnx.TensorProto) -> int:
+    """How many entries the typed field of a tensor has."""
+    count: int = math.prod(tensor.dims)
+    if tensor.data_type in _HALF_BYTES:
+        return -(-count // 2)
+    return 2 * count if tensor.data_type in _PAIRS else count
+
+
+def _external_damage(tensor: onnx.TensorProto, folder: Path) -> str:
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    location = said.get("location", "")
+    file, home = (folder / location).resolve(), folder.resolve()
+    if not location or file == home or not file.is_relative_to(home):
+        return f"points to {location!r}, outside the file's folder"
+    if not file.is_file():
+        return f"keeps weights in {location}, which is missing"
+    size, needed = file.stat().st_size, _bytes(tensor)
+    start, length = said.get("offset", "0"), said.get("length", str(needed))
+    for word in (start, length):
+        if not (word.isascii() and word.isdigit() and len(word) <= _DIGITS):
+            return f"has no place in {location}: offset {start[:20]}, length {length[:20]}"
+    if int(length) != needed or int(start) + needed > size:
+        return (
+            f"needs {needed:,} bytes; {location} of {size:,} bytes keeps {int(length):,} at "
+            f"{int(start):,} for it"
+        )
+    return ""
