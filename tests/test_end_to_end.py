@@ -424,3 +424,21 @@ def test_a_latency_budget_is_measured_and_kept(
     ]
     assert "budget: latency / dense" in failures
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.slow
+def test_a_bit_flipped_in_trained_weights_ships_nothing_and_is_trained_again(
+    trained: RunFolder, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "tiny-001")
+    shutil.copytree(trained.path, run.path, ignore=shutil.ignore_patterns(".lock", "export"))
+    weights = run.step(0, "train-gdp") / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(data)
+    answer = prunec("export", run.path, code=1)
+    assert "weights.safetensors is damaged" in answer.errors
+    assert f"prunec train --resume {run.path}" in answer.errors
+    assert not run.export.shipped("onnx", ".onnx").exists()
+    assert "weights.safetensors is damaged" in prunec("train", "--resume", run.path).text
+    assert weights.read_bytes() == (trained.step(0, "train-gdp") / weights.name).read_bytes()
