@@ -5,7 +5,8 @@ PrunecError                what was found, where, and what mends it
 ├── DataError              data, weights or labels are missing or do not fit
 │   └── DamagedData        a file of a data set cannot be read or decoded
 ├── RunError               a run folder cannot be read, written or continued
-│   └── ReadOnlyRun        it can only be read
+│   ├── ReadOnlyRun        it can only be read
+│   └── DamagedRecord      what it holds is not what was written
 ├── UntraceableModel       a network could not be captured as a graph
 ├── PassError              a pass could not do its work
 │   ├── NeedsNotMet        a pass stands where its needs are not met
@@ -71,6 +72,14 @@ class RunError(PrunecError):
 
 class ReadOnlyRun(RunError):
     """A run's folder that can only be read."""
+
+
+class DamagedRecord(RunError):
+    """A record, an artifact or a checkpoint is not what was written; names its file."""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        usual = "Take another copy of the run, an earlier step or checkpoint, or train again."
+        super().__init__(message, remedy=remedy or usual)
 
 
 class UntraceableModel(PrunecError):

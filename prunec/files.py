@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from prunec.errors import RunError
+from prunec.errors import DamagedRecord, RunError
 
 _REMEDIES = {
     errno.ENOSPC: "The disk is full: free some space, then repeat the command.",
@@ -45,10 +46,16 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write tensors as safetensors, whole or not at all; tensors that share memory are copied."""
+) -> str:
+    """Write tensors as safetensors, whole or not at all; tensors that share memory are copied.
+
+    Returns:
+        The sha256 of the file.
+    """
     copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_bytes_atomic(path, save(copies, dict(metadata) if metadata else None))
+    data = save(copies, dict(metadata) if metadata else None)
+    write_bytes_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def require_writable(path: Path) -> None:
@@ -64,19 +71,39 @@ def require_writable(path: Path) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, sha256: str = "") -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, on the CPU.
 
+    Args:
+        path: the file.
+        sha256: of its bytes, as it was written down; empty where nobody did.
+
     Raises:
-        RunError: the file is missing or damaged.
+        DamagedRecord: the file is missing or damaged.
     """
     remedy = "Use another checkpoint or step, or train again."
     try:
-        return load(path.read_bytes())
+        data = path.read_bytes()
+        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+            raise DamagedRecord(
+                f"{path} is damaged: its digest is not the one written down", remedy=remedy
+            )
+        return load(data)
+    except FileNotFoundError:
+        raise DamagedRecord(f"{path} is missing", remedy=remedy) from None
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
+        raise DamagedRecord(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
     except (SafetensorError, ValueError, KeyError) as error:
-        raise RunError(f"{path} is damaged: {error}", remedy=remedy) from error
+        raise DamagedRecord(f"{path} is damaged: {error}", remedy=remedy) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 @contextmanager

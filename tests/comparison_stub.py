@@ -12,6 +12,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from prunec.store.records import record_text
+
 EPOCHS = 2
 DENSE = 1000  # kernel weights, and MACs
 
@@ -68,7 +70,7 @@ def verify(folder: Path, recipe: dict[str, Any]) -> int:
 
 def mark(folder: Path, status: str) -> None:
     record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**record, "status": status}))
+    (folder / "run.json").write_text(record_text({**record, "status": status}))
 
 
 def write(path: Path, passed: bool, checks: list[Any], details: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from prunec.recipe import dumps, loads
+from prunec.recipe import digest, dumps, loads
+from prunec.store.records import record_text
 from prunec.store.runs import RunFolder, create_run
 
 HOSTILE = '<script>alert("x")</script>&\'"<img src=http://evil.example/a.png>'
@@ -126,6 +127,15 @@ def exported_run(root: Path, passed: bool = True) -> RunFolder:
     write(run.export.manifest, {"onnx": {"sha256": "sha-of-the-file"}})
     run.mark("exported")
     return run
+
+
+def restate(run: RunFolder, old: str, new: str) -> None:
+    """Let a run have begun with another recipe: ``new`` stands where ``old`` does."""
+    text = (run.path / "recipe.toml").read_text()
+    assert old in text
+    recipe = loads(text.replace(old, new), "test")
+    (run.path / "recipe.toml").write_text(dumps(recipe))
+    (run.path / "run.json").write_text(record_text({**run.record, "digest": digest(recipe)}))
 
 
 def write(path: Path, value: object) -> None:

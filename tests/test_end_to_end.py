@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from run_folders import restate
 from sampling import slow_case
 from typer.testing import CliRunner
 
@@ -322,8 +323,7 @@ def test_a_file_that_misses_its_budget_does_not_ship(
     run, _ = exported
     strict = RunFolder(tmp_path / "strict-001")
     shutil.copytree(run.path, strict.path, ignore=shutil.ignore_patterns("export", "0[1-9]-*"))
-    text = (strict.path / "recipe.toml").read_text()
-    (strict.path / "recipe.toml").write_text(text.replace("macs_ratio = 0.5", "macs_ratio = 0.01"))
+    restate(strict, "macs_ratio = 0.5", "macs_ratio = 0.01")
     answer = prunec("export", strict.path, code=2)
     assert "the recipe allows 1 %" in answer.text
     assert strict.export.candidate("onnx", ".onnx").is_file()
@@ -417,13 +417,28 @@ def test_a_latency_budget_is_measured_and_kept(
     run, _ = exported
     strict = RunFolder(tmp_path / "fast-001")
     shutil.copytree(run.path, strict.path)
-    text = (strict.path / "recipe.toml").read_text()
-    (strict.path / "recipe.toml").write_text(
-        text.replace("latency_ratio = false", "latency_ratio = 0.001")
-    )
+    restate(strict, "latency_ratio = false", "latency_ratio = 0.001")
     answer = prunec("verify", strict.path, "--json", code=2)
     failures = [
         c["name"] for c in json.loads(answer.text)["forms"]["onnx"]["checks"] if not c["passed"]
     ]
     assert "budget: latency / dense" in failures
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.slow
+def test_a_bit_flipped_in_trained_weights_ships_nothing_and_is_trained_again(
+    trained: RunFolder, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "tiny-001")
+    shutil.copytree(trained.path, run.path, ignore=shutil.ignore_patterns(".lock", "export"))
+    weights = run.step(0, "train-gdp") / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(data)
+    answer = prunec("export", run.path, code=1)
+    assert "weights.safetensors is damaged" in answer.errors
+    assert f"prunec train --resume {run.path}" in answer.errors
+    assert not run.export.shipped("onnx", ".onnx").exists()
+    assert "weights.safetensors is damaged" in prunec("train", "--resume", run.path).text
+    assert weights.read_bytes() == (trained.step(0, "train-gdp") / weights.name).read_bytes()

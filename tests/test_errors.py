@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from typer.testing import CliRunner
 from prunec import errors
 from prunec.cli.commands import app
 from prunec.recipe import loads
+from prunec.store.records import record_text
 from prunec.store.runs import create_run
 
 RECIPE = """
@@ -106,7 +106,7 @@ def failed(arguments: list[str], message: str, remedy: str) -> None:
 def test_a_run_of_another_version_is_refused(command: str) -> None:
     run = create_run(loads(RECIPE), Path("runs"))
     path = run.path / "run.json"
-    path.write_text(json.dumps({**run.record, "prunec": "77.0.0"}))
+    path.write_text(record_text({**run.record, "prunec": "77.0.0"}))
     failed([command], "was written by prunec 77.0.0", "pip install 'prunec==77.0.0'")
 
 

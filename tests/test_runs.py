@@ -14,6 +14,7 @@ from prunec.errors import RecipeError, RunError
 from prunec.pipeline.opened import OpenedRun
 from prunec.recipe import Recipe, digest, dumps, loads
 from prunec.store.environment import environment, prunec_version
+from prunec.store.records import record_digest, record_text
 from prunec.store.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_root
 
 
@@ -25,8 +26,7 @@ def recipe(name: str = "small", seed: int = 0) -> Recipe:
 
 
 def edit(run: RunFolder, **keys: object) -> None:
-    path = run.path / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+    (run.path / "run.json").write_text(record_text({**run.record, **keys}))
 
 
 def test_a_run_folder_says_everything(tmp_path: Path) -> None:
@@ -39,6 +39,7 @@ def test_a_run_folder_says_everything(tmp_path: Path) -> None:
     assert run.record["prunec"] == prunec_version()
     assert run.status == "new"
     machine = json.loads((run.path / "environment.json").read_text())
+    assert machine.pop("record_digest") == record_digest(environment())
     assert machine == json.loads(json.dumps(environment()))
     assert {"python", "torch", "torchvision", "onnx", "onnxruntime", "cpu", "cuda"} <= set(machine)
 
@@ -200,9 +201,13 @@ def test_a_run_continues_only_with_its_own_recipe(tmp_path: Path) -> None:
         resumed_run(None, ["seed=1"], tmp_path)
 
 
-def test_a_finished_run_is_not_continued(tmp_path: Path) -> None:
+def test_a_finished_run_is_continued_only_where_its_artifact_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = create_run(recipe(), tmp_path)
     run.mark("trained")
+    assert resumed_run(None, [], tmp_path) == run
+    monkeypatch.setattr(OpenedRun, "damaged", ())
     with pytest.raises(RunError, match="trained to its end") as caught:
         resumed_run(None, [], tmp_path)
     assert "prunec export" in caught.value.remedy

@@ -25,6 +25,7 @@ from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.store import artifacts
 from prunec.store.artifacts import load_artifact, save_artifact
+from prunec.store.records import record_text
 
 NET = "residual"
 KERNEL = "first.1.0.weight"
@@ -53,7 +54,7 @@ def gated() -> Artifact:
         params=(5, 5),
         error=None,
         seconds=1.25,
-        digest="feed",
+        digest=weights_digest(module),
         notes=("a note", "another"),
         details={"gates": 12, "shares": [0.5, 1.0]},
     )
@@ -168,6 +169,10 @@ def test_a_damaged_file_is_a_run_error(
     assert caught.value.remedy
 
 
+def text(record: object) -> str:
+    return record_text(record) if isinstance(record, dict) else json.dumps(record)
+
+
 RECORDS: dict[str, object] = {
     "no object": [],
     "another format": {"format": 99},
@@ -188,7 +193,7 @@ RECORDS: dict[str, object] = {
 def test_a_wrong_record_is_a_run_error(whole: Path, tmp_path: Path, record: str) -> None:
     folder = tmp_path / "step"
     shutil.copytree(whole, folder)
-    (folder / "artifact.json").write_text(json.dumps(RECORDS[record]))
+    (folder / "artifact.json").write_text(text(RECORDS[record]))
     with pytest.raises(RunError, match="step"):
         load_artifact(folder, build)
 
@@ -199,7 +204,7 @@ def test_a_record_that_lacks_a_part_is_a_run_error(whole: Path, tmp_path: Path, 
     shutil.copytree(whole, folder)
     record = json.loads((folder / "artifact.json").read_text())
     del record[key]
-    (folder / "artifact.json").write_text(json.dumps(record))
+    (folder / "artifact.json").write_text(record_text(record))
     with pytest.raises(RunError, match=f"damaged.*{key}"):
         load_artifact(folder, build)
 

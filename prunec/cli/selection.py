@@ -92,8 +92,15 @@ def _unchanged(run: RunFolder, changes: Sequence[str]) -> RunFolder:
 
 
 def _unfinished(run: RunFolder) -> RunFolder:
-    if run.status in ("trained", "exported"):
+    if run.status in ("trained", "exported") and not _damage(run):
         raise RunError(
             f"{run.path} is trained to its end", remedy=f"Ship it with: prunec export {run.path}"
         )
     return run
+
+
+def _damage(run: RunFolder) -> tuple[str, ...]:
+    """What training must make again, for it is not as it was written."""
+    from prunec.pipeline.opened import OpenedRun  # here: it imports torch
+
+    return OpenedRun(run).damaged

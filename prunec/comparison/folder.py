@@ -25,9 +25,10 @@ from filelock import FileLock, Timeout
 
 from prunec.comparison.equal_terms import equal_terms
 from prunec.comparison.grid import Cell, Grid
-from prunec.errors import PrunecError, RunError
+from prunec.errors import DamagedRecord, PrunecError, RunError
 from prunec.files import require_writable, write_text_atomic
 from prunec.store.environment import environment, prunec_version
+from prunec.store.records import parse_record
 from prunec.store.runs import RunFolder, create_run, open_run, run_folders
 
 LONGEST = 60  # characters of a name made of recipes' names
@@ -179,6 +180,6 @@ def _digest_of(run: RunFolder) -> str:
 
 def _passed(path: Path) -> bool:
     try:
-        return json.loads(path.read_text("utf-8")).get("passed") is True
-    except (OSError, ValueError, AttributeError):
+        return parse_record(path).get("passed") is True
+    except DamagedRecord:
         return False

@@ -64,12 +64,14 @@ class Exported:
         path: the file.
         bytes: its size.
         sha256: of its bytes.
+        graph_digest: of what computes in it but is no weight; None where its form has none.
     """
 
     form: str
     path: Path
     bytes: int
     sha256: str
+    graph_digest: str | None
 
 
 Batches = Iterable[tuple[Tensor, ...]]
@@ -139,9 +141,9 @@ class Exporter(ABC):
         self._require(source)
         with files_atomic(path) as draft:
             self._write(source, draft, batches)
-            self._check(source, draft)
+            written = self._check(source, draft)
             data = draft.read_bytes() if draft.is_file() else b""
-        return Exported(self.form(), path, len(data), file_digest(data))
+        return Exported(self.form(), path, len(data), file_digest(data), written.graph_digest)
 
     @abstractmethod
     def _write(self, source: Source, path: Path, batches: Batches | None) -> None: ...
@@ -164,7 +166,7 @@ class Exporter(ABC):
                 remedy=f'Export it too: [[export]] name = "to-{self.reads}"',
             )
 
-    def _check(self, source: Source, draft: Path) -> None:
+    def _check(self, source: Source, draft: Path) -> Written:
         if not draft.exists():
             raise NotExact(f"{self.exporter_name()} wrote no {draft.name}", remedy=_DEFECT)
         try:
@@ -182,6 +184,7 @@ class Exporter(ABC):
                 f"{self.exporter_name()} wrote a file that is not what it should be: {wrong[0]}",
                 remedy=_DEFECT,
             )
+        return written
 
 
 _DEFECT = "This is a defect of the exporter: please report it with the network."

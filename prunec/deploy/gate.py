@@ -59,7 +59,8 @@ def verify_file(
         torch_cost: what the torch counter says of ``module``.
         dense_macs: MACs of the network before anything was cut, for the MAC budget.
         data: the test split, for outputs, agreement and accuracy on real samples.
-        manifest: what was recorded at export: ``sha256`` of the file, ``recipe_digest``.
+        manifest: what was recorded at export: ``sha256`` of the file, ``graph_digest``,
+            ``recipe_digest``; an empty text where it should have been and was not.
         latency: as measured against the dense network, for the latency budget.
         again: exports the network anew, to compare the graphs node by node; a file that was
             written a moment ago needs none.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from prunec.errors import DataError
+from prunec.models.checkpoint_names import under_one_prefix, without_inner
 
 WRAPPERS = (
     "state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
@@ -28,8 +29,12 @@ AVERAGES = (
 PREFIXES = ("module.", "_orig_mod.", "ema_model.", "model.", "net.", "network.", "ema.", "module_")
 """What DataParallel, torch.compile, averages, Lightning and scripts set before every key."""
 
-COUNTERS = ("total_ops", "total_params", "n_averaged")
-"""What thop and torch's AveragedModel leave in a state dict."""
+COUNTERS = (
+    "total_ops", "total_params", "n_averaged", "__flops__", "__params__", "__macs__",
+    "__batch_counter__", "parameter_quantity", "inference_memory", "MAdd", "duration", "Flops",
+    "Memory", "input_shape", "output_shape",
+)  # fmt: skip
+"""What thop, ptflops, torchstat and torch's AveragedModel leave in a state dict."""
 
 MARK = "::"
 """What stands between a file and the name of one of its state dicts."""
@@ -67,8 +72,12 @@ def read_checkpoint(content: object, known: Collection[str], entry: str = "") ->
     notes = [f"read {name!r} of {', '.join(map(repr, found))}"] if len(found) > 1 else []
     tensors = _without_counters(found[name], known)
     tensors, prefix = _without_prefix(tensors, known)
+    tensors, around, apart = under_one_prefix(without_inner(tensors, known), known)
+    prefix += around
     if prefix:
         notes.append(f"left the prefix {prefix!r} off every key")
+    if apart:
+        notes.append(f"left out {len(apart)} tensors beside the network, {apart[0]} among them")
     tensors, computed = _computed(tensors, known)
     if computed:
         notes.append(f"computed {computed} parametrised weights")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prunec.errors import DataError
+from prunec.models.checkpoint_values import require_no_thresholds, require_values
 from prunec.models.checkpoints import MARK, Checkpoint, read_checkpoint, read_masks
 from prunec.models.second_head import HELD
 
@@ -112,6 +114,7 @@ def load_backbone(module: nn.Module, weights: str) -> None:
             remedy="Name the classifier that the backbone was made of, and no model.edit that "
             "changes shapes.",
         )
+    require_values(named, fresh, f"model.backbone_weights = {weights!r}")
     backbone.load_state_dict({k: v for k, v in named.items() if k in fresh}, strict=False)
 
 
@@ -129,6 +132,9 @@ def _load(
         for key in differing
         if key not in head
     ]
+    named = f"model.weights = {source!r}"
+    if not missing and not misfits:
+        require_no_thresholds(unexpected, state, fresh, named)
     if missing or unexpected or misfits:
         raise DataError(
             f"model.weights = {source!r} do not fit the network: "
@@ -142,7 +148,9 @@ def _load(
             remedy="Name the network that they belong to, with the same model.options and no "
             "model.edit that changes shapes.",
         )
-    module.load_state_dict({k: v for k, v in state.items() if k not in head}, strict=False)
+    taken = {key: value for key, value in state.items() if key not in head}
+    require_values(taken, fresh, named)
+    module.load_state_dict(taken, strict=False)
     return tuple(head)
 
 
@@ -215,7 +223,9 @@ def _opened(path: Path, key: str, use: Callable[[object], Found]) -> Found:
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of sparse and of quantised: refused later
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _some(keys: list[str]) -> str:

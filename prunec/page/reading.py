@@ -26,6 +26,7 @@ from prunec.errors import PrunecError
 from prunec.inspection.layers import Layer
 from prunec.recipe import Recipe, loads
 from prunec.store.exports import ExportFolder
+from prunec.store.records import DIGEST, record_digest
 from prunec.store.runs import RunFolder
 from prunec.tasks.quality import ACCURACY, MIOU
 from prunec.wording import first_line
@@ -205,13 +206,17 @@ class _Reader:
             return ""
 
     def json(self, name: str) -> Any:
-        """The value that a file holds; None where there is none."""
+        """The value that a file holds, without its digest; None where there is none."""
         text = self.text(name)
         try:
-            return json.loads(text) if text else None
+            value = json.loads(text) if text else None
         except (ValueError, RecursionError) as error:
             self.problems.append(f"{name} is damaged: {first_line(error)}")
             return None
+        said = value.pop(DIGEST, None) if isinstance(value, dict) else None
+        if isinstance(value, dict) and said not in (None, record_digest(value)):
+            self.problems.append(f"{name} was changed after it was written")
+        return value
 
     def table(self, name: str) -> dict[str, Any]:
         """The object that a file holds; empty where there is none."""

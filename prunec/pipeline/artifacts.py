@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from prunec.artifact import Artifact
 from prunec.contract import Pass
+from prunec.errors import DamagedRecord
 from prunec.pipeline.opened import OpenedRun
 from prunec.processes import ALONE
 from prunec.store.artifacts import save_artifact
@@ -13,12 +14,24 @@ from prunec.store.runs import RunFolder
 from prunec.training.context import Context
 
 
-def resumed(opened: OpenedRun, last: int) -> tuple[Artifact | None, int]:
-    """Return the artifact after the last finished of the first ``last`` passes, and how many."""
+def resumed(
+    opened: OpenedRun, last: int, tell: Callable[[str], None]
+) -> tuple[Artifact | None, int]:
+    """Return the artifact after the last finished of the first ``last`` passes, and how many.
+
+    One that is not what was written is told of, and the one before it is taken.
+    """
     done = 0
     while done < last and opened.is_done(done):
         done += 1
-    return (opened.artifact(done - 1), done) if done else (None, 0)
+    while done:
+        try:
+            return opened.artifact(done - 1), done
+        except DamagedRecord as error:
+            done -= 1
+            name = opened.passes[done].pass_name()
+            tell(f"{error.message}; {name} is run again from the state before it")
+    return None, 0
 
 
 def run_pass(
@@ -34,6 +47,7 @@ def run_pass(
     result = step(artifact, context)
     processes = context.processes if context else ALONE
     if processes.first:
-        save_artifact(result, run.step(index, step.pass_name()))
+        folder = run.step(index, step.pass_name())
+        run.keep_step(folder.name, save_artifact(result, folder, run.identity))
     processes.wait()
     return result

@@ -18,19 +18,21 @@ from prunec.artifact import Artifact
 from prunec.batches.batches import Data
 from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
-from prunec.deploy.exporter import Exported, Exporter, Lossy, Source
+from prunec.deploy.exporter import Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import write_golden
 from prunec.deploy.signature import MACS, RECIPE_DIGEST, WEIGHTS_DIGEST
 from prunec.deploy.timing import Latency
 from prunec.deploy.written import Graph, Written
 from prunec.errors import PrunecError, RunError
-from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
+from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_text_atomic
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
+from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
 from prunec.store.exports import ExportFolder
+from prunec.store.records import record_text
 
 _CALIBRATION_BATCH = 32
 _MADE_BY = "prunec.made_by"
@@ -74,10 +76,15 @@ class Forms:
         return self.folder.dense(root.form(), root.suffix)
 
     def verify(
-        self, files: Mapping[str, Path], recipe: Recipe, artifact: Artifact, data: Data | None
+        self,
+        files: Mapping[str, Path],
+        recipe: Recipe,
+        artifact: Artifact,
+        dense: Artifact,
+        data: Data | None,
     ) -> ExportReport:
         """Return what is found of files, by their form."""
-        recorded = self.folder.recorded
+        recorded, flaw = self.folder.recorded, self.folder.flaw
         writers = [writer for writer in self.exporters if writer.form() in files]
         found = {
             writer.form(): _proven(
@@ -86,8 +93,10 @@ class Forms:
                 self.dense(writer),
                 recipe,
                 artifact,
+                dense,
                 data,
                 recorded.get(writer.form(), {}),
+                flaw,
                 partial(writer.graph_again, Source(artifact)),
             )
             for writer in writers
@@ -122,6 +131,8 @@ def ship(
     for writer in forms.exporters:
         require_writable(forms.output or forms.shipped(writer))
     reports: dict[str, Report] = {}
+    if forms.folder.manifest.exists() and forms.folder.flaw:
+        tell(f"{forms.folder.flaw}; it is written anew")
     manifest: dict[str, object] = {**forms.folder.recorded}
     for writer in forms.exporters:
         form = writer.form()
@@ -139,7 +150,7 @@ def ship(
     report = record(report, forms.folder.report)
     forms.folder.verified.unlink(missing_ok=True)  # it was of the files before
     if manifest:
-        write_text_atomic(forms.folder.manifest, json.dumps(manifest, indent=2) + "\n")
+        write_text_atomic(forms.folder.manifest, record_text(manifest))
     return report
 
 
@@ -147,7 +158,7 @@ def record(report: ExportReport, path: Path) -> ExportReport:
     """Write a report down, with the time of it."""
     checked = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     report = replace(report, details={**report.details, "checked": checked})
-    write_text_atomic(path, report.to_json() + "\n")
+    write_text_atomic(path, record_text(json.loads(report.to_json())))
     return report
 
 
@@ -167,24 +178,32 @@ def _written(
     exported = writer(source, forms.candidate(writer), batches)
     twin = forms.dense(writer)
     if not writer.reads:
-        _write_twin(writer, dense, twin, batches)
-    entry = _entry(writer, exported, recipe, artifact)
-    report = _proven(writer, exported.path, twin, recipe, artifact, data, entry)
+        kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
+        _write_twin(writer, dense, twin, batches, kept)
+    entry = manifest_entry(writer, exported, twin, recipe, artifact)
+    report = _proven(writer, exported.path, twin, recipe, artifact, dense, data, entry, "")
     target = forms.output or forms.shipped(writer)
     more = {"file": str(target), "dense bytes": twin.stat().st_size}
     return entry, replace(report, details={**report.details, **more})
 
 
 def _write_twin(
-    writer: Exporter, dense: Artifact, twin: Path, batches: list[tuple[Tensor, ...]] | None
+    writer: Exporter,
+    dense: Artifact,
+    twin: Path,
+    batches: list[tuple[Tensor, ...]] | None,
+    kept: object,
 ) -> None:
-    """Write the dense network's file, unless the very same one is there from an earlier export."""
+    """Write the dense network's file, unless the very same one is there from an earlier export.
+
+    ``kept`` is the digest that the manifest has of that one.
+    """
     versions = {key: value for key, value in environment().items() if key in PACKAGES}
     made = json.dumps({"prunec": prunec_version(), **versions, **asdict(writer)}, sort_keys=True)
     same = {WEIGHTS_DIGEST: weights_digest(dense.module), _MADE_BY: made}
     with suppress(PrunecError):
         found = writer.read_back(twin)
-        if same.items() <= (found.metadata or {}).items():
+        if sha256_of(twin) == kept and same.items() <= (found.metadata or {}).items():
             return
     writer(Source(dense, {_MADE_BY: made}), twin, batches)
 
@@ -221,30 +240,16 @@ def _metadata(recipe: Recipe, artifact: Artifact) -> dict[str, str]:
     }
 
 
-def _entry(
-    writer: Exporter, exported: Exported, recipe: Recipe, artifact: Artifact
-) -> dict[str, object]:
-    return {
-        "exporter": {"name": writer.exporter_name(), **asdict(writer)},
-        "file": f"{writer.form()}/{exported.path.name}",
-        "sha256": exported.sha256,
-        "bytes": exported.bytes,
-        "recipe_digest": digest(recipe),
-        "weights_digest": artifact.history[-1].digest,
-        "macs": artifact.history[-1].macs[1],
-        "params": artifact.history[-1].params[1],
-        "prunec": prunec_version(),
-    }
-
-
 def _proven(
     writer: Exporter,
     path: Path,
     twin: Path,
     recipe: Recipe,
     artifact: Artifact,
+    dense: Artifact,
     data: Data | None,
     entry: Mapping[str, object],
+    flaw: str,
     again: Callable[[Written], Graph | None] = lambda _: None,
 ) -> Report:
     runner = runner_for(writer.suffix)
@@ -260,14 +265,15 @@ def _proven(
         runner=runner,
         spec=recipe.verify,
         torch_cost=artifact.cost,
-        dense_macs=artifact.history[0].macs[0],
+        dense_macs=dense.cost.macs,
         data=data,
-        manifest=entry,
+        manifest={**UNRECORDED, **entry},
         latency=latency,
         again=again,
     )
     timed = {"latency": asdict(latency)} if latency else {}
-    return replace(report, details={**report.details, **timed})
+    recorded = compare_with_records(writer, path, twin, recipe, artifact, dense, entry, flaw)
+    return Report((*report.checks, *recorded), {**report.details, **timed})
 
 
 def _unwritten(writer: Exporter) -> Report:

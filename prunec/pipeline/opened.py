@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,12 +17,12 @@ from prunec.batches.data import load_data
 from prunec.catalogue import build_exporters, build_passes
 from prunec.contract import Pass, Training
 from prunec.deploy.exporter import Exporter
-from prunec.errors import DataError
+from prunec.errors import DamagedRecord, DataError
 from prunec.inspection.network import parse_input
 from prunec.models.building import build_model, unweighted
 from prunec.pipeline.named import CLASSES, random_example, require_inputs, usual_inputs
 from prunec.recipe import Recipe
-from prunec.store.artifacts import load_artifact
+from prunec.store.artifacts import damage, load_artifact
 from prunec.store.runs import RunFolder
 
 
@@ -94,8 +97,7 @@ class OpenedRun:
 
     def is_done(self, index: int) -> bool:
         """Say whether a pass has left its artifact."""
-        folder = self.run.step(index, self.passes[index].pass_name())
-        return (folder / "artifact.json").is_file()
+        return (self._step(index) / "artifact.json").is_file()
 
     def exporters(self, forms: Sequence[str] = ()) -> tuple[Exporter, ...]:
         """Return its exporters, and those of further forms."""
@@ -105,9 +107,42 @@ class OpenedRun:
         """Return the artifact after a pass; weights that the recipe names are not loaded.
 
         They would be replaced at once.
+
+        Raises:
+            DamagedRecord: it is not what was written, or not what these passes make.
+            RunError: it is not there, or of another network.
         """
-        folder = self.run.step(index, self.passes[index].pass_name())
-        return load_artifact(folder, self._network)
+        folder = self._step(index)
+        try:
+            artifact = load_artifact(folder, self._network, *self._known(folder))
+        except DamagedRecord as error:
+            error.remedy = self._again(index)
+            raise
+        if not _made_by(artifact, self.passes[: index + 1]):
+            raise DamagedRecord(
+                f"{folder} was made by other passes than {self.source} names",
+                remedy=self._again(index),
+            )
+        return artifact
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """What is missing, or is not as it was written, of what the training passes left."""
+        folders = [self._step(index) for index in range(self.trained)]
+        return tuple(text for f in folders if (text := damage(f, *self._known(f))))
+
+    def _step(self, index: int) -> Path:
+        return self.run.step(index, self.passes[index].pass_name())
+
+    def _known(self, folder: Path) -> tuple[str, str]:
+        """What the artifact in a folder must say of itself: its run, and its digest."""
+        return self.run.identity, self.run.recorded_step(folder.name)
+
+    def _again(self, index: int) -> str:
+        """How the artifact after a pass is made anew."""
+        if index < self.trained:
+            return f"Train on from the last sound state: prunec train --resume {self.run.path}"
+        return f"Make it again from what was trained: prunec export {self.run.path}"
 
     def fresh(self) -> Artifact:
         """Return the network as the recipe builds it, and two samples as its example.
@@ -137,3 +172,14 @@ class OpenedRun:
     def _network(self) -> nn.Module:
         spec = unweighted(self.recipe.model)
         return build_model(spec, self.classes, seed=self.recipe.seed)
+
+
+def _made_by(artifact: Artifact, passes: Sequence[Pass]) -> bool:
+    """Whether the steps of an artifact are these passes; an option that one lacks is no other."""
+    if [step.name for step in artifact.history] != [step.pass_name() for step in passes]:
+        return False
+    for step, stated in zip(artifact.history, passes, strict=True):
+        options = json.loads(json.dumps(asdict(stated)))
+        if any(options.get(key, value) != value for key, value in step.options.items()):
+            return False
+    return True

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from prunec.artifact import Artifact, Step
+from prunec.catalogue import exporter, exporter_names
 from prunec.deploy.checks import ExportReport
 from prunec.errors import ParityError, ReadOnlyRun, RunError
 from prunec.page import write_report
@@ -99,7 +100,9 @@ def _line(step: Step) -> str:
 def _checked(run: RunFolder, files: dict[str, Path]) -> ExportReport:
     """What is found of files, by their form; of those that shipped where none is given."""
     opened = OpenedRun(run)
-    made = Forms(run.export, opened.exporters((*run.export.forms, *files)), None)
+    known = {exporter(name).form() for name in exporter_names()}
+    forms = [form for form in run.export.forms if form in known or form in run.export.recorded]
+    made = Forms(run.export, opened.exporters((*forms, *files)), None)
     paths = files or {writer.form(): made.shipped(writer) for writer in made.exporters}
     for path in paths.values():
         if not path.is_file():
@@ -107,4 +110,5 @@ def _checked(run: RunFolder, files: dict[str, Path]) -> ExportReport:
                 f"{path} is not there", remedy=f"Export first: prunec export {run.path}"
             )
     artifact = opened.artifact(len(opened.passes) - 1)
-    return made.verify(paths, opened.recipe, artifact, opened.images)
+    dense = Artifact(opened.dense, artifact.example)
+    return made.verify(paths, opened.recipe, artifact, dense, opened.images)

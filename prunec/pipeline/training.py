@@ -47,7 +47,7 @@ def train(
     processes = processes_here()
     with processes.turns():
         data = opened.data
-    artifact, done = resumed(opened, last) if resume else (None, 0)
+    artifact, done = resumed(opened, last, progress.note) if resume else (None, 0)
     artifact = artifact or opened.fresh()
     teacher = _teacher(recipe, data, artifact.example).to(place) if recipe.train.teacher else None
     context = Context(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prunec.errors import PassError, RunError
+from prunec.errors import DamagedRecord, PassError, RunError
 from prunec.files import write_text_atomic
+from prunec.store.records import parse_record
 from prunec.store.runs import RunFolder
 
 UNREADABLE = (OSError, ValueError, RecursionError)  # no file, no UTF-8, no JSON, no end of brackets
@@ -75,12 +76,12 @@ def checked_densities(found: Mapping[str, Any], source: str, remedy: str = "") -
 def _density_in(record: Path) -> dict[str, float]:
     """The densities that the last pass of an artifact with any of them told; empty: none did."""
     try:
-        for step in reversed(json.loads(record.read_text("utf-8"))["history"]):
+        for step in reversed(parse_record(record)["history"]):
             if step["details"].get("density"):
                 return checked_densities(step["details"]["density"], "density")
-    except (*UNREADABLE, KeyError, TypeError, AttributeError, PassError) as error:
+    except (DamagedRecord, KeyError, TypeError, AttributeError, PassError) as error:
         raise RunError(
-            f"{record} is damaged: {type(error).__name__}: {error}",
+            f"{record} is damaged: {getattr(error, 'message', type(error).__name__)}",
             remedy="Take the densities of another run, or train this one again.",
         ) from None
     return {}

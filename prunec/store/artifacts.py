@@ -1,7 +1,8 @@
 """Artifacts on disk: safetensors and JSON, one folder each, nothing to unpickle.
 
 folder/
-├── artifact.json         format, ties, forms, plans, gated kernels, masks' shapes, history
+├── artifact.json         format, run, files' digests, ties, forms, plans, gated kernels, masks'
+│                         shapes, history, and a digest of all this
 ├── weights.safetensors   the network's state
 ├── example.safetensors   the example input
 └── masks.safetensors     masks, eight positions a byte
@@ -21,31 +22,45 @@ import torch
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact, Step
-from prunec.errors import PrunecError, RunError
+from prunec.errors import DamagedRecord, PrunecError, RunError
 from prunec.files import read_tensors, write_tensors, write_text_atomic
 from prunec.graph.rewriting.plan import Plan
 from prunec.models.gates import attach_gates, gates_of
 from prunec.models.low_rank import Form, reform
+from prunec.models.state import weights_digest
 from prunec.models.ties import tie
+from prunec.store.records import DIGEST, parse_record, record_digest, record_text
 from prunec.wording import first_line
 
-FORMAT = 1
+FORMAT = 2
+UNDIGESTED = 1  # the format of an earlier build: only the weights have a digest
+_FILES = ("weights", "example", "masks")
 
 
-def save_artifact(artifact: Artifact, folder: Path) -> None:
+def save_artifact(artifact: Artifact, folder: Path, run: str = "") -> str:
     """Write an artifact into a folder; ``artifact.json`` comes last and makes it whole.
+
+    Args:
+        artifact: what is written.
+        folder: where to.
+        run: what tells its run from others.
+
+    Returns:
+        The digest of all that ``artifact.json`` says.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    write_tensors(folder / "weights.safetensors", artifact.module.state_dict())
-    write_tensors(
-        folder / "example.safetensors", {str(i): t for i, t in enumerate(artifact.example)}
-    )
-    packed = {name: _packed(mask) for name, mask in artifact.masks.items()}
-    write_tensors(folder / "masks.safetensors", packed)
+    tensors = {
+        "weights": artifact.module.state_dict(),
+        "example": {str(i): t for i, t in enumerate(artifact.example)},
+        "masks": {name: _packed(mask) for name, mask in artifact.masks.items()},
+    }
+    digests = {name: write_tensors(_file(folder, name), tensors[name]) for name in _FILES}
     record = {
         "format": FORMAT,
+        "run": run,
+        "files": digests,
         "ties": dict(artifact.ties),
         "forms": {name: asdict(form) for name, form in artifact.forms.items()},
         "plans": [json.loads(plan.to_json()) for plan in artifact.plans],
@@ -53,41 +68,82 @@ def save_artifact(artifact: Artifact, folder: Path) -> None:
         "masks": {name: list(mask.shape) for name, mask in artifact.masks.items()},
         "history": [asdict(step) for step in artifact.history],
     }
-    write_text_atomic(folder / "artifact.json", json.dumps(record, indent=1) + "\n")
+    write_text_atomic(folder / "artifact.json", record_text(record))
+    return record_digest(record)
 
 
-def load_artifact(folder: Path, build: Callable[[], nn.Module]) -> Artifact:
+def load_artifact(
+    folder: Path, build: Callable[[], nn.Module], run: str = "", recorded: str = ""
+) -> Artifact:
     """Read an artifact: the constructor's network, cut by the plans, filled with the weights.
 
     Args:
         folder: as :func:`save_artifact` left it.
         build: makes the network of the recipe; its weights do not matter.
+        run: what tells the run from others, as the artifact was saved with it.
+        recorded: the digest that :func:`save_artifact` returned; empty where nobody kept it.
 
     Raises:
-        RunError: the folder is missing, damaged, or of another network.
+        DamagedRecord: something in the folder is not what was written there.
+        RunError: the folder is missing, or of another network.
     """
+    record = _record(folder, run, recorded)
     try:
-        record = json.loads((folder / "artifact.json").read_text("utf-8"))
-        return _restored(folder, record, build)
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{folder} holds no artifact: {Path(str(error.filename)).name} is missing",
-            remedy="Train the run to its end: prunec train --resume.",
-        ) from error
+        artifact = _restored(folder, record, build)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise RunError(
             f"{folder} is damaged, or was made from another network: {first_line(error)}",
             remedy="Train again, or use the prunec version and the model code that made it.",
         ) from error
+    if artifact.history and artifact.history[-1].digest != weights_digest(artifact.module):
+        raise DamagedRecord(
+            f"{_file(folder, 'weights')} does not hold the weights that "
+            f"{artifact.history[-1].name} left: their digest is another"
+        )
+    return artifact
+
+
+def damage(folder: Path, run: str = "", recorded: str = "") -> str:
+    """Return what is not as it was written in an artifact's folder; empty: nothing is."""
+    try:
+        for name, digest in _record(folder, run, recorded).get("files", {}).items():
+            read_tensors(_file(folder, name), digest)
+    except (RunError, AttributeError) as error:
+        return str(error)
+    return ""
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
+
+
+def _record(folder: Path, run: str, recorded: str) -> dict[str, Any]:
+    """What ``artifact.json`` says, of this very run."""
+    path = folder / "artifact.json"
+    if not path.is_file():
+        raise DamagedRecord(
+            f"{folder} holds no artifact: artifact.json is missing",
+            remedy="Train the run to its end: prunec train --resume.",
+        )
+    record = parse_record(path)
+    form = record.get("format")
+    if form not in (FORMAT, UNDIGESTED):
+        raise RunError(
+            f"{folder} has format {str(form)[:40]}, this prunec reads {FORMAT}",
+            remedy="Use the prunec version that wrote it, or train again.",
+        )
+    if form == UNDIGESTED and not run:
+        return record
+    if DIGEST not in record:
+        raise DamagedRecord(f"{path} has no digest: it was changed after it was written")
+    if record.get("run") != run or (recorded and record[DIGEST] != recorded):
+        raise DamagedRecord(f"{path} is not what this run wrote there: run.json has another digest")
+    return record
 
 
 def _restored(folder: Path, record: Mapping[str, Any], build: Callable[[], nn.Module]) -> Artifact:
-    if record["format"] != FORMAT:
-        raise RunError(
-            f"{folder} has format {record['format']}, this prunec reads {FORMAT}",
-            remedy="Use the prunec version that wrote it, or train again.",
-        )
-    tensors = read_tensors(folder / "example.safetensors")
+    digests = record["files"] if record["format"] == FORMAT else dict.fromkeys(_FILES, "")
+    tensors = read_tensors(_file(folder, "example"), digests["example"])
     example = tuple(tensors[str(i)] for i in range(len(tensors)))
     module = build().eval()
     ties = record.get("ties", {})
@@ -102,8 +158,8 @@ def _restored(folder: Path, record: Mapping[str, Any], build: Callable[[], nn.Mo
         raise RunError(f"{folder}: {error.message}", remedy=error.remedy) from error
     gates = {n: module.get_parameter(n).new_ones(shape) for n, shape in record["gated"].items()}
     attach_gates(module, gates)
-    module.load_state_dict(read_tensors(folder / "weights.safetensors"), strict=True)
-    packed = read_tensors(folder / "masks.safetensors")
+    module.load_state_dict(read_tensors(_file(folder, "weights"), digests["weights"]), strict=True)
+    packed = read_tensors(_file(folder, "masks"), digests["masks"])
     masks = {name: _unpacked(packed[name], shape) for name, shape in record["masks"].items()}
     history = tuple(_step(step) for step in record["history"])
     return Artifact(module.eval(), example, masks, ties, forms, plans, history)

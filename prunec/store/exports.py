@@ -12,10 +12,12 @@ export/
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from prunec.errors import DamagedRecord
+from prunec.store.records import parse_record, read_record
 
 STEM = "model"
 
@@ -59,15 +61,25 @@ class ExportFolder:
 
     @property
     def recorded(self) -> dict[str, dict[str, Any]]:
-        """What the manifest says of every form that shipped; empty where there is none."""
+        """What the manifest says of every form that shipped; empty where it is damaged."""
         try:
-            found = json.loads(self.manifest.read_text("utf-8"))
-        except (OSError, ValueError):
+            found = parse_record(self.manifest)
+        except DamagedRecord:
             return {}
-        items = found.items() if isinstance(found, dict) else ()
-        return {form: entry for form, entry in items if isinstance(entry, dict)}
+        return {form: entry for form, entry in found.items() if isinstance(entry, dict)}
+
+    @property
+    def flaw(self) -> str:
+        """Why the manifest cannot be believed; empty where it can."""
+        try:
+            read_record(self.manifest)
+        except DamagedRecord as error:
+            return error.message
+        return ""
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """The forms that shipped."""
-        return tuple(self.recorded)
+        """The forms that shipped: those of the manifest, and those whose folder holds a file."""
+        recorded = self.recorded
+        there = {path.parent.name for path in self.path.glob(f"*/{STEM}.*")}
+        return (*recorded, *sorted(there - recorded.keys()))

@@ -13,10 +13,12 @@ runs/<recipe>-<number>/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +28,11 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from prunec.errors import ReadOnlyRun, RunError
+from prunec.errors import DamagedRecord, ReadOnlyRun, RunError
 from prunec.recipe import Recipe, digest, dumps, loads
 from prunec.store.environment import environment, prunec_version
 from prunec.store.exports import ExportFolder
+from prunec.store.records import DIGEST, parse_record, record_text
 
 Status = Literal["new", "training", "interrupted", "failed", "trained", "exported"]
 
@@ -51,19 +54,67 @@ class RunFolder:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe as it ran.
+        """The recipe as it ran; only where its data lie and on what it computes may change.
 
         Raises:
-            RunError: the file cannot be read.
+            RunError: the file cannot be read, or is not the recipe that the run began with.
             RecipeError: it is no valid recipe any more.
         """
         path = self.path / "recipe.toml"
-        return loads(_text(path), str(path))
+        text = _text(path)
+        recipe = loads(text, str(path))
+        self._require_began_with(recipe, text)
+        return recipe
+
+    def _require_began_with(self, recipe: Recipe, text: str) -> None:
+        record = self.record
+        # An earlier build filled in other defaults, but took the digest of this very text.
+        began = record.get("digest") in (_sha256(text), digest(recipe))
+        if not began and record.get("digest_anywhere") != _digest_anywhere(recipe):
+            raise RunError(
+                f"{self.path / 'recipe.toml'} is not the recipe that the run began with: it was "
+                "changed",
+                remedy="Put back what it said, or begin a new run with it: copy it elsewhere, then "
+                "prunec train FILE (prunec export FILE where nothing trains).",
+            )
 
     @property
     def record(self) -> dict[str, Any]:
-        """What run.json says."""
-        return _json(self.path / "run.json")
+        """What run.json says.
+
+        Raises:
+            DamagedRecord: it cannot be read, or was changed after it was written.
+        """
+        return {key: value for key, value in self._record.items() if key != DIGEST}
+
+    @property
+    def _record(self) -> dict[str, Any]:
+        path = self.path / "run.json"
+        record = parse_record(path)
+        if "id" in record and DIGEST not in record:
+            raise DamagedRecord(f"{path} was changed after it was written: it has no digest")
+        return record
+
+    @property
+    def identity(self) -> str:
+        """What tells this run and its copies from all others; empty: of an earlier build.
+
+        That build wrote records without digests.
+        """
+        if not (self.path / "run.json").is_file():
+            return ""
+        return str(self.record.get("id", ""))
+
+    def recorded_step(self, folder: str) -> str:
+        """Return the digest of the record in a folder of ``steps``; empty where none is known."""
+        steps = self.record.get("steps")
+        return str(steps.get(folder, "")) if isinstance(steps, dict) else ""
+
+    def keep_step(self, folder: str, record_digest: str) -> None:
+        """Write down the digest of the record in a folder of ``steps``."""
+        record = self.record
+        steps = {**record.get("steps", {}), folder: record_digest}
+        self._write({**record, "steps": steps})
 
     @property
     def recipe_name(self) -> str:
@@ -127,7 +178,13 @@ class RunFolder:
 
     def mark(self, status: Status) -> None:
         """Write down how far the run came."""
-        _write_json(self.path / "run.json", {**self.record, "status": status})
+        self._write({**self.record, "status": status})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        """Write run.json; one of an earlier build stays without a digest."""
+        old = "id" not in record
+        text = json.dumps(record, indent=2) + "\n" if old else record_text(record)
+        _write(self.path / "run.json", text)
 
 
 def runs_root(option: Path | None = None) -> Path:
@@ -159,13 +216,16 @@ def create_run(
         "sequence": 1 + max((_sequence(other) for other in run_folders(root)), default=0),
         "recipe": recipe.name,
         "digest": digest(recipe),
+        "digest_anywhere": _digest_anywhere(recipe),
+        "id": uuid.uuid4().hex,
+        "steps": {},
         "status": "new",
         "launch": os.environ.get("TORCHELASTIC_RUN_ID", ""),
         "command": list(sys.argv if command is None else command),
     }
     _write(run.path / "recipe.toml", dumps(recipe))
-    _write_json(run.path / "environment.json", environment())
-    _write_json(run.path / "run.json", record)  # last: a folder with it is a whole run folder
+    _write(run.path / "environment.json", record_text(environment()))
+    _write(run.path / "run.json", record_text(record))  # last: it makes the folder a run
     return run
 
 
@@ -180,14 +240,25 @@ def open_run(path: Path) -> RunFolder:
             f"{path} is not a run folder: it holds no run.json", remedy=runs_there(path.parent)
         )
     run = RunFolder(path)
-    written, ours = str(run.record.get("prunec", "an unknown version")), prunec_version()
+    written, ours = _version_in(path / "run.json"), prunec_version()
     if written.split(".")[:2] != ours.split(".")[:2]:
         raise RunError(
             f"{path} was written by prunec {written}, this is prunec {ours}",
             remedy=f"Install that version (pip install 'prunec=={written}') or train anew: "
             f"prunec train {path / 'recipe.toml'}",
         )
+    run.record  # noqa: B018 — what is damaged is told before anything else
     return run
+
+
+def _version_in(path: Path) -> str:
+    """The version that wrote a record, whatever its digest: another may take it otherwise."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = {}
+    whole = isinstance(found, dict) and "prunec" in found
+    return str(found["prunec"]) if whole else prunec_version()
 
 
 def latest_run(root: Path, recipe_name: str | None = None) -> RunFolder:
@@ -275,18 +346,14 @@ def _text(path: Path) -> str:
         raise RunError(f"{path} cannot be read: {error}") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: {error}", remedy="Train anew.") from None
-    if not isinstance(value, dict):
-        raise RunError(f"{path} is damaged: it holds no object", remedy="Train anew.")
-    return value
+def _digest_anywhere(recipe: Recipe) -> str:
+    """The digest of a recipe but for where its data lie and on what it computes."""
+    data = recipe.data.model_copy(update={"root": "", "download": False, "workers": 0})
+    return digest(recipe.model_copy(update={"device": "auto", "data": data}))
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    _write(path, json.dumps(value, indent=2) + "\n")
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _write(path: Path, text: str) -> None:

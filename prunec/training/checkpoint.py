@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,8 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from prunec.errors import RunError
+from prunec.errors import DamagedRecord, RunError
 from prunec.files import folder_atomic, read_tensors, write_tensors, write_text_atomic
+from prunec.store.records import parse_record, read_record, record_text
 from prunec.training.optimisation import OptimizerState
 
 PARTS = ("model", "optimizer", "method", "average")
@@ -67,7 +66,9 @@ class Checkpoint:
         return f"after epoch {self.epoch}"
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bool) -> None:
+def save_checkpoint(
+    folder: Path, checkpoint: Checkpoint, *, keep: int, best: bool, run: str = ""
+) -> None:
     """Write ``checkpoint`` into ``folder``, then drop all but the last ones.
 
     Args:
@@ -75,6 +76,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bo
         checkpoint: the state.
         keep: how many stay.
         best: whether it also takes the place of the best one.
+        run: what tells its run from others.
 
     Raises:
         RunError: the system refused (disk full, read-only, no permission, …); those that were there
@@ -89,18 +91,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int, best: bo
         for name, tensor in group.items()
     }
     with folder_atomic(folder / checkpoint.name) as place:
-        write_tensors(place / "tensors.safetensors", tensors)
+        digest = write_tensors(place / "tensors.safetensors", tensors)
         record = {
+            "run": run,
             "method": checkpoint.method,
             "epoch": checkpoint.epoch,
             "step": checkpoint.step,
-            "sha256": _digest(place / "tensors.safetensors"),
+            "sha256": digest,
             "optimizer": dict(checkpoint.optimizer.numbers),
             "scaler": dict(checkpoint.scaler),
             "tally": dict(checkpoint.tally),
             "history": list(checkpoint.history),
         }
-        write_text_atomic(place / "checkpoint.json", json.dumps(record, indent=1) + "\n")
+        write_text_atomic(place / "checkpoint.json", record_text(record))
         if best:  # first: whoever is killed in between goes on from before, and comes here again
             with folder_atomic(folder / BEST) as other:
                 shutil.copytree(place, other, copy_function=_link, dirs_exist_ok=True)
@@ -117,17 +120,23 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def load_checkpoint(folder: Path, method: str, tell: Callable[[str], None]) -> Checkpoint | None:
+def load_checkpoint(
+    folder: Path, method: str, tell: Callable[[str], None], run: str = ""
+) -> Checkpoint | None:
     """Return the newest sound checkpoint that ``method`` wrote to ``folder``, or None.
 
     Args:
         folder: where checkpoints lie.
         method: the name of the method that trains; others' checkpoints are passed over.
         tell: is told, in a sentence, of every damaged checkpoint that is passed over.
+        run: what tells the run from others, as they were saved with it; empty: of an earlier build,
+            whose checkpoints have a digest of their tensors alone.
     """
     for place in _folders(folder):
         try:
-            checkpoint = _read(place)
+            checkpoint = _read(place, run)
+            if checkpoint.name != place.name:
+                raise DamagedRecord(f"{place} holds {checkpoint.name}")
         except RunError as error:
             tell(f"{error.message}; going back to the checkpoint before it")
             continue
@@ -136,13 +145,31 @@ def load_checkpoint(folder: Path, method: str, tell: Callable[[str], None]) -> C
     return None
 
 
-def load_best(folder: Path, method: str) -> Checkpoint | None:
-    """Return the best checkpoint that ``method`` wrote; None where there is no sound one."""
-    try:
-        checkpoint = _read(folder / BEST)
-    except RunError:
-        return None
-    return checkpoint if checkpoint.method == method else None
+def load_best(
+    folder: Path, method: str, epoch: int, tell: Callable[[str], None], run: str = ""
+) -> Checkpoint | None:
+    """Return the checkpoint after the best epoch, of ``best`` or of those kept beside it.
+
+    Args:
+        folder: where checkpoints lie.
+        method: the name of the method that trains.
+        epoch: the best one.
+        tell: is told, in a sentence, of every place that does not hold it.
+        run: as in :func:`load_checkpoint`.
+
+    Returns:
+        The checkpoint; None where no sound one is left.
+    """
+    for place in (folder / BEST, folder / f"epoch-{epoch:03d}"):
+        try:
+            checkpoint = _read(place, run)
+        except RunError as error:
+            tell(error.message)
+            continue
+        if (checkpoint.method, checkpoint.epoch, checkpoint.step) == (method, epoch, 0):
+            return checkpoint
+        tell(f"{place} is not that of the best epoch, {epoch}, but {checkpoint.place}")
+    return None
 
 
 def clear_checkpoints(folder: Path) -> None:
@@ -160,13 +187,13 @@ def _folders(folder: Path) -> list[Path]:
     return [place for _, _, place in sorted(numbered, reverse=True)]
 
 
-def _read(place: Path) -> Checkpoint:
-    file = place / "tensors.safetensors"
+def _read(place: Path, run: str) -> Checkpoint:
+    file, said = place / "tensors.safetensors", place / "checkpoint.json"
+    record = read_record(said) if run else parse_record(said)
     try:
-        record = json.loads((place / "checkpoint.json").read_text("utf-8"))
-        if record["sha256"] != _digest(file):
-            raise RunError(f"{file} is damaged: its digest is not the one written down")
-        parts = _split(read_tensors(file))
+        if record.get("run", "") != run:
+            raise DamagedRecord(f"{place} is of another run")
+        parts = _split(read_tensors(file, str(record["sha256"])))
         return Checkpoint(
             method=str(record["method"]),
             epoch=int(record["epoch"]),
@@ -179,8 +206,8 @@ def _read(place: Path) -> Checkpoint:
             history=tuple(record["history"]),
             scaler=dict(record["scaler"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{place} is damaged: {type(error).__name__} {error}") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DamagedRecord(f"{place} is damaged: {type(error).__name__} {error}") from error
 
 
 def _split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -189,8 +216,3 @@ def _split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         part, _, name = key.partition("/")
         parts[part][name] = tensor
     return parts
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

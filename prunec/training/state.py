@@ -21,7 +21,7 @@ from prunec.training.context import Context
 from prunec.training.metrics import append_metrics, rewrite_metrics
 from prunec.training.optimisation import load_state, state_of
 from prunec.training.step import Stepper
-from prunec.training.stopping import is_best
+from prunec.training.stopping import best_epoch, is_best
 from prunec.training.tensorboard_log import Board
 
 
@@ -51,7 +51,7 @@ class Keeper:
         checkpoint = None
         if self.context.resume:
             note = self.context.progress.note
-            checkpoint = load_checkpoint(self.run.checkpoint, self.method, note)
+            checkpoint = load_checkpoint(self.run.checkpoint, self.method, note, self.run.identity)
             self._require_same(checkpoint.name if checkpoint else "")
         self.processes.wait()
         if self.processes.first:
@@ -71,9 +71,15 @@ class Keeper:
             self.board.close()
 
     def best(self) -> Checkpoint | None:
-        """Return the best checkpoint, on every rank."""
+        """Return the best checkpoint, on every rank; tell where no sound one is left."""
         self.processes.wait()
-        return load_best(self.run.checkpoint, self.method)
+        note, epoch = self.context.progress.note, best_epoch(self.history)
+        if not epoch:
+            return None
+        found = load_best(self.run.checkpoint, self.method, epoch, note, self.run.identity)
+        if found is None:
+            note(f"The weights of the best epoch, {epoch}, are lost: the last ones go on.")
+        return found
 
     def restore(self, checkpoint: Checkpoint, take: Stepper, average: Average) -> None:
         """Let network, optimizer, method and average be as the checkpoint says."""
@@ -120,7 +126,13 @@ class Keeper:
         )
         if self.processes.first:
             best = bool(metrics) and is_best(self.history)
-            save_checkpoint(self.run.checkpoint, checkpoint, keep=self.train.keep, best=best)
+            save_checkpoint(
+                self.run.checkpoint,
+                checkpoint,
+                keep=self.train.keep,
+                best=best,
+                run=self.run.identity,
+            )
             if metrics:
                 append_metrics(self.run.metrics, metrics)
             if metrics and self.board:

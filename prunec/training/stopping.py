@@ -37,6 +37,12 @@ def is_best(history: Sequence[Metrics]) -> bool:
     return bool(history and history[-1]["settled"]) and _best(settled) == len(settled) - 1
 
 
+def best_epoch(history: Sequence[Metrics]) -> int:
+    """Return the number of the best epoch; 0 where none reached its budget."""
+    numbers = [int(epoch["epoch"]) for epoch in history if epoch["settled"]]
+    return numbers[_best(_settled(history)[1])] if numbers else 0
+
+
 def _settled(history: Sequence[Metrics]) -> tuple[Quality, list[float]]:
     """The figure that decides, and what it was in every epoch whose budget was reached."""
     quality = decisive(history[0] if history else (), "test_")

@@ -47,13 +47,17 @@ def unchanged(written: Written, path: Path, manifest: Mapping[str, object]) -> l
         checks.append(_digest("file digest", recorded, file_digest(path.read_bytes()), wrong))
     if written.graph_digest is not None:
         wrong = "operators, attributes, wiring or constants of the graph were edited after export."
-        said = (written.metadata or {}).get(GRAPH_DIGEST)
+        own = (written.metadata or {}).get(GRAPH_DIGEST)
+        kept = manifest.get("graph_digest", own)
+        said = kept if isinstance(kept, str) else None
         checks.append(_digest("graph digest", said, written.graph_digest, wrong))
     return checks
 
 
 def _digest(name: str, expected: str | None, found: str | None, wrong: str) -> Check:
-    if expected is None or found is None:
+    if expected == "":
+        wrong = f"no {name} was recorded at export. Export again."
+    elif expected is None or found is None:
         wrong = f"the metadata lacks the {name}: truncated, or not exported by prunec."
     passed = expected is not None and expected == found
     return Check(name, _short(expected), _short(found), None, passed, "" if passed else wrong)

@@ -108,8 +108,9 @@ def does_not_run(
     module: nn.Module, example: tuple[Tensor, ...], error: Exception
 ) -> UntraceableModel:
     """The error for a network that raises one for its example."""
+    name, shapes = type(module).__name__, _shapes(example)
     return UntraceableModel(
-        f"{type(module).__name__} does not run on inputs of shape {_shapes(example)}: {_said(error)}",
+        f"{name} does not run on inputs of shape {shapes}: {_said(error)}",
         remedy="Give inputs that its forward takes, in order and in shape.",
     )
 
