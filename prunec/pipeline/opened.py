@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 from torch import nn
 
@@ -96,9 +97,11 @@ class OpenedRun:
         folder = self.run.step(index, self.passes[index].pass_name())
         return (folder / "artifact.json").is_file()
 
-    def exporters(self, forms: Sequence[str] = ()) -> tuple[Exporter, ...]:
-        """Return its exporters, and those of further forms."""
-        return build_exporters(self.recipe, self.source, forms)
+    def exporters(
+        self, forms: Sequence[str] = (), options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> tuple[Exporter, ...]:
+        """Return its exporters, and those of further forms; options replace the recipe's."""
+        return build_exporters(self.recipe, self.source, forms, options)
 
     def artifact(self, index: int) -> Artifact:
         """Return the artifact after a pass; weights that the recipe names are not loaded.
