@@ -47,6 +47,28 @@ def opset_of(model: onnx.ModelProto) -> int:
     return int(next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
 
 
+def require_operators(model: onnx.ModelProto) -> None:
+    """Refuse operators that a later opset brought: exporters write some whatever they are asked.
+
+    Raises:
+        PassError: names each, and the opset that it needs.
+    """
+    opset = opset_of(model)
+    lacking = {
+        node.op_type: Needs(node, _first(node.op_type))
+        for node in model.graph.node
+        if node.domain in ("", "ai.onnx") and not _since(node.op_type, opset)
+    }
+    if lacking:
+        raise _refusal(lacking.values(), opset)
+
+
+def _first(operator: str) -> int:
+    """The opset that brought an operator."""
+    known = defs.get_all_schemas_with_history()
+    return min(int(s.since_version) for s in known if (s.name, s.domain) == (operator, ""))
+
+
 def _refusal(lacking: Iterable[Needs], opset: int) -> PassError:
     found = sorted(lacking, key=lambda need: (-need.opset, need.operator))
     told = "; ".join(f"{n.operator} at {n.place} needs opset {n.opset}{n.because}" for n in found)

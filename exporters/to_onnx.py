@@ -34,7 +34,7 @@ from prunec.deploy.signature import (
 )
 from prunec.deploy.written import Written
 from prunec.errors import PassError
-from prunec.exporters._onnx_opset import opset_of, to_opset
+from prunec.exporters._onnx_opset import opset_of, require_operators, to_opset
 from prunec.exporters._onnx_tidy import tidy
 from prunec.graph.capture.tracing import trace
 from prunec.models.state import roles, weights_digest
@@ -84,7 +84,9 @@ class ToOnnx(Exact):
         program = trace(module, example, Dim("batch", min=1))
         _require_no_projection(program)
         _drop_inplace(program)
-        model = to_opset(_convert(program, max(self.opset, _NATIVE)), self.opset)
+        converted = _convert(program, max(self.opset, _NATIVE))
+        require_operators(converted)
+        model = to_opset(converted, self.opset)
         model = tidy(model, roles(module))
         model.ir_version = self.ir_version or find_min_ir_version_for(model.opset_import)
         properties = {

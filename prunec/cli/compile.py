@@ -72,12 +72,24 @@ def export_recipe(
     output: Path | None = None,
     options: dict[str, dict[str, int]] | None = None,
 ) -> None:
-    """Export a new run of a recipe without a training pass, and say where it lies."""
+    """Export a new run of a recipe without a training pass, and say where it lies.
+
+    Where a mistake ends it before its first pass has left anything, the new folder goes again.
+    """
+    import shutil
+
     from prunec import pipeline
     from prunec.cli.results import tell_export
+    from prunec.errors import PrunecError
 
     typer.echo(f"Run {run.path}")
-    tell_export(pipeline.export(run, output, forms, options=options))
+    try:
+        made = pipeline.export(run, output, forms, options=options)
+    except PrunecError:
+        if not run.steps.exists():
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    tell_export(made)
 
 
 def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> Recipe:
