@@ -11,6 +11,7 @@ import onnx
 import onnx_ir
 import onnxscript
 import torch
+from onnx.helper import find_min_ir_version_for
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, LiftConstantsToInitializersPass
 from onnxscript import optimizer
 from onnxscript.rewriter import rewrite
@@ -36,12 +37,17 @@ from prunec.deploy.signature import (
 )
 from prunec.deploy.written import Graph, Written
 from prunec.errors import PassError
+from prunec.exporters._onnx_opset import opset_of, require_operators, to_opset
 from prunec.exporters._onnx_tidy import tidy
 from prunec.graph.capture.tracing import trace
 from prunec.models.state import roles, weights_digest
 
 # Rules that look at shapes and types only: no weight is read, so none is changed.
 _RULES = (materialize_reshape_shape_rule, no_op_cast_rule, no_op_expand_rule)
+
+_NATIVE = 18  # the earliest opset that torch.onnx writes
+OLDEST, NEWEST = 9, 25
+OLDEST_IR, NEWEST_IR = 4, 13  # those of the oldest and the newest opset
 
 PROTOBUF = 2**31  # bytes that one file can hold: weights stand in it, not beside it
 # What these return is memory of their own, so that nobody else can see it being overwritten.
@@ -55,11 +61,14 @@ class ToOnnx(Exact):
     """Write ONNX with a batch of any size.
 
     Weights keep their names and bits: nothing is folded into them, runtimes do that on loading.
+    ``opset`` is the version of ONNX's operators and ``ir_version`` that of the file's layout, by
+    default the one that came with the opset: old runtimes read old ones alone.
     """
 
     suffix: ClassVar[str] = ".onnx"
 
-    opset: Annotated[int, Field(ge=18, le=23)] = 18
+    opset: Annotated[int, Field(ge=OLDEST, le=NEWEST)] = _NATIVE
+    ir_version: Annotated[int, Field(ge=OLDEST_IR, le=NEWEST_IR)] | None = None
 
     def write(self, source: Source, path: Path) -> None:
         """Write the network, in eval mode, on the CPU; it is not changed.
@@ -74,6 +83,7 @@ class ToOnnx(Exact):
             raise PassError("the network is in training mode", remedy="Call module.eval() first.")
         _require_small(module)
         model = _model(source, self.opset)
+        model.ir_version = self.ir_version or find_min_ir_version_for(model.opset_import)
         properties = {
             MADE_WITH: _LIBRARIES,
             WEIGHTS_DIGEST: weights_digest(module),
@@ -109,7 +119,9 @@ def _model(source: Source, opset: int) -> onnx.ModelProto:
     _require_tensors(source.module, program)
     _require_no_projection(program)
     _drop_inplace(program)
-    model: onnx.ModelProto = tidy(_convert(program, opset), roles(source.module))
+    converted = _convert(program, max(opset, _NATIVE))
+    require_operators(converted)
+    model: onnx.ModelProto = tidy(to_opset(converted, opset), roles(source.module))
     return model
 
 
@@ -195,7 +207,14 @@ def _convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:
         rewrite(model, _RULES)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         ClearMetadataAndDocStringPass()(model)
-        return onnx_ir.to_proto(model)
+        converted = onnx_ir.to_proto(model)
+    found = opset_of(converted)
+    if found != opset:
+        raise PassError(
+            f"torch.onnx writes the network at opset {found}, not at opset {opset}",
+            remedy=f"Ask for opset {found} ([[export]] opset, --opset).",
+        )
+    return converted
 
 
 def _exported(program: ExportedProgram, opset: int) -> torch.onnx.ONNXProgram:
@@ -214,7 +233,8 @@ def _exported(program: ExportedProgram, opset: int) -> torch.onnx.ONNXProgram:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise PassError(
             f"torch.onnx cannot express the network at opset {opset}: {_reason(cause)}",
-            remedy="Try a higher opset ([[export]] opset), or replace the operator in the network.",
+            remedy="Try a higher opset ([[export]] opset, --opset), or replace the operator in the "
+            "network.",
         ) from error
     assert converted is not None
     return converted

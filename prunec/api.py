@@ -198,7 +198,12 @@ def count(model: nn.Module, example_inputs: Example) -> Cost:
 
 @_leaving_all_as_it_was
 def export_onnx(
-    model: nn.Module, example_inputs: Example, path: Path | str, *, opset: int = 18
+    model: nn.Module,
+    example_inputs: Example,
+    path: Path | str,
+    *,
+    opset: int = 18,
+    ir_version: int | None = None,
 ) -> Path:
     """Write a network as one ONNX file with a dynamic batch, whole or not at all.
 
@@ -207,26 +212,28 @@ def export_onnx(
             kernels. It is not changed.
         example_inputs: as for :func:`compile`.
         path: the file; missing folders are made.
-        opset: the version of ONNX's operators.
+        opset: the version of ONNX's operators, 9 to 25: that of the file, or there is no file.
+        ir_version: the version of the file's layout, by default the one that came with the opset.
 
     Returns:
         The path.
 
     Raises:
         UntraceableModel: the network cannot be captured with a batch of any size.
-        PassError: ONNX cannot express it at this opset.
+        PassError: ONNX cannot express it at this opset; names the operators that need more.
         RunError: the file cannot be written.
         PrunecError: an argument is wrong.
     """
     module = _shipped(model)
     example = tuple(x.cpu() for x in checked_example(checked_module(model), example_inputs))
+    options = {"name": "to-onnx", "opset": opset, "ir_version": ir_version}
+    writer = catalogue.build_exporter(options, "options", "export_onnx")
     target = Path(path)
     require_writable(target)
     metadata = {
         "prunec.version": prunec_version(),
         MACS: str(costs.count(module, example).macs),
     }
-    writer = catalogue.exporter("to-onnx")(opset=opset)  # type: ignore[call-arg]
     writer(Source(Artifact(module, example), metadata), target)
     return target
 

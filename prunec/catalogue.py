@@ -114,23 +114,44 @@ def runner_for(suffix: str) -> Runner:
     )
 
 
-def build_exporters(recipe: Recipe, source: str, forms: Sequence[str] = ()) -> tuple[Exporter, ...]:
+def build_exporter(table: Mapping[str, Any], entry: str, source: str) -> Exporter:
+    """Return an exporter, its options validated.
+
+    Args:
+        table: its ``name`` and its options.
+        entry: where the table stands in ``source``, for errors.
+        source: who names it, for errors.
+
+    Raises:
+        RecipeError: an unknown exporter, or a wrong option.
+    """
+    return _build(table, entry, source, exporter)
+
+
+def build_exporters(
+    recipe: Recipe,
+    source: str,
+    forms: Sequence[str] = (),
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[Exporter, ...]:
     """Return the recipe's exporters, their options validated and their order checked.
 
     Args:
         recipe: the recipe.
         source: the recipe's file, for errors.
         forms: further forms, with the defaults of their options.
+        options: form → options that take the place of the recipe's.
 
     Raises:
-        RecipeError: an unknown exporter, a wrong option, a form named twice, or one that reads
-            another which does not come before it.
+        RecipeError: an unknown exporter, a wrong option, a form named twice, one that reads another
+            which does not come before it, or options for a form that is not exported.
     """
     named = {str(table["name"]) for table in recipe.exports}
     more = [f"to-{form}" for form in forms if f"to-{form}" not in named]
-    tables = [*recipe.exports, *({"name": name} for name in more)]
+    named_tables = [*recipe.exports, *({"name": name} for name in more)]
+    tables = _with_options(named_tables, options or {}, source)
     built = tuple(
-        _build(table, f"export[{index}]", source, exporter) for index, table in enumerate(tables)
+        build_exporter(table, f"export[{index}]", source) for index, table in enumerate(tables)
     )
     before: list[str] = []
     for index, writer in enumerate(built):
@@ -144,6 +165,19 @@ def build_exporters(recipe: Recipe, source: str, forms: Sequence[str] = ()) -> t
             )
         before.append(form)
     return built
+
+
+def _with_options(
+    tables: Sequence[Mapping[str, Any]], options: Mapping[str, Mapping[str, Any]], source: str
+) -> list[Mapping[str, Any]]:
+    names = {str(table["name"]) for table in tables}
+    for form in options:
+        if f"to-{form}" not in names:
+            raise RecipeError(
+                f"{source} exports no {form}, and options for it are given",
+                remedy=f"Ask for it too: --{form}",
+            )
+    return [{**t, **options.get(str(t["name"]).removeprefix("to-"), {})} for t in tables]
 
 
 def build_passes(recipe: Recipe, source: str) -> tuple[Pass, ...]:

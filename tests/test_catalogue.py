@@ -260,7 +260,7 @@ def test_an_exporter_is_a_file_with_options(workshop: None) -> None:
 @pytest.mark.parametrize(
     ("tables", "message", "remedy"),
     [
-        ([{**ONNX, "opset": 99}], "export[0] (to-onnx).opset must be at most 23", "at least 18"),
+        ([{**ONNX, "opset": 99}], "export[0] (to-onnx).opset must be at most 25", "at least 9"),
         ([{**ONNX, "opsett": 19}], "unknown key export[0] (to-onnx).opsett", "'opset'"),
         ([ONNX, ONNX], "export[1] (to-onnx) stands twice", "Leave one"),
         ([ONNX, {"name": "to-onxn"}], "export[1]: there is no exporter 'to-onxn'", "'to-onnx'"),

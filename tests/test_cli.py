@@ -70,8 +70,9 @@ class FakePipeline(ModuleType):
         step = Step("train-dense", {}, (), (100, 50), (10, 10), None, 1.5, "", ("90.1 %",))
         return Artifact(module=nn.Identity(), example=(zeros(2, 1),), history=(step,))
 
-    def export(self, run: Any, output: Any, forms: Any) -> FakeReport:
+    def export(self, run: Any, output: Any, forms: Any, *, options: Any) -> FakeReport:
         self._called("export", run, output, forms)
+        self.options = options
         return FakeReport(self.passed)
 
     def verify(self, run: Any, onnx_file: Any) -> FakeReport:
@@ -265,6 +266,9 @@ def test_export_takes_the_latest_run_or_one(pipeline: FakePipeline, arguments: l
     assert "passed: True" in result.stdout
     name, (given, output, forms), _ = pipeline.calls[-1]
     assert (name, given.path.name, output) == ("export", "small-001", Path("out.onnx"))
+    assert pipeline.options == {}
+    assert run("export", "small-001", "--opset", "13", "--ir-version", "7").exit_code == 0
+    assert pipeline.options == {"onnx": {"opset": 13, "ir_version": 7}}
     assert forms == (("onnx",) if "--onnx" in arguments else ())
 
 

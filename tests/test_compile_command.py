@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from compile_nets import Answer
 from end_to_end_net import Tiny
 from PIL import Image
 from torch import nn
@@ -137,3 +139,79 @@ def test_mistakes_are_told(here: Path) -> None:
         result = run("compile", NETWORK, *arguments)
         assert result.exit_code == 1, result.output
         assert words in " ".join(result.output.split()), result.output
+
+
+ANSWER = ("compile", "compile_nets:Answer", "--classes", 3, "-o", "asked")
+INPUTS = ("--input", "3x8x8", "--input", "5:int64")
+
+
+@pytest.mark.slow
+def test_several_inputs_and_whole_numbers(here: Path) -> None:
+    result = run(*ANSWER, *INPUTS, "--opset", 12)
+    assert result.exit_code == 0, result.output
+    net = Answer(3).eval()
+    session = onnxruntime.InferenceSession(here / "asked/export/onnx/model.onnx")
+    image, words = torch.randn(3, 3, 8, 8), torch.randint(0, 11, (3, 5))
+    given = [value.name for value in session.get_inputs()]
+    found = session.run(None, {given[0]: image.numpy(), given[1]: words.numpy()})[0]
+    with torch.no_grad():
+        assert np.abs(net(image, words).numpy() - found).max() < 1e-5
+    assert onnx.load(here / "asked/export/onnx/model.onnx").opset_import[0].version == 12
+    costs = json.loads(run("count", "asked", "--json").output)
+    assert list(costs) == ["dense", "00-remove-channels", "01-fold-batchnorm", "export/onnx"]
+    assert costs["dense"]["nonzero_macs"] > costs["export/onnx"]["macs"]
+    assert costs["01-fold-batchnorm"]["macs"] == costs["export/onnx"]["macs"]
+    table = run("count", "asked").output
+    assert f"{costs['dense']['macs']:,}" in table
+    refused = run("count", "asked", "--input", "3x8x8")
+    assert refused.exit_code == 1
+    assert "knows its inputs" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        (("--input", "3x8x8"), "does not take an input"),
+        (("--input", "3x8x8", "--input", "5"), "does not take an input"),
+        (("--input", "3x8x8", "--input", "5:int3"), "is no input"),
+        ((*INPUTS, "--opset", 8), "opset must be at least 9"),
+    ],
+)
+def test_inputs_that_do_not_fit_leave_no_run(
+    here: Path, inputs: tuple[str, ...], told: str
+) -> None:
+    result = run(*ANSWER, *inputs)
+    assert result.exit_code == 1, result.output
+    assert told in " ".join(result.output.split()), result.output
+    assert not (here / "asked").exists()
+
+
+@pytest.mark.slow
+def test_a_network_of_timm(here: Path) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    net = timm.create_model("test_resnet", num_classes=5)
+    torch.save(net.state_dict(), "timm.pth")
+    result = run("compile", "timm:test_resnet", "--weights", "timm.pth", "-o", "timm")
+    assert result.exit_code == 0, result.output
+    shape = onnxruntime.InferenceSession(here / "timm/export/onnx/model.onnx").get_inputs()[0].shape
+    assert shape[1:] == list(net.default_cfg["input_size"])
+    refused = run("compile", "timm:no_such_network")
+    assert refused.exit_code == 1
+    assert "no_such_network" in refused.output
+
+
+@pytest.mark.slow
+def test_a_file_that_fails_ends_with_2_and_does_not_ship(here: Path) -> None:
+    assert run(*ANSWER, *INPUTS).exit_code == 0
+    recipe = here / "asked/recipe.toml"
+    strict = recipe.read_text().replace("latency_ratio = false", "macs_ratio = 0.01")
+    (here / "strict.toml").write_text(strict)
+    result = run("export", "strict.toml", "-o", "strict.onnx")
+    assert result.exit_code == 2, result.output
+    assert not (here / "strict.onnx").exists()
+    (here / "recipe.toml").write_text(recipe.read_text())
+    result = run("export", "recipe.toml", "-o", "net.onnx", "--opset", 11, "--ir-version", 5)
+    assert result.exit_code == 0, result.output
+    written = onnx.load(here / "net.onnx")
+    assert (written.opset_import[0].version, written.ir_version) == (11, 5)

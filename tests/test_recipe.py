@@ -104,7 +104,7 @@ recipes = st.builds(
         threads=st.just("auto") | st.integers(1, 64),
         group=st.lists(groups, max_size=2).map(tuple),
     ),
-    exports=st.integers(18, 23).map(lambda opset: ({"name": "to-onnx", "opset": opset},)),
+    exports=st.integers(9, 25).map(lambda opset: ({"name": "to-onnx", "opset": opset},)),
     verify=st.builds(VerifySpec, budget=budgets, agreement=unit),
 )
 

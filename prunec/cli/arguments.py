@@ -28,5 +28,19 @@ Changes = Annotated[
 Device = Annotated[
     Literal["auto", "cpu", "cuda"] | None, typer.Option(help="[default: the recipe's]")
 ]
+Opset = Annotated[
+    int | None,
+    typer.Option("--opset", metavar="N", help="ONNX's operators, 9 to 25  [default: 18]"),
+]
+IrVersion = Annotated[
+    int | None,
+    typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The file to write.")]
+
+
+def onnx_options(opset: int | None, ir_version: int | None) -> dict[str, int]:
+    """The options of the ONNX exporter that a command line gives."""
+    given = {"opset": opset, "ir_version": ir_version}
+    return {name: value for name, value in given.items() if value is not None}

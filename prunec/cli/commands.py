@@ -17,7 +17,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import AsJson, Changes, Device, Output, Root, Run
+from prunec.cli.arguments import (
+    AsJson,
+    Changes,
+    Device,
+    IrVersion,
+    Opset,
+    Output,
+    Root,
+    Run,
+    onnx_options,
+)
 from prunec.cli.compare import compare
 from prunec.cli.compile import compile_network, export_recipe
 from prunec.cli.count import count
@@ -108,6 +118,8 @@ def train(
 def export(
     run: Run = None,
     output: Output = None,
+    opset: Opset = None,
+    ir_version: IrVersion = None,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -115,17 +127,19 @@ def export(
 
     RUN may be the file of a recipe without a training pass: its network is exported as it is built.
     """
+    given = onnx_options(opset, ir_version)
+    options = {"onnx": given} if given else {}
     if run and run.endswith(".toml"):
         from prunec.cli.selection import new_untrained_run
         from prunec.store.runs import runs_root
 
-        export_recipe(new_untrained_run(run, runs_root(runs)), forms)
+        export_recipe(new_untrained_run(run, runs_root(runs)), forms, output, options)
         return
     found = _found(run, runs)
 
     from prunec import pipeline
 
-    tell_export(pipeline.export(found, output, forms))
+    tell_export(pipeline.export(found, output, forms, options=options))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunec.cli.arguments import Root
+from prunec.cli.arguments import IrVersion, Opset, Root, onnx_options
 
 if TYPE_CHECKING:
     from prunec.recipe import ModelSpec, Recipe
@@ -40,6 +40,8 @@ def compile_network(
         int, typer.Option("--round-to", min=1, help="Multiple that channels are rounded up to.")
     ] = 1,
     output: Folder = None,
+    opset: Opset = None,
+    ir_version: IrVersion = None,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -57,23 +59,40 @@ def compile_network(
         classes=classes,
         input=tuple(inputs or ()),
     )
-    recipe = _recipe(spec, data, round_to)
+    recipe = _recipe(spec, data, round_to, onnx_options(opset, ir_version))
     if output is None:
         export_recipe(create_run(recipe, runs_root(runs)), forms)
     else:
         export_recipe(create_run(recipe, output.parent, folder=output), forms)
 
 
-def export_recipe(run: Any, forms: tuple[str, ...]) -> None:
-    """Export a new run of a recipe without a training pass, and say where it lies."""
+def export_recipe(
+    run: Any,
+    forms: tuple[str, ...],
+    output: Path | None = None,
+    options: dict[str, dict[str, int]] | None = None,
+) -> None:
+    """Export a new run of a recipe without a training pass, and say where it lies.
+
+    Where a mistake ends it before its first pass has left anything, the new folder goes again.
+    """
+    import shutil
+
     from prunec import pipeline
     from prunec.cli.results import tell_export
+    from prunec.errors import PrunecError
 
     typer.echo(f"Run {run.path}")
-    tell_export(pipeline.export(run, None, forms))
+    try:
+        made = pipeline.export(run, output, forms, options=options)
+    except PrunecError:
+        if not run.steps.exists():
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    tell_export(made)
 
 
-def _recipe(spec: ModelSpec, data: str, round_to: int) -> Recipe:
+def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> Recipe:
     import re
 
     from prunec.pipeline.named import checkpoint_notes, classes_of
@@ -92,6 +111,7 @@ def _recipe(spec: ModelSpec, data: str, round_to: int) -> Recipe:
             "model": spec,
             "data": _data(spec, data),
             "pass": (cut, {"name": "fold-batchnorm"}),
+            "export": ({"name": "to-onnx", **onnx},),
             "verify": VerifySpec(budget=Budget(latency_ratio=None)),
         }
     )

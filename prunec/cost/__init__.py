@@ -23,12 +23,28 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
+class Uncounted:
+    """An operator whose MACs are not known, and why."""
+
+    name: str
+    operator: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"operator {self.operator} at {self.name}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Cost:
-    """The cost of a network for one sample; ``params`` counts every parameter, norms included."""
+    """The cost of a network for one sample; ``params`` counts every parameter, norms included.
+
+    ``uncounted`` names the operators whose MACs are not known: no sum holds them.
+    """
 
     layers: tuple[LayerCost, ...]
     params: int
     nonzero_params: int
+    uncounted: tuple[Uncounted, ...] = ()
 
     @property
     def macs(self) -> int:
@@ -39,6 +55,10 @@ class Cost:
     def nonzero_macs(self) -> int:
         """Multiply–accumulates of one sample by weights that are not zero."""
         return sum(layer.nonzero_macs for layer in self.layers)
+
+
+UNKNOWN = "its MACs are not known"
+"""Why an operator that is in no list is not counted."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Values are moved by ONNX's own reference implementation.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -13,12 +14,20 @@ from onnx import external_data_helper, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from prunec.cost import Weight
+from prunec.cost.onnx_operators import zero_point
+from prunec.cost.onnx_parameters import Use
 from prunec.errors import PrunecError
 
 # These neither add nor drop a value, so zeros can be counted at the source.
 _WHOLE = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 # These move values too, but some may be left out, repeated or put together.
 _PARTS = frozenset({"Concat", "Expand", "Gather", "Slice", "Split", "Tile", "Cast", "CastLike"})
+# These keep a place for every value, and change which are zero.
+_QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_LATER = (helper.make_opsetid("", 21),)
+_MOVES = _WHOLE | _PARTS | _QUANTISED
+# What ONNX's reference implementation raises where it lacks an operator, a type or a form of it.
+_CANNOT_MOVE = (RuntimeError, NotImplementedError, ValueError, TypeError, KeyError, IndexError)
 
 
 class Constants:
@@ -37,7 +46,7 @@ class Constants:
             given = [name for name in node.input if name]
             if not self._per_sample.isdisjoint(given):
                 self._per_sample.update(node.output)
-            elif node.op_type in _WHOLE | _PARTS and all(name in self._sources for name in given):
+            elif node.op_type in _MOVES and all(name in self._sources for name in given):
                 moved = given if node.op_type == "Concat" else given[:1]  # the rest says how
                 listed = tuple(dict.fromkeys(s for name in moved for s in self._sources[name]))
                 self._makers |= dict.fromkeys(node.output, node)
@@ -47,18 +56,38 @@ class Constants:
         """Whether an operator reads what depends on an input, if only on its batch size."""
         return not self._per_sample.isdisjoint(node.input)
 
-    def weight(self, name: str) -> Weight | None:
-        """The weights that a value is, or None if it is something else."""
-        if name not in self._sources:
+    def weight(self, name: str, zero: str = "") -> Weight | None:
+        """The weights that a value is, or None if it is something else.
+
+        Args:
+            name: of the value.
+            zero: name of the integers that stand for zero in it, one or one an output channel.
+        """
+        if name not in self._sources or (zero and zero not in self._sources):
             return None
         sources = self._sources[name]
         source = self._source(name)
-        if source is not None:
+        if source is not None and not zero:
             return Weight(sources, math.prod(source.dims), self.nonzero(source), sources)
-        value = self._value(name)
+        try:
+            value = self._value(name)
+            nonzero = int(np.count_nonzero(_centred(value, self._value(zero)) if zero else value))
+        except _CANNOT_MOVE:
+            return None
         stored = sum(math.prod(self._tensors[source].dims) for source in sources)
         key = sources if stored == value.size else name
-        return Weight(sources, value.size, int(np.count_nonzero(value)), key)
+        return Weight(sources, value.size, nonzero, key)
+
+    def nonzero_as_read(self, tensor: onnx.TensorProto, read: Sequence[Use]) -> int:
+        """How many entries of a stored tensor are not zero, where integers need not mean zero."""
+        for node, place in read:
+            zero = zero_point(node, tensor.name)
+            weight = self.weight(tensor.name, zero) if zero else None
+            if node.op_type == "DequantizeLinear" and place == 0:
+                weight = self.weight(node.output[0])
+            if weight is not None:
+                return weight.nonzero
+        return self.nonzero(tensor)
 
     def nonzero(self, tensor: onnx.TensorProto) -> int:
         """How many entries of a stored tensor are not zero."""
@@ -89,7 +118,17 @@ class Constants:
             [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(node.input) if name],
             [onnx.ValueInfoProto(name=name) for name in node.output],
         )
-        return ReferenceEvaluator(helper.make_model(graph, opset_imports=self._opsets))
+        # The reference knows these from 19 on; their earlier forms mean the same there.
+        opsets = _LATER if node.op_type in _QUANTISED else self._opsets
+        return ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
+
+
+def _centred(value: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    """Whether each integer is another than the zero of its output channel."""
+    if zero.size > 1 and value.shape[-1:] != zero.shape:  # of a convolution; a product's is last
+        zero = zero.reshape(-1, *[1] * (value.ndim - 1))
+    differs: np.ndarray = np.not_equal(value, zero)
+    return differs
 
 
 def _array(tensor: onnx.TensorProto) -> np.ndarray:

@@ -2,16 +2,18 @@
 
 Definition, per sample:
 
-- ``Conv`` and ``Gemm``/``MatMul``: one MAC for each output element and each weight it reads;
-  positions of the zero padding count as all others do. ``ConvTranspose``: one MAC for each input
-  element and each weight it meets. ``Einsum`` of two operands: the product of all index sizes.
-  ``LSTM``, ``GRU``, ``RNN``: one MAC for each time step and each entry of W and R.
+- ``Conv``, ``DeformConv``, ``Gemm``, ``MatMul``, of integers too: one MAC for each output element
+  and each weight it reads; positions of the zero padding count as all others do.
+  ``ConvTranspose``: one MAC for each input element and each weight it meets. ``Einsum`` of two
+  operands: the product of all index sizes. ``LSTM``, ``GRU``, ``RNN``: one MAC for each time step
+  and each entry of W and R.
 - What depends on no input of the graph, not even on the size of its batch, counts nothing: it is
   computed once, not once a sample.
-- Non-zero MACs: the same with the weights that are not 0. Weights are initialisers, also behind
-  operators that only move values. A product of two activations counts whole, and so does a weight
-  that is computed in the graph (by ``DequantizeLinear``, say).
-- Every other operator of the known list counts nothing; one that is not listed is refused.
+- Non-zero MACs: the same with the weights that are not 0. Weights are initialisers and constants,
+  also behind operators that only move or (de)quantise values. A product of two activations counts
+  whole, and so does a weight that is computed in the graph.
+- Every other operator of the known list counts nothing; one that is not listed is named.
+- Functions of the file are put in place of their calls, branches whose condition is known too.
 - Parameters: floating-point initialisers, each once however often it is read, except running
   statistics of batch norm, limits of ``Clip``, scales of ``Resize`` and the like, single numbers in
   arithmetic, and whatever the exporter marked as buffer or constant. Integers (axes, shapes) never
@@ -25,13 +27,23 @@ from pathlib import Path
 
 import onnx
 
-from prunec.cost import Cost, LayerCost
+from prunec.cost import UNKNOWN, Cost, LayerCost, Uncounted
 from prunec.cost.onnx_constants import Constants
-from prunec.cost.onnx_operators import FREE, RECURRENT, macs_of, weights_of
+from prunec.cost.onnx_operators import FREE, RECURRENT, macs_of, weights_of, zero_point
 from prunec.cost.onnx_parameters import is_parameter, uses
+from prunec.cost.onnx_plain import is_standard, plain, resolve_branches, where
 from prunec.cost.onnx_reading import foreign_bytes, read_model
-from prunec.cost.onnx_shapes import Shapes, infer
+from prunec.cost.onnx_shapes import Shapes, UnknownShape, constants_of, infer
 from prunec.errors import PrunecError
+
+_MOST = 4  # operators that an error names besides the first
+
+_FLOW = {
+    "If": "which branch is taken depends on the input",
+    "Loop": "how often its body runs is not in the graph",
+    "Scan": "how often its body runs is not in the graph",
+    "SequenceMap": "how often its body runs is not in the graph",
+}
 
 
 def count_onnx(model: Path | str | onnx.ModelProto) -> Cost:
@@ -45,6 +57,25 @@ def count_onnx(model: Path | str | onnx.ModelProto) -> Cost:
         PrunecError: the file cannot be read, a size other than the batch is not fixed, or the graph
             holds an operator whose MACs are not known.
     """
+    cost = count_known(model)
+    if cost.uncounted:
+        first, *others = cost.uncounted
+        more = "".join(f"; {other}" for other in others[:_MOST])
+        more += f"; and {len(others) - _MOST} more" if len(others) > _MOST else ""
+        raise PrunecError(
+            f"{first}{more}",
+            remedy="`prunec count` shows what the rest costs. Count what is named by hand, export "
+            "it in operators that are known, or teach prunec/cost/onnx_operators.py the operator.",
+        )
+    return cost
+
+
+def count_known(model: Path | str | onnx.ModelProto) -> Cost:
+    """Return the cost of one sample; operators whose MACs are not known are named in it.
+
+    Raises:
+        PrunecError: the file cannot be read, or a size other than the batch is not fixed.
+    """
     if isinstance(model, onnx.ModelProto):
         with foreign_bytes("the ONNX graph"):
             return _counted(model)
@@ -52,31 +83,54 @@ def count_onnx(model: Path | str | onnx.ModelProto) -> Cost:
         return _counted(read_model(Path(model)))
 
 
-def _counted(proto: onnx.ModelProto) -> Cost:
-    _refuse_unknown(proto)
+def _counted(model: onnx.ModelProto) -> Cost:
+    proto = _without_branches(plain(model))
     shapes = infer(proto)
     constants = Constants(proto)
     counted: set[object] = set()
-    layers = [_layer(node, shapes, constants, counted) for node in proto.graph.node]
+    layers, uncounted = [], []
+    for node in proto.graph.node:
+        reason = _unknown(node)
+        try:
+            layer = None if reason else _layer(node, shapes, constants, counted)
+        except UnknownShape as error:
+            reason, layer = error.message, None
+        if reason:
+            uncounted.append(Uncounted(where(node), _operator(node), reason))
+        elif layer:
+            layers.append(layer)
     sizes = _parameter_sizes(proto.graph, constants)
     return Cost(
-        layers=tuple(layer for layer in layers if layer is not None),
+        layers=tuple(layers),
         params=sum(size for size, _ in sizes),
         nonzero_params=sum(nonzero for _, nonzero in sizes),
+        uncounted=tuple(uncounted),
     )
 
 
-def _refuse_unknown(model: onnx.ModelProto) -> None:
-    if model.graph.sparse_initializer:
-        raise PrunecError("the graph holds sparse initialisers, which ONNX cannot infer shapes of")
-    for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in FREE | macs_of.keys():
-            operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            raise PrunecError(
-                f"operator {operator} at {_where(node)}: its MACs are not known",
-                remedy="Count this network by hand, or teach prunec/cost/onnx_operators.py the "
-                "operator.",
-            )
+def _without_branches(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take the branches whose condition the graph computes from sizes that are fixed."""
+    conditions = [node.input[0] for node in model.graph.node if node.op_type == "If"]
+    while conditions:
+        known = constants_of(model, conditions)
+        if not known:
+            break
+        resolve_branches(model.graph, {k: bool(v.reshape(-1)[0]) for k, v in known.items()})
+        conditions = [node.input[0] for node in model.graph.node if node.op_type == "If"]
+    return model
+
+
+def _unknown(node: onnx.NodeProto) -> str:
+    """Why the MACs of an operator are not known; empty where they are."""
+    if not is_standard(node):
+        return UNKNOWN
+    if node.op_type in FREE or node.op_type in macs_of:
+        return ""
+    return _FLOW.get(node.op_type, UNKNOWN)
+
+
+def _operator(node: onnx.NodeProto) -> str:
+    return node.op_type if is_standard(node) else f"{node.domain}.{node.op_type}"
 
 
 def _layer(
@@ -87,13 +141,14 @@ def _layer(
     total = macs_of[node.op_type](node, shapes) if constants.per_sample(node) else 0
     if total % shapes.batch:
         raise PrunecError(
-            f"{_where(node)}: {total:,} MACs do not divide by the fixed batch of {shapes.batch}",
+            f"{where(node)}: {total:,} MACs do not divide by the fixed batch of {shapes.batch}",
             remedy="Export with a dynamic batch.",
         )
     macs = total // shapes.batch
-    found = [w for name in weights_of(node) if name and (w := constants.weight(name))]
+    weights = [constants.weight(n, zero_point(node, n)) for n in weights_of(node) if n]
+    found = [weight for weight in weights if weight is not None]
     if not found:
-        return LayerCost(_where(node), node.op_type, macs, macs, 0, 0)
+        return LayerCost(where(node), node.op_type, macs, macs, 0, 0)
     size, nonzero = sum(w.size for w in found), sum(w.nonzero for w in found)
     new = [w for w in found if w.key not in counted]
     counted.update(w.key for w in found)
@@ -111,11 +166,7 @@ def _layer(
 def _parameter_sizes(graph: onnx.GraphProto, constants: Constants) -> list[tuple[int, int]]:
     read = uses(graph)
     return [
-        (math.prod(tensor.dims), constants.nonzero(tensor))
+        (math.prod(tensor.dims), constants.nonzero_as_read(tensor, read[tensor.name]))
         for tensor in graph.initializer
-        if is_parameter(tensor, read.get(tensor.name, ()))
+        if is_parameter(tensor, read[tensor.name])
     ]
-
-
-def _where(node: onnx.NodeProto) -> str:
-    return node.name or node.output[0]

@@ -21,8 +21,8 @@ def _text(node: onnx.NodeProto, name: str) -> str:
 
 
 def _conv(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """N·O·positions × (I/groups)·kernel."""
-    kernel = shapes.of(node.input[1], node)[1:]
+    """N·O·positions × (I/groups)·kernel; what a deformable one interpolates counts nothing."""
+    kernel = shapes.of(_factors(node)[1], node)[1:]
     return math.prod(shapes.of(node.output[0], node)) * math.prod(kernel)
 
 
@@ -40,7 +40,7 @@ def _gemm(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 def _matmul(node: onnx.NodeProto, shapes: Shapes) -> int:
     """Elements of the output × the axis summed over."""
-    return math.prod(shapes.of(node.output[0], node)) * shapes.of(node.input[0], node)[-1]
+    return math.prod(shapes.of(node.output[0], node)) * shapes.of(_factors(node)[0], node)[-1]
 
 
 def _einsum(node: onnx.NodeProto, shapes: Shapes) -> int:
@@ -77,22 +77,27 @@ def _recurrent(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 
 def _attention(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Pairs of query and key, in every head of the query × (width of a key + that of a value)."""
+    """Pairs of query and key, in every head of the query × (width of a key + that of a value).
+
+    Keys of earlier steps are keys too.
+    """
     query, key, value = (shapes.of(name, node) for name in node.input[:3])
+    past = shapes.of(node.input[4], node)[2] if len(node.input) > 4 and node.input[4] else 0
+    keys = key[-2] + past
     if len(query) == 4:
-        return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+        return math.prod(query[:-1]) * keys * (query[-1] + value[-1])
     heads, values = _integer(node, "q_num_heads"), _integer(node, "kv_num_heads")
-    return query[0] * query[1] * key[1] * (query[2] + heads * value[2] // values)
+    return query[0] * query[1] * keys * (query[2] + heads * value[2] // values)
 
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 """Those that hold several weights each."""
 
 macs_of: dict[str, Callable[[onnx.NodeProto, Shapes], int]] = {
-    "Conv": _conv,
+    **dict.fromkeys(("Conv", "DeformConv", "ConvInteger", "QLinearConv"), _conv),
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
-    "MatMul": _matmul,
+    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul"), _matmul),
     "Einsum": _einsum,
     "Attention": _attention,
     **dict.fromkeys(RECURRENT, _recurrent),
@@ -106,24 +111,51 @@ def weights_of(node: onnx.NodeProto) -> list[str]:
         return list(node.input[1:3])
     if node.op_type == "Attention" or (node.op_type == "Einsum" and len(node.input) != 2):
         return []
-    return list(node.input[1::-1])
+    return _factors(node)[::-1]
+
+
+_QUANTISED: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
+    "ConvInteger": ((0, 2), (1, 3)),
+    "MatMulInteger": ((0, 2), (1, 3)),
+    "QLinearConv": ((0, 2), (3, 5)),
+    "QLinearMatMul": ((0, 2), (3, 5)),
+}
+"""Operator of integers → input and zero point of its two factors."""
+
+
+def _factors(node: onnx.NodeProto) -> list[str]:
+    """Names of the two inputs that are multiplied, the weights usually the second."""
+    places = _QUANTISED.get(node.op_type)
+    return list(node.input[:2]) if places is None else [node.input[i] for i, _ in places]
+
+
+def zero_point(node: onnx.NodeProto, name: str) -> str:
+    """Name of the integer that stands for zero in an input of an operator; empty where 0 does."""
+    for place, zero in _QUANTISED.get(node.op_type, ()):
+        if node.input[place] == name and len(node.input) > zero:
+            return str(node.input[zero])
+    return ""
 
 
 _FREE = """
     Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization
-    Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu
-    CenterCropPad Clip Col2Im Compress Concat Constant ConstantOfShape Cos Cosh CumProd CumSum
-    DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike
-    Flatten Floor Gather GatherElements GatherND Gelu GlobalAveragePool GlobalLpPool GlobalMaxPool
-    Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity
+    Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow Cast
+    CastLike Ceil Celu CenterCropPad Clip Col2Im Compress Concat ConcatFromSequence Constant
+    ConstantOfShape Cos Cosh CumProd CumSum DepthToSpace DequantizeLinear Div Dropout
+    DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements
+    GatherND Gelu GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample
+    GroupNormalization HammingWindow HannWindow HardSigmoid HardSwish Hardmax Identity
     InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log
     LogSoftmax LpNormalization LpPool Max MaxPool MaxRoiPool MaxUnpool Mean
-    MeanVarianceNormalization Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow
-    QuantizeLinear RMSNormalization Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
-    ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize
-    ReverseSequence RoiAlign Round ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin
-    Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh
-    ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where Xor
+    MeanVarianceNormalization Min Mish Mod Mul Multinomial Neg NonMaxSuppression NonZero Not OneHot
+    Optional OptionalGetElement OptionalHasElement Or PRelu Pad Pow QuantizeLinear RMSNormalization
+    RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2
+    ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
+    Relu Reshape Resize ReverseSequence RoiAlign RotaryEmbedding Round Scatter ScatterElements
+    ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert
+    SequenceLength Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign
+    SpaceToDepth Split SplitToSequence Sqrt Squeeze Sub Sum Swish Tan Tanh TensorScatter
+    ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where Xor
 """
 
 FREE = frozenset(_FREE.split())

@@ -27,6 +27,8 @@ _SETTINGS: Mapping[str, frozenset[int]] = {
     "Dropout": frozenset({1}),
     "OneHot": frozenset({2}),
     "Pad": frozenset({2}),
+    "QLinearConv": frozenset({1, 2, 4, 5, 6, 7}),
+    "QLinearMatMul": frozenset({1, 2, 4, 5, 6, 7}),
     "QuantizeLinear": frozenset({1, 2}),
     "Range": frozenset({0, 1, 2}),
     "Resize": frozenset({1, 2}),
@@ -38,7 +40,15 @@ _ARITHMETIC = frozenset(
     | {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 )
 
-Use = tuple[str, int]
+_INTEGERS = frozenset(
+    {("DequantizeLinear", 0)}
+    | {(name, place) for name in ("QLinearConv", "QLinearMatMul") for place in (0, 3, 8)}
+    | {(name, place) for name in ("ConvInteger", "MatMulInteger") for place in (0, 1)}
+)
+"""Operator and input that read quantised weights."""
+
+Use = tuple[onnx.NodeProto, int]
+"""A reader of a value, and at which input."""
 
 
 def uses(graph: onnx.GraphProto) -> dict[str, list[Use]]:
@@ -46,7 +56,7 @@ def uses(graph: onnx.GraphProto) -> dict[str, list[Use]]:
     found: dict[str, list[Use]] = defaultdict(list)
     for node in graph.node:
         for index, name in enumerate(node.input):
-            found[name].append((node.op_type, index))
+            found[name].append((node, index))
     return found
 
 
@@ -59,8 +69,8 @@ def is_parameter(tensor: onnx.TensorProto, read: Sequence[Use]) -> bool:
 
 
 def _learnt(tensor: onnx.TensorProto, use: Use) -> bool:
-    operator, index = use
-    if operator == "DequantizeLinear" and index == 0:
+    operator, index = use[0].op_type, use[1]
+    if (operator, index) in _INTEGERS:
         return True
     if tensor.data_type not in _FLOATS or index in _SETTINGS.get(operator, ()):
         return False

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
-from onnx import helper, shape_inference
+from onnx import helper, numpy_helper, shape_inference
 
+from prunec.cost.onnx_plain import store_constants
 from prunec.errors import PrunecError
+from prunec.wording import first_line
 
 # Above this an initialiser cannot be a shape or an axis; inference needs its type alone.
 _LARGEST_SHAPE = 1024
+
+
+class UnknownShape(PrunecError):
+    """Shape inference could not tell the shape of a value."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +33,10 @@ class Shapes:
         """Return the shape of a value that ``node`` reads or writes.
 
         Raises:
-            PrunecError: shape inference could not tell it.
+            UnknownShape: shape inference could not tell it.
         """
         if name not in self.sizes:
-            raise PrunecError(
+            raise UnknownShape(
                 f"the shape of {name} at {node.op_type} {node.name} cannot be inferred",
                 remedy="Export with fixed sizes but for the batch.",
             )
@@ -47,14 +55,31 @@ def infer(model: onnx.ModelProto) -> Shapes:
     unknown = [n for node in model.graph.node for n in node.output if n and n not in sizes]
     if unknown:
         # A shape that the graph computes from its input's is a constant once the batch is bound.
-        # Being an output keeps a value that is folded away.
-        known = {value.name for value in bare.graph.output}
-        bare.graph.output.extend(onnx.ValueInfoProto(name=n) for n in unknown if n not in known)
-        from onnxscript import optimizer  # half a second, for few files
-
-        optimizer.fold_constants(bare, onnx_shape_inference=True)
+        _fold(bare, unknown)
         sizes |= _inferred(bare)
     return Shapes(batch, sizes)
+
+
+def constants_of(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return those of the values that are constants once the batch is bound to 1.
+
+    Raises:
+        PrunecError: as :func:`infer`.
+    """
+    bare, _ = _without_weights(model)
+    _fold(bare, names)
+    stored = {tensor.name: tensor for tensor in bare.graph.initializer}
+    return {name: numpy_helper.to_array(stored[name]) for name in names if name in stored}
+
+
+def _fold(bare: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Fold constants in place; being an output keeps a value that is folded away."""
+    known = {value.name for value in bare.graph.output}
+    bare.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in known)
+    from onnxscript import optimizer  # half a second, for few files
+
+    optimizer.fold_constants(bare, onnx_shape_inference=True)
+    store_constants(bare.graph)  # it writes constants as opset 13 has them, whatever the opset
 
 
 def _inferred(bare: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -62,7 +87,7 @@ def _inferred(bare: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         graph = shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True).graph
     except shape_inference.InferenceError as error:
         raise PrunecError(
-            f"the shapes of the ONNX graph contradict each other: {error}",
+            f"the shapes of the ONNX graph contradict each other: {first_line(error)}",
             remedy="Export it again.",
         ) from error
     values = (*graph.input, *graph.value_info, *graph.output)
@@ -86,19 +111,39 @@ def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
         opset_imports=model.opset_import,
         ir_version=max(model.ir_version, 4),
     )
-    sizes = [value.type.tensor_type.shape.dim for value in inputs]
-    return bare, max((dims[0].dim_value for dims in sizes if len(dims) > 1), default=1) or 1
+    return bare, _batch(inputs)
+
+
+def _batch(inputs: Sequence[onnx.ValueInfoProto]) -> int:
+    """The size of the batch that the inputs have; 1 where it is dynamic."""
+    dims = [value.type.tensor_type.shape.dim for value in inputs]
+    first = {max(sizes[0].dim_value, 0): value for sizes, value in zip(dims, inputs, strict=True)
+             if len(sizes) > 1}  # fmt: skip
+    if len(first) > 1 and 0 not in first:
+        told = " and ".join(f"{size} of {value.name}" for size, value in sorted(first.items()))
+        raise PrunecError(
+            f"the inputs do not agree on the size of the batch, their first axis: {told}",
+            remedy="Export with a dynamic batch.",
+        )
+    return min(first, default=1) or 1
 
 
 def _one_sample(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    """An input with its batch bound to 1; sizes below 1 are those that exporters did not know."""
+    if not value.type.tensor_type.HasField("shape"):
+        raise PrunecError(
+            f"input {value.name} has no shape",
+            remedy="Export with fixed sizes but for the batch.",
+        )
     bound = onnx.ValueInfoProto()
     bound.CopyFrom(value)
     for axis, dim in enumerate(bound.type.tensor_type.shape.dim):
-        if dim.HasField("dim_value"):
+        if dim.dim_value > 0:
             continue
         if axis:
+            told = dim.dim_param or (dim.dim_value if dim.HasField("dim_value") else "?")
             raise PrunecError(
-                f"input {value.name} has no fixed size on axis {axis} ({dim.dim_param or '?'})",
+                f"input {value.name} has no fixed size on axis {axis} ({told})",
                 remedy="Export with fixed sizes but for the batch.",
             )
         dim.dim_value = 1
@@ -117,4 +162,5 @@ def _fixed(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
         return None
-    return tuple(dim.dim_value for dim in tensor.shape.dim)
+    sizes = tuple(dim.dim_value for dim in tensor.shape.dim)
+    return sizes if min(sizes, default=0) >= 0 else None

@@ -2,15 +2,17 @@
 
 Each call is counted from the shapes that went through it when the example ran:
 
-- convolution: (output positions) · (weights); transposed: (input positions) · (weights);
-- linear: (positions) · (weights);
+- convolution, deformable too: (output positions) · (weights); transposed: (input positions) ·
+  (weights);
+- linear: (positions) · (weights); bilinear: the same, and (outputs) · (second input) a position;
 - matmul, mm, bmm, mv, dot and those that add to them, attention: (elements of the result) · (length
   of the sum);
 - einsum of two operands: the product of the sizes of all its letters;
 - LSTM, GRU, RNN: (time steps) · (weights of inputs, states and projections), biases left out.
 
-Everything else counts nothing, and so does what depends on no input of the network, not even on the
-size of its batch: it is computed once, not once a sample.
+What is known to multiply nothing of this kind counts nothing; what is in neither list is named in
+``uncounted``. What depends on no input of the network, not even on the size of its batch, counts
+nothing: it is computed once, not once a sample.
 
 Non-zero MACs are the share of the weights that are not zero. Weights are what operators that only
 move values about make of parameters, buffers and constants; two activations, and a weight that is
@@ -25,10 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunec.cost import Cost, LayerCost, Weight
+from prunec.cost import UNKNOWN, Cost, LayerCost, Uncounted, Weight
+from prunec.cost.torch_free import counts_nothing
 from prunec.cost.torch_operators import MOVES, RECURRENT, macs_of
 from prunec.graph.capture import Captured, Node, capture
-from prunec.graph.capture.node import replaced
+from prunec.graph.capture.node import is_number, replaced
 from prunec.models.gates import absorbed
 
 
@@ -64,6 +67,11 @@ def count_captured(
     weights = _Weights(captured, {n: masked[id(p)] for n, p in named.items() if id(p) in masked})
     samples = next(n.shape[0] for n in captured.nodes if n.kind == "input")
     counted: set[object] = set()
+    uncounted = [
+        Uncounted(node.module or node.name, node.operator, UNKNOWN)
+        for node in captured.nodes
+        if _unknown(node) and node in weights.per_sample
+    ]
     layers = [
         _layer(weights, node, samples, counted)
         for node in captured.nodes
@@ -74,7 +82,15 @@ def count_captured(
         tuple(layers),
         sum(p.numel() for p in parameters),
         sum(int(torch.count_nonzero(p)) for p in parameters),
+        tuple(uncounted),
     )
+
+
+def _unknown(node: Node) -> bool:
+    """Whether nothing is known of what an operator multiplies; what makes numbers makes shapes."""
+    if node.kind != "call" or node.operator in macs_of or is_number(node.value):
+        return False
+    return not counts_nothing(node.operator)
 
 
 class _Weights:
@@ -126,9 +142,10 @@ class _Weights:
 
 
 def _layer(weights: _Weights, node: Node, samples: int, counted: set[object]) -> LayerCost:
-    macs, operands = macs_of[node.operator](node)
-    macs = macs // samples if node in weights.per_sample else 0
-    found = [weight for operand in operands if (weight := weights.of(operand))]
+    made = macs_of[node.operator](node)
+    macs = made.macs // samples if node in weights.per_sample else 0
+    whole = made.whole // samples if node in weights.per_sample else 0
+    found = [weight for operand in made.operands if (weight := weights.of(operand))]
     if not found:
         return LayerCost(node.name, node.operator, macs, macs, 0, 0)
     size, nonzero = sum(w.size for w in found), sum(w.nonzero for w in found)
@@ -139,7 +156,7 @@ def _layer(weights: _Weights, node: Node, samples: int, counted: set[object]) ->
         name.rpartition(".")[0] if node.operator in RECURRENT else name.removesuffix(".weight"),
         node.operator,
         macs,
-        macs // size * nonzero if size else 0,
+        whole + (macs - whole) // size * nonzero if size else 0,
         sum(w.size for w in new),
         sum(w.nonzero for w in new),
     )

@@ -1,32 +1,70 @@
-"""What each ATen operator multiplies and accumulates; one that is not here does neither."""
+"""What each operator of ATen and torchvision multiplies and accumulates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from prunec.graph.capture import Node
 
-Counted = tuple[int, list[Node]]
-"""MACs of all samples, and the operands that may be weights."""
+
+class Counted(NamedTuple):
+    """What an operator costs.
+
+    Attributes:
+        macs: of all samples.
+        operands: those that may be weights.
+        whole: MACs of ``macs`` that no weight is in.
+    """
+
+    macs: int
+    operands: Sequence[Node]
+    whole: int = 0
 
 
 def _convolution(node: Node) -> Counted:
+    """What a deformable one interpolates counts nothing."""
     named = node.arguments
     weight = named["weight"]
-    counted = named["input"] if "transpose" in node.operator else node
-    shape = counted.shape
-    return shape[0] * math.prod(shape[2:]) * math.prod(weight.shape), [weight]
+    transposed = "transpose" in node.operator or named.get("transposed")
+    shape = (named["input"] if transposed else node).shape
+    return Counted(shape[0] * math.prod(shape[2:]) * math.prod(weight.shape), [weight])
+
+
+def _convolution_over_time(node: Node) -> Counted:
+    """Steps first, then samples; the kernel is (width, inputs, outputs)."""
+    weight = node.arguments["weight"]
+    return Counted(math.prod(node.shape[:2]) * math.prod(weight.shape), [weight])
 
 
 def _linear(node: Node) -> Counted:
     weight = node.arguments["weight"]
-    return math.prod(node.shape[:-1]) * math.prod(weight.shape), [weight]
+    return Counted(math.prod(node.shape[:-1]) * math.prod(weight.shape), [weight])
+
+
+def _bilinear(node: Node) -> Counted:
+    """The weights with the first input, what comes of it with the second."""
+    weight = node.arguments["weight"]
+    positions = math.prod(node.shape[:-1])
+    outputs, _, second = weight.shape
+    whole = positions * outputs * second
+    return Counted(positions * math.prod(weight.shape) + whole, [weight], whole)
 
 
 def _product(node: Node) -> Counted:
     first, second = [n for n in node.arguments.values() if isinstance(n, Node)][-2:]
-    return math.prod(node.shape) * first.shape[-1], [second, first]
+    return Counted(math.prod(node.shape) * first.shape[-1], [second, first])
+
+
+def _product_of_all(node: Node) -> Counted:
+    """Matrices are multiplied one by one, and added up over the batch."""
+    first, second = node.arguments["batch1"], node.arguments["batch2"]
+    return Counted(math.prod(first.shape) * second.shape[-1], [second, first])
+
+
+def _outer(node: Node) -> Counted:
+    return Counted(math.prod(node.shape), [node.arguments["vec2"], node.arguments["vec1"]])
 
 
 def _tensordot(node: Node) -> Counted:
@@ -34,7 +72,7 @@ def _tensordot(node: Node) -> Counted:
     first, second = named["self"], named["other"]
     axes = named.get("dims_self", [-1])  # of inner: the last
     summed = math.prod(first.shape[axis] for axis in axes)
-    return math.prod(node.shape) * summed, [second, first]
+    return Counted(math.prod(node.shape) * summed, [second, first])
 
 
 def _einsum(node: Node) -> Counted:
@@ -59,7 +97,7 @@ def _einsum(node: Node) -> Counted:
         held |= set(word)
         macs += math.prod(sizes[letter] for letter in held)
         held &= asked.union(*words[place:])
-    return macs, listed if len(listed) == 2 else []
+    return Counted(macs, listed if len(listed) == 2 else [])
 
 
 def _letters(word: str, dims: int) -> list[str]:
@@ -73,7 +111,7 @@ def _attention(node: Node) -> Counted:
     named = node.arguments
     query, key, value = (named[k].shape for k in ("query", "key", "value"))
     pairs = math.prod(query[:-1]) * key[-2]
-    return pairs * query[-1] + pairs * value[-1], []
+    return Counted(pairs * query[-1] + pairs * value[-1], [])
 
 
 def _recurrent(node: Node) -> Counted:
@@ -81,7 +119,7 @@ def _recurrent(node: Node) -> Counted:
     first = next(n for n in node.operands if n.is_tensor)
     steps = math.prod(first.shape[:-1])  # of all samples
     kernels = [n for n in named["params"] if len(n.shape) == 2]
-    return steps * sum(math.prod(n.shape) for n in kernels), kernels
+    return Counted(steps * sum(math.prod(n.shape) for n in kernels), kernels)
 
 
 def _cell(node: Node) -> Counted:
@@ -89,12 +127,14 @@ def _cell(node: Node) -> Counted:
     named = node.arguments
     kernels = [named["w_ih"], named["w_hh"]]
     rows = named["input"].shape[0]
-    return rows * sum(math.prod(n.shape) for n in kernels), kernels
+    return Counted(rows * sum(math.prod(n.shape) for n in kernels), kernels)
 
 
 _CONVOLUTIONS = (
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "convolution", "_convolution", "deform_conv2d",
 )  # fmt: skip
+_PRODUCTS = ("matmul", "mm", "bmm", "mv", "dot", "vdot", "addmm", "addmv", "baddbmm")
 _CELLS = frozenset({"lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"})
 _LAYERS = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 
@@ -114,8 +154,12 @@ RECURRENT = _LAYERS | _CELLS
 
 macs_of: dict[str, Callable[[Node], Counted]] = {
     **dict.fromkeys(_CONVOLUTIONS, _convolution),
+    "conv_tbc": _convolution_over_time,
     "linear": _linear,
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "addmm", "addmv", "baddbmm"), _product),
+    "bilinear": _bilinear,
+    **dict.fromkeys(_PRODUCTS, _product),
+    "addbmm": _product_of_all,
+    "addr": _outer,
     "scaled_dot_product_attention": _attention,
     **dict.fromkeys(("inner", "tensordot"), _tensordot),
     "einsum": _einsum,

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from rich.console import RenderableType
 from torch import Tensor, nn
 
@@ -98,6 +97,12 @@ def inspect_module(
     return Inspection(title, inputs, after, before, layers, reports)
 
 
+_DTYPES = frozenset(
+    {"float32", "float64", "float16", "bfloat16", "complex64", "bool", "uint8", "int8", "int16"}
+    | {"int32", "int64"}
+)
+
+
 def parse_input(text: str) -> Input:
     """Return the input that ``3x224x224`` or ``128:int64`` names: sizes of one sample, and a dtype.
 
@@ -106,7 +111,7 @@ def parse_input(text: str) -> Input:
     """
     found = re.fullmatch(r"([1-9]\d*(?:[x×,][1-9]\d*)*)(?::(\w+))?", text.strip())
     dtype = found[2] or "float32" if found else ""
-    if not found or not isinstance(getattr(torch, dtype, None), torch.dtype):
+    if not found or dtype not in _DTYPES:
         raise PrunecError(
             f"--input {text!r} is no input",
             remedy="Write the sizes of one sample, and a dtype if it is not float32: 3x224x224, "

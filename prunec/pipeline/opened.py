@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -99,9 +100,11 @@ class OpenedRun:
         """Say whether a pass has left its artifact."""
         return (self._step(index) / "artifact.json").is_file()
 
-    def exporters(self, forms: Sequence[str] = ()) -> tuple[Exporter, ...]:
-        """Return its exporters, and those of further forms."""
-        return build_exporters(self.recipe, self.source, forms)
+    def exporters(
+        self, forms: Sequence[str] = (), options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> tuple[Exporter, ...]:
+        """Return its exporters, and those of further forms; options replace the recipe's."""
+        return build_exporters(self.recipe, self.source, forms, options)
 
     def artifact(self, index: int) -> Artifact:
         """Return the artifact after a pass; weights that the recipe names are not loaded.

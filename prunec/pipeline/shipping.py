@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from prunec.artifact import Artifact, Step
 from prunec.catalogue import exporter, exporter_names
@@ -22,6 +23,7 @@ def export(
     output: Path | None,
     forms: Sequence[str] = (),
     tell: Callable[[str], None] = print,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> ExportReport:
     """Run the rewrites that follow training, write every form, and prove each file equal.
 
@@ -33,6 +35,7 @@ def export(
         output: where the file goes besides the run, of an export in one form.
         forms: forms to write besides those that the recipe names.
         tell: takes a line a step.
+        options: form → options of its exporter that take the place of the recipe's.
 
     Raises:
         RunError: the run was not trained to its end, another process works on it, or something
@@ -41,7 +44,7 @@ def export(
     """
     with run.held():
         opened = OpenedRun(run)
-        made = Forms(run.export, opened.exporters(forms), output)
+        made = Forms(run.export, opened.exporters(forms, options), output)
         artifact = _rewritten(opened, tell)
         dense = Artifact(opened.dense, artifact.example)
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)

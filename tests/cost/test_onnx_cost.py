@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunec.cost import ROLE
-from prunec.cost.onnx_graph import count_onnx
+from prunec.cost.onnx_graph import count_known, count_onnx
 from prunec.errors import PrunecError
 
 FLOAT = TensorProto.FLOAT
@@ -169,16 +169,29 @@ def test_a_shape_computed_from_the_input_is_followed() -> None:
 
 
 def test_an_operator_that_hides_macs_is_refused_by_name() -> None:
-    node = helper.make_node("DeformConv", ["x", "w", "o"], ["y"], "bent")
-    weights = {"w": ones(1, 3, 1, 1), "o": ones(1, 2, 4, 4)}
-    with pytest.raises(PrunecError, match="operator DeformConv at bent: its MACs are not known"):
-        count_onnx(model([node], {"x": ["n", 3, 4, 4]}, "y", weights))
+    node = helper.make_node("STFT", ["x", "step", "window"], ["y"], "spectrum")
+    weights = {"step": np.array(4), "window": ones(8)}
+    told = "operator STFT at spectrum: its MACs are not known"
+    with pytest.raises(PrunecError, match=told):
+        count_onnx(model([node], {"x": ["n", 64, 1]}, "y", weights))
 
 
-def test_an_operator_of_another_domain_is_refused() -> None:
-    node = helper.make_node("FusedConv", ["x", "w"], ["y"], "f", domain="com.microsoft")
-    with pytest.raises(PrunecError, match=r"com\.microsoft\.FusedConv"):
-        count_onnx(model([node], {"x": ["n", 3, 4, 4]}, "y", {"w": ones(1, 3, 1, 1)}))
+def test_what_cannot_be_counted_is_named_and_the_rest_is_counted() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "first"),
+        helper.make_node("Own", ["h"], ["i"], "own", domain="my.domain"),
+        helper.make_node("MatMul", ["i", "v"], ["y"], "second"),
+    ]
+    net = model(nodes, {"x": ["n", 5]}, "y", {"w": ones(5, 3), "v": ones(3, 2)})
+    net.opset_import.append(helper.make_opsetid("my.domain", 1))
+    cost = count_known(net)
+    assert cost.macs == 15
+    assert [(u.name, u.operator) for u in cost.uncounted] == [
+        ("own", "my.domain.Own"),
+        ("second", "MatMul"),
+    ]
+    with pytest.raises(PrunecError, match=r"my\.domain\.Own at own.*; operator MatMul at second"):
+        count_onnx(net)
 
 
 def test_a_second_dynamic_size_is_refused() -> None:

@@ -7,13 +7,20 @@ from typing import Any
 
 from torch.fx import Node
 
+_KNOWN = frozenset({"aten", "prim", "prims", "torchvision"})
+
 
 def op_name(node: Node) -> str:
-    """Name of the operator of a call, without overload: ``conv2d``, ``add``, ``getitem``."""
+    """Name of the operator of a call, without overload: ``conv2d``, ``add``, ``getitem``.
+
+    One of somebody else's library has its library's name before it: no name is taken for torch's.
+    """
     if node.target is operator.getitem:
         return "getitem"
     packet = getattr(node.target, "overloadpacket", node.target)
-    return str(getattr(packet, "__name__", packet))
+    name = str(getattr(packet, "__name__", packet))
+    library = getattr(node.target, "namespace", "aten")
+    return name if library in _KNOWN else f"{library}.{name}"
 
 
 def arguments(node: Node) -> dict[str, Any]:

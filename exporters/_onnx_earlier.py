@@ -1,0 +1,189 @@
+"""How each operator whose form or meaning changed is written in the operators of earlier opsets.
+
+A rule gives nodes that compute the same. One node of the same operator has the form of the opset
+asked for; several, or another operator, are in the form that the file has now, and go through the
+rules again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from prunec.exporters._onnx_earlier_shapes import SHAPES
+from prunec.exporters._onnx_graph import Graph, Needs, attribute
+
+Nodes = list[onnx.NodeProto]
+Write = Callable[[onnx.NodeProto, Graph, int], Nodes]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an operator is written at opsets below one."""
+
+    below: int
+    write: Write
+
+
+def _of(
+    node: onnx.NodeProto, operator: str, inputs: list[str], output: str, **options: Any
+) -> onnx.NodeProto:
+    return helper.make_node(operator, inputs, [output], f"{node.name}/{operator}", **options)
+
+
+def _clip(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    for place, name in ((1, "min"), (2, "max")):
+        bound = graph.constant(node, place, 11)
+        if bound is not None:
+            graph.set(node, name, float(bound))
+    del node.input[1:]
+    return [node]
+
+
+def _softmax(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    """Before 13 it took all axes from the one named; over the last both are the same."""
+    rank = graph.rank(node.input[0])
+    if rank is None:
+        raise Needs(node, 13, "the rank of its input is not known")
+    axis = attribute(node, "axis", -1) % rank
+    graph.set(node, "axis", rank - 1)
+    if axis == rank - 1:
+        return [node]
+    order = [*range(rank)]
+    order[axis], order[-1] = order[-1], order[axis]
+    turned, result = f"{node.output[0]}/turned", f"{node.output[0]}/last"
+    sizes = graph.sizes(node.input[0])
+    before = _of(node, "Transpose", [node.input[0]], turned, perm=order)
+    after = _of(node, "Transpose", [result], node.output[0], perm=order)
+    node.input[0], node.output[0] = turned, result
+    graph.tell(turned, graph.type(before.input[0]), [sizes[i] for i in order] if sizes else None)
+    return [before, node, after]
+
+
+def _layer_norm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    rank = graph.rank(node.input[0])
+    if rank is None or len([name for name in node.output if name]) > 1:
+        raise Needs(node, 17, "the rank of its input is not known" if rank is None else "")
+    axes = [*range(attribute(node, "axis", -1) % rank, rank)]
+    x, y = node.input[0], node.output[0]
+    kind = helper.tensor_dtype_to_np_dtype(graph.type(x))
+    listed = graph.store(np.array(axes, np.int64))
+    epsilon = graph.store(np.array(attribute(node, "epsilon", 1e-5), kind))
+    made = [
+        _of(node, "ReduceMean", [x, listed], f"{y}/mean", keepdims=1),
+        _of(node, "Sub", [x, f"{y}/mean"], f"{y}/centred"),
+        _of(node, "Mul", [f"{y}/centred", f"{y}/centred"], f"{y}/squared"),
+        _of(node, "ReduceMean", [f"{y}/squared", listed], f"{y}/variance", keepdims=1),
+        _of(node, "Add", [f"{y}/variance", epsilon], f"{y}/safe"),
+        _of(node, "Sqrt", [f"{y}/safe"], f"{y}/spread"),
+        _of(node, "Div", [f"{y}/centred", f"{y}/spread"], f"{y}/normal"),
+        _of(node, "Mul", [f"{y}/normal", node.input[1]], f"{y}/scaled"),
+    ]
+    if len(node.input) > 2 and node.input[2]:
+        made.append(_of(node, "Add", [f"{y}/scaled", node.input[2]], y))
+    made[-1].output[0] = y
+    return made
+
+
+def _hard_swish(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    x, y = node.input[0], node.output[0]
+    share = _of(node, "HardSigmoid", [x], f"{y}/share", alpha=1 / 6, beta=0.5)
+    return [share, _of(node, "Mul", [x, f"{y}/share"], y)]
+
+
+def _mish(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    x, y = node.input[0], node.output[0]
+    soft = _of(node, "Softplus", [x], f"{y}/soft")
+    bent = _of(node, "Tanh", [f"{y}/soft"], f"{y}/bent")
+    return [soft, bent, _of(node, "Mul", [x, f"{y}/bent"], y)]
+
+
+def _or_equal(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    y, inputs = node.output[0], list(node.input)
+    part = node.op_type.removesuffix("OrEqual")
+    return [
+        _of(node, part, inputs, f"{y}/part"),
+        _of(node, "Equal", inputs, f"{y}/equal"),
+        _of(node, "Or", [f"{y}/part", f"{y}/equal"], y),
+    ]
+
+
+def _cast_like(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    kind = graph.type(node.input[1])
+    if not kind:
+        raise Needs(node, 15, "the type of its input is not known")
+    return [_of(node, "Cast", [node.input[0]], node.output[0], to=kind)]
+
+
+def _gemm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    """Before 11 the addend is no option."""
+    if len(node.input) < 3 or not node.input[2]:
+        kind = helper.tensor_dtype_to_np_dtype(graph.type(node.input[1]))
+        del node.input[2:]
+        node.input.append(graph.store(np.zeros(1, kind)))
+    return [node]
+
+
+def _resize(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    """Before 13 sizes that are not given are empty, before 11 only plain repetition is the same."""
+    if attribute(node, "axes") is not None:
+        raise Needs(node, 18, "on some axes only")
+    inputs = [*node.input, "", "", ""][:4]
+    if opset >= 11:
+        empty = graph.store(np.zeros(0, np.float32))
+        inputs[1:3] = [name or empty for name in inputs[1:3]]
+        del node.input[:]
+        node.input.extend(inputs if inputs[3] else inputs[:3])
+        return [node]
+    mode, how = attribute(node, "mode", "nearest"), attribute(node, "nearest_mode", "")
+    place = attribute(node, "coordinate_transformation_mode", "half_pixel")
+    if (mode, how, place) != ("nearest", "floor", "asymmetric") or not inputs[2]:
+        raise Needs(node, 11, f"{mode}, {place}")
+    scales = graph.constant(node, 2, 11)
+    if scales is None or (opset < 10 and scales.min() < 1):
+        raise Needs(node, 10 if scales is not None else 11)
+    made = helper.make_node(
+        "Resize" if opset == 10 else "Upsample", [inputs[0], inputs[2]], node.output, node.name
+    )
+    made.attribute.append(helper.make_attribute("mode", mode))
+    return [made]
+
+
+def _roi_align(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    """Before 16 there was one way to place a region, by another name the default now."""
+    name = "coordinate_transformation_mode"
+    if attribute(node, name, "half_pixel") != "output_half_pixel":
+        raise Needs(node, 16, "regions shifted by half a pixel")
+    graph.set(node, name, None)
+    return [node]
+
+
+def _max_pool(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+    if set(attribute(node, "dilations", [1])) == {1}:
+        graph.set(node, "dilations", None)
+    return [node]
+
+
+RULES: dict[str, Rule] = {
+    "CastLike": Rule(15, _cast_like),
+    "Clip": Rule(11, _clip),
+    "Gemm": Rule(11, _gemm),
+    "GreaterOrEqual": Rule(12, _or_equal),
+    "HardSwish": Rule(14, _hard_swish),
+    "Hardmax": Rule(13, _softmax),
+    "LayerNormalization": Rule(17, _layer_norm),
+    "LessOrEqual": Rule(12, _or_equal),
+    "LogSoftmax": Rule(13, _softmax),
+    "MaxPool": Rule(10, _max_pool),
+    "Mish": Rule(18, _mish),
+    "Resize": Rule(18, _resize),
+    "RoiAlign": Rule(16, _roi_align),
+    "Softmax": Rule(13, _softmax),
+    **{name: Rule(below, write) for name, (below, write) in SHAPES.items()},
+}
+"""Operator → its rule; the others differ in types, or in settings that are left out."""
