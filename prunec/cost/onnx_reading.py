@@ -81,7 +81,7 @@ def _check(path: Path) -> None:
 def _in_one_line(error: Exception) -> str:
     """The first line says what, a later one at which node."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    places = [line for line in lines[1:] if "name:" in line]
+    places = [line for line in lines[1:] if "name:" in line.lower()]
     return "; ".join([*lines[:1], *places[:1]])[:500] or type(error).__name__
 
 

@@ -5,8 +5,10 @@ Whether it computes something else is told by onnxruntime on inputs of its own, 
 
 from __future__ import annotations
 
+import resource
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from prunec.exporters.to_onnx import ToOnnx
 from prunec.recipe import VerifySpec
 
 _ROUNDING = 1e-4  # of the outputs' scale: what is below is not called another function
+_MEMORY = 2**32
 _SCALES = (1.0, 30.0)
 
 
@@ -99,7 +102,11 @@ class Bench:
             yield title, f"{name} {index}", model.SerializeToString()
 
     def judge(self, family: str, name: str, data: bytes) -> Outcome:
-        """Verify one mutant."""
+        """Verify one mutant, within 4 GiB more than is held: a pad of 10⁷ is an error, no swap."""
+        with _bounded_memory():
+            return self._judged(family, name, data)
+
+    def _judged(self, family: str, name: str, data: bytes) -> Outcome:
         path = self.folder / "mutant.onnx"
         path.write_bytes(data)
         harmful, crashed, said, caught = self.harmful(path), "", "", True
@@ -122,6 +129,17 @@ class Bench:
         culprits = _culprits(self.model, data)
         named = any(culprit in said for culprit in culprits) if culprits else None
         return Outcome(family, name, harmful, caught, crashed, named)
+
+
+@contextmanager
+def _bounded_memory() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + _MEMORY, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _forge(model: onnx.ModelProto) -> None:
