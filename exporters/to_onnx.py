@@ -38,6 +38,7 @@ from prunec.deploy.signature import (
 from prunec.deploy.written import Graph, Written
 from prunec.errors import PassError
 from prunec.exporters._onnx_opset import opset_of, require_operators, to_opset
+from prunec.exporters._onnx_table import table_kept
 from prunec.exporters._onnx_tidy import tidy
 from prunec.graph.capture.tracing import trace
 from prunec.models.state import roles, weights_digest
@@ -197,7 +198,8 @@ def _convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:
         # Notes to developers of torch and onnxscript; what goes wrong raises or fails verification.
         for category in (DeprecationWarning, FutureWarning, UserWarning):
             warnings.simplefilter("ignore", category)
-        model = _exported(program, opset).model
+        with table_kept():
+            model = _exported(program, opset).model
         weights = set(program.state_dict)
         optimizer.fold_constants(
             model,

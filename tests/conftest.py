@@ -5,7 +5,6 @@ torch is imported by those who test: the process that shares the tests out does 
 
 from __future__ import annotations
 
-import functools
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -26,20 +25,6 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _torchlib_is_read_once() -> None:
-    """Keep the table of ONNX functions, which torch reads from their source at every export.
-
-    That is 1.2 of the 2.0 s of processor time that the export of a small network takes. Nobody
-    adds to the table: prunec registers no function of its own.
-    """
-    from torch.onnx._internal.exporter import _registration
-
-    table = getattr(_registration, "ONNXRegistry", None)
-    if hasattr(table, "from_torchlib"):
-        table.from_torchlib = staticmethod(functools.cache(table.from_torchlib))
 
 
 @pytest.fixture(autouse=True)

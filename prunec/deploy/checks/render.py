@@ -45,7 +45,7 @@ def expected_text(check: Check) -> str:
     """Return what was expected, with its tolerance where it has one."""
     if check.tolerance is None:
         return value_text(check.expected)
-    return f"{value_text(check.expected)} ± {check.tolerance:g}"
+    return f"{value_text(check.expected)} ± {check.tolerance:.3g}"
 
 
 def value_text(value: Value) -> str:
