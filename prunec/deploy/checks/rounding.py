@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-MARGIN = 64.0  # 4 times what was seen of right files, whose runtime folds norms into kernels
+MARGIN = 64.0  # 3 times what was seen of right files: the runtime folds norms into kernels
 _SEED = 7
 
 
