@@ -323,7 +323,7 @@ def test_a_file_that_misses_its_budget_does_not_ship(
     run, _ = exported
     strict = RunFolder(tmp_path / "strict-001")
     shutil.copytree(run.path, strict.path, ignore=shutil.ignore_patterns("export", "0[1-9]-*"))
-    restate(strict, "macs_ratio = 0.5", "macs_ratio = 0.01")
+    restate(strict, "{macs_ratio = 0.5", "{macs_ratio = 0.01")
     answer = prunec("export", strict.path, code=2)
     assert "the recipe allows 1 %" in answer.text
     assert strict.export.candidate("onnx", ".onnx").is_file()

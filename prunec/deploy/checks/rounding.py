@@ -17,7 +17,6 @@ with s the largest value of the output.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from prunec.graph.capture.copying import copied
 
 MARGIN = 64.0  # 3 times what was seen of right files: the runtime folds norms into kernels
 _SEED = 7
@@ -92,8 +93,8 @@ class Rounding:
 
     def _variant(self, roundings: float) -> nn.Module:
         if roundings not in self._variants:
-            copied = copy.deepcopy(self._module).eval()
-            moved = copied.double() if self._wide else copied
+            again = copied(self._module).eval()
+            moved = again.double() if self._wide else again
             step = roundings * max((torch.finfo(k).eps for k in self._kinds), default=2.0**-23)
             self._variants[roundings] = _moved(moved, step)
         return self._variants[roundings]
