@@ -36,12 +36,14 @@ def byte_edits(path: Path, other: Path, rng: random.Random) -> Iterator[tuple[st
 
 def record_edits(path: Path, rng: random.Random, count: int) -> Iterator[tuple[str, Edit]]:
     """Values of a JSON record changed or left out, its digest as it is or made to fit."""
-    places = [place for place in _places(json.loads(path.read_text())) if place != (DIGEST,)]
+    record = json.loads(path.read_text())
+    places = [place for place in _places(record) if place != (DIGEST,)]
     for place in rng.sample(places, min(count, len(places))):
         value = rng.choice((*ABSURD, _near, _near, _near, _DROPPED))
         for kind, text in (("a value changed", json.dumps), ("forged", record_text)):
             yield kind, lambda p, a=place, v=value, t=text: _edit(p, a, v, t)  # type: ignore[misc]
-    yield "no digest", lambda p: _edit(p, (DIGEST,), _DROPPED, json.dumps)
+    if DIGEST in record:
+        yield "no digest", lambda p: _edit(p, (DIGEST,), _DROPPED, json.dumps)
 
 
 def recipe_edits(path: Path, rng: random.Random, count: int) -> Iterator[tuple[str, Edit]]:
