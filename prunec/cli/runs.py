@@ -57,7 +57,7 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME…", help="Runs' names or folders.", autocompletion=completion.run_names
+            metavar="NAME", help="Runs' names or folders.", autocompletion=completion.run_names
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

@@ -135,7 +135,7 @@ class SparseTraining(Training):
         if asked := self.asked_sparsity():
             less = remark if sparsity < 100 * asked else ""
             remark = remark or (less := self.unreached(sparsity, last))
-            found = {"asked": f"≥ {100 * asked:.6g}", "found": sparsity, "missed": less}
+            found = {"asked": f"≈ {100 * asked:.6g}", "found": sparsity, "missed": less}
             details["targets"] = {"sparsity, percent": found}
         notes = (*dense_notes, note, *((remark,) if remark else ()))
         return replace(artifact, module=module, masks={**artifact.masks, **masks}), Remarks(
