@@ -85,7 +85,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children are no trainings: they leave what one leaves."""
     monkeypatch.setattr(job, "PROGRAM", (sys.executable, str(TESTS / "comparison_stub.py")))
     monkeypatch.setattr("prunec.comparison.pool.PAUSE", 0.01)
-    monkeypatch.setattr("prunec.comparison.compare.load_data", lambda spec, seed: None)
+    monkeypatch.setattr("prunec.comparison.compare.require_ready", lambda cells: None)
 
 
 def compare(*arguments: object, code: int = 0) -> str:

@@ -216,10 +216,12 @@ def inspect(
     if no_code:
         inspect_without_code(_found(target, runs), as_json)
         return
+    from prunec.store.states import NoneLeft
+
     try:
         subject: RunFolder | str = _found(target, runs)
-    except RunError:
-        if target is None or "/" in target:
+    except RunError as error:
+        if target is None or "/" in target or isinstance(error, NoneLeft):
             raise
         subject = target
 

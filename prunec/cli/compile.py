@@ -84,11 +84,11 @@ def export_recipe(
     from prunec.errors import PrunecError
     from prunec.store.runs import create_run
 
-    fresh = pipeline.prepare_untrained(recipe, source, forms, options)
+    untrained = pipeline.prepare_untrained(recipe, source, forms, options)
     run = create_run(recipe, root, folder=folder)
     typer.echo(f"Run {run.path}")
     try:
-        made = pipeline.export(run, output, forms, options=options, fresh=fresh)
+        made = pipeline.export(run, output, forms, options=options, untrained=untrained)
     except PrunecError:
         if not run.steps.exists():
             shutil.rmtree(run.path, ignore_errors=True)

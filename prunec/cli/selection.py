@@ -24,6 +24,12 @@ def trainable(reference: str | None, changes: Sequence[str]) -> tuple[Recipe, st
         raise RecipeError(
             "no recipe is named", remedy=f"Packaged recipes: {', '.join(packaged_recipes())}."
         )
+    if (Path(reference) / "run.json").is_file():
+        raise RecipeError(
+            f"{reference} is a run, not a recipe",
+            remedy=f"Go on with it: prunec train --resume {reference}; or begin anew with its "
+            f"recipe: prunec train {Path(reference) / 'recipe.toml'}",
+        )
     recipe = self_contained(load_recipe(reference, changes), reference)
     if not trains(recipe, reference):
         raise RecipeError(

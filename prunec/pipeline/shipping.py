@@ -15,6 +15,7 @@ from prunec.page import write_report
 from prunec.pipeline.artifacts import run_pass
 from prunec.pipeline.forms import Forms, record, ship
 from prunec.pipeline.opened import OpenedRun
+from prunec.pipeline.opened_recipe import Untrained
 from prunec.store.runs import RunFolder
 from prunec.store.states import unfinished
 
@@ -25,7 +26,7 @@ def export(
     forms: Sequence[str] = (),
     tell: Callable[[str], None] = print,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    fresh: Artifact | None = None,
+    untrained: Untrained | None = None,
 ) -> ExportReport:
     """Run the rewrites that follow training, write every form, and prove each file equal.
 
@@ -38,8 +39,7 @@ def export(
         forms: forms to write besides those that the recipe names.
         tell: takes a line a step.
         options: form → options of its exporter that take the place of the recipe's.
-        fresh: the network as the recipe builds it, where it is at hand; of a recipe without a
-            training pass.
+        untrained: the network as a recipe without a training pass builds it, where it is at hand.
 
     Raises:
         RunError: the run was not trained to its end, another process works on it, or something
@@ -47,9 +47,9 @@ def export(
         NotExact: a rewrite changed the network's function, or a file is not what was written.
     """
     with run.held():
-        opened = OpenedRun(run)
+        opened = OpenedRun(run, untrained.images if untrained else None)
         made = Forms(run.export, opened.exporters(forms, options), output)
-        artifact = _rewritten(opened, tell, fresh)
+        artifact = _rewritten(opened, tell, untrained)
         dense = Artifact(opened.dense, artifact.example)
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
         tell(f"Wrote {write_report(run)}")
@@ -87,11 +87,13 @@ def _held_if_writable(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def _rewritten(opened: OpenedRun, tell: Callable[[str], None], fresh: Artifact | None) -> Artifact:
+def _rewritten(
+    opened: OpenedRun, tell: Callable[[str], None], untrained: Untrained | None
+) -> Artifact:
     """The artifact after the last pass."""
     _require_trained(opened)
     trained = opened.artifact(opened.trained - 1) if opened.trained else None
-    artifact = trained or fresh or opened.fresh()
+    artifact = trained or (untrained.artifact if untrained else opened.fresh())
     for index in range(opened.trained, len(opened.passes)):
         artifact = run_pass(artifact, opened.passes[index], index, opened.run, None, lambda _: None)
         tell(_line(artifact.history[-1]))

@@ -29,7 +29,7 @@ def check_training(
     known = _dense(trained)
     if known is None:
         return checks, [
-            f"accuracy drop: {trained[-1].name} had no dense phase to compare with; "
+            f"accuracy drop: no dense phase of {trained[-1].name} is there to compare with; "
             "verify.budget.accuracy bounds the accuracy itself"
         ]
     quality, dense = known
