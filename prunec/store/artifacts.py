@@ -23,13 +23,14 @@ from torch import Tensor, nn
 
 from prunec.artifact import Artifact, Step
 from prunec.errors import DamagedRecord, PrunecError, RunError
-from prunec.files import read_tensors, write_tensors, write_text_atomic
+from prunec.files import write_text_atomic
 from prunec.graph.rewriting.plan import Plan
 from prunec.models.gates import attach_gates, gates_of
 from prunec.models.low_rank import Form, reform
 from prunec.models.state import weights_digest
 from prunec.models.ties import tie
 from prunec.store.records import DIGEST, parse_record, record_digest, record_text
+from prunec.tensor_files import read_tensors, write_tensors
 from prunec.wording import first_line
 
 FORMAT = 2

@@ -10,13 +10,8 @@ import pytest
 import torch
 
 from prunec.errors import RunError
-from prunec.files import (
-    folder_atomic,
-    read_tensors,
-    write_bytes_atomic,
-    write_tensors,
-    write_text_atomic,
-)
+from prunec.files import folder_atomic, write_bytes_atomic, write_text_atomic
+from prunec.tensor_files import read_tensors, write_tensors
 
 
 def names(folder: Path) -> list[str]:
@@ -88,7 +83,7 @@ def test_tensors_survive_shared_memory_strides_and_types(tmp_path: Path) -> None
         "gradient": torch.ones(2, requires_grad=True),
         "half": base.to(torch.bfloat16),
     }
-    write_tensors(tmp_path / "t.safetensors", tensors, {"made": "here"})
+    write_tensors(tmp_path / "t.safetensors", tensors)
     read = read_tensors(tmp_path / "t.safetensors")
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
