@@ -72,8 +72,8 @@ def _quality(quality: Quality, limit: float, answers: Answers) -> Check:
     found = answers.file.figures.get(quality.key, float("nan"))
     kept = _KEPT.format(f"{quality.key}=PERCENT")
     wrong = (
-        f"the file's {quality.name} is {found:.2f} %; the recipe demands {limit:g} %. Train longer. "
-        + kept
+        f"the file's {quality.name} is {found:.2f} %; the recipe demands {limit:g} %. "
+        f"Train longer. {kept}"
     )
     return at_least(f"budget: {quality.name}", limit, found, wrong)
 
