@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -66,17 +67,20 @@ def _damage(data: bytes) -> str:
         start = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:start])
         digests = json.loads(header.pop("__metadata__")[_DIGESTS])
-        places = {name: header[name]["data_offsets"] for name in digests}
-        wrong = [
-            name
-            for name, (a, b) in places.items()
-            if _digest(data[start + a : start + b]) != digests[name]
-        ]
+        wrong = [n for n in digests if _slice(data, start, header.get(n)) != digests[n]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
     more = f" and {len(wrong) - _SHOWN} more tensors" if len(wrong) > _SHOWN else ""
     told = "is" if len(wrong) == 1 else "are"
     return f"{', '.join(wrong[:_SHOWN])}{more} {told} not what was written" if wrong else ""
+
+
+def _slice(data: bytes, start: int, entry: Mapping[str, Any] | None) -> str:
+    """The digest of the tensor of an entry of the header; empty where there is none."""
+    if entry is None:
+        return ""
+    begin, end = entry["data_offsets"]
+    return _digest(data[start + begin : start + end])
 
 
 def _digest(data: bytes | memoryview) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,23 @@ def test_missing_and_damaged_tensors_are_told(tmp_path: Path, content: bytes | N
         path.write_bytes(content)
     with pytest.raises(RunError, match=r"t\.safetensors (cannot be read|is damaged|is missing)"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data: data[:-1] + b"\x7f", "last is not what was written"),
+        (lambda data: b"fjrst".join(data.rsplit(b"first", 1)), "first is not what was written"),
+        (lambda data: data[:-9] + bytes(9), "last is not what was written"),
+        (lambda data: data[:40], "its digest is not the one written down"),
+    ],
+)
+def test_the_tensor_that_was_damaged_is_named(
+    tmp_path: Path, change: Callable[[bytes], bytes], told: str
+) -> None:
+    path = tmp_path / "t.safetensors"
+    digest = write_tensors(path, {"first": torch.ones(3), "last": torch.arange(12.0)})
+    assert read_tensors(path, digest).keys() == {"first", "last"}
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(RunError, match=told):
+        read_tensors(path, digest)
