@@ -47,7 +47,8 @@ from prunec.models.gates import absorbed
 from prunec.models.inputs import checked_example, checked_masks, checked_module, checked_round_to
 from prunec.recipe import VerifySpec
 from prunec.store.environment import prunec_version
-from prunec.store.runs import RunFolder, open_run
+from prunec.store.finding import open_run
+from prunec.store.runs import RunFolder
 
 __all__ = [
     "ChannelGroup",

@@ -12,7 +12,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from prunec.store.metrics import MetricsLog
 from prunec.store.records import record_text
+from prunec.store.runs import RunFolder
 
 EPOCHS = 2
 DENSE = 1000  # kernel weights, and MACs
@@ -32,7 +34,9 @@ def train(folder: Path, recipe: dict[str, Any]) -> int:
         {"pass": "train", "epoch": epoch + 1, "seconds": 1.5, "test_accuracy": 50.0}
         for epoch in range(EPOCHS)
     ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log = MetricsLog(folder / "metrics.jsonl", RunFolder(folder).identity)
+    for line in lines:
+        log.append(line)
     mark(folder, "trained")
     return 0
 

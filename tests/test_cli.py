@@ -26,7 +26,8 @@ from prunec.inspection.groups import GroupSummary
 from prunec.inspection.layers import Layer
 from prunec.inspection.network import Inspection
 from prunec.recipe import DataName, load_recipe, loads, packaged_recipes, packaged_text
-from prunec.store.runs import RunFolder, latest_run
+from prunec.store.finding import latest_run
+from prunec.store.runs import RunFolder
 
 RECIPE = """
 name = "small"

@@ -110,7 +110,7 @@ def train(
     On several GPUs or machines: torchrun --nproc-per-node N -m prunec train RECIPE
     """
     from prunec.cli import launch
-    from prunec.store.runs import runs_root
+    from prunec.store.finding import runs_root
 
     launch.train(recipe, changes or [], device=device, resume=resume, root=runs_root(runs))
 
@@ -133,7 +133,7 @@ def export(
     options = {"onnx": given} if given else {}
     if run and run.endswith(".toml"):
         from prunec.cli.selection import untrained
-        from prunec.store.runs import runs_root
+        from prunec.store.finding import runs_root
 
         recipe = untrained(run)
         export_recipe(recipe, run, runs_root(runs), forms, output=output, options=options)
@@ -311,7 +311,7 @@ def init(
 
 def _found(reference: str | None, root: Path | None) -> RunFolder:
     from prunec.cli.selection import find_run
-    from prunec.store.runs import runs_root
+    from prunec.store.finding import runs_root
 
     return find_run(reference, runs_root(root))
 

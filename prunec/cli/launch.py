@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from prunec.cli.selection import resumed_run, trainable
 from prunec.errors import Interrupted
 from prunec.recipe import Recipe
-from prunec.store.runs import RunFolder, Status, create_run, launched_run
+from prunec.store.finding import launched_run
+from prunec.store.new_runs import create_run
+from prunec.store.runs import RunFolder, Status
 from prunec.store.states import require_room
 from prunec.wording import first_line
 

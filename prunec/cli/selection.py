@@ -10,7 +10,8 @@ import typer
 from prunec.catalogue import self_contained, trains
 from prunec.errors import RecipeError, RunError
 from prunec.recipe import Recipe, digest, load_recipe, packaged_recipes
-from prunec.store.runs import RunFolder, open_run, run_folders, runs_there
+from prunec.store.finding import open_run, run_folders, runs_there
+from prunec.store.runs import RunFolder
 from prunec.store.states import resumable_run, sound_run
 
 

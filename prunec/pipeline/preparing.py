@@ -27,7 +27,8 @@ from prunec.pipeline.opened_recipe import OF_DATA, OpenedRecipe, Untrained
 from prunec.processes import processes_here
 from prunec.recipe import Recipe
 from prunec.seeding import seeded
-from prunec.store.runs import RunFolder, open_run
+from prunec.store.finding import open_run
+from prunec.store.runs import RunFolder
 from prunec.store.states import unfinished
 from prunec.training.context import Context
 from prunec.training.progress import Progress

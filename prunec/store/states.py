@@ -11,7 +11,8 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from prunec.errors import RunError
-from prunec.store.runs import RunFolder, latest_run, open_run, run_folders
+from prunec.store.finding import latest_run, open_run, run_folders, sequence
+from prunec.store.runs import RunFolder
 
 State = Literal["new", "training", "interrupted", "failed", "trained", "exported", "damaged"]
 """As a run's status has it; but a training whose process is gone is interrupted."""
@@ -134,7 +135,7 @@ def _latest(
     tell: Callable[[str], None],
 ) -> RunFolder:
     newest = latest_run(root, recipe_name)
-    runs = sorted(_of(root, recipe_name), key=_order, reverse=True)
+    runs = sorted(_of(root, recipe_name), key=lambda run: (sequence(run), run.name), reverse=True)
     passed: list[RunFolder] = []
     for run in runs:
         if wanted(run):
@@ -147,15 +148,6 @@ def _latest(
 
 def _of(root: Path, recipe_name: str | None) -> list[RunFolder]:
     return [run for run in run_folders(root) if recipe_name in (None, run.recipe_name)]
-
-
-def _order(run: RunFolder) -> tuple[int, str]:
-    """Later runs have a larger one."""
-    try:
-        number = run.record.get("sequence", 0)
-    except RunError:
-        number = 0
-    return (number if isinstance(number, int) else 0), run.name
 
 
 def _listed(runs: Sequence[RunFolder], most: int = 4) -> str:
