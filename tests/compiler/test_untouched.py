@@ -19,7 +19,6 @@ from torch.nn.utils import parametrizations, prune
 from zoo import ZOO
 
 import prunec
-import prunec.api
 
 EXAMPLE = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 BESIDE: dict[int, Tensor] = {}
