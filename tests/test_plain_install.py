@@ -15,7 +15,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from test_compare import write_recipe
+from comparison_recipes import write_recipe
 from test_end_to_end import write_images
 
 pytestmark = pytest.mark.slow
