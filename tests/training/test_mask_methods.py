@@ -97,7 +97,7 @@ def test_a_stopped_training_ends_with_the_same_weights(
 
 def test_every_sparse_training_pass_is_among_those_that_ship() -> None:
     known = {kind for kind in pass_classes().values() if issubclass(kind, Training)}
-    elsewhere = {TrainDense, TrainStrRank}  # nothing to cut; test_str_rank.py has its network
+    elsewhere = {TrainDense, TrainStrRank}  # nothing to cut; ranked_nets.py has its network
     assert {type(method) for method in SHIPPED.values()} == known - elsewhere
 
 
