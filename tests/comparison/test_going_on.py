@@ -17,7 +17,6 @@ from compared import compare, results_of
 from comparison_recipes import write_recipe
 from comparison_stub import DENSE
 from forked import Forked
-from sampling import slow_case
 from test_end_to_end import write_images
 
 from prunec.cli.commands import main
@@ -25,7 +24,7 @@ from prunec.comparison import job
 from prunec.comparison.folder import ComparisonFolder
 from prunec.comparison.grid import expand
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parent.parent
 EPOCHS = 40  # of a training that is stopped twice: it must not end before
 
 
@@ -68,32 +67,26 @@ def wait_for(holds: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-SHORTER = f"""
-import runpy
-import sys
-if sys.argv[1] == "train":
-    runpy.run_module("prunec", run_name="__main__")
-else:
-    runpy.run_path({str(HERE / "comparison_stub.py")!r}, run_name="__main__")
-"""
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("whole", [False, slow_case(True, nightly=True)], ids=["shorter", "whole"])
-def test_a_stopped_and_a_killed_comparison_go_on(
-    whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped, it saves; killed with its child, the same command ends what they began.
+def test_a_stopped_and_a_killed_comparison_go_on(tmp_path: Path, stub: None) -> None:
+    """Stopped, it saves; killed with its child, the same command ends what they began."""
+    run = stopped_killed_and_ended(tmp_path)
+    calls = (run / "calls.txt").read_text().split()
+    assert calls == ["train", "train", "train", "export", "verify"]
 
-    The shorter way trains, and leaves what an export would.
-    """
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(HERE.parent), os.getenv("PYTHONPATH", "")])
-    )
-    if not whole:
-        (tmp_path / "shorter.py").write_text(SHORTER)
-        monkeypatch.setattr(job, "PROGRAM", (sys.executable, str(tmp_path / "shorter.py")))
+
+@pytest.mark.nightly
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_comparison_that_trains_and_ships_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.getenv("PYTHONPATH", "")]))
+    run = stopped_killed_and_ended(tmp_path)
+    assert (run / "log.txt").read_text().count("Continuing after") == 2
+
+
+def stopped_killed_and_ended(tmp_path: Path) -> Path:
+    """The folder of the one run of a comparison that is stopped once and killed once."""
     write_images(tmp_path / "images")
     recipe = write_recipe(tmp_path, "gmp", epochs=str(EPOCHS))
     folder, run = tmp_path / "out", tmp_path / "out" / "runs" / "gmp-s0.5-seed0-001"
@@ -120,7 +113,6 @@ def test_a_stopped_and_a_killed_comparison_go_on(
     assert len(lines_of(run)) < EPOCHS
 
     assert "[1/1]" in compare(*options)
-    assert (run / "log.txt").read_text().count("Continuing after") == 2
     (result,) = results_of(folder, expand([recipe]))
     assert result.proven
     assert [line["epoch"] for line in lines_of(run)] == list(range(1, EPOCHS + 1))
@@ -129,6 +121,7 @@ def test_a_stopped_and_a_killed_comparison_go_on(
     assert result.macs == report["details"].get("macs", DENSE)
     assert result.sparsity == pytest.approx(0.5, abs=0.01)
     assert [path.name for path in (folder / "runs").iterdir()] == [run.name]
+    return run
 
 
 def lines_of(run: Path) -> list[Any]:
