@@ -45,18 +45,18 @@ GDP = TrainGdp(dense_epochs=1, select_epochs=2, macs_ratio=0.6, round_to=2)
 
 
 class Mortal(nn.Module):
-    """A network for any images; rank 1 dies of it once, after sixty passes."""
+    """A network for images of three channels; rank 1 dies of it once, after sixty passes."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.inner = nn.Sequential(
-            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 8), nn.BatchNorm1d(8), nn.ReLU(),
             nn.Linear(8, num_classes),
         )  # fmt: skip
         self.passes = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.passes += 1
+        self.passes += self.training
         first = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
         if first and os.environ["RANK"] == "1" and self.passes == 60:
             os.kill(os.getpid(), signal.SIGKILL)

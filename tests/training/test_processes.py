@@ -10,6 +10,7 @@ import pytest
 import torch
 from process_worker import Digests, be_hungry, be_stopped, lose_one, train_all, trained
 from safetensors.torch import load_file
+from test_end_to_end import write_images
 from torch import Tensor
 from torchrun import torchrun
 
@@ -131,7 +132,8 @@ def test_a_rank_short_of_memory_finds_alone_what_fits(tmp_path: Path) -> None:
 RECIPE = """
 name = "mortal"
 model = { name = "process_worker:Mortal" }
-train = { epochs = 4, batch_size = 500, precision = "fp32", channels_last = true, threads = 1 }
+data = { name = "imagefolder", root = "ROOT" }
+train = { epochs = 4, batch_size = 4, precision = "fp32", channels_last = true, threads = 1 }
 pass = [{ name = "train-dense" }]
 """
 
@@ -144,7 +146,8 @@ def command_line(*arguments: str) -> None:
 @pytest.mark.slow
 def test_torchrun_starts_it_again_and_it_goes_on(tmp_path: Path) -> None:
     """The command line: rank 1 dies in the third epoch of 24 steps, both come back."""
-    (tmp_path / "mortal.toml").write_text(RECIPE)
+    write_images(tmp_path / "images")
+    (tmp_path / "mortal.toml").write_text(RECIPE.replace("ROOT", str(tmp_path / "images")))
     recipe, runs = str(tmp_path / "mortal.toml"), str(tmp_path / "runs")
     answer = torchrun(command_line, "train", recipe, "--runs", runs, restarts=1)
     assert answer.returncode == 0, answer.stderr
