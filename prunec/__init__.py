@@ -15,11 +15,13 @@ if (_CHECKOUT / "passes" / "__init__.py").is_file() and str(_CHECKOUT) not in __
     __path__.append(str(_CHECKOUT))
 
 if TYPE_CHECKING:
+    __version__: str
     from prunec.api import (
         ChannelGroup,
         Compiled,
         CompileReport,
         Cost,
+        Folded,
         Plan,
         PrunecError,
         Report,
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
         count,
         count_onnx,
         export_onnx,
+        fold_batch_norms,
         groups,
         verify,
+        verify_run,
     )
 
 __all__ = [
@@ -36,6 +40,7 @@ __all__ = [
     "CompileReport",
     "Compiled",
     "Cost",
+    "Folded",
     "Plan",
     "PrunecError",
     "Report",
@@ -43,14 +48,20 @@ __all__ = [
     "count",
     "count_onnx",
     "export_onnx",
+    "fold_batch_norms",
     "groups",
     "verify",
+    "verify_run",
 ]
 
 
 if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from prunec.store.environment import prunec_version
+
+            return prunec_version()
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from prunec import api

@@ -5,13 +5,13 @@
     compiled = prunec.compile(model, example)   # zeros in the weights say what is dead
     print(compiled.report)
     prunec.export_onnx(compiled.module, example, "model.onnx")
-    assert prunec.verify(compiled.module, "model.onnx", example_inputs=example).passed
+    assert prunec.verify(model, "model.onnx", example_inputs=example).passed
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,8 @@ from prunec.cost.onnx_graph import count_onnx
 from prunec.deploy.checks import Report
 from prunec.deploy.exporter import Source
 from prunec.deploy.gate import verify_file
+from prunec.deploy.labelled import labelled_batches
+from prunec.deploy.original import is_of_another, verify_against_original
 from prunec.deploy.runner import Runner
 from prunec.deploy.signature import MACS
 from prunec.errors import PrunecError
@@ -38,6 +40,7 @@ from prunec.graph.capture.copying import copied
 from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.channels.groups import ChannelGroup, channel_groups
 from prunec.graph.rewriting.compile import compile_captured, under_every_name
+from prunec.graph.rewriting.fold_batch_norms import fold_captured
 from prunec.graph.rewriting.plan import Plan
 from prunec.inspection.compile_report import CompileReport, compile_report
 from prunec.models.gates import absorbed
@@ -51,6 +54,7 @@ __all__ = [
     "CompileReport",
     "Compiled",
     "Cost",
+    "Folded",
     "Plan",
     "PrunecError",
     "Report",
@@ -58,8 +62,10 @@ __all__ = [
     "count",
     "count_onnx",
     "export_onnx",
+    "fold_batch_norms",
     "groups",
     "verify",
+    "verify_run",
 ]
 
 P = ParamSpec("P")
@@ -157,6 +163,39 @@ def _as(
     return tuple(x.to(*now) if x.is_floating_point() else x.to(now[0]) for x in example)
 
 
+@dataclass(frozen=True)
+class Folded:
+    """A network whose batch norms are part of the kernels before them.
+
+    Attributes:
+        module: computes what the network given computed; same call signature, in evaluation mode.
+        plan: what was folded, to do the same to a fresh network: ``plan.apply(fresh)``.
+        kept: the batch norms that stay, each with the reason.
+    """
+
+    module: nn.Module
+    plan: Plan
+    kept: tuple[str, ...]
+
+
+@_leaving_all_as_it_was
+def fold_batch_norms(model: nn.Module, example_inputs: Example) -> Folded:
+    """Fold every batch norm into the convolution or linear layer whose only reader it is.
+
+    It changes outputs by rounding alone. Fold last: a folded network does not train as before.
+
+    Args:
+        model: the network; it is not changed, and is taken in evaluation mode.
+        example_inputs: as for :func:`compile`.
+
+    Raises:
+        UntraceableModel: ``torch.export`` cannot follow the network.
+        PrunecError: an argument is wrong.
+    """
+    module = absorbed(checked_module(model))
+    return Folded(*fold_captured(capture(module, checked_example(module, example_inputs))))
+
+
 @_leaving_all_as_it_was
 def groups(model: nn.Module, example_inputs: Example) -> tuple[ChannelGroup, ...]:
     """Find the channel groups of a network: the slices of parameters that must be cut together.
@@ -240,80 +279,84 @@ def export_onnx(
 
 @_leaving_all_as_it_was
 def verify(
-    model_or_run: nn.Module | RunFolder | Path | str,
-    path: Path | str | None = None,
+    model: nn.Module,
+    path: Path | str,
     *,
-    example_inputs: Example | None = None,
-    tolerance: float | None = None,
-    random_batches: int | None = None,
+    example_inputs: Example,
+    data: Iterable[tuple[Tensor, Tensor]] | None = None,
+    tolerance: float = 1e-4,
+    random_batches: int = 3,
     input_range: tuple[float, float] | None = None,
     runner: Runner | str = "onnxruntime",
 ) -> Report:
-    """Compare an ONNX file with the network, or the run, that it was exported from.
+    """Prove an ONNX file equal to a network: to the very one it was written from, or the original.
 
-    For a network: the file is valid and unchanged since :func:`export_onnx`; names and shapes of
-    inputs and outputs, every weight, MACs and parameters counted on both sides, and outputs under
-    onnxruntime on random inputs of several batch sizes agree. For a run: what ``prunec verify``
-    checks, accuracy and budgets too.
+    A file that holds every tensor of ``model`` is compared whole: weights bit for bit, the graph
+    node by node, MACs and parameters counted on both sides, outputs. Any other is the file of a
+    network that was cut or rewritten, and ``model`` its original: inputs and outputs, what the file
+    says of itself, that it has no more MACs, and outputs are compared. Outputs are those of torch
+    and of the runner on random inputs of several batch sizes, and on ``data``.
 
     Args:
-        model_or_run: the network, or the folder of a run.
-        path: the file; of a run, by default what it exported.
-        example_inputs: as for :func:`compile`; needed for a network.
-        tolerance: largest difference of an output, as a share of its largest value, 1e-4 by
-            default; what rounding of this network explains, measured against float64, is always
-            the bound where it is less. Of a run, its recipe says.
-        random_batches: how many random batches are compared, 3 by default; of a run, its recipe
-            says.
+        model: the network, or the one before anything was cut. It is not changed.
+        path: the file.
+        example_inputs: as for :func:`compile`.
+        data: labelled batches (inputs [N, …], labels [N] or [N, H, W]), a ``DataLoader`` say: the
+            answers must agree, and the accuracy (of pixels, the mIoU) with them.
+        tolerance: largest difference of an output, as a share of its largest value; what rounding
+            of this network explains, measured against float64, is always the bound where it is
+            less.
+        random_batches: how many random batches are compared.
         input_range: least and largest value of the random inputs; by default they lie in the range
             of the example's.
-        runner: what runs the file of a network: a runner, or the name of one.
+        runner: what runs the file: a runner, or the name of one.
 
     Returns:
-        The report: ``passed``, ``checks``, ``failures``, ``to_json()``. What is wrong with the file
-        is a failed check, not an error.
+        The report: ``passed``, ``checks``, ``failures``, ``to_json()``; ``print(report)`` shows it.
+        What is wrong with the file is a failed check, not an error.
 
     Raises:
-        RunError: the folder is no run, or the run has no export yet.
         UntraceableModel: ``torch.export`` cannot follow the network.
-        PrunecError: an argument is wrong.
+        PrunecError: an argument is wrong; the folder of a run is one: :func:`verify_run`.
     """
-    if isinstance(model_or_run, (RunFolder, str, Path)):
-        if not (tolerance is None and random_batches is None and input_range is None):
-            raise PrunecError(
-                "what is compared of a run, its recipe says: tolerance, random_batches and "
-                "input_range are for networks",
-                remedy="Leave them out, or set them there, under [verify].",
-            )
-        return _verified_run(model_or_run, path)
-    if example_inputs is None or path is None:
-        missing = "path" if path is None else "example_inputs"
+    if isinstance(model, (RunFolder, str, Path)):
         raise PrunecError(
-            f"verify needs {missing} to compare a network with a file",
-            remedy='verify(model, "model.onnx", example_inputs=example)',
+            f"{model} is no network", remedy="A run is verified by prunec.verify_run(folder)."
         )
-    example = checked_example(checked_module(model_or_run), example_inputs)
-    example = tuple(x.cpu() for x in example)
-    module = _shipped(model_or_run)
+    example = tuple(x.cpu() for x in checked_example(checked_module(model), example_inputs))
+    module = _shipped(model)
     exporter = catalogue.exporter("to-onnx")()
-    source = Source(Artifact(module, example))
-    return verify_file(
+    again = partial(exporter.graph_again, Source(Artifact(module, example)))
+    another = is_of_another(Path(path), module, exporter)
+    compare = verify_against_original if another else partial(verify_file, again=again)
+    return compare(
         Path(path),
         module,
         example,
         exporter=exporter,
-        again=partial(exporter.graph_again, source),
         runner=catalogue.runner(runner)() if isinstance(runner, str) else runner,
         spec=VerifySpec(
-            tolerance=1e-4 if tolerance is None else tolerance,
-            random_batches=3 if random_batches is None else random_batches,
-            input_range=input_range,
+            tolerance=tolerance, random_batches=random_batches, input_range=input_range
         ),
         torch_cost=costs.count(module, example),
+        data=None if data is None else labelled_batches(data, module, example),
     )
 
 
-def _verified_run(run: RunFolder | Path | str, path: Path | str | None) -> Report:
+def verify_run(run: RunFolder | Path | str, path: Path | str | None = None) -> Report:
+    """Check what a run exported as ``prunec verify`` does: its records, accuracy and budgets too.
+
+    Args:
+        run: its folder.
+        path: another ONNX file to check against the run.
+
+    Returns:
+        The report, of all forms together.
+
+    Raises:
+        RunError: the folder is no run, or the run has no export yet.
+        ParityError: the file is not there.
+    """
     from prunec import pipeline  # here: training and its data are needed for runs alone
 
     folder = run if isinstance(run, RunFolder) else open_run(Path(run))

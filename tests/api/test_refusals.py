@@ -47,13 +47,14 @@ def test_wrong_arguments_are_named_with_a_remedy(
     assert caught.value.remedy
 
 
-def test_verify_says_what_it_misses(tmp_path: Path) -> None:
-    with pytest.raises(PrunecError, match="verify needs example_inputs"):
-        prunec.verify(small(), tmp_path / "net.onnx")
-    with pytest.raises(PrunecError, match="verify needs path"):
-        prunec.verify(small(), example_inputs=EXAMPLE)
-    with pytest.raises(RunError, match="is not a run folder"):
-        prunec.verify(tmp_path)
+def test_a_run_is_verified_by_a_function_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(PrunecError, match="verify_run"):
+        prunec.verify(tmp_path, tmp_path / "net.onnx", example_inputs=EXAMPLE)  # type: ignore[arg-type]
+    with pytest.raises(PrunecError, match="not a run folder"):
+        prunec.verify_run(tmp_path)
+
+
+def test_a_file_that_is_not_there_fails_a_check(tmp_path: Path) -> None:
     report = prunec.verify(small(), tmp_path / "net.onnx", example_inputs=EXAMPLE)
     assert [check.name for check in report.failures] == ["readable"]
 
