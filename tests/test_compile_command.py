@@ -90,6 +90,7 @@ def test_a_pruned_checkpoint_becomes_a_smaller_file_with_the_same_answers(here: 
     assert manifest(here / "out")["macs"] < 0.8 * dense["macs"]
 
 
+@pytest.mark.slow
 def test_the_folder_serves_every_later_command(here: Path) -> None:
     (here / "pruned.pth").unlink()  # the run holds what it needs
     for command in (["verify"], ["bench"], ["inspect"], ["report"]):
@@ -97,6 +98,7 @@ def test_the_folder_serves_every_later_command(here: Path) -> None:
         assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 def test_a_recipe_without_training_does_the_same(here: Path) -> None:
     result = run("export", "out/recipe.toml")
     assert result.exit_code == 0, result.output
