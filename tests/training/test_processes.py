@@ -113,6 +113,7 @@ def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     answer = torchrun(lose_one, tmp_path)
     assert answer.returncode != 0
@@ -121,6 +122,7 @@ def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_rank_short_of_memory_finds_alone_what_fits(tmp_path: Path) -> None:
     """Its batch norms and gradients would wait for the other rank."""
     answer = torchrun(be_hungry, tmp_path)
