@@ -68,6 +68,16 @@ def test_a_dense_training_before_is_what_it_is_compared_with() -> None:
     assert verdicts(checks) == {"budget: accuracy drop": False}
 
 
+def test_a_fine_tuning_after_the_cut_is_compared_with_the_dense_phase_before_it() -> None:
+    steps = [
+        step("train-gdp", dense_phase_accuracy=90.0, test_accuracy=70.0),
+        step("remove-channels", ("trained",)),
+        step("train-dense", ("trained",), test_accuracy=80.0),
+    ]
+    checks, _ = check_training(Budget(), steps, FIGURES)
+    assert verdicts(checks) == {"budget: accuracy drop": False}
+
+
 @pytest.mark.parametrize(
     ("budget", "steps", "figures", "told"),
     [
