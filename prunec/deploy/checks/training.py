@@ -30,7 +30,7 @@ def check_training(
     known = _dense(trained[: sparse[-1] + 1])
     if known is None:
         return checks, [
-            f"accuracy drop: no dense phase of {trained[sparse[-1]].name} is there to compare with; "
+            f"accuracy drop: {trained[sparse[-1]].name} had no dense phase to compare with; "
             "verify.budget.accuracy bounds the accuracy itself"
         ]
     quality, dense = known
