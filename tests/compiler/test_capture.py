@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from oracles import worst
@@ -38,6 +40,33 @@ class Branching(Two):
         return made if made.sum() > 0 else -made
 
 
+class Written(nn.Module):
+    """Channels written in place behind a norm."""
+
+    def __init__(self, write: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6)).double().eval()
+        self.last, self.write = nn.Conv2d(6, 2, 1).double(), write
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        self.write(y)
+        return self.last(y)
+
+
+def every_second(y: Tensor) -> None:
+    y[:, ::2] = y[:, ::2].sigmoid()
+
+
+def one_half_by_the_other(y: Tensor) -> None:
+    first, second = y.chunk(2, 1)
+    first.mul_(second)
+
+
+def the_first_sample(y: Tensor) -> None:
+    y[0] = y[0] * 2.0
+
+
 def inputs(batch: int = 2) -> tuple[Tensor, Tensor]:
     return torch.randn(batch, 3).double(), torch.randn(batch, 4).double()
 
@@ -51,6 +80,12 @@ def test_the_signature_is_kept_and_the_batch_is_free(kind: type[Two]) -> None:
     assert compiled.module.first.out_features == 3
     for batch in (1, 5):
         assert worst(net, compiled.module, inputs(batch)) < 1e-12
+
+
+@pytest.mark.parametrize("write", [every_second, one_half_by_the_other, the_first_sample])
+def test_what_is_written_behind_a_norm_is_captured(write: Callable[[Tensor], object]) -> None:
+    net, example = Written(write).eval(), (torch.randn(2, 3, 4, 4).double(),)
+    assert worst(net, compile_module(net, example).module, example) < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,7 @@ def _restore_batch_norm(module: GraphModule) -> None:
                 (x, weight, bias, mean, variance, False, momentum, epsilon, False),
             )
         for user in list(node.users):
+            norm.meta = dict(user.meta)
             user.replace_all_uses_with(norm)
             graph.erase_node(user)
         graph.erase_node(node)

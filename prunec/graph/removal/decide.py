@@ -52,11 +52,8 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
         round_to: kept counts of a channel group are rounded up to a multiple of it.
     """
     values = Weights(weights)
-    constants = propagate(structure, values)
-    while fold(structure, values, constants):
-        constants = propagate(structure, values)
+    constants, alive = _folded(structure, values)
     known = constants.known
-    alive = find_live(structure, values, known)
     live = _live_classes(structure, alive)
     strength = _Strength(structure, values)
     settled = _Settled(structure, live.clone(), torch.ones_like(live), alive, strength)
@@ -69,8 +66,20 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
         settled = less
     reasons = _carriers(structure, values, constants, live) | settled.reasons
     frozen = {node: torch.nan_to_num(known[node]) for node in alive.frozen}
-    taps = dead_taps(structure, settled.keep, values.all_stored())
+    taps = dead_taps(structure, settled.keep, values.all_stored(), alive)
     return Decision(settled.keep, values.all_stored(), frozen, reasons, taps)
+
+
+def _folded(structure: Structure, weights: Weights) -> tuple[Constants, Liveness]:
+    """Take constants in until nothing changes; what is known then, and what is read."""
+    constants = propagate(structure, weights)
+    while fold(structure, weights, constants):
+        constants = propagate(structure, weights)
+    alive = find_live(structure, weights, constants.known)
+    while fold(structure, weights, constants, alive):  # unread filters read constants till here
+        constants = propagate(structure, weights)
+        alive = find_live(structure, weights, constants.known)
+    return constants, alive
 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
