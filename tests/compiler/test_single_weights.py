@@ -58,3 +58,25 @@ def test_a_filter_that_nobody_reads_asks_for_no_constant() -> None:
     compact = compile_module(net, example).module
     assert worst(net, compact, example) < 1e-12
     assert compact.get_parameter("0.weight").shape[0] == 3
+
+
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_projection_keeps_more_units_than_outputs(left: int) -> None:
+    """As torch asks, however few of its units are read."""
+
+    class Projecting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.memory, self.head = nn.LSTM(5, 6, proj_size=3, batch_first=True), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.memory(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    net = Projecting().double().eval()
+    with torch.no_grad():
+        net.memory.weight_hr_l0[:, left:] = 0.0
+    example = (torch.randn(2, 4, 5, dtype=torch.float64),)
+    compact = compile_module(net, example).module
+    assert worst(net, compact, example) < 1e-12
+    assert compact.get_parameter("memory.weight_hr_l0").shape[1] == (4 if left else 2)

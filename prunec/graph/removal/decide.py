@@ -165,6 +165,8 @@ class _Settled:
                 self._equalise(kernel)
             for blocks in self.structure.even:
                 self._even_out([self.structure.class_of(atoms) for atoms in blocks])
+            for atoms in self.structure.projected:
+                self._widen(*map(self.structure.class_of, atoms))
             for bundle in bundles:
                 wanted = -(-int(self.keep[bundle].sum()) // round_to) * round_to
                 self._revive(bundle, wanted, f"rounded up to a multiple of {round_to}")
@@ -219,6 +221,13 @@ class _Settled:
         if max(counts):
             for classes in blocks:
                 self._revive(classes, max(counts), "evens the cells of a recurrent operator")
+
+    def _widen(self, units: Tensor, outputs: Tensor) -> None:
+        """A cell that projects has more units than outputs, as torch asks; or it is gone whole."""
+        if bool(self.keep[torch.cat([units, outputs])].any()):
+            why = "a recurrent operator projects more units on fewer"
+            self._revive(outputs, 1, why)
+            self._revive(units, int(self.keep[outputs].sum()) + 1, why)
 
     def _fill_empty(self) -> None:
         """A value that is computed keeps a channel at least, and so does what it is made from."""
