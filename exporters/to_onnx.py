@@ -40,6 +40,7 @@ from prunec.errors import PassError
 from prunec.exporters._onnx_opset import opset_of, require_operators, to_opset
 from prunec.exporters._onnx_table import table_kept
 from prunec.exporters._onnx_tidy import tidy
+from prunec.graph.capture.samples import doubled
 from prunec.graph.capture.tracing import trace
 from prunec.models.state import roles, weights_digest
 
@@ -114,9 +115,7 @@ _LIBRARIES = ", ".join(
 
 
 def _model(source: Source, opset: int) -> onnx.ModelProto:
-    # A batch of 1 would be taken for a constant.
-    example = tuple(torch.cat([x, x]) if x.dim() and len(x) == 1 else x for x in source.example)
-    program = trace(source.module, example, Dim("batch", min=1))
+    program = trace(source.module, doubled(source.example), Dim("batch", min=1))
     _require_tensors(source.module, program)
     _require_no_projection(program)
     _drop_inplace(program)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prunec.errors import UntraceableModel
 from prunec.graph.rewriting.compile import compile_module
+from prunec.models.inputs import checked_example
 
 
 class Two(nn.Module):
@@ -106,3 +107,27 @@ def test_a_failed_capture_says_why_once(
     with pytest.raises(UntraceableModel, match=words):
         compile_module(net, example)
     assert capfd.readouterr() == ("", "")
+
+
+class Beside(nn.Module):
+    """A factor for every channel and a prior beside a batch of samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1).double(), nn.Conv2d(6, 2, 1).double()
+
+    def forward(self, x: Tensor, factors: Tensor, prior: Tensor) -> Tensor:
+        return self.last(self.first(x).relu() * factors[None, :, None, None] + prior)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4])
+def test_an_input_of_another_length_is_no_batch(samples: int) -> None:
+    net = Beside().eval()
+    with torch.no_grad():
+        net.last.weight[:, 2:] = 0.0
+    prior = torch.randn(1 if samples > 1 else 6, 4, 4).double()
+    rest = torch.randn(6).double(), prior
+    example = checked_example(net, (torch.randn(samples, 3, 4, 4).double(), *rest))
+    compact = compile_module(net, example).module
+    for batch in (1, 3):
+        assert worst(net, compact, (torch.randn(batch, 3, 4, 4).double(), *rest)) < 1e-12

@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 from prunec.graph.capture.recording import Hollow
+from prunec.graph.capture.samples import of_samples
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Traced:
                 that is not the first of the graph's answers, since samples depend on each other or
                 lie elsewhere than along the first axis, the graph is given it as well.
         """
-        single = tuple(x[:1] if x.dim() else x for x in example)
+        single = of_samples(example, lambda x: x[:1])
         expected = self.hollow.answers(self.network, single)
         if _agree(tuple(map(_first, outputs, expected)), expected):
             return True

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from prunec.errors import UntraceableModel
 from prunec.graph.capture.agreement import equal
 from prunec.graph.capture.copying import copied
+from prunec.graph.capture.samples import of_samples
 
 Inputs = tuple[Tensor, ...]
 
@@ -30,8 +31,8 @@ class Original:
 
     def __init__(self, network: nn.Module, example: Inputs) -> None:
         self.module = copied(network).eval()
-        single = tuple(x[-1:] if x.dim() else x for x in example)
-        more = tuple(torch.cat([x, x[:1]]) if x.dim() else x for x in example)
+        single = of_samples(example, lambda x: x[-1:])
+        more = of_samples(example, lambda x: torch.cat([x, x[:1]]))
         try:
             first = self.answer(single)
             self.batches = (single, example)

@@ -21,11 +21,12 @@ from prunec.graph.capture.agreement import Traced
 from prunec.graph.capture.form import KEY, Form
 from prunec.graph.capture.of_batch import BATCHES, OfBatch, united, united_form
 from prunec.graph.capture.recording import Call, Hollow, Recording, Unrecorded, Value
+from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
 
 
 def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
-    """Trace a network in evaluation mode with the first axis of every input open.
+    """Trace a network in evaluation mode with the batch open.
 
     Args:
         module: the network; it is not changed.
@@ -35,9 +36,7 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
         The graph as ``torch.export`` makes it; None where a recording cannot stand for it.
     """
     names = _argument_names(module, example)
-    if names is None or len({given.shape[:1] for given in example}) != 1:
-        return None
-    if not all(given.dim() and given.is_contiguous() for given in example):
+    if names is None or not all(given.is_contiguous() for given in example):
         return None
     held = [*module.parameters(), *module.buffers(), *example]
     if len({tensor.device for tensor in held}) != 1 or held[0].is_meta:
@@ -62,11 +61,17 @@ def _argument_names(module: nn.Module, example: tuple[Tensor, ...]) -> list[str]
 
 def _record(hollow: Hollow, example: tuple[Tensor, ...], batch: int) -> Recording:
     inputs = tuple(
-        torch.empty((batch, *given.shape[1:]), dtype=given.dtype, device="meta")
+        torch.empty(_shape(given, example, batch), dtype=given.dtype, device="meta")
         for given in example
     )
     with undisturbed(hollow.module):  # what it keeps beside itself would be without values
         return hollow.record(inputs, example[0].device)
+
+
+def _shape(given: Tensor, example: tuple[Tensor, ...], batch: Any) -> tuple[Any, ...]:
+    """The shape of an input for a batch of some size."""
+    rest = tuple(given.shape)
+    return (batch, *rest[1:]) if holds_samples(given, example) else rest
 
 
 class _Drawing:
@@ -99,7 +104,8 @@ class _Drawing:
             self._made[Value(name, "stored")] = node
         for i, (name, given) in enumerate(zip(self.names, self.example, strict=True)):
             node = self.graph.placeholder(name)
-            node.meta[KEY] = Form((OfBatch(1, 0), *given.shape[1:]), given.dtype, self.device)
+            shape = _shape(given, self.example, OfBatch(1, 0))
+            node.meta[KEY] = Form(shape, given.dtype, self.device)
             self._made[Value(i, "input")] = node
 
     def _draw_call(self, number: int, a: Call, b: Call) -> None:

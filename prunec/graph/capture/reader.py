@@ -25,6 +25,7 @@ from prunec.graph.capture.fast import fast_trace
 from prunec.graph.capture.form import form_of
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
+from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.capture.torch_nodes import read
 from prunec.graph.capture.tracing import does_not_run, not_captured, trace
@@ -49,7 +50,7 @@ def uncollected() -> Iterator[None]:
 
 @uncollected()
 def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
-    """Capture a network in evaluation mode; the first axis of every input stays dynamic.
+    """Capture a network in evaluation mode; the batch stays dynamic.
 
     Args:
         module: any network that ``torch.export`` can follow; it is not changed.
@@ -133,7 +134,7 @@ def _read(graph_module: GraphModule, module: nn.Module, example: tuple[Tensor, .
     _call_by_first_name(graph_module, module)
     spell_out(graph_module)
     graph_module.recompile()  # once, behind all that changed the graph
-    _require_free_batch(graph_module)
+    _require_free_batch(graph_module, example)
     recorder = _Recorder(graph_module)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's notes on the network's own operators
@@ -174,15 +175,17 @@ def _require_any_batch(program: torch.export.ExportedProgram) -> None:
             )
 
 
-def _require_free_batch(module: GraphModule) -> None:
-    for node in module.graph.nodes:
+def _require_free_batch(module: GraphModule, example: tuple[Tensor, ...]) -> None:
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for node, given in zip(inputs, _flat(module, example), strict=True):
         form = form_of(node)
-        if node.op != "placeholder" or form is None or not form.shape:
+        if form is None or not holds_samples(given, example):
             continue
         if isinstance(form.shape[0], int):
             raise UntraceableModel(
                 f"The network works for a batch of {form.shape[0]} only: its input {node.name}.",
-                remedy="Take the batch from the input's shape, x.shape[0], not from a number.",
+                remedy="Take the batch from x.shape[0], not from a number; if an input's "
+                "first axis is no batch, give an example of another number of samples.",
             )
 
 

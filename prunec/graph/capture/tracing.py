@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from prunec.errors import UntraceableModel
 from prunec.graph.capture.contexts import see_through
 from prunec.graph.capture.copying import copied, standing_in
+from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
 
 
 def trace(
     module: nn.Module, example: tuple[Tensor, ...], batch: object = torch.export.Dim.AUTO
 ) -> torch.export.ExportedProgram:
-    """Trace a network with the first axis of every input open.
+    """Trace a network with the batch open, the first axis of every input that holds samples.
 
     Args:
         module: the network; a copy is traced, which has its parameters.
@@ -44,13 +45,14 @@ def trace(
 
 
 def _dynamic(module: nn.Module, example: tuple[Tensor, ...], batch: object) -> dict[str, object]:
-    """The first axis of every input is open, in the form of the signature of ``forward``."""
+    """The batch is open, in the form of the signature of ``forward``."""
     bound = inspect.signature(module.forward).bind(*example)
 
     def axes(value: object) -> object:
         if isinstance(value, tuple):
             return tuple(axes(item) for item in value)
-        return {0: batch} if isinstance(value, Tensor) and value.dim() else None
+        open_axis = isinstance(value, Tensor) and holds_samples(value, example)
+        return {0: batch} if open_axis else None
 
     return {name: axes(value) for name, value in bound.arguments.items()}
 
@@ -82,8 +84,8 @@ def _uncaptured(
                 f"{type(module).__name__} runs on the one sample of the example, and not on two "
                 f"of it, of shape {_shapes(example)}: {_said(plain)}",
                 remedy="A batch of one is doubled, for it would be taken for a constant. Let the "
-                "network take any batch; an input whose first axis is no batch (a prior, a scale) "
-                "belongs into a buffer of it.",
+                "network take any batch; beside two or more samples an input of another length (a "
+                "prior, a scale) is no batch.",
             )
         return does_not_run(module, example, plain)
     return not_captured(module, error)
