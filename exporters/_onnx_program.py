@@ -9,6 +9,7 @@ import torch
 from torch.export import ExportedProgram
 
 from prunec.errors import PassError
+from prunec.graph.capture.aten import arguments
 from prunec.graph.capture.node import per_axis
 
 aten = torch.ops.aten
@@ -57,19 +58,20 @@ def spell_out_divisors(program: ExportedProgram) -> None:
         axes = {"avg_pool2d": 2, "avg_pool3d": 3}.get(operator_of(node)[0], 0)
         if not axes:
             continue
-        source, kernel, *rest = node.args
-        stride, padding, ceiling, _, divisor = (*rest, *([], 0, False, True, None)[len(rest) :])
+        named = arguments(node)
+        divisor = named["divisor_override"]
         if divisor is None:
             continue
-        if ceiling:
+        if named["ceil_mode"]:
             raise PassError(
                 f"{operator_of(node)[0]} at {node.name} rounds up and has a divisor of its own "
                 "(divisor_override), which torch.onnx leaves out",
                 remedy="Leave ceil_mode or divisor_override out, and multiply by a factor behind.",
             )
-        factor = prod(per_axis(kernel, axes)) / divisor
+        places = [named[key] for key in ("self", "kernel_size", "stride", "padding")]
+        factor = prod(per_axis(named["kernel_size"], axes)) / divisor
         with graph.inserting_before(node):
-            mean = _like(node, node.target, (source, kernel, stride, padding, False, True))
+            mean = _like(node, node.target, (*places, False, True))
             scaled = _like(node, aten.mul.Tensor, (mean, factor))
         node.replace_all_uses_with(scaled)
         graph.erase_node(node)
