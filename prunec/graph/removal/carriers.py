@@ -99,6 +99,10 @@ def constants_read(kernel: Kernel, constants: Constants) -> ConstantInputs:
     """Return the constants among the channels that a kernel reads."""
     source, size = kernel.source, len(kernel.inputs)
     uneven = constants.borders.get(source)
+    if kernel.places_differ:
+        values = along(constants.known[source], kernel.axis, size)
+        values = torch.where(values == 0, values, NAN)
+        return ConstantInputs(values, values, True)
     if uneven is None:
         values = along(constants.known[source], kernel.axis, size)
         return ConstantInputs(values, values, True)

@@ -216,11 +216,11 @@ class _Settled:
                 self._revive(classes[group], wanted, f"evens the groups of {kernel.weight}")
 
     def _even_out(self, blocks: list[Tensor]) -> None:
-        """The cells of a recurrent operator have as many units each, or it is gone whole."""
+        """The parts of an operator, as cells, have as many channels each, or it is gone whole."""
         counts = [int(self.keep[classes].sum()) for classes in blocks]
         if max(counts):
             for classes in blocks:
-                self._revive(classes, max(counts), "evens the cells of a recurrent operator")
+                self._revive(classes, max(counts), "evens the parts of one operator")
 
     def _widen(self, units: Tensor, outputs: Tensor) -> None:
         """A cell that projects has more units than outputs, as torch asks; or it is gone whole."""

@@ -32,7 +32,11 @@ class Filled(Family):
     def visit(cls, builder: Builder, node: Node) -> None:
         """New atoms along axis 1."""
         number = _number(node)
-        if not node.is_tensor or number is None or len(node.shape) not in _WITH_CHANNELS:
+        rank = len(node.shape) if node.is_tensor else 0
+        if rank == 1 and number is not None and _biases(node):
+            builder.bind(cls(node), builder.unions.fresh(node.shape[0]))
+            return
+        if number is None or rank not in _WITH_CHANNELS:
             operands = () if node.is_tensor else [n for n in node.operands if n.is_tensor]
             builder.refuse(node, operands)
             return
@@ -52,7 +56,7 @@ class Filled(Family):
         """With as many channels as stay."""
         if writer.channel_axis(self.node) is None:
             return writer.copy(self.node)
-        return writer.resize(self.node, 1)
+        return writer.resize(self.node, min(1, len(self.node.shape) - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,11 @@ class FilledLike(Family):
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """Nothing: of the other tensor only the shape."""
+
+
+def _biases(node: Node) -> bool:
+    """Whether a vector is a bias to all that read it, and nothing else."""
+    return all(user.arguments.get("bias") is node for user in node.users)
 
 
 def _number(node: Node) -> float | None:
