@@ -131,3 +131,26 @@ def test_an_input_of_another_length_is_no_batch(samples: int) -> None:
     compact = compile_module(net, example).module
     for batch in (1, 3):
         assert worst(net, compact, (torch.randn(batch, 3, 4, 4).double(), *rest)) < 1e-12
+
+
+class Averaging(nn.Module):
+    """A mean of what passes is kept in a buffer, which no output follows from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1).double(), nn.Conv2d(6, 2, 1).double()
+        self.register_buffer("mean", torch.zeros(6, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x).relu()
+        self.mean.mul_(0.9).add_(y.detach().mean((0, 2, 3)), alpha=0.1)
+        return self.last(y)
+
+
+def test_what_is_only_kept_in_a_buffer_keeps_no_channel() -> None:
+    net, example = Averaging().eval(), (torch.randn(2, 3, 4, 4).double(),)
+    with torch.no_grad():
+        net.last.weight[:, 2:] = 0.0
+    compact = compile_module(net, example).module
+    assert worst(net, compact, example) < 1e-12
+    assert compact.first.out_channels == 2

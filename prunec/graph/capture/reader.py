@@ -30,6 +30,7 @@ from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.capture.torch_nodes import read
 from prunec.graph.capture.tracing import does_not_run, not_captured, trace
 
+_GIVEN = ("placeholder", "get_attr")
 _LARGE = 1 << 20  # samples: what torch allows of a batch of any size is far more
 
 
@@ -215,9 +216,9 @@ def _shape_of(result: Any) -> Any:
 
 
 def _leave_inputs(module: GraphModule) -> None:
-    """Take out what torch adds behind the last operator to overwrite an input."""
+    """Take out what torch adds behind the last operator to overwrite an input or a buffer."""
     for node in reversed(list(module.graph.nodes)):
-        if op_name(node) == "copy_" and node.args[0].op == "placeholder" and not node.users:
+        if op_name(node) == "copy_" and node.args[0].op in _GIVEN and not node.users:
             module.graph.erase_node(node)
 
 
