@@ -68,6 +68,18 @@ def the_first_sample(y: Tensor) -> None:
     y[0] = y[0] * 2.0
 
 
+def rows_added(y: Tensor) -> None:
+    y.index_add_(1, torch.tensor([0, 4]), y[:, 2:4].clone(), alpha=0.5)
+
+
+def rows_scattered(y: Tensor) -> None:
+    places = torch.tensor([1, 5]).reshape(1, 2, 1, 1).expand(y.shape[0], 2, *y.shape[2:])
+    y.scatter_add_(1, places, y[:, 2:4].clone())
+
+
+WRITES = [every_second, one_half_by_the_other, the_first_sample, rows_added, rows_scattered]
+
+
 def inputs(batch: int = 2) -> tuple[Tensor, Tensor]:
     return torch.randn(batch, 3).double(), torch.randn(batch, 4).double()
 
@@ -83,10 +95,23 @@ def test_the_signature_is_kept_and_the_batch_is_free(kind: type[Two]) -> None:
         assert worst(net, compiled.module, inputs(batch)) < 1e-12
 
 
-@pytest.mark.parametrize("write", [every_second, one_half_by_the_other, the_first_sample])
+@pytest.mark.parametrize("write", WRITES)
 def test_what_is_written_behind_a_norm_is_captured(write: Callable[[Tensor], object]) -> None:
     net, example = Written(write).eval(), (torch.randn(2, 3, 4, 4).double(),)
-    assert worst(net, compile_module(net, example).module, example) < 1e-12
+    compact = compile_module(net, example).module
+    for batch in (1, 3):
+        assert worst(net, compact, (torch.randn(batch, 3, 4, 4).double(),)) < 1e-12
+
+
+@pytest.mark.parametrize("write", [rows_added, rows_scattered])
+def test_channels_added_at_fixed_places_go(write: Callable[[Tensor], object]) -> None:
+    """Of six the first is read alone, or the second and what is added to it."""
+    net, example = Written(write).eval(), (torch.randn(2, 3, 4, 4).double(),)
+    with torch.no_grad():
+        net.last.weight[:, 2:] = 0.0
+    compact = compile_module(net, example).module
+    assert worst(net, compact, example) < 1e-12
+    assert compact.get_parameter("stem.0.weight").shape[0] == 3
 
 
 @pytest.mark.parametrize(

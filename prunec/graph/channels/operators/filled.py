@@ -73,13 +73,16 @@ class FilledLike(Family):
         builder.bind(cls(node), builder.layout(node.operands[0]))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The number."""
-        number = _number(self.node)
-        shape = known[self.node.operands[0]].shape
+        """The number, which a tensor without axes may hold."""
+        source, *given = self.node.operands
+        number = float(known[given[0]]) if given and given[0] in known else _number(self.node)
+        shape = known[source].shape
         return torch.full(shape, NAN if number is None else number, dtype=torch.float64)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Nothing: of the other tensor only the shape."""
+        """Of the other tensor only the shape; a number that is a tensor."""
+        for number in self.node.operands[1:]:
+            mark(number, torch.ones((), dtype=torch.bool))
 
 
 def _biases(node: Node) -> bool:
