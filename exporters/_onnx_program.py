@@ -78,6 +78,20 @@ def spell_out_divisors(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
+def make_bounds_alike(program: ExportedProgram) -> None:
+    """Write bounds of which one is a whole number and one is not as two that are not.
+
+    torch's exporter knows clamp with two bounds of one type alone.
+    """
+    for node in program.graph.nodes:
+        if operator_of(node) != ("clamp", "default"):
+            continue
+        bounds = [arguments(node)[key] for key in ("min", "max")]
+        if {type(bound) for bound in bounds} == {int, float}:
+            node.args, node.kwargs = (node.args[0], *map(float, bounds)), {}
+    program.graph_module.recompile()
+
+
 def _like(node: torch.fx.Node, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
     """A call whose result has the shape and the place of another."""
     made = node.graph.call_function(target, args)

@@ -38,7 +38,12 @@ from prunec.deploy.signature import (
 from prunec.deploy.written import Graph, Written
 from prunec.errors import PassError
 from prunec.exporters._onnx_opset import opset_of, require_operators, to_opset
-from prunec.exporters._onnx_program import drop_inplace, operator_of, spell_out_divisors
+from prunec.exporters._onnx_program import (
+    drop_inplace,
+    make_bounds_alike,
+    operator_of,
+    spell_out_divisors,
+)
 from prunec.exporters._onnx_table import table_kept
 from prunec.exporters._onnx_tidy import tidy
 from prunec.graph.capture.samples import doubled
@@ -118,6 +123,7 @@ def _model(source: Source, opset: int) -> onnx.ModelProto:
     _require_no_projection(program)
     drop_inplace(program)
     spell_out_divisors(program)
+    make_bounds_alike(program)
     converted = _convert(program, max(opset, _NATIVE))
     require_operators(converted)
     model: onnx.ModelProto = tidy(to_opset(converted, opset), roles(source.module))

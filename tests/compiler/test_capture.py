@@ -179,3 +179,25 @@ def test_what_is_only_kept_in_a_buffer_keeps_no_channel() -> None:
     compact = compile_module(net, example).module
     assert worst(net, compact, example) < 1e-12
     assert compact.first.out_channels == 2
+
+
+class Taken(Written):
+    """Channels in another order, by stored numbers that stand along their axis."""
+
+    def __init__(self) -> None:
+        super().__init__(every_second)
+        self.register_buffer("order", torch.tensor([5, 1, 2, 3, 4, 0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = self.order[None, :, None, None]
+        return self.last(torch.take_along_dim(self.stem(x), order, 1))
+
+
+def test_channels_taken_by_number_are_cut() -> None:
+    net, example = Taken().eval(), (torch.randn(2, 3, 4, 4).double(),)
+    with torch.no_grad():
+        net.last.weight[:, 2:] = 0.0
+    compact = compile_module(net, example).module
+    for batch in (1, 3):
+        assert worst(net, compact, (torch.randn(batch, 3, 4, 4).double(),)) < 1e-12
+    assert compact.get_parameter("stem.0.weight").shape[0] == 2

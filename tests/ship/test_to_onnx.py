@@ -178,3 +178,13 @@ def test_a_divisor_of_a_mean_is_written(tmp_path: Path) -> None:
     pool.ceil_mode = True
     with pytest.raises(PassError, match=r"avg_pool2d at avg_pool2d .*divisor_override"):
         prunec.export_onnx(net, example, path)
+
+
+def test_bounds_of_two_types_are_written(tmp_path: Path) -> None:
+    class Bounded(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).clamp(0.25, 1)
+
+    net, example, path = Bounded(3, 4).eval(), torch.randn(2, 3), tmp_path / "net.onnx"
+    prunec.export_onnx(net, example, path)
+    assert prunec.verify(net, path, example_inputs=example).passed

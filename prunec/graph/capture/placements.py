@@ -101,6 +101,21 @@ def gather(graph: Graph, node: Node) -> Node | None:
     )
 
 
+def take_along_dim(graph: Graph, node: Node) -> Node | None:
+    """The same, by numbers that stand along one axis and are the same along the others."""
+    named = arguments(node)
+    if named["dim"] is None:
+        return None
+    source, axis = named["self"], int(named["dim"]) % len(shape_of(named["self"]))
+    numbers = shape_of(named["indices"])
+    places = _repeated(named["indices"], axis) if len(numbers) == len(shape_of(source)) else None
+    if places is None or any(n != 1 for i, n in enumerate(numbers) if i != axis):
+        return None
+    return graph.call_function(
+        aten.index_select.default, (source, axis, _stored(graph, places, "places", source))
+    )
+
+
 def index_add(graph: Graph, node: Node) -> Node | None:
     """A tensor added to positions of another, by their numbers."""
     named = arguments(node)
@@ -167,6 +182,7 @@ PLACEMENTS: Mapping[str, Callable[[Graph, Node], Node | None]] = {
     "index_put": index_put,
     "scatter": scatter,
     "gather": gather,
+    "take_along_dim": take_along_dim,
     "index_add": index_add,
     "scatter_add": scatter_add,
     "index_fill": index_fill,
