@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.console import RenderableType
-    from rich.table import Table
 
     from prunec.cost import Cost
     from prunec.store.runs import RunFolder
@@ -51,7 +50,7 @@ def count(
         _tell(_run_json(costs) if as_json else "", _run_tables(run.name, costs))
     else:
         cost = _cost(subject, inputs or [], weights)
-        _tell(_json(cost) if as_json else "", [_table(subject, cost), *_uncounted(cost)])
+        _tell(_json(cost) if as_json else "", [cost.table(subject), *cost.remarks])
 
 
 def _run(subject: str, root: Path | None) -> RunFolder | None:
@@ -115,44 +114,11 @@ def _run_json(costs: Mapping[str, Cost]) -> str:
     return json.dumps({name: _plain(cost) for name, cost in costs.items()}, indent=2)
 
 
-_NUMBERS = ("MACs", "non-zero", "params", "non-zero ")
-
-
-def _table(title: str, cost: Cost) -> Table:
-    from rich.text import Text
-
-    from prunec.tables import table
-
-    made = table(title, "layer", "operator", *_NUMBERS, numbers=_NUMBERS)
-    for layer in cost.layers:
-        values = (layer.macs, layer.nonzero_macs, layer.params, layer.nonzero_params)
-        name = Text(layer.name, overflow="fold")
-        made.add_row(name, layer.operator, *(f"{value:,}" for value in values))
-    for item in cost.uncounted:
-        made.add_row(Text(item.name, overflow="fold"), item.operator, "?", "?", "", "")
-    made.add_section()
-    made.add_row("in all", "", *_totals(cost))
-    return made
-
-
-def _totals(cost: Cost) -> tuple[str, ...]:
-    more = " + ?" if cost.uncounted else ""
-    macs = (f"{value:,}{more}" for value in (cost.macs, cost.nonzero_macs))
-    return (*macs, *(f"{value:,}" for value in (cost.params, cost.nonzero_params)))
-
-
-def _uncounted(cost: Cost) -> list[RenderableType]:
-    """A line for each operator that no sum holds."""
-    from rich.text import Text
-
-    return [Text(f"Not counted: {item}.") for item in cost.uncounted]
-
-
 def _run_tables(title: str, costs: Mapping[str, Cost]) -> list[RenderableType]:
+    from prunec.cost import NUMBERS
     from prunec.tables import table
 
-    made = table(title, "step or file", *_NUMBERS, numbers=_NUMBERS)
+    made = table(title, "step or file", *NUMBERS, numbers=NUMBERS)
     for name, cost in costs.items():
-        made.add_row(name, *_totals(cost))
-    last = list(costs.values())[-1]
-    return [made, *_uncounted(last)]
+        made.add_row(name, *cost.totals)
+    return [made, *list(costs.values())[-1].remarks]

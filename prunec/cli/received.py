@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunec.cli.count import _table as cost_table
 from prunec.cli.results import tell_export
 from prunec.errors import RunError
 
@@ -49,4 +48,4 @@ def inspect_without_code(run: RunFolder, as_json: bool) -> None:
     from rich.console import Console
 
     for form, cost in costs.items():
-        Console().print(cost_table(f"{run.name}, {form}", cost))
+        Console().print(cost.table(f"{run.name}, {form}"))

@@ -9,6 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rich.table import Table
+from rich.text import Text
+
+from prunec.tables import as_text, table
+
+NUMBERS = ("MACs", "non-zero", "params", "non-zero ")
+"""The columns of a table of costs."""
+
 
 @dataclass(frozen=True)
 class LayerCost:
@@ -59,6 +67,34 @@ class Cost:
     def nonzero_macs(self) -> int:
         """Multiply–accumulates of one sample by weights that are not zero."""
         return sum(layer.nonzero_macs for layer in self.layers)
+
+    def table(self, title: str = "Cost of one sample") -> Table:
+        """Return a row for each layer, and the sums."""
+        made = table(title, "layer", "operator", *NUMBERS, numbers=NUMBERS)
+        for layer in self.layers:
+            values = (layer.macs, layer.nonzero_macs, layer.params, layer.nonzero_params)
+            name = Text(layer.name, overflow="fold")
+            made.add_row(name, layer.operator, *(f"{value:,}" for value in values))
+        for item in self.uncounted:
+            made.add_row(Text(item.name, overflow="fold"), item.operator, "?", "?", "", "")
+        made.add_section()
+        made.add_row("in all", "", *self.totals)
+        return made
+
+    @property
+    def totals(self) -> tuple[str, ...]:
+        """The sums as text, in the order of ``NUMBERS``; what is not counted is said."""
+        more = " + ?" if self.uncounted else ""
+        macs = (f"{value:,}{more}" for value in (self.macs, self.nonzero_macs))
+        return (*macs, *(f"{value:,}" for value in (self.params, self.nonzero_params)))
+
+    @property
+    def remarks(self) -> tuple[Text, ...]:
+        """A line for each operator that no sum holds."""
+        return tuple(Text(f"Not counted: {item}.") for item in self.uncounted)
+
+    def __str__(self) -> str:
+        return as_text(self.table(), *self.remarks)
 
 
 UNKNOWN = "its MACs are not known"

@@ -19,9 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact
+from prunec.deploy.checks.answers import Bounds
+from prunec.deploy.checks.check import Check
 from prunec.deploy.checks.identity import interface, same_network, unchanged
-from prunec.deploy.checks.outputs import Bounds
-from prunec.deploy.checks.report import Check
 from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Graph, Written

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from prunec.cost import Cost
+from prunec.deploy.checks.answers import Answers
 from prunec.deploy.checks.budgets import check_budgets
+from prunec.deploy.checks.check import Check, failed
 from prunec.deploy.checks.costs import compare_costs, compare_macs
 from prunec.deploy.checks.graph import compare_graphs
 from prunec.deploy.checks.identity import interface, same_network, unchanged
-from prunec.deploy.checks.outputs import Answers, Bounds, compare_on_data, compare_random
-from prunec.deploy.checks.report import Check, Report, failed
+from prunec.deploy.checks.outputs import TestSplit, compare_outputs
+from prunec.deploy.checks.report import Report
 from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.exporter import Exact, Exporter
 from prunec.deploy.runner import Runner
@@ -27,9 +28,6 @@ from prunec.deploy.timing import Latency
 from prunec.deploy.written import Graph, Written
 from prunec.errors import PrunecError
 from prunec.recipe import VerifySpec
-
-if TYPE_CHECKING:
-    from prunec.batches.data import Data
 
 
 def verify_file(
@@ -42,7 +40,7 @@ def verify_file(
     spec: VerifySpec,
     torch_cost: Cost,
     dense_macs: int | None = None,
-    data: Data | None = None,
+    data: TestSplit | None = None,
     manifest: Mapping[str, object] | None = None,
     latency: Latency | None = None,
     again: Callable[[Written], Graph | None] = lambda _: None,
@@ -89,7 +87,7 @@ def verify_file(
     training = module.training
     module.eval()
     try:
-        found, answers, told = _outputs(
+        found, answers, told = compare_outputs(
             path, module, example, runner, spec, exporter.bounds(spec), data
         )
     finally:
@@ -115,33 +113,6 @@ def _costs(written: Written, torch_cost: Cost, exact: bool) -> list[Check]:
     if not exact:
         return [compare_macs(torch_cost, written.cost)]
     return compare_costs(written.metadata or {}, torch_cost, written.cost)
-
-
-def _outputs(
-    path: Path,
-    module: nn.Module,
-    example: tuple[Tensor, ...],
-    runner: Runner,
-    spec: VerifySpec,
-    bounds: Bounds,
-    data: Data | None,
-) -> tuple[list[Check], Answers | None, list[str]]:
-    try:
-        loaded = runner.open(path)
-    except PrunecError as error:
-        return [failed("outputs, random", 0.0, "no outputs", f"{error.message}.")], None, []
-    random, told = compare_random(
-        loaded,
-        module,
-        example,
-        batches=spec.random_batches,
-        bounds=bounds,
-        declared=spec.input_range,
-    )
-    if data is None:
-        return [random], None, told
-    found, answers = compare_on_data(loaded, module, example, data, bounds)
-    return [random, *found], answers, told
 
 
 def _measured(

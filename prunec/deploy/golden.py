@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from prunec.deploy.checks.report import Check, failed
+from prunec.deploy.checks.check import Check, failed
 from prunec.deploy.exporter import Exact, Exporter
 from prunec.deploy.runner import Runner
 from prunec.deploy.signature import file_digest

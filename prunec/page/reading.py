@@ -19,7 +19,7 @@ from pydantic import (
 
 from prunec.artifact import Step
 from prunec.charts.scales import LARGEST
-from prunec.deploy.checks.report import Check
+from prunec.deploy.checks.check import Check
 from prunec.deploy.runner import Identity
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError

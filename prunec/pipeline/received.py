@@ -16,8 +16,8 @@ from pathlib import Path
 from prunec.catalogue import build_exporters, runner_for
 from prunec.cost import Cost
 from prunec.deploy.checks import Check, ExportReport, Report
+from prunec.deploy.checks.check import equal, failed
 from prunec.deploy.checks.identity import unchanged
-from prunec.deploy.checks.report import equal, failed
 from prunec.deploy.exporter import Exporter
 from prunec.deploy.golden import check_golden
 from prunec.deploy.signature import RECIPE_DIGEST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunec.deploy.checks.render import render
-from prunec.deploy.checks.report import Check, ExportReport, Report
+from prunec.deploy.checks.check import Check
+from prunec.deploy.checks.report import ExportReport, Report, render
 
 __all__ = ["Check", "ExportReport", "Report", "render"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prunec.cost import Cost
 from prunec.deploy.alignment import remedy
-from prunec.deploy.checks.outputs import Answers
-from prunec.deploy.checks.report import Check, at_least, at_most
+from prunec.deploy.checks.answers import Answers
+from prunec.deploy.checks.check import Check, at_least, at_most
 from prunec.deploy.timing import CONFIDENCE, MARGIN, Latency
 from prunec.recipe import Budget
 from prunec.tasks.quality import ACCURACY, MIOU, Quality

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 
 from prunec.cost import Cost
-from prunec.deploy.checks.report import Check, equal
+from prunec.deploy.checks.check import Check, equal
 from prunec.deploy.signature import MACS
 
 _LONGEST = 40  # characters of a number that is shown
@@ -29,12 +29,7 @@ def compare_costs(metadata: Mapping[str, str], torch_cost: Cost, onnx_cost: Cost
     checks = [
         compare_macs(torch_cost, onnx_cost),
         equal("non-zero MACs", torch_cost.nonzero_macs, onnx_cost.nonzero_macs, elsewhere),
-        equal(
-            "MACs in metadata",
-            counted.macs,
-            _number(recorded),
-            _metadata(recorded, torch_cost.macs, counted.macs),
-        ),
+        metadata_macs(recorded, counted.macs, torch_cost.macs),
         equal(
             "parameters",
             torch_cost.params - torch_cost.unread_params,
@@ -49,6 +44,18 @@ def compare_costs(metadata: Mapping[str, str], torch_cost: Cost, onnx_cost: Cost
         ),
     ]
     return [c for c in checks if c.name != "non-zero MACs" or not torch_cost.uncounted]
+
+
+def metadata_macs(recorded: str | None, counted: int, ours: int | None = None) -> Check:
+    """Return the check that a file says of itself what is counted.
+
+    Args:
+        recorded: the number in the metadata, as text.
+        counted: MACs of the file's graph.
+        ours: MACs of the torch graph, if it is of the same network.
+    """
+    wrong = _metadata(recorded, ours, counted)
+    return equal("MACs in metadata", counted, _number(recorded), wrong)
 
 
 def _at_least(torch_cost: Cost, onnx_cost: Cost) -> Check:
@@ -67,10 +74,10 @@ def _number(recorded: str | None) -> int | str | None:
     return int(recorded) if len(recorded) <= _LONGEST else recorded[:_LONGEST]
 
 
-def _metadata(recorded: str | None, ours: int, theirs: int) -> str:
+def _metadata(recorded: str | None, ours: int | None, theirs: int) -> str:
     if recorded is None:
         return "the metadata does not say how many MACs the file has: not exported by prunec?"
-    if recorded == str(ours):
+    if ours is not None and recorded == str(ours):
         return f"the metadata says {ours:,}, as torch does, but the graph has {theirs:,}."
     return f"the MAC metadata was edited: it says {recorded[:_LONGEST]}, the graph has {theirs:,}."
 

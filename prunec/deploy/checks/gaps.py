@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunec.deploy.checks.report import Check
+from prunec.deploy.checks.check import Check
 from prunec.deploy.checks.rounding import Noise, largest
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import zip_longest
 
-from prunec.deploy.checks.report import Check
+from prunec.deploy.checks.check import Check
 from prunec.deploy.written import Graph, Operation, Written
 from prunec.errors import PrunecError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from prunec.deploy.checks.report import Check, Value, equal
+from prunec.deploy.checks.check import Check, Value, equal
 from prunec.deploy.signature import (
     GRAPH_DIGEST,
     RECIPE_DIGEST,

@@ -4,72 +4,70 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prunec.deploy.checks.answers import Answers, Bounds, answer_checks, top_answers
+from prunec.deploy.checks.check import Check, failed
 from prunec.deploy.checks.gaps import Gap, comparable, farthest, gap_of, untold
 from prunec.deploy.checks.proving import unprovable
 from prunec.deploy.checks.random_inputs import Range, random_batches
-from prunec.deploy.checks.report import Check, at_least, failed
 from prunec.deploy.checks.rounding import Noise, Rounding, run
-from prunec.deploy.runner import LoadedFile
+from prunec.deploy.runner import LoadedFile, Runner
 from prunec.errors import PrunecError
-from prunec.tasks.quality import Quality
-from prunec.tasks.task import Score, Task
-
-if TYPE_CHECKING:
-    from prunec.batches.data import Data
+from prunec.recipe import VerifySpec
+from prunec.tasks.task import Task
 
 _TEST_BATCH = 100
 _TEST_VALUES = 2**26  # of outputs that a batch has at most: a quarter of a gigabyte
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """How far a file's answers may lie from the network's.
-
-    Attributes:
-        tolerance: largest difference of outputs, as a share of their largest value, however much
-            rounding explains; None where it does not judge a form that changes numbers.
-        agreement: smallest share of equal answers.
-        drop: by how many points the accuracy, or the mIoU, may be lower.
-        rise: by how many points it may be higher.
-    """
-
-    tolerance: float | None
-    agreement: float
-    drop: float
-    rise: float
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What both engines answered on the test split.
-
-    Attributes:
-        task: what was asked.
-        samples: images.
-        total: answers: one an image, or one a pixel.
-        equal: how many of them are the same.
-        torch: what the network's are worth.
-        file: what the file's are, under onnxruntime.
-    """
-
-    task: Task
-    samples: int
-    total: int
-    equal: int
-    torch: Score
-    file: Score
+class TestSplit(Protocol):
+    """Labelled samples that both engines answer."""
 
     @property
-    def agreement(self) -> float:
-        """Share of equal answers."""
-        return self.equal / self.total
+    def task(self) -> Task:
+        """What is asked of a network."""
+
+    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs [N, …] and int64 labels, in one order."""
+
+
+def compare_outputs(
+    path: Path,
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    runner: Runner,
+    spec: VerifySpec,
+    bounds: Bounds,
+    data: TestSplit | None,
+) -> tuple[list[Check], Answers | None, list[str]]:
+    """Run a file beside the network, on random inputs and on the test split if there is one.
+
+    Returns:
+        The checks; the answers on the test split; and what is to be known of outputs that prove
+        little.
+    """
+    try:
+        loaded = runner.open(path)
+    except PrunecError as error:
+        return [failed("outputs, random", 0.0, "no outputs", f"{error.message}.")], None, []
+    random, told = compare_random(
+        loaded,
+        module,
+        example,
+        batches=spec.random_batches,
+        bounds=bounds,
+        declared=spec.input_range,
+    )
+    if data is None:
+        return [random], None, told
+    found, answers = compare_on_data(loaded, module, example, data, bounds)
+    return [random, *found], answers, told
 
 
 def compare_random(
@@ -107,7 +105,7 @@ def compare_on_data(
     session: LoadedFile,
     module: nn.Module,
     example: tuple[Tensor, ...],
-    data: Data,
+    data: TestSplit,
     bounds: Bounds,
 ) -> tuple[list[Check], Answers | None]:
     """Compare outputs, answers and what they are worth on the whole test split."""
@@ -124,14 +122,14 @@ def compare_on_data(
             name = "outputs, test split"
             return [failed(name, 0.0, "no outputs", f"{error.message}.")], None
         judge.passes((images,), ours, theirs)
-        a, b = _answers(task, ours[0], theirs[0], labels.cpu())
+        a, b = top_answers(task, ours[0], theirs[0], labels.cpu())
         samples, total = samples + len(images), total + labels.numel()
         equal += int(((a == b) & (b != task.classes)).sum())
         counts += torch.stack([task.counts(answer, labels.cpu()) for answer in (a, b)])
     scores = [task.score(row) for row in counts.tolist()]
     answers = Answers(task, samples, total, equal, *scores)
     outputs = judge.check("outputs, test split", "on the test split")
-    return [outputs, *_answer_checks(answers, bounds)], answers
+    return [outputs, *answer_checks(answers, bounds)], answers
 
 
 class _Judge:
@@ -199,43 +197,6 @@ def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
     """How many images are compared at once: a class for every pixel makes large outputs."""
     values = sum(x.size for x in run(module, example)) // len(example[0])
     return max(1, min(_TEST_BATCH, _TEST_VALUES // max(values, 1)))
-
-
-def _answer_checks(answers: Answers, bounds: Bounds) -> list[Check]:
-    task, different = answers.task, answers.total - answers.equal
-    wrong = f"{different:,} of {answers.total:,} {task.answer}s get another top-1 answer."
-    agreed = at_least(task.agreement, bounds.agreement, answers.agreement, wrong)
-    return [agreed, *(_quality(quality, answers, bounds) for quality in task.qualities)]
-
-
-def _quality(quality: Quality, answers: Answers, bounds: Bounds) -> Check:
-    """Both engines' figure, as far apart as the bounds allow.
-
-    Of an exact form, as many points as answers may differ, in percent: an accuracy moves by the
-    share of other answers at most. An mIoU could move by more, where a class is rare; that would be
-    worth a look, and does not pass.
-    """
-    name = f"{quality.name}, percent"
-    ours, theirs = (score.figures[quality.key] for score in (answers.torch, answers.file))
-    if ours - theirs <= bounds.drop + 1e-9 and theirs - ours <= bounds.rise + 1e-9:
-        return Check(name, ours, theirs, bounds.drop, True)
-    message = (
-        f"torch has an {quality.name} of {ours:.4f} % on {answers.samples:,} test samples, the "
-        f"file {theirs:.4f} %."
-    )
-    return failed(name, ours, theirs, message)
-
-
-def _answers(
-    task: Task, ours: np.ndarray, theirs: np.ndarray, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return torch's answers and the file's, ``task.classes`` where one has none of use."""
-    none = torch.full(labels.shape, task.classes, dtype=torch.int64)
-    if ours.shape != theirs.shape or ours.ndim != labels.ndim + 1:
-        return none, none
-    usable = torch.from_numpy(np.isfinite(ours).all(1) & np.isfinite(theirs).all(1))
-    a, b = (torch.from_numpy(values.argmax(1)) for values in (ours, theirs))
-    return a, torch.where(usable, b, none)
 
 
 def _outputs(

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from prunec.artifact import Step
 from prunec.cost import Cost
-from prunec.deploy.checks.report import Check, failed
+from prunec.deploy.checks.check import Check, failed
 
 _SHOWN = 80  # characters of a value
 

@@ -1,44 +1,58 @@
-"""Shows a report to a person: a table in 80 columns, failures explained below it."""
+"""Checks as a person reads them: a table in 80 columns, failures explained below it."""
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Sequence
+
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from prunec.deploy.checks.report import Check, Report, Value
+from prunec.deploy.checks.check import Check, Value
+
+MARKS = ("✓", "✗")
+PLAIN_MARKS = ("ok", "NO")
+"""For terminals that cannot show the others."""
 
 
-def render(report: Report, console: Console, title: str = "Parity") -> None:
-    """Print a report: one row a check, then a sentence for each that failed, then the verdict."""
-    console.print(_table(report, title, _marks(console)))
-    for check in report.failures:
-        console.print(Text.assemble((f"{check.name}: ", "bold red"), check.message))
-    for reason in _unchecked(report):
-        console.print(Text(f"not checked: {reason}", style="yellow"))
-    count, failures = len(report.checks), len(report.failures)
+def shown(
+    checks: Sequence[Check],
+    not_checked: Sequence[str] = (),
+    title: str = "Parity",
+    marks: tuple[str, str] = MARKS,
+) -> list[RenderableType]:
+    """Return one row per check, a sentence for each that failed, and the verdict.
+
+    Args:
+        checks: the checks of a file, in order.
+        not_checked: what could not be checked, and why.
+        title: of the table.
+        marks: what stands beside a check that passed, and beside one that failed.
+    """
+    failures = [check for check in checks if not check.passed]
+    lines = [Text.assemble((f"{check.name}: ", "bold red"), check.message) for check in failures]
+    lines += [Text(f"not checked: {reason}", style="yellow") for reason in not_checked]
+    count = len(checks)
     if failures:
-        console.print(Text(f"{failures} of {count} checks failed: do not ship.", style="bold red"))
+        verdict = f"{len(failures)} of {count} checks failed: do not ship."
+        lines.append(Text(verdict, style="bold red"))
     else:
-        console.print(Text(f"All {count} checks passed.", style="bold green"))
+        lines.append(Text(f"All {count} checks passed.", style="bold green"))
+    return [_table(checks, title, marks), *lines]
 
 
-def _table(report: Report, title: str, marks: tuple[str, str]) -> Table:
+def _table(checks: Sequence[Check], title: str, marks: tuple[str, str]) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("")
     table.add_column("check", overflow="fold")
     table.add_column("expected", justify="right", overflow="fold")
     table.add_column("found", justify="right", overflow="fold")
-    for check in report.checks:
+    for check in checks:
         mark = Text(marks[0], style="green") if check.passed else Text(marks[1], style="red")
         table.add_row(
             mark, Text(check.name), Text(expected_text(check)), Text(value_text(check.found))
         )
     return table
-
-
-def _marks(console: Console) -> tuple[str, str]:
-    return ("✓", "✗") if console.encoding.startswith("utf") else ("ok", "NO")
 
 
 def expected_text(check: Check) -> str:
@@ -58,8 +72,3 @@ def value_text(value: Value) -> str:
         case float():
             return f"{value:.4g}"
     return value
-
-
-def _unchecked(report: Report) -> list[str]:
-    reasons = report.details.get("not checked", [])
-    return [str(reason) for reason in reasons] if isinstance(reasons, (list, tuple)) else []

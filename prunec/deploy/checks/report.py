@@ -1,4 +1,4 @@
-"""What a verification finds: checks as values, together a report."""
+"""What a verification finds: all checks of a file, and of all files of an export."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-Value = int | float | str | None
+from rich.console import Console
 
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was compared.
-
-    Attributes:
-        name: what was compared.
-        expected: what it should be.
-        found: what it is.
-        tolerance: how far they may lie apart; None where they must be equal.
-        passed: the verdict.
-        message: what is wrong, in a sentence or two; empty when nothing is.
-    """
-
-    name: str
-    expected: Value
-    found: Value
-    tolerance: float | None
-    passed: bool
-    message: str = ""
+from prunec.deploy.checks.check import Check
+from prunec.deploy.checks.render import MARKS, PLAIN_MARKS, shown
+from prunec.tables import as_text
 
 
 @dataclass(frozen=True)
@@ -47,6 +30,12 @@ class Report:
         """The checks that failed."""
         return tuple(check for check in self.checks if not check.passed)
 
+    @property
+    def not_checked(self) -> tuple[str, ...]:
+        """What could not be checked and why, a phrase each."""
+        reasons = self.details.get("not checked", [])
+        return tuple(map(str, reasons)) if isinstance(reasons, (list, tuple)) else ()
+
     def to_json(self) -> str:
         """Return the report as JSON; numbers that are not finite become text."""
         return _json(self.to_dict())
@@ -58,6 +47,9 @@ class Report:
             "checks": [asdict(check) for check in self.checks],
             "details": self.details,
         }
+
+    def __str__(self) -> str:
+        return as_text(*shown(self.checks, self.not_checked))
 
 
 @dataclass(frozen=True)
@@ -94,31 +86,14 @@ class ExportReport:
         return Report(tuple(checks), {form: report.details for form, report in self.forms.items()})
 
 
+def render(report: Report, console: Console, title: str = "Parity") -> None:
+    """Print a report in the marks that a console can show."""
+    marks = MARKS if console.encoding.startswith("utf") else PLAIN_MARKS
+    console.print(*shown(report.checks, report.not_checked, title, marks), sep="\n")
+
+
 def _json(document: object) -> str:
     return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def equal(name: str, expected: Value, found: Value, wrong: str) -> Check:
-    """Return the check that two values are the same; ``wrong`` says what it means if not."""
-    passed = expected == found
-    return Check(name, expected, found, None, passed, "" if passed else wrong)
-
-
-def at_most(name: str, limit: float, found: float, wrong: str) -> Check:
-    """Return the check that a number stays within a limit; not-a-number does not."""
-    passed = found <= limit
-    return Check(name, f"≤ {limit:g}", found, None, passed, "" if passed else wrong)
-
-
-def at_least(name: str, limit: float, found: float, wrong: str) -> Check:
-    """Return the check that a number reaches a limit; not-a-number does not."""
-    passed = found >= limit
-    return Check(name, f"≥ {limit:g}", found, None, passed, "" if passed else wrong)
-
-
-def failed(name: str, expected: Value, found: Value, wrong: str) -> Check:
-    """Return a check that failed before it could compare."""
-    return Check(name, expected, found, None, False, wrong)
 
 
 def _finite(value: object) -> object:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor, nn
 
-from prunec.deploy.checks.report import Check
+from prunec.deploy.checks.check import Check
 from prunec.models.state import raw_bytes
 
 _SHOWN = 3
@@ -36,6 +36,14 @@ def compare_weights(
         _NAME, len(shared), equal, None, not wrong and bool(shared or not expected), _message(wrong)
     )
     return check, details
+
+
+def holds_tensors_of(found: Mapping[str, np.ndarray], module: nn.Module) -> bool:
+    """Say whether a file has a tensor of the name and shape of each of a network's."""
+    return all(
+        name in found and found[name].shape == tuple(tensor.shape)
+        for name, tensor in _tensors(module).items()
+    )
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,111 @@
+"""The proof of a file against the original network: the one that the file's was cut from.
+
+What was cut has other weights, other shapes and fewer MACs, so that neither can be compared; what
+the file computes can, and so can what it says of itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from prunec.cost import Cost
+from prunec.deploy.checks import Check, Report
+from prunec.deploy.checks.check import at_most, failed
+from prunec.deploy.checks.costs import metadata_macs
+from prunec.deploy.checks.identity import interface, unchanged
+from prunec.deploy.checks.outputs import TestSplit, compare_outputs
+from prunec.deploy.checks.weights import holds_tensors_of
+from prunec.deploy.exporter import Exporter
+from prunec.deploy.runner import Runner
+from prunec.deploy.signature import GRAPH_DIGEST, MACS, WEIGHTS_DIGEST
+from prunec.deploy.written import Written
+from prunec.errors import PrunecError
+from prunec.models.state import weights_digest
+from prunec.recipe import VerifySpec
+
+
+def is_of_another(path: Path, module: nn.Module, exporter: Exporter) -> bool:
+    """Say whether a file holds a network that was cut or rewritten, not ``module`` itself.
+
+    It does if it neither names the weights of ``module`` as its own nor holds a tensor of each name
+    and shape. A file that cannot be read is taken for the network's own: reading it again says why.
+    """
+    try:
+        written = exporter.read_back(path)
+    except PrunecError:
+        return False
+    named = (written.metadata or {}).get(WEIGHTS_DIGEST) == weights_digest(module)
+    return not named and not holds_tensors_of(written.weights or {}, module)
+
+
+def verify_against_original(
+    path: Path,
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    *,
+    exporter: Exporter,
+    runner: Runner,
+    spec: VerifySpec,
+    torch_cost: Cost,
+    data: TestSplit | None = None,
+) -> Report:
+    """Compare a file of a cut network with the network before anything was cut.
+
+    Args:
+        path: the file.
+        module: the original, in eval mode.
+        example: its inputs, batch first.
+        exporter: whose form the file has.
+        runner: what runs it.
+        spec: tolerance and agreement.
+        torch_cost: of the original.
+        data: labelled samples, for agreement and accuracy.
+
+    Returns:
+        The report: inputs and outputs, what the file says of itself, that it costs no more than the
+        original, and its outputs. Nothing that a file may hold raises.
+    """
+    valid = f"a valid {exporter.form()} file"
+    try:
+        written = exporter.read_back(path)
+    except PrunecError as error:
+        return Report((failed("readable", valid, "none", f"{error.message}."),))
+    checks = [Check("readable", valid, valid, None, True), *interface(written, example)]
+    seals, unsealed = _seals(written, path)
+    costs, uncounted = _costs(written, torch_cost)
+    found, answers, told = compare_outputs(
+        path, module, example, runner, spec, exporter.bounds(spec), data
+    )
+    not_checked = ["weights: they are those of another network, which was cut or rewritten"]
+    if data is None:
+        not_checked.append("accuracy and agreement: no data were given")
+    details: dict[str, object] = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "not checked": [*not_checked, *unsealed, *uncounted, *told],
+        **(answers.file.figures if answers else {}),
+    }
+    return Report((*checks, *seals, *costs, *found), details)
+
+
+def _seals(written: Written, path: Path) -> tuple[list[Check], list[str]]:
+    """Whether the graph is the one that the file's own digest is of; another's file has none."""
+    if GRAPH_DIGEST not in (written.metadata or {}):
+        return [], ["graph digest: the file has none, prunec did not write it"]
+    return unchanged(written, path, {}), []
+
+
+def _costs(written: Written, original: Cost) -> tuple[list[Check], list[str]]:
+    """Whether the file has no more MACs than the original, and as many as it says."""
+    cost, said = written.cost, (written.metadata or {}).get(MACS)
+    if cost is None or cost.uncounted or original.uncounted:
+        reasons = [written.uncounted or "the form is not counted"] if cost is None else []
+        reasons += map(str, (*original.uncounted, *(cost.uncounted if cost else ())))
+        return [], [f"MACs: {'; '.join(reasons)}"]
+    wrong = "the file has more MACs than the original."
+    checks = [at_most("MACs / original's", 1.0, cost.macs / max(original.macs, 1), wrong)]
+    if said is not None:
+        checks.append(metadata_macs(said, cost.macs))
+    return checks, []
