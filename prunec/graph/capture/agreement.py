@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from prunec.graph.capture.recording import Hollow
+from prunec.graph.capture.other_lengths import Fixed
+from prunec.graph.capture.recorded_lengths import lengths_by_recording
+from prunec.graph.capture.recording import Hollow, Recording
+from prunec.graph.capture.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,13 @@ class Traced:
         graph: the graph with the network's own parameters and buffers.
         network: the caller's network.
         hollow: the copy that was recorded.
+        recording: what was recorded, at a batch of so many.
     """
 
     graph: GraphModule
     network: nn.Module
     hollow: Hollow
+    recording: tuple[Recording, int]
 
     def answers_as(self, outputs: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> bool:
         """Whether the network answers the same on one sample, and on the example if need be.
@@ -46,6 +51,11 @@ class Traced:
         return _agree(found, expected) and _agree(
             outputs, self.hollow.answers(self.network, example)
         )
+
+    def lengths(self, example: tuple[Tensor, ...]) -> tuple[Fixed, ...]:
+        """The axes of the inputs that the graph has at one length only."""
+        with undisturbed(self.network):
+            return lengths_by_recording(self.hollow, self.recording[0], example, self.recording[1])
 
 
 def _agree(found: Sequence[Any], expected: Sequence[Any]) -> bool:

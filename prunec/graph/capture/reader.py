@@ -11,6 +11,8 @@ import gc
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from prunec.graph.capture.fast import fast_trace
 from prunec.graph.capture.form import form_of
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
+from prunec.graph.capture.other_lengths import carried
 from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.capture.torch_nodes import read
 from prunec.graph.capture.tracing import does_not_run, not_captured, trace
@@ -60,7 +63,9 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     """
     example = tuple(given.clone() for given in example)
     with undisturbed(module):
-        return _recorded(module, example) or _compared(module, example)
+        captured = _recorded(module, example) or _compared(module, example)
+    kept = carried(module)
+    return replace(captured, lengths=partial(tuple, kept)) if kept else captured
 
 
 def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None:
@@ -75,7 +80,9 @@ def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None
             if not functionalise(traced.graph):
                 return None
             captured = _read(traced.graph, module, example)
-            return captured if traced.answers_as(captured.outputs, example) else None
+            if not traced.answers_as(captured.outputs, example):
+                return None
+            return replace(captured, lengths=partial(traced.lengths, example))
         except Exception:  # of whatever kind, it shows that the graph is not the network
             return None
 
@@ -98,7 +105,8 @@ def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
             continue
         why = parting(captured.source.module, original)
         if why is None:
-            return captured
+            fixed = original.lengths(captured.source.module)
+            return replace(captured, lengths=partial(tuple, fixed))
         errors.append(refusal(module, why))
     raise errors[-1]
 

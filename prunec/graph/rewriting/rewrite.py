@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 from torch.fx import GraphModule
 
+from prunec.graph.capture import Lengths
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision
-from prunec.graph.rewriting.lengths import lengths_of
 from prunec.graph.rewriting.torch_writer import TorchWriter
 
 
@@ -23,8 +23,8 @@ def rewrite(structure: Structure, decision: Decision, folded: Collection[str] = 
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fx warns of modules that are placed only at the end
-        lengths = lengths_of(structure.captured)
+        fixed = structure.captured.lengths()
         compact = TorchWriter(structure, decision, folded).write()
-    if lengths is not None:
-        compact.register_forward_pre_hook(lengths)
+    if fixed:
+        compact.register_forward_pre_hook(Lengths(fixed))
     return compact
