@@ -1,7 +1,8 @@
-"""A loop over an axis of an input is unrolled: an error at another length, never a wrong answer."""
+"""A length that is a number in the graph: an error at another length, never a wrong answer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from sampling import sampled
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import prunec
 
@@ -67,10 +69,34 @@ def transposed(net: Any, y: Tensor) -> Tensor:
     return cells(net, y.transpose(0, 1).flip(0).transpose(0, 1))
 
 
+def through_a_list(net: Any, y: Tensor) -> Tensor:
+    scale = [1.0 / y.size(1)] * 6
+    return y.sum(1) * torch.tensor(scale, dtype=y.dtype)
+
+
 UNROLLED: dict[str, Rule] = {
     rule.__name__: rule for rule in (cells, backwards, all_but_one, split, narrow, transposed)
 }
+NUMBERS: dict[str, Rule] = {
+    "a mean by hand": lambda net, y: y.sum(1) / y.shape[1],
+    "a root of it": lambda net, y: y.sum(1) * y.shape[1] ** -0.5,
+    "its logarithm": lambda net, y: y.mean(1) * math.log(len(y[0])),
+    "all but the last": lambda net, y: y[:, : y.shape[1] - 1].mean(1),
+    "at most four": lambda net, y: y[:, :4].sum(1) / min(y.shape[1], 4),
+    "a branch": lambda net, y: y.sum(1) if y.shape[1] > 4 else y.mean(1),
+    "a window as long": lambda net, y: F.avg_pool1d(y.transpose(1, 2), y.shape[1]).squeeze(-1),
+    "a number of it in another": lambda net, y: y.amax(1) + float(y.shape[1] % 3),
+    "one of all": lambda net, y: y.mean(1) / (y[0].numel() / 6),
+    "a ramp": lambda net, y: (y * torch.linspace(0, 1, y.shape[1], dtype=y.dtype)[:, None]).sum(1),
+    "through a list": through_a_list,
+    "written": lambda net, y: y.clone().mul_(1 / y.shape[1]).sum(1),
+}
+UNROLLED |= NUMBERS
 OPEN: dict[str, Rule] = {
+    "asked and not used": lambda net, y: y.mean(1) if y.shape[1] else y.sum(1),
+    "flattened and back": lambda net, y: y.flatten(0, 1).unflatten(0, (len(y), -1)).amax(1),
+    "its batch": lambda net, y: y.reshape(y.shape[0], -1, 6).mean(1),
+    "a log of it": lambda net, y: setattr(net, "seen", (y * y.shape[1]).sum()) or y.mean(1),
     "the last step": lambda net, y: y[:, -1],
     "mean": lambda net, y: y.mean(1),
     "parts of the features": lambda net, y: torch.cat(y.chunk(2, -1)[::-1], -1),
@@ -90,7 +116,7 @@ def test_another_length_is_an_error(name: str) -> None:
     rebuilt = compiled.plan.apply(Sequence(UNROLLED[name]))
     for compact in (compiled.module, rebuilt, prunec.compile(compiled.module, steps(5)).module):
         for length in (3, 4, 6, 10):
-            with pytest.raises(prunec.PrunecError, match="unrolled at length 5") as caught:
+            with pytest.raises(prunec.PrunecError, match="fixed at length 5") as caught:
                 compact(steps(length))
             assert "other length" in caught.value.remedy
     assert (compiled.module(steps(5)) - model(steps(5))).abs().max() < 1e-12
