@@ -128,3 +128,43 @@ def test_what_is_no_loop_takes_any_length(name: str) -> None:
     compact = prunec.compile(model, steps(5)).module
     for length in (1, 3, 8):
         assert (compact(steps(length)) - model(steps(length))).abs().max() < 1e-12
+
+
+class Images(nn.Module):
+    """Two convolutions with a rule between them."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1)
+        self.rule = rule
+        with torch.no_grad():
+            self.first.weight[::2] = 0
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.rule(self, self.first(x).relu()))
+
+
+def shuffled(net: Any, y: Tensor) -> Tensor:
+    n, c, h, w = y.shape
+    return y.view(n, 4, c // 4, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def images(height: int, width: int) -> Tensor:
+    return torch.randn(2, 3, height, width, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("rule", [shuffled, lambda net, y: y], ids=["shuffled", "plain"])
+def test_an_image_of_any_size_is_taken(rule: Rule) -> None:
+    model = Images(rule)
+    compact = prunec.compile(model, images(6, 6)).module
+    for given in (images(4, 9), images(12, 12)):
+        assert (compact(given) - model(given)).abs().max() < 1e-12
+
+
+def test_sides_of_an_image_are_told_apart() -> None:
+    compact = prunec.compile(Images(lambda net, y: y / y.shape[2]), images(6, 6)).module
+    assert compact(images(6, 8)).shape == (2, 4, 6, 8)
+    with pytest.raises(prunec.PrunecError, match="its axis 2 is fixed at length 6"):
+        compact(images(8, 6))

@@ -25,13 +25,15 @@ class Traced:
         graph: the graph with the network's own parameters and buffers.
         network: the caller's network.
         hollow: the copy that was recorded.
-        recording: what was recorded, at a batch of so many.
+        recording: what was recorded first.
+        names: of the graph's node for each call of it.
     """
 
     graph: GraphModule
     network: nn.Module
     hollow: Hollow
-    recording: tuple[Recording, int]
+    recording: Recording
+    names: tuple[str, ...]
 
     def answers_as(self, outputs: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> bool:
         """Whether the network answers the same on one sample, and on the example if need be.
@@ -52,10 +54,16 @@ class Traced:
             outputs, self.hollow.answers(self.network, example)
         )
 
-    def lengths(self, example: tuple[Tensor, ...]) -> tuple[Fixed, ...]:
-        """The axes of the inputs that the graph has at one length only."""
+    def lengths(self, example: tuple[Tensor, ...], otherwise: frozenset[str]) -> tuple[Fixed, ...]:
+        """The axes of the inputs that the graph has at one length only.
+
+        Args:
+            example: inputs of the recorded shapes but for the batch.
+            otherwise: nodes of the graph whose numbers do not matter.
+        """
+        passed = frozenset(i for i, name in enumerate(self.names) if name in otherwise)
         with undisturbed(self.network):
-            return lengths_by_recording(self.hollow, self.recording[0], example, self.recording[1])
+            return lengths_by_recording(self.hollow, self.recording, example, passed)
 
 
 def _agree(found: Sequence[Any], expected: Sequence[Any]) -> bool:

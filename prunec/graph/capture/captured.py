@@ -22,14 +22,15 @@ class Captured:
         state: name → every parameter and buffer that persists, read or not.
         outputs: what the network returned for the example, flat.
         source: the front end's own graph, for its writer alone.
-        lengths: finds the axes of its inputs that have one length only.
+        lengths: finds the axes of its inputs that have one length only, if the nodes of some names
+            are written otherwise.
     """
 
     nodes: tuple[Node, ...]
     state: Mapping[str, Tensor]
     outputs: tuple[Tensor, ...]
     source: Any
-    lengths: Callable[[], tuple[Fixed, ...]] = tuple
+    lengths: Callable[[frozenset[str]], tuple[Fixed, ...]] = lambda _written_otherwise: ()
 
     def readers(self, name: str) -> set[Node]:
         """Return the calls that read a stored tensor."""

@@ -45,8 +45,9 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
     try:
         hollow = Hollow(module)
         recordings = [_record(hollow, example, batch) for batch in BATCHES]
-        graph = _Drawing(module, example, names).draw(*recordings)
-        return Traced(graph, module, hollow, (recordings[0], BATCHES[0]))
+        drawing = _Drawing(module, example, names)
+        graph = drawing.draw(*recordings)
+        return Traced(graph, module, hollow, recordings[0], tuple(drawing.calls))
     except Exception:  # whatever the network does to tensors without values: export will say it
         return None
 
@@ -82,6 +83,7 @@ class _Drawing:
         self.graph = Graph()
         self.device = example[0].device
         self.module, self.example, self.names = module, example, names
+        self.calls: list[str] = []  # the name of the node of each
         self._numbers: dict[OfBatch, Node] = {}
         self._made: dict[Value, Node] = {}
 
@@ -116,6 +118,7 @@ class _Drawing:
         )
         stack = {"": ("", ""), a.path: (a.path, "")} if a.path else {"": ("", "")}
         node = self._call(a.target, tuple(args), kwargs, stack)
+        self.calls.append(node.name)
         if isinstance(a.result, Form) and isinstance(b.result, Form):
             node.meta[KEY] = united_form(a.result, b.result)
             self._made[Value(number, "call")] = node

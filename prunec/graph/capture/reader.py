@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,7 @@ from prunec.graph.capture.fast import fast_trace
 from prunec.graph.capture.form import form_of
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
-from prunec.graph.capture.other_lengths import carried
+from prunec.graph.capture.other_lengths import Fixed, carried
 from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.capture.torch_nodes import read
 from prunec.graph.capture.tracing import does_not_run, not_captured, trace
@@ -65,7 +65,12 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     with undisturbed(module):
         captured = _recorded(module, example) or _compared(module, example)
     kept = carried(module)
-    return replace(captured, lengths=partial(tuple, kept)) if kept else captured
+    return replace(captured, lengths=_found(kept)) if kept else captured
+
+
+def _found(fixed: tuple[Fixed, ...]) -> Callable[[frozenset[str]], tuple[Fixed, ...]]:
+    """The lengths that are known already, however the graph is written."""
+    return lambda _written_otherwise: fixed
 
 
 def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None:
@@ -106,7 +111,7 @@ def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         why = parting(captured.source.module, original)
         if why is None:
             fixed = original.lengths(captured.source.module)
-            return replace(captured, lengths=partial(tuple, fixed))
+            return replace(captured, lengths=_found(fixed))
         errors.append(refusal(module, why))
     raise errors[-1]
 

@@ -18,15 +18,15 @@ _FEW = 150
 
 
 def lengths_by_recording(
-    hollow: Hollow, first: Recording, example: tuple[Tensor, ...], batch: int
+    hollow: Hollow, first: Recording, example: tuple[Tensor, ...], passed: frozenset[int]
 ) -> tuple[Fixed, ...]:
     """Find the axes of which a recording holds the length as a number.
 
     Args:
         hollow: the copy that was recorded.
         first: what was recorded.
-        example: inputs of its shapes but for the batch.
-        batch: of the recording.
+        example: inputs of its types, where the network lies.
+        passed: calls of the recording whose arguments do not matter.
     """
     calls = _needed(first)
     device = example[0].device
@@ -38,20 +38,24 @@ def lengths_by_recording(
             other = hollow.record(inputs, device)
         except Exception:  # whatever an operator raises that takes no such length
             return None
-        return _difference(calls, _needed(other))
+        return _difference(calls, _needed(other), passed)
 
-    shapes = tuple((batch, *x.shape[1:]) for x in example)
-    return fixed_lengths(shapes, follow, thorough=len(calls) <= _FEW)
+    return fixed_lengths(first.shapes, follow, thorough=len(calls) <= _FEW)
 
 
-def _difference(before: list[Call], after: list[Call]) -> str:
+def _difference(before: dict[int, Call], after: dict[int, Call], passed: frozenset[int]) -> str:
     """The first call that is another one, with its module; empty where none is."""
-    for a, b in zip_longest(before, after):
-        if a is None or b is None or a.target is not b.target or not _same(_given(a), _given(b)):
-            call = a or b
-            name = call.target.overloadpacket.__name__
-            return f"{name} in {call.path}" if call.path else name
+    for number, a, b in zip_longest(before, before.values(), after.values()):
+        if a is None or b is None or a.target is not b.target:
+            return _place(a or b)
+        if number not in passed and not _same(_given(a), _given(b)):
+            return _place(a)
     return ""
+
+
+def _place(call: Call) -> str:
+    name = str(call.target.overloadpacket.__name__)
+    return f"{name} in {call.path}" if call.path else name
 
 
 def _given(call: Call) -> Any:
@@ -66,17 +70,20 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b) or (a != a and b != b)
 
 
-def _needed(recording: Recording) -> list[Call]:
-    """The calls that the outputs need, numbered anew; all of them where one writes in place."""
+def _needed(recording: Recording) -> dict[int, Call]:
+    """The calls that the outputs need, by their numbers; all of them where one writes in place.
+
+    What they read is numbered anew, as if there were no others.
+    """
     if any(call.target._schema.is_mutable for call in recording.calls):
-        return list(recording.calls)
+        return dict(enumerate(recording.calls))
     needed: set[int | str] = {value.source for value in recording.outputs if value.kind == "call"}
     for number in reversed(range(len(recording.calls))):
         if number in needed:
             needed.update(_sources(_given(recording.calls[number])))
     kept = [number for number in range(len(recording.calls)) if number in needed]
     places = {number: place for place, number in enumerate(kept)}
-    return [_renumbered(recording.calls[number], places) for number in kept]
+    return {number: _renumbered(recording.calls[number], places) for number in kept}
 
 
 def _sources(given: Any) -> Iterator[int | str]:
