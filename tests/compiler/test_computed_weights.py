@@ -74,3 +74,16 @@ def test_a_parameter_that_is_read_otherwise_too_stays() -> None:
     compiled = prunec.compile(Tied(PARTS["standardised"]), images(2))
     assert compiled.plan.computed == ()
     assert "part.weight" in dict(compiled.module.named_parameters())
+
+
+def test_groups_are_those_that_are_cut() -> None:
+    model = Body(PARTS["standardised"])
+    groups, compiled = prunec.groups(model, images(2)), prunec.compile(model, images(2))
+    assert [group.members for group in groups] == [g.members for g in compiled.report.groups]
+    assert {group.pinned for group in groups if "part.weight" in group.members} == {""}
+
+
+def test_the_report_names_them() -> None:
+    report = prunec.compile(Body(PARTS["parametrised"]), images(2)).report
+    assert report.to_dict()["computed"] == ["part.weight"]
+    assert "Weights computed once: part.weight" in str(report)
