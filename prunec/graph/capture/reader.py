@@ -136,6 +136,7 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         graph_module = program.module(check_guards=False)
         _leave_inputs(graph_module)
         _restore_batch_norm(graph_module)
+        _let_views_copy(graph_module)
         fold_numbers(graph_module)
         functionalise(graph_module)
     return _read(graph_module, module, example)
@@ -229,6 +230,13 @@ def _leave_inputs(module: GraphModule) -> None:
     for node in reversed(list(module.graph.nodes)):
         if op_name(node) == "copy_" and node.args[0].op == "placeholder" and not node.users:
             module.graph.erase_node(node)
+
+
+def _let_views_copy(module: GraphModule) -> None:
+    """Turn views into reshapes: what was written through a view lies otherwise in memory now."""
+    for node in module.graph.nodes:
+        if node.op == "call_function" and node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
 
 
 def _restore_batch_norm(module: GraphModule) -> None:
