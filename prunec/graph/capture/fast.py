@@ -44,19 +44,26 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
     try:
         hollow = Hollow(module)
         recordings = [_record(hollow, example, batch) for batch in BATCHES]
-        return Traced(_Drawing(module, example, names).draw(*recordings), module, hollow)
+        drawing = _Drawing(module, example, names)
+        graph = drawing.draw(*recordings)
+        return Traced(graph, module, hollow, recordings[0], tuple(drawing.calls))
     except Exception:  # whatever the network does to tensors without values: export will say it
         return None
 
 
 def _argument_names(module: nn.Module, example: tuple[Tensor, ...]) -> list[str] | None:
+    """A name for each input; those of ``*inputs`` are numbered."""
     parameters = list(inspect.signature(module.forward).parameters.values())
     plain = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-    given, rest = parameters[: len(example)], parameters[len(example) :]
-    if len(given) < len(example) or not all(p.kind in plain for p in given):
+    names = [p.name for p in parameters if p.kind in plain][: len(example)]
+    rest = parameters[len(names) :]
+    starred = next((p.name for p in rest if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+    missing = len(example) - len(names)
+    if missing and starred is None:
         return None
-    optional = all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in rest)
-    return [p.name for p in given] if optional else None
+    names += [f"{starred}_{i}" for i in range(missing)]
+    free = inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL
+    return names if all(p.default is not p.empty or p.kind in free for p in rest) else None
 
 
 def _record(hollow: Hollow, example: tuple[Tensor, ...], batch: int) -> Recording:
@@ -81,6 +88,7 @@ class _Drawing:
         self.graph = Graph()
         self.device = example[0].device
         self.module, self.example, self.names = module, example, names
+        self.calls: list[str] = []  # the name of the node of each
         self._numbers: dict[OfBatch, Node] = {}
         self._made: dict[Value, Node] = {}
 
@@ -116,6 +124,7 @@ class _Drawing:
         )
         stack = {"": ("", ""), a.path: (a.path, "")} if a.path else {"": ("", "")}
         node = self._call(a.target, tuple(args), kwargs, stack)
+        self.calls.append(node.name)
         if isinstance(a.result, Form) and isinstance(b.result, Form):
             node.meta[KEY] = united_form(a.result, b.result)
             self._made[Value(number, "call")] = node

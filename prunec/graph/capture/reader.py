@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from prunec.graph.capture.fast import fast_trace
 from prunec.graph.capture.form import form_of
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
+from prunec.graph.capture.other_lengths import Fixed, carried
 from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.capture.torch_nodes import read
@@ -62,7 +65,14 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     """
     example = tuple(given.clone() for given in example)
     with undisturbed(module):
-        return _recorded(module, example) or _compared(module, example)
+        captured = _recorded(module, example) or _compared(module, example)
+    kept = carried(module)
+    return replace(captured, lengths=_found(kept)) if kept else captured
+
+
+def _found(fixed: tuple[Fixed, ...]) -> Callable[[frozenset[str]], tuple[Fixed, ...]]:
+    """The lengths that are known already, however the graph is written."""
+    return lambda _written_otherwise: fixed
 
 
 def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None:
@@ -77,7 +87,9 @@ def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None
             if not functionalise(traced.graph):
                 return None
             captured = _read(traced.graph, module, example)
-            return captured if traced.answers_as(captured.outputs, example) else None
+            if not traced.answers_as(captured.outputs, example):
+                return None
+            return replace(captured, lengths=partial(traced.lengths, example))
         except Exception:  # of whatever kind, it shows that the graph is not the network
             return None
 
@@ -100,7 +112,8 @@ def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
             continue
         why = parting(captured.source.module, original)
         if why is None:
-            return captured
+            fixed = original.lengths(captured.source.module)
+            return replace(captured, lengths=_found(fixed))
         errors.append(refusal(module, why))
     raise errors[-1]
 
@@ -125,6 +138,7 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         graph_module = program.module(check_guards=False)
         _leave_inputs(graph_module)
         _restore_batch_norm(graph_module)
+        _let_views_copy(graph_module)
         fold_numbers(graph_module)
         functionalise(graph_module)
     return _read(graph_module, module, example)
@@ -219,6 +233,13 @@ def _leave_inputs(module: GraphModule) -> None:
     for node in reversed(list(module.graph.nodes)):
         if op_name(node) == "copy_" and node.args[0].op in _GIVEN and not node.users:
             module.graph.erase_node(node)
+
+
+def _let_views_copy(module: GraphModule) -> None:
+    """Turn views into reshapes: what was written through a view lies otherwise in memory now."""
+    for node in module.graph.nodes:
+        if node.op == "call_function" and node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
 
 
 def _restore_batch_norm(module: GraphModule) -> None:

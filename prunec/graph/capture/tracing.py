@@ -6,9 +6,11 @@ import contextlib
 import inspect
 import io
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +102,7 @@ def not_captured(module: nn.Module, error: Exception) -> UntraceableModel:
             remedy="Give the batch to the function: operators take it as their first axis.",
         )
     return UntraceableModel(
-        f"torch.export could not capture {name} with any batch size: {said}",
+        f"torch.export could not capture {name} with any batch size: {said}{place_of(error)}",
         remedy="Make the forward pass free of data-dependent Python and literal batch sizes; "
         "`torch.export.export(model, example)` shows the line.",
     )
@@ -112,9 +114,22 @@ def does_not_run(
     """The error for a network that raises one for its example."""
     name, shapes = type(module).__name__, _shapes(example)
     return UntraceableModel(
-        f"{name} does not run on inputs of shape {shapes}: {_said(error)}",
+        f"{name} does not run on inputs of shape {shapes}: {_said(error)}{place_of(error)}",
         remedy="Give inputs that its forward takes, in order and in shape.",
     )
+
+
+def place_of(error: BaseException) -> str:
+    """The line of the network's own code that an error came from, in words; empty if unknown."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(_NOT_ITS_OWN):
+            return f", at {Path(frame.filename).name}:{frame.lineno} (in {frame.name})"
+    return ""
+
+
+_NOT_ITS_OWN = (
+    str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), contextlib.__file__, "<",
+)  # fmt: skip
 
 
 def _shapes(example: tuple[Tensor, ...]) -> str:
