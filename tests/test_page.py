@@ -283,6 +283,7 @@ def test_values_that_never_change_have_an_axis(tmp_path: Path) -> None:
         assert "Same" in seen(run).words
 
 
+@pytest.mark.slow
 def test_a_long_training_of_a_deep_network_stays_a_small_page(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     lines = [
