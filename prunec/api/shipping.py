@@ -26,7 +26,8 @@ from prunec.models.gates import absorbed
 from prunec.models.inputs import checked_example, checked_module
 from prunec.recipe import VerifySpec
 from prunec.store.environment import prunec_version
-from prunec.store.runs import RunFolder, open_run
+from prunec.store.finding import open_run
+from prunec.store.runs import RunFolder
 
 
 @leaving_all_as_it_was

@@ -108,7 +108,7 @@ def train(
     On several GPUs or machines: torchrun --nproc-per-node N -m prunec train RECIPE
     """
     from prunec.cli import launch
-    from prunec.store.runs import runs_root
+    from prunec.store.finding import runs_root
 
     launch.train(recipe, changes or [], device=device, resume=resume, root=runs_root(runs))
 
@@ -131,7 +131,7 @@ def export(
     options = {"onnx": given} if given else {}
     if run and run.endswith(".toml"):
         from prunec.cli.selection import new_untrained_run
-        from prunec.store.runs import runs_root
+        from prunec.store.finding import runs_root
 
         export_recipe(new_untrained_run(run, runs_root(runs)), forms, output, options)
         return
@@ -306,7 +306,7 @@ def init(
 
 def _found(reference: str | None, root: Path | None) -> RunFolder:
     from prunec.cli.selection import find_run
-    from prunec.store.runs import runs_root
+    from prunec.store.finding import runs_root
 
     return find_run(reference, runs_root(root))
 

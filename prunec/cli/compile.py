@@ -48,7 +48,8 @@ def compile_network(
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
     from prunec.inspection.network import parse_input
     from prunec.recipe import ModelSpec
-    from prunec.store.runs import create_run, runs_root
+    from prunec.store.finding import runs_root
+    from prunec.store.new_runs import create_run
 
     for text in inputs or ():
         parse_input(text)

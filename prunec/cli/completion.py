@@ -25,7 +25,7 @@ def packaged_names(incomplete: str) -> Iterator[str]:
 
 def run_names(incomplete: str) -> Iterator[str]:
     """Yield the runs that begin so."""
-    from prunec.store.runs import run_folders, runs_root
+    from prunec.store.finding import run_folders, runs_root
 
     return _beginning([run.name for run in run_folders(runs_root())], incomplete)
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from prunec.cli.selection import new_run, resumed_run
 from prunec.errors import Interrupted
-from prunec.store.runs import RunFolder, launched_run
+from prunec.store.finding import launched_run
+from prunec.store.runs import RunFolder
 
 if TYPE_CHECKING:
     from prunec.artifact import Artifact

@@ -8,7 +8,9 @@ from pathlib import Path
 from prunec.catalogue import self_contained, trains
 from prunec.errors import RecipeError, RunError
 from prunec.recipe import digest, load_recipe, packaged_recipes
-from prunec.store.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_there
+from prunec.store.finding import latest_run, open_run, run_folders, runs_there
+from prunec.store.new_runs import create_run
+from prunec.store.runs import RunFolder
 
 
 def new_run(reference: str | None, changes: Sequence[str], root: Path) -> RunFolder:

@@ -22,7 +22,9 @@ def count(run: RunFolder) -> dict[str, Cost]:
     opened = OpenedRun(run)
     if not opened.done:
         raise RunError(f"{run.path} has no finished pass", remedy="Train it: prunec train --resume")
-    artifacts = {_folder(opened, index): opened.artifact(index) for index in opened.done}
+    artifacts = {
+        _folder(opened, index): opened.artifact(index) for index in range(opened.done[-1] + 1)
+    }
     example = next(iter(artifacts.values())).example
     artifacts = {"dense": Artifact(opened.dense, example), **artifacts}
     found = {name: artifact.cost for name, artifact in artifacts.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from prunec.page import write_report
 from prunec.pipeline.artifacts import run_pass
 from prunec.pipeline.forms import Forms, record, ship
 from prunec.pipeline.opened import OpenedRun
+from prunec.pipeline.run_records import check_records, steps_of
+from prunec.store.environment import build
+from prunec.store.kept_records import keep_records
 from prunec.store.runs import RunFolder
 
 
@@ -47,7 +51,11 @@ def export(
         made = Forms(run.export, opened.exporters(forms, options), output)
         artifact = _rewritten(opened, tell)
         dense = Artifact(opened.dense, artifact.example)
+        shipped = run.export.report, run.export.manifest
+        found = check_records(run, steps_of(opened), anew=shipped)
+        made = replace(made, records=found, made_by=_other_build(run))
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
+        keep_records(run, *shipped)
         tell(f"Wrote {write_report(run)}")
         if report.passed:
             run.mark("exported")
@@ -70,6 +78,7 @@ def verify(run: RunFolder, onnx_file: Path | None) -> ExportReport:
         report = _checked(run, {})
         with suppress(RunError):
             report = record(report, run.export.verified)
+            keep_records(run, run.export.verified)
             write_report(run)
     return report
 
@@ -100,12 +109,19 @@ def _line(step: Step) -> str:
     )
 
 
+def _other_build(run: RunFolder) -> str:
+    """Which build of prunec began the run; empty where it was this one."""
+    return "" if run.record.get("build") == build() else run.made_by
+
+
 def _checked(run: RunFolder, files: dict[str, Path]) -> ExportReport:
     """What is found of files, by their form; of those that shipped where none is given."""
     opened = OpenedRun(run)
     known = {exporter(name).form() for name in exporter_names()}
     forms = [form for form in run.export.forms if form in known or form in run.export.recorded]
-    made = Forms(run.export, opened.exporters((*forms, *files)), None)
+    found = check_records(run, steps_of(opened))
+    writers = opened.exporters((*forms, *files))
+    made = Forms(run.export, writers, records=found, made_by=_other_build(run))
     paths = files or {writer.form(): made.shipped(writer) for writer in made.exporters}
     for path in paths.values():
         if not path.is_file():

@@ -16,7 +16,8 @@ from prunec.pipeline.artifacts import resumed, run_pass
 from prunec.pipeline.opened import OpenedRun
 from prunec.processes import processes_here
 from prunec.recipe import Recipe
-from prunec.store.runs import RunFolder, open_run
+from prunec.store.finding import open_run
+from prunec.store.runs import RunFolder
 from prunec.training.context import Context
 from prunec.training.progress import Progress
 from prunec.wording import first_line

@@ -13,7 +13,8 @@ from fake_pipeline import RECIPE, FakePipeline, run
 from prunec.errors import Diverged, ParityError
 from prunec.graph.rewriting.plan import Input
 from prunec.recipe import loads
-from prunec.store.runs import RunFolder, latest_run
+from prunec.store.finding import latest_run
+from prunec.store.runs import RunFolder
 
 
 def test_train_makes_a_run_and_says_what_comes_next(pipeline: FakePipeline) -> None:

@@ -14,7 +14,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from prunec.store.metrics import MetricsLog
 from prunec.store.records import record_text
+from prunec.store.runs import RunFolder
 
 EPOCH = 0.03  # seconds of an epoch
 DENSE = 1000  # kernel weights, and MACs
@@ -33,11 +35,10 @@ def train(folder: Path, recipe: dict[str, Any]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop(folder))
     metrics = folder / "metrics.jsonl"
     done = len(metrics.read_text().splitlines()) if metrics.is_file() else 0
-    with open(metrics, "a", buffering=1) as file:
-        for epoch in range(done, recipe["train"]["epochs"]):
-            line = {"pass": "train", "epoch": epoch + 1, "seconds": 1.5, "test_accuracy": 50.0}
-            file.write(json.dumps(line) + "\n")
-            time.sleep(EPOCH)
+    log = MetricsLog(metrics, RunFolder(folder).identity)
+    for epoch in range(done, recipe["train"]["epochs"]):
+        log.append({"pass": "train", "epoch": epoch + 1, "seconds": 1.5, "test_accuracy": 50.0})
+        time.sleep(EPOCH)
     mark(folder, "trained")
     return 0
 
