@@ -26,8 +26,8 @@ class Original:
 
     Attributes:
         module: the copy, in evaluation mode.
-        batches: the example's last sample, and the example; the example and one sample more where
-            the network does not take a single one.
+        batches: the example's last sample, where the network takes a single one; the example and
+            one sample more; the example.
         answers: what the network returns for each of them, flat.
     """
 
@@ -35,13 +35,12 @@ class Original:
         self.module = copied(network).eval()
         single = of_samples(example, lambda x: x[-1:])
         more = of_samples(example, lambda x: torch.cat([x, x[:1]]))
+        self.batches = (single, more, example)
         try:
-            first = self.answer(single)
-            self.batches = (single, example)
+            answers = [self.answer(single)]
         except Exception:  # whatever a network raises that takes no single sample
-            first = self.answer(more)
-            self.batches = (more, example)
-        self.answers = (first, self.answer(example))
+            answers, self.batches = [], (more, example)
+        self.answers = (*answers, self.answer(more), self.answer(example))
 
     def answer(self, given: Inputs) -> list[Any]:
         """What it returns, flat."""
@@ -99,7 +98,7 @@ def _departure(
     size = f"a batch of {len(given[0])}" if given[0].dim() else "the example"
     try:
         with torch.no_grad():
-            found = pytree.tree_leaves(Interpreter(graph).run(*(x.clone() for x in given)))
+            found = pytree.tree_leaves(graph(*(x.clone() for x in given)))
     except Exception as error:  # whatever an operator raises that was traced for other sizes
         said = str(error).strip().partition("\n")[0]
         if "shape[0]" in said:  # torch's own check of what it takes for constant

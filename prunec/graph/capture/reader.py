@@ -110,6 +110,7 @@ def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         except Exception as error:  # whatever an operator raises outside the context it was in
             errors.append(not_captured(module, error))
             continue
+        captured.source.module.recompile()
         why = parting(captured.source.module, original)
         if why is None:
             fixed = original.lengths(captured.source.module)
