@@ -2,9 +2,9 @@
 
 After a dense warm-up, phases alternate: compressed, with the k largest |w| of all kernels chosen at
 its start and the others 0; decompressed, where all weights learn, those that were 0 from 0. The
-last phase is compressed, for ``final_epochs``: where another compressed one would run into it, the
+last phase is compressed, for ``final``: where another compressed one would run into it, the
 weights stay dense, as in the authors' 100 epochs (75 to 84 dense, the rest compressed). At the
-start of a decompressed phase momentum is forgotten; arXiv 2106.12379.
+start of a decompressed phase momentum is forgotten; arXiv 2106.12379. Phases are whole epochs.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.errors import PassError
+from prunec.recipe.lengths import Share, in_whole_epochs, key_of, stated_wrong
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.masked import Masked
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 from prunec.training.method import Moment
+from prunec.training.phases import DENSE, SURVIVORS, Phases, divided
+
+AUTHORS = {"warmup": 0.1, "phase": 0.05, "final": 0.15}  # of their 100 epochs: 10, 5, 15
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,34 @@ class TrainAcdc(SparseTraining):
 
     sparsity: Annotated[float, Field(gt=0, lt=1)]
     dense: tuple[str, ...] = ()
-    warmup_epochs: Annotated[int, Field(ge=0)] = 10
-    phase_epochs: Annotated[int, Field(ge=1)] = 5
-    final_epochs: Annotated[int, Field(ge=1)] = 15
+    warmup: Share | None = None
+    warmup_epochs: Annotated[int, Field(ge=0)] | None = None
+    phase: Share | None = None
+    phase_epochs: Annotated[int, Field(ge=1)] | None = None
+    final: Share | None = None
+    final_epochs: Annotated[int, Field(ge=1)] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself; what is not stated is the authors'."""
+        if wrong := stated_wrong(self, *AUTHORS):
+            raise PassError(f"train-acdc {wrong}")
+        for name, share in AUTHORS.items():
+            if getattr(self, key_of(self, name)) is None:
+                object.__setattr__(self, name, share)
+
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`; they are whole epochs."""
+        dense, _, final = self.whole(epochs)
+        survivors = divided(self, "train-acdc", epochs, {"warmup": dense, "final": final})
+        return {DENSE: dense, "alternate": survivors[SURVIVORS], SURVIVORS: final}
+
+    def whole(self, epochs: int) -> tuple[int, int, int]:
+        """Return the epochs of the warm-up, of each phase and of the last one."""
+        return (
+            in_whole_epochs(self, "warmup", epochs),
+            in_whole_epochs(self, "phase", epochs, least=1),
+            in_whole_epochs(self, "final", epochs, least=1),
+        )
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""
@@ -41,13 +70,6 @@ class TrainAcdc(SparseTraining):
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""
-        epochs = context.recipe.train.epochs
-        if self.warmup_epochs + self.final_epochs > epochs:
-            raise PassError(
-                f"train-acdc: warmup_epochs + final_epochs is "
-                f"{self.warmup_epochs + self.final_epochs}, train.epochs only {epochs}",
-                remedy="Raise train.epochs, or lower one of the two.",
-            )
         return Acdc(self, kernels)
 
 
@@ -60,12 +82,12 @@ class Acdc(Masked):
 
     def is_compressed(self, epoch: int, epochs: int) -> bool:
         """Say whether the weights are sparse in an epoch."""
-        options = self.options
-        last = epochs - options.final_epochs
-        if epoch < options.warmup_epochs or epoch >= last:
+        warmup, phase, final = self.options.whole(epochs)
+        last = epochs - final
+        if epoch < warmup or epoch >= last:
             return epoch >= last
-        number = (epoch - options.warmup_epochs) // options.phase_epochs
-        ends = options.warmup_epochs + (number + 1) * options.phase_epochs
+        number = (epoch - warmup) // phase
+        ends = warmup + (number + 1) * phase
         return number % 2 == 0 and ends < last
 
     @torch.no_grad()
@@ -85,4 +107,4 @@ class Acdc(Masked):
 
     def settled(self, moment: Moment) -> bool:
         """Say whether the last phase has begun."""
-        return moment.epoch >= moment.epochs - self.options.final_epochs
+        return moment.epoch >= moment.epochs - self.options.whole(moment.epochs)[-1]

@@ -24,6 +24,7 @@ from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 from prunec.training.method import Moment
+from prunec.training.phases import Phases, until
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class TrainDpf(SparseTraining):
     dense: tuple[str, ...] = ()
     update_steps: Annotated[int, Field(ge=1)] = 16
     end: Annotated[float, Field(gt=0, le=1)] = 0.75
+
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        return until(epochs, dense=0.0, prune=self.end)
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""

@@ -22,6 +22,7 @@ from prunec.sparsity.spread import shared_out
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining, mask_generator
 from prunec.training.context import Context
 from prunec.training.method import Moment
+from prunec.training.phases import Phases, until
 
 NEAR = 0.1  # of the number wanted: H stays as it is
 
@@ -35,6 +36,10 @@ class TrainDsr(SpreadTraining):
     moved: Annotated[float, Field(gt=0, lt=1)] = 0.05
     threshold: Annotated[float, Field(gt=0)] = 1e-3
     stop: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        return until(epochs, "fixed masks", regrow=self.stop)
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

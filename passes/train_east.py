@@ -50,6 +50,7 @@ from prunec.sparsity.training_pass import MASKS, MaskMethod, SparseTraining, mas
 from prunec.training.context import Context
 from prunec.training.loop import fit
 from prunec.training.method import Moment
+from prunec.training.phases import Phases, until
 from prunec.wording import percent
 
 SHARING, UNITS = MASKS + 1, MASKS + 2  # what seeds are derived for
@@ -88,6 +89,10 @@ class TrainEast(SparseTraining):
                 remedy="Lower dyrelu_from, or train without DyReLU: dyrelu_until = 0.",
             )
 
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        return until(epochs, "regrow", cycles=self.cycles * self.cycle)
+
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""
         return sparse_kernels(module, self.dense)
@@ -97,13 +102,24 @@ class TrainEast(SparseTraining):
         total = sum(kernel.numel() for kernel in kernels.values())
         return East(self, kernels, total, mask_generator(context))
 
-    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
-        """See :meth:`SparseTraining.train`; kernels that blocks share are tied in the result."""
+    def require_possible(self, artifact: Artifact, context: Context) -> None:
+        """See :meth:`SparseTraining.require_possible`; the network is rebuilt first."""
+        self._require_interpreted(context)
+        module = copy.deepcopy(artifact.module).eval()
+        rebuilt = self.rebuild(module, artifact.example, context.recipe.seed)
+        cpu = replace(context, device=torch.device("cpu"))
+        rebuilt.method(self, module, mask_generator(cpu))
+
+    def _require_interpreted(self, context: Context) -> None:
         if self.dyrelu_until and context.recipe.train.compile:
             raise PassError(
                 "train-east: a network whose ReLUs are DyReLU for a time cannot be compiled",
                 remedy="Set train.compile = false, or pass.dyrelu_until = 0.",
             )
+
+    def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
+        """See :meth:`SparseTraining.train`; kernels that blocks share are tied in the result."""
+        self._require_interpreted(context)
         module = copy.deepcopy(artifact.module).eval()
         rebuilt = self.rebuild(module, artifact.example, context.recipe.seed)
         module.to(context.device)

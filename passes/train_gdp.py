@@ -21,7 +21,7 @@ of ε does not change the function; the three phases.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
@@ -36,12 +36,15 @@ from prunec.errors import PassError
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
 from prunec.models.gates import attach_gates
+from prunec.recipe.lengths import Epochs, Share, in_epochs, stated_wrong
 from prunec.sparsity.effective_weights import ShownKernels
 from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
+from prunec.training.dense_phase import dense_remarks
 from prunec.training.loop import fit
 from prunec.training.method import Method, Moment
+from prunec.training.phases import Phases, divided
 
 RMS_DECAY = 0.98  # of the gates' mean square gradient, per step
 RMS_FLOOR = 0.1  # of its mean: no gate moves more than ten times as fast as the average
@@ -51,6 +54,7 @@ POLARISE = 0.25  # share of the finishing phase in which ε falls
 ROUNDS, PARTS = 8, 8  # of the search for λ: 24 bisections, three a round
 PIECE = 2**19  # weights whose products are summed at once: two megabytes
 BINS = 20  # of the histogram of gates
+LENGTHS = ("dense", "select")  # of the phases before the one that trains what is left
 
 
 @dataclass(frozen=True)
@@ -60,23 +64,33 @@ class TrainGdp(Training):
     forbids: ClassVar[frozenset[str]] = frozenset({"gated", "folded"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained", "gated"})
 
-    dense_epochs: Annotated[float, Field(ge=0)]
-    select_epochs: Annotated[float, Field(gt=0)]
     macs_ratio: Annotated[float, Field(gt=0, lt=1)]
+    dense: Share | None = None
+    dense_epochs: Epochs | None = None
+    select: Annotated[Share, Field(gt=0)] | None = None
+    select_epochs: Annotated[Epochs, Field(gt=0)] | None = None
     round_to: Annotated[int, Field(ge=1)] = 8
     epsilon: Annotated[float, Field(gt=0)] = 0.1
     epsilon_end: Annotated[float, Field(gt=0)] = 1e-4
     strength: Annotated[float, Field(ge=0)] = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if wrong := stated_wrong(self, *LENGTHS, needed=True):
+            raise PassError(f"train-gdp {wrong}")
+
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        parts = {name: in_epochs(self, name, epochs) for name in LENGTHS}
+        return divided(self, "train-gdp", epochs, parts)
+
+    def require_possible(self, artifact: Artifact, context: Context) -> None:
+        """See :meth:`Training.require_possible`."""
+        module = copy.deepcopy(artifact.module)
+        self._require_reachable(gated_channels(analyse(capture(module, artifact.example))))
+
     def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """Return the gated network: raw kernels and the gates before them."""
-        epochs = context.recipe.train.epochs
-        if self.dense_epochs + self.select_epochs > epochs:
-            raise PassError(
-                f"train-gdp: dense_epochs + select_epochs is "
-                f"{self.dense_epochs + self.select_epochs:g}, train.epochs only {epochs}",
-                remedy="Raise train.epochs, or lower one of the two.",
-            )
         module = copy.deepcopy(artifact.module)
         gated = gated_channels(analyse(capture(module, artifact.example)))
         self._require_reachable(gated)
@@ -84,8 +98,7 @@ class TrainGdp(Training):
         history = fit(module, method, context)
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
         attach_gates(module, {name: gate.cpu() for name, gate in method.kernel_gates().items()})
-        dense = [h for h in history if h["epoch"] <= self.dense_epochs]
-        notes, details = _told(history[-1], dense, method)
+        notes, details = _told(history, method)
         return replace(artifact, module=module), Remarks(notes, details)
 
     def _require_reachable(self, gated: Gated) -> None:
@@ -187,7 +200,7 @@ class Gdp(Method):
     def advance(self, moment: Moment) -> None:
         """Begin the phase that is due."""
         options = self.options
-        if int(self.phase) == 0 and moment.progress >= options.dense_epochs:
+        if int(self.phase) == 0 and moment.progress >= in_epochs(options, "dense", moment.epochs):
             self.phase += 1
             self.rescale(1 / self.gates())  # g(1) = 1/(1+ε) would change the function
         if int(self.phase) == 1 and self.settled(moment):
@@ -232,7 +245,8 @@ class Gdp(Method):
 
     def target(self, moment: Moment) -> Tensor:
         """MACs that the schedule allows now: 1 − (1−ratio)·(1−(1−p)³) of the dense ones."""
-        p = (moment.progress - self.options.dense_epochs) / self.options.select_epochs
+        dense, select = (in_epochs(self.options, name, moment.epochs) for name in LENGTHS)
+        p = (moment.progress - dense) / select
         p = min(max((p - MEASURE) / (1 - 2 * MEASURE), 0.0), 1.0)
         return self.dense_macs * (1 - (1 - self.options.macs_ratio) * (1 - (1 - p) ** 3))
 
@@ -286,7 +300,7 @@ class Gdp(Method):
         A kernel behind a gate learns at g² of the learning rate, so survivors are freed soon.
         """
         options = self.options
-        start = options.dense_epochs + options.select_epochs
+        start = self.chosen_at(moment)
         p = min((moment.progress - start) / max(POLARISE * (moment.epochs - start), 1e-9), 1.0)
         before = self.gates()
         self.epsilon.fill_(options.epsilon * (options.epsilon_end / options.epsilon) ** max(p, 0.0))
@@ -325,7 +339,11 @@ class Gdp(Method):
 
     def settled(self, moment: Moment) -> bool:
         """Say whether the gates are chosen."""
-        return moment.progress >= self.options.dense_epochs + self.options.select_epochs
+        return moment.progress >= self.chosen_at(moment)
+
+    def chosen_at(self, moment: Moment) -> float:
+        """Return the epochs after which gates are chosen."""
+        return sum(in_epochs(self.options, name, moment.epochs) for name in LENGTHS)
 
     @contextmanager
     def shipping(self) -> Iterator[None]:
@@ -354,6 +372,13 @@ class Gdp(Method):
         self.phase = tensors["phase"].clone()
 
 
+def target(asked: float, last: Mapping[str, Any]) -> dict[str, object]:
+    """The MACs that were asked for and those that came of it; why, where there are too many."""
+    found = float(last["macs_ratio"])
+    missed = "" if found <= asked + 1e-9 else "the training ended before the gates were chosen"
+    return {"asked": f"≤ {asked:g}", "found": found, "missed": missed}
+
+
 def histogram(gates: Tensor) -> dict[str, list[float]]:
     """How many gates lie in each of ``BINS`` equal parts of [0, 1]."""
     counts = torch.histc(gates.cpu(), BINS, 0.0, 1.0)
@@ -370,8 +395,9 @@ def _dots(a: Tensor, b: Tensor, room: Tensor, dims: list[int]) -> Tensor:
 
 
 def _told(
-    last: Mapping[str, Any], dense: list[dict[str, Any]], method: Gdp
+    history: Sequence[Mapping[str, Any]], method: Gdp
 ) -> tuple[tuple[str, ...], dict[str, object]]:
+    last = history[-1]
     opened = int((method.a > 0).sum())
     key, name, value = measured(last)
     notes = [
@@ -384,9 +410,7 @@ def _told(
         "gates_open": opened,
         "gates": len(method.a),
         "gates_between": last["gates_between"],
+        "targets": {"MACs / dense": target(method.options.macs_ratio, last)},
     }
-    if dense:
-        before = float(dense[-1][key])
-        notes.insert(0, f"test {name} {before:.2f} % after the dense phase")
-        details[f"dense_phase_{key.removeprefix('test_')}"] = before
-    return tuple(notes), details
+    dense_notes, dense_details = dense_remarks(history)
+    return (*dense_notes, *notes), details | dense_details

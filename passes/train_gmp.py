@@ -21,6 +21,7 @@ from prunec.sparsity.schedules import cubic, phase
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining
 from prunec.training.context import Context
 from prunec.training.method import Moment
+from prunec.training.phases import Phases, until
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class TrainGmp(SpreadTraining):
                 f"train-gmp: begin is {self.begin:g}, end {self.end:g}",
                 remedy="Let begin be before end; both are shares of the training.",
             )
+
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        return until(epochs, dense=self.begin, prune=self.end)
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

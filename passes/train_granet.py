@@ -21,6 +21,7 @@ from prunec.sparsity.schedules import cubic
 from prunec.sparsity.training_pass import MaskMethod, mask_generator
 from prunec.training.context import Context
 from prunec.training.method import Moment
+from prunec.training.phases import Phases, until
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class TrainGranet(RegrowthTraining):
         """See :meth:`SpreadTraining.counts`; at first those of the start."""
         start = min(self.initial_sparsity, self.sparsity)
         return super().counts(names, shapes, start if sparsity is None else sparsity)
+
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        return until(epochs, prune=self.stop)
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

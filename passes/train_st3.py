@@ -33,6 +33,7 @@ from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 from prunec.training.method import Moment
+from prunec.training.phases import Phases, until
 
 TINY, SOFT = 1e-6, 0.01  # the authors'
 
@@ -55,6 +56,10 @@ class TrainSt3(SparseTraining):
                 f"train-st3: start = {self.start:g} is not before end = {self.end:g}",
                 remedy="Both are shares of the training: start = 0.05, end = 0.5.",
             )
+
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        return until(epochs, dense=self.start, prune=self.end)
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""

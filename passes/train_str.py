@@ -32,6 +32,7 @@ from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.soft_threshold import Granularity, SoftThreshold, momentum_of
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
+from prunec.training.phases import Phases, until
 
 HIGH = 3.0  # a threshold of 0.95: what this has not made zero, more will hardly
 
@@ -45,6 +46,10 @@ class TrainStr(SparseTraining):
     dense: tuple[str, ...] = ()
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ramp: Annotated[float, Field(gt=0, le=1)] = 0.75
+
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        return until(epochs, dense=0.0, prune=self.ramp) if self.sparsity else {}
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""

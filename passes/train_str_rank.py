@@ -38,6 +38,7 @@ from prunec.sparsity.soft_threshold import BITES, LARGEST, SoftThreshold, moment
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 from prunec.training.method import Moment
+from prunec.training.phases import Phases, until
 
 NEAR = 0.99  # of the largest |m| of a map: where a shift ends
 READERS = (
@@ -60,6 +61,10 @@ class TrainStrRank(SparseTraining):
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ramp: Annotated[float, Field(gt=0, le=1)] = 0.75
 
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        return until(epochs, dense=0.0, prune=self.ramp) if self.sparsity else {}
+
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """The m of every low-rank map.
 
@@ -80,6 +85,12 @@ class TrainStrRank(SparseTraining):
         """See :meth:`SparseTraining.method`."""
         train = context.recipe.train
         return StrRank(self, kernels, weight_decay=train.weight_decay, momentum=momentum_of(train))
+
+    def require_possible(self, artifact: Artifact, context: Context) -> None:
+        """See :meth:`SparseTraining.require_possible`; layers are factored first."""
+        module = copy.deepcopy(artifact.module)
+        self.split(module)
+        super().require_possible(replace(artifact, module=module), context)
 
     def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """See :meth:`SparseTraining.train`; layers are factored first."""

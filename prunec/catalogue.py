@@ -198,6 +198,7 @@ def build_passes(recipe: Recipe, source: str) -> tuple[Pass, ...]:
     _check_order(built, source)
     if any(map(_trains, built)):
         _require_training(recipe, source)
+        _require_phases(built, recipe.train.epochs, source)
     return built
 
 
@@ -227,6 +228,19 @@ def _require_training(recipe: Recipe, source: str) -> None:
             f"{source}: data.name = 'none', and a pass trains",
             remedy="Name the images: [data] name = 'imagefolder', say.",
         )
+
+
+def _require_phases(passes: Sequence[Pass], epochs: int, source: str) -> None:
+    """Refuse a training whose phases do not fit into its epochs."""
+    from prunec.contract import Training
+
+    for index, step in enumerate(passes):
+        if isinstance(step, Training):
+            try:
+                step.phases(epochs)
+            except PassError as error:
+                message = f"{source}: pass[{index}] {error.message}"
+                raise RecipeError(message, remedy=error.remedy) from None
 
 
 def self_contained(recipe: Recipe, source: str) -> Recipe:

@@ -17,6 +17,7 @@ from prunec.artifact import Artifact, Step
 from prunec.errors import NeedsNotMet, NotExact, PassError
 from prunec.models.gates import gates_of
 from prunec.models.state import weights_digest
+from prunec.training.phases import DENSE, Phases, told, too_few
 
 if TYPE_CHECKING:
     from prunec.training.context import Context
@@ -134,10 +135,50 @@ class Training(Pass):
     def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """Return the trained artifact and what to tell."""
 
+    def require_possible(self, artifact: Artifact, context: Context) -> None:
+        """Refuse a network that this training cannot train, without a step of it.
+
+        What can be seen of it before hours of work, and before a run's folder is made.
+
+        Raises:
+            PassError: it cannot; says why.
+        """
+
+    def phases(self, epochs: int) -> Phases:
+        """Return how a training of so many epochs is divided; empty where it is all of a piece.
+
+        ``dense`` is the phase before anything is masked, ``survivors`` the one that trains what is
+        left.
+
+        Raises:
+            PassError: they do not fit.
+        """
+        return {}
+
     def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Remarks]:
         if context is None:
             raise PassError(f"{self.pass_name()} trains: it must be given data")
-        return self.train(artifact, replace(context, pass_name=self.pass_name()))
+        train = context.recipe.train
+        phases = self.phases(train.epochs)
+        plan = told(phases, train.epochs, train.rising)
+        plans = tuple(filter(None, (plan, too_few(phases, train.epochs))))
+        for line in plans:
+            context.progress.note(line)
+        dense = phases.get(DENSE) or (
+            0.0 if DENSE in phases and _knows(artifact, context) else None
+        )
+        context = replace(context, pass_name=self.pass_name(), dense_epochs=dense)
+        result, remarks = self.train(artifact, context)
+        return result, replace(
+            remarks,
+            notes=(*remarks.notes, *plans),
+            details={**remarks.details, "phases": dict(phases)},
+        )
+
+
+def _knows(artifact: Artifact, context: Context) -> bool:
+    """Whether the network has learned something before this training."""
+    return "trained" in artifact.facts or bool(context.recipe.model.weights)
 
 
 class Rewrite(Pass):

@@ -44,6 +44,9 @@ RANGES = {
     "less_than_equal": ("at most", "le"),
 }
 
+IN_EPOCHS = "_epochs"
+"""What ends the key of a length in epochs; without it, it is a share of the training."""
+
 LIMITS = {
     "exclusiveMinimum": "greater than",
     "minimum": "at least",
@@ -133,7 +136,7 @@ def _sentence(finding: ErrorDetails, known: Known, prefix: str) -> tuple[str, st
         return f"{path} must be {EXPECTED[kind]}, found {found(value)}", ""
     if kind in RANGES:
         words, key = RANGES[kind]
-        remedy = _allowed(known.schema(), location)
+        remedy = _as_epochs(location, value, known) or _allowed(known.schema(), location)
         return f"{path} must be {words} {context[key]}, found {found(value)}", remedy
     if kind == "literal_error":
         near = did_you_mean(str(value), re.findall(r"'([^']*)'", context["expected"]))
@@ -156,6 +159,18 @@ def _nearest(location: Location, known: Known) -> str:
     if near:
         return near.strip()
     return f"Known keys here: {', '.join(names)}." if names else "It takes no options."
+
+
+def _as_epochs(location: Location, value: object, known: Known) -> str:
+    """Where a share is more than all of the training, the key that takes epochs."""
+    if not location:
+        return ""
+    *table, key = location
+    name = f"{key}{IN_EPOCHS}"
+    beyond = isinstance(value, int | float) and value > 1
+    if not (beyond and name in known.at(tuple(table))):
+        return ""
+    return f"It is a share of the training, at most 1; in epochs: {name} = {value:g}."
 
 
 def _allowed(schema: Mapping[str, Any], location: Location) -> str:

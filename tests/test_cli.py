@@ -65,8 +65,14 @@ class FakePipeline(ModuleType):
         if self.error:
             raise self.error
 
-    def train(self, recipe: Any, run: Any, **keys: Any) -> Artifact:
-        self._called("train", recipe, run, **keys)
+    def prepare(self, recipe: Any, source: str, **keys: Any) -> SimpleNamespace:
+        return SimpleNamespace(recipe=recipe, resume=False, **keys)
+
+    def prepare_again(self, run: Any, **keys: Any) -> SimpleNamespace:
+        return SimpleNamespace(recipe=run.recipe, resume=True, **keys)
+
+    def train(self, prepared: SimpleNamespace, run: Any) -> Artifact:
+        self._called("train", prepared.recipe, run, **vars(prepared))
         step = Step("train-dense", {}, (), (100, 50), (10, 10), None, 1.5, "", ("90.1 %",))
         return Artifact(module=nn.Identity(), example=(zeros(2, 1),), history=(step,))
 

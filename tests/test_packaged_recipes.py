@@ -32,7 +32,6 @@ from prunec.contract import Pass, Rewrite, Training
 from prunec.cost import Cost, LayerCost
 from prunec.models.building import build_model
 from prunec.models.gates import gates_of
-from prunec.passes.train_acdc import TrainAcdc
 from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes, packaged_text
 from prunec.recipe.schema import PER_PIXEL
@@ -114,7 +113,7 @@ def test_a_gdp_recipe_ships_what_its_controller_counts(name: str) -> None:
     assert gdp["round_to"] == cut["round_to"]
     assert recipe.verify.budget.macs_ratio is not None
     assert gdp["macs_ratio"] <= recipe.verify.budget.macs_ratio <= 0.5
-    assert gdp["dense_epochs"] + gdp["select_epochs"] < recipe.train.epochs
+    assert gdp["dense"] + gdp["select"] < 1
     assert recipe.verify.budget.latency_ratio == 1.0
 
 
@@ -168,7 +167,7 @@ def sequences(recipe: Recipe, root: Path) -> Data:
 def shortened(recipe: Recipe) -> Recipe:
     """One epoch of four steps of two images; the network is left as random as it starts."""
     changes = {
-        "epochs": 1, "batch_size": BATCH, "warmup_epochs": 0.0,
+        "epochs": 1, "batch_size": BATCH, "warmup": 0.0,
         "precision": "fp32", "channels_last": True, "threads": 1,
     }  # fmt: skip
     train = recipe.train.model_copy(update=changes)
@@ -180,12 +179,8 @@ def shortened(recipe: Recipe) -> Recipe:
 def in_four_steps(step: Pass) -> Pass:
     """One dense (where the recipe has any), then selecting, the last finishing."""
     if isinstance(step, TrainGdp):
-        dense = 1 if step.dense_epochs else 0
-        return dataclasses.replace(
-            step, dense_epochs=dense / STEPS, select_epochs=(STEPS - 1 - dense) / STEPS
-        )
-    if isinstance(step, TrainAcdc):
-        return dataclasses.replace(step, warmup_epochs=0, final_epochs=1)
+        dense = 1 if step.dense else 0
+        return dataclasses.replace(step, dense=dense / STEPS, select=(STEPS - 1 - dense) / STEPS)
     return step
 
 

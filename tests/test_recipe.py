@@ -81,6 +81,7 @@ budgets = st.builds(
     Budget,
     macs_ratio=st.none() | st.floats(0.01, 1),
     bytes=st.none() | st.integers(1, 2**40),
+    accuracy_drop=st.none() | st.floats(0, 100),
     latency_ratio=st.none() | st.floats(0.01, 9),
 )
 recipes = st.builds(
@@ -95,11 +96,14 @@ recipes = st.builds(
     data=data_specs(),
     train=st.builds(
         TrainSpec,
-        epochs=st.integers(1, 10**6),
+        epochs=st.integers(3, 10**6),
         schedule=st.builds(Schedule, end=unit, per=st.sampled_from(["step", "epoch"]))
-        | st.just(Schedule(name="multistep", milestones=(1.5, 2.0))),
+        | st.just(Schedule(name="multistep", milestones=(0.25, 0.5)))
+        | st.just(Schedule(name="multistep", milestones_epochs=(0.5, 2.0))),
+        warmup=st.none() | st.floats(0, 0.9),
         teacher=st.none() | st.builds(Teacher, run=st.just("runs/dense-001"), share=st.just(0.5)),
-        stop=st.builds(Stop, patience=st.none() | st.integers(1, 9)),
+        stop=st.builds(Stop, patience_epochs=st.none() | st.integers(1, 9))
+        | st.builds(Stop, patience=st.floats(0.01, 0.9)),
         channels_last=st.just("auto") | st.booleans(),
         threads=st.just("auto") | st.integers(1, 64),
         group=st.lists(groups, max_size=2).map(tuple),

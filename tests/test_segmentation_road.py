@@ -254,7 +254,7 @@ def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     )  # fmt: skip
     gdp, *rewrites = build_passes(recipe, name)
     assert isinstance(gdp, TrainGdp)
-    quarter = replace(gdp, dense_epochs=0.25, select_epochs=0.5)
+    quarter = replace(gdp, dense=0.25, select=0.5)
     trained = quarter(Artifact(module, (example,)), context)
     assert gates_of(trained.module)
     assert not [key for key in trained.module.state_dict() if key.startswith("aux")]

@@ -36,6 +36,7 @@ from prunec.cli.failures import Guarded
 from prunec.cli.forms import with_forms
 from prunec.cli.received import NoCode, inspect_without_code, verify_without_code
 from prunec.cli.results import tell_export
+from prunec.cli.runs import runs_app
 from prunec.errors import RunError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ recipes_app = typer.Typer(
 )
 app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
 app.add_typer(data_app, name="data")
+app.add_typer(runs_app, name="runs", invoke_without_command=True)
 app.command()(compare)
 app.command("compile")(with_forms(compile_network))
 app.command()(count)
@@ -130,10 +132,11 @@ def export(
     given = onnx_options(opset, ir_version)
     options = {"onnx": given} if given else {}
     if run and run.endswith(".toml"):
-        from prunec.cli.selection import new_untrained_run
+        from prunec.cli.selection import untrained
         from prunec.store.runs import runs_root
 
-        export_recipe(new_untrained_run(run, runs_root(runs)), forms, output, options)
+        recipe = untrained(run)
+        export_recipe(recipe, run, runs_root(runs), forms, output=output, options=options)
         return
     found = _found(run, runs)
 

@@ -48,7 +48,7 @@ def compile_network(
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
     from prunec.inspection.network import parse_input
     from prunec.recipe import ModelSpec
-    from prunec.store.runs import create_run, runs_root
+    from prunec.store.runs import runs_root
 
     for text in inputs or ():
         parse_input(text)
@@ -60,31 +60,35 @@ def compile_network(
         input=tuple(inputs or ()),
     )
     recipe = _recipe(spec, data, round_to, onnx_options(opset, ir_version))
-    if output is None:
-        export_recipe(create_run(recipe, runs_root(runs)), forms)
-    else:
-        export_recipe(create_run(recipe, output.parent, folder=output), forms)
+    export_recipe(recipe, network, output.parent if output else runs_root(runs), forms, output)
 
 
 def export_recipe(
-    run: Any,
+    recipe: Recipe,
+    source: str,
+    root: Path,
     forms: tuple[str, ...],
+    folder: Path | None = None,
     output: Path | None = None,
     options: dict[str, dict[str, int]] | None = None,
 ) -> None:
     """Export a new run of a recipe without a training pass, and say where it lies.
 
-    Where a mistake ends it before its first pass has left anything, the new folder goes again.
+    The folder is made when the network is; where a mistake ends it before its first pass has left
+    anything, it goes again.
     """
     import shutil
 
     from prunec import pipeline
     from prunec.cli.results import tell_export
     from prunec.errors import PrunecError
+    from prunec.store.runs import create_run
 
+    fresh = pipeline.prepare_untrained(recipe, source, forms, options)
+    run = create_run(recipe, root, folder=folder)
     typer.echo(f"Run {run.path}")
     try:
-        made = pipeline.export(run, output, forms, options=options)
+        made = pipeline.export(run, output, forms, options=options, fresh=fresh)
     except PrunecError:
         if not run.steps.exists():
             shutil.rmtree(run.path, ignore_errors=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import typer
+
 
 def recipe_references(incomplete: str) -> Iterator[str]:
     """Yield the packaged recipes, recipe files and folders that begin so."""
@@ -23,11 +25,13 @@ def packaged_names(incomplete: str) -> Iterator[str]:
     return _beginning(packaged_recipes(), incomplete)
 
 
-def run_names(incomplete: str) -> Iterator[str]:
-    """Yield the runs that begin so."""
+def run_names(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """Yield the runs that begin so, of the folder that the command line names."""
     from prunec.store.runs import run_folders, runs_root
 
-    return _beginning([run.name for run in run_folders(runs_root())], incomplete)
+    named = context.params.get("runs") or context.params.get("root")
+    root = runs_root(Path(named) if named else None)
+    return _beginning([run.name for run in run_folders(root)], incomplete)
 
 
 def data_names(incomplete: str) -> Iterator[str]:

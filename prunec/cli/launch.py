@@ -1,6 +1,7 @@
 """Starts a training: one process, or the one of several that torchrun calls this one.
 
-Rank 0 finds or makes the run's folder and speaks; the others are told which it is.
+What can be seen to be wrong is said before the run's folder is made. Rank 0 finds or makes that
+folder and speaks; the others are told which it is.
 """
 
 from __future__ import annotations
@@ -8,16 +9,37 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunec.cli.selection import new_run, resumed_run
+from prunec.cli.selection import resumed_run, trainable
 from prunec.errors import Interrupted
-from prunec.store.runs import RunFolder, launched_run
+from prunec.recipe import Recipe
+from prunec.store.runs import RunFolder, Status, create_run, launched_run
+from prunec.wording import first_line
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from prunec.artifact import Artifact
+    from prunec.pipeline import Prepared
     from prunec.processes import Processes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be trained: a new run of a recipe, or one that goes on.
+
+    Attributes:
+        recipe: the recipe.
+        source: its file, for errors.
+        run: the run that goes on; None for a new one.
+    """
+
+    recipe: Recipe
+    source: str
+    run: RunFolder | None = None
 
 
 def train(
@@ -42,11 +64,18 @@ def train(
         KeyboardInterrupt: as it came.
     """
     with _together() as processes:
-        run, resume = _run(reference, changes, resume, root, processes)
-        with run.held() if processes is None or processes.first else nullcontext():
-            artifact = _trained(run, device, resume, processes)
-            if processes is None or processes.first:
-                _tell(run, artifact)
+        asked = _asked(reference, changes, resume, root, processes)
+        first = processes is None or processes.first
+        with asked.run.held() if asked.run and first else nullcontext():
+            prepared, console = _prepared(asked, device, first)
+            if asked.run:
+                _finished(asked.run, prepared, console, first)
+        if asked.run is None:
+            made = create_run(asked.recipe, root) if first else None
+            run = made if processes is None else processes.share(made)
+            assert run is not None
+            with run.held() if first else nullcontext():
+                _finished(run, prepared, console, first)
 
 
 def _together() -> AbstractContextManager[Processes | None]:
@@ -58,19 +87,23 @@ def _together() -> AbstractContextManager[Processes | None]:
     return joined()
 
 
-def _run(
+def _asked(
     reference: str | None,
     changes: Sequence[str],
     resume: bool,
     root: Path,
     processes: Processes | None,
-) -> tuple[RunFolder, bool]:
-    """The run, and whether it goes on."""
-    found: tuple[RunFolder, bool] | None = None
+) -> Asked:
+    """What is to be trained; rank 0 finds it."""
+    found: Asked | None = None
     if processes is None or processes.first:
-        launched = launched_run(root) if int(os.environ.get(_RESTARTS, "0")) else None
-        choose = resumed_run if resume else new_run
-        found = (launched, True) if launched else (choose(reference, changes, root), resume)
+        run = launched_run(root) if int(os.environ.get(_RESTARTS, "0")) else None
+        if resume and run is None:
+            run = resumed_run(reference, changes, root)
+        if run:
+            found = Asked(run.recipe, str(run.path / "recipe.toml"), run)
+        else:
+            found = Asked(*trainable(reference, changes))
     found = found if processes is None else processes.share(found)
     assert found is not None
     return found
@@ -79,39 +112,53 @@ def _run(
 _RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # how often torchrun has started these processes again
 
 
-def _trained(
-    run: RunFolder, device: str | None, resume: bool, processes: Processes | None
-) -> Artifact:
+def _prepared(asked: Asked, device: str | None, first: bool) -> tuple[Prepared, Console]:
+    """What trains, checked, and the console that is told of it."""
     from rich.console import Console
 
     from prunec import pipeline
     from prunec.training.progress import make_progress
 
-    first = processes is None or processes.first
     console = Console(quiet=not first)
+    place, progress = device or asked.recipe.device, make_progress(console)
+    if asked.run:
+        return pipeline.prepare_again(asked.run, device=place, progress=progress), console
+    made = pipeline.prepare(asked.recipe, asked.source, device=place, progress=progress)
+    return made, console
+
+
+def _finished(run: RunFolder, prepared: Prepared, console: Console, first: bool) -> None:
+    """Train to the end, and tell what came of it."""
+    artifact = _trained(run, prepared, console, first)
+    if first:
+        _tell(run, artifact)
+
+
+def _trained(run: RunFolder, prepared: Prepared, console: Console, first: bool) -> Artifact:
+    from prunec import pipeline
+
     console.print(f"Run: {run.path}", soft_wrap=True, highlight=False)
-    mark = run.mark if first else lambda _: None
-    mark("training")
+    _mark(run, "training", first)
     try:
-        artifact = pipeline.train(
-            run.recipe,
-            run,
-            device=device or run.recipe.device,
-            progress=make_progress(console),
-            resume=resume,
-        )
+        artifact = pipeline.train(prepared, run)
     except (KeyboardInterrupt, Interrupted) as error:
-        mark("interrupted")
+        _mark(run, "interrupted", first)
         remedy = f"Continue with: prunec train --resume {run.path}"
         if isinstance(error, Interrupted):
             error.remedy = remedy
             raise
         raise Interrupted("stopped", 130, remedy=remedy) from error
-    except Exception:
-        mark("failed")
+    except Exception as error:
+        _mark(run, "failed", first, first_line(error))
         raise
-    mark("trained")
+    _mark(run, "trained", first)
     return artifact
+
+
+def _mark(run: RunFolder, status: Status, first: bool, failure: str = "") -> None:
+    """Write down how far the run came, once."""
+    if first:
+        run.mark(status, failure)
 
 
 def _tell(run: RunFolder, artifact: Artifact) -> None:
@@ -123,4 +170,4 @@ def _tell(run: RunFolder, artifact: Artifact) -> None:
     console = Console()
     console.print(listings.steps_table(run.name, artifact.history))
     console.print(f"Report: {write_report(run)}", soft_wrap=True, highlight=False)
-    console.print("Ship it with: prunec export --onnx", highlight=False)
+    console.print(f"Ship it with: prunec export --onnx {run.path}", soft_wrap=True, highlight=False)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
+
 from prunec.catalogue import self_contained, trains
 from prunec.errors import RecipeError, RunError
-from prunec.recipe import digest, load_recipe, packaged_recipes
-from prunec.store.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_there
+from prunec.recipe import Recipe, digest, load_recipe, packaged_recipes
+from prunec.store.runs import RunFolder, open_run, run_folders, runs_there
+from prunec.store.states import resumable_run, sound_run
 
 
-def new_run(reference: str | None, changes: Sequence[str], root: Path) -> RunFolder:
-    """Return a new run of the recipe that ``reference`` names; a wrong recipe leaves no folder.
+def trainable(reference: str | None, changes: Sequence[str]) -> tuple[Recipe, str]:
+    """Return the recipe that ``reference`` names, of which a pass trains, and where it stands.
 
     Raises:
         RecipeError: there is no such recipe, or it is wrong.
-        RunError: the folder cannot be made.
     """
     if reference is None:
         raise RecipeError(
@@ -28,11 +30,11 @@ def new_run(reference: str | None, changes: Sequence[str], root: Path) -> RunFol
             f"{reference} has no training pass: there is nothing to train",
             remedy=f"Cut, write and prove its network: prunec export {reference}",
         )
-    return create_run(recipe, root)
+    return recipe, reference
 
 
-def new_untrained_run(reference: str, root: Path) -> RunFolder:
-    """Return a new run of a recipe without a training pass.
+def untrained(reference: str) -> Recipe:
+    """Return the recipe that ``reference`` names, of which no pass trains.
 
     Raises:
         RecipeError: there is no such recipe, it is wrong, or a pass of it trains.
@@ -43,36 +45,45 @@ def new_untrained_run(reference: str, root: Path) -> RunFolder:
             f"{reference} has a training pass",
             remedy=f"Train it first: prunec train {reference}; then export the run.",
         )
-    return create_run(recipe, root)
+    return recipe
 
 
 def find_run(reference: str | None, root: Path) -> RunFolder:
     """Return the run at a path, of a name in ``root``, or the latest of a recipe or of all.
 
+    The latest is one that neither failed nor still trains; which ones were passed over is said.
+
     Raises:
         RunError: there is none.
     """
-    if reference is None:
-        return latest_run(root)
-    if Path(reference).is_dir():
-        return open_run(Path(reference))
-    if (root / reference).is_dir():
-        return open_run(root / reference)
-    if any(run.recipe_name == reference for run in run_folders(root)):
-        return latest_run(root, reference)
+    named = named_run(reference, root) if reference else None
+    if named:
+        return named
+    if reference is None or _is_recipe(reference, root):
+        return sound_run(root, reference, _say)
     raise RunError(f"there is no run {reference}", remedy=runs_there(root))
 
 
+def named_run(reference: str, root: Path) -> RunFolder | None:
+    """Return the run at a path, or of a name in ``root``; None where neither is there.
+
+    Raises:
+        RunError: what is there is no run, or another version of prunec wrote it.
+    """
+    places = (Path(reference), root / reference)
+    return next((open_run(place) for place in places if place.is_dir()), None)
+
+
 def resumed_run(reference: str | None, changes: Sequence[str], root: Path) -> RunFolder:
-    """Return the run to continue: that of `find_run`, or the latest of a recipe's file.
+    """Return the run to continue: the one named, or the latest that is not finished.
 
     Raises:
         RunError: there is none, or the recipe is not the one that the run began with.
     """
     if reference is None or not (changes or Path(reference).suffix == ".toml"):
-        return _unfinished(_unchanged(find_run(reference, root), changes))
+        return _unfinished(_unchanged(_resumable(reference, root), changes))
     recipe = self_contained(load_recipe(reference, changes), reference)
-    run = latest_run(root, recipe.name)
+    run = resumable_run(root, recipe.name, _say)
     if run.record.get("digest") != digest(recipe):
         raise RunError(
             f"{reference} is not the recipe that {run.path} began with",
@@ -80,6 +91,25 @@ def resumed_run(reference: str | None, changes: Sequence[str], root: Path) -> Ru
             f"out and begin a new run.",
         )
     return _unfinished(run)
+
+
+def _resumable(reference: str | None, root: Path) -> RunFolder:
+    named = named_run(reference, root) if reference else None
+    if named:
+        return named
+    if reference is None or _is_recipe(reference, root):
+        return resumable_run(root, reference, _say)
+    raise RunError(f"there is no run {reference}", remedy=runs_there(root))
+
+
+def _is_recipe(name: str, root: Path) -> bool:
+    """Whether a run in ``root`` is of the recipe of this name."""
+    return any(run.recipe_name == name for run in run_folders(root))
+
+
+def _say(sentence: str) -> None:
+    """Say on stderr which run is meant: stdout may be read by machines."""
+    typer.echo(sentence, err=True)
 
 
 def _unchanged(run: RunFolder, changes: Sequence[str]) -> RunFolder:

@@ -23,8 +23,8 @@ class Images:
     augment: tuple[str, ...]
     prepare: tuple[str, ...] = ()
     epochs: int = 12
-    dense: int = 3
-    select: int = 4
+    dense: float = 0.25
+    select: float = 0.35
     batch: int = 128
     rate: float = 0.1
     workers: int = 0
@@ -40,8 +40,8 @@ PHOTOS = Images(
     augment=('{ name = "RandomResizedCrop", size = 224 }', FLIP),
     prepare=('{ name = "Resize", size = 256 }', '{ name = "CenterCrop", size = 224 }'),
     epochs=100,
-    dense=30,
-    select=30,
+    dense=0.3,
+    select=0.3,
     batch=256,
     workers=8,
 )
@@ -59,8 +59,8 @@ THINGS = Images(
     std="[0.247, 0.2435, 0.2616]",
     augment=('{ name = "RandomCrop", size = 32, padding = 4 }', FLIP),
     epochs=200,
-    dense=60,
-    select=60,
+    dense=0.3,
+    select=0.3,
 )
 MIOU = "# miou = 50.0  # percent, intersection over union, on the test images"
 SCENES = Images(
@@ -75,8 +75,8 @@ SCENES = Images(
     ),
     prepare=('{ name = "CenterCrop", size = 513 }',),
     epochs=60,
-    dense=5,
-    select=25,
+    dense=0.1,
+    select=0.4,
     batch=16,
     rate=0.01,
     workers=8,
@@ -98,8 +98,6 @@ SIGNALS = Images(
     std="[1.0]",
     augment=(),
     epochs=60,
-    dense=15,
-    select=20,
 )
 SPEECH = Images(
     what="log-mel features of a second as images of one row, 32×1×99, standardised",
@@ -108,8 +106,6 @@ SPEECH = Images(
     std="[1.0]",
     augment=(),
     epochs=60,
-    dense=15,
-    select=20,
     workers=4,
 )
 DATA = {
@@ -153,13 +149,13 @@ epochs = $epochs
 batch_size = $batch
 learning_rate = $rate
 weight_decay = 5e-4
-warmup_epochs = 1
+warmup = 0.05  # share of the training in which the rate rises from 0
 precision = "auto"  # fp32, bf16 or fp16: a few steps are measured, the fastest is taken
 
 [[pass]]  # gates in front of convolutions learn which channels may go
 name = "train-gdp"
-dense_epochs = $dense  # before gates are chosen; 0 with pretrained weights
-select_epochs = $select  # while gates are chosen; the rest trains what is left
+dense = $dense  # share of the training before gates are chosen; 0 with pretrained weights
+select = $select  # share in which gates are chosen; the rest trains what is left
 macs_ratio = 0.48  # a little below the budget of [verify]
 round_to = 8  # channels kept, in blocks that the runtime's kernels like
 
@@ -179,6 +175,7 @@ name = "fold-batchnorm"
 [verify.budget]  # what the shipped file must keep; false: not checked
 macs_ratio = 0.5  # of the dense network's MACs
 latency_ratio = 1.0  # of the dense network's time under onnxruntime
+accuracy_drop = 5.0  # points below what the dense phase ended with
 $goal
 """)
 

@@ -20,7 +20,7 @@ from prunec.models.second_head import take_head
 from prunec.models.weights import apply_masks, load_backbone, load_weights
 from prunec.recipe import ModelSpec
 from prunec.seeding import seeded
-from prunec.wording import did_you_mean, shortened
+from prunec.wording import did_you_mean, shortened, some_of
 
 MODEL = 3  # what a seed is derived for
 
@@ -166,7 +166,7 @@ def _imported(path: str, name: str) -> Callable[..., object]:
         names = [word for word in dir(found) if callable(getattr(found, word))]
         raise RecipeError(
             f"model.name: {path} has no function or class {name!r}",
-            remedy=did_you_mean(name, names).strip(),
+            remedy=f"{did_you_mean(name, names)}It has: {some_of(names) or 'none'}.",
         )
     return factory  # type: ignore[no-any-return] # callable() narrows to Callable[..., object]
 

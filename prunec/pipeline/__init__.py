@@ -8,16 +8,27 @@ from __future__ import annotations
 
 from prunec.pipeline.benching import bench
 from prunec.pipeline.inspecting import inspect
+from prunec.pipeline.preparing import (
+    Prepared,
+    prepare,
+    prepare_again,
+    prepare_untrained,
+    torch_device,
+)
 from prunec.pipeline.received import costs_json, inspect_received, verify_received
 from prunec.pipeline.shipping import export, verify
-from prunec.pipeline.training import torch_device, train
+from prunec.pipeline.training import train
 
 __all__ = [
+    "Prepared",
     "bench",
     "costs_json",
     "export",
     "inspect",
     "inspect_received",
+    "prepare",
+    "prepare_again",
+    "prepare_untrained",
     "torch_device",
     "train",
     "verify",

@@ -7,6 +7,7 @@ from rich.table import Table
 from prunec.catalogue import runner_for
 from prunec.errors import RunError
 from prunec.store.runs import RunFolder
+from prunec.store.states import state_of, unfinished
 from prunec.tables import table
 
 
@@ -18,6 +19,8 @@ def bench(run: RunFolder) -> Table:
     """
     shipped, dense = run.export.shipped("onnx", ".onnx"), run.export.dense("onnx", ".onnx")
     if not (shipped.is_file() and dense.is_file()):
+        if state_of(run) in ("interrupted", "failed", "training"):
+            raise unfinished(run)
         raise RunError(
             f"{run.path} has no export", remedy=f"Export first: prunec export {run.path}"
         )

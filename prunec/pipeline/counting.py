@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from prunec.artifact import Artifact
 from prunec.cost import Cost
-from prunec.errors import PrunecError, RunError
+from prunec.errors import PrunecError
 from prunec.pipeline.opened import OpenedRun
 from prunec.store.runs import RunFolder
+from prunec.store.states import unfinished
 
 
 def count(run: RunFolder) -> dict[str, Cost]:
@@ -21,7 +22,7 @@ def count(run: RunFolder) -> dict[str, Cost]:
     """
     opened = OpenedRun(run)
     if not opened.done:
-        raise RunError(f"{run.path} has no finished pass", remedy="Train it: prunec train --resume")
+        raise unfinished(run, "finished pass")
     artifacts = {_folder(opened, index): opened.artifact(index) for index in opened.done}
     example = next(iter(artifacts.values())).example
     artifacts = {"dense": Artifact(opened.dense, example), **artifacts}

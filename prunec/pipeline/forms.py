@@ -18,6 +18,7 @@ from prunec.artifact import Artifact
 from prunec.batches.batches import Data
 from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
+from prunec.deploy.checks.training import check_training
 from prunec.deploy.exporter import Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import write_golden
@@ -282,8 +283,11 @@ def _proven(
         again=again,
     )
     timed = {"latency": asdict(latency)} if latency else {}
+    trained, untold = check_training(recipe.verify.budget, artifact.history, report.details)
     recorded = compare_with_records(writer, path, twin, recipe, artifact, dense, entry, flaw)
-    return Report((*report.checks, *recorded), {**report.details, **timed})
+    told = report.details.get("not checked", [])
+    unchecked = {"not checked": [*told, *untold]} if isinstance(told, list) else {}
+    return Report((*report.checks, *trained, *recorded), {**report.details, **timed, **unchecked})
 
 
 def _unwritten(writer: Exporter) -> Report:

@@ -10,6 +10,7 @@ from prunec.models.gates import absorbed
 from prunec.pipeline.named import named_network
 from prunec.pipeline.opened import OpenedRun
 from prunec.store.runs import RunFolder
+from prunec.store.states import unfinished
 
 
 def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspection:
@@ -35,9 +36,7 @@ def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspect
         )
     opened = OpenedRun(subject)
     if not opened.done:
-        raise RunError(
-            f"{subject.path} has no finished pass", remedy="Train it: prunec train --resume"
-        )
+        raise unfinished(subject, "finished pass")
     last = opened.done[-1]
     artifact = opened.artifact(last)
     title = f"{subject.name} after {opened.passes[last].pass_name()}"

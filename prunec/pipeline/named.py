@@ -16,6 +16,8 @@ from prunec.recipe.schema import ModuleEdit
 CLASSES = 1000  # of a network by name alone
 IMAGE = (3, 224, 224)  # what such a network takes unless it knows better
 
+BY_NAME = "Name one sample of each input that it takes: --input 3x299x299"
+
 Network = tuple[nn.Module, tuple[Tensor, ...]]
 
 
@@ -87,8 +89,10 @@ def checkpoint_notes(spec: ModelSpec, classes: int) -> tuple[str, ...]:
     return named_weights(build_model(bare, classes, seed=0), spec.name, spec.weights).notes
 
 
-def require_inputs(name: str, module: nn.Module, example: tuple[Tensor, ...]) -> None:
-    """Refuse inputs that a network does not take.
+def require_inputs(
+    name: str, module: nn.Module, example: tuple[Tensor, ...], remedy: str = BY_NAME
+) -> None:
+    """Refuse inputs that a network does not take; ``remedy`` is where others are named.
 
     Raises:
         DataError: it does not.
@@ -101,7 +105,7 @@ def require_inputs(name: str, module: nn.Module, example: tuple[Tensor, ...]) ->
         shapes = ", ".join("×".join(map(str, item.shape[1:])) for item in example)
         raise DataError(
             f"{name} does not take an input of {shapes}: {reason}",
-            remedy="Name one sample of each input that it takes: --input 3x299x299",
+            remedy=remedy,
         ) from error
 
 

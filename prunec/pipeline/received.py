@@ -77,7 +77,7 @@ def _recorded(run: RunFolder) -> list[tuple[Exporter, dict[str, object]]]:
     if not recorded:
         raise RunError(
             f"{run.export.manifest} records no file",
-            remedy="Whoever made the run exports it first: prunec export RUN",
+            remedy=f"Whoever made the run exports it first: prunec export {run.path}",
         )
     writers = build_exporters(run.recipe, str(run.path / "recipe.toml"), tuple(recorded))
     return [(writer, recorded[writer.form()]) for writer in writers if writer.form() in recorded]

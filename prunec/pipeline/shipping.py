@@ -16,6 +16,7 @@ from prunec.pipeline.artifacts import run_pass
 from prunec.pipeline.forms import Forms, record, ship
 from prunec.pipeline.opened import OpenedRun
 from prunec.store.runs import RunFolder
+from prunec.store.states import unfinished
 
 
 def export(
@@ -24,6 +25,7 @@ def export(
     forms: Sequence[str] = (),
     tell: Callable[[str], None] = print,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    fresh: Artifact | None = None,
 ) -> ExportReport:
     """Run the rewrites that follow training, write every form, and prove each file equal.
 
@@ -36,6 +38,8 @@ def export(
         forms: forms to write besides those that the recipe names.
         tell: takes a line a step.
         options: form → options of its exporter that take the place of the recipe's.
+        fresh: the network as the recipe builds it, where it is at hand; of a recipe without a
+            training pass.
 
     Raises:
         RunError: the run was not trained to its end, another process works on it, or something
@@ -45,7 +49,7 @@ def export(
     with run.held():
         opened = OpenedRun(run)
         made = Forms(run.export, opened.exporters(forms, options), output)
-        artifact = _rewritten(opened, tell)
+        artifact = _rewritten(opened, tell, fresh)
         dense = Artifact(opened.dense, artifact.example)
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
         tell(f"Wrote {write_report(run)}")
@@ -83,13 +87,21 @@ def _held_if_writable(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def _rewritten(opened: OpenedRun, tell: Callable[[str], None]) -> Artifact:
+def _rewritten(opened: OpenedRun, tell: Callable[[str], None], fresh: Artifact | None) -> Artifact:
     """The artifact after the last pass."""
-    artifact = opened.artifact(opened.trained - 1) if opened.trained else opened.fresh()
+    _require_trained(opened)
+    trained = opened.artifact(opened.trained - 1) if opened.trained else None
+    artifact = trained or fresh or opened.fresh()
     for index in range(opened.trained, len(opened.passes)):
         artifact = run_pass(artifact, opened.passes[index], index, opened.run, None, lambda _: None)
         tell(_line(artifact.history[-1]))
     return artifact
+
+
+def _require_trained(opened: OpenedRun) -> None:
+    """Refuse a run that is not trained to its end."""
+    if opened.trained and not opened.is_done(opened.trained - 1):
+        raise unfinished(opened.run)
 
 
 def _line(step: Step) -> str:
@@ -103,6 +115,7 @@ def _line(step: Step) -> str:
 def _checked(run: RunFolder, files: dict[str, Path]) -> ExportReport:
     """What is found of files, by their form; of those that shipped where none is given."""
     opened = OpenedRun(run)
+    _require_trained(opened)
     known = {exporter(name).form() for name in exporter_names()}
     forms = [form for form in run.export.forms if form in known or form in run.export.recorded]
     made = Forms(run.export, opened.exporters((*forms, *files)), None)

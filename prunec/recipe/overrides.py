@@ -7,6 +7,7 @@ import tomllib
 from typing import Any
 
 from prunec.errors import RecipeError
+from prunec.recipe.lengths import twin_of
 from prunec.recipe.schema import DEEPEST
 from prunec.wording import did_you_mean, found, shortened
 
@@ -19,7 +20,8 @@ def override(document: dict[str, Any], text: str) -> dict[str, Any]:
         text: ``key=value``. The key's parts are parted by dots; an entry of an array is named by
             its index from 0 or, where it is a table, by its ``name``
             (``pass.train-gdp.macs_ratio``). Tables on the way that are not there are made. The
-            value is TOML, or bare text.
+            value is TOML, or bare text. A length in epochs takes the place of its share, and a
+            share that of its epochs.
 
     Raises:
         RecipeError: ``text`` has no such form, or leads to an entry that is not there.
@@ -59,7 +61,8 @@ def _replaced(node: Any, parts: list[str], value: Any, whole: str) -> Any:
     head, *rest = parts
     match node:
         case dict():
-            return {**node, head: _replaced(node.get(head, {}), rest, value, whole)}
+            kept = node if rest else {k: v for k, v in node.items() if k != twin_of(head)}
+            return {**kept, head: _replaced(node.get(head, {}), rest, value, whole)}
         case list():
             index = _index(node, head, whole)
             changed = _replaced(node[index], rest, value, whole)

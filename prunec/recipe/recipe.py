@@ -22,6 +22,7 @@ from tomlkit.items import AoT, Item
 from tomlkit.items import Table as TomlTable
 
 from prunec.errors import RecipeError
+from prunec.recipe.lengths import with_epochs_named
 from prunec.recipe.overrides import override
 from prunec.recipe.schema import (
     DEEPEST,
@@ -177,7 +178,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 
 
 def _validated(document: dict[str, Any], source: str) -> Recipe:
-    document = _with_exporters(document)
+    document = with_epochs_named(_with_exporters(document))
     for key, value in document.items():
         try:
             plain(value)

@@ -16,6 +16,15 @@ from pydantic import (
     model_validator,
 )
 
+from prunec.recipe.lengths import (
+    Epochs,
+    Share,
+    in_epochs,
+    in_whole_epochs,
+    share_in_epochs,
+    stated_wrong,
+)
+
 DataName = Literal[
     "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder",
     "webdataset", "har", "speech-commands", "speech-commands-12", "voc-segmentation",
@@ -197,22 +206,36 @@ class Schedule(Table):
 
     cosine: end + (1 − end)·½(1 + cos πt), t from 0 to 1 · linear: 1 − (1 − end)·t · multistep:
     ``factor`` to the number of milestones passed · exponential: ``factor`` to the number of epochs
-    · constant. It and the warm-up change with every step or with every epoch.
+    · constant. It and the warm-up change with every step or with every epoch. ``milestones`` are
+    shares of the training; a recipe whose numbers are 1 and more states ``milestones_epochs``.
     """
 
     name: Literal["cosine", "linear", "multistep", "exponential", "constant"] = "cosine"
     end: float = Field(default=0.0, ge=0, le=1, description="of cosine and linear")
-    milestones: tuple[Positive, ...] = Field(default=(), description="epochs, of multistep")
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
+        default=None, description="shares of the training, of multistep"
+    )
+    milestones_epochs: tuple[Positive, ...] | None = Field(
+        default=None, description="in epochs, in place of the shares"
+    )
     factor: float = Field(default=0.1, gt=0, le=1, description="of multistep and exponential")
     per: Literal["step", "epoch"] = "step"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.name == "multistep") != bool(self.milestones):
+        if wrong := stated_wrong(self, "milestones"):
+            raise ValueError(wrong)
+        stated = self.milestones or self.milestones_epochs or ()
+        if (self.name == "multistep") != bool(stated):
             raise ValueError("must hold milestones with name = 'multistep', and with no other name")
-        if list(self.milestones) != sorted(set(self.milestones)):
+        if list(stated) != sorted(set(stated)):
             raise ValueError("must hold milestones in ascending order")
         return self
+
+    def at_epochs(self, epochs: int) -> tuple[float, ...]:
+        """Return the milestones of a training of so many epochs, in epochs."""
+        shares = self.milestones or ()
+        return self.milestones_epochs or tuple(share_in_epochs(s, epochs) for s in shares)
 
 
 class ParameterGroup(Table):
@@ -246,17 +269,35 @@ class Teacher(Table):
 class Stop(Table):
     """When training ends before its last epoch; the first that holds decides.
 
-    ``accuracy``, ``miou`` and ``patience`` wait until the method has reached its budget.
+    ``accuracy``, ``miou`` and ``patience`` wait until the method has reached its budget. A patience
+    of 1 and more, in a recipe, states ``patience_epochs``.
     """
 
     accuracy: float | None = Field(default=None, gt=0, le=100, description="percent, test images")
     miou: float | None = Field(
         default=None, gt=0, le=100, description="percent, of segmentation, in place of accuracy"
     )
-    patience: int | None = Field(default=None, ge=1, description="epochs without a better accuracy")
+    patience: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="share of the training without a better accuracy"
+    )
+    patience_epochs: int | None = Field(
+        default=None, ge=1, description="in epochs, in place of the share"
+    )
     minutes: float | None = Field(
         default=None, gt=0, description="of training, evaluation included"
     )
+
+    @model_validator(mode="after")
+    def _one_patience(self) -> Self:
+        if wrong := stated_wrong(self, "patience"):
+            raise ValueError(wrong)
+        return self
+
+    def patient_epochs(self, epochs: int) -> int | None:
+        """Return how many of so many epochs may pass without a better accuracy; None: any."""
+        if self.patience is None and self.patience_epochs is None:
+            return None
+        return in_whole_epochs(self, "patience", epochs, least=1)
 
 
 def _named_optimizer(table: dict[str, Any]) -> dict[str, Any]:
@@ -279,7 +320,12 @@ class TrainSpec(Table):
     )
     groups: tuple[ParameterGroup, ...] = Field(default=(), alias="group")
     schedule: Schedule = Schedule()
-    warmup_epochs: float = Field(default=0.0, ge=0, description="of linear rise from 0")
+    warmup: Share | None = Field(
+        default=None, description="share of the training of linear rise from 0"
+    )
+    warmup_epochs: Epochs | None = Field(
+        default=None, description="in epochs, in place of the share"
+    )
     clip_norm: float = Field(default=0.0, ge=0, description="of all gradients; 0: no clipping")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     mixup: float = Field(default=0.0, ge=0, description="α of its Beta(α, α); 0: none")
@@ -302,12 +348,25 @@ class TrainSpec(Table):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
+        if wrong := stated_wrong(self, "warmup"):
+            raise ValueError(wrong)
+        if self.rising >= self.epochs:
             raise ValueError(
-                f"warms up for {self.warmup_epochs:g} epochs but trains for {self.epochs}: "
-                f"warmup_epochs must be less than epochs"
+                f"warms up for {self.rising:g} epochs but trains for {self.epochs}: "
+                f"warmup_epochs must be less than epochs; a share fits any: warmup = 0.05"
+            )
+        late = [m for m in self.schedule.milestones_epochs or () if m >= self.epochs]
+        if late:
+            raise ValueError(
+                f"trains for {self.epochs} epochs: schedule.milestones_epochs = {late[0]:g} is "
+                "never reached; shares fit any: milestones = [0.5, 0.75]"
             )
         return self
+
+    @property
+    def rising(self) -> float:
+        """Epochs of linear rise of the learning rate from 0."""
+        return in_epochs(self, "warmup", self.epochs)
 
 
 NO_TRAINING = TrainSpec.model_construct(epochs=0)
@@ -323,6 +382,13 @@ class Budget(Table):
     miou: float | None = Field(
         default=None, ge=0, le=100, description="percent, of segmentation, in place of accuracy"
     )
+    accuracy_drop: float | None = Field(
+        default=5.0,
+        ge=0,
+        le=100,
+        description="percentage points that the file may lie below the network as it was when its "
+        "dense phase ended; of segmentation: of mIoU",
+    )
     latency_ratio: float | None = Field(
         default=1.0, gt=0, description="shipped / dense latency under onnxruntime, one thread"
     )
@@ -332,7 +398,7 @@ class Budget(Table):
     def _no_check(cls, value: object) -> object:
         return None if value is False else value
 
-    @field_serializer("latency_ratio")
+    @field_serializer("accuracy_drop", "latency_ratio")
     def _none_is_false(self, value: float | None) -> float | bool:
         return False if value is None else value
 

@@ -11,6 +11,7 @@ from prunec.errors import DamagedRecord, PassError, RunError
 from prunec.files import write_text_atomic
 from prunec.store.records import parse_record
 from prunec.store.runs import RunFolder
+from prunec.store.states import unfinished
 
 UNREADABLE = (OSError, ValueError, RecursionError)  # no file, no UTF-8, no JSON, no end of brackets
 
@@ -29,10 +30,7 @@ def save_densities(run: RunFolder, path: Path) -> dict[str, float]:
             write_text_atomic(path, text + "\n")
             return density
     if run.status not in ("trained", "exported"):
-        raise RunError(
-            f"{run.path} is not trained to its end: it has no densities yet",
-            remedy=f"Go on with it: prunec train --resume {run.path}",
-        )
+        raise unfinished(run)
     raise RunError(
         f"{run.path} has no sparse layers to take densities from",
         remedy="Train one with a pass that ends in masks: train-str, train-gmp, train-rigl, …",

@@ -19,6 +19,7 @@ from prunec.sparsity.masked import Masked
 from prunec.sparsity.schedules import cosine
 from prunec.sparsity.training_pass import SpreadTraining
 from prunec.training.method import Moment
+from prunec.training.phases import Phases, until
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class RegrowthTraining(SpreadTraining):
     update_steps: Annotated[int, Field(ge=1)] = 100
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     stop: Annotated[float, Field(gt=0, le=1)] = 0.75
+
+    def phases(self, epochs: int) -> Phases:
+        """See :meth:`Training.phases`."""
+        return until(epochs, "fixed masks", regrow=self.stop)
 
 
 class Regrowth(Masked):

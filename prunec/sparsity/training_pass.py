@@ -22,8 +22,10 @@ from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.spread import SPREADS, from_densities
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
+from prunec.training.dense_phase import dense_remarks
 from prunec.training.loop import fit
 from prunec.training.method import Method, Moment
+from prunec.wording import percent
 
 
 class MaskMethod(Method):
@@ -70,6 +72,7 @@ def mask_generator(context: Context) -> torch.Generator:
 
 
 MASKS = 7  # what a seed is derived for
+SHORT = 0.5  # percentage points that rounding in every layer may take from a sparsity
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class SparseTraining(Training):
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """Return the kernels that may be masked."""
         return sparse_kernels(module)
+
+    def require_possible(self, artifact: Artifact, context: Context) -> None:
+        """See :meth:`Training.require_possible`: the method is made, for a copy on the CPU."""
+        module = copy.deepcopy(artifact.module)
+        self.method(self.kernels(module), replace(context, device=torch.device("cpu")))
 
     def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """Return the network with zeros in its kernels, and masks where they are."""
@@ -123,8 +131,34 @@ class SparseTraining(Training):
             },
         }
         remark = method.remark(sum(kept.values()) / total)
+        dense_notes, dense_details = dense_remarks(history)
+        if asked := self.asked_sparsity():
+            less = remark if sparsity < 100 * asked else ""
+            remark = remark or (less := self.unreached(sparsity, last))
+            found = {"asked": f"≈ {100 * asked:.6g}", "found": sparsity, "missed": less}
+            details["targets"] = {"sparsity, percent": found}
+        notes = (*dense_notes, note, *((remark,) if remark else ()))
         return replace(artifact, module=module, masks={**artifact.masks, **masks}), Remarks(
-            (note, remark) if remark else (note,), details
+            notes, details | dense_details
+        )
+
+    def asked_sparsity(self) -> float:
+        """Return the share of zeros that the training is to end with; 0 where none is stated."""
+        return float(getattr(self, "sparsity", 0.0))
+
+    def unreached(self, sparsity: float, last: Mapping[str, Any]) -> str:
+        """Say where a training ended before its sparsity was reached; else empty.
+
+        Args:
+            sparsity: the one that was reached, in percent.
+            last: the metrics of the last epoch.
+        """
+        asked = self.asked_sparsity()
+        if not asked or last["settled"] or sparsity >= 100 * asked - SHORT:
+            return ""
+        return (
+            f"asked {percent(asked, 2)}, reached {percent(sparsity / 100, 2)}: the training ended "
+            f"after epoch {last['epoch']}, before the sparsity was reached"
         )
 
 
@@ -169,6 +203,10 @@ class SpreadTraining(SparseTraining):
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""
         return sparse_kernels(module, self.dense)
+
+    def asked_sparsity(self) -> float:
+        """See :meth:`SparseTraining.asked_sparsity`; densities state their own."""
+        return 0.0 if self.spread == "densities" else self.sparsity
 
     def counts(
         self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None

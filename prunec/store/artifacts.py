@@ -123,7 +123,7 @@ def _record(folder: Path, run: str, recorded: str) -> dict[str, Any]:
     if not path.is_file():
         raise DamagedRecord(
             f"{folder} holds no artifact: artifact.json is missing",
-            remedy="Train the run to its end: prunec train --resume.",
+            remedy=f"Train the run to its end: prunec train --resume {folder.parent.parent}",
         )
     record = parse_record(path)
     form = record.get("format")

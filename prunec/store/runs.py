@@ -176,9 +176,11 @@ class RunFolder:
         with lock:
             yield
 
-    def mark(self, status: Status) -> None:
-        """Write down how far the run came."""
-        self._write({**self.record, "status": status})
+    def mark(self, status: Status, failure: str = "") -> None:
+        """Write down how far the run came, and why it went no further where it failed."""
+        record = {key: value for key, value in self.record.items() if key != "failure"}
+        why = {"failure": failure} if failure else {}
+        self._write({**record, "status": status, **why})
 
     def _write(self, record: dict[str, Any]) -> None:
         """Write run.json; one of an earlier build stays without a digest."""

@@ -29,6 +29,8 @@ class Context:
         teacher: the dense network that the recipe names, in eval mode on the device.
         auxiliary: the head that only trains, as a training begins with it; none if None.
         pass_name: the pass that trains: its name stands in metrics, checkpoints and settings.
+        dense_epochs: after how many epochs the network is tested as the dense one that later ones
+            are compared with; None where it never is.
     """
 
     recipe: Recipe
@@ -41,3 +43,4 @@ class Context:
     teacher: nn.Module | None = None
     auxiliary: nn.Module | None = None
     pass_name: str = "train-dense"
+    dense_epochs: float | None = None

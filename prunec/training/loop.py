@@ -16,6 +16,7 @@ from prunec.seeding import reproducible, seed_everything, seeds
 from prunec.tasks.task import Score
 from prunec.training.averaging import Average
 from prunec.training.context import Context
+from prunec.training.dense_phase import dense_ends, dense_ends_within, from_tally, in_tally
 from prunec.training.evaluation import evaluate
 from prunec.training.interruption import Interruption, listening
 from prunec.training.measured_settings import chosen_settings
@@ -101,13 +102,14 @@ class _Fitting:
         self.average = Average(self.model, self.train.ema)
         self.method.begin(take.optimizer, self.average.values)
         self.tally = self._empty()
+        self.dense: dict[str, float] = {}  # what the dense phase that this epoch ended was worth
 
     def run(self) -> list[dict[str, Any]]:
         epoch, step = self._start()
         history = self.keeper.history
         began, first = time.perf_counter(), epoch + step / self.steps
         with self.context.progress.training(epoch, self.train.epochs, self.steps):
-            while epoch < self.train.epochs and not reason_to_stop(self.train.stop, history):
+            while epoch < self.train.epochs and not reason_to_stop(self.train, history):
                 metrics = self._epoch(epoch, step)
                 epoch, step = epoch + 1, 0
                 self._keep(metrics)
@@ -116,7 +118,7 @@ class _Fitting:
                 pace = (time.perf_counter() - began) / (epoch - first)
                 left = pace * (self.train.epochs - epoch)
                 self.context.progress.epoch({**metrics, "seconds_left": left})
-        reason = reason_to_stop(self.train.stop, history)
+        reason = reason_to_stop(self.train, history)
         if reason and epoch < self.train.epochs:
             self.context.progress.note(f"Ended after epoch {epoch}: {reason}.")
         self._ship()
@@ -132,6 +134,7 @@ class _Fitting:
             return 0, 0
         self.keeper.restore(checkpoint, self.take, self.average)
         self.tally = self._empty(checkpoint.tally)
+        self.dense = from_tally(checkpoint.tally)
         return checkpoint.epoch, checkpoint.step
 
     def _keep(self, metrics: dict[str, Any]) -> None:
@@ -158,6 +161,9 @@ class _Fitting:
         extra = self.method.after_epoch(end)
         self._require_finite_weights(end)
         test = self._test()
+        if dense_ends(self.context.dense_epochs, end):
+            self._take_dense(test, end)
+        dense, self.dense = self.dense, {}
         metrics = {
             "pass": self.context.pass_name,
             "epoch": epoch + 1,
@@ -168,9 +174,13 @@ class _Fitting:
             "images_per_second": total["images"] / total["seconds"],
             "seconds": total["seconds"] + time.perf_counter() - trained,
             "settled": self.method.settled(end),
+            **({"dense_phase": dense} if dense else {}),
             **extra,
         }
         return self.processes.share(metrics)  # seconds differ, and decide when to stop
+
+    def _take_dense(self, test: Score, moment: Moment) -> None:
+        self.dense = {**test.figures, "epochs": moment.progress}
 
     def _test(self) -> Score:
         if not self.train.sync_batchnorm:
@@ -194,6 +204,8 @@ class _Fitting:
         batches = self.data.train_batches(epoch, self.train.batch_size, first)
         for step, (images, labels) in enumerate(batches, first):
             moment = self._moment(epoch, step)
+            if dense_ends_within(self.context.dense_epochs, moment):
+                self._take_dense(self._test(), moment)
             seed_everything(step_seeds[step], self.device)
             loss, counts = self._step(images, labels, moment)
             self.tally.add(loss, counts, len(labels))
@@ -227,6 +239,7 @@ class _Fitting:
         if asked or due:
             spent = time.perf_counter() - self.began
             tally = self.tally.total(self.processes, spent)
+            tally |= in_tally(self.dense)
             self.keeper.save(epoch, step, self.take, self.average, tally=tally)
         if asked:
             raise self.interruption.error(f"after step {step} of epoch {epoch + 1}")
@@ -253,5 +266,5 @@ class _Fitting:
             f"training diverged: {what} in epoch {moment.epoch + 1}, by step {moment.step + 1} of "
             f"{self.steps} (learning rate {moment.learning_rate:.3g})",
             remedy=f"{self.keeper.kept()}Train again with a lower train.learning_rate (half of "
-            f"{self.train.learning_rate:g}, say) or a longer train.warmup_epochs{precision}.",
+            f"{self.train.learning_rate:g}, say) or a longer train.warmup{precision}.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from prunec.recipe.schema import Schedule, TrainSpec
 
@@ -15,16 +16,17 @@ def learning_rate(train: TrainSpec, step: int, steps_per_epoch: int) -> float:
     base·(epoch+1)/W, W in epochs.
     """
     total = train.epochs * steps_per_epoch
-    warmup = min(round(train.warmup_epochs * steps_per_epoch), total)
+    warmup = min(round(train.rising * steps_per_epoch), total)
     stride = steps_per_epoch if train.schedule.per == "epoch" else 1
     step = step // stride * stride
     if step < warmup:
         return train.learning_rate * min(step + stride, warmup) / warmup
     share = (step - warmup) / (total - warmup)
-    return train.learning_rate * _factor(train.schedule, share, step / steps_per_epoch)
+    milestones = train.schedule.at_epochs(train.epochs)
+    return train.learning_rate * _factor(train.schedule, share, step / steps_per_epoch, milestones)
 
 
-def _factor(schedule: Schedule, share: float, epochs: float) -> float:
+def _factor(schedule: Schedule, share: float, epochs: float, milestones: Sequence[float]) -> float:
     """Of the base rate, with ``share`` of the steps after the warm-up and ``epochs`` done."""
     match schedule.name:
         case "cosine":
@@ -32,7 +34,7 @@ def _factor(schedule: Schedule, share: float, epochs: float) -> float:
         case "linear":
             return 1 - (1 - schedule.end) * share
         case "multistep":
-            passed = sum(milestone <= epochs for milestone in schedule.milestones)
+            passed = sum(milestone <= epochs for milestone in milestones)
             return math.pow(schedule.factor, passed)
         case "exponential":
             return math.pow(schedule.factor, epochs)

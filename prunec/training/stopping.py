@@ -5,27 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunec.recipe.schema import Stop
+from prunec.recipe.lengths import key_of
+from prunec.recipe.schema import TrainSpec
 from prunec.tasks.quality import MIOU, Quality, decisive
 
 Metrics = Mapping[str, Any]
 
 
-def reason_to_stop(stop: Stop, history: Sequence[Metrics]) -> str:
+def reason_to_stop(train: TrainSpec, history: Sequence[Metrics]) -> str:
     """Return why no further epoch is wanted, or an empty text.
 
     Args:
-        stop: what the recipe says.
+        train: what the recipe says.
         history: the metrics of every finished epoch.
     """
+    stop = train.stop
     quality, settled = _settled(history)
     wanted = stop.miou if quality is MIOU else stop.accuracy
     minutes = sum(epoch["seconds"] for epoch in history) / 60
     if wanted is not None and settled and settled[-1] >= wanted:
         found = f"test {quality.name} {settled[-1]:.2f} %"
         return f"{found} reached train.stop.{quality.key} = {wanted:g}"
-    if stop.patience is not None and len(settled) - 1 - _best(settled) >= stop.patience:
-        return f"no better test {quality.name} for train.stop.patience = {stop.patience} epochs"
+    patience = stop.patient_epochs(train.epochs)
+    if patience is not None and len(settled) - 1 - _best(settled) >= patience:
+        key = key_of(stop, "patience")
+        stated = f"train.stop.{key} = {getattr(stop, key):g}"
+        return f"no better test {quality.name} for {patience} epochs, {stated}"
     if stop.minutes is not None and minutes >= stop.minutes:
         return f"train.stop.minutes = {stop.minutes:g} are spent"
     return ""

@@ -95,9 +95,8 @@ def _trained(recipe: Recipe, root: Path, device: str, console: Console) -> tuple
     run = _run_of(recipe, root) or create_run(recipe, root)
     console.print(f"{recipe.name}, seed {recipe.seed}: {run.path}", soft_wrap=True)
     began = time.perf_counter()
-    artifact = pipeline.train(
-        recipe, run, device=device, progress=make_progress(console), resume=True
-    )
+    prepared = pipeline.prepare_again(run, device=device, progress=make_progress(console))
+    artifact = pipeline.train(prepared, run)
     run.mark("trained")
     spent = time.perf_counter() - began
     return artifact, max(spent, sum(step.seconds for step in artifact.history))

@@ -12,7 +12,7 @@ from torch import nn
 
 from prunec.artifact import Artifact
 from prunec.catalogue import build_passes, self_contained
-from prunec.cli.selection import new_run, resumed_run
+from prunec.cli.selection import resumed_run, trainable
 from prunec.errors import PassError, RecipeError, RunError
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_str import TrainStr
@@ -22,7 +22,7 @@ from prunec.sparsity.spread import (
     from_densities,
 )
 from prunec.store.artifacts import save_artifact
-from prunec.store.runs import RunFolder, create_run, run_folders
+from prunec.store.runs import RunFolder, create_run
 
 
 def test_densities_go_from_one_run_to_another_method(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_run_holds_the_densities_that_its_recipe_named(
     file.write_text(json.dumps({"density": density}))
     named = tmp_path / "r.toml"
     named.write_text(GMP + 'spread = "densities"\ndensities = "densities.json"')
-    run = new_run(str(named), [], tmp_path)
+    run = create_run(trainable(str(named), [])[0], tmp_path)
     assert resumed_run(str(named), [], tmp_path) == run
     file.write_text(json.dumps({"density": {**density, "fc": 0.5}}))
     (step,) = build_passes(run.recipe, "r.toml")
@@ -143,8 +143,7 @@ def test_a_run_holds_the_densities_that_its_recipe_named(
     with pytest.raises(
         RecipeError, match=r"pass\[0\] \(train-gmp\): densities\.json cannot be read"
     ):
-        new_run(str(named), [], tmp_path)
-    assert len(run_folders(tmp_path)) == 1
+        trainable(str(named), [])
     plain = loads(GMP)
     assert self_contained(plain, "r.toml") == plain
     assert digest(self_contained(plain, "r.toml")) == digest(plain)

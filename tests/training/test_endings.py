@@ -13,7 +13,7 @@ from small_training import Recorder, small_context, small_net
 from torch import Tensor, nn
 
 from prunec.errors import Interrupted, OutOfMemory, RunError
-from prunec.recipe.schema import Stop
+from prunec.recipe.schema import Stop, TrainSpec
 from prunec.training.loop import fit
 from prunec.training.method import Method, Moment
 from prunec.training.stopping import is_best, reason_to_stop
@@ -33,15 +33,15 @@ def epochs(*accuracies: float, unsettled: int = 0) -> list[dict[str, Any]]:
         (Stop(accuracy=60), epochs(50, 59.9), ""),
         (Stop(accuracy=60), epochs(50, 60), "train.stop.accuracy = 60"),
         (Stop(accuracy=60), epochs(70, 61, 62, unsettled=3), ""),
-        (Stop(patience=2), epochs(50, 60, 60), ""),
-        (Stop(patience=2), epochs(50, 60, 60, 59), "train.stop.patience = 2"),
-        (Stop(patience=2), epochs(90, 80, 50, 60, 60, unsettled=2), ""),
+        (Stop(patience_epochs=2), epochs(50, 60, 60), ""),
+        (Stop(patience_epochs=2), epochs(50, 60, 60, 59), "train.stop.patience_epochs = 2"),
+        (Stop(patience_epochs=2), epochs(90, 80, 50, 60, 60, unsettled=2), ""),
         (Stop(minutes=2), epochs(1, 2, 3), ""),
         (Stop(minutes=2), epochs(1, 2, 3, 4, unsettled=4), "train.stop.minutes = 2"),
     ],
 )
 def test_reasons_to_stop(stop: Stop, history: list[dict[str, Any]], reason: str) -> None:
-    found = reason_to_stop(stop, history)
+    found = reason_to_stop(TrainSpec(epochs=9, stop=stop), history)
     assert reason in found
     assert bool(reason) == bool(found)
 
@@ -53,13 +53,13 @@ def test_the_first_of_the_best_settled_epochs_is_the_best() -> None:
 
 
 def test_patience_ends_it_and_a_resumed_training_knows(tmp_path: Path) -> None:
-    settings = {"epochs": 9, "stop": {"patience": 1}, "ship": "best"}
+    settings = {"epochs": 9, "stop": {"patience_epochs": 1}, "ship": "best"}
     net, again = small_net(), small_net()
     context = small_context(tmp_path, **settings)
     history = fit(net, Method(), context)
     assert len(history) < 9
     assert isinstance(context.progress, Recorder)
-    assert "train.stop.patience" in context.progress.notes[-2]
+    assert "train.stop.patience_epochs" in context.progress.notes[-2]
     accuracies = [line["test_accuracy"] for line in history]
     best = accuracies.index(max(accuracies)) + 1
     assert context.progress.notes[-1] == f"The best weights are those after epoch {best}."

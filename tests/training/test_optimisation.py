@@ -156,7 +156,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Any]] = {
         lambda o: lr_scheduler.LinearLR(o, 1.0, 0.5, EPOCHS),
     ),
     "multistep": (
-        {"name": "multistep", "milestones": (3.0, 6.0), "factor": 0.3, "per": "epoch"},
+        {"name": "multistep", "milestones": (0.3, 0.6), "factor": 0.3, "per": "epoch"},
         lambda o: lr_scheduler.MultiStepLR(o, [3, 6], gamma=0.3),
     ),
     "exponential": (

@@ -1,0 +1,130 @@
+"""An opened recipe: what it names, each made when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunec.artifact import Artifact
+from prunec.batches.batches import Data
+from prunec.batches.data import load_data
+from prunec.catalogue import build_exporters, build_passes
+from prunec.contract import Pass, Training
+from prunec.deploy.exporter import Exporter
+from prunec.errors import DataError
+from prunec.inspection.network import parse_input
+from prunec.models.building import build_model, unweighted
+from prunec.pipeline.named import (
+    BY_NAME,
+    CLASSES,
+    random_example,
+    require_inputs,
+    usual_inputs,
+)
+from prunec.recipe import Recipe
+
+OF_DATA = (
+    "Let data.prepare and data.augment end at a size that it takes; model.edit fits a first "
+    "convolution to the channels of the images."
+)
+
+
+class OpenedRecipe:
+    """A recipe's passes, data and networks.
+
+    Args:
+        read: reads the recipe.
+        source: its file, for errors.
+        data: its data, where they are at hand or another's take their place.
+    """
+
+    def __init__(self, read: Callable[[], Recipe], source: str, data: Data | None = None) -> None:
+        self._read, self.source = read, source
+        if data is not None:
+            self.data = data
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self._read()
+
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """Its passes, in order."""
+        return build_passes(self.recipe, self.source)
+
+    @cached_property
+    def data(self) -> Data:
+        """Its images, loaded.
+
+        Raises:
+            DataError: the recipe names none, or they cannot be loaded.
+        """
+        return load_data(self.recipe.data, seed=self.recipe.seed)
+
+    @property
+    def images(self) -> Data | None:
+        """Its images, or None where the recipe names none."""
+        return None if self.recipe.data.name == "none" else self.data
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: the recipe's, the data's, or that of a network by name.
+
+        Raises:
+            DataError: the recipe's is not the data's.
+        """
+        stated, images = self.recipe.model.classes, self.images
+        if images is None:
+            return stated or CLASSES
+        if stated not in (0, images.classes):
+            raise DataError(
+                f"model.classes = {stated}, but the data have {images.classes}",
+                remedy="Name the data that the network was trained on.",
+            )
+        return images.classes
+
+    @property
+    def trained(self) -> int:
+        """Number of passes up to and with the last that trains."""
+        return max((i + 1 for i, p in enumerate(self.passes) if isinstance(p, Training)), default=0)
+
+    def exporters(
+        self, forms: Sequence[str] = (), options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> tuple[Exporter, ...]:
+        """Return its exporters, and those of further forms; options replace the recipe's."""
+        return build_exporters(self.recipe, self.source, forms, options)
+
+    def fresh(self) -> Artifact:
+        """Return the network as the recipe builds it, and two samples as its example.
+
+        They are test images (one twice, where there is no other), or random where the recipe names
+        no data.
+
+        Raises:
+            DataError: the network does not take the inputs that the recipe names.
+        """
+        recipe = self.recipe
+        module = build_model(recipe.model, self.classes, seed=recipe.seed).eval()
+        if self.images is None:
+            inputs = tuple(map(parse_input, recipe.model.inputs)) or usual_inputs(module)
+            example = random_example(inputs, recipe.seed)
+        else:
+            images, _ = next(iter(self.images.test_batches(2)))
+            example = (torch.cat([images, images])[:2],)  # a set of one image has it twice
+        remedy = BY_NAME if self.images is None else OF_DATA
+        require_inputs(f"{self.source}: {recipe.model.name}", module, example, remedy)
+        return Artifact(module, example)
+
+    @cached_property
+    def dense(self) -> nn.Module:
+        """The recipe's network as its constructor makes it."""
+        return self._network().eval()
+
+    def _network(self) -> nn.Module:
+        spec = unweighted(self.recipe.model)
+        return build_model(spec, self.classes, seed=self.recipe.seed)

@@ -1,0 +1,89 @@
+"""The phases of a training: how a method divides its epochs, and whether enough is left at the end.
+
+They are told before the training and in the run's report; a recipe whose phases do not fit is
+refused before anything is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prunec.errors import PassError
+from prunec.recipe.lengths import key_of
+from prunec.wording import IN_EPOCHS
+
+Phases = Mapping[str, float]
+"""Name of a phase → its epochs, in order."""
+
+DENSE, SURVIVORS = "dense", "survivors"
+"""The phase before anything is masked; the phase that trains what is left."""
+
+LITTLE = 0.1
+"""Share of the training below which what is left trains very little; less than an epoch does so
+too."""
+
+
+def divided(table: object, name: str, epochs: int, parts: Phases) -> dict[str, float]:
+    """Return a training's phases: the parts given, and the survivors' from there to its end.
+
+    Args:
+        table: the pass's options, which state the parts by these names.
+        name: the pass's.
+        epochs: of the whole training.
+        parts: name of an option and phase → its epochs.
+
+    Raises:
+        PassError: the parts are longer than the training.
+    """
+    left = epochs - sum(parts.values())
+    if left < 0:
+        keys = [key_of(table, part) for part in parts]
+        raise PassError(
+            f"{name}: {' + '.join(keys)} is {sum(parts.values()):g}, train.epochs only {epochs}",
+            remedy=_shorter(keys),
+        )
+    return {**parts, SURVIVORS: left}
+
+
+def _shorter(keys: Sequence[str]) -> str:
+    in_epochs = [key for key in keys if key.endswith(IN_EPOCHS)]
+    if not in_epochs:
+        return f"Let {' and '.join(keys)} together be less than 1: they are shares."
+    shares = ", ".join(f"{key.removesuffix(IN_EPOCHS)} = 0.25" for key in in_epochs)
+    return (
+        f"State shares of the training, which fit any train.epochs ({shares}), raise train.epochs, "
+        f"or lower {' or '.join(in_epochs)}."
+    )
+
+
+def until(epochs: int, then: str = SURVIVORS, **ends: float) -> dict[str, float]:
+    """Return phases that end one after the other at a share of the training, and the last one."""
+    before, found = 0.0, {}
+    for phase, end in ends.items():
+        found[phase] = max(0.0, end - before) * epochs
+        before = max(before, end)
+    return {**found, then: (1 - before) * epochs}
+
+
+def told(phases: Phases, epochs: int, warmup: float) -> str:
+    """Return the phases in a line, in epochs: ``12 epochs: dense 3, select 3, survivors 6``."""
+    of = f"{epochs} epoch{'' if epochs == 1 else 's'}"
+    risen = f"; the learning rate rises for {_short(warmup)}" if warmup else ""
+    parts = ", ".join(f"{phase} {_short(length)}" for phase, length in phases.items() if length)
+    return f"{of}{parts and ': '}{parts}{risen}"
+
+
+def too_few(phases: Phases, epochs: int) -> str:
+    """Warn where nothing, or very little, trains after the choice of what stays; else empty."""
+    left = phases.get(SURVIVORS)
+    if left is None or (left >= 1 and left >= LITTLE * epochs):
+        return ""
+    what = f"only {_short(left)} of {epochs} epochs train" if left else "no epoch trains"
+    return (
+        f"warning: {what} what is left after the choice; expect a lower accuracy. "
+        "Raise train.epochs, or end the choice earlier"
+    )
+
+
+def _short(epochs: float) -> str:
+    return f"{epochs:.2f}".rstrip("0").rstrip(".")
