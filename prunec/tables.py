@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.segment import Segment, Segments
+from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
@@ -28,8 +29,11 @@ class FittedTable(Table):
     """
 
     def add_row(
-        self, *cells: RenderableType | None, style: str = "", end_section: bool = False
-    ) -> None:  # type: ignore[override] # rich takes styles of other types
+        self,
+        *cells: RenderableType | None,
+        style: StyleType | None = None,
+        end_section: bool = False,
+    ) -> None:
         """Add a row; a cell is a text."""
         texts = [Text(cell) if isinstance(cell, str) else cell for cell in cells]
         super().add_row(*texts, style=style, end_section=end_section)
@@ -122,7 +126,7 @@ class Listing(FittedTable):
         beside = _like(self)
         for row, *texts in zip(self.rows, *cells, strict=True):
             label = texts[0] if cell_len(_plain(texts[0])) <= room else ""
-            beside.add_row(label, *texts[1:], style=str(row.style))
+            beside.add_row(label, *texts[1:], style=row.style)
         beside.columns[0].min_width = room
         header, *lines = console.render_lines(Group(beside), options, pad=False)
         yield Segments([*header, Segment.line()])
@@ -184,6 +188,12 @@ def as_text(*parts: RenderableType) -> str:
     return printed.get().rstrip()
 
 
-def show(console: Console, text: str, style: str = "") -> None:
-    """Print a line: wrapped between words on a terminal, whole in a file or a pipe."""
-    console.print(Text(text, style=style), soft_wrap=not console.is_terminal, highlight=False)
+def show(console: Console, text: str | Text, style: str = "") -> None:
+    """Print a line: wrapped between words on a terminal, whole in a file or a pipe.
+
+    A line with a word that has no room is left to the terminal, so that it can be copied whole.
+    """
+    line = text if isinstance(text, Text) else Text(text, style=style)
+    longest = max(_lengths([line.plain], None), default=0)
+    whole = not console.is_terminal or longest > console.width
+    console.print(line, soft_wrap=whole, highlight=False)

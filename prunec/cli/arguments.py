@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from prunec.cli import completion
 
+if TYPE_CHECKING:
+    from prunec.store.runs import RunFolder
+
 Root = Annotated[
     Path | None,
-    typer.Option("--runs", help="Folder of the runs  [default: $PRUNEC_RUNS or runs]"),
+    typer.Option(
+        "--runs", metavar="FOLDER", help="Folder of the runs  [default: $PRUNEC_RUNS or runs]"
+    ),
 ]
 Run = Annotated[
     str | None,
@@ -23,7 +28,12 @@ Run = Annotated[
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set train.epochs=3"),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key: --set train.epochs=3",
+        autocompletion=completion.settings,
+    ),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"] | None, typer.Option(help="[default: the recipe's]")
@@ -37,10 +47,24 @@ IrVersion = Annotated[
     typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The file to write.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")
+]
 
 
 def onnx_options(opset: int | None, ir_version: int | None) -> dict[str, int]:
     """The options of the ONNX exporter that a command line gives."""
     given = {"opset": opset, "ir_version": ir_version}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def run_of(reference: str | None, root: Path | None) -> RunFolder:
+    """Return the run that a command line means.
+
+    Raises:
+        RunError: there is none.
+    """
+    from prunec.cli.selection import find_run
+    from prunec.store.runs import runs_root
+
+    return find_run(reference, runs_root(root))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunec.cli.arguments import IrVersion, Opset, Root, onnx_options
+from prunec.cli.noise import keep_in
 
 if TYPE_CHECKING:
     from prunec.recipe import ModelSpec, Recipe
@@ -87,6 +88,7 @@ def export_recipe(
     fresh = pipeline.prepare_untrained(recipe, source, forms, options)
     run = create_run(recipe, root, folder=folder)
     typer.echo(f"Run {run.path}")
+    keep_in(run.path)
     try:
         made = pipeline.export(run, output, forms, options=options, fresh=fresh)
     except PrunecError:
@@ -124,6 +126,7 @@ def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> 
 def _data(spec: ModelSpec, data: str) -> Any:
     """The images: none, a set by its name, or a folder of images of ImageNet's normalisation."""
     from prunec.cli.starter import starter
+    from prunec.cli.starter_data import IMAGENET
     from prunec.inspection.network import parse_input
     from prunec.recipe import loads
     from prunec.recipe.schema import DataSpec
@@ -131,14 +134,14 @@ def _data(spec: ModelSpec, data: str) -> Any:
     if data == "none":
         return DataSpec(name="none")
     if not Path(data).is_dir():
-        return loads(starter(spec.name, data, "compiled")).data
+        return loads(starter(spec.name, data, "compiled")[0]).data
     size = list(parse_input(spec.inputs[0]).shape[2:]) if spec.inputs else [224, 224]
     return DataSpec(
         name="imagefolder",
         root=str(Path(data).resolve()),
         prepare=({"name": "Resize", "size": size},),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=IMAGENET[0],
+        std=IMAGENET[1],
     )
 
 

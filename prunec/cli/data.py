@@ -8,6 +8,7 @@ import typer
 
 from prunec.cli import completion
 from prunec.cli.arguments import AsJson, Changes
+from prunec.cli.noise import screen
 
 if TYPE_CHECKING:
     from prunec.recipe import Recipe
@@ -56,7 +57,7 @@ def _check(recipe: Recipe, as_json: bool) -> None:
     from prunec.cli.data_tables import data_tables
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Console(file=screen()), transient=True) as progress:
         tasks = {name: progress.add_task(name, start=False, total=None) for name in SPLITS}
 
         def told(split: str, done: int, images: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from prunec.catalogue import self_contained, trains
+from prunec.cli.noise import screen
 from prunec.errors import RecipeError, RunError
 from prunec.recipe import Recipe, digest, load_recipe, packaged_recipes
 from prunec.store.runs import RunFolder, open_run, run_folders, runs_there
@@ -109,7 +110,7 @@ def _is_recipe(name: str, root: Path) -> bool:
 
 def _say(sentence: str) -> None:
     """Say on stderr which run is meant: stdout may be read by machines."""
-    typer.echo(sentence, err=True)
+    typer.echo(sentence, file=screen())
 
 
 def _unchanged(run: RunFolder, changes: Sequence[str]) -> RunFolder:

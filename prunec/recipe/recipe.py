@@ -213,6 +213,21 @@ def _keys_at(location: Location) -> tuple[str, ...]:
     return tuple(_fields(table)) if table else ()
 
 
+def settable_keys(reference: str = "") -> tuple[str, ...]:
+    """Return the keys that ``--set`` takes; with a recipe, those that its passes name, too."""
+    keys = [key for key in _all_keys() if key not in ("pass", "export")]
+    try:
+        document = _parse(*_read(reference)) if reference else {}
+    except RecipeError:
+        document = {}
+    for kind in ("pass", "export"):
+        for table in document.get(kind, ()):
+            if isinstance(table, dict):
+                name = table.get("name")
+                keys += [f"{kind}.{name}.{key}" for key in table if key != "name"]
+    return tuple(keys)
+
+
 def _all_keys(table: type[Table] = Recipe, prefix: Location = ()) -> tuple[str, ...]:
     keys: list[str] = []
     for key, annotation in _fields(table).items():

@@ -64,6 +64,8 @@ class Progress(ABC):
 class PlainProgress(Progress):
     """A line an epoch, and within a long one a line now and then: for files and pipes."""
 
+    _told = 0.0
+
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
         """Print how far the epoch is, where the last line is old."""
         if time.monotonic() - self._told < EVERY:
@@ -109,7 +111,9 @@ class SilentProgress(Progress):
 
 
 class LiveProgress(Progress):
-    """The lines of finished epochs above a bar that moves; figures that have no room are left out."""
+    """Lines of finished epochs above a bar that moves; what has no room beside it is left out."""
+
+    _last: Sequence[str] = ()
 
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
         """Move the bar."""
@@ -129,7 +133,7 @@ class LiveProgress(Progress):
     def _open(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> None:
         self._epochs = epochs
         self._steps = steps_per_epoch
-        self._last: list[str] = []
+        self._last = ()
         self._live = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=BAR),

@@ -1,0 +1,264 @@
+"""Screens at 80, 100 and 120 columns: no word is cut, no line is wider than the terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from rich.console import Console, RenderableType
+from rich.text import Text
+from typer.main import get_command
+
+from prunec import catalogue
+from prunec.artifact import Step
+from prunec.cli import listings
+from prunec.cli.commands import app
+from prunec.cli.explained import explained, options_table
+from prunec.comparison.results import Row
+from prunec.comparison.tables import cells_of, to_rich
+from prunec.cost import Cost, LayerCost
+from prunec.deploy.checks import Check, Report, render
+from prunec.recipe import load_recipe, packaged_recipes
+from prunec.tables import FittedTable, listing, table
+from prunec.training import progress as progress_module
+from prunec.training.progress import epoch_line, make_progress
+
+WIDTHS = (80, 100, 120)
+wide = pytest.mark.parametrize("width", WIDTHS)
+LONGEST = max(packaged_recipes(), key=len)
+
+
+def printed(width: int, *parts: RenderableType, terminal: bool = False) -> str:
+    """What a console of a width shows, its lines checked."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=terminal, color_system=None)
+    console.print(*parts, sep="\n")
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    return text
+
+
+def require_words(text: str, cells: Iterable[RenderableType]) -> None:
+    """Every word of every cell stands in the text as a whole."""
+    shown = set(re.sub("[│┃,]", " ", text).split())
+    for cell in cells:
+        words = (cell.plain if isinstance(cell, Text) else str(cell)).replace(",", " ").split()
+        assert shown.issuperset(words), sorted(set(words) - shown)
+
+
+def cells(made: FittedTable) -> list[RenderableType]:
+    return [cell for column in made.columns for cell in column.cells]
+
+
+def words(source: random.Random, longest: int, most: int) -> str:
+    return " ".join("x" * source.randint(1, longest) for _ in range(source.randint(0, most)))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_stands_in_a_table_stands_there_whole(seed: int) -> None:
+    source = random.Random(seed)
+    names = [f"column{k}" for k in range(source.randint(1, 7))]
+    numbers = [name for name in names[1:] if source.random() < 0.5]
+    make = (lambda: table("A title", *names, numbers=numbers)) if seed % 2 else (
+        lambda: listing(*names, numbers=numbers)
+    )  # fmt: skip
+    made = make()
+    for _ in range(source.randint(1, 5)):
+        made.add_row("r" * source.randint(1, 40), *(words(source, 30, 5) for _ in names[1:]))
+    for width in WIDTHS:
+        require_words(printed(width, made), cells(made))
+
+
+def test_cells_are_no_markup() -> None:
+    made = table("", "name")
+    made.add_row("layer[0]")
+    made.add_row("[bold]x[/bold]")
+    assert "[bold]x[/bold]" in printed(80, made)
+
+
+@wide
+def test_recipes(width: int) -> None:
+    made = listings.recipes_table(map(load_recipe, packaged_recipes()))
+    text = printed(width, made)
+    require_words(text, cells(made))
+    assert [line.split()[0] for line in text.splitlines() if line[0] != " "] == [
+        "recipe", *packaged_recipes(),
+    ]  # fmt: skip
+
+
+@wide
+def test_passes_take_a_line_each(width: int) -> None:
+    text = printed(width, listings.passes_table(catalogue.pass_classes()))
+    assert [line.split()[0] for line in text.splitlines()] == ["pass", *catalogue.pass_names()]
+
+
+@wide
+def test_a_pass_is_explained(width: int) -> None:
+    for name, cls in catalogue.pass_classes().items():
+        schema = catalogue.pass_options(name)
+        text = printed(width, *explained(cls, schema, packaged_recipes()))
+        require_words(text, packaged_recipes()[:-1:2])
+        if not schema.get("properties"):
+            assert "It takes no options." in text
+            continue
+        made = options_table(schema)
+        require_words(text, cells(made))
+        assert all(str(cell).strip() for column in made.columns for cell in column.cells), name
+        assert "typing." not in text
+
+
+def test_every_method_names_its_paper() -> None:
+    without = {"train-dense", "train-two-of-four"}
+    for name in catalogue.pass_names():
+        if name.startswith("train-") and name not in without:
+            cls = catalogue.pass_class(name)
+            text = printed(120, *explained(cls, catalogue.pass_options(name), ()))
+            assert any(f"20{year}" in text for year in range(17, 27)), name
+
+
+def test_ranges_and_choices_are_in_plain_words() -> None:
+    text = " ".join(printed(120, options_table(catalogue.pass_options("train-gdp"))).split())
+    assert "number, greater than 0, less than 1" in text
+    assert "whole number, at least 1" in text
+    spread = printed(120, options_table(catalogue.pass_options("train-rigl")))
+    assert 'one of "uniform", "er", "erk", "densities"' in spread
+
+
+@wide
+def test_what_training_did(width: int) -> None:
+    macs, params = (1_123_324_384, 551_653_672), (15_715_722, 9_329_754)
+    note = "removed 2336 of 4640 channels in 12 of 14 groups"
+    step = Step("train-two-of-four", {}, (), macs, params, 1e-7, 12345.6, "", (note,))
+    made = listings.steps_table(f"{LONGEST}-001", [step])
+    require_words(printed(width, made), cells(made))
+
+
+@wide
+def test_costs_and_checks(width: int) -> None:
+    layer = LayerCost(
+        "features.denseblock4.denselayer32.conv2", "scaled_dot_product_attention",
+        115_605_504, 115_605_504, 36_864_000, 36_864_000,
+    )  # fmt: skip
+    made = Cost((layer,), 36_864_000, 36_864_000).table(f"{LONGEST}-001")
+    require_words(printed(width, made), cells(made))
+    out = io.StringIO()
+    checks = tuple(
+        Check(name, "3,324,384 → 1,653,672 MACs", "3,324,384 → 1,653,672 MACs", None, True)
+        for name in ("budget: latency / dense", "MACs in metadata")
+    )
+    render(Report(checks), Console(file=out, width=width))
+    assert "3,324,384 → 1,653,672 MACs" in out.getvalue()
+
+
+@wide
+def test_every_help_has_room(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    command = get_command(app)
+    groups = [((), command)]
+    while groups:
+        path, group = groups.pop()
+        context = group.make_context("prunec", [], resilient_parsing=True)
+        text = group.get_help(context)
+        assert max(map(len, text.splitlines())) <= width, path
+        for name, inner in getattr(group, "commands", {}).items():
+            assert name in text
+            groups.append(((*path, name), inner))
+
+
+METRICS = {
+    "epoch": 123, "loss": 0.4321, "train_accuracy": 84.2, "test_accuracy": 85.1,
+    "learning_rate": 0.08, "images_per_second": 1812.0, "seconds": 14.23, "macs_ratio": 0.6,
+    "gates_open": 4944.0, "seconds_left": 7500.0,
+}  # fmt: skip
+
+
+@wide
+def test_the_live_line_has_bar_and_epoch(width: int) -> None:
+    out = io.StringIO()
+    progress = make_progress(Console(file=out, width=width, force_terminal=True))
+    with progress.training(122, 300, 390):
+        progress.epoch(METRICS)
+        progress.step(123, 40, 0.5, 1800.0)
+    bars = [line for line in out.getvalue().splitlines() if "━" in line]
+    assert "epoch 124/300" in bars[-1]
+    assert "41%" in bars[-1]
+    assert "loss 0.500" in bars[-1]
+    plain = Text.from_ansi(bars[-1]).plain.rstrip()
+    assert len(plain) <= width
+    line = epoch_line(METRICS, 300, width)
+    assert len(line) <= width
+    assert all(part in line for part in ("epoch 123/300", "test  85.10 %", "2:05:00 left"))
+
+
+def test_a_long_epoch_is_heard_of_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    progress = make_progress(Console(file=out, width=80))
+    now = 0.0
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now)
+    with progress.training(0, 12, 1000):
+        for step in range(100):
+            now += 1.0
+            progress.step(3, step, 0.5, 1800.0)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 6
+    assert lines[0] == "epoch  4/12  step 14/1000  loss 0.500  1,800 img/s"
+
+
+@wide
+def test_a_comparison_keeps_its_names(width: int) -> None:
+    row = Row(LONGEST, 0.99, 3, 3, 2, 1, 88.19, 0.47, 0.99, 41e6, 4e6, 2e6, 2e5, 1.2e6, 86400.0)
+    require_words(printed(width, to_rich([row], "Means over seeds")), cells_of(row))
+
+
+LOUD = """
+import logging, os, sys, traceback, warnings
+from torch import nn
+
+def net(num_classes=10):
+    warnings.warn("a warning of a library")
+    logging.getLogger("library").warning("a record of a library")
+    os.write(2, b"words of C\\n")
+    if os.fork() == 0:
+        try:
+            raise ValueError("in a process")
+        except ValueError:
+            traceback.print_exc()
+        os._exit(0)
+    os.wait()
+    if os.environ.get("FAULT"):
+        import prunec.cost.torch_graph
+        prunec.cost.torch_graph.count = lambda *_: 1 / 0
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(8 * 26 * 26, num_classes))
+"""
+
+
+@pytest.mark.slow
+def test_what_libraries_say_is_in_the_run_and_not_on_the_screen(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+
+    def prunec(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "prunec", *arguments],
+            cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path), **more},
+        )  # fmt: skip
+
+    done = prunec("compile", "loud:net", "--input", "1x28x28", "-o", "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = (tmp_path / "out/libraries.log").read_text()
+    for words in ("a warning of", "a record of", "words of C", "ValueError: in a process"):
+        assert words in said
+    fault = prunec("count", "loud:net", "--input", "1x28x28", FAULT="1")
+    assert fault.returncode == 1
+    assert fault.stderr.startswith("error: something went wrong that prunec did not foresee: ")
+    [log] = tmp_path.glob("prunec-*.log")
+    assert str(log) in fault.stderr
+    assert "ZeroDivisionError" in log.read_text()
+    assert "Traceback" not in fault.stderr + fault.stdout
