@@ -8,13 +8,14 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.text import Text
-from typer.main import get_command
+from typer.testing import CliRunner
 
 from prunec import catalogue
 from prunec.artifact import Step
@@ -29,6 +30,7 @@ from prunec.recipe import load_recipe, packaged_recipes
 from prunec.tables import FittedTable, listing, table
 from prunec.training import progress as progress_module
 from prunec.training.progress import epoch_line, make_progress
+from prunec.wording import edits, nearest
 
 WIDTHS = (80, 100, 120)
 wide = pytest.mark.parametrize("width", WIDTHS)
@@ -41,7 +43,7 @@ def printed(width: int, *parts: RenderableType, terminal: bool = False) -> str:
     console = Console(file=out, width=width, force_terminal=terminal, color_system=None)
     console.print(*parts, sep="\n")
     text = out.getvalue()
-    assert max(map(len, text.splitlines())) <= width
+    assert max(map(cell_len, text.splitlines())) <= width
     return text
 
 
@@ -157,19 +159,92 @@ def test_costs_and_checks(width: int) -> None:
     assert "3,324,384 → 1,653,672 MACs" in out.getvalue()
 
 
+def every_help() -> Iterator[tuple[str, str]]:
+    """Each command with its help, as ``-h`` prints it at this terminal's width."""
+    left = [""]
+    while left:
+        path = left.pop()
+        done = CliRunner().invoke(app, [*path.split(), "-h"])
+        assert done.exit_code == 0, (path, done.output)
+        yield path, done.stdout
+        listed = done.stdout.partition("Commands:")[2]
+        left += [f"{path} {line.split()[0]}" for line in listed.splitlines() if line[:3].strip()]
+
+
 @wide
 def test_every_help_has_room(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    command = get_command(app)
-    groups = [((), command)]
-    while groups:
-        path, group = groups.pop()
-        context = group.make_context("prunec", [], resilient_parsing=True)
-        text = group.get_help(context)
+    seen = {}
+    for path, text in every_help():
+        seen[path.strip()] = text
         assert max(map(len, text.splitlines())) <= width, path
-        for name, inner in getattr(group, "commands", {}).items():
-            assert name in text
-            groups.append(((*path, name), inner))
+        assert "..." not in text.replace("[ARGS]...", ""), path
+        assert not re.search(r"<\w|[{}]", text), path
+        for name in re.findall(r"--?[a-z][a-z-]* (\S+)  ", text):
+            assert re.fullmatch(r"[A-Z,=…]+", name), (path, name)
+    assert {"train", "init", "passes show", "recipes show", "data check", "runs diff"} <= set(seen)
+    command = "torchrun --nproc-per-node N -m prunec train RECIPE"
+    assert command in seen["train"]
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["trian"], "train"),
+        (["pases"], "passes"),
+        (["recipes", "shwo"], "show"),
+        (["data", "chekc"], "check"),
+        (["passes", "show", "train-gpd"], "train-gdp"),
+        (["passes", "show", "Train_GDP"], "train-gdp"),
+        (["recipes", "show", "gdp_mvb2"], "gdp_mbv2"),
+        (["train", "gdp_mbv2", "--set", "train.eopchs=3"], "epochs"),
+        (["inspect", "resnet81"], "resnet18"),
+        (["init", "resnet18", "embeded"], "embedded"),
+        (["init", "resnet18", "embedded", "--method", "gpd"], "gdp"),
+    ],
+)
+def test_a_slip_of_the_keyboard_is_recognised(words: list[str], near: str) -> None:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code in (1, 2)
+    assert f"Did you mean {near!r}?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "slips"),
+    [("", "", 0), ("gpd", "gdp", 1), ("abc", "ab", 1), ("ab", "abc", 1), ("abc", "axc", 1),
+     ("kitten", "sitting", 3), ("ca", "abc", 3)],
+)  # fmt: skip
+def test_slips_are_counted(one: str, other: str, slips: int) -> None:
+    assert edits(one, other) == edits(other, one) == slips
+
+
+def test_what_has_nothing_in_common_is_not_meant() -> None:
+    assert nearest("xyzzy", catalogue.pass_names()) == ""
+    for name in catalogue.pass_names():
+        for k in range(1, len(name) - 1):
+            swapped = name[:k] + name[k + 1] + name[k] + name[k + 2 :]
+            assert edits(swapped, nearest(swapped, catalogue.pass_names())) <= 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["init", "resnet18", "embedded", "-o", "nowhere/there/x.toml"],
+        ["densities", "-o", "nowhere/x.json"],
+        ["export", "-o", "nowhere/model.onnx"],
+        ["compile", "resnet18", "-o", "nowhere/there/run"],
+        ["compare", "gdp_mbv2", "-o", "nowhere/there/comparison"],
+    ],
+)
+def test_a_mistyped_output_makes_no_folders(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "is no folder" in done.stderr
+    assert "mkdir -p nowhere" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 METRICS = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from prunec.cli import completion
+from prunec.errors import RunError
 
 if TYPE_CHECKING:
     from prunec.store.runs import RunFolder
@@ -21,7 +22,7 @@ Root = Annotated[
 Run = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]",
+        metavar="RUN",
         help="A run's folder or name, or a recipe's name for its latest run  [default: the latest]",
         autocompletion=completion.run_names,
     ),
@@ -36,7 +37,8 @@ Changes = Annotated[
     ),
 ]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"] | None, typer.Option(help="[default: the recipe's]")
+    Literal["auto", "cpu", "cuda"] | None,
+    typer.Option(metavar="DEVICE", help="auto, cpu or cuda  [default: the recipe's]"),
 ]
 Opset = Annotated[
     int | None,
@@ -46,9 +48,26 @@ IrVersion = Annotated[
     int | None,
     typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
 ]
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """Return the path of a file or folder to be made, in a folder that is there.
+
+    Raises:
+        RunError: it is not there: a slip of the keyboard makes no folders.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise RunError(
+            f"{path.parent} is no folder, and -o {path} would be in it",
+            remedy=f"Make it first (mkdir -p {path.parent}), or name another place.",
+        )
+    return path
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The file to write.", callback=in_a_folder),
 ]
 
 

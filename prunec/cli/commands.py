@@ -48,18 +48,37 @@ app = typer.Typer(
     cls=Guarded,
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Compile and export sparse convolutional networks: train, cut, prove, ship.",
 )
-app.add_typer(passes_app, name="passes", invoke_without_command=True)
-app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
+app.add_typer(
+    passes_app,
+    name="passes",
+    short_help="List the passes; `show NAME` explains one.",
+    invoke_without_command=True,
+)
+app.add_typer(
+    recipes_app,
+    name="recipes",
+    short_help="List the packaged recipes; `show NAME` prints one.",
+    invoke_without_command=True,
+)
 app.add_typer(data_app, name="data")
-app.add_typer(runs_app, name="runs", invoke_without_command=True)
-app.command()(compare)
-app.command("compile")(with_forms(compile_network))
-app.command()(count)
-app.command()(init)
-app.command()(inspect)
+app.add_typer(
+    runs_app,
+    name="runs",
+    short_help="List the runs; `rm` deletes some, `diff` compares two.",
+    invoke_without_command=True,
+)
+app.command(short_help="Train several recipes on equal terms; one table, one page.")(compare)
+app.command("compile", short_help="Cut, write and prove a network that is sparse already.")(
+    with_forms(compile_network)
+)
+app.command(short_help="Print MACs and parameters, layer by layer and in all.")(count)
+app.command(short_help="Write a recipe for a network and its images.")(init)
+app.command(short_help="Show layers and channel groups, and what is left of them.")(inspect)
 
 
 def main() -> None:
@@ -88,16 +107,18 @@ def options(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    install: completion.Install = None,
+    show: completion.Show = None,
 ) -> None:
     """Take the options that stand before any command."""
 
 
-@app.command()
+@app.command(short_help="Train a recipe's network into a run's folder.")
 def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE]",
+            metavar="RECIPE",
             help="A recipe's file or packaged name; with --resume also a run.",
             autocompletion=completion.recipe_references,
         ),
@@ -111,15 +132,17 @@ def train(
 ) -> None:
     """Train a recipe's network; the run's folder says everything about it.
 
-    On several GPUs or machines: torchrun --nproc-per-node N -m prunec train RECIPE
-    """
+    \b
+    On several GPUs or machines:
+    torchrun --nproc-per-node N -m prunec train RECIPE
+    """  # noqa: D301 - click's mark of lines that are not wrapped
     from prunec.cli import launch
     from prunec.store.runs import runs_root
 
     launch.train(recipe, changes or [], device=device, resume=resume, root=runs_root(runs))
 
 
-@app.command()
+@app.command(short_help="Cut a trained network, write it, prove each file equal to it.")
 @with_forms
 def export(
     run: Run = None,
@@ -150,11 +173,12 @@ def export(
     tell_export(pipeline.export(found, output, forms, options=options))
 
 
-@app.command()
+@app.command(short_help="Check a shipped file against its run.")
 def verify(
     run: Run = None,
     onnx: Annotated[
-        Path | None, typer.Option("--onnx", help="The file to check  [default: the run's]")
+        Path | None,
+        typer.Option("--onnx", metavar="FILE", help="The file to check  [default: the run's]"),
     ] = None,
     as_json: AsJson = False,
     no_code: NoCode = False,
@@ -174,7 +198,7 @@ def verify(
     tell_export(pipeline.verify(found, onnx), as_json)
 
 
-@app.command()
+@app.command(short_help="Time a shipped file against the dense network's.")
 def bench(run: Run = None, runs: Root = None) -> None:
     """Time a shipped file against the dense network's under onnxruntime, one thread."""
     found = run_of(run, runs)
@@ -184,7 +208,7 @@ def bench(run: Run = None, runs: Root = None) -> None:
     print_parts(pipeline.bench(found))
 
 
-@app.command("report")
+@app.command("report", short_help="Write a run's report.html anew.")
 def write_page(run: Run = None, runs: Root = None) -> None:
     """Write a run's report.html anew: one page that opens offline, whatever the run has so far."""
     found = run_of(run, runs)
@@ -194,7 +218,7 @@ def write_page(run: Run = None, runs: Root = None) -> None:
     typer.echo(write_report(found))
 
 
-@app.command()
+@app.command(short_help="Write the density of every layer of a run.")
 def densities(
     run: Run = None,
     output: Output = None,

@@ -5,8 +5,34 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
+from typer.completion import install_callback, show_callback
+
+Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
+Install = Annotated[
+    Shell | None,
+    typer.Option(
+        "--install-completion",
+        metavar="SHELL",
+        callback=install_callback,
+        is_eager=True,
+        expose_value=False,
+        help="Let bash, zsh, fish, powershell or pwsh complete commands, names and keys.",
+    ),
+]
+Show = Annotated[
+    Shell | None,
+    typer.Option(
+        "--show-completion",
+        metavar="SHELL",
+        callback=show_callback,
+        is_eager=True,
+        expose_value=False,
+        help="Print the script that does so.",
+    ),
+]
 
 
 def recipe_references(incomplete: str) -> Iterator[str]:

@@ -7,9 +7,9 @@ import os
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from prunec.cli import noise
+from prunec.cli.groups import Group
 from prunec.errors import PrunecError, RunError
 
 INTERRUPTED = 130
@@ -24,7 +24,7 @@ REMEDIES = {
 }
 
 
-class Guarded(TyperGroup):
+class Guarded(Group):
     """A group of commands whose failures a person can read."""
 
     def invoke(self, ctx: Any) -> Any:

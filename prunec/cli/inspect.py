@@ -23,7 +23,7 @@ def inspect(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN|RECIPE|NETWORK]",
+            metavar="RUN|RECIPE|NETWORK",
             help="A run, a recipe's file, or a network as in model.name  [default: the latest run]",
             autocompletion=completion.inspectable,
         ),

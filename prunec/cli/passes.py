@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from prunec.cli import completion
+from prunec.cli.groups import Group
 from prunec.cli.printing import print_parts
 
 passes_app = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     help="List the passes that a recipe may name; `show NAME` explains one.",
 )
@@ -27,7 +29,7 @@ def passes(context: typer.Context) -> None:
     typer.echo("Options, ranges, defaults and the paper of one: prunec passes show NAME")
 
 
-@passes_app.command("show")
+@passes_app.command("show", short_help="Explain a pass: options, ranges, defaults, paper.")
 def show_pass(
     name: Annotated[
         str,

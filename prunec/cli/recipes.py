@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from prunec.cli import completion
+from prunec.cli.groups import Group
 from prunec.cli.printing import print_parts
 
 recipes_app = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     help="List the recipes that come with prunec; `show NAME` prints one.",
 )
@@ -43,7 +45,7 @@ def show_recipe(
     typer.echo(packaged_text(name), nl=False)
 
 
-@recipes_app.command("schema")
+@recipes_app.command("schema", short_help="Print the JSON schema of recipes, for editors.")
 def show_schema() -> None:
     """Print the JSON schema of recipes, for editors that check and complete TOML."""
     import json
