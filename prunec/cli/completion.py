@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from typer.completion import install_callback, show_callback
+from typer.completion import (
+    get_completion_inspect_parameters,
+    install_callback,
+    show_callback,
+)
+
+get_completion_inspect_parameters()  # it makes typer's shells known
+
 
 Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
 Install = Annotated[
@@ -99,12 +107,15 @@ def network_files(incomplete: str) -> Iterator[str]:
     yield from (p for p in _paths(incomplete) if p.endswith(("/", ".toml", ".onnx")))
 
 
-def settings(context: typer.Context, incomplete: str) -> Iterator[str]:
+def settings(args: list[str], incomplete: str) -> Iterator[str]:
     """Yield keys for ``--set`` that begin so, those of the recipe that the line names included."""
-    from prunec.recipe import settable_keys
+    from prunec.recipe import packaged_recipes, settable_keys
 
-    named = context.params.get("recipe") or next(iter(context.params.get("recipes") or ()), "")
-    return (f"{key}=" for key in settable_keys(named) if key.startswith(incomplete))
+    typed = (os.environ.get(key, "") for key in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS"))
+    words = [*args, *" ".join(typed).split()]
+    known = packaged_recipes()
+    named = next((word for word in words if word.endswith(".toml") or word in known), "")
+    return _beginning((f"{key}=" for key in settable_keys(named)), incomplete)
 
 
 def _networks(incomplete: str) -> Iterable[str]:

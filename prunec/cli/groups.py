@@ -26,7 +26,8 @@ class Group(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, its arguments named in one style."""
         command = super().get_command(ctx, cmd_name)
-        for parameter in command.params if command else ():
+        parameters: list[Any] = command.params if command else []
+        for parameter in parameters:
             if parameter.param_type_name == "argument":
                 shown = _shown(parameter)
                 parameter.make_metavar = lambda *_, shown=shown: shown

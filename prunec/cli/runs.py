@@ -132,13 +132,11 @@ def _require_consent(found: Sequence[RunFolder], yes: bool) -> None:
 def _table(root: Path, found: Iterable[Summary]) -> Table:
     from rich.text import Text
 
-    from prunec.tables import table
+    from prunec.tables import listing
 
-    made = table(
-        f"Runs in {root}", "run", "state", "accuracy", "MACs", "age",
-        numbers=["accuracy", "MACs", "age"],
-    )  # fmt: skip
-    made.columns[0].overflow = "fold"
+    numbers = ("accuracy", "MACs", "age")
+    made = listing("run", "state", *numbers, numbers=numbers)
+    made.title = f"Runs in {root}"
     for one in found:
         made.add_row(Text(one.name), _state(one), _value(one), _macs(one), age_text(one.age))
     return made

@@ -197,7 +197,7 @@ def _set(text: str, key: str, value: float) -> tuple[str, int]:
     """``text`` with a key's number replaced, its comment in its column, and how often."""
 
     def replaced(found: re.Match[str]) -> str:
-        return f"{f'{key} = {value:.4g}':<29} {found[1]}".rstrip()
+        return f"{f'{key} = {value:.4g}':<29} {found[1] or ''}".rstrip()
 
     return re.subn(rf"^{key} = [\d.]+ *(#.*)?$", replaced, text, flags=re.MULTILINE)
 
