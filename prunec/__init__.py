@@ -1,10 +1,12 @@
 """prunec compiles and exports sparse convolutional networks: train, cut, prove, ship.
 
-The public functions are those of :mod:`prunec.api`; torch is imported when one is first used.
+The public functions are those of :mod:`prunec.api`; what one needs is imported when it is first
+used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,25 +17,18 @@ if (_CHECKOUT / "passes" / "__init__.py").is_file() and str(_CHECKOUT) not in __
     __path__.append(str(_CHECKOUT))
 
 if TYPE_CHECKING:
+    from prunec.api.compiling import Compiled, Folded, compile, fold_batch_norms, groups
+    from prunec.api.counting import count
+    from prunec.api.shipping import export_onnx, verify, verify_run
+    from prunec.cost import Cost
+    from prunec.cost.onnx_graph import count_onnx
+    from prunec.deploy.checks import Report
+    from prunec.errors import PrunecError
+    from prunec.graph.channels.groups import ChannelGroup
+    from prunec.graph.rewriting.plan import Plan
+    from prunec.inspection.compile_report import CompileReport
+
     __version__: str
-    from prunec.api import (
-        ChannelGroup,
-        Compiled,
-        CompileReport,
-        Cost,
-        Folded,
-        Plan,
-        PrunecError,
-        Report,
-        compile,
-        count,
-        count_onnx,
-        export_onnx,
-        fold_batch_norms,
-        groups,
-        verify,
-        verify_run,
-    )
 
 __all__ = [
     "ChannelGroup",
@@ -56,17 +51,34 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
+    _COMPILING, _SHIPPING = "prunec.api.compiling", "prunec.api.shipping"
+    _HOMES = {
+        "ChannelGroup": "prunec.graph.channels.groups",
+        "CompileReport": "prunec.inspection.compile_report",
+        "Compiled": _COMPILING,
+        "Cost": "prunec.cost",
+        "Folded": _COMPILING,
+        "Plan": "prunec.graph.rewriting.plan",
+        "PrunecError": "prunec.errors",
+        "Report": "prunec.deploy.checks",
+        "compile": _COMPILING,
+        "count": "prunec.api.counting",
+        "count_onnx": "prunec.cost.onnx_graph",
+        "export_onnx": _SHIPPING,
+        "fold_batch_norms": _COMPILING,
+        "groups": _COMPILING,
+        "verify": _SHIPPING,
+        "verify_run": _SHIPPING,
+    }
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
             from prunec.store.environment import prunec_version
 
             return prunec_version()
-        if name not in __all__:
+        if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from prunec import api
-
-        return getattr(api, name)
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -249,8 +249,9 @@ def _require_phases(passes: Sequence[Pass], epochs: int, source: str) -> None:
             try:
                 step.phases(epochs)
             except PassError as error:
-                message = f"{source}: pass[{index}] {error.message}"
-                raise RecipeError(message, remedy=error.remedy) from None
+                place = f"{source}: pass[{index}] ({step.pass_name()})"
+                what = error.message.removeprefix(step.pass_name()).lstrip(": ")
+                raise RecipeError(f"{place}: {what}", remedy=error.remedy) from None
 
 
 def self_contained(recipe: Recipe, source: str) -> Recipe:

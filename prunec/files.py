@@ -7,15 +7,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
-
-from prunec.errors import DamagedRecord, RunError
+from prunec.errors import RunError
 
 _REMEDIES = {
     errno.ENOSPC: "The disk is full: free some space, then repeat the command.",
@@ -44,20 +40,6 @@ def write_text_atomic(path: Path, text: str) -> None:
     write_bytes_atomic(path, text.encode())
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> str:
-    """Write tensors as safetensors, whole or not at all; tensors that share memory are copied.
-
-    Returns:
-        The sha256 of the file.
-    """
-    copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    data = save(copies, dict(metadata) if metadata else None)
-    write_bytes_atomic(path, data)
-    return hashlib.sha256(data).hexdigest()
-
-
 def require_writable(path: Path) -> None:
     """Make the folder of ``path`` and try to write there; nothing is left.
 
@@ -69,32 +51,6 @@ def require_writable(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-
-
-def read_tensors(path: Path, sha256: str = "") -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, on the CPU.
-
-    Args:
-        path: the file.
-        sha256: of its bytes, as it was written down; empty where nobody did.
-
-    Raises:
-        DamagedRecord: the file is missing or damaged.
-    """
-    remedy = "Use another checkpoint or step, or train again."
-    try:
-        data = path.read_bytes()
-        if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-            raise DamagedRecord(
-                f"{path} is damaged: its digest is not the one written down", remedy=remedy
-            )
-        return load(data)
-    except FileNotFoundError:
-        raise DamagedRecord(f"{path} is missing", remedy=remedy) from None
-    except OSError as error:
-        raise DamagedRecord(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise DamagedRecord(f"{path} is damaged: {error}", remedy=remedy) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -169,7 +169,7 @@ def _sentence(finding: ErrorDetails, known: Known, prefix: str) -> tuple[str, st
     if kind == "value_error":
         return f"{path} {context['error']}", ""
     if kind in EXPECTED:
-        return f"{path} must be {EXPECTED[kind]}, found {found(value)}", ""
+        return f"{path} must be {EXPECTED[kind]}, found {found(value)}", _of_percent(value)
     if kind in RANGES:
         words, key = RANGES[kind]
         remedy = _as_epochs(location, value, known) or _allowed(known.schema(), location)
@@ -195,6 +195,12 @@ def _nearest(location: Location, known: Known) -> str:
     if near:
         return near.strip()
     return f"Known keys here: {', '.join(names)}." if names else "It takes no options."
+
+
+def _of_percent(value: object) -> str:
+    """What a text in percent is as a number."""
+    stated = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", value) if isinstance(value, str) else None
+    return f"As a share: {float(stated[1]) / 100:g}." if stated else ""
 
 
 def _as_epochs(location: Location, value: object, known: Known) -> str:

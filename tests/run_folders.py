@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from prunec.recipe import digest, dumps, loads
+from prunec.store.kept_records import keep_records
+from prunec.store.metrics import MetricsLog
+from prunec.store.new_runs import create_run
 from prunec.store.records import record_text
-from prunec.store.runs import RunFolder, create_run
+from prunec.store.runs import RunFolder
 
 HOSTILE = '<script>alert("x")</script>&\'"<img src=http://evil.example/a.png>'
 LAYERS = ("features.0.0", "features.1.conv.0.0", "classifier.1")
@@ -108,7 +111,9 @@ def new_run(root: Path, description: str = "a small run") -> RunFolder:
 def trained_run(root: Path, epochs: int = EPOCHS) -> RunFolder:
     """A run that stopped after some epochs: no artifact, no export."""
     run = new_run(root)
-    run.metrics.write_text("".join(json.dumps(epoch(i + 1)) + "\n" for i in range(epochs)))
+    log = MetricsLog(run.metrics, run.identity)
+    for number in range(epochs):
+        log.append(epoch(number + 1))
     run.mark("interrupted")
     return run
 
@@ -139,5 +144,9 @@ def restate(run: RunFolder, old: str, new: str) -> None:
 
 
 def write(path: Path, value: object) -> None:
+    """Write a record with its digest, and let its run keep that."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    path.write_text(record_text(value) if isinstance(value, dict) else json.dumps(value))
+    for folder in path.parents:
+        if (folder / "run.json").is_file() and path.name != "run.json":
+            keep_records(RunFolder(folder), path)

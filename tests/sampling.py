@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 
 
-def sampled(cases: Iterable[Any], share: int) -> list[Any]:
-    """Cases for ``parametrize``: one in ``share`` as it is, always the same; the rest are slow."""
-    return [case if i % share == 0 else slow_case(case) for i, case in enumerate(cases)]
+def sampled(cases: Iterable[Any], share: int, usual: int = 1) -> list[Any]:
+    """Cases for ``parametrize``: one in ``share`` as it is, always the same; the rest are slow.
+
+    Of those one in ``usual``, which divides ``share``, runs by default: the others are nightly.
+    """
+    assert share % usual == 0, "a case that runs always runs by default"
+    return [
+        case if i % share == 0 else slow_case(case, nightly=i % usual != 0)
+        for i, case in enumerate(cases)
+    ]
 
 
 def slow_but(cases: Iterable[str], *quick: str) -> list[Any]:

@@ -62,8 +62,8 @@ SPOILED = {
                               "prunec.tables -> prunec.page"),
     "a circle inside a room": ("tasks/quality.py", "from prunec.tasks.task import Task",
                                "No cycles are allowed in prunec.tasks."),
-    "a plug-in by its name": ("api.py", "from prunec.passes import train_gdp",
-                              "prunec.api -> prunec.passes.train_gdp"),
+    "a plug-in by its name": ("api/compiling.py", "from prunec.passes import train_gdp",
+                              "prunec.api.compiling -> prunec.passes.train_gdp"),
     "a room in no layer": ("attic.py", "", "attic"),
 }  # fmt: skip
 

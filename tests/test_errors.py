@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from prunec import errors
 from prunec.cli.commands import app
 from prunec.recipe import loads
+from prunec.store.new_runs import create_run
 from prunec.store.records import record_text
-from prunec.store.runs import create_run
 
 RECIPE = """
 name = "small"

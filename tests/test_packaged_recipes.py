@@ -197,15 +197,18 @@ def in_float64(artifact: Artifact) -> Artifact:
     )
 
 
-# Others of their families are trained by the same passes at every commit.
+# Others of their families are trained by the same passes by default.
 LARGE = ("east_resnet34_cifar10", "east_resnet50_cifar10", "gdp_mbv2_imagenet",
          "gdp_resnet56_cifar10", "gdp_resnet50_imagenet", "str_mbv1_imagenet",
          "str_resnet50_80_imagenet")  # fmt: skip
-QUICK = ("gdp_resnet20", "two_of_four_resnet20")
+# Masks of single weights on one network: test_mask_methods.py trains all of them by default.
+ALIKE = tuple(f"{name}_resnet20" for name in MASKS if name not in ("str", "rigl", "acdc", "east",
+                                                                   "two_of_four"))  # fmt: skip
+QUICK = ("two_of_four_resnet20",)
 
 
 def marked(name: str) -> Any:
-    return name if name in QUICK else slow_case(name, nightly=name in LARGE)
+    return name if name in QUICK else slow_case(name, nightly=name in (*LARGE, *ALIKE))
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in one_of_each()])

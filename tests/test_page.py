@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 from prunec.cli.commands import app
 from prunec.page import page_text, write_report
+from prunec.store.metrics import MetricsLog
 from prunec.store.runs import RunFolder
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -265,7 +266,7 @@ def test_numbers_that_no_chart_can_show_are_left_out(tmp_path: Path) -> None:
         "layers": {"gates open": {LAYERS[0]: float("nan"), LAYERS[1]: None}},
         "histograms": {"gate g": {"edges": [0.0, 0.5, 1.0], "counts": [0, 0]}},
     }
-    append(run.metrics, json.dumps({**epoch(EPOCHS + 1), **odd}).encode())
+    MetricsLog(run.metrics, run.identity).append({**epoch(EPOCHS + 1), **odd})
     record = run.record
     write(run.path / "run.json", {**record, "created": "\ud800\x00"})
     page = seen(run)
@@ -282,6 +283,7 @@ def test_values_that_never_change_have_an_axis(tmp_path: Path) -> None:
         assert "Same" in seen(run).words
 
 
+@pytest.mark.slow
 def test_a_long_training_of_a_deep_network_stays_a_small_page(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     lines = [

@@ -15,7 +15,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from test_compare import write_recipe
+from comparison_recipes import write_recipe
 from test_end_to_end import write_images
 
 pytestmark = pytest.mark.slow
@@ -73,6 +73,7 @@ def test_the_example_of_the_readme_runs(python: Path, tmp_path: Path) -> None:
     assert "What went" in run(python, "-c", code_there)
 
 
+@pytest.mark.nightly  # whoever trains finds them too
 def test_the_module_lists_its_passes(python: Path) -> None:
     assert "train-gdp" in run(python, "-m", "prunec", "passes")
 

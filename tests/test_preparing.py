@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -146,15 +147,16 @@ def test_a_recipe_that_trains_nothing_is_checked_before_its_folder_is_made(folde
     assert not (folder / "runs").exists()
 
 
-def test_a_training_of_three_epochs_is_told_gated_and_shipped(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Phases end within epochs: the dense network is tested there, also after a resume."""
+def test_a_training_of_three_epochs_is_told_gated_and_shipped(folder: Path) -> None:
+    """Phases end within epochs: the dense network is tested there."""
     trained = prunec("train", "small.toml", "--set", "train.epochs=3")
     assert trained.exit_code == 0, trained.output
     assert "3 epochs: dense 0.75, select 0.75, survivors 1.5" in trained.stdout
     run = RunFolder(Path("runs/small-001"))
-    assert "after the dense phase of 0.833 epochs" in trained.stdout.replace("\n", " ") or True
+    (step,) = json.loads((run.step(0, "train-gdp") / "artifact.json").read_text())["history"]
+    assert "after the dense phase of 0.833 epochs" in step["notes"][0]  # five of six steps
+    assert step["details"]["phases"] == {"dense": 0.75, "select": 0.75, "survivors": 1.5}
+    assert 0 < step["details"]["dense_phase_accuracy"] <= 100
     exported = prunec("export")
     assert "budget: accuracy drop" in exported.stdout, exported.output
     assert "train-gdp: MACs / dense" in exported.stdout
@@ -162,6 +164,15 @@ def test_a_training_of_three_epochs_is_told_gated_and_shipped(
     assert "dense 0.75, select 0.75" in (run.path / "report.html").read_text()
     listed = prunec("runs")
     assert "small-001" in listed.stdout
+
+
+def test_a_comparison_that_cannot_begin_leaves_no_folder(folder: Path) -> None:
+    result = prunec("compare", "small.toml", "--set", "data.name=imagefolder", "--seeds", "1")
+    assert result.exit_code == 1
+    assert "error: " in result.stderr
+    result = prunec("compare", "small.toml", "--set", "pass.0.macs_ratio=0.01", "--seeds", "1")
+    assert "cannot be reached" in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["small.toml"]
 
 
 def test_a_failed_run_is_passed_over_and_exported_never(

@@ -116,6 +116,7 @@ recipes = st.builds(
 EXAMPLES = int(os.environ.get("PRUNEC_EXAMPLES", "25"))
 
 
+@pytest.mark.slow
 @given(recipes)
 @settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 def test_a_recipe_survives_text(recipe: Recipe) -> None:

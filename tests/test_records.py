@@ -12,8 +12,8 @@ from prunec.artifact import Step
 from prunec.cost import Cost, LayerCost
 from prunec.deploy.checks.records import compare_history, compare_manifest
 from prunec.errors import DamagedRecord, RunError
+from prunec.store.finding import open_run
 from prunec.store.records import DIGEST, parse_record, read_record, record_digest, record_text
-from prunec.store.runs import open_run
 
 
 def test_a_record_is_read_back_and_its_digest_does_not_count_itself(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from prunec.errors import RecipeError, RunError
 from prunec.pipeline.opened import OpenedRun
 from prunec.recipe import Recipe, digest, dumps, loads
 from prunec.store.environment import environment, prunec_version
+from prunec.store.finding import latest_run, open_run, run_folders, runs_root
+from prunec.store.new_runs import create_run
 from prunec.store.records import record_digest, record_text
-from prunec.store.runs import RunFolder, create_run, latest_run, open_run, run_folders, runs_root
+from prunec.store.runs import RunFolder
 
 
 def recipe(name: str = "small", seed: int = 0) -> Recipe:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from prunec.cli.commands import app
 from prunec.cli.runs import age_text
 from prunec.recipe import load_recipe
-from prunec.store.runs import RunFolder, create_run
+from prunec.store.new_runs import create_run
+from prunec.store.runs import RunFolder
 
 NAMES = ("gdp_mbv2", "gdp_mbv2_imagenet", "str_rank_fastgrnn_speech")
 

@@ -11,7 +11,8 @@ from filelock import FileLock
 from prunec.cli.selection import find_run, resumed_run
 from prunec.errors import RunError
 from prunec.recipe import Recipe, loads
-from prunec.store.runs import RunFolder, create_run
+from prunec.store.new_runs import create_run
+from prunec.store.runs import RunFolder
 from prunec.store.states import is_at_work, state_of, unfinished
 from prunec.store.summaries import summary
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from training.small_training import small_context, small_net
 
 from prunec.artifact import Step
 from prunec.deploy.checks.training import check_training
@@ -16,7 +21,8 @@ from prunec.training.dense_phase import (
     from_tally,
     in_tally,
 )
-from prunec.training.method import Moment
+from prunec.training.loop import fit
+from prunec.training.method import Method, Moment
 
 FIGURES = {"accuracy": 80.0}
 
@@ -57,6 +63,16 @@ def test_a_dense_training_before_is_what_it_is_compared_with() -> None:
     steps = [
         step("train-dense", ("trained",), test_accuracy=90.0),
         step("train-rigl", ("trained", "masked"), test_accuracy=81.0),
+    ]
+    checks, _ = check_training(Budget(), steps, FIGURES)
+    assert verdicts(checks) == {"budget: accuracy drop": False}
+
+
+def test_a_fine_tuning_after_the_cut_is_compared_with_the_dense_phase_before_it() -> None:
+    steps = [
+        step("train-gdp", dense_phase_accuracy=90.0, test_accuracy=70.0),
+        step("remove-channels", ("trained",)),
+        step("train-dense", ("trained",), test_accuracy=80.0),
     ]
     checks, _ = check_training(Budget(), steps, FIGURES)
     assert verdicts(checks) == {"budget: accuracy drop": False}
@@ -130,3 +146,22 @@ def test_what_a_dense_phase_was_worth_is_told_and_survives_a_checkpoint() -> Non
     assert dense_remarks([{"epoch": 1}]) == ((), {})
     before, _ = dense_remarks([{"dense_phase": {"miou": 9.0, "epochs": 0.0}}])
     assert before == ("test mIoU 9.00 % before the training",)
+
+
+@pytest.mark.parametrize("epochs", [0.0, 0.5, 1.0, 1.4])
+def test_testing_the_dense_network_changes_nothing_of_the_training(
+    epochs: float, tmp_path: Path
+) -> None:
+    nets, found = [], []
+    for dense in (None, epochs):
+        net = small_net()
+        context = replace(small_context(tmp_path / str(dense), epochs=2), dense_epochs=dense)
+        history = fit(net, Method(), context)
+        nets.append(net.state_dict())
+        found.append([metrics.pop("dense_phase", None) for metrics in history])
+    assert all(torch.equal(a, b) for a, b in zip(*(n.values() for n in nets), strict=True))
+    assert found[0] == [None, None]
+    (known,) = [dense for dense in found[1] if dense]
+    assert found[1].index(known) == max(0, math.ceil(epochs) - 1)
+    assert known["epochs"] == pytest.approx(epochs, abs=1 / 6)
+    assert 0 <= known["accuracy"] <= 100

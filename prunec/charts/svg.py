@@ -17,7 +17,7 @@ _DOCUMENT = Markup(
     'aria-label="{3}" xmlns="http://www.w3.org/2000/svg">\n<style>\n{4}</style>\n'
     '<rect class="paper" width="{1:g}" height="{2:g}"/>\n{5}\n</svg>\n'
 )
-_MOVED = Markup('<g transform="translate({:g} 0)">{}</g>')
+_MOVED = Markup('<g transform="translate({:g} {:g})">{}</g>')
 _STRIP = Markup(
     '<svg class="strip" width="100%" height="{:g}" role="img" aria-label="{}" '
     'xmlns="http://www.w3.org/2000/svg">{}</svg>'
@@ -45,9 +45,9 @@ def document(
     return _DOCUMENT.format(kind, width, height, about, style, joined(inside))
 
 
-def moved(left: float, inside: Iterable[Markup]) -> Markup:
-    """Return pieces that are moved to the right as one."""
-    return _MOVED.format(left, joined(inside))
+def moved(by: Point, inside: Iterable[Markup]) -> Markup:
+    """Return pieces that are moved right and down as one."""
+    return _MOVED.format(*by, joined(inside))
 
 
 def strip(height: float, about: str, inside: Iterable[Markup]) -> Markup:

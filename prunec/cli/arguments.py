@@ -84,6 +84,6 @@ def run_of(reference: str | None, root: Path | None) -> RunFolder:
         RunError: there is none.
     """
     from prunec.cli.selection import find_run
-    from prunec.store.runs import runs_root
+    from prunec.store.finding import runs_root
 
     return find_run(reference, runs_root(root))

@@ -137,7 +137,7 @@ def train(
     torchrun --nproc-per-node N -m prunec train RECIPE
     """  # noqa: D301 - click's mark of lines that are not wrapped
     from prunec.cli import launch
-    from prunec.store.runs import runs_root
+    from prunec.store.finding import runs_root
 
     launch.train(recipe, changes or [], device=device, resume=resume, root=runs_root(runs))
 
@@ -160,7 +160,7 @@ def export(
     options = {"onnx": given} if given else {}
     if run and run.endswith(".toml"):
         from prunec.cli.selection import untrained
-        from prunec.store.runs import runs_root
+        from prunec.store.finding import runs_root
 
         recipe = untrained(run)
         export_recipe(recipe, run, runs_root(runs), forms, output=output, options=options)

@@ -82,7 +82,7 @@ def compile_network(
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
     from prunec.inspection.network import parse_input
     from prunec.recipe import ModelSpec
-    from prunec.store.runs import runs_root
+    from prunec.store.finding import runs_root
 
     for text in inputs or ():
         parse_input(text)
@@ -116,14 +116,14 @@ def export_recipe(
     from prunec import pipeline
     from prunec.cli.results import tell_export
     from prunec.errors import PrunecError
-    from prunec.store.runs import create_run
+    from prunec.store.new_runs import create_run
 
-    fresh = pipeline.prepare_untrained(recipe, source, forms, options)
+    untrained = pipeline.prepare_untrained(recipe, source, forms, options)
     run = create_run(recipe, root, folder=folder)
     typer.echo(f"Run {run.path}")
     keep_in(run.path)
     try:
-        made = pipeline.export(run, output, forms, options=options, fresh=fresh)
+        made = pipeline.export(run, output, forms, options=options, untrained=untrained)
     except PrunecError:
         if not run.steps.exists():
             shutil.rmtree(run.path, ignore_errors=True)

@@ -67,7 +67,7 @@ def pass_names(incomplete: str) -> Iterator[str]:
 
 def run_names(context: typer.Context, incomplete: str) -> Iterator[str]:
     """Yield the runs that begin so, of the folder that the command line names."""
-    from prunec.store.runs import run_folders, runs_root
+    from prunec.store.finding import run_folders, runs_root
 
     named = context.params.get("runs") or context.params.get("root")
     root = runs_root(Path(named) if named else None)

@@ -64,7 +64,7 @@ def count(
 
 def _run(subject: str, root: Path | None) -> RunFolder | None:
     """The run whose folder is meant; None where none is: a name may be a network's."""
-    from prunec.store.runs import open_run, runs_root
+    from prunec.store.finding import open_run, runs_root
 
     for folder in (Path(subject), runs_root(root) / subject):
         if subject and folder.is_dir():

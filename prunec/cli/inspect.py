@@ -97,8 +97,12 @@ def _recipe(target: str | None, runs: Path | None) -> Recipe | None:
         return load_recipe(target)
     if target not in packaged_recipes():
         return None
+    from prunec.store.states import NoneLeft
+
     try:
         run_of(target, runs)
+    except NoneLeft:
+        return None
     except RunError:
         return load_recipe(target)
     return None
@@ -106,10 +110,12 @@ def _recipe(target: str | None, runs: Path | None) -> Recipe | None:
 
 def _subject(target: str | None, runs: Path | None) -> RunFolder | str:
     """The run, or else the name of a network."""
+    from prunec.store.states import NoneLeft
+
     try:
         return run_of(target, runs)
-    except RunError:
-        if target is None or "/" in target:
+    except RunError as error:
+        if target is None or "/" in target or isinstance(error, NoneLeft):
             raise
         return target
 

@@ -17,7 +17,10 @@ from prunec.cli.noise import keep_in
 from prunec.cli.selection import resumed_run, trainable
 from prunec.errors import Interrupted
 from prunec.recipe import Recipe
-from prunec.store.runs import RunFolder, Status, create_run, launched_run
+from prunec.store.finding import launched_run
+from prunec.store.new_runs import create_run
+from prunec.store.runs import RunFolder, Status
+from prunec.store.states import require_room
 from prunec.wording import first_line
 
 if TYPE_CHECKING:
@@ -105,6 +108,7 @@ def _asked(
             found = Asked(run.recipe, str(run.path / "recipe.toml"), run)
         else:
             found = Asked(*trainable(reference, changes))
+            require_room(root)
     found = found if processes is None else processes.share(found)
     assert found is not None
     return found

@@ -44,7 +44,7 @@ def runs(context: typer.Context, as_json: AsJson = False, root: Root = None) -> 
     """List the runs: state, accuracy, MACs, age; `rm` deletes some, `diff` compares two."""
     if context.invoked_subcommand:
         return
-    from prunec.store.runs import run_folders, runs_root
+    from prunec.store.finding import run_folders, runs_root
     from prunec.store.summaries import summary
 
     place = runs_root(root)
@@ -69,7 +69,7 @@ def remove(
     root: Root = None,
 ) -> None:
     """Delete runs, with all that they hold. Asks first; a run that is at work stays."""
-    from prunec.store.runs import runs_root
+    from prunec.store.finding import runs_root
     from prunec.store.states import is_at_work
 
     found = _named(names, runs_root(root))
@@ -90,7 +90,7 @@ def remove(
 def diff(first: Name, second: Name, as_json: AsJson = False, root: Root = None) -> None:
     """Compare two runs: keys of their recipes that differ, results, MACs, environment."""
     from prunec.store.differences import difference
-    from prunec.store.runs import runs_root
+    from prunec.store.finding import runs_root
 
     a, b = _named([first, second], runs_root(root), unique=False)
     found = difference(a, b)
@@ -102,7 +102,8 @@ def diff(first: Name, second: Name, as_json: AsJson = False, root: Root = None) 
 
 def _named(names: Sequence[str], root: Path, unique: bool = True) -> list[RunFolder]:
     """The runs of these names, in ``root``, or folders, each once."""
-    from prunec.store.runs import RunFolder, runs_there
+    from prunec.store.finding import runs_there
+    from prunec.store.runs import RunFolder
 
     found: dict[Path, RunFolder] = {}
     several = []

@@ -11,7 +11,8 @@ from prunec.catalogue import self_contained, trains
 from prunec.cli.noise import screen
 from prunec.errors import RecipeError, RunError
 from prunec.recipe import Recipe, digest, load_recipe, packaged_recipes
-from prunec.store.runs import RunFolder, open_run, run_folders, runs_there
+from prunec.store.finding import open_run, run_folders, runs_there
+from prunec.store.runs import RunFolder
 from prunec.store.states import resumable_run, sound_run
 
 
@@ -24,6 +25,12 @@ def trainable(reference: str | None, changes: Sequence[str]) -> tuple[Recipe, st
     if reference is None:
         raise RecipeError(
             "no recipe is named", remedy=f"Packaged recipes: {', '.join(packaged_recipes())}."
+        )
+    if (Path(reference) / "run.json").is_file():
+        raise RecipeError(
+            f"{reference} is a run, not a recipe",
+            remedy=f"Go on with it: prunec train --resume {reference}; or begin anew with its "
+            f"recipe: prunec train {Path(reference) / 'recipe.toml'}",
         )
     recipe = self_contained(load_recipe(reference, changes), reference)
     if not trains(recipe, reference):

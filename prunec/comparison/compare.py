@@ -18,6 +18,8 @@ from prunec.comparison.tables import to_rich
 from prunec.comparison.watch import Watch
 from prunec.comparison.write import write_all
 from prunec.errors import Interrupted
+from prunec.pipeline import prepare
+from prunec.training.progress import SilentProgress
 
 OFTEN = 60.0  # seconds at least between two writings while cells run
 
@@ -47,6 +49,7 @@ def compare(
         DataError: the data are missing or wrong.
         RunError: another process works on the folder, or it cannot be written.
     """
+    require_ready(_left(grid.cells, folder))  # before the folder is made
     with folder.held():
         folder.write_record(grid, command)
         left = _left(grid.cells, folder)
@@ -64,6 +67,23 @@ def compare(
     console.print(to_rich(rows, "Means over seeds"))
     console.print(f"Report: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
     return results
+
+
+def require_ready(cells: Sequence[Cell]) -> None:
+    """Refuse cells whose training cannot begin: what is wrong is said before hours of work.
+
+    The data are the same for all, and fetched once; of each recipe the first cell is tried.
+
+    Raises:
+        PrunecError: as :func:`prunec.pipeline.prepare`.
+    """
+    if not cells:
+        return
+    data = load_data(cells[0].recipe.data, seed=0)
+    progress = SilentProgress(Console(quiet=True))
+    for cell in {cell.method: cell for cell in reversed(cells)}.values():
+        device = cell.recipe.device
+        prepare(cell.recipe, cell.reference, device=device, progress=progress, data=data)
 
 
 def _left(cells: Sequence[Cell], folder: ComparisonFolder) -> list[Cell]:
@@ -94,8 +114,6 @@ def _run(
     jobs: int | None,
     console: Console,
 ) -> None:
-    # The same data for all: fetched once, and what is wrong with them is said before hours of work.
-    load_data(left[0].recipe.data, seed=0)
     given = shares(grid.cells, jobs)
     console.print(f"Running {described_shares(given)}", highlight=False)
     written = time.monotonic()

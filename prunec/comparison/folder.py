@@ -14,7 +14,6 @@ A cell's run is recognised by the digest of its recipe: a recipe that changed be
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,8 +27,10 @@ from prunec.comparison.grid import Cell, Grid
 from prunec.errors import DamagedRecord, PrunecError, RunError
 from prunec.files import require_writable, write_text_atomic
 from prunec.store.environment import environment, prunec_version
-from prunec.store.records import parse_record
-from prunec.store.runs import RunFolder, create_run, open_run, run_folders
+from prunec.store.finding import open_run, run_folders
+from prunec.store.new_runs import create_run
+from prunec.store.records import DIGEST, parse_record, record_text
+from prunec.store.runs import RunFolder
 
 LONGEST = 60  # characters of a name made of recipes' names
 
@@ -66,10 +67,9 @@ class ComparisonFolder:
     def record(self) -> dict[str, Any]:
         """What comparison.json says; empty where it cannot be read."""
         try:
-            found = json.loads((self.path / "comparison.json").read_text("utf-8"))
-        except (OSError, ValueError):
+            return parse_record(self.path / "comparison.json")
+        except DamagedRecord:
             return {}
-        return found if isinstance(found, dict) else {}
 
     def write_record(self, grid: Grid, command: Sequence[str]) -> None:
         """Write down what is compared."""
@@ -81,7 +81,7 @@ class ComparisonFolder:
             "cells": {cell.name: cell.digest for cell in grid.cells},
             "environment": environment(),
         }
-        write_text_atomic(self.path / "comparison.json", json.dumps(record, indent=2) + "\n")
+        write_text_atomic(self.path / "comparison.json", record_text(record))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -156,8 +156,9 @@ def is_busy(run: RunFolder) -> bool:
 def failure_of(run: RunFolder) -> Failure | None:
     """Return why the last attempt at a run failed; None where it did not."""
     try:
-        return Failure(**json.loads((run.path / "failure.json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        said = parse_record(run.path / "failure.json")
+        return Failure(**{key: value for key, value in said.items() if key != DIGEST})
+    except (DamagedRecord, TypeError):
         return None
 
 
@@ -167,7 +168,7 @@ def keep_failure(run: RunFolder, failure: Failure | None) -> None:
     if failure is None:
         path.unlink(missing_ok=True)
     else:
-        write_text_atomic(path, json.dumps(asdict(failure), indent=2) + "\n")
+        write_text_atomic(path, record_text(asdict(failure)))
 
 
 def _digest_of(run: RunFolder) -> str:

@@ -55,10 +55,18 @@ class Frame:
         return self.at((self.across(x), self.up(error_place(accuracy))))
 
 
-def frame_of(means: Sequence[Mean], width: float, height: float) -> Frame:
-    """Return axes that hold all means and their deviations, with some room around them."""
+def frame_of(means: Sequence[Mean], levels: Sequence[float], width: float, height: float) -> Frame:
+    """Return axes that hold all means and their deviations, with some room around them.
+
+    Args:
+        means: of rows; there may be none.
+        levels: accuracies that lie nowhere on the horizontal axis; not empty without means.
+        width: of the axes.
+        height: of the axes.
+    """
     heights = [error_place(m.accuracy + sign * m.deviation) for m in means for sign in (-1, 1)]
-    low, high = _widened([mean.x for mean in means], 0.05, NARROW)
+    heights += map(error_place, levels)
+    low, high = _widened([mean.x for mean in means] or [0.0], 0.05, NARROW)
     return Frame(width, height, Scale(low, high), Scale(*_widened(heights, 0.07)))
 
 

@@ -7,30 +7,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from markupsafe import Markup
 
 from prunec.charts import svg
-from prunec.comparison.frame import Frame, Mean
+from prunec.comparison.frame import Frame
 
 GAP = 14.4  # between two names
-FAR = 0.6  # of an axis's width: a line that ends before it is named where it ends
 
 
 def name_lines(
-    frame: Frame, ends: Mapping[str, Mean], tones: Mapping[str, str]
+    frame: Frame, ends: Mapping[str, svg.Point], tones: Mapping[str, str]
 ) -> Iterator[Markup]:
-    """Yield every line's name at its right end; names beside the axes are moved apart."""
-    shares = {name: frame.share(mean) for name, mean in ends.items()}
-    gap = GAP / frame.height
-    beside = apart({name: y for name, (x, y) in shares.items() if x >= FAR}, gap)
-    side = -1
-    for name, (x, y) in shares.items():
-        if name in beside:
-            left, middle = frame.at((1, beside[name]))
-            start = frame.at((x, y))
-            yield svg.line(f"leader {tones[name]}", (start[0] + 5, start[1]), (left + 7, middle))
-            left += 10
-        else:
-            side = -side  # those within the axes above and below by turns
-            left, middle = frame.at((x + 0.02, y + gap * side))
-        yield svg.text(f"name {tones[name]}", (left, middle + 4), "start", name)
+    """Yield every line's name right of the axes, moved apart, and what leads to it.
+
+    Inside the axes a name would cover points.
+
+    Args:
+        frame: the axes.
+        ends: name → the last point of its line, in shares of width and height.
+        tones: name → the class of its colour.
+    """
+    beside = apart({name: y for name, (_, y) in ends.items()}, GAP / frame.height)
+    for name, share in ends.items():
+        left, middle = frame.at((1, beside[name]))
+        x, y = frame.at(share)
+        yield svg.line(f"leader {tones[name]}", (x + 5, y), (left + 7, middle))
+        yield svg.text(f"name {tones[name]}", (left + 10, middle + 4), "start", name)
 
 
 def apart(heights: dict[str, float], gap: float) -> dict[str, float]:

@@ -13,9 +13,9 @@ from urllib.parse import quote
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from prunec.charts.scales import short
+from prunec.charts.scales import short, size
 from prunec.comparison.folder import ComparisonFolder
-from prunec.comparison.plot import inline_panels, plot_css
+from prunec.comparison.plot import inline_panels, legend, plot_css
 from prunec.comparison.results import Result, Row, quality_of, quality_title
 from prunec.comparison.tables import (
     NONE,
@@ -53,11 +53,22 @@ def page_text(results: Sequence[Result], rows: Sequence[Row], folder: Comparison
         quality=quality_of(rows),
         Quality=quality_title(rows),
         panels=inline_panels(rows),
+        legend=legend(rows),
         left_out=left_out(rows),
         columns=columns_of(rows),
         numbers=numbers_of(rows),
         rows=list(map(cells_of, rows)),
         cells=[_line(result, folder) for result in results],
+        cell_columns=(
+            "seed",
+            quality_of(rows),
+            "sparsity",
+            "MACs",
+            "non-zero MACs",
+            "file",
+            "latency",
+            "training",
+        ),
         called=called_as(record.get("command")),
         environment=_pairs(record.get("environment")),
     )
@@ -86,7 +97,7 @@ def left_out(rows: Sequence[Row]) -> str:
         for row in rows
         if row.nonzero_macs == 0
     ]
-    return f"Not in the second plot: {', '.join(names)}, of which no MAC is left." if names else ""
+    return f"Not among the non-zero MACs: {', '.join(names)}, which have none." if names else ""
 
 
 def _lead(results: Sequence[Result]) -> str:
@@ -113,7 +124,10 @@ def _line(result: Result, folder: ComparisonFolder) -> CellLine:
             str(result.seed),
             NONE if result.accuracy is None else f"{result.accuracy:.2f} %",
             NONE if result.sparsity is None else share_text(result.sparsity),
+            NONE if result.macs is None else short(result.macs),
             NONE if result.nonzero_macs is None else short(result.nonzero_macs),
+            NONE if result.bytes is None else size(result.bytes),
+            NONE if result.latency is None else f"{result.latency:.3f}",
             NONE if result.seconds is None else duration(result.seconds),
         ),
         state="proven" if result.state == "done" else result.state,

@@ -1,29 +1,27 @@
-"""Two panels: accuracy against sparsity and against non-zero MACs, a line a recipe.
+"""Panels: accuracy against sparsity and against every cost, one line per recipe.
 
+Costs are non-zero MACs, which zeros lower, and what a device pays today: all MACs, bytes, latency.
 Sparsity runs on the logarithm of the density, so that 90, 99 and 99.9 % lie equally far apart;
 accuracy on the logarithm of the error, so that a network that collapsed leaves room for those that
-did not. The stairs are the Pareto front of the means.
+did not. The dense network is a line across. The stairs are the Pareto front of the means.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from itertools import pairwise
 
 from markupsafe import Markup
 
 from prunec.charts import svg
-from prunec.charts.scales import short
 from prunec.comparison.frame import BOTTOM, LEFT, TOP, Frame, Mean, axes, frame_of, grid
 from prunec.comparison.names import name_lines
+from prunec.comparison.panels import Panel, panels_of
 from prunec.comparison.pareto import pareto_front
-from prunec.comparison.results import Row, quality_of, quality_title
-from prunec.comparison.tables import accuracy_text, share_text
-from prunec.comparison.ticks import Mark, mac_ticks, sparsity_ticks
+from prunec.comparison.results import Row, is_whole, quality_of, quality_title
+from prunec.comparison.tables import accuracy_text
 
 PAPER = {
     "--ink": "#171a21", "--soft": "#566072", "--grid": "#e8ebf0", "--card": "#ffffff",
@@ -46,76 +44,64 @@ SHAPES: tuple[tuple[svg.Point, ...], ...] = (
 )  # fmt: skip
 """The marks of lines, in units of their radius; one further with every round of the tones."""
 RADIUS, CAP = 3.6, 3.0
-DENSEST, SPARSEST = 1.0, 1e-9
-LARGE, SMALL = (380.0, 330.0), (285.0, 245.0)  # of a panel's axes, in a file and in a page
+LARGE, SMALL = (380.0, 330.0), (285.0, 230.0)  # of a panel's axes, in a file and in a page
+RIGHT = 14.0  # beside the axes of a page's panel
+Names = Callable[[Frame, Mapping[str, svg.Point], Mapping[str, str]], Iterator[Markup]]
+"""Draws the names of lines, given the ends and the tones."""
 LETTER = 7.6  # about, of a letter of a name
 
 
-@dataclass(frozen=True)
-class Panel:
-    """What one panel shows; costs fall to the right.
-
-    Attributes:
-        label: of the horizontal axis.
-        about: what it shows, for who does not see it; ``{}`` is the quality.
-        x: where a row lies on it; None where it has no place.
-        ticks: marks between two ends, with their texts.
-        told: a row's value on this axis.
-    """
-
-    label: str
-    about: str
-    x: Callable[[Row], float | None]
-    ticks: Callable[[float, float], list[Mark]]
-    told: Callable[[Row], str]
-
-
-def _sparsity_place(row: Row) -> float | None:
-    if row.sparsity is None:
-        return None
-    return -math.log10(min(max(1 - row.sparsity, SPARSEST), DENSEST))
-
-
-def _mac_place(row: Row) -> float | None:
-    return -math.log10(row.nonzero_macs) if row.nonzero_macs else None
-
-
-PANELS = (
-    Panel(
-        "sparsity, % of the weights that are gone or zero",
-        "{} against sparsity, a line a recipe",
-        _sparsity_place,
-        sparsity_ticks,
-        lambda row: f"sparsity {share_text(row.sparsity or 0)}",
-    ),
-    Panel(
-        "non-zero MACs of one image, fewer to the right",
-        "{} against non-zero MACs, a line a recipe",
-        _mac_place,
-        mac_ticks,
-        lambda row: f"{short(row.nonzero_macs or 0)} non-zero MACs",
-    ),
-)
+BESIDE = 3  # panels beside each other in a file
 
 
 def plot_file(rows: Sequence[Row]) -> str:
-    """Return both panels beside each other as an SVG file that needs no other."""
+    """Return all panels as an SVG file that needs no other, three beside each other."""
     style = re.sub(r"var\((--[\w-]+)\)", lambda variable: PAPER[variable[1]], plot_css())
-    width, height = _size(rows, LARGE)
-    parts = [svg.moved(i * width, _panel(rows, panel, LARGE)) for i, panel in enumerate(PANELS)]
-    about = "; ".join(panel.about.format(quality_title(rows)) for panel in PANELS)
-    return str(svg.document(len(PANELS) * width, height, about, style, parts, "plot"))
+    panels = panels_of(rows)
+    names = LETTER * max(map(len, _methods(rows)), default=0) + 24
+    width, height = LEFT + LARGE[0] + names, TOP + LARGE[1] + BOTTOM
+    parts = [
+        svg.moved(
+            (i % BESIDE * width, i // BESIDE * height), _panel(rows, panel, LARGE, name_lines)
+        )
+        for i, panel in enumerate(panels)
+    ]
+    about = "; ".join(panel.about.format(quality_title(rows)) for panel in panels)
+    columns, lines = min(len(panels), BESIDE), -(-len(panels) // BESIDE)
+    return str(svg.document(columns * width, lines * height, about, style, parts, "plot"))
 
 
 def inline_panels(rows: Sequence[Row]) -> tuple[Markup, ...]:
-    """Return each panel as an SVG element for a page, in the page's colours."""
-    title = quality_title(rows)
+    """Return each panel as an SVG element for a page, in the page's colours; see `legend`."""
+    title, size = quality_title(rows), (LEFT + SMALL[0] + RIGHT, TOP + SMALL[1] + BOTTOM)
     return tuple(
-        svg.drawing(
-            *_size(rows, SMALL), panel.about.format(title), _panel(rows, panel, SMALL), "plot"
-        )
-        for panel in PANELS
+        svg.drawing(*size, panel.about.format(title), _panel(rows, panel, SMALL, no_names), "plot")
+        for panel in panels_of(rows)
     )
+
+
+def legend(rows: Sequence[Row]) -> tuple[tuple[Markup, str], ...]:
+    """Return the mark and the name of each recipe, for all panels of a page."""
+    whole = _levels(rows)
+    return tuple(
+        (svg.drawing(26, 12, "", _sample(index, whole=name in whole), "plot key-mark"), name)
+        for index, name in enumerate(_methods(rows))
+    )
+
+
+def _sample(index: int, *, whole: bool) -> Iterator[Markup]:
+    """A piece of a recipe's line."""
+    kind = "whole" if whole else f"curve{_dashes(index)}"
+    yield svg.line(f"{kind} {_tone(index)}", (0, 6), (26, 6))
+    if not whole:
+        yield _mark(index, (13, 6))
+
+
+def no_names(
+    _frame: Frame, _ends: Mapping[str, svg.Point], _tones: Mapping[str, str]
+) -> Iterator[Markup]:
+    """Yield nothing: the names of a page's lines stand beside its panels, once."""
+    return iter(())
 
 
 def plot_css() -> str:
@@ -123,32 +109,48 @@ def plot_css() -> str:
     return files("prunec.comparison").joinpath("plot.css").read_text("utf-8")
 
 
-def _size(rows: Sequence[Row], inner: tuple[float, float]) -> tuple[float, float]:
-    """Width and height of a panel with its names."""
-    names = LETTER * max(map(len, _methods(rows)), default=0) + 24
-    return LEFT + inner[0] + names, TOP + inner[1] + BOTTOM
-
-
-def _panel(rows: Sequence[Row], panel: Panel, inner: tuple[float, float]) -> Iterator[Markup]:
-    methods = _methods(rows)
+def _panel(
+    rows: Sequence[Row], panel: Panel, inner: tuple[float, float], names: Names
+) -> Iterator[Markup]:
+    methods, levels = _methods(rows), _levels(rows)
     lines = {name: means for name in methods if (means := _means(rows, name, panel))}
     every = [mean for means in lines.values() for mean in means]
     up = f"{quality_of(rows)} on the test images, %"
-    if not every:
+    if not every and not levels:
         yield from axes(*inner, panel.label, up)
         middle = (LEFT + inner[0] / 2, TOP + inner[1] / 2)
         yield svg.text("unit", middle, "middle", "no results yet")
         return
-    frame = frame_of(every, *inner)
-    yield from grid(frame, panel.ticks)
+    frame = frame_of(every, [level.accuracy for level in levels.values()], *inner)
+    yield from grid(frame, panel.ticks if every else lambda low, high: [])
     yield from _front(frame, every)
     yield from axes(*inner, panel.label, up)
+    for name, level in levels.items():
+        y = frame.point(0, level.accuracy)[1]
+        yield svg.line(f"whole {_tone(methods.index(name))}", (LEFT, y), (LEFT + inner[0], y))
     for name, means in lines.items():
         yield from _line(frame, means, methods.index(name))
-    tones = {name: _tone(methods.index(name)) for name in lines}
-    yield from name_lines(frame, {name: means[-1] for name, means in lines.items()}, tones)
+    ends = {name: frame.share(means[-1]) for name, means in lines.items()}
+    ends |= {name: (1.0, frame.share(level)[1]) for name, level in levels.items()}
+    yield from names(frame, ends, {name: _tone(methods.index(name)) for name in ends})
     for mean in every:
         yield svg.dot("touch", frame.point(mean.x, mean.accuracy), 8, mean.told)
+    for level in levels.values():
+        yield svg.dot("touch", (LEFT + inner[0], frame.point(0, level.accuracy)[1]), 8, level.told)
+
+
+def _levels(rows: Sequence[Row]) -> dict[str, Mean]:
+    """The dense networks: how good they are, wherever they lie on a horizontal axis."""
+    return {
+        row.method: Mean(
+            0.0,
+            row.accuracy,
+            0.0,
+            f"{row.method}: dense, {quality_of(rows)} {accuracy_text(row)}",
+        )
+        for row in rows
+        if row.accuracy is not None and is_whole(row)
+    }
 
 
 def _methods(rows: Sequence[Row]) -> list[str]:
@@ -165,7 +167,8 @@ def _means(rows: Sequence[Row], name: str, panel: Panel) -> list[Mean]:
             f"{name}: {panel.told(row)}, {quality_of(rows)} {accuracy_text(row)}",
         )
         for row in rows
-        if row.method == name and row.accuracy is not None and (x := panel.x(row)) is not None
+        if row.method == name and row.accuracy is not None and not is_whole(row)
+        if (x := panel.x(row)) is not None
     ]
     return sorted(means, key=lambda mean: (mean.x, mean.accuracy))
 
@@ -176,10 +179,10 @@ def _tone(index: int) -> str:
 
 def _line(frame: Frame, means: Sequence[Mean], index: int) -> Iterator[Markup]:
     """A line through means, bars of their deviations, and a mark each."""
-    tone, turn = _tone(index), index // TONES
+    tone = _tone(index)
     points = [frame.point(mean.x, mean.accuracy) for mean in means]
     if len(points) > 1:
-        yield svg.path(f"curve {tone}{' dashed' if turn % 2 else ''}", points)
+        yield svg.path(f"curve{_dashes(index)} {tone}", points)
     for (x, _), mean in zip(points, means, strict=True):
         if mean.deviation:
             ends = (mean.accuracy - mean.deviation, mean.accuracy + mean.deviation)
@@ -187,22 +190,32 @@ def _line(frame: Frame, means: Sequence[Mean], index: int) -> Iterator[Markup]:
             yield svg.line(f"bar {tone}", (x, low), (x, high))
             for y in (low, high):
                 yield svg.line(f"bar {tone}", (x - CAP, y), (x + CAP, y))
-    shape = SHAPES[(turn + index) % len(SHAPES)]
-    for x, y in points:
-        if not shape:
-            yield svg.dot(f"marker {tone}", (x, y), RADIUS)
-            continue
-        corners = [(x + RADIUS * a, y + RADIUS * b) for a, b in shape]
-        yield svg.path(f"marker {tone}", corners, closed=True)
+    for point in points:
+        yield _mark(index, point)
+
+
+def _dashes(index: int) -> str:
+    """The class of a line that has another's tone."""
+    return " dashed" if index // TONES % 2 else ""
+
+
+def _mark(index: int, at: svg.Point) -> Markup:
+    tone, shape = _tone(index), SHAPES[(index // TONES + index) % len(SHAPES)]
+    if not shape:
+        return svg.dot(f"marker {tone}", at, RADIUS)
+    corners = [(at[0] + RADIUS * a, at[1] + RADIUS * b) for a, b in shape]
+    return svg.path(f"marker {tone}", corners, closed=True)
 
 
 def _front(frame: Frame, means: Sequence[Mean]) -> Iterator[Markup]:
-    """The stairs below and left of which all means lie, and what they are."""
+    """The stairs below and left of which all means lie, and above the axes what they are."""
+    if not means:
+        return
     front = [means[i] for i in pareto_front([(-mean.x, mean.accuracy) for mean in means])]
     points = sorted(frame.point(mean.x, mean.accuracy) for mean in front)
     stairs = [(x, y) for (x, _), (_, y) in pairwise(points)]
     path = [point for pair in zip(points, [*stairs, points[-1]], strict=True) for point in pair]
     yield svg.path("front", path)
-    left, y = frame.at((0.03, 0.04))
-    yield svg.line("front", (left, y), (left + 14, y))
-    yield svg.text("unit", (left + 24, y + 4), "start", "Pareto front")
+    right = LEFT + frame.width
+    yield svg.line("front", (right - 96, 12), (right - 82, 12))
+    yield svg.text("unit", (right, 16), "end", "Pareto front")

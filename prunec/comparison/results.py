@@ -17,6 +17,9 @@ from prunec.page.reading import Exports, Parity, RunRecord, read_run
 from prunec.store.runs import RunFolder
 from prunec.tasks.quality import ACCURACY, DECISIVE, decisive
 
+WHOLE = 0.01
+"""Sparsity below which a network counts as dense: training leaves a dead channel now and then."""
+
 State = Literal["done", "failed", "unfinished", "waiting"]
 
 
@@ -38,6 +41,7 @@ class Result:
         params: all parameters of the file.
         nonzero_params: those that are not zero.
         bytes: size of the file.
+        latency: the file's by the dense network's, as measured at export; batch 1, one thread.
         seconds: of training, evaluation after every epoch included.
         precision: what training computed in.
         run: the name of its run folder; empty where there is none.
@@ -58,6 +62,7 @@ class Result:
     params: int | None = None
     nonzero_params: int | None = None
     bytes: int | None = None
+    latency: float | None = None
     seconds: float | None = None
     precision: str = ""
     run: str = ""
@@ -96,6 +101,7 @@ class Row:
     params: float | None
     nonzero_params: float | None
     bytes: float | None
+    latency: float | None
     seconds: float | None
     quality: str = ACCURACY.name
 
@@ -143,6 +149,7 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
         params=_counted(parity, "parameters"),
         nonzero_params=_counted(parity, "non-zero parameters"),
         bytes=details.bytes if details else None,
+        latency=details.latency.ratio if details and details.latency else None,
         seconds=_seconds(found),
         precision=", ".join(sorted({s.chosen.precision for s in found.settings.values()})),
         run=run.name,
@@ -187,10 +194,16 @@ def _row(group: Sequence[Result]) -> Row:
         params=_mean(group, lambda r: r.params),
         nonzero_params=_mean(group, lambda r: r.nonzero_params),
         bytes=_mean(group, lambda r: r.bytes),
+        latency=_mean(group, lambda r: r.latency),
         # Of those that are trained to their end: a part of a training is no duration.
         seconds=_mean(group, lambda r: None if r.accuracy is None else r.seconds),
         quality=quality_of(group),
     )
+
+
+def is_whole(row: Row) -> bool:
+    """Say whether a row is a dense network's: of a recipe without a sparsity, nothing is gone."""
+    return row.asked is None and row.sparsity is not None and row.sparsity < WHOLE
 
 
 def quality_of(items: Sequence[Result] | Sequence[Row]) -> str:

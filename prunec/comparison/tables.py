@@ -15,19 +15,21 @@ from prunec.tables import listing
 from prunec.wording import duration, percent
 
 NONE = "—"
+_TOO_WIDE = "training"
+"""The column that a terminal of 80 columns has no room for."""
 
 
 def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the head of the table: how good the networks are stands under its own name."""
     return (
-        "recipe", "sparsity", quality_of(rows), "MACs", "non-zero MACs", "file", "training",
-        "proven",
+        "recipe", "sparsity", quality_of(rows), "MACs", "non-zero MACs", "file", "latency",
+        "training", "proven",
     )  # fmt: skip
 
 
 def numbers_of(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the columns that hold numbers."""
-    return columns_of(rows)[1:7]
+    return columns_of(rows)[1:8]
 
 
 def to_csv(items: Sequence[Result] | Sequence[Row], kind: type[Result] | type[Row]) -> str:
@@ -50,6 +52,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
         _short(row.macs),
         _short(row.nonzero_macs),
         NONE if row.bytes is None else size(round(row.bytes)),
+        NONE if row.latency is None else f"{row.latency:.3f}",
         NONE if row.seconds is None else duration(row.seconds),
         proven_text(row),
     )
@@ -65,13 +68,15 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 def to_rich(rows: Sequence[Row], title: str) -> Table:
     """Return the table for a terminal of 80 columns; a line between recipes."""
-    made = listing(*columns_of(rows), numbers=numbers_of(rows))
+    columns = [name for name in columns_of(rows) if name != _TOO_WIDE]
+    made = listing(*columns, numbers=numbers_of(rows))
     made.title = title
     for column in made.columns:
         column.header = str(column.header).replace(" ", "\n")
     for index, row in enumerate(rows):
         last = index + 1 == len(rows) or rows[index + 1].method != row.method
-        made.add_row(*cells_of(row), end_section=last)
+        cells = dict(zip(columns_of(rows), cells_of(row), strict=True))
+        made.add_row(*(cells[name] for name in columns), end_section=last)
     return made
 
 

@@ -25,11 +25,11 @@ def sparsity_ticks(low: float, high: float) -> list[Mark]:
     return _chosen(rows, low, high, WIDE)
 
 
-def mac_ticks(low: float, high: float) -> list[Mark]:
-    """Return marks between two values of −log₁₀ of the MACs."""
+def cost_ticks(low: float, high: float, text: Callable[[float], str] = short) -> list[Mark]:
+    """Return marks between two values of −log₁₀ of a cost; ``text`` writes a cost."""
     powers = range(math.floor(-high), math.ceil(-low) + 1)
     rows = (
-        [(-math.log10(factor) - power, short(factor * 10.0**power)) for power in powers]
+        [(-math.log10(factor) - power, text(factor * 10.0**power)) for power in powers]
         for factor in (1, 3, 2, 5, 1.5, 4, 7)
     )
     return _chosen(rows, low, high, WIDE)

@@ -19,7 +19,7 @@ from prunec.deploy.exporter import Exact, Exporter
 from prunec.deploy.runner import Runner
 from prunec.deploy.signature import file_digest
 from prunec.errors import PrunecError
-from prunec.files import read_tensors, write_tensors
+from prunec.tensor_files import read_tensors, write_tensors
 
 NAME = "golden values"
 FILE = "golden.safetensors"

@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 
 import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prunec.errors import DataError
+from prunec.errors import DamagedRecord, DataError
 from prunec.models.checkpoint_values import require_no_thresholds, require_values
 from prunec.models.checkpoints import MARK, Checkpoint, read_checkpoint, read_masks
 from prunec.models.second_head import HELD
+from prunec.tensor_files import read_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".tar", ".ckpt", ".bin")
 Found = TypeVar("Found")
@@ -208,12 +207,17 @@ def _opened(path: Path, key: str, use: Callable[[object], Found]) -> Found:
             f"model.{key}: {path} cannot be read: {error.strerror or error}",
             remedy="Give the path of a file that is there, from the folder you are in.",
         ) from error
+    except DamagedRecord as error:
+        raise DataError(
+            f"model.{key}: {error.message}",
+            remedy="Give the path of a whole file: save module.state_dict() as .safetensors again.",
+        ) from error
     except pickle.UnpicklingError as error:
         raise DataError(
             f"model.{key}: {path} holds more than tensors and is not loaded, for it could run code",
             remedy="Save module.state_dict(), best as .safetensors.",
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise DataError(
             f"model.{key}: {path} is damaged or of another kind: {error}",
             remedy="Save module.state_dict(), best as .safetensors.",
@@ -222,7 +226,7 @@ def _opened(path: Path, key: str, use: Callable[[object], Found]) -> Found:
 
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
-        return load_file(path)
+        return read_tensors(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of sparse and of quantised: refused later
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -26,6 +26,7 @@ from prunec.errors import PrunecError
 from prunec.inspection.layers import Layer
 from prunec.recipe import Recipe, loads
 from prunec.store.exports import ExportFolder
+from prunec.store.kept_records import flaw_of
 from prunec.store.records import DIGEST, record_digest
 from prunec.store.runs import RunFolder
 from prunec.tasks.quality import ACCURACY, MIOU
@@ -174,9 +175,10 @@ def read_run(run: RunFolder) -> RunRecord:
     reader = _Reader(run.path)
     made = ExportFolder(run.export.path.relative_to(run.path))
     recipe_text = reader.text("recipe.toml")
-    return RunRecord(
+    record = reader.table("run.json")
+    found = RunRecord(
         name=run.name,
-        record=reader.table("run.json"),
+        record=record,
         environment=reader.table("environment.json"),
         recipe_text=recipe_text,
         recipe=reader.recipe(recipe_text),
@@ -186,14 +188,29 @@ def read_run(run: RunFolder) -> RunRecord:
         verified=reader.valid(str(made.verified), TypeAdapter(Exports)),
         manifest=reader.table(str(made.manifest)),
         settings=reader.valid("settings.json", TypeAdapter(dict[str, Settings])) or {},
-        problems=tuple(reader.problems),
+        problems=(),
     )
+    reader.compare(run)
+    return replace(found, problems=tuple(reader.problems))
 
 
 @dataclass
 class _Reader:
     folder: Path
     problems: list[str] = field(default_factory=list)
+
+    def compare(self, run: RunFolder) -> None:
+        """Name the records that are not those that the run keeps a digest of."""
+        try:
+            kept = {run.path / name for name in run.kept} if run.identity else set()
+        except PrunecError:
+            return  # which was named when it was read
+        logs = {run.metrics} if kept and run.metrics.is_file() else set()
+        for path in sorted(kept | logs):
+            found_anew = path == run.export.verified and not path.is_file()
+            flaw = "" if found_anew else flaw_of(run, path)
+            if flaw and not any(run.key(path) in told for told in self.problems):
+                self.problems.append(flaw.replace(f"{run.path}/", ""))
 
     def text(self, name: str) -> str:
         """The text of a file; empty where there is none."""

@@ -10,6 +10,7 @@ from prunec.errors import DamagedRecord
 from prunec.pipeline.opened import OpenedRun
 from prunec.processes import ALONE
 from prunec.store.artifacts import save_artifact
+from prunec.store.kept_records import keep_records
 from prunec.store.runs import RunFolder
 from prunec.training.context import Context
 
@@ -48,6 +49,7 @@ def run_pass(
     processes = context.processes if context else ALONE
     if processes.first:
         folder = run.step(index, step.pass_name())
-        run.keep_step(folder.name, save_artifact(result, folder, run.identity))
+        save_artifact(result, folder, run.identity)
+        keep_records(run, folder / "artifact.json", *((run.metrics,) if context else ()))
     processes.wait()
     return result

@@ -23,7 +23,9 @@ def count(run: RunFolder) -> dict[str, Cost]:
     opened = OpenedRun(run)
     if not opened.done:
         raise unfinished(run, "finished pass")
-    artifacts = {_folder(opened, index): opened.artifact(index) for index in opened.done}
+    artifacts = {
+        _folder(opened, index): opened.artifact(index) for index in range(opened.done[-1] + 1)
+    }
     example = next(iter(artifacts.values())).example
     artifacts = {"dense": Artifact(opened.dense, example), **artifacts}
     found = {name: artifact.cost for name, artifact in artifacts.items()}

@@ -19,9 +19,9 @@ from prunec.batches.batches import Data
 from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
 from prunec.deploy.checks.training import check_training
-from prunec.deploy.exporter import Exporter, Lossy, Source
+from prunec.deploy.exporter import Exact, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
-from prunec.deploy.golden import write_golden
+from prunec.deploy.golden import check_golden, write_golden
 from prunec.deploy.signature import MACS, RECIPE_DIGEST
 from prunec.deploy.timing import Latency
 from prunec.deploy.written import Graph, Written
@@ -48,11 +48,15 @@ class Forms:
         folder: the run's.
         exporters: in an order in which each finds the file that it reads.
         output: where the file goes besides the run, of an export in one form.
+        records: what was found of the run's records: checks, and what was not checked.
+        made_by: which other build began the run; empty where this one did.
     """
 
     folder: ExportFolder
     exporters: tuple[Exporter, ...]
     output: Path | None = None
+    records: tuple[Sequence[Check], Sequence[str]] = ((), ())
+    made_by: str = ""
 
     def __post_init__(self) -> None:
         if self.output is not None and len(self.exporters) > 1:
@@ -90,9 +94,9 @@ class Forms:
         writers = [writer for writer in self.exporters if writer.form() in files]
         found = {
             writer.form(): _proven(
+                self,
                 writer,
                 files[writer.form()],
-                self.dense(writer),
                 recipe,
                 artifact,
                 dense,
@@ -103,7 +107,15 @@ class Forms:
             )
             for writer in writers
         }
+        for writer in writers:
+            if isinstance(writer, Exact) and files[writer.form()] == self.shipped(writer):
+                found[writer.form()] = self._with_golden(writer, found[writer.form()])
         return ExportReport(found)
+
+    def _with_golden(self, writer: Exporter, report: Report) -> Report:
+        entry = self.folder.recorded.get(writer.form(), {})
+        golden = check_golden(self.shipped(writer), runner_for(writer.suffix), entry)
+        return Report((*report.checks, golden), report.details)
 
 
 def ship(
@@ -183,7 +195,7 @@ def _written(
         kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
         _write_twin(writer, dense, twin, batches, kept)
     entry = manifest_entry(writer, exported, twin, recipe, artifact)
-    report = _proven(writer, exported.path, twin, recipe, artifact, dense, data, entry, "")
+    report = _proven(forms, writer, exported.path, recipe, artifact, dense, data, entry, "")
     target = forms.output or forms.shipped(writer)
     more = {"file": str(target), "dense bytes": twin.stat().st_size}
     return entry, replace(report, details={**report.details, **more})
@@ -252,9 +264,9 @@ def _metadata(recipe: Recipe, artifact: Artifact) -> dict[str, str]:
 
 
 def _proven(
+    forms: Forms,
     writer: Exporter,
     path: Path,
-    twin: Path,
     recipe: Recipe,
     artifact: Artifact,
     dense: Artifact,
@@ -263,7 +275,7 @@ def _proven(
     flaw: str,
     again: Callable[[Written], Graph | None] = lambda _: None,
 ) -> Report:
-    runner = runner_for(writer.suffix)
+    runner, twin = runner_for(writer.suffix), forms.dense(writer)
     latency: Latency | None = None
     with_twin = twin.is_file() and twin.suffix in runner.suffixes
     with suppress(PrunecError):  # a file that cannot be timed fails other checks, which say why
@@ -283,11 +295,19 @@ def _proven(
         again=again,
     )
     timed = {"latency": asdict(latency)} if latency else {}
-    trained, untold = check_training(recipe.verify.budget, artifact.history, report.details)
-    recorded = compare_with_records(writer, path, twin, recipe, artifact, dense, entry, flaw)
-    told = report.details.get("not checked", [])
-    unchecked = {"not checked": [*told, *untold]} if isinstance(told, list) else {}
-    return Report((*report.checks, *trained, *recorded), {**report.details, **timed, **unchecked})
+    recorded = compare_with_records(
+        writer, path, twin, recipe, artifact, dense, entry, flaw, forms.made_by
+    )
+    trained, unmeasured = check_training(recipe.verify.budget, artifact.history, report.details)
+    checks, untold = forms.records
+    told = {"not checked": [*_untold(report), *unmeasured, *untold]}
+    checks = (*report.checks, *trained, *recorded, *checks)
+    return Report(checks, {**report.details, **told, **timed})
+
+
+def _untold(report: Report) -> list[object]:
+    found = report.details.get("not checked")
+    return found if isinstance(found, list) else []
 
 
 def _unwritten(writer: Exporter) -> Report:

@@ -52,6 +52,7 @@ def compare_with_records(
     dense: Artifact,
     entry: Mapping[str, object],
     flaw: str,
+    made_by: str,
 ) -> tuple[Check, Check]:
     """Return the checks that what was recorded at training and at export is what is read now.
 
@@ -64,6 +65,7 @@ def compare_with_records(
         dense: the network before anything was cut; its costs are counted.
         entry: what the manifest says of the file; empty where it says nothing.
         flaw: why the manifest cannot be believed; empty where it can.
+        made_by: which other build began the run; empty where this one did.
     """
     counted = {
         "macs": artifact.cost.macs,
@@ -71,7 +73,7 @@ def compare_with_records(
         "dense_macs": dense.cost.macs,
     }
     now = {**_stated(writer, path, twin, recipe, artifact), **counted}
-    history = compare_history(artifact.history, artifact.cost, dense.cost)
+    history = compare_history(artifact.history, artifact.cost, dense.cost, made_by)
     return compare_manifest(entry, now, flaw), history
 
 

@@ -70,7 +70,7 @@ class OpenedRun(OpenedRecipe):
 
     def _known(self, folder: Path) -> tuple[str, str]:
         """What the artifact in a folder must say of itself: its run, and its digest."""
-        return self.run.identity, self.run.recorded_step(folder.name)
+        return self.run.identity, self.run.kept.get(self.run.key(folder / "artifact.json"), "")
 
     def _again(self, index: int) -> str:
         """How the artifact after a pass is made anew."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +31,14 @@ OF_DATA = (
     "Let data.prepare and data.augment end at a size that it takes; model.edit fits a first "
     "convolution to the channels of the images."
 )
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """The network as a recipe builds it, and the images that the recipe names, if any."""
+
+    artifact: Artifact
+    images: Data | None
 
 
 class OpenedRecipe:

@@ -23,11 +23,12 @@ from prunec.models.building import build_auxiliary, build_model
 from prunec.models.gates import absorbed
 from prunec.pipeline.artifacts import resumed
 from prunec.pipeline.opened import OpenedRun
-from prunec.pipeline.opened_recipe import OF_DATA, OpenedRecipe
+from prunec.pipeline.opened_recipe import OF_DATA, OpenedRecipe, Untrained
 from prunec.processes import processes_here
 from prunec.recipe import Recipe
 from prunec.seeding import seeded
-from prunec.store.runs import RunFolder, open_run
+from prunec.store.finding import open_run
+from prunec.store.runs import RunFolder
 from prunec.store.states import unfinished
 from prunec.training.context import Context
 from prunec.training.progress import Progress
@@ -58,7 +59,9 @@ class Prepared:
         return replace(self, context=replace(self.context, run=run))
 
 
-def prepare(recipe: Recipe, source: str, *, device: str, progress: Progress) -> Prepared:
+def prepare(
+    recipe: Recipe, source: str, *, device: str, progress: Progress, data: Data | None = None
+) -> Prepared:
     """Return a new training of a recipe; nothing of it is on disk.
 
     Args:
@@ -66,12 +69,13 @@ def prepare(recipe: Recipe, source: str, *, device: str, progress: Progress) -> 
         source: its file, for errors.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: whom to tell.
+        data: its data, where they are at hand.
 
     Raises:
         PrunecError: something of it cannot be: data or weights are missing, the network does not
             take the data, a pass cannot train it, a budget is out of reach, …
     """
-    opened = OpenedRecipe(lambda: recipe, source)
+    opened = OpenedRecipe(lambda: recipe, source, data)
     place = _require_training(opened, device)
     opened.exporters()
     data = _data(opened)
@@ -87,8 +91,8 @@ def prepare_untrained(
     source: str,
     forms: Sequence[str] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Artifact:
-    """Return the network of a recipe without a training pass; nothing is on disk.
+) -> Untrained:
+    """Return the network of a recipe without a training pass, and its data; nothing is on disk.
 
     Args:
         recipe: the recipe.
@@ -101,7 +105,7 @@ def prepare_untrained(
     """
     opened = OpenedRecipe(lambda: recipe, source)
     opened.exporters(forms, options)
-    return opened.fresh()
+    return Untrained(opened.fresh(), opened.images)
 
 
 def prepare_again(run: RunFolder, *, device: str, progress: Progress) -> Prepared:

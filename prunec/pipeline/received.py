@@ -22,13 +22,20 @@ from prunec.deploy.exporter import Exporter
 from prunec.deploy.golden import check_golden
 from prunec.deploy.signature import RECIPE_DIGEST
 from prunec.deploy.written import Written
-from prunec.errors import PrunecError, RunError
+from prunec.errors import DamagedRecord, PrunecError, RunError
+from prunec.pipeline.run_records import check_records
 from prunec.recipe import digest
+from prunec.store.exports import ExportFolder
 from prunec.store.runs import RunFolder
 
 NOT_CHECKED = (
     "the network itself, its outputs on random inputs and on test images, accuracy and budgets: "
     "--no-code builds no network"
+)
+
+
+_ASK = (
+    "Ask for the whole folder, export/manifest.json included; its maker exports it: prunec export"
 )
 
 
@@ -73,12 +80,13 @@ def costs_json(costs: Mapping[str, Cost]) -> str:
 
 def _recorded(run: RunFolder) -> list[tuple[Exporter, dict[str, object]]]:
     """The exporter of every recorded form, and what the manifest says of its file."""
-    recorded = run.export.recorded
+    try:
+        recorded = run.export.said
+    except DamagedRecord as error:
+        error.remedy = f"{_ASK} {run.path}"
+        raise
     if not recorded:
-        raise RunError(
-            f"{run.export.manifest} records no file",
-            remedy=f"Whoever made the run exports it first: prunec export {run.path}",
-        )
+        raise RunError(f"{run.export.manifest} records no file", remedy=f"{_ASK} {run.path}")
     writers = build_exporters(run.recipe, str(run.path / "recipe.toml"), tuple(recorded))
     return [(writer, recorded[writer.form()]) for writer in writers if writer.form() in recorded]
 
@@ -91,7 +99,8 @@ def _checked(
     run: RunFolder, writer: Exporter, recipe_digest: str, recorded: Mapping[str, object]
 ) -> Report:
     path = _shipped(run, writer)
-    details: dict[str, object] = {"file": str(path), "not checked": [NOT_CHECKED]}
+    records, untold = check_records(run)
+    details: dict[str, object] = {"file": str(path), "not checked": [NOT_CHECKED, *untold]}
     name, valid = "readable", f"a valid {writer.form()} file"
     try:
         written = writer.read_back(path)
@@ -103,8 +112,17 @@ def _checked(
         *unchanged(written, path, {"sha256": str(recorded.get("sha256"))}),
         *_counts(written, recorded),
         check_golden(path, runner_for(writer.suffix), recorded),
+        _sealed(run.export),
+        *records,
     ]
     return Report(tuple(checks), details)
+
+
+def _sealed(export: ExportFolder) -> Check:
+    """The check that the manifest is as it was written: what it says may have been made to fit."""
+    name, whole, flaw = "manifest", "as it was written", export.flaw
+    wrong = f"{flaw}; what the other checks compare with may have been changed to fit."
+    return failed(name, whole, "changed", wrong) if flaw else Check(name, whole, whole, None, True)
 
 
 def _of_recipe(written: Written, recipe_digest: str, recorded: Mapping[str, object]) -> list[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from prunec.page import write_report
 from prunec.pipeline.artifacts import run_pass
 from prunec.pipeline.forms import Forms, record, ship
 from prunec.pipeline.opened import OpenedRun
+from prunec.pipeline.opened_recipe import Untrained
+from prunec.pipeline.run_records import check_records, steps_of
+from prunec.store.environment import build
+from prunec.store.kept_records import keep_records
 from prunec.store.runs import RunFolder
 from prunec.store.states import unfinished
 
@@ -25,7 +30,7 @@ def export(
     forms: Sequence[str] = (),
     tell: Callable[[str], None] = print,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    fresh: Artifact | None = None,
+    untrained: Untrained | None = None,
 ) -> ExportReport:
     """Run the rewrites that follow training, write every form, and prove each file equal.
 
@@ -38,8 +43,7 @@ def export(
         forms: forms to write besides those that the recipe names.
         tell: takes a line a step.
         options: form → options of its exporter that take the place of the recipe's.
-        fresh: the network as the recipe builds it, where it is at hand; of a recipe without a
-            training pass.
+        untrained: the network as a recipe without a training pass builds it, where it is at hand.
 
     Raises:
         RunError: the run was not trained to its end, another process works on it, or something
@@ -47,11 +51,15 @@ def export(
         NotExact: a rewrite changed the network's function, or a file is not what was written.
     """
     with run.held():
-        opened = OpenedRun(run)
+        opened = OpenedRun(run, untrained.images if untrained else None)
         made = Forms(run.export, opened.exporters(forms, options), output)
-        artifact = _rewritten(opened, tell, fresh)
+        artifact = _rewritten(opened, tell, untrained)
         dense = Artifact(opened.dense, artifact.example)
+        shipped = run.export.report, run.export.manifest
+        found = check_records(run, steps_of(opened), anew=shipped)
+        made = replace(made, records=found, made_by=_other_build(run))
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
+        keep_records(run, *shipped)
         tell(f"Wrote {write_report(run)}")
         if report.passed:
             run.mark("exported")
@@ -74,6 +82,7 @@ def verify(run: RunFolder, onnx_file: Path | None) -> ExportReport:
         report = _checked(run, {})
         with suppress(RunError):
             report = record(report, run.export.verified)
+            keep_records(run, run.export.verified)
             write_report(run)
     return report
 
@@ -87,11 +96,13 @@ def _held_if_writable(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def _rewritten(opened: OpenedRun, tell: Callable[[str], None], fresh: Artifact | None) -> Artifact:
+def _rewritten(
+    opened: OpenedRun, tell: Callable[[str], None], untrained: Untrained | None
+) -> Artifact:
     """The artifact after the last pass."""
     _require_trained(opened)
     trained = opened.artifact(opened.trained - 1) if opened.trained else None
-    artifact = trained or fresh or opened.fresh()
+    artifact = trained or (untrained.artifact if untrained else opened.fresh())
     for index in range(opened.trained, len(opened.passes)):
         artifact = run_pass(artifact, opened.passes[index], index, opened.run, None, lambda _: None)
         tell(_line(artifact.history[-1]))
@@ -112,13 +123,20 @@ def _line(step: Step) -> str:
     )
 
 
+def _other_build(run: RunFolder) -> str:
+    """Which build of prunec began the run; empty where it was this one."""
+    return "" if run.record.get("build") == build() else run.made_by
+
+
 def _checked(run: RunFolder, files: dict[str, Path]) -> ExportReport:
     """What is found of files, by their form; of those that shipped where none is given."""
     opened = OpenedRun(run)
     _require_trained(opened)
     known = {exporter(name).form() for name in exporter_names()}
     forms = [form for form in run.export.forms if form in known or form in run.export.recorded]
-    made = Forms(run.export, opened.exporters((*forms, *files)), None)
+    found = check_records(run, steps_of(opened))
+    writers = opened.exporters((*forms, *files))
+    made = Forms(run.export, writers, records=found, made_by=_other_build(run))
     paths = files or {writer.form(): made.shipped(writer) for writer in made.exporters}
     for path in paths.values():
         if not path.is_file():

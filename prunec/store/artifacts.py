@@ -19,22 +19,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact, Step
 from prunec.errors import DamagedRecord, PrunecError, RunError
-from prunec.files import read_tensors, write_tensors, write_text_atomic
+from prunec.files import write_text_atomic
 from prunec.graph.rewriting.plan import Plan
 from prunec.models.gates import attach_gates, gates_of
 from prunec.models.low_rank import Form, reform
 from prunec.models.state import weights_digest
 from prunec.models.ties import tie
 from prunec.store.records import DIGEST, parse_record, record_digest, record_text
+from prunec.tensor_files import read_tensors, write_tensors
 from prunec.wording import first_line
 
 FORMAT = 2
 UNDIGESTED = 1  # the format of an earlier build: only the weights have a digest
 _FILES = ("weights", "example", "masks")
+_STEPS = TypeAdapter(tuple[Step, ...])
 
 
 def save_artifact(artifact: Artifact, folder: Path, run: str = "") -> str:
@@ -161,13 +164,8 @@ def _restored(folder: Path, record: Mapping[str, Any], build: Callable[[], nn.Mo
     module.load_state_dict(read_tensors(_file(folder, "weights"), digests["weights"]), strict=True)
     packed = read_tensors(_file(folder, "masks"), digests["masks"])
     masks = {name: _unpacked(packed[name], shape) for name, shape in record["masks"].items()}
-    history = tuple(_step(step) for step in record["history"])
+    history = _STEPS.validate_python(record["history"])
     return Artifact(module.eval(), example, masks, ties, forms, plans, history)
-
-
-def _step(record: dict[str, Any]) -> Step:
-    pairs = {key: tuple(record[key]) for key in ("facts", "macs", "params", "notes")}
-    return Step(**{**record, **pairs})
 
 
 def _packed(mask: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
+from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,18 @@ def environment() -> dict[str, Any]:
 def prunec_version() -> str:
     """Return the version of the installed prunec."""
     return _version("prunec") or "0"
+
+
+@cache
+def build() -> str:
+    """Return what tells this build of prunec from others of its version: of its sources."""
+    digest = hashlib.sha256()
+    for name in ("prunec", "prunec.passes", "prunec.exporters"):
+        spec = find_spec(name)
+        for folder in spec.submodule_search_locations or () if spec else ():
+            for path in sorted(Path(folder).rglob("*.py")):
+                digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _version(package: str) -> str | None:

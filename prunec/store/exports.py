@@ -12,6 +12,7 @@ export/
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,20 @@ class ExportFolder:
             found = parse_record(self.manifest)
         except DamagedRecord:
             return {}
+        return {form: entry for form, entry in found.items() if isinstance(entry, dict)}
+
+    @property
+    def said(self) -> dict[str, dict[str, Any]]:
+        """What the manifest says of every form, whether or not it is as it was written.
+
+        Raises:
+            DamagedRecord: it cannot be read at all.
+        """
+        try:
+            found = json.loads(self.manifest.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            found = parse_record(self.manifest)
+        found = found if isinstance(found, dict) else {}
         return {form: entry for form, entry in found.items() if isinstance(entry, dict)}
 
     @property

@@ -56,5 +56,8 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     record = parse_record(path)
     if DIGEST not in record:
-        raise DamagedRecord(f"{path} has no digest: changed after it was written, or of old")
+        raise DamagedRecord(
+            f"{path} has no digest: it was changed after it was written, or an "
+            "earlier build of prunec wrote it"
+        )
     return record

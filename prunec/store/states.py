@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,10 +11,29 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from prunec.errors import RunError
-from prunec.store.runs import RunFolder, latest_run, open_run, run_folders
+from prunec.store.finding import latest_run, open_run, run_folders, sequence
+from prunec.store.runs import RunFolder
 
 State = Literal["new", "training", "interrupted", "failed", "trained", "exported", "damaged"]
 """As a run's status has it; but a training whose process is gone is interrupted."""
+
+
+def require_room(root: Path) -> None:
+    """Refuse a folder of runs in which no run could be made; makes nothing.
+
+    Raises:
+        RunError: it cannot be made or written, as far as that can be seen.
+    """
+    place = root.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return
+    why = "it cannot be written" if place.is_dir() else f"{place} is a file"
+    raise RunError(
+        f"no run folder can be made in {root}: {why}",
+        remedy="Name a folder that can be written: --runs DIR, or the variable PRUNEC_RUNS.",
+    )
 
 
 def is_at_work(run: RunFolder) -> bool:
@@ -68,17 +88,10 @@ TAIL = 2**22
 
 
 def described(run: RunFolder) -> str:
-    """Return a run's name and state, with the reason where it failed."""
+    """Return a run's name and state: ``gdp_mbv2-002 failed``."""
     state = state_of(run)
-    if state == "failed":
-        return f"{run.name} failed"
-    if state == "training":
-        return f"{run.name} is training"
-    if state == "damaged":
-        return f"{run.name} is damaged"
-    if state == "interrupted":
-        return f"{run.name} was interrupted"
-    return f"{run.name} is {state}"
+    words = {"failed": "failed", "interrupted": "was interrupted"}
+    return f"{run.name} {words.get(state, f'is {state}')}"
 
 
 def sound_run(root: Path, recipe_name: str | None, tell: Callable[[str], None]) -> RunFolder:
@@ -122,7 +135,7 @@ def _latest(
     tell: Callable[[str], None],
 ) -> RunFolder:
     newest = latest_run(root, recipe_name)
-    runs = sorted(_of(root, recipe_name), key=_order, reverse=True)
+    runs = sorted(_of(root, recipe_name), key=lambda run: (sequence(run), run.name), reverse=True)
     passed: list[RunFolder] = []
     for run in runs:
         if wanted(run):
@@ -135,15 +148,6 @@ def _latest(
 
 def _of(root: Path, recipe_name: str | None) -> list[RunFolder]:
     return [run for run in run_folders(root) if recipe_name in (None, run.recipe_name)]
-
-
-def _order(run: RunFolder) -> tuple[int, str]:
-    """Later runs have a larger one."""
-    try:
-        number = run.record.get("sequence", 0)
-    except RunError:
-        number = 0
-    return (number if isinstance(number, int) else 0), run.name
 
 
 def _listed(runs: Sequence[RunFolder], most: int = 4) -> str:
@@ -160,7 +164,7 @@ def how_to_go_on(run: RunFolder) -> str:
         return "Take another copy of the run, or train again."
     if state == "failed":
         return (
-            f"Mend what it failed of, then go on: prunec train --resume {run.path}; or begin anew: "
+            f"Mend what made it fail, then go on: prunec train --resume {run.path}; or begin anew: "
             f"prunec train {run.path / 'recipe.toml'}"
         )
     return f"Train it to its end: prunec train --resume {run.path}"

@@ -17,8 +17,9 @@ from typing import Any
 from torch import Tensor
 
 from prunec.errors import DamagedRecord, RunError
-from prunec.files import folder_atomic, read_tensors, write_tensors, write_text_atomic
+from prunec.files import folder_atomic, write_text_atomic
 from prunec.store.records import parse_record, read_record, record_text
+from prunec.tensor_files import read_tensors, write_tensors
 from prunec.training.optimisation import OptimizerState
 
 PARTS = ("model", "optimizer", "method", "average")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from prunec.errors import DamagedRecord
 from prunec.files import write_text_atomic
+from prunec.store.kept_records import flaw_of, keep_records
+from prunec.store.records import DIGEST, parse_record, record_text
 from prunec.training.context import Context
 from prunec.training.objective import Objective
 from prunec.training.settings import Settings
@@ -27,17 +29,19 @@ def chosen_settings(model: nn.Module, objective: Objective, context: Context) ->
     Raises:
         RunError: they cannot be written down.
     """
-    path = context.run.path / "settings.json"
     settings: Settings | None = None
     if context.processes.first:
-        settings = _written(path, context) if context.resume else None
-        settings = settings or _measured(path, model, objective, context)
+        written = _written(context)
+        settings = _of_before(written, context) if context.resume else None
+        settings = settings or _measured(written, model, objective, context)
     shared = context.processes.share(settings)
     assert shared is not None
     return shared
 
 
-def _measured(path: Path, model: nn.Module, objective: Objective, context: Context) -> Settings:
+def _measured(
+    written: Mapping[str, Any], model: nn.Module, objective: Objective, context: Context
+) -> Settings:
     train = context.recipe.train
     settings = default_settings(train, context.processes)
     trials: list[Trial] = []
@@ -51,7 +55,9 @@ def _measured(path: Path, model: nn.Module, objective: Objective, context: Conte
         "chosen": asdict(settings),
         "measured": [trial.record() for trial in trials],
     }
-    write_text_atomic(path, json.dumps({**_read(path), context.pass_name: record}, indent=1) + "\n")
+    path = context.run.settings
+    write_text_atomic(path, record_text({**written, context.pass_name: record}))
+    keep_records(context.run, path)
     return settings
 
 
@@ -69,20 +75,27 @@ def _figure(trial: Trial) -> str:
     return f"{trial.settings} {1000 * trial.seconds:.0f} ms{doubt}"
 
 
-def _written(path: Path, context: Context) -> Settings | None:
+def _of_before(written: Mapping[str, Any], context: Context) -> Settings | None:
     """What a run that goes on computed with, unless it did so on another kind of device."""
-    record = _read(path).get(context.pass_name, {})
-    if record.get("device") != context.device.type:
-        return None
+    record = written.get(context.pass_name, {})
     try:
+        if record["device"] != context.device.type:
+            return None
         return Settings(**record["chosen"])
     except (KeyError, TypeError):
         return None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+def _written(context: Context) -> dict[str, Any]:
+    """What the run wrote down of its passes; nothing, and told, where that is not what is there."""
+    run = context.run
+    kept = run.key(run.settings) in run.kept if run.identity else False
+    flaw = flaw_of(run, run.settings) if kept or (run.identity and run.settings.is_file()) else ""
+    if flaw:
+        context.progress.note(f"{flaw}; how to compute is measured again")
         return {}
-    return found if isinstance(found, dict) else {}
+    try:
+        found = parse_record(run.settings)
+    except DamagedRecord:
+        return {}
+    return {key: value for key, value in found.items() if key != DIGEST}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from prunec.errors import RunError
+from prunec.store.metrics import MetricsLog
 from prunec.training.averaging import Average
 from prunec.training.checkpoint import (
     Checkpoint,
@@ -18,7 +19,6 @@ from prunec.training.checkpoint import (
     save_checkpoint,
 )
 from prunec.training.context import Context
-from prunec.training.metrics import append_metrics, rewrite_metrics
 from prunec.training.optimisation import load_state, state_of
 from prunec.training.step import Stepper
 from prunec.training.stopping import best_epoch, is_best
@@ -39,6 +39,7 @@ class Keeper:
         self.place = ""
         writes = self.train.tensorboard and self.processes.first
         self.board = Board(self.run.path / "tensorboard") if writes else None
+        self.log = MetricsLog(self.run.metrics, self.run.identity)
         self.saved = time.monotonic()
 
     def kept(self) -> str:
@@ -58,7 +59,13 @@ class Keeper:
             if checkpoint is None:
                 clear_checkpoints(self.run.checkpoint)
             history = checkpoint.history if checkpoint else ()
-            rewrite_metrics(self.run.metrics, self.method, history)
+            wrong = self.log.rewrite(self.method, history)
+            if wrong and self.run.identity:
+                lines = ", ".join(map(str, wrong))
+                self.context.progress.note(
+                    f"{self.run.metrics} was changed after it was written: line {lines} of earlier "
+                    "passes is left out"
+                )
         if checkpoint:
             self.place = checkpoint.place
             self.context.progress.note(f"Continuing {checkpoint.place}.")
@@ -134,7 +141,7 @@ class Keeper:
                 run=self.run.identity,
             )
             if metrics:
-                append_metrics(self.run.metrics, metrics)
+                self.log.append(metrics)
             if metrics and self.board:
                 self.board.add(metrics, epoch)
         self.place, self.saved = checkpoint.place, time.monotonic()

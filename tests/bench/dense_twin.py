@@ -31,7 +31,9 @@ from prunec.batches.data import load_data
 from prunec.catalogue import build_passes
 from prunec.contract import Rewrite
 from prunec.recipe import Recipe, digest, load_recipe
-from prunec.store.runs import RunFolder, create_run, run_folders
+from prunec.store.finding import run_folders
+from prunec.store.new_runs import create_run
+from prunec.store.runs import RunFolder
 from prunec.training.evaluation import evaluate
 from prunec.training.progress import make_progress
 from prunec.training.settings import Settings

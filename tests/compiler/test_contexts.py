@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from sampling import sampled
+from sampling import sampled, slow_but
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -96,7 +96,7 @@ def test_a_graph_inside_takes_the_place_of_its_call(name: str) -> None:
     torch.testing.assert_close(exported.module()(EXAMPLE), model(EXAMPLE))
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", slow_but(REFUSED, "autocast on", "vmap"))
 def test_it_is_refused_by_name(name: str) -> None:
     rule, said = REFUSED[name]
     for public in (prunec.compile, prunec.count):

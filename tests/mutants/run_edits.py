@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,58 @@ def recipe_edits(path: Path, rng: random.Random, count: int) -> Iterator[tuple[s
         yield "a value changed", lambda p, n=number: _edit_line(p, n)  # type: ignore[misc]
 
 
+def tensor_edits(path: Path, rng: random.Random) -> Iterator[tuple[str, Edit]]:
+    """Values of the float tensors of a safetensors file: one changed, all zero, two exchanged."""
+    header = json.loads(path.read_bytes()[8 : _start(path)])
+    floats = [v["data_offsets"] for v in header.values() if v.get("dtype") == "F32"]
+    for begin, end in rng.sample(floats, min(3, len(floats))):
+        place = _start(path) + rng.randrange(begin, end, 4)
+        value = struct.pack("<f", rng.gauss(0, 3))
+        yield "a weight changed", lambda p, a=place, v=value: _overwrite(p, a, v)  # type: ignore[misc]
+        zeros, first = bytes(end - begin), _start(path) + begin
+        yield "a tensor zeroed", lambda p, a=first, v=zeros: _overwrite(p, a, v)  # type: ignore[misc]
+        twins = [a for a, b in floats if b - a == end - begin and a != begin]
+        if twins:
+            second = _start(path) + rng.choice(twins)
+            yield (
+                "tensors exchanged",
+                lambda p, a=first, b=second, n=end - begin: _exchange(p, a, b, n),
+            )  # type: ignore[misc]
+
+
+def log_edits(path: Path, rng: random.Random) -> Iterator[tuple[str, Edit]]:
+    """Lines of a log changed, left out, twice, in another order."""
+    count = len(path.read_text().splitlines())
+    for _ in range(4):
+        number, value = rng.randrange(count), rng.choice((_near, *ABSURD[:8]))
+        key = rng.choice(list(json.loads(path.read_text().splitlines()[number])))
+        for kind, text in (("a value changed", json.dumps), ("forged", record_text)):
+            yield kind, lambda p, n=number, k=key, v=value, t=text: _edit_entry(p, n, k, v, t)  # type: ignore[misc]
+    for kind, order in (
+        ("a line left out", lambda lines: lines[1:]),
+        ("the last line left out", lambda lines: lines[:-1]),
+        ("a line twice", lambda lines: [*lines, lines[-1]]),
+        ("lines swapped", lambda lines: lines[::-1]),
+    ):
+        yield kind, lambda p, o=order: _write(p, "".join(o(_lines(p))).encode())  # type: ignore[misc]
+
+
+def _start(path: Path) -> int:
+    """Where the tensors of a safetensors file begin."""
+    return 8 + int.from_bytes(path.read_bytes()[:8], "little")
+
+
+def _overwrite(path: Path, place: int, by: bytes) -> None:
+    data = path.read_bytes()
+    _write(path, data[:place] + by + data[place + len(by) :])
+
+
+def _exchange(path: Path, first: int, second: int, size: int) -> None:
+    data = path.read_bytes()
+    _overwrite(path, first, data[second : second + size])
+    _overwrite(path, second, data[first : first + size])
+
+
 def flip(path: Path, place: int, bit: int) -> None:
     """Flip one bit of a file."""
     data = bytearray(path.read_bytes())
@@ -97,6 +150,18 @@ def _edit(path: Path, place: tuple[Any, ...], value: Any, text: Callable[[Any], 
     else:
         holder[place[-1]] = value(holder[place[-1]]) if callable(value) else value
     _write(path, text(record).encode())
+
+
+def _edit_entry(path: Path, number: int, key: str, value: Any, text: Callable[[Any], str]) -> None:
+    lines = _lines(path)
+    entry = json.loads(lines[number])
+    entry[key] = value(entry[key]) if callable(value) else value
+    lines[number] = json.dumps(json.loads(text(entry))) + "\n"
+    _write(path, "".join(lines).encode())
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines(keepends=True)
 
 
 def _edit_line(path: Path, number: int) -> None:

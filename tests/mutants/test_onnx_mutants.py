@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from mutant_table import Outcome, rows
+from driver import Told, require_caught, slice_and_all
 from onnx_judged import Bench
-
-NAMED = 0.95
 
 
 @pytest.fixture(scope="module")
@@ -14,28 +12,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(tmp_path_factory.mktemp("mutants"))
 
 
-@pytest.mark.parametrize(
-    ("count", "seed"),
-    [
-        pytest.param(60, 1, id="slice", marks=pytest.mark.slow),
-        pytest.param(600, 2, id="all", marks=pytest.mark.nightly),
-    ],
-)
-def test_no_mutant_passes(
-    bench: Bench, count: int, seed: int, record_property: pytest.RecordProperty
-) -> None:
-    outcomes = [bench.judge(*mutant) for mutant in bench.mutants(count, seed)]
-    record_property("mutants of ONNX files", rows(sorted(outcomes, key=lambda o: o.family)))
-    assert not [outcome for outcome in outcomes if outcome.crashed]
-    assert not [(outcome.family, outcome.name) for outcome in outcomes if outcome.missed]
-    nameable = [o for o in outcomes if o.harmful and o.caught and o.named is not None]
-    assert sum(map(_named, nameable)) >= NAMED * len(nameable), [
-        (o.family, o.name) for o in nameable if not o.named
-    ]
-
-
-def _named(outcome: Outcome) -> bool:
-    return outcome.named is True
+@slice_and_all(60, 600)
+def test_no_mutant_passes(bench: Bench, count: int, seed: int, record_property: Told) -> None:
+    require_caught(bench, count, seed, "ONNX files", record_property)
 
 
 def test_the_healthy_file_passes(bench: Bench) -> None:

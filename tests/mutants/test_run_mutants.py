@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mutant_table import rows
+from driver import Told, require_caught, slice_and_all
 from run_judged import RunBench
 
 
@@ -12,24 +12,17 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> RunBench:
     return RunBench(tmp_path_factory.mktemp("mutants"))
 
 
-@pytest.mark.parametrize(
-    ("count", "seed"),
-    [
-        pytest.param(12, 1, id="slice", marks=pytest.mark.slow),
-        pytest.param(300, 2, id="all", marks=pytest.mark.nightly),
-    ],
-)
-def test_no_damaged_run_ships_another_network(
-    bench: RunBench, count: int, seed: int, record_property: pytest.RecordProperty
+@slice_and_all(9, 260)
+def test_no_damaged_run_yields_another_network(
+    bench: RunBench, count: int, seed: int, record_property: Told
 ) -> None:
-    outcomes = [bench.judge(*mutant) for mutant in bench.mutants(count, seed)]
-    record_property("mutants of run folders", rows(sorted(outcomes, key=lambda o: o.family)))
-    assert not [(o.family, o.name, o.crashed) for o in outcomes if o.crashed]
-    assert not [(o.family, o.name) for o in outcomes if o.missed]
+    require_caught(bench, count, seed, "run folders", record_property)
 
 
 @pytest.mark.slow
-def test_a_whole_copy_elsewhere_verifies_and_ships_the_same(bench: RunBench) -> None:
-    outcome = bench.judge("run.json", "whole", lambda path: None)
+@pytest.mark.parametrize("name", ["run.json", "stopped/run.json"])
+def test_a_whole_copy_elsewhere_yields_the_same(bench: RunBench, name: str) -> None:
+    outcome = bench.judge(name, "whole", lambda path: None)
     assert not outcome.harmful
     assert not outcome.crashed
+    assert not outcome.caught

@@ -85,6 +85,7 @@ def at(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     return lowered
 
 
+@pytest.mark.slow  # the file is large: it holds all of them
 @pytest.mark.parametrize("opset", range(9, 18))
 def test_operators_that_changed_compute_the_same(newest: onnx.ModelProto, opset: int) -> None:
     lowered = at(newest, opset)

@@ -1,4 +1,4 @@
-"""Kills a training again and again: ``kill_driver.py FOLDER KILLS SEED``.
+"""Kills a training again and again.
 
 Each attempt is a process of its own that goes on after the last checkpoint. It is killed with
 SIGKILL at a random moment after its first step, while it computes or while it writes; the last
@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,12 +85,8 @@ def attempt(folder: Path, delay: float | None) -> int:
     return steps
 
 
-def main() -> None:
-    folder, kills = Path(sys.argv[1]), int(sys.argv[2])
-    generator = random.Random(int(sys.argv[3]))
+def kill(folder: Path, kills: int, seed: int) -> None:
+    """Begin a training, go on so often, and once more to its end."""
+    generator = random.Random(seed)
     delays = [generator.uniform(0, LONGEST) for _ in range(kills)]
     print(json.dumps([attempt(folder, delay) for delay in [*delays, None]]))
-
-
-if __name__ == "__main__":
-    main()

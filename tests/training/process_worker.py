@@ -1,7 +1,8 @@
 """What one of several processes of a training does.
 
-It writes the digest of weights and method after every update to FOLDER/METHOD/digests-RANK.json,
-and at the end the weights to FOLDER/METHOD/final.safetensors.
+It writes the digests of weights and method, as every update left them and as the next step found
+them, to FOLDER/METHOD/digests-RANK.json, and at the end the weights to
+FOLDER/METHOD/final.safetensors.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,18 @@ GDP = TrainGdp(dense_epochs=1, select_epochs=2, macs_ratio=0.6, round_to=2)
 
 
 class Mortal(nn.Module):
-    """A network for any images; rank 1 dies of it once, after sixty passes."""
+    """A network for images of three channels; rank 1 dies of it once, after sixty passes."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.inner = nn.Sequential(
-            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 8), nn.BatchNorm1d(8), nn.ReLU(),
             nn.Linear(8, num_classes),
         )  # fmt: skip
         self.passes = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.passes += 1
+        self.passes += self.training
         first = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
         if first and os.environ["RANK"] == "1" and self.passes == 60:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -96,6 +97,19 @@ class Random(Method):
         self.mask.copy_(tensors["mask"])
 
 
+class Careless(Method):
+    """Keeps what every rank draws for itself: torch's own generator is another on each."""
+
+    def __init__(self) -> None:
+        self.kept = torch.zeros(4)
+
+    def after_step(self, moment: Moment) -> None:
+        self.kept.uniform_()
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"kept": self.kept}
+
+
 SPARSE: dict[str, SparseTraining] = {
     "str": TrainStr(sparsity=0.8, s_init=-6.0),
     "gmp": TrainGmp(sparsity=0.8, update_steps=4),
@@ -114,17 +128,27 @@ def method_for(kind: str, module: nn.Module, context: Context) -> Method:
         return step.method(step.kernels(module), context)
     if kind == "random":
         return Random(module)
+    if kind == "careless":
+        return Careless()
     if kind == "gdp":
         artifact = Artifact(net().eval(), (torch.zeros(2, 1, 8, 8),))
         return Gdp(GDP, module, gated_channels(analyse(capture(artifact.module, artifact.example))))
     return Method()
 
 
+@dataclass
+class Digests:
+    """Of weights and method at every update: as it left them, as the next step found them."""
+
+    left: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+
+
 def digest(module: nn.Module, method: Method) -> str:
-    found = hashlib.sha256()
+    made = hashlib.sha256()
     for tensor in [*module.state_dict().values(), *method.tensors().values()]:
-        found.update(tensor.detach().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        made.update(tensor.detach().contiguous().numpy().tobytes())
+    return made.hexdigest()
 
 
 def trained(
@@ -137,22 +161,27 @@ def trained(
     stop_at: int = -1,
     die_at: int = -1,
     **train: Any,
-) -> tuple[nn.Module, list[str]]:
-    """The network, and the digests after every update."""
-    module = net()
+) -> tuple[nn.Module, Digests]:
+    """The network, and the digests of its updates."""
+    module, digests = net(), Digests()
     context = small_context(folder, resume=resume, epochs=epochs, **train)
     method = method_for(kind, module, context)
-    after, digests = method.after_step, []
+    before, after = method.before_forward, method.after_step
 
-    def watched(moment: Moment) -> None:
+    def finding(moment: Moment) -> None:
+        digests.found.append(digest(module, method))
+        before(moment)
+
+    def leaving(moment: Moment) -> None:
         after(moment)
-        digests.append(digest(module, method))
+        digests.left.append(digest(module, method))
         if moment.number == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         if moment.number == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    method.after_step = watched  # type: ignore[method-assign]
+    method.before_forward = finding  # type: ignore[method-assign]
+    method.after_step = leaving  # type: ignore[method-assign]
     fit(module, method, replace(context, processes=processes))
     return module, digests
 
@@ -161,7 +190,8 @@ def train_all(root: Path, kinds: Sequence[str], epochs: int) -> None:
     """Train with one method after the other."""
     with joined() as processes:
         for kind in kinds:
-            _kept(root / kind, kind, processes, epochs=epochs)
+            own: dict[str, Any] = {"sync_batchnorm": False} if kind == "unsynchronised" else {}
+            _kept(root / kind, kind, processes, epochs=epochs, **own)
 
 
 def be_stopped(folder: Path) -> None:
@@ -186,7 +216,7 @@ def be_hungry(folder: Path) -> None:
 
 def _kept(folder: Path, kind: str, processes: Processes, **options: Any) -> None:
     module, digests = trained(folder, kind, processes, **options)
-    (folder / f"digests-{processes.rank}.json").write_text(json.dumps(digests))
+    (folder / f"digests-{processes.rank}.json").write_text(json.dumps(asdict(digests)))
     if processes.first:
         state = {k: v.contiguous() for k, v in module.state_dict().items()}
         save_file(state, folder / "final.safetensors")

@@ -22,7 +22,8 @@ from prunec.sparsity.spread import (
     from_densities,
 )
 from prunec.store.artifacts import save_artifact
-from prunec.store.runs import RunFolder, create_run
+from prunec.store.new_runs import create_run
+from prunec.store.runs import RunFolder
 
 
 def test_densities_go_from_one_run_to_another_method(tmp_path: Path) -> None:

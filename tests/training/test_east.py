@@ -277,8 +277,7 @@ ENDS: dict[str, tuple[TrainEast, dict[str, Any]]] = {
 
 
 # The others are neighbours of these: the same end is met in another way.
-USUAL = ("cycles last as long as the training", "stopped where the cycles end",
-         "DyReLU lasts as long as the training")  # fmt: skip
+USUAL = ("stopped where the cycles end", "DyReLU lasts as long as the training")
 
 
 @pytest.mark.parametrize("name", [slow_case(name, nightly=name not in USUAL) for name in ENDS])
@@ -350,7 +349,7 @@ def test_it_tells_how_many_parameters_of_dyrelu_trained(whole: Callable[[str], A
     assert f"{count:,.0f} parameters of DyReLU learned until 20 %" in report.notes[-1]
 
 
-@pytest.mark.parametrize("stop", [slow_case(2), slow_case(4)])
+@pytest.mark.parametrize("stop", [slow_case(2), slow_case(4, nightly=True)])
 def test_a_stopped_training_ends_with_the_same_weights(
     stop: int, tmp_path: Path, whole: Callable[[str], Artifact]
 ) -> None:

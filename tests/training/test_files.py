@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from prunec.errors import RunError
-from prunec.files import (
-    folder_atomic,
-    read_tensors,
-    write_bytes_atomic,
-    write_tensors,
-    write_text_atomic,
-)
+from prunec.files import folder_atomic, write_bytes_atomic, write_text_atomic
+from prunec.tensor_files import read_tensors, write_tensors
 
 
 def names(folder: Path) -> list[str]:
@@ -88,7 +84,7 @@ def test_tensors_survive_shared_memory_strides_and_types(tmp_path: Path) -> None
         "gradient": torch.ones(2, requires_grad=True),
         "half": base.to(torch.bfloat16),
     }
-    write_tensors(tmp_path / "t.safetensors", tensors, {"made": "here"})
+    write_tensors(tmp_path / "t.safetensors", tensors)
     read = read_tensors(tmp_path / "t.safetensors")
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -103,3 +99,23 @@ def test_missing_and_damaged_tensors_are_told(tmp_path: Path, content: bytes | N
         path.write_bytes(content)
     with pytest.raises(RunError, match=r"t\.safetensors (cannot be read|is damaged|is missing)"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data: data[:-1] + b"\x7f", "last is not what was written"),
+        (lambda data: b"fjrst".join(data.rsplit(b"first", 1)), "first is not what was written"),
+        (lambda data: data[:-9] + bytes(9), "last is not what was written"),
+        (lambda data: data[:40], "its digest is not the one written down"),
+    ],
+)
+def test_the_tensor_that_was_damaged_is_named(
+    tmp_path: Path, change: Callable[[bytes], bytes], told: str
+) -> None:
+    path = tmp_path / "t.safetensors"
+    digest = write_tensors(path, {"first": torch.ones(3), "last": torch.arange(12.0)})
+    assert read_tensors(path, digest).keys() == {"first", "last"}
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(RunError, match=told):
+        read_tensors(path, digest)

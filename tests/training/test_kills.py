@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from kill_driver import train
+from kill_driver import kill, train
+from nursery import born
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,11 +31,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]
 def test_a_killed_training_ends_with_the_same_weights(
     seed: int, uninterrupted: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    command = [sys.executable, str(Path(__file__).parent / "kill_driver.py")]
-    answer = subprocess.run(
-        [*command, str(tmp_path), str(IN_A_ROW), str(seed)],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    answer = born(kill, tmp_path, IN_A_ROW, seed)
     assert answer.returncode == 0, answer.stderr
     steps = json.loads(answer.stdout.splitlines()[-1])
     assert len(steps) == IN_A_ROW + 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,18 @@ from prunec.datasets.decoding import decode
 from prunec.errors import DamagedData, DataError
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _impatient() -> Iterator[None]:
+    """torch looks after its workers, and waits for those that died, in periods of five seconds."""
+    period = 0.2
+    look = "torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data.__defaults__"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", period)
+        patch.setattr(look, (period,))
+        yield
+        gc.collect()  # what waits for the dead as it is thrown away does so here
 
 
 @pytest.fixture
@@ -173,7 +186,6 @@ def loader(death: Any) -> Loader:
 BATCHES = [[(0, k), (0, k + 1)] for k in range(0, 12, 2)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("death", [killed, ended, no_shared_memory])
 def test_a_worker_that_dies_is_told(death: Any) -> None:
     error = told(loader(death).read(BATCHES))
@@ -183,7 +195,6 @@ def test_a_worker_that_dies_is_told(death: Any) -> None:
         assert word in error.remedy
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_while_nobody_waits_disturbs_nobody() -> None:
     """torch's handler of dying children would raise in the midst of the step."""
     before = signal.getsignal(signal.SIGCHLD)

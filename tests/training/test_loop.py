@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from small_training import CPU, small_context, small_data, small_net, small_reci
 from torch import Tensor, nn
 
 from prunec.errors import DataError, Diverged
+from prunec.store.metrics import read_metrics
 from prunec.tasks.task import Accuracy, Classification
 from prunec.training.evaluation import evaluate
 from prunec.training.loop import fit
@@ -67,7 +67,7 @@ def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line.said or {} for line in read_metrics(folder / "metrics.jsonl", "") if line.fits]
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ from prunec.training.settings import Settings
 from prunec.training.step import Stepper
 
 some = pytest.mark.parametrize("name", sampled(METHODS, 4))
-few = pytest.mark.parametrize("name", sampled(METHODS, 6))
+few = pytest.mark.parametrize("name", sampled(METHODS, 6, 2))
 
 
 def trained(method: SparseTraining, folder: Path, **settings: Any) -> Artifact:
@@ -97,7 +97,7 @@ def test_a_stopped_training_ends_with_the_same_weights(
 
 def test_every_sparse_training_pass_is_among_those_that_ship() -> None:
     known = {kind for kind in pass_classes().values() if issubclass(kind, Training)}
-    elsewhere = {TrainDense, TrainStrRank}  # nothing to cut; test_str_rank.py has its network
+    elsewhere = {TrainDense, TrainStrRank}  # nothing to cut; ranked_nets.py has its network
     assert {type(method) for method in SHIPPED.values()} == known - elsewhere
 
 
@@ -105,9 +105,7 @@ def test_every_sparse_training_pass_is_among_those_that_ship() -> None:
 KINDS = {"rigl", "str", "dsr", "east", "gdp", "two-of-four"}
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "rigl" else slow_case(n, nightly=n not in KINDS) for n in SHIPPED]
-)
+@pytest.mark.parametrize("name", [slow_case(n, nightly=n not in KINDS) for n in SHIPPED])
 def test_it_ships_on_the_road_of_all(
     name: str, tmp_path: Path, whole: Callable[[str], Artifact]
 ) -> None:
@@ -124,6 +122,7 @@ def test_it_ships_on_the_road_of_all(
     assert here.nonzero_macs < (0.55 if name == "two-of-four" else 0.5) * dense  # the stem stays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [

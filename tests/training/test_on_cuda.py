@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from every_method import METHODS, SHIPPED, SPARSITY, artifact
+from ranked_nets import QUICK, TRAINING
+from ranked_nets import artifact as recurrent
 from small_training import Stopped, small_context, small_net, stopping_after
-from test_str_rank import QUICK, TRAINING
-from test_str_rank import artifact as recurrent
 from torchvision import models
 
 import prunec

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from process_worker import be_hungry, be_stopped, lose_one, train_all, trained
+from process_worker import Digests, be_hungry, be_stopped, lose_one, train_all, trained
 from safetensors.torch import load_file
+from test_end_to_end import write_images
 from torch import Tensor
 from torchrun import torchrun
 
@@ -21,15 +22,16 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "final.safetensors")
 
 
-def digests(folder: Path) -> list[list[str]]:
-    return [json.loads((folder / f"digests-{rank}.json").read_text()) for rank in (0, 1)]
+def digests(folder: Path) -> list[Digests]:
+    texts = [(folder / f"digests-{rank}.json").read_text() for rank in (0, 1)]
+    return [Digests(**json.loads(text)) for text in texts]
 
 
 @pytest.fixture(scope="module")
 def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four epochs on two processes, of plain training and of methods, a folder each."""
     folder = tmp_path_factory.mktemp("together")
-    kinds = ("plain", *METHODS)
+    kinds = ("plain", "careless", "unsynchronised", *METHODS)
     for kind in kinds:
         (folder / kind).mkdir()
     answer = torchrun(train_all, folder, kinds, 4)
@@ -37,6 +39,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+STEPS = 4 * 6
 METHODS = ("gdp", "random", "str", "gmp", "set", "rigl", "snfs", "str-rank")
 
 
@@ -73,9 +76,26 @@ def test_a_different_learning_rate_is_not_followed(together: Path, tmp_path: Pat
 def test_state_is_the_same_on_every_rank_at_every_update(kind: str, trainings: Path) -> None:
     """Masks, gates, thresholds, momenta: what a method keeps, and all weights."""
     first, second = digests(trainings / kind)
-    assert len(first) == 4 * 6
-    assert len(set(first)) >= len(first) - 3  # an update may take the place of a step
+    assert len(first.left) == STEPS
+    assert len(set(first.left)) >= STEPS - 3  # an update may take the place of a step
     assert first == second
+
+
+@pytest.mark.slow
+def test_what_ranks_made_differently_becomes_rank_0s(trainings: Path) -> None:
+    first, second = digests(trainings / "careless")
+    assert not {*first.left} & {*second.left}
+    assert first.found[1:] == second.found[1:] == first.left[:-1]
+
+
+@pytest.mark.slow
+def test_batch_norms_that_each_rank_has_for_itself_agree_when_an_epoch_ends(
+    trainings: Path,
+) -> None:
+    first, second = digests(trainings / "unsynchronised")
+    same = [i for i in range(STEPS) if first.found[i] == second.found[i]]
+    assert same == [0, 6, 12, 18]
+    assert not {*first.left} & {*second.left}
 
 
 @pytest.mark.slow
@@ -88,11 +108,12 @@ def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
     settings = {"epochs": 3, "batch_size": 4}
     alone, _ = trained(tmp_path / "alone", "plain", ALONE, **settings)
     resumed, rest = trained(tmp_path / "cut", "plain", ALONE, resume=True, **settings)
-    assert len(rest) == 3 * 24 - 24 - 20
+    assert len(rest.left) == 3 * 24 - 24 - 20
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     answer = torchrun(lose_one, tmp_path)
     assert answer.returncode != 0
@@ -101,6 +122,7 @@ def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint" / "epoch-001" / "checkpoint.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_rank_short_of_memory_finds_alone_what_fits(tmp_path: Path) -> None:
     """Its batch norms and gradients would wait for the other rank."""
     answer = torchrun(be_hungry, tmp_path)
@@ -112,7 +134,8 @@ def test_a_rank_short_of_memory_finds_alone_what_fits(tmp_path: Path) -> None:
 RECIPE = """
 name = "mortal"
 model = { name = "process_worker:Mortal" }
-train = { epochs = 4, batch_size = 500, precision = "fp32", channels_last = true, threads = 1 }
+data = { name = "imagefolder", root = "ROOT" }
+train = { epochs = 4, batch_size = 4, precision = "fp32", channels_last = true, threads = 1 }
 pass = [{ name = "train-dense" }]
 """
 
@@ -125,7 +148,8 @@ def command_line(*arguments: str) -> None:
 @pytest.mark.slow
 def test_torchrun_starts_it_again_and_it_goes_on(tmp_path: Path) -> None:
     """The command line: rank 1 dies in the third epoch of 24 steps, both come back."""
-    (tmp_path / "mortal.toml").write_text(RECIPE)
+    write_images(tmp_path / "images")
+    (tmp_path / "mortal.toml").write_text(RECIPE.replace("ROOT", str(tmp_path / "images")))
     recipe, runs = str(tmp_path / "mortal.toml"), str(tmp_path / "runs")
     answer = torchrun(command_line, "train", recipe, "--runs", runs, restarts=1)
     assert answer.returncode == 0, answer.stderr

@@ -59,16 +59,16 @@ def test_strs_gradients_are_autograds(granularity: Any, layout: Any) -> None:
     torch.testing.assert_close(method.slope, s.grad)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "s_init", "passed"),
+    ("name", "s_init", "epochs", "passed"),
     [
-        ("str_resnet50_imagenet", -3200.0, {25: -20, 30: -7}),
-        slow_case(("str_mbv1_imagenet", -12800.0, {20: -20, 22: -7}), nightly=True),
+        ("str_resnet50_imagenet", -3200.0, 7, {}),
+        slow_case(("str_resnet50_imagenet", -3200.0, 30, {25: -20, 30: -7}), nightly=True),
+        slow_case(("str_mbv1_imagenet", -12800.0, 22, {20: -20, 22: -7}), nightly=True),
     ],
 )
 def test_far_below_s_follows_its_closed_form(
-    name: str, s_init: float, passed: dict[int, float]
+    name: str, s_init: float, epochs: int, passed: dict[int, float]
 ) -> None:
     """s(t) = s_init·exp(−λ·Ση/(1 − μ)) over the authors' 5,005 steps an epoch, Ση = 65,345.
 
@@ -91,7 +91,7 @@ def test_far_below_s_follows_its_closed_form(
     method.s = method.s.double()
     method.velocity, method.slope = method.velocity.double(), method.slope.double()
     found = [float(method.s[0])]
-    for epoch in range(max(passed)):
+    for epoch in range(epochs):
         for n in range(steps):
             rate = learning_rate(train, epoch * steps + n, steps)
             method.after_step(Moment(epoch, n, steps, train.epochs, rate))
@@ -99,8 +99,8 @@ def test_far_below_s_follows_its_closed_form(
         closed = s_init * math.exp(-train.weight_decay * total / (1 - 0.875))
         found.append(float(method.s[0]))
         assert found[-1] == pytest.approx(closed, rel=0.005)
-    for epochs, bound in passed.items():
-        assert found[epochs - 1] < bound < found[epochs]
+    for number, bound in passed.items():
+        assert found[number - 1] < bound < found[number]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,8 @@ def test_a_missed_sparsity_is_told(
     context = small_context(tmp_path, **settings)
     step = TrainStr(sparsity=0.8, s_init=-6.0)
     result = step(Artifact(net.eval(), (torch.randn(2, 1, 8, 8),)), context)
-    notes = result.history[-1].notes
+    notes = [note for note in result.history[-1].notes if "survivors" not in note]
+    notes = [note for note in notes if not note.startswith("warning: ")]
     assert len(notes) == (2 if told else 1)
     if told:
         assert notes[1].startswith("asked 80.00 %, reached ")

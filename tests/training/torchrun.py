@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import importlib
-import os
-import pickle
-import subprocess
-import sys
 import traceback
 import uuid
 from collections.abc import Callable
 
 import torch
-from forked import PATIENCE, Ended
+from forked import Ended
+from nursery import born
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 Worker = Callable[..., None]
 
 
 def torchrun(worker: Worker, *arguments: object, restarts: int = 0) -> Ended:
-    """Run ``worker`` in two processes, as ``torchrun --standalone --nproc-per-node 2``.
-
-    The agent is a Python of its own: one that has gone backward through a network cannot be forked.
-    """
-    given = pickle.dumps((worker.__module__, worker.__name__, arguments, restarts)).hex()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", __file__, given],
-        env=environment, capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
-    return Ended(done.returncode, done.stdout, done.stderr)
+    """Run ``worker`` in two processes, as ``torchrun --standalone --nproc-per-node 2``."""
+    return born(agent, worker.__module__, worker.__name__, arguments, restarts)
 
 
 def agent(module: str, name: str, arguments: tuple[object, ...], restarts: int) -> None:
@@ -59,7 +47,3 @@ def told(worker: Worker, *arguments: object) -> None:
     except BaseException:
         traceback.print_exc()
         raise
-
-
-if __name__ == "__main__":
-    agent(*pickle.loads(bytes.fromhex(sys.argv[1])))

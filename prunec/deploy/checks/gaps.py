@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.deploy.checks.check import Check
-from prunec.deploy.checks.rounding import Noise, largest
+from prunec.deploy.checks.rounding import Noise, largest, widest
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,16 @@ def untold(reason: str) -> Gap:
     return Gap(float("nan"), reason=reason)
 
 
+def unlike(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
+    """Why outputs are of other shapes; empty where they are not."""
+    shapes, given = [a.shape for a in ours], [b.shape for b in theirs]
+    return f"the file's outputs have shapes {given}, torch's {shapes}" if shapes != given else ""
+
+
 def comparable(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
     """Why outputs cannot be compared: other shapes, or infinite and NaN in other places."""
-    shapes, given = [a.shape for a in ours], [b.shape for b in theirs]
-    if shapes != given:
-        return f"the file's outputs have shapes {given}, torch's {shapes}"
+    if text := unlike(ours, theirs):
+        return text
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         if not (_floating(a) and _floating(b)):
             continue
@@ -82,6 +87,18 @@ def comparable(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
         if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
             return f"output {number} is not finite in torch, and something else in the file"
     return ""
+
+
+def decided(
+    ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], undecided: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Return a file's outputs with torch's value where rounding alone decides what is finite."""
+    return [
+        np.where(places & (np.isfinite(a) != np.isfinite(b)), a, b)
+        if a.shape == b.shape and _floating(a) and _floating(b)
+        else b
+        for a, b, places in zip(ours, theirs, undecided, strict=True)
+    ]
 
 
 def gap_of(ours: np.ndarray, theirs: np.ndarray, noise: Noise, tolerance: float) -> Gap:
@@ -96,10 +113,11 @@ def gap_of(ours: np.ndarray, theirs: np.ndarray, noise: Noise, tolerance: float)
         theirs, ours, out=np.zeros(ours.shape), where=finite, dtype=np.float64, casting="unsafe"
     )
     size = float(np.abs(values).max())
+    most = widest(values, tolerance)
     gaps = []
     for axis in noise.relative:
         apart = largest(difference, axis)
-        bounds = np.minimum(noise.bounds(values, axis), tolerance * size)
+        bounds = np.minimum(noise.bounds(values, axis), most)
         excess = np.divide(apart, bounds, out=(apart > 0) * 1e300, where=bounds > 0)
         place = int(np.argmax(excess))
         gaps.append(Gap(float(apart[place]), float(bounds[place]), size))

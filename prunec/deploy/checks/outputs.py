@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prunec.deploy.checks.answers import Answers, Bounds, answer_checks, top_answers
 from prunec.deploy.checks.check import Check, failed
-from prunec.deploy.checks.gaps import Gap, comparable, farthest, gap_of, untold
+from prunec.deploy.checks.gaps import Gap, comparable, decided, farthest, gap_of, unlike, untold
 from prunec.deploy.checks.proving import unprovable
 from prunec.deploy.checks.random_inputs import Range, random_batches
 from prunec.deploy.checks.rounding import Noise, Rounding, run
@@ -98,7 +98,8 @@ def compare_random(
         seen.append(ours)
         if not judge.passes(inputs, ours, theirs, measured_here=True):
             break
-    return judge.check("outputs, random", where), unprovable(seen)
+    told = unprovable(seen) if len(seen) > 1 else []  # one batch alone repeats itself
+    return judge.check("outputs, random", where), told
 
 
 def compare_on_data(
@@ -154,6 +155,9 @@ class _Judge:
         Where they are not, or ``measured_here``, rounding is measured on these very inputs.
         """
         reason = comparable(ours, theirs)
+        if reason and self._tolerance is not None and not unlike(ours, theirs):
+            theirs = decided(ours, theirs, self._rounding.undecided(inputs, ours))
+            reason = comparable(ours, theirs)
         if reason or self._tolerance is None:
             found = untold(reason) if reason else Gap()
         elif self._noises is None or measured_here:

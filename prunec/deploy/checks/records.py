@@ -10,6 +10,8 @@ from prunec.cost import Cost
 from prunec.deploy.checks.check import Check, failed
 
 _SHOWN = 80  # characters of a value
+_MOST = 3  # sentences
+_MENDS = "Put back the run's own files, export again where it is one of export/, or train again."
 
 
 def compare_manifest(said: Mapping[str, object], now: Mapping[str, object], flaw: str) -> Check:
@@ -30,19 +32,35 @@ def compare_manifest(said: Mapping[str, object], now: Mapping[str, object], flaw
     return Check("manifest", "as recorded", found, None, not wrong, message)
 
 
-def compare_history(history: Sequence[Step], cost: Cost, dense: Cost) -> Check:
+def compare_run_records(count: int, flaws: Sequence[str]) -> Check:
+    """Return the check that the records of a run are what it wrote.
+
+    Args:
+        count: how many there must be.
+        flaws: what is wrong with any of them, a sentence each.
+    """
+    more = f"; and {len(flaws) - _MOST} more" if len(flaws) > _MOST else ""
+    message = f"{'; '.join(flaws[:_MOST])}{more}. {_MENDS}" if flaws else ""
+    expected = count or "as written"
+    return Check("records", expected, max(count - len(flaws), 0), None, not flaws, message)
+
+
+def compare_history(history: Sequence[Step], cost: Cost, dense: Cost, made_by: str = "") -> Check:
     """Return the check that the passes left what they say: costs are counted again.
 
     Args:
         history: a step per pass.
         cost: of the network that ships.
         dense: of the network before anything was cut.
+        made_by: which other build began the run; empty where this one did.
     """
     wrong = _first_flaw(history, cost, dense)
     name, expected = "history", f"{dense.macs:,} → {cost.macs:,} MACs"
     if not history:
         return failed(name, expected, "no record", "the run has no history of its passes.")
     found = f"{history[0].macs[0]:,} → {history[-1].macs[1]:,} MACs"
+    if wrong and made_by:
+        wrong = f"{wrong} {made_by} began the run: export it with that build, or train again."
     return Check(name, expected, found, None, not wrong, wrong)
 
 

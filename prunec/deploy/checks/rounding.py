@@ -1,10 +1,11 @@
 """How near to a network's outputs a file's must be: as near as rounding leaves them.
 
 Rounding of this very network on these very inputs is measured in two ways: its outputs y beside
-those of the same network in float64, y64, and these beside those whose weights are moved by one
-rounding each, y64′. An engine that computes the same in another order errs by about as much, so a
-file's outputs may differ from torch's by ``MARGIN`` times what was measured, in each slice of an
-output (a channel, a column) on its own, whatever the scale of the others.
+those of the same network in float64, y64, and these beside y64′, of weights moved by one rounding
+each and sigmoids and their kin off by one (``approximations``). An engine that computes the same in
+another order errs by about as much, so a file's outputs may differ from torch's by ``MARGIN`` times
+what was measured, in each slice of an output (a channel, a column) on its own, whatever the scale
+of the others.
 
     noise_c = max(|y − y64| and |y64′ − y64| over slice c,  m · s_c,  ε · s_c)
     bound_c = MARGIN · noise_c
@@ -12,7 +13,7 @@ output (a channel, a column) on its own, whatever the scale of the others.
 with s_c the largest value of the slice, m the median of noise / s over slices (a slice whose few
 values happen to be rounded luckily is no more exact than its neighbours) and ε of the type. A slice
 that is 0 everywhere has the ε of the whole output. The bound is never wider than ``tolerance · s``
-with s the largest value of the output.
+with s the largest value of the output, but for some roundings: a half holds three digits.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prunec.deploy.checks.approximations import approximating
 from prunec.graph.capture.copying import copied
 
 MARGIN = 64.0  # 3 times what was seen of right files: the runtime folds norms into kernels
 _SEED = 7
+_ROUNDINGS = 4  # of the type: no tolerance asks for more than it holds
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,10 @@ class Noise:
         size = largest(values, axis)
         noise = np.maximum(self.relative[axis] * size, self.absolute[axis])
         dead = float(np.finfo(values.dtype).eps) * float(size.max(initial=0.0))
-        bounds: np.ndarray = MARGIN * np.where(size > 0, noise, np.maximum(noise, dead))
+        least = _ROUNDINGS * float(np.finfo(values.dtype).smallest_subnormal)
+        bounds: np.ndarray = np.maximum(
+            MARGIN * np.where(size > 0, noise, np.maximum(noise, dead)), least
+        )
         return bounds
 
 
@@ -77,6 +83,25 @@ class Rounding:
         others = [self._run(inputs, move) for move in moves]
         return [_noise(y, [other[index] for other in others]) for index, y in enumerate(ours)]
 
+    def undecided(self, inputs: Sequence[Tensor], ours: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return where every output is finite or not by rounding alone: at overflow or underflow.
+
+        The network runs in its own types, its weights moved by ``MARGIN`` roundings up and down,
+        and with numbers too small for full precision taken for 0, as some engines take them.
+        """
+        step = MARGIN * max((torch.finfo(k).eps for k in self._kinds), default=2.0**-23)
+        moved = [_moved(copied(self._module).eval(), s) for s in (step, -step)]
+        others = [run(module, inputs) for module in moved]
+        flushing = torch.set_flush_denormal(True)
+        try:
+            others += [run(self._module, inputs)] if flushing else []
+        finally:
+            torch.set_flush_denormal(False)
+        return [
+            np.logical_or.reduce([np.isfinite(other[i]) != np.isfinite(y) for other in others])
+            for i, y in enumerate(ours)
+        ]
+
     def _run(self, inputs: Sequence[Tensor], roundings: float) -> list[np.ndarray]:
         """The outputs in float64, every weight moved by so many roundings of its type.
 
@@ -86,10 +111,12 @@ class Rounding:
         if self._wide:
             wide = [x.double() if x.is_floating_point() else x for x in inputs]
             try:
-                return run(self._variant(roundings), wide)
+                with approximating(roundings):
+                    return run(self._variant(roundings), wide)
             except (RuntimeError, TypeError, ValueError):
                 self._wide, self._variants = False, {}
-        return run(self._variant(roundings or -1.0), inputs)
+        with approximating(roundings):
+            return run(self._variant(roundings or -1.0), inputs)
 
     def _variant(self, roundings: float) -> nn.Module:
         if roundings not in self._variants:
@@ -98,6 +125,14 @@ class Rounding:
             step = roundings * max((torch.finfo(k).eps for k in self._kinds), default=2.0**-23)
             self._variants[roundings] = _moved(moved, step)
         return self._variants[roundings]
+
+
+def widest(values: np.ndarray, tolerance: float) -> float:
+    """How far finite values may lie apart at most: by the tolerance, or some of their roundings."""
+    kind = np.finfo(values.dtype)
+    share = max(tolerance, _ROUNDINGS * float(kind.eps))
+    size = float(np.abs(values).max(initial=0.0))
+    return max(share * size, _ROUNDINGS * float(kind.smallest_subnormal))
 
 
 def run(module: nn.Module, inputs: Sequence[Tensor]) -> list[np.ndarray]:

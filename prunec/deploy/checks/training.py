@@ -24,12 +24,13 @@ def check_training(
     """
     checks = [check for step in steps for check in _targets(step)]
     trained = [step for step in steps if "trained" in step.facts and step.error is None]
-    if budget.accuracy_drop is None or not trained or not _is_sparse(trained[-1]):
+    sparse = [place for place, step in enumerate(trained) if _is_sparse(step)]
+    if budget.accuracy_drop is None or not sparse:
         return checks, []
-    known = _dense(trained)
+    known = _dense(trained[: sparse[-1] + 1])
     if known is None:
         return checks, [
-            f"accuracy drop: {trained[-1].name} had no dense phase to compare with; "
+            f"accuracy drop: {trained[sparse[-1]].name} had no dense phase to compare with; "
             "verify.budget.accuracy bounds the accuracy itself"
         ]
     quality, dense = known

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Interpreter
 from torch.utils import _pytree as pytree
 
 from prunec.graph.capture.recording import Hollow
@@ -42,7 +42,8 @@ class Traced:
         if _agree(tuple(map(_first, outputs, expected)), expected):
             return True
         with torch.no_grad():
-            found = pytree.tree_leaves(self.graph(*(x.clone() for x in single)))
+            run = Interpreter(self.graph).run
+            found = pytree.tree_leaves(run(*(x.clone() for x in single)))
         return _agree(found, expected) and _agree(
             outputs, self.hollow.answers(self.network, example)
         )

@@ -58,7 +58,7 @@ def parting(graph: GraphModule, original: Original) -> str | None:
         size = f"a batch of {len(given[0])}" if given[0].dim() else "the example"
         try:
             with torch.no_grad():
-                found = pytree.tree_leaves(graph(*(x.clone() for x in given)))
+                found = pytree.tree_leaves(Interpreter(graph).run(*(x.clone() for x in given)))
         except Exception as error:  # whatever an operator raises that was traced for other sizes
             said = str(error).strip().partition("\n")[0]
             if "shape[0]" in said:  # torch's own check of what it takes for constant

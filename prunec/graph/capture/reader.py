@@ -132,7 +132,6 @@ def _read(graph_module: GraphModule, module: nn.Module, example: tuple[Tensor, .
     """A functional graph in its normal form, with the shape of every value."""
     _call_by_first_name(graph_module, module)
     spell_out(graph_module)
-    graph_module.recompile()  # once, behind all that changed the graph
     _require_free_batch(graph_module)
     recorder = _Recorder(graph_module)
     with torch.no_grad(), warnings.catch_warnings():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,6 +32,28 @@ class Slice:
     indices: tuple[tuple[int, ...], ...]
 
 
+class Positions:
+    """Where channels stand along the axes of parameters."""
+
+    def __init__(self, structure: Structure) -> None:
+        self._structure = structure
+        self._sorted: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
+
+    def of(self, axis: tuple[str, int], classes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """Return for each class its positions along an axis of a parameter."""
+        if axis not in self._sorted:
+            found = self._structure.class_of(self._structure.slices[axis])
+            self._sorted[axis] = torch.sort(found, stable=True)
+        ordered, places = self._sorted[axis]
+        wanted = torch.tensor(classes)
+        start = torch.searchsorted(ordered, wanted)
+        stop = torch.searchsorted(ordered, wanted, right=True)
+        if bool((stop - start == 1).all()):
+            return tuple(zip(places[start].tolist(), strict=True))
+        listed = places.tolist()
+        return tuple(tuple(listed[a:b]) for a, b in zip(start.tolist(), stop.tolist(), strict=True))
+
+
 @dataclass(frozen=True)
 class ChannelGroup:
     """Channels that the same parameters make and read; each is cut on its own, whole.
@@ -38,27 +61,38 @@ class ChannelGroup:
     Attributes:
         name: of the first kernel that makes them.
         size: number of channels.
-        slices: what they cut off which parameter.
+        axes: parameter and axis of each slice.
         pinned: why they must stay, or empty.
         channels: their class numbers in the analysis that found them.
+        found: the positions of channels along axes.
     """
 
     name: str
     size: int
-    slices: tuple[Slice, ...]
+    axes: tuple[tuple[str, int], ...]
     pinned: str
     channels: tuple[int, ...]
+    found: Positions = field(repr=False, compare=False)
 
     @property
     def members(self) -> tuple[str, ...]:
         """Parameters that the group cuts."""
-        return tuple(dict.fromkeys(s.parameter for s in self.slices))
+        return tuple(dict.fromkeys(parameter for parameter, _ in self.axes))
+
+    @cached_property
+    def slices(self) -> tuple[Slice, ...]:
+        """What the group cuts off which parameter; worked out when it is first asked for."""
+        return tuple(Slice(*axis, self.found.of(axis, self.channels)) for axis in self.axes)
 
     def to_dict(self) -> dict[str, Any]:
         """The group as JSON's kinds of values; the class numbers, which mean nothing, left out."""
-        whole = {**asdict(self), "members": self.members}
-        del whole["channels"]
-        return whole
+        return {
+            "name": self.name,
+            "size": self.size,
+            "slices": [asdict(item) for item in self.slices],
+            "pinned": self.pinned,
+            "members": self.members,
+        }
 
 
 def channel_groups(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[ChannelGroup, ...]:
@@ -106,17 +140,14 @@ def groups_of(structure: Structure) -> tuple[ChannelGroup, ...]:
         )
     )
     names: Counter[str] = Counter()
-    ordered = {
-        key: torch.sort(structure.class_of(atoms), stable=True)
-        for key, atoms in structure.slices.items()
-    }
+    positions = Positions(structure)
     groups = []
     for keys, numbers, reason in found:
         base = _name(keys, makers)
         names[base] += 1
         name = base if names[base] == 1 else f"{base}#{names[base]}"
-        slices = tuple(Slice(*key, _positions(*ordered[key], numbers)) for key in keys)
-        groups.append(ChannelGroup(name, len(numbers), slices, reason, tuple(numbers)))
+        group = ChannelGroup(name, len(numbers), keys, reason, tuple(numbers), positions)
+        groups.append(group)
     return tuple(groups)
 
 
@@ -124,17 +155,6 @@ def _name(keys: tuple[tuple[str, int], ...], makers: dict[str, int]) -> str:
     made = sorted((n for n, a in keys if a in (0, -2) and n in makers), key=makers.__getitem__)
     first = made[0] if made else keys[0][0]
     return first.removesuffix(".weight")
-
-
-def _positions(classes: Tensor, places: Tensor, numbers: list[int]) -> tuple[tuple[int, ...], ...]:
-    """For each class its positions, from the sorted classes of an axis and where they stand."""
-    wanted = torch.tensor(numbers)
-    start = torch.searchsorted(classes, wanted)
-    stop = torch.searchsorted(classes, wanted, right=True)
-    if bool((stop - start == 1).all()):
-        return tuple(zip(places[start].tolist(), strict=True))
-    listed = places.tolist()
-    return tuple(tuple(listed[a:b]) for a, b in zip(start.tolist(), stop.tolist(), strict=True))
 
 
 def _pinned_bundles(

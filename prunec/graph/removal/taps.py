@@ -28,12 +28,13 @@ def dead_taps(structure: Structure, keep: Tensor, weights: Mapping[str, Tensor])
     for weight, nodes in _uses(structure).items():
         if any(k.transposed or k.node not in nodes for k in _kernels(structure, weight)):
             continue
+        sizes = weights[weight].shape[2:]
+        allowed = [_allowed(node, len(sizes), sizes) for node in nodes]
+        least = [min(size // 2, *counts) for size, *counts in zip(sizes, *allowed, strict=True)]
+        if not any(least):
+            continue
         value = cut_tensor(structure, keep, weight, weights[weight]) != 0
-        zero = [_zero_border(value, axis) for axis in range(2, value.dim())]
-        allowed = [_allowed(node, value.dim() - 2, value.shape[2:]) for node in nodes]
-        trimmed = tuple(
-            min(mine, *(one[axis] for one in allowed)) for axis, mine in enumerate(zero)
-        )
+        trimmed = tuple(min(_zero_border(value, a), n) for a, n in enumerate(least, start=2))
         if any(trimmed) and value.numel():
             found[weight] = trimmed
     return found

@@ -49,7 +49,7 @@ def kept_after(
         plan: of the further cut.
         groups: the channel groups of the network that it cut.
     """
-    known = {(cut.parameter, cut.axis) for group in groups for cut in group.slices}
+    known = {axis for group in groups for axis in group.axes}
     stays, goes = torch.zeros_like(keep), torch.zeros_like(keep)
     for (name, axis), atoms in structure.slices.items():
         if (name, axis) in known:

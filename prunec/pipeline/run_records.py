@@ -1,0 +1,50 @@
+"""Whether the records of a run are what it wrote: a check beside those of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from prunec.deploy.checks import Check
+from prunec.deploy.checks.records import compare_run_records
+from prunec.pipeline.opened import OpenedRun
+from prunec.store.kept_records import flaws_of
+from prunec.store.runs import ENVIRONMENT, RunFolder
+
+
+def check_records(
+    run: RunFolder, steps: Iterable[Path] = (), anew: Iterable[Path] = ()
+) -> tuple[list[Check], list[str]]:
+    """Compare every record of a run with the digest that run.json keeps of it.
+
+    Args:
+        run: the run.
+        steps: the folders of the artifacts that must be there.
+        anew: records that are written anew in a moment.
+
+    Returns:
+        The check; or, of a run that an earlier build began without digests, what was not checked.
+    """
+    if not run.identity:
+        return [], [f"records of the run: {run.made_by} began it, and kept no digests of them"]
+    if not run.kept:
+        wrong = f"run.json keeps no digests: {run.made_by} began the run, or it was changed"
+        return [compare_run_records(0, [wrong])], []
+    paths = [path for path in _paths(run, steps) if path not in {*anew}]
+    return [compare_run_records(len(paths), flaws_of(run, paths))], []
+
+
+def steps_of(opened: OpenedRun) -> list[Path]:
+    """Return the folders of the artifacts that all passes of a run leave."""
+    return [opened.run.step(i, step.pass_name()) for i, step in enumerate(opened.passes)]
+
+
+def _paths(run: RunFolder, steps: Iterable[Path]) -> list[Path]:
+    """Records that must be there, those that the run keeps a digest of, and those that are there.
+
+    What ``prunec verify`` found is left out: it is found anew.
+    """
+    wanted = {run.path / ENVIRONMENT, *(step / "artifact.json" for step in steps)}
+    there = {path for path in (run.settings, run.metrics) if path.is_file()}
+    kept = {run.path / name for name in run.kept} - {run.export.verified}
+    return sorted(wanted | there | kept)
