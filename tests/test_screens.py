@@ -21,12 +21,14 @@ from typer.testing import CliRunner
 from prunec import catalogue
 from prunec.artifact import Step
 from prunec.cli import listings
+from prunec.cli.arguments import in_a_folder
 from prunec.cli.commands import app
 from prunec.cli.explained import explained, options_table
 from prunec.comparison.results import Row
 from prunec.comparison.tables import cells_of, columns_of, to_rich
 from prunec.cost import Cost, LayerCost
 from prunec.deploy.checks import Check, Report, render
+from prunec.processes import available_cores, workers_here
 from prunec.recipe import load_recipe, packaged_recipes
 from prunec.tables import FittedTable, listing, table
 from prunec.training import progress as progress_module
@@ -246,6 +248,7 @@ def test_a_mistyped_output_makes_no_folders(
     assert "is no folder" in done.stderr
     assert "mkdir -p nowhere" in done.stderr
     assert not list(tmp_path.iterdir())
+    assert in_a_folder(Path("comparisons/small")) == Path("comparisons/small")
 
 
 METRICS = {
@@ -343,3 +346,12 @@ def test_what_libraries_say_is_in_the_run_and_not_on_the_screen(tmp_path: Path) 
     assert str(log) in fault.stderr
     assert "ZeroDivisionError" in log.read_text()
     assert "Traceback" not in fault.stderr + fault.stdout
+
+
+def test_images_are_loaded_by_at_most_a_process_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = available_cores()
+    assert workers_here(0) == 0
+    assert workers_here(1) == 1
+    assert workers_here(1000) == cores
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(4 * cores))
+    assert workers_here(1000) == 1

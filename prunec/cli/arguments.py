@@ -50,13 +50,17 @@ IrVersion = Annotated[
 ]
 
 
+USUAL = (Path("runs"), Path("comparisons"))
+"""Where runs and comparisons lie by default: these folders are made when they are first needed."""
+
+
 def in_a_folder(path: Path | None) -> Path | None:
     """Return the path of a file or folder to be made, in a folder that is there.
 
     Raises:
         RunError: it is not there: a slip of the keyboard makes no folders.
     """
-    if path is not None and not path.parent.is_dir():
+    if path is not None and not path.parent.is_dir() and path.parent not in USUAL:
         raise RunError(
             f"{path.parent} is no folder, and -o {path} would be in it",
             remedy=f"Make it first (mkdir -p {path.parent}), or name another place.",

@@ -130,11 +130,10 @@ def _file_text(path: Path) -> str:
 
 
 def _not_found(reference: str) -> RecipeError:
-    names = packaged_recipes()
-    near = did_you_mean(Path(reference).stem, names)
+    near = did_you_mean(Path(reference).stem, packaged_recipes())
     return RecipeError(
         f"there is no recipe file {reference!r}, and no recipe of that name comes with prunec",
-        remedy=f"{near}Packaged recipes: {', '.join(names)}. `prunec init` writes a new one.",
+        remedy=f"{near}`prunec recipes` lists those that do; `prunec init` writes a new one.",
     )
 
 
