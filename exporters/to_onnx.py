@@ -38,8 +38,15 @@ from prunec.deploy.signature import (
 from prunec.deploy.written import Graph, Written
 from prunec.errors import PassError
 from prunec.exporters._onnx_opset import opset_of, require_operators, to_opset
+from prunec.exporters._onnx_program import (
+    drop_inplace,
+    make_bounds_alike,
+    operator_of,
+    spell_out_divisors,
+)
 from prunec.exporters._onnx_table import table_kept
 from prunec.exporters._onnx_tidy import tidy
+from prunec.graph.capture.samples import doubled
 from prunec.graph.capture.tracing import trace
 from prunec.models.state import roles, weights_digest
 
@@ -52,9 +59,6 @@ OLDEST_IR, NEWEST_IR = 4, 13  # those of the oldest and the newest opset
 
 PROTOBUF = 2**31  # bytes that one file can hold: weights stand in it, not beside it
 # What these return is memory of their own, so that nobody else can see it being overwritten.
-_FRESH = frozenset(
-    {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "batch_norm", "add", "mul"}
-)
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,12 @@ _LIBRARIES = ", ".join(
 
 
 def _model(source: Source, opset: int) -> onnx.ModelProto:
-    # A batch of 1 would be taken for a constant.
-    example = tuple(torch.cat([x, x]) if x.dim() and len(x) == 1 else x for x in source.example)
-    program = trace(source.module, example, Dim("batch", min=1))
+    program = trace(source.module, doubled(source.example), Dim("batch", min=1))
     _require_tensors(source.module, program)
     _require_no_projection(program)
-    _drop_inplace(program)
+    drop_inplace(program)
+    spell_out_divisors(program)
+    make_bounds_alike(program)
     converted = _convert(program, max(opset, _NATIVE))
     require_operators(converted)
     model: onnx.ModelProto = tidy(to_opset(converted, opset), roles(source.module))
@@ -151,7 +155,7 @@ def _require_tensors(module: nn.Module, program: ExportedProgram) -> None:
 def _require_no_projection(program: ExportedProgram) -> None:
     """ONNX's LSTM has no projection, and torch's exporter leaves it out."""
     for node in program.graph.nodes:
-        if _operator(node)[0] == "lstm":
+        if operator_of(node)[0] == "lstm":
             params, has_biases, layers, *_, bidirectional, _ = node.args[2:]
             cells = layers * (2 if bidirectional else 1)
             if len(params) > cells * (4 if has_biases else 2):
@@ -165,31 +169,6 @@ def _reason(error: Exception) -> str:
     """Return the first lines of torch's message, which say what and then why."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip(" -") for line in lines[:2])
-
-
-def _drop_inplace(program: ExportedProgram) -> None:
-    """Let activations that overwrite a value which nobody else reads return a new one.
-
-    Same numbers; torch's decomposition of in-place operators under a dynamic batch takes 70 % of
-    the time of an export (MobileNetV2: 11 s, without it 6 s).
-    """
-    for node in program.graph.nodes:
-        name, overload = _operator(node)
-        if not name.endswith("_"):
-            continue
-        source = node.args[0]
-        functional = getattr(torch.ops.aten, name.rstrip("_"), None)
-        if len(source.users) > 1 or _operator(source)[0] not in _FRESH or functional is None:
-            continue
-        if overload in functional.overloads():
-            node.target = getattr(functional, overload)
-    program.graph_module.recompile()
-
-
-def _operator(node: torch.fx.Node) -> tuple[str, str]:
-    """Return name and overload of the ATen operator of a node; empty if it is none."""
-    parts = str(node.target).split(".")
-    return (parts[1], parts[2]) if parts[0] == "aten" and len(parts) == 3 else ("", "")
 
 
 def _convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from prunec.batches.batches import Data
+from prunec.batches.data import load_data
 from prunec.cli.commands import app
+from prunec.recipe import DataSpec
 from prunec.store.runs import RunFolder
 from prunec.training import loop
 
@@ -82,10 +85,22 @@ class Talkative(Small):
         return (answer, answer) if self.training else answer
 
 
+LOADED: dict[str, Data] = {}
+
+
+def known_data(spec: DataSpec, *, seed: int) -> Data:
+    """The data, read once for all tests that name the same."""
+    key = spec.model_dump_json()
+    if key not in LOADED:
+        LOADED[key] = load_data(spec, seed=seed)
+    return LOADED[key]
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PRUNEC_RUNS", raising=False)
+    monkeypatch.setattr("prunec.pipeline.opened_recipe.load_data", known_data)
     (tmp_path / "small.toml").write_text(RECIPE)
     return tmp_path
 
@@ -147,6 +162,7 @@ def test_a_recipe_that_trains_nothing_is_checked_before_its_folder_is_made(folde
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_training_of_three_epochs_is_told_gated_and_shipped(folder: Path) -> None:
     """Phases end within epochs: the dense network is tested there."""
     trained = prunec("train", "small.toml", "--set", "train.epochs=3")

@@ -125,6 +125,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other MACs": (lambda f: recorded(f, "macs", 7), "MACs"),
     "other parameters": (lambda f: recorded(f, "params", 7), "parameters"),
+    "a broken seal": (lambda f: recorded(f, "prunec", "0"), "manifest"),
+    "a record gone": (lambda f: (f / "export/report.json").unlink(), "records"),
     "no digest": (lambda f: recorded(f, "sha256", None), "file digest"),
     "a manifest that records nothing": (
         lambda f: (f / "export/manifest.json").write_text("{}"),

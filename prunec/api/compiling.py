@@ -55,7 +55,9 @@ def compile(
     Args:
         model: the network; it is not changed, and is taken in evaluation mode.
         example_inputs: its positional inputs, batch first: a tensor (N, …) or a tuple of them. Any
-            N; the compact network takes every batch size. Other sizes are taken as fixed.
+            N; the compact network takes every batch size. Other sizes are taken as fixed, as is the
+            whole shape of an input whose first axis is not as long as that of the first input (a
+            scale, a number for every channel): give an N that is not its length.
         masks: parameter name → bool tensor of the parameter's shape; False counts as weight zero.
         round_to: kept counts of each channel group are rounded up to a multiple of it, by keeping
             the strongest of the dead.

@@ -46,13 +46,17 @@ class Uncounted:
 class Cost:
     """The cost of a network for one sample; ``params`` counts every parameter, norms included.
 
-    ``uncounted`` names the operators whose MACs are not known: no sum holds them.
+    ``uncounted`` names the operators whose MACs are not known: no sum holds them. ``unread_params``
+    are those of the parameters that no output follows from, as of a head for training alone: an
+    exported file does not hold them.
     """
 
     layers: tuple[LayerCost, ...]
     params: int
     nonzero_params: int
     uncounted: tuple[Uncounted, ...] = ()
+    unread_params: int = 0
+    nonzero_unread_params: int = 0
 
     @property
     def macs(self) -> int:

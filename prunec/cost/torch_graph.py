@@ -21,7 +21,7 @@ computed, count whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -77,13 +77,16 @@ def count_captured(
         for node in captured.nodes
         if node.operator in macs_of
     ]
-    parameters = [masked.get(id(p), p) for p in module.parameters()]
-    return Cost(
-        tuple(layers),
-        sum(p.numel() for p in parameters),
-        sum(int(torch.count_nonzero(p)) for p in parameters),
-        tuple(uncounted),
-    )
+    read = {id(named[n.stored]) for n in captured.nodes if n.stored in named and n.users}
+    parameters = {id(p): masked.get(id(p), p) for p in module.parameters()}
+    unread = [p for number, p in parameters.items() if number not in read]
+    return Cost(tuple(layers), *_sizes(parameters.values()), tuple(uncounted), *_sizes(unread))
+
+
+def _sizes(parameters: Iterable[Tensor]) -> tuple[int, int]:
+    """How many numbers parameters hold, and how many that are not zero."""
+    sizes = [(p.numel(), int(torch.count_nonzero(p))) for p in parameters]
+    return sum(size for size, _ in sizes), sum(nonzero for _, nonzero in sizes)
 
 
 def _unknown(node: Node) -> bool:

@@ -30,6 +30,7 @@ class CompileReport:
         layers: the layers with kernels of the network before.
         gone: those of them that nothing is left of.
         constants: modules (or nodes of the graph) of which nothing but a stored constant is left.
+        computed: weights that were computed of parameters alone, and are stored now.
         before: cost of one sample of the network before, masks as zeros.
     """
 
@@ -38,6 +39,7 @@ class CompileReport:
     layers: tuple[str, ...]
     gone: tuple[str, ...]
     constants: tuple[str, ...]
+    computed: tuple[str, ...]
     before: Cost = field(repr=False)
     count_after: Callable[[], Cost] = field(repr=False, compare=False)
 
@@ -56,6 +58,11 @@ class CompileReport:
         """Why channels stayed → how many, wherever in the network, the most frequent first."""
         return added_up(item for group in self.groups for item in group.because.items())
 
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Operators whose MACs are not known, with the reasons; cost leaves them out."""
+        return tuple(map(str, self.before.uncounted))
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON's kinds of values."""
         before, after = self.before, self.after
@@ -68,6 +75,8 @@ class CompileReport:
             "layers": _pair(len(self.layers), len(self.layers) - len(self.gone)),
             "gone": list(self.gone),
             "constants": list(self.constants),
+            "computed": list(self.computed),
+            "uncounted": list(self.uncounted),
             "round_to": self.round_to,
             "because": self.because,
             "groups": [group.to_dict() for group in self.groups],
@@ -113,6 +122,7 @@ def compile_report(
         compiled.kernels,
         compiled.gone,
         compiled.constants,
+        compiled.plan.computed,
         before,
         count_after,
     )
@@ -137,7 +147,12 @@ def compile_tables(report: CompileReport) -> tuple[RenderableType, ...]:
         "non-zero MACs": (before.nonzero_macs, after.nonzero_macs),
     }.items():
         cost.add_row(name, *(f"{count:,}" for count in pair), percent_of(pair[1], pair[0]))
-    lines = [_listed("Layers gone", report.gone), _listed("Constants now", report.constants)]
+    lines = [
+        _listed("Layers gone", report.gone),
+        _listed("Constants now", report.constants),
+        _listed("Weights computed once", report.computed),
+        _listed("Not counted", report.uncounted),
+    ]
     return (
         cost,
         *(line for line in lines if line),

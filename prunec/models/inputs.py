@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import PrunecError
+from prunec.graph.capture.samples import doubled
 from prunec.wording import did_you_mean
 
 
@@ -61,10 +62,7 @@ def checked_example(
             "example_inputs[0] is a single number without a batch axis",
             remedy="The first input is batch first: (N, …).",
         )
-    return tuple(
-        torch.cat([x, x]) if x.dim() and len(x) == 1 else x
-        for x in (value.detach().clone() for value in example_inputs)
-    )
+    return doubled([value.detach().clone() for value in example_inputs])
 
 
 def _check_tensor(model: nn.Module, value: object, place: str) -> None:

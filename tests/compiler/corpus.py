@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from random_nets import Step, Wiring
+from random_networks import Step, Wiring
 
 Case = tuple[Wiring, str, float]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from oracles import worst
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from prunec.errors import UntraceableModel
 from prunec.graph.rewriting.compile import compile_module
+from prunec.models.inputs import checked_example
 
 
 class Two(nn.Module):
@@ -38,6 +41,45 @@ class Branching(Two):
         return made if made.sum() > 0 else -made
 
 
+class Written(nn.Module):
+    """Channels written in place behind a norm."""
+
+    def __init__(self, write: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6)).double().eval()
+        self.last, self.write = nn.Conv2d(6, 2, 1).double(), write
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        self.write(y)
+        return self.last(y)
+
+
+def every_second(y: Tensor) -> None:
+    y[:, ::2] = y[:, ::2].sigmoid()
+
+
+def one_half_by_the_other(y: Tensor) -> None:
+    first, second = y.chunk(2, 1)
+    first.mul_(second)
+
+
+def the_first_sample(y: Tensor) -> None:
+    y[0] = y[0] * 2.0
+
+
+def rows_added(y: Tensor) -> None:
+    y.index_add_(1, torch.tensor([0, 4]), y[:, 2:4].clone(), alpha=0.5)
+
+
+def rows_scattered(y: Tensor) -> None:
+    places = torch.tensor([1, 5]).reshape(1, 2, 1, 1).expand(y.shape[0], 2, *y.shape[2:])
+    y.scatter_add_(1, places, y[:, 2:4].clone())
+
+
+WRITES = [every_second, one_half_by_the_other, the_first_sample, rows_added, rows_scattered]
+
+
 def inputs(batch: int = 2) -> tuple[Tensor, Tensor]:
     return torch.randn(batch, 3).double(), torch.randn(batch, 4).double()
 
@@ -51,6 +93,25 @@ def test_the_signature_is_kept_and_the_batch_is_free(kind: type[Two]) -> None:
     assert compiled.module.first.out_features == 3
     for batch in (1, 5):
         assert worst(net, compiled.module, inputs(batch)) < 1e-12
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_is_written_behind_a_norm_is_captured(write: Callable[[Tensor], object]) -> None:
+    net, example = Written(write).eval(), (torch.randn(2, 3, 4, 4).double(),)
+    compact = compile_module(net, example).module
+    for batch in (1, 3):
+        assert worst(net, compact, (torch.randn(batch, 3, 4, 4).double(),)) < 1e-12
+
+
+@pytest.mark.parametrize("write", [rows_added, rows_scattered])
+def test_channels_added_at_fixed_places_go(write: Callable[[Tensor], object]) -> None:
+    """Of six the first is read alone, or the second and what is added to it."""
+    net, example = Written(write).eval(), (torch.randn(2, 3, 4, 4).double(),)
+    with torch.no_grad():
+        net.last.weight[:, 2:] = 0.0
+    compact = compile_module(net, example).module
+    assert worst(net, compact, example) < 1e-12
+    assert compact.get_parameter("stem.0.weight").shape[0] == 3
 
 
 @pytest.mark.parametrize(
@@ -71,3 +132,72 @@ def test_a_failed_capture_says_why_once(
     with pytest.raises(UntraceableModel, match=words):
         compile_module(net, example)
     assert capfd.readouterr() == ("", "")
+
+
+class Beside(nn.Module):
+    """A factor for every channel and a prior beside a batch of samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1).double(), nn.Conv2d(6, 2, 1).double()
+
+    def forward(self, x: Tensor, factors: Tensor, prior: Tensor) -> Tensor:
+        return self.last(self.first(x).relu() * factors[None, :, None, None] + prior)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4])
+def test_an_input_of_another_length_is_no_batch(samples: int) -> None:
+    net = Beside().eval()
+    with torch.no_grad():
+        net.last.weight[:, 2:] = 0.0
+    prior = torch.randn(1 if samples > 1 else 6, 4, 4).double()
+    rest = torch.randn(6).double(), prior
+    example = checked_example(net, (torch.randn(samples, 3, 4, 4).double(), *rest))
+    compact = compile_module(net, example).module
+    for batch in (1, 3):
+        assert worst(net, compact, (torch.randn(batch, 3, 4, 4).double(), *rest)) < 1e-12
+
+
+class Averaging(nn.Module):
+    """A mean of what passes is kept in a buffer, which no output follows from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1).double(), nn.Conv2d(6, 2, 1).double()
+        self.register_buffer("mean", torch.zeros(6, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x).relu()
+        self.mean.mul_(0.9).add_(y.detach().mean((0, 2, 3)), alpha=0.1)
+        return self.last(y)
+
+
+def test_what_is_only_kept_in_a_buffer_keeps_no_channel() -> None:
+    net, example = Averaging().eval(), (torch.randn(2, 3, 4, 4).double(),)
+    with torch.no_grad():
+        net.last.weight[:, 2:] = 0.0
+    compact = compile_module(net, example).module
+    assert worst(net, compact, example) < 1e-12
+    assert compact.first.out_channels == 2
+
+
+class Taken(Written):
+    """Channels in another order, by stored numbers that stand along their axis."""
+
+    def __init__(self) -> None:
+        super().__init__(every_second)
+        self.register_buffer("order", torch.tensor([5, 1, 2, 3, 4, 0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = self.order[None, :, None, None]
+        return self.last(torch.take_along_dim(self.stem(x), order, 1))
+
+
+def test_channels_taken_by_number_are_cut() -> None:
+    net, example = Taken().eval(), (torch.randn(2, 3, 4, 4).double(),)
+    with torch.no_grad():
+        net.last.weight[:, 2:] = 0.0
+    compact = compile_module(net, example).module
+    for batch in (1, 3):
+        assert worst(net, compact, (torch.randn(batch, 3, 4, 4).double(),)) < 1e-12
+    assert compact.get_parameter("stem.0.weight").shape[0] == 2

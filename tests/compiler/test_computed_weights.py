@@ -2,92 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
+from random_networks.computed import COMPUTED, Make
 from sampling import sampled
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, parametrize, prune
 
 import prunec
 
-Make = Callable[[], nn.Module]
-
-
-class Convolution(nn.Conv2d):
-    """A convolution whose kernel is computed from its weight."""
-
-    def __init__(self, rule: Callable[[Tensor], Tensor], i: int, o: int) -> None:
-        super().__init__(i, o, 3, padding=1)
-        self.rule = rule
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.rule(self.weight), self.bias, padding=1)
-
-
-class Sigmoids(nn.Module):
-    """A parametrisation that keeps zeros."""
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * torch.sigmoid(weight)
-
-
-class Blur(nn.Module):
-    """A kernel for every channel that comes in, from one that is stored."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("kernel", torch.outer(torch.arange(1.0, 4), torch.arange(1.0, 4)) / 36)
-
-    def forward(self, x: Tensor) -> Tensor:
-        kernel = self.kernel.expand(x.size(1), 1, -1, -1)
-        return F.conv2d(x, kernel, groups=x.shape[1])
-
-
-def standardised(weight: Tensor) -> Tensor:
-    variance, mean = torch.var_mean(weight, (1, 2, 3), keepdim=True, unbiased=False)
-    return (weight - mean) * torch.rsqrt(variance + 1e-5)
-
-
-def one_bit(weight: Tensor) -> Tensor:
-    return weight.sign() * weight.abs().mean((1, 2, 3), keepdim=True)
-
-
-def wrapped(wrap: Callable[[nn.Module], Any]) -> Make:
-    def make() -> nn.Module:
-        part = nn.Conv2d(8, 8, 3, padding=1)
-        with torch.no_grad():
-            part.weight[1::2] = 0
-            part.weight[:, ::4] = 0
-        wrap(part)
-        return part
-
-    return make
-
-
-def ruled(rule: Callable[[Tensor], Tensor]) -> Make:
-    return lambda: Convolution(rule, 8, 8)
-
-
-def with_sigmoids(part: nn.Module) -> None:
-    parametrize.register_parametrization(part, "weight", Sigmoids())
-
-
-PARTS: dict[str, Make] = {
-    "masks still on": wrapped(lambda part: prune.ln_structured(part, "weight", 0.5, n=2, dim=0)),
-    "masks of single weights": wrapped(lambda part: prune.l1_unstructured(part, "weight", 0.9)),
-    "parametrised": wrapped(with_sigmoids),
-    "spectral norm": wrapped(parametrizations.spectral_norm),
-    "standardised": ruled(standardised),
-    "one bit": ruled(one_bit),
-    "turned": ruled(lambda weight: weight.flip(-1)),
-    "symmetric": ruled(lambda weight: (weight + weight.transpose(-1, -2)) / 2),
-    "quantised": ruled(lambda weight: (weight * 16).round() / 16),
-    "blur": Blur,
-}
+PARTS = {name: make for name, make in COMPUTED.items() if name not in ("mixture", "of low rank")}
 HALF = {"masks still on", "parametrised", "spectral norm"}
 
 
@@ -97,7 +21,7 @@ class Body(nn.Module):
     def __init__(self, make: Make) -> None:
         super().__init__()
         torch.manual_seed(2)
-        self.first, self.part, self.last = nn.Conv2d(3, 8, 3), make(), nn.Conv2d(8, 4, 1)
+        self.first, self.part, self.last = nn.Conv2d(3, 8, 3), make(8), nn.Conv2d(8, 4, 1)
         with torch.no_grad():
             self.first.weight[::2] = 0
         self.double().eval()
@@ -150,3 +74,16 @@ def test_a_parameter_that_is_read_otherwise_too_stays() -> None:
     compiled = prunec.compile(Tied(PARTS["standardised"]), images(2))
     assert compiled.plan.computed == ()
     assert "part.weight" in dict(compiled.module.named_parameters())
+
+
+def test_groups_are_those_that_are_cut() -> None:
+    model = Body(PARTS["standardised"])
+    groups, compiled = prunec.groups(model, images(2)), prunec.compile(model, images(2))
+    assert [group.members for group in groups] == [g.members for g in compiled.report.groups]
+    assert {group.pinned for group in groups if "part.weight" in group.members} == {""}
+
+
+def test_the_report_names_them() -> None:
+    report = prunec.compile(Body(PARTS["parametrised"]), images(2)).report
+    assert report.to_dict()["computed"] == ["part.weight"]
+    assert "Weights computed once: part.weight" in str(report)

@@ -1,7 +1,8 @@
-"""A loop over an axis of an input is unrolled: an error at another length, never a wrong answer."""
+"""A length that is a number in the graph: an error at another length, never a wrong answer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from sampling import sampled
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import prunec
 
@@ -67,10 +69,34 @@ def transposed(net: Any, y: Tensor) -> Tensor:
     return cells(net, y.transpose(0, 1).flip(0).transpose(0, 1))
 
 
+def through_a_list(net: Any, y: Tensor) -> Tensor:
+    scale = [1.0 / y.size(1)] * 6
+    return y.sum(1) * torch.tensor(scale, dtype=y.dtype)
+
+
 UNROLLED: dict[str, Rule] = {
     rule.__name__: rule for rule in (cells, backwards, all_but_one, split, narrow, transposed)
 }
+NUMBERS: dict[str, Rule] = {
+    "a mean by hand": lambda net, y: y.sum(1) / y.shape[1],
+    "a root of it": lambda net, y: y.sum(1) * y.shape[1] ** -0.5,
+    "its logarithm": lambda net, y: y.mean(1) * math.log(len(y[0])),
+    "all but the last": lambda net, y: y[:, : y.shape[1] - 1].mean(1),
+    "at most four": lambda net, y: y[:, :4].sum(1) / min(y.shape[1], 4),
+    "a branch": lambda net, y: y.sum(1) if y.shape[1] > 4 else y.mean(1),
+    "a window as long": lambda net, y: F.avg_pool1d(y.transpose(1, 2), y.shape[1]).squeeze(-1),
+    "a number of it in another": lambda net, y: y.amax(1) + float(y.shape[1] % 3),
+    "one of all": lambda net, y: y.mean(1) / (y[0].numel() / 6),
+    "a ramp": lambda net, y: (y * torch.linspace(0, 1, y.shape[1], dtype=y.dtype)[:, None]).sum(1),
+    "through a list": through_a_list,
+    "written": lambda net, y: y.clone().mul_(1 / y.shape[1]).sum(1),
+}
+UNROLLED |= NUMBERS
 OPEN: dict[str, Rule] = {
+    "asked and not used": lambda net, y: y.mean(1) if y.shape[1] else y.sum(1),
+    "flattened and back": lambda net, y: y.flatten(0, 1).unflatten(0, (len(y), -1)).amax(1),
+    "its batch": lambda net, y: y.reshape(y.shape[0], -1, 6).mean(1),
+    "a log of it": lambda net, y: setattr(net, "seen", (y * y.shape[1]).sum()) or y.mean(1),
     "the last step": lambda net, y: y[:, -1],
     "mean": lambda net, y: y.mean(1),
     "parts of the features": lambda net, y: torch.cat(y.chunk(2, -1)[::-1], -1),
@@ -90,7 +116,7 @@ def test_another_length_is_an_error(name: str) -> None:
     rebuilt = compiled.plan.apply(Sequence(UNROLLED[name]))
     for compact in (compiled.module, rebuilt, prunec.compile(compiled.module, steps(5)).module):
         for length in (3, 4, 6, 10):
-            with pytest.raises(prunec.PrunecError, match="unrolled at length 5") as caught:
+            with pytest.raises(prunec.PrunecError, match="fixed at length 5") as caught:
                 compact(steps(length))
             assert "other length" in caught.value.remedy
     assert (compiled.module(steps(5)) - model(steps(5))).abs().max() < 1e-12
@@ -102,3 +128,43 @@ def test_what_is_no_loop_takes_any_length(name: str) -> None:
     compact = prunec.compile(model, steps(5)).module
     for length in (1, 3, 8):
         assert (compact(steps(length)) - model(steps(length))).abs().max() < 1e-12
+
+
+class Images(nn.Module):
+    """Two convolutions with a rule between them."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1)
+        self.rule = rule
+        with torch.no_grad():
+            self.first.weight[::2] = 0
+        self.double().eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.rule(self, self.first(x).relu()))
+
+
+def shuffled(net: Any, y: Tensor) -> Tensor:
+    n, c, h, w = y.shape
+    return y.view(n, 4, c // 4, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def images(height: int, width: int) -> Tensor:
+    return torch.randn(2, 3, height, width, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("rule", [shuffled, lambda net, y: y], ids=["shuffled", "plain"])
+def test_an_image_of_any_size_is_taken(rule: Rule) -> None:
+    model = Images(rule)
+    compact = prunec.compile(model, images(6, 6)).module
+    for given in (images(4, 9), images(12, 12)):
+        assert (compact(given) - model(given)).abs().max() < 1e-12
+
+
+def test_sides_of_an_image_are_told_apart() -> None:
+    compact = prunec.compile(Images(lambda net, y: y / y.shape[2]), images(6, 6)).module
+    assert compact(images(6, 8)).shape == (2, 4, 6, 8)
+    with pytest.raises(prunec.PrunecError, match="its axis 2 is fixed at length 6"):
+        compact(images(8, 6))

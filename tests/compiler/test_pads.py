@@ -18,6 +18,7 @@ EXAMPLE = (
     torch.randn(2, 3, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
 )
 VARYING = 3  # of eight channels that are read
+SIZES = (9, 9), (12, 10)
 Function = Callable[[Tensor], Tensor]
 
 
@@ -33,18 +34,16 @@ class Padded(nn.Module):
         return y.flatten(2).mean(2) if y.dim() > 2 else y
 
 
-def _left(function: Function, reader: nn.Module) -> int:
+def _left(function: Function, reader: nn.Module, sizes: tuple[tuple[int, int], ...] = SIZES) -> int:
     """Channels that are made, where the reader's answers are the same for every batch."""
     torch.manual_seed(0)
     net = randomise(Padded(function, reader).double()).eval()
     with torch.no_grad():
         net.stem[0].weight[VARYING:] = 0.0
     compiled = compile_module(net, EXAMPLE).module
-    for batch in (1, 2, 3, 5):
-        inputs = (torch.randn(batch, 3, 9, 9, dtype=torch.float64),)
+    for batch, size in ((1, 0), (2, -1), (3, 0), (5, 0)):
+        inputs = (torch.randn(batch, 3, *sizes[size], dtype=torch.float64),)
         assert worst(net, compiled, inputs) < 1e-12
-    other_size = (torch.randn(2, 3, 12, 10, dtype=torch.float64),)
-    assert worst(net, compiled, other_size) < 1e-12
     return int(compiled.get_parameter("stem.0.weight").shape[0])
 
 
@@ -54,6 +53,12 @@ def _reader(**options: int | bool) -> nn.Module:
 
 def _pad(*widths: int, **named: str | float) -> Function:
     return lambda y: F.pad(y, widths, **named)  # type: ignore[arg-type]
+
+
+def _with_a_row(y: Tensor) -> Tensor:
+    y = y * 1.0
+    y[:, :, 1] = 0.25
+    return y
 
 
 CARRIED: dict[str, Function] = {
@@ -94,6 +99,19 @@ GONE: dict[str, Function] = {
 @pytest.mark.parametrize("name", CARRIED)
 def test_one_constant_behind_a_pad_carries_the_others(name: str) -> None:
     assert _left(CARRIED[name], _reader()) == VARYING + 1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: torch.cat([y.new_zeros(len(y), 8, 2, y.shape[3]), y], 2),
+        lambda y: torch.cat([y[:, :, :3], torch.full_like(y[:, :, :1], 0.5), y[:, :, 3:]], 2),
+        _with_a_row,
+    ],
+)
+def test_a_number_beside_positions_is_a_border(function: Function) -> None:
+    """The place of the number is fixed, and with it the size of an image."""
+    assert _left(function, _reader(), SIZES[:1]) == VARYING + 1
 
 
 @pytest.mark.parametrize("name", GONE)

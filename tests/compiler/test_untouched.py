@@ -6,7 +6,7 @@ import contextlib
 import functools
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ import torch
 from sampling import sampled
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
+from untouched import everything, same
 from zoo import ZOO
 
 import prunec
@@ -148,6 +149,53 @@ class Hooked(Body):
         return x + self.found
 
 
+class Nests(Body):
+    """Keeps shapes, tensors and counters in containers inside containers, and in its parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, Any] = {"shapes": [], "last": {"tensors": (None,)}}
+
+    def between(self, x: Tensor) -> Tensor:
+        self.kept["shapes"].append(tuple(x.shape))
+        self.kept["last"]["tensors"] = (x, x.mean())
+        self.kept["calls"] = self.kept.get("calls", 0) + 1
+        self.last.seen = x.detach()
+        return x
+
+
+class OverwritesViews(Body):
+    """Writes into views of its input, and into what it made of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x[:, :1].mul_(2)
+        x.transpose(2, 3)[:, :, 0] = 0.5
+        x.view(-1)[:1].zero_()
+        return super().forward(x)
+
+
+class Watches(Body):
+    """Hooks of every kind count and record; one of them changes what comes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[Any] = []
+        self.register_forward_pre_hook(lambda module, given: self.log.append(given[0].shape))
+        self.first.register_forward_hook(lambda module, given, made: self.log.append(made))
+        self.last.register_forward_hook(lambda module, given, made: made * 2)
+        self.last.register_full_backward_hook(lambda module, found, given: None)
+
+
+class Switches(Body):
+    """Turns its parts to evaluation and its parameters' gradients off."""
+
+    def between(self, x: Tensor) -> Tensor:
+        self.first.eval()
+        self.last.weight.requires_grad_(False)
+        self.thresholds = [x.shape[-1], float(x.shape[-2])]
+        return x
+
+
 class Locked(Body):
     """Holds what cannot be copied, and a function of its own."""
 
@@ -180,44 +228,13 @@ STATEFUL: dict[str, Callable[[], nn.Module]] = {
     kind.__name__.lower(): kind
     for kind in (
         Remembers, Fills, Asks, Registers, Counts, Overwrites, Clamps, Hooked, Locked,
+        Nests, OverwritesViews, Watches, Switches,
     )
 } | {"masked-by-torch": masked_by_torch, "half-in-training": half_in_training}  # fmt: skip
 
 
-def look(value: Any, seen: set[int]) -> Any:
-    """A value as something that can be compared with what it is later."""
-    if isinstance(value, Tensor):
-        grad = None if value.grad_fn is not None or value.grad is None else value.grad.clone()
-        data = value.detach()
-        return (id(value), type(value), data.clone(), value.requires_grad, grad, value.is_meta)
-    if isinstance(value, nn.Module):
-        known = id(value) in seen
-        seen.add(id(value))
-        return (id(value), type(value), None if known else look(vars(value), seen))
-    if isinstance(value, dict):
-        return [(key, look(item, seen)) for key, item in value.items()]
-    if isinstance(value, (list, tuple, set)):
-        return [look(item, seen) for item in value]
-    return value if isinstance(value, (int, float, str, type(None))) else id(value)
-
-
-def everything(model: nn.Module, example: tuple[Tensor, ...]) -> Any:
-    beside = [dict(vars(type(model))), example]
-    states = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())
-    flags = (torch.is_grad_enabled(), torch.get_default_dtype(), torch.backends.cudnn.enabled)
-    return [look(item, set()) for item in (model, *beside)], states, flags
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and torch.equal(a, b)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
-
-
 def public(
-    model: nn.Module, example: tuple[Tensor, ...], folder: Path
+    model: nn.Module, example: Sequence[Tensor], folder: Path
 ) -> Iterator[Callable[[], Any]]:
     """Every public function that takes a network."""
     file = folder / "model.onnx"
@@ -254,3 +271,21 @@ def test_a_network_of_the_zoo_is_as_it_was(name: str, tmp_path: Path) -> None:
         with contextlib.suppress(prunec.PrunecError):
             call()
         assert same(before, everything(model, example))
+
+
+def test_modes_of_the_caller_are_as_they_were(tmp_path: Path) -> None:
+    """In training, without gradients, of double precision by default, with a list as example."""
+    model = Overwrites().double().train()
+    model.last.requires_grad_(False)
+    example = [EXAMPLE.double().requires_grad_()]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            before = everything(model, tuple(example))
+            for call in public(model, example, tmp_path):
+                call()
+                assert same(before, everything(model, tuple(example)))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert model.training
+    assert not model.last.weight.requires_grad

@@ -106,6 +106,12 @@ def test_what_cannot_be_counted_is_named(operator: str) -> None:
     assert f"operator {operator} at" in str(cost.uncounted[0])
 
 
+def test_the_report_of_a_compile_names_it() -> None:
+    report = prunec.compile(Rule(HIDDEN["cdist"]).eval(), torch.randn(2, 5, 4)).report
+    assert "operator cdist at" in report.to_dict()["uncounted"][0]
+    assert "Not counted: operator cdist" in str(report)
+
+
 @pytest.mark.parametrize("of", ["parameters", "input"])
 def test_what_depends_on_no_input_costs_nothing_whatever_it_is(of: str) -> None:
     def rule(x: Tensor, w: Tensor, v: Tensor) -> Tensor:

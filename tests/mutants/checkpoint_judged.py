@@ -9,12 +9,15 @@ from pathlib import Path
 
 import torch
 from mutant_table import Outcome
+from run_contents import contents
 from run_edits import Edit, byte_edits, record_edits
 
 from prunec.training.checkpoint import Checkpoint, load_best, load_checkpoint, save_checkpoint
 from prunec.training.optimisation import OptimizerState
 
 RUN = "this run"
+_TAKEN = ("epoch-002-step-000030", "best")
+"""The folders that a training goes on from."""
 
 
 def checkpoint(epoch: int, step: int, noise: int) -> Checkpoint:
@@ -37,6 +40,9 @@ def checkpoint(epoch: int, step: int, noise: int) -> Checkpoint:
 
 class CheckpointBench:
     """Damages one file of a folder of checkpoints and reads the folder as a training does.
+
+    Harmful is damage of a checkpoint that would be taken up, told without prunec: its tensors, or
+    what its record says, are others or cannot be read.
 
     Args:
         folder: where everything lies.
@@ -75,6 +81,8 @@ class CheckpointBench:
         told: list[str] = []
         try:
             edit(self.copy / name)
+            taken = Path(name).parent.name in _TAKEN
+            harmful = taken and contents(self.copy / name) != contents(self.whole / name)
             newest = load_checkpoint(self.copy, "train-dense", told.append, RUN)
             best = load_best(self.copy, "train-dense", 2, told.append, RUN)
         except Exception as error:  # what the bench is there to find
@@ -83,7 +91,7 @@ class CheckpointBench:
             shutil.rmtree(self.copy)
         sound = all(self._was_written(found) for found in (newest, best)) and best is not None
         named = any(Path(name).parent.name in text for text in told)
-        return Outcome(kind, name, not sound or bool(told), sound, "", named)
+        return Outcome(kind, name, harmful or not sound, sound, "", named)
 
     def _was_written(self, found: Checkpoint | None) -> bool:
         if found is None:

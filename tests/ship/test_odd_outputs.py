@@ -100,3 +100,28 @@ def test_an_input_without_axes_ships(tmp_path: Path) -> None:
     path = prunec.export_onnx(net, example, tmp_path / "net.onnx")
     report = prunec.verify(net, path, example_inputs=example)
     assert report.passed, [check.message for check in report.failures]
+
+
+class Aside(nn.Module):
+    """A head that only training reads, and a factor for every channel beside the samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.auxiliary = nn.Conv2d(3, 4, 3), nn.Linear(4, 7)
+
+    def forward(self, x: Tensor, factors: Tensor) -> Tensor:
+        return self.conv(x) * factors[None, :, None, None]
+
+
+def test_parameters_nobody_reads_and_an_input_that_is_no_batch(tmp_path: Path) -> None:
+    net, example = Aside().eval(), (torch.randn(2, 3, 6, 6), torch.rand(4))
+    path = prunec.export_onnx(net, example, tmp_path / "aside.onnx")
+    report = prunec.verify(net, path, example_inputs=example)
+    assert report.passed, report.failures
+    assert prunec.count(net, example).unread_params == 4 * 7 + 7
+    shapes = [
+        tuple(d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim)
+        for i in onnx.load(path).graph.input
+    ]
+    assert shapes == [("batch", 3, 6, 6), (4,)]

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from ship_nets import METADATA, TINY_COST, Shipped, tiny
 from torch import Tensor, nn
 
+import prunec
 from prunec.artifact import Artifact
 from prunec.cost.onnx_graph import count_onnx
 from prunec.deploy.exporter import Source
@@ -165,3 +166,25 @@ def test_what_cannot_be_captured_is_named(module: nn.Module, tmp_path: Path) -> 
     with pytest.raises(UntraceableModel, match=type(module).__name__):
         write(module.eval(), (torch.zeros(2, 3, 4),), tmp_path / "x.onnx", {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_divisor_of_a_mean_is_written(tmp_path: Path) -> None:
+    """torch's exporter leaves it out; where windows may be of different sizes it is refused."""
+    example, path = torch.randn(2, 3, 8, 8), tmp_path / "net.onnx"
+    pool = nn.AvgPool2d(3, 2, 1, count_include_pad=False, divisor_override=5)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), pool, nn.Conv2d(4, 2, 1)).eval()
+    prunec.export_onnx(net, example, path)
+    assert prunec.verify(net, path, example_inputs=example).passed
+    pool.ceil_mode = True
+    with pytest.raises(PassError, match=r"avg_pool2d at avg_pool2d .*divisor_override"):
+        prunec.export_onnx(net, example, path)
+
+
+def test_bounds_of_two_types_are_written(tmp_path: Path) -> None:
+    class Bounded(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).clamp(0.25, 1)
+
+    net, example, path = Bounded(3, 4).eval(), torch.randn(2, 3), tmp_path / "net.onnx"
+    prunec.export_onnx(net, example, path)
+    assert prunec.verify(net, path, example_inputs=example).passed

@@ -13,10 +13,11 @@ from prunec.recipe import Budget
 from prunec.tasks.quality import ACCURACY, MIOU, Quality
 from prunec.wording import percent
 
-_KEPT = (
+KEPT = (
     "A run keeps the budget that it began with. To allow more, begin another: prunec train RECIPE "
     "--set verify.budget.{}"
 )
+"""What is to be done about a budget that was too narrow; ``{}`` is its key and value."""
 
 
 def check_budgets(
@@ -56,13 +57,13 @@ def _macs(limit: float, cost: Cost, dense: int) -> Check:
     ratio = cost.macs / dense
     wrong = (
         f"the file has {cost.macs:,} MACs, {percent(ratio)} of the dense network's "
-        f"{dense:,}; the recipe allows {100 * limit:g} %. {_KEPT.format('macs_ratio=SHARE')}"
+        f"{dense:,}; the recipe allows {100 * limit:g} %. {KEPT.format('macs_ratio=SHARE')}"
     )
     return at_most("budget: MACs / dense", limit, ratio, wrong)
 
 
 def _bytes(limit: int, size: int) -> Check:
-    wrong = f"the file has {size:,} bytes; the recipe allows {limit:,}. {_KEPT.format('bytes=N')}"
+    wrong = f"the file has {size:,} bytes; the recipe allows {limit:,}. {KEPT.format('bytes=N')}"
     return Check(
         "budget: bytes", f"≤ {limit:,}", size, None, size <= limit, _if(size > limit, wrong)
     )
@@ -70,7 +71,7 @@ def _bytes(limit: int, size: int) -> Check:
 
 def _quality(quality: Quality, limit: float, answers: Answers) -> Check:
     found = answers.file.figures.get(quality.key, float("nan"))
-    kept = _KEPT.format(f"{quality.key}=PERCENT")
+    kept = KEPT.format(f"{quality.key}=PERCENT")
     wrong = (
         f"the file's {quality.name} is {found:.2f} %; the recipe demands {limit:g} %. "
         f"Train longer. {kept}"
@@ -84,7 +85,7 @@ def _latency(limit: float, latency: Latency, path: Path) -> Check:
     )
     passed = not latency.certainly_above(limit)
     certain = f"At {CONFIDENCE:.0%} confidence the ratio is {latency.least:.3g} at least. "
-    kept = f" {_KEPT.format('latency_ratio=RATIO')}"
+    kept = f" {KEPT.format('latency_ratio=RATIO')}"
     message = "" if passed else wrong + (certain if latency.least else "") + remedy(path) + kept
     return Check("budget: latency / dense", f"≤ {limit:g}", latency.ratio, MARGIN, passed, message)
 

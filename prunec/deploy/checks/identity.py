@@ -17,6 +17,7 @@ from prunec.deploy.signature import (
     output_names,
 )
 from prunec.deploy.written import Written
+from prunec.graph.capture.samples import holds_samples
 from prunec.models.state import weights_digest
 
 _ANOTHER = "the file holds another model's weights"
@@ -71,7 +72,10 @@ def interface(written: Written, example: tuple[Tensor, ...]) -> list[Check]:
     """Return the checks of names and shapes of inputs and outputs."""
     checks = []
     if written.inputs is not None:
-        sizes = [("batch", *x.shape[1:]) if x.dim() else () for x in example]
+        sizes = [
+            ("batch", *x.shape[1:]) if holds_samples(x, example) else tuple(x.shape)
+            for x in example
+        ]
         expected = _joined(zip(input_names(len(example)), sizes, strict=True))
         found = _joined(written.inputs.items())
         wrong = f"an input was renamed or reshaped: expected {expected}, found {found}."

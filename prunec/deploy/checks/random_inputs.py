@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from prunec.graph.capture.samples import holds_samples
+
 _SIZES = (1, 2, 5)
 _SEED = 20
 
@@ -27,13 +29,19 @@ def random_batches(
     generator = torch.Generator().manual_seed(_SEED)
     for index in range(count):
         size = _SIZES[index] if index < len(_SIZES) else 1 + index
-        yield tuple(_random(x.cpu(), size, generator, declared) for x in example)
+        yield tuple(
+            _random(x.cpu(), size if holds_samples(x, example) else None, generator, declared)
+            for x in example
+        )
 
 
-def _random(x: Tensor, size: int, generator: torch.Generator, declared: Range | None) -> Tensor:
+def _random(
+    x: Tensor, size: int | None, generator: torch.Generator, declared: Range | None
+) -> Tensor:
+    """So many samples like those of an input; another input in its place where it holds none."""
     if not x.is_floating_point():
-        return x[torch.randint(len(x), (size,), generator=generator)] if x.dim() else x
-    shape = (size, *x.shape[1:]) if x.dim() else ()
+        return x if size is None else x[torch.randint(len(x), (size,), generator=generator)]
+    shape = x.shape if size is None else (size, *x.shape[1:])
     low, high = _range(x.detach().double(), declared)
     if bool((low == 0).all() and (high == 0).all()):
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(x.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from prunec.artifact import Step
+from prunec.deploy.checks.budgets import KEPT
 from prunec.deploy.checks.check import Check, at_most
 from prunec.recipe import Budget
 from prunec.tasks.quality import DECISIVE, Quality
@@ -74,6 +75,6 @@ def _drop(limit: float, quality: Quality, dense: float, found: float) -> Check:
     wrong = (
         f"the file's {quality.name} is {found:.2f} %, the network's was {dense:.2f} % when its "
         f"dense phase ended; the recipe allows {limit:g} points less. Train longer, most of all "
-        "after the choice of what stays, or cut less."
+        f"after the choice of what stays, or cut less. {KEPT.format('accuracy_drop=POINTS')}"
     )
     return at_most(f"budget: {quality.name} drop", limit, round(dense - found, 6), wrong)

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter
 from torch.utils import _pytree as pytree
 
-from prunec.graph.capture.recording import Hollow
+from prunec.graph.capture.other_lengths import Fixed
+from prunec.graph.capture.recorded_lengths import lengths_by_recording
+from prunec.graph.capture.recording import Hollow, Recording
+from prunec.graph.capture.samples import of_samples
+from prunec.graph.capture.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,15 @@ class Traced:
         graph: the graph with the network's own parameters and buffers.
         network: the caller's network.
         hollow: the copy that was recorded.
+        recording: what was recorded first.
+        names: of the graph's node for each call of it.
     """
 
     graph: GraphModule
     network: nn.Module
     hollow: Hollow
+    recording: Recording
+    names: tuple[str, ...]
 
     def answers_as(self, outputs: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> bool:
         """Whether the network answers the same on one sample, and on the example if need be.
@@ -37,7 +45,7 @@ class Traced:
                 that is not the first of the graph's answers, since samples depend on each other or
                 lie elsewhere than along the first axis, the graph is given it as well.
         """
-        single = tuple(x[:1] if x.dim() else x for x in example)
+        single = of_samples(example, lambda x: x[:1])
         expected = self.hollow.answers(self.network, single)
         if _agree(tuple(map(_first, outputs, expected)), expected):
             return True
@@ -47,6 +55,17 @@ class Traced:
         return _agree(found, expected) and _agree(
             outputs, self.hollow.answers(self.network, example)
         )
+
+    def lengths(self, example: tuple[Tensor, ...], otherwise: frozenset[str]) -> tuple[Fixed, ...]:
+        """The axes of the inputs that the graph has at one length only.
+
+        Args:
+            example: inputs of the recorded shapes but for the batch.
+            otherwise: nodes of the graph whose numbers do not matter.
+        """
+        passed = frozenset(i for i, name in enumerate(self.names) if name in otherwise)
+        with undisturbed(self.network):
+            return lengths_by_recording(self.hollow, self.recording, example, passed)
 
 
 def _agree(found: Sequence[Any], expected: Sequence[Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
+from prunec.graph.capture.other_lengths import Fixed
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,15 @@ class Captured:
         state: name → every parameter and buffer that persists, read or not.
         outputs: what the network returned for the example, flat.
         source: the front end's own graph, for its writer alone.
+        lengths: finds the axes of its inputs that have one length only, if the nodes of some names
+            are written otherwise.
     """
 
     nodes: tuple[Node, ...]
     state: Mapping[str, Tensor]
     outputs: tuple[Tensor, ...]
     source: Any
+    lengths: Callable[[frozenset[str]], tuple[Fixed, ...]] = lambda _written_otherwise: ()
 
     def readers(self, name: str) -> set[Node]:
         """Return the calls that read a stored tensor."""

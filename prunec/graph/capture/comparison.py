@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from torch.utils import _pytree as pytree
 from prunec.errors import UntraceableModel
 from prunec.graph.capture.agreement import equal
 from prunec.graph.capture.copying import copied
+from prunec.graph.capture.other_lengths import Fixed, Shapes, fixed_lengths
+from prunec.graph.capture.samples import of_samples
 
 Inputs = tuple[Tensor, ...]
 
@@ -30,8 +33,8 @@ class Original:
 
     def __init__(self, network: nn.Module, example: Inputs) -> None:
         self.module = copied(network).eval()
-        single = tuple(x[-1:] if x.dim() else x for x in example)
-        more = tuple(torch.cat([x, x[:1]]) if x.dim() else x for x in example)
+        single = of_samples(example, lambda x: x[-1:])
+        more = of_samples(example, lambda x: torch.cat([x, x[:1]]))
         try:
             first = self.answer(single)
             self.batches = (single, example)
@@ -46,6 +49,34 @@ class Original:
             returned = pytree.tree_leaves(self.module(*(x.clone() for x in given)))
         return [x.clone() if isinstance(x, Tensor) else x for x in returned]
 
+    def lengths(self, graph: GraphModule) -> tuple[Fixed, ...]:
+        """The axes of the inputs that a graph has at one length only.
+
+        Args:
+            graph: it answers as the network does, but for inputs of other lengths.
+        """
+        example = self.batches[-1]
+
+        def follow(shapes: Shapes) -> str | None:
+            given = tuple(_of_length(x, shape) for x, shape in zip(example, shapes, strict=True))
+            try:
+                expected = self.answer(given)
+            except Exception:  # whatever an operator raises that takes no such length
+                return None
+            return _departure(graph, self, given, expected) or ""
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's notes on the network's own operators
+            return fixed_lengths(tuple(tuple(x.shape) for x in example), follow, thorough=False)
+
+
+def _of_length(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A tensor cut, or repeated, to another shape."""
+    for axis, length in enumerate(shape):
+        if length != x.shape[axis]:
+            x = x.index_select(axis, torch.arange(length, device=x.device) % x.shape[axis])
+    return x
+
 
 def parting(graph: GraphModule, original: Original) -> str | None:
     """Say how a graph answers otherwise than its network, and where; None if it does not.
@@ -55,19 +86,27 @@ def parting(graph: GraphModule, original: Original) -> str | None:
         original: the network.
     """
     for given, expected in zip(original.batches, original.answers, strict=True):
-        size = f"a batch of {len(given[0])}" if given[0].dim() else "the example"
-        try:
-            with torch.no_grad():
-                found = pytree.tree_leaves(Interpreter(graph).run(*(x.clone() for x in given)))
-        except Exception as error:  # whatever an operator raises that was traced for other sizes
-            said = str(error).strip().partition("\n")[0]
-            if "shape[0]" in said:  # torch's own check of what it takes for constant
-                return f"its graph does not run on {size}, the size of the batch is a number in it"
-            return f"its graph does not run on {size} ({said})"
-        how = _difference(expected, found)
+        how = _departure(graph, original, given, expected)
         if how:
-            return f"on {size} {how}{_place(graph, original, given)}"
+            return how
     return None
+
+
+def _departure(
+    graph: GraphModule, original: Original, given: Inputs, expected: list[Any]
+) -> str | None:
+    """How a graph answers otherwise than expected, and where; None if it does not."""
+    size = f"a batch of {len(given[0])}" if given[0].dim() else "the example"
+    try:
+        with torch.no_grad():
+            found = pytree.tree_leaves(Interpreter(graph).run(*(x.clone() for x in given)))
+    except Exception as error:  # whatever an operator raises that was traced for other sizes
+        said = str(error).strip().partition("\n")[0]
+        if "shape[0]" in said:  # torch's own check of what it takes for constant
+            return f"its graph does not run on {size}, the size of the batch is a number in it"
+        return f"its graph does not run on {size} ({said})"
+    how = _difference(expected, found)
+    return f"on {size} {how}{_place(graph, original, given)}" if how else None
 
 
 def _difference(expected: list[Any], found: list[Any]) -> str:

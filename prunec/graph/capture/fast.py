@@ -21,11 +21,12 @@ from prunec.graph.capture.agreement import Traced
 from prunec.graph.capture.form import KEY, Form
 from prunec.graph.capture.of_batch import BATCHES, OfBatch, united, united_form
 from prunec.graph.capture.recording import Call, Hollow, Recording, Unrecorded, Value
+from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
 
 
 def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
-    """Trace a network in evaluation mode with the first axis of every input open.
+    """Trace a network in evaluation mode with the batch open.
 
     Args:
         module: the network; it is not changed.
@@ -35,9 +36,7 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
         The graph as ``torch.export`` makes it; None where a recording cannot stand for it.
     """
     names = _argument_names(module, example)
-    if names is None or len({given.shape[:1] for given in example}) != 1:
-        return None
-    if not all(given.dim() and given.is_contiguous() for given in example):
+    if names is None or not all(given.is_contiguous() for given in example):
         return None
     held = [*module.parameters(), *module.buffers(), *example]
     if len({tensor.device for tensor in held}) != 1 or held[0].is_meta:
@@ -45,28 +44,41 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
     try:
         hollow = Hollow(module)
         recordings = [_record(hollow, example, batch) for batch in BATCHES]
-        return Traced(_Drawing(module, example, names).draw(*recordings), module, hollow)
+        drawing = _Drawing(module, example, names)
+        graph = drawing.draw(*recordings)
+        return Traced(graph, module, hollow, recordings[0], tuple(drawing.calls))
     except Exception:  # whatever the network does to tensors without values: export will say it
         return None
 
 
 def _argument_names(module: nn.Module, example: tuple[Tensor, ...]) -> list[str] | None:
+    """A name for each input; those of ``*inputs`` are numbered."""
     parameters = list(inspect.signature(module.forward).parameters.values())
     plain = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-    given, rest = parameters[: len(example)], parameters[len(example) :]
-    if len(given) < len(example) or not all(p.kind in plain for p in given):
+    names = [p.name for p in parameters if p.kind in plain][: len(example)]
+    rest = parameters[len(names) :]
+    starred = next((p.name for p in rest if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+    missing = len(example) - len(names)
+    if missing and starred is None:
         return None
-    optional = all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in rest)
-    return [p.name for p in given] if optional else None
+    names += [f"{starred}_{i}" for i in range(missing)]
+    free = inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL
+    return names if all(p.default is not p.empty or p.kind in free for p in rest) else None
 
 
 def _record(hollow: Hollow, example: tuple[Tensor, ...], batch: int) -> Recording:
     inputs = tuple(
-        torch.empty((batch, *given.shape[1:]), dtype=given.dtype, device="meta")
+        torch.empty(_shape(given, example, batch), dtype=given.dtype, device="meta")
         for given in example
     )
     with undisturbed(hollow.module):  # what it keeps beside itself would be without values
         return hollow.record(inputs, example[0].device)
+
+
+def _shape(given: Tensor, example: tuple[Tensor, ...], batch: Any) -> tuple[Any, ...]:
+    """The shape of an input for a batch of some size."""
+    rest = tuple(given.shape)
+    return (batch, *rest[1:]) if holds_samples(given, example) else rest
 
 
 class _Drawing:
@@ -76,6 +88,7 @@ class _Drawing:
         self.graph = Graph()
         self.device = example[0].device
         self.module, self.example, self.names = module, example, names
+        self.calls: list[str] = []  # the name of the node of each
         self._numbers: dict[OfBatch, Node] = {}
         self._made: dict[Value, Node] = {}
 
@@ -99,7 +112,8 @@ class _Drawing:
             self._made[Value(name, "stored")] = node
         for i, (name, given) in enumerate(zip(self.names, self.example, strict=True)):
             node = self.graph.placeholder(name)
-            node.meta[KEY] = Form((OfBatch(1, 0), *given.shape[1:]), given.dtype, self.device)
+            shape = _shape(given, self.example, OfBatch(1, 0))
+            node.meta[KEY] = Form(shape, given.dtype, self.device)
             self._made[Value(i, "input")] = node
 
     def _draw_call(self, number: int, a: Call, b: Call) -> None:
@@ -110,6 +124,7 @@ class _Drawing:
         )
         stack = {"": ("", ""), a.path: (a.path, "")} if a.path else {"": ("", "")}
         node = self._call(a.target, tuple(args), kwargs, stack)
+        self.calls.append(node.name)
         if isinstance(a.result, Form) and isinstance(b.result, Form):
             node.meta[KEY] = united_form(a.result, b.result)
             self._made[Value(number, "call")] = node

@@ -101,6 +101,41 @@ def gather(graph: Graph, node: Node) -> Node | None:
     )
 
 
+def take_along_dim(graph: Graph, node: Node) -> Node | None:
+    """The same, by numbers that stand along one axis and are the same along the others."""
+    named = arguments(node)
+    if named["dim"] is None:
+        return None
+    source, axis = named["self"], int(named["dim"]) % len(shape_of(named["self"]))
+    numbers = shape_of(named["indices"])
+    places = _repeated(named["indices"], axis) if len(numbers) == len(shape_of(source)) else None
+    if places is None or any(n != 1 for i, n in enumerate(numbers) if i != axis):
+        return None
+    return graph.call_function(
+        aten.index_select.default, (source, axis, _stored(graph, places, "places", source))
+    )
+
+
+def index_add(graph: Graph, node: Node) -> Node | None:
+    """A tensor added to positions of another, by their numbers."""
+    named = arguments(node)
+    into, part, axis, size = _read(node, named, "source")
+    places = _fixed(named["index"])
+    if size is None or places is None:
+        return None
+    return _added(graph, into, part, axis, size, places.reshape(-1), named["alpha"])
+
+
+def scatter_add(graph: Graph, node: Node) -> Node | None:
+    """The same, by numbers that are repeated along the other axes."""
+    named = arguments(node)
+    into, part, axis, size = _read(node, named)
+    places = _repeated(named["index"], axis)
+    if size is None or places is None or shape_of(named["index"]) != shape_of(part):
+        return None
+    return _added(graph, into, part, axis, size, places, 1)
+
+
 def index_fill(graph: Graph, node: Node) -> Node | None:
     """A number at positions along an axis: where flags say so."""
     named = arguments(node)
@@ -147,6 +182,9 @@ PLACEMENTS: Mapping[str, Callable[[Graph, Node], Node | None]] = {
     "index_put": index_put,
     "scatter": scatter,
     "gather": gather,
+    "take_along_dim": take_along_dim,
+    "index_add": index_add,
+    "scatter_add": scatter_add,
     "index_fill": index_fill,
     "copy": copy,
     "diff": diff,
@@ -180,6 +218,19 @@ def _placed(
     return graph.call_function(
         aten.index_select.default, (both, axis, _stored(graph, choice, "placed", into))
     )
+
+
+def _added(
+    graph: Graph, into: Any, part: Any, axis: int, size: int, places: Tensor, factor: Any
+) -> Node | None:
+    """The sum of both where the part is added; None where a place comes twice."""
+    others = [[n for i, n in enumerate(shape_of(x)) if i != axis] for x in (into, part)]
+    if len(set(places.tolist())) != len(places) or others[0] != others[1]:
+        return None
+    stored = _stored(graph, places, "places", into)
+    picked = graph.call_function(aten.index_select.default, (into, axis, stored))
+    total = graph.call_function(aten.add.Tensor, (picked, part), {"alpha": factor})
+    return _placed(graph, into, total, axis, size, places)
 
 
 def _stored(graph: Graph, value: Tensor, name: str, beside: object) -> Node:

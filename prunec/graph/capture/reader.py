@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,10 +27,13 @@ from prunec.graph.capture.fast import fast_trace
 from prunec.graph.capture.form import form_of
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
+from prunec.graph.capture.other_lengths import Fixed, carried
+from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.capture.torch_nodes import read
 from prunec.graph.capture.tracing import does_not_run, not_captured, trace
 
+_GIVEN = ("placeholder", "get_attr")
 _LARGE = 1 << 20  # samples: what torch allows of a batch of any size is far more
 
 
@@ -49,7 +54,7 @@ def uncollected() -> Iterator[None]:
 
 @uncollected()
 def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
-    """Capture a network in evaluation mode; the first axis of every input stays dynamic.
+    """Capture a network in evaluation mode; the batch stays dynamic.
 
     Args:
         module: any network that ``torch.export`` can follow; it is not changed.
@@ -60,7 +65,14 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     """
     example = tuple(given.clone() for given in example)
     with undisturbed(module):
-        return _recorded(module, example) or _compared(module, example)
+        captured = _recorded(module, example) or _compared(module, example)
+    kept = carried(module)
+    return replace(captured, lengths=_found(kept)) if kept else captured
+
+
+def _found(fixed: tuple[Fixed, ...]) -> Callable[[frozenset[str]], tuple[Fixed, ...]]:
+    """The lengths that are known already, however the graph is written."""
+    return lambda _written_otherwise: fixed
 
 
 def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None:
@@ -75,7 +87,9 @@ def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None
             if not functionalise(traced.graph):
                 return None
             captured = _read(traced.graph, module, example)
-            return captured if traced.answers_as(captured.outputs, example) else None
+            if not traced.answers_as(captured.outputs, example):
+                return None
+            return replace(captured, lengths=partial(traced.lengths, example))
         except Exception:  # of whatever kind, it shows that the graph is not the network
             return None
 
@@ -98,7 +112,8 @@ def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
             continue
         why = parting(captured.source.module, original)
         if why is None:
-            return captured
+            fixed = original.lengths(captured.source.module)
+            return replace(captured, lengths=_found(fixed))
         errors.append(refusal(module, why))
     raise errors[-1]
 
@@ -123,6 +138,7 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         graph_module = program.module(check_guards=False)
         _leave_inputs(graph_module)
         _restore_batch_norm(graph_module)
+        _let_views_copy(graph_module)
         fold_numbers(graph_module)
         functionalise(graph_module)
     return _read(graph_module, module, example)
@@ -132,7 +148,7 @@ def _read(graph_module: GraphModule, module: nn.Module, example: tuple[Tensor, .
     """A functional graph in its normal form, with the shape of every value."""
     _call_by_first_name(graph_module, module)
     spell_out(graph_module)
-    _require_free_batch(graph_module)
+    _require_free_batch(graph_module, example)
     recorder = _Recorder(graph_module)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's notes on the network's own operators
@@ -173,15 +189,17 @@ def _require_any_batch(program: torch.export.ExportedProgram) -> None:
             )
 
 
-def _require_free_batch(module: GraphModule) -> None:
-    for node in module.graph.nodes:
+def _require_free_batch(module: GraphModule, example: tuple[Tensor, ...]) -> None:
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for node, given in zip(inputs, _flat(module, example), strict=True):
         form = form_of(node)
-        if node.op != "placeholder" or form is None or not form.shape:
+        if form is None or not holds_samples(given, example):
             continue
         if isinstance(form.shape[0], int):
             raise UntraceableModel(
                 f"The network works for a batch of {form.shape[0]} only: its input {node.name}.",
-                remedy="Take the batch from the input's shape, x.shape[0], not from a number.",
+                remedy="Take the batch from x.shape[0], not from a number; if an input's "
+                "first axis is no batch, give an example of another number of samples.",
             )
 
 
@@ -211,10 +229,17 @@ def _shape_of(result: Any) -> Any:
 
 
 def _leave_inputs(module: GraphModule) -> None:
-    """Take out what torch adds behind the last operator to overwrite an input."""
+    """Take out what torch adds behind the last operator to overwrite an input or a buffer."""
     for node in reversed(list(module.graph.nodes)):
-        if op_name(node) == "copy_" and node.args[0].op == "placeholder" and not node.users:
+        if op_name(node) == "copy_" and node.args[0].op in _GIVEN and not node.users:
             module.graph.erase_node(node)
+
+
+def _let_views_copy(module: GraphModule) -> None:
+    """Turn views into reshapes: what was written through a view lies otherwise in memory now."""
+    for node in module.graph.nodes:
+        if node.op == "call_function" and node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
 
 
 def _restore_batch_norm(module: GraphModule) -> None:
@@ -230,6 +255,7 @@ def _restore_batch_norm(module: GraphModule) -> None:
                 (x, weight, bias, mean, variance, False, momentum, epsilon, False),
             )
         for user in list(node.users):
+            norm.meta = dict(user.meta)
             user.replace_all_uses_with(norm)
             graph.erase_node(user)
         graph.erase_node(node)

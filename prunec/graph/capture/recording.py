@@ -50,11 +50,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """All calls of a forward pass, and what it returned, flat and with its structure."""
+    """All calls of a forward pass, what it returned, flat and with its structure; shapes given."""
 
     calls: tuple[Call, ...]
     outputs: tuple[Value, ...]
     structure: pytree.TreeSpec
+    shapes: tuple[tuple[int, ...], ...]
 
 
 class Hollow:
@@ -104,7 +105,8 @@ class Hollow:
             torch.backends.mha.set_fastpath_enabled(fastpath)
         flat, structure = pytree.tree_flatten(returned)
         outputs = tuple(recorder.value(item) for item in flat)
-        return Recording(tuple(recorder.calls), outputs, structure)
+        shapes = tuple(tuple(x.shape) for x in inputs)
+        return Recording(tuple(recorder.calls), outputs, structure, shapes)
 
     def answers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Any]:
         """What the copy returns, flat, with the values of the network that it was copied from."""

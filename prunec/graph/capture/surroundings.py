@@ -26,7 +26,7 @@ _LIBRARIES = frozenset(("torch", "builtins", "prunec"))
 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Leave random states, classes and caches as they were, whatever the network does inside."""
+    """Leave random states, classes, caches and what is trained as they were, whatever is run."""
     kinds = _kinds(module)
     files = {kind.__module__ for kind in kinds}
     places = [_Place(kind, whole=True) for kind in kinds]
@@ -39,6 +39,8 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
             stack.callback(numpy.random.set_state, numpy.random.get_state())
         for place in places:
             stack.callback(place.restore)
+        for parameter in module.parameters():
+            stack.callback(parameter.requires_grad_, parameter.requires_grad)
         yield
 
 

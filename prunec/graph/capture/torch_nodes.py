@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -77,7 +77,7 @@ def with_stored(captured: Captured, values: Mapping[Node, tuple[str, Tensor]]) -
     for own in graph.nodes:
         made[own] = _read(source.module, own, shapes.get(own), made, held.get(own))
     nodes = TorchGraph(source.module, {node: own for own, node in made.items()})
-    return Captured(tuple(made.values()), captured.state, captured.outputs, nodes)
+    return replace(captured, nodes=tuple(made.values()), source=nodes)
 
 
 def _read(

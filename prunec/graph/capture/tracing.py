@@ -6,9 +6,11 @@ import contextlib
 import inspect
 import io
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +18,14 @@ from torch import Tensor, nn
 from prunec.errors import UntraceableModel
 from prunec.graph.capture.contexts import see_through
 from prunec.graph.capture.copying import copied, standing_in
+from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
 
 
 def trace(
     module: nn.Module, example: tuple[Tensor, ...], batch: object = torch.export.Dim.AUTO
 ) -> torch.export.ExportedProgram:
-    """Trace a network with the first axis of every input open.
+    """Trace a network with the batch open, the first axis of every input that holds samples.
 
     Args:
         module: the network; a copy is traced, which has its parameters.
@@ -44,13 +47,14 @@ def trace(
 
 
 def _dynamic(module: nn.Module, example: tuple[Tensor, ...], batch: object) -> dict[str, object]:
-    """The first axis of every input is open, in the form of the signature of ``forward``."""
+    """The batch is open, in the form of the signature of ``forward``."""
     bound = inspect.signature(module.forward).bind(*example)
 
     def axes(value: object) -> object:
         if isinstance(value, tuple):
             return tuple(axes(item) for item in value)
-        return {0: batch} if isinstance(value, Tensor) and value.dim() else None
+        open_axis = isinstance(value, Tensor) and holds_samples(value, example)
+        return {0: batch} if open_axis else None
 
     return {name: axes(value) for name, value in bound.arguments.items()}
 
@@ -82,8 +86,8 @@ def _uncaptured(
                 f"{type(module).__name__} runs on the one sample of the example, and not on two "
                 f"of it, of shape {_shapes(example)}: {_said(plain)}",
                 remedy="A batch of one is doubled, for it would be taken for a constant. Let the "
-                "network take any batch; an input whose first axis is no batch (a prior, a scale) "
-                "belongs into a buffer of it.",
+                "network take any batch; beside two or more samples an input of another length (a "
+                "prior, a scale) is no batch.",
             )
         return does_not_run(module, example, plain)
     return not_captured(module, error)
@@ -98,7 +102,7 @@ def not_captured(module: nn.Module, error: Exception) -> UntraceableModel:
             remedy="Give the batch to the function: operators take it as their first axis.",
         )
     return UntraceableModel(
-        f"torch.export could not capture {name} with any batch size: {said}",
+        f"torch.export could not capture {name} with any batch size: {said}{place_of(error)}",
         remedy="Make the forward pass free of data-dependent Python and literal batch sizes; "
         "`torch.export.export(model, example)` shows the line.",
     )
@@ -110,9 +114,22 @@ def does_not_run(
     """The error for a network that raises one for its example."""
     name, shapes = type(module).__name__, _shapes(example)
     return UntraceableModel(
-        f"{name} does not run on inputs of shape {shapes}: {_said(error)}",
+        f"{name} does not run on inputs of shape {shapes}: {_said(error)}{place_of(error)}",
         remedy="Give inputs that its forward takes, in order and in shape.",
     )
+
+
+def place_of(error: BaseException) -> str:
+    """The line of the network's own code that an error came from, in words; empty if unknown."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(_NOT_ITS_OWN):
+            return f", at {Path(frame.filename).name}:{frame.lineno} (in {frame.name})"
+    return ""
+
+
+_NOT_ITS_OWN = (
+    str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), contextlib.__file__, "<",
+)  # fmt: skip
 
 
 def _shapes(example: tuple[Tensor, ...]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.graph.capture import capture
+from prunec.graph.capture.computed import evaluated
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
@@ -105,7 +106,7 @@ def channel_groups(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Chan
     Raises:
         UntraceableModel: the network cannot be captured.
     """
-    return groups_of(analyse(capture(module, example)))
+    return groups_of(analyse(evaluated(capture(module, example)).captured))
 
 
 def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Tensor]:

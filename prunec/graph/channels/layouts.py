@@ -44,6 +44,11 @@ def one_value(values: Tensor, axis: int) -> Tensor:
     return torch.where((values == first).all(axis, keepdim=True), first, NAN)
 
 
+def is_one_number(values: Tensor) -> bool:
+    """Say whether values are known, and the same everywhere."""
+    return bool((values == values.reshape(-1)[:1]).all())
+
+
 def fit(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Shrink or expand to a shape; a shrunk axis keeps a value only if all along it agree."""
     if value.dim() != len(shape):

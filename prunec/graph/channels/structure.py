@@ -36,6 +36,8 @@ class Structure:
         slices: (parameter or buffer, axis) → atom of each index along that axis.
         shuffles: node → the permutation it ends; the nodes inside are in ``virtual``.
         even: sets of atoms, one tensor a set, of which equally many must stay, and one at least.
+        projected: two sets of atoms, the units and the outputs of a cell that projects: fewer
+            outputs than units must stay, and one at least, or it is gone whole.
         pins: atom → why it must stay.
         classes: atom → representative of the atoms joined with it.
     """
@@ -47,6 +49,7 @@ class Structure:
     shuffles: dict[Node, Shuffle] = field(default_factory=dict)
     virtual: set[Node] = field(default_factory=set)
     even: list[tuple[Tensor, ...]] = field(default_factory=list)
+    projected: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     pins: dict[int, str] = field(default_factory=dict)
     classes: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.long))
     _atoms: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long), repr=False)

@@ -11,7 +11,8 @@ A constant channel that a kernel reads can be taken out of it without changing t
   Where the reader does not pad, and P + Q = 1: one carrier, (a_i − b_i) / (a_k − b_k) in place of
   c_i / c_k, and what that leaves, b_i less as many times b_k, by the bias. Elsewhere two carriers.
 
-What is left of the constant channels is unread, and liveness removes it.
+What is left of the constant channels is unread, and liveness removes it. A filter that nobody reads
+does not count as a reader: what it computes may be anything.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.weights import Weights
 from prunec.graph.removal.constants import Constants
+from prunec.graph.removal.liveness import Liveness
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,18 @@ class ConstantInputs:
     whole: bool
 
 
-def fold(structure: Structure, weights: Weights, constants: Constants) -> bool:
-    """Take constant channels out of the kernels that read them; whether anything changed."""
+def fold(
+    structure: Structure, weights: Weights, constants: Constants, alive: Liveness | None = None
+) -> bool:
+    """Take constant channels out of the kernels that read them; whether anything changed.
+
+    Args:
+        structure: of the captured network.
+        weights: of the network, which are changed.
+        constants: of the network.
+        alive: what is read; a filter that nobody reads asks for no constant. None where it is not
+            known yet: all are taken for read.
+    """
     captured = structure.captured
     readers: dict[str, list[Kernel]] = {}
     for kernel in structure.of(Kernel).values():
@@ -60,7 +72,8 @@ def fold(structure: Structure, weights: Weights, constants: Constants) -> bool:
                 border=torch.stack(border).any(0) if border else None,
                 room=uses[0].room if len({_settings(kernel) for kernel in uses}) == 1 else None,
             )
-            changed |= _fold_kernel(one, weights, inputs)
+            filters = torch.tensor(True) if alive is None else alive.filters(uses)
+            changed |= _fold_kernel(one, weights, inputs, filters.expand(len(one.outputs)))
     owners = Counter(name for op in structure.operators.values() for name in op.owned)
     for operator in structure.operators.values():
         if all(owners[name] == len(captured.readers(name)) == 1 for name in operator.owned):
@@ -86,6 +99,10 @@ def constants_read(kernel: Kernel, constants: Constants) -> ConstantInputs:
     """Return the constants among the channels that a kernel reads."""
     source, size = kernel.source, len(kernel.inputs)
     uneven = constants.borders.get(source)
+    if kernel.places_differ:
+        values = along(constants.known[source], kernel.axis, size)
+        values = torch.where(values == 0, values, NAN)
+        return ConstantInputs(values, values, True)
     if uneven is None:
         values = along(constants.known[source], kernel.axis, size)
         return ConstantInputs(values, values, True)
@@ -104,9 +121,17 @@ def _agreed(uses: list[Kernel], constants: Constants) -> ConstantInputs:
     return ConstantInputs(inside, border, whole)
 
 
-def _fold_kernel(kernel: Kernel, weights: Weights, inputs: ConstantInputs) -> bool:
-    """Take constant inputs out of a kernel; by carriers if they are not even over the positions."""
-    read = weights.reads(kernel).any(1)  # (groups, I/groups)
+def _fold_kernel(kernel: Kernel, weights: Weights, inputs: ConstantInputs, filters: Tensor) -> bool:
+    """Take constant inputs out of a kernel; by carriers if they are not even over the positions.
+
+    Args:
+        kernel: the kernel.
+        weights: of which its weight and its bias are changed.
+        inputs: the constants that it reads.
+        filters: which of its filters are read, (O,).
+    """
+    filters = filters.reshape(kernel.groups, -1, 1)
+    read = (weights.reads(kernel) & filters).any(1)  # (groups, I/groups)
     values = torch.stack([inputs.inside, inputs.border]).reshape(2, *read.shape)
     known = read & values.isfinite().all(0)
     if not bool(known.any()):
@@ -119,7 +144,9 @@ def _fold_kernel(kernel: Kernel, weights: Weights, inputs: ConstantInputs) -> bo
     gone = nothing
     if bool(rest.any()):
         matrix = matrix.clone()
-        gone = nothing | _take_in(kernel, weights, matrix, values, rest, inputs.whole)
+        border = (kernel.at_border(matrix) & filters).any(1)
+        free = rest & ~border if inputs.whole else torch.zeros_like(rest)
+        gone = nothing | _take_in(kernel, weights, matrix, values, rest, free)
     if not bool(gone.any()):
         return False
     matrix = _without(matrix, gone)
@@ -136,7 +163,7 @@ def _without(matrix: Tensor, gone: Tensor) -> Tensor:
 
 
 def _take_in(
-    kernel: Kernel, weights: Weights, matrix: Tensor, values: Tensor, rest: Tensor, whole: bool
+    kernel: Kernel, weights: Weights, matrix: Tensor, values: Tensor, rest: Tensor, free: Tensor
 ) -> Tensor:
     """Move constants into the bias and into carriers; return which columns are free now.
 
@@ -146,12 +173,10 @@ def _take_in(
         matrix: (groups, O/groups, I/groups, taps), changed in place.
         values: a and b of each column, (2, groups, I/groups).
         rest: the columns whose constants are to be taken in, (groups, I/groups).
-        whole: whether P + Q = 1.
+        free: those of them of which a bias may hold what is the same everywhere.
     """
     name = kernel.bias_name
-    free = rest & ~kernel.at_border(matrix).any(1)
-    if name is None or not whole:
-        free = torch.zeros_like(rest)
+    free = free & torch.tensor(name is not None)
     gone = free & (values[0] == values[1])
     level = torch.where(gone, values[0], 0.0)
     taps = matrix.sum(-1)

@@ -52,11 +52,8 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
         round_to: kept counts of a channel group are rounded up to a multiple of it.
     """
     values = Weights(weights)
-    constants = propagate(structure, values)
-    while fold(structure, values, constants):
-        constants = propagate(structure, values)
+    constants, alive = _folded(structure, values)
     known = constants.known
-    alive = find_live(structure, values, known)
     live = _live_classes(structure, alive)
     strength = _Strength(structure, values)
     settled = _Settled(structure, live.clone(), torch.ones_like(live), alive, strength)
@@ -69,8 +66,20 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
         settled = less
     reasons = _carriers(structure, values, constants, live) | settled.reasons
     frozen = {node: torch.nan_to_num(known[node]) for node in alive.frozen}
-    taps = dead_taps(structure, settled.keep, values.all_stored())
+    taps = dead_taps(structure, settled.keep, values.all_stored(), alive)
     return Decision(settled.keep, values.all_stored(), frozen, reasons, taps)
+
+
+def _folded(structure: Structure, weights: Weights) -> tuple[Constants, Liveness]:
+    """Take constants in until nothing changes; what is known then, and what is read."""
+    constants = propagate(structure, weights)
+    while fold(structure, weights, constants):
+        constants = propagate(structure, weights)
+    alive = find_live(structure, weights, constants.known)
+    while fold(structure, weights, constants, alive):  # unread filters read constants till here
+        constants = propagate(structure, weights)
+        alive = find_live(structure, weights, constants.known)
+    return constants, alive
 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
@@ -156,6 +165,8 @@ class _Settled:
                 self._equalise(kernel)
             for blocks in self.structure.even:
                 self._even_out([self.structure.class_of(atoms) for atoms in blocks])
+            for atoms in self.structure.projected:
+                self._widen(*map(self.structure.class_of, atoms))
             for bundle in bundles:
                 wanted = -(-int(self.keep[bundle].sum()) // round_to) * round_to
                 self._revive(bundle, wanted, f"rounded up to a multiple of {round_to}")
@@ -205,11 +216,18 @@ class _Settled:
                 self._revive(classes[group], wanted, f"evens the groups of {kernel.weight}")
 
     def _even_out(self, blocks: list[Tensor]) -> None:
-        """The cells of a recurrent operator have as many units each, or it is gone whole."""
+        """The parts of an operator, as cells, have as many channels each, or it is gone whole."""
         counts = [int(self.keep[classes].sum()) for classes in blocks]
         if max(counts):
             for classes in blocks:
-                self._revive(classes, max(counts), "evens the cells of a recurrent operator")
+                self._revive(classes, max(counts), "evens the parts of one operator")
+
+    def _widen(self, units: Tensor, outputs: Tensor) -> None:
+        """A cell that projects has more units than outputs, as torch asks; or it is gone whole."""
+        if bool(self.keep[torch.cat([units, outputs])].any()):
+            why = "a recurrent operator projects more units on fewer"
+            self._revive(outputs, 1, why)
+            self._revive(units, int(self.keep[outputs].sum()) + 1, why)
 
     def _fill_empty(self) -> None:
         """A value that is computed keeps a channel at least, and so does what it is made from."""

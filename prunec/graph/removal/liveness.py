@@ -7,6 +7,7 @@ another value, is *frozen*: the constants take its place, and what computed it g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from prunec.graph.capture.node import Node
 from prunec.graph.channels.operator import Known
+from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.weights import Weights
 
@@ -39,6 +41,12 @@ class Liveness:
             if layout.shape[axis] == 1 and live.shape[axis] > 1:
                 live = live.any(axis, keepdim=True)
         self.live[node] = layout | live
+
+    def filters(self, uses: Sequence[Kernel]) -> Tensor:
+        """Which filters of a kernel somebody reads at any of its uses, shape (O,)."""
+        if any(kernel.node in self.frozen for kernel in uses):
+            return torch.ones(len(uses[0].outputs), dtype=torch.bool)
+        return torch.stack([self.live[kernel.node].reshape(-1) for kernel in uses]).any(0)
 
 
 def find_live(structure: Structure, weights: Weights, known: Known) -> Liveness:

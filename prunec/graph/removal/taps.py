@@ -17,23 +17,35 @@ from prunec.graph.channels.operators.convolution import Convolution
 from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_tensor
+from prunec.graph.removal.liveness import Liveness
 
 Taps = Mapping[str, tuple[int, ...]]
 """Weight → taps that go on either side of each spatial axis."""
 
 
-def dead_taps(structure: Structure, keep: Tensor, weights: Mapping[str, Tensor]) -> Taps:
-    """Taps that are zero in all filters that stay, and may go."""
+def dead_taps(
+    structure: Structure, keep: Tensor, weights: Mapping[str, Tensor], alive: Liveness
+) -> Taps:
+    """Taps that are zero in all filters that somebody reads, and may go.
+
+    Args:
+        structure: of the captured network.
+        keep: class → whether it stays; a filter may stay that nobody reads.
+        weights: every parameter and buffer, uncut.
+        alive: what is read.
+    """
     found: dict[str, tuple[int, ...]] = {}
     for weight, nodes in _uses(structure).items():
-        if any(k.transposed or k.node not in nodes for k in _kernels(structure, weight)):
+        kernels = _kernels(structure, weight)
+        if any(k.transposed or k.node not in nodes for k in kernels):
             continue
         sizes = weights[weight].shape[2:]
         allowed = [_allowed(node, len(sizes), sizes) for node in nodes]
         least = [min(size // 2, *counts) for size, *counts in zip(sizes, *allowed, strict=True)]
         if not any(least):
             continue
-        value = cut_tensor(structure, keep, weight, weights[weight]) != 0
+        read = alive.filters(kernels).reshape([-1] + [1] * (weights[weight].dim() - 1))
+        value = cut_tensor(structure, keep, weight, (weights[weight] != 0) & read)
         trimmed = tuple(min(_zero_border(value, a), n) for a, n in enumerate(least, start=2))
         if any(trimmed) and value.numel():
             found[weight] = trimmed

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from prunec.graph.capture import Captured, capture, uncollected
+from prunec.graph.capture.computed import evaluated
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.groups import ChannelGroup, groups_of
 from prunec.graph.channels.operators.kernel import Kernel
@@ -18,7 +19,6 @@ from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_tensor
 from prunec.graph.removal.decide import Decision, decide
 from prunec.graph.removal.taps import trim
-from prunec.graph.rewriting.computed import evaluated
 from prunec.graph.rewriting.plan import Plan, plan_of
 from prunec.graph.rewriting.rewrite import rewrite
 from prunec.graph.rewriting.unties import kept_after, unties

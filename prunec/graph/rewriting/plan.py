@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prunec.errors import PrunecError
 from prunec.files import write_text_atomic
 from prunec.graph.capture import Captured, capture
+from prunec.graph.capture.computed import evaluated
 from prunec.graph.capture.node import Node
 from prunec.graph.capture.surroundings import undisturbed
 from prunec.graph.channels.analyse import analyse
@@ -21,7 +22,6 @@ from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_layout
 from prunec.graph.removal.decide import Decision
-from prunec.graph.rewriting.computed import evaluated
 from prunec.graph.rewriting.rewrite import rewrite
 
 FORMAT = 4

@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 from torch.fx import GraphModule
 
+from prunec.graph.capture import Lengths, Node
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision
-from prunec.graph.rewriting.lengths import lengths_of
 from prunec.graph.rewriting.torch_writer import TorchWriter
 
 
@@ -23,8 +23,22 @@ def rewrite(structure: Structure, decision: Decision, folded: Collection[str] = 
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fx warns of modules that are placed only at the end
-        lengths = lengths_of(structure.captured)
-        compact = TorchWriter(structure, decision, folded).write()
-    if lengths is not None:
-        compact.register_forward_pre_hook(lengths)
+        writer = TorchWriter(structure, decision, folded)
+        fixed = structure.captured.lengths(_not_written(structure, writer.needed()))
+        compact = writer.write()
+    if fixed:
+        compact.register_forward_pre_hook(Lengths(fixed))
     return compact
+
+
+def _not_written(structure: Structure, needed: Collection[Node]) -> frozenset[str]:
+    """The calls of channel shuffles: a choice of channels is written in their place."""
+    found: set[Node] = set()
+    for end, shuffle in structure.shuffles.items():
+        left = [end]
+        while left:
+            node = left.pop()
+            if node is not shuffle.entry and node not in found:
+                found.add(node)
+                left += [n for n in node.operands if n not in needed]
+    return frozenset(node.name for node in found)

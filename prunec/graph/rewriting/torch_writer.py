@@ -51,7 +51,7 @@ class TorchWriter(Kept):
     def write(self) -> GraphModule:
         """Write all that is needed for the outputs; the captured graph is used up."""
         nodes = self.captured.nodes
-        needed = self._needed()
+        needed = self.needed()
         for node in nodes:
             if node.kind == "call" and node in needed:
                 with self.graph.inserting_before(self.source.fx_nodes[node]):
@@ -66,7 +66,8 @@ class TorchWriter(Kept):
         module.graph.lint()
         return module.eval()
 
-    def _needed(self) -> set[Node]:
+    def needed(self) -> set[Node]:
+        """The nodes whose values the outputs need."""
         nodes = self.captured.nodes
         needed: set[Node] = {nodes[-1]}
         for node in reversed(nodes):

@@ -15,7 +15,10 @@ from prunec.graph.channels.weights import Weights
 
 
 class Deformable(Kernel):
-    """deform_conv2d of one group; any of its taps may read beyond the image, where zeros are."""
+    """deform_conv2d; any of its taps may read beyond the image, where zeros are.
+
+    Of channels that are read by several offsets, equally many stay for each of them.
+    """
 
     names = ("deform_conv2d",)
 
@@ -26,9 +29,9 @@ class Deformable(Kernel):
         source, weight, offset, mask, bias = (
             named[key] for key in ("input", "weight", "offset", "mask", "bias")
         )
-        single = int(named["groups"]) == int(named["offset_groups"]) == 1
-        stored = weight.kind == "stored" and bias.kind == "stored"
-        if not single or not stored or set(builder.axes(source)) - {1}:
+        groups, offsets = int(named["groups"]), int(named["offset_groups"])
+        stored = weight.kind == "stored" and (bias.kind == "stored" or bias.operator == "zeros")
+        if min(groups, offsets) > 1 or not stored or set(builder.axes(source)) - {1}:
             builder.refuse(node, node.operands)
             return
         for operand in (offset, mask):
@@ -39,16 +42,27 @@ class Deformable(Kernel):
             size=weight.shape[0],
             axis=1,
             positions=math.prod(node.shape[2:]) * math.prod(taps),
+            groups=groups,
             border=torch.ones(math.prod(taps), dtype=torch.bool),
             has_room=False,
         )  # fmt: skip
+        if bias.kind != "stored" and isinstance(builder.found.operators.get(node), cls):
+            builder.join(builder.along(bias, 0), builder.along(node, 1))
+        if offsets > 1:
+            builder.found.even.append(builder.along(source, 1).chunk(offsets))
+
+    @property
+    def places_differ(self) -> bool:
+        """So it is where there are several offsets."""
+        return int(self.node.arguments["offset_groups"]) > 1
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """What a live output has a weight for, and all that says where the taps read."""
         super().read(live, known, weights, mark)
         for key in ("offset", "mask"):
             mark(self.node.arguments[key], torch.ones((), dtype=torch.bool))
+        mark(self.node.arguments["bias"], live.reshape(-1))
 
     def emit(self, writer: Writer) -> Written:
-        """As it was, on the tensors that are left."""
-        return writer.copy(self.node)
+        """As it was, on the tensors and the groups that are left."""
+        return writer.call(self.node, groups=self._groups_left(writer))

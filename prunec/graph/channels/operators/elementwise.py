@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prunec.graph.capture.names import ELEMENTWISE
-from prunec.graph.capture.node import Node, replaced
+from prunec.graph.capture.node import Node, is_number, replaced
 from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
@@ -38,17 +38,13 @@ class Elementwise(Family):
     def value(self, known: Known, weights: Weights) -> Tensor:
         """What the operator makes of constants; a factor of zero makes zero of anything."""
         node = self.node
-        operands = [x for x in node.operands if x in known]
+        operands = [x for x in node.operands if x in known and x.is_tensor]
         shape = broadcast(*[tuple(known[x].shape) for x in operands])
-        if node.compute is None:
-            return torch.full(shape, NAN, dtype=torch.float64)
-        if node.operator in _CHOOSING:
+        if node.operator in _CHOOSING and node.compute is not None:
             return self._chosen(known)
-
-        def put(operand: Node) -> object:
-            return _as_typed(operand, known) if operand in known else node.concrete(operand)
-
-        result = node.compute(replaced(dict(node.arguments), put))
+        result = torch.full(shape, NAN, dtype=torch.float64)
+        if node.compute is not None and all(x in known for x in node.operands if x.is_tensor):
+            result = self._computed(known, result)
         unknown = torch.zeros(shape, dtype=torch.bool)
         for x in operands:
             unknown = unknown | known[x].isnan()
@@ -58,9 +54,18 @@ class Elementwise(Family):
                 result = torch.where(known[x] == 0, 0.0, result)
         return result
 
+    def _computed(self, known: Known, unknown: Tensor) -> Tensor:
+        """What the operator computes; unknown where a number of the batch takes part in it."""
+        node = self.node
+        if any(is_number(x.value) for x in node.operands) or node.compute is None:
+            return unknown
+        typed = replaced(dict(node.arguments), lambda operand: _as_typed(operand, known))
+        result: Tensor = node.compute(typed)
+        return result
+
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
         """Position by position, where an operand is not repeated."""
-        sources = [n for n in self.node.operands if n in known]
+        sources = [n for n in self.node.operands if n in known and n.is_tensor]
         if any(n.shape != self.node.shape for n in sources if n in borders):
             return None
         return self.at_each_position(sources, known, borders, weights)
@@ -75,8 +80,7 @@ class Elementwise(Family):
         node = self.node
         given = [node.arguments[key] for key in _CHOOSING[node.operator]]
         condition, yes, no = (
-            known[x] if x in known else torch.tensor(_number(node, x), dtype=torch.float64)
-            for x in given
+            known[x] if x in known else torch.tensor(_number(x), dtype=torch.float64) for x in given
         )
         either = torch.where(yes == no, yes, NAN)
         return torch.where(condition.isnan(), either, torch.where(condition != 0, yes, no))
@@ -108,9 +112,9 @@ def _as_typed(operand: Node, known: Known) -> Tensor:
     return torch.nan_to_num(value).to(dtype)
 
 
-def _number(node: Node, operand: object) -> float:
-    number = node.concrete(operand)
-    return float(number) if isinstance(number, (int, float)) else NAN
+def _number(operand: object) -> float:
+    """A number that the graph holds; one that depends on the batch is unknown."""
+    return float(operand) if isinstance(operand, (int, float)) else NAN
 
 
 def met(builder: Builder, node: Node) -> Tensor | None:

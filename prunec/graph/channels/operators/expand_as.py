@@ -28,14 +28,15 @@ class ExpandAs(Family):
         """The channels of both meet."""
         layout = met(builder, node)
         source = node.first
-        if len(source.shape) != len(node.shape):
+        if source.shape and len(source.shape) != len(node.shape):
             builder.refuse(node, node.operands)
         elif layout is not None:
             builder.bind(cls(node, source), layout)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
         """The value."""
-        return known[self.source]
+        value = known[self.source]
+        return value if value.dim() else value.reshape([1] * len(self.node.shape))
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
         """The value; of the other tensor only the shape."""

@@ -32,7 +32,11 @@ class Filled(Family):
     def visit(cls, builder: Builder, node: Node) -> None:
         """New atoms along axis 1."""
         number = _number(node)
-        if not node.is_tensor or number is None or len(node.shape) not in _WITH_CHANNELS:
+        rank = len(node.shape) if node.is_tensor else 0
+        if rank == 1 and number is not None and _biases(node):
+            builder.bind(cls(node), builder.unions.fresh(node.shape[0]))
+            return
+        if number is None or rank not in _WITH_CHANNELS:
             operands = () if node.is_tensor else [n for n in node.operands if n.is_tensor]
             builder.refuse(node, operands)
             return
@@ -52,7 +56,7 @@ class Filled(Family):
         """With as many channels as stay."""
         if writer.channel_axis(self.node) is None:
             return writer.copy(self.node)
-        return writer.resize(self.node, 1)
+        return writer.resize(self.node, min(1, len(self.node.shape) - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +73,21 @@ class FilledLike(Family):
         builder.bind(cls(node), builder.layout(node.operands[0]))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The number."""
-        number = _number(self.node)
-        shape = known[self.node.operands[0]].shape
+        """The number, which a tensor without axes may hold."""
+        source, *given = self.node.operands
+        number = float(known[given[0]]) if given and given[0] in known else _number(self.node)
+        shape = known[source].shape
         return torch.full(shape, NAN if number is None else number, dtype=torch.float64)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Nothing: of the other tensor only the shape."""
+        """Of the other tensor only the shape; a number that is a tensor."""
+        for number in self.node.operands[1:]:
+            mark(number, torch.ones((), dtype=torch.bool))
+
+
+def _biases(node: Node) -> bool:
+    """Whether a vector is a bias to all that read it, and nothing else."""
+    return all(user.arguments.get("bias") is node for user in node.users)
 
 
 def _number(node: Node) -> float | None:

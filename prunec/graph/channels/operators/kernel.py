@@ -56,6 +56,11 @@ class Kernel(Family):
         return self.groups == len(self.inputs) > 1
 
     @property
+    def places_differ(self) -> bool:
+        """Whether inputs may be read at different places, so that none can stand for another."""
+        return False
+
+    @property
     def bias_name(self) -> str | None:
         """Name of the bias, or the name that one would get; None if there can be none."""
         return self.room if self.bias is None else self.bias

@@ -18,8 +18,9 @@ from prunec.graph.capture.node import Node
 from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
-from prunec.graph.channels.layouts import NAN, broadcast, shrink
-from prunec.graph.channels.operator import Known, Mark, Operator, Writer, Written
+from prunec.graph.channels.layouts import shrink
+from prunec.graph.channels.operator import Known, Mark, Writer, Written
+from prunec.graph.channels.operators.joined import bind_joined, joins_positions
 from prunec.graph.channels.operators.positions import (
     PICKS,
     SIZED,
@@ -203,32 +204,13 @@ class Parts(Family):
             builder.refuse(node, ())
 
 
-@dataclass(frozen=True, eq=False)
-class JoinedPositions(Operator):
-    """A concatenation along an axis that no channels lie along: the parts' channels are joined."""
-
-    node: Node
-
-    def value(self, known: Known, weights: Weights) -> Tensor:
-        """What is the same in all parts."""
-        values = [known[x] for x in self.node.operands if x in known]
-        shape = broadcast(*[tuple(v.shape) for v in values])
-        same = torch.stack([v.expand(shape) for v in values])
-        return torch.where((same == same[0]).all(0), same[0], NAN)
-
-    def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """All parts."""
-        for source in self.node.operands:
-            mark(source, live)
-
-
 def visit_move(builder: Builder, node: Node, call: Node) -> None:
     """Carry atoms through a move; ``node`` is the call or an item of what it returns."""
     first = call.first
     listed = first if isinstance(first, (list, tuple)) else [first]
     moved = tuple(n for n in listed if isinstance(n, Node))
-    if call.operator in _CONCATENATIONS and _joins_positions(builder, call, moved):
-        _bind_joined(builder, node, moved)
+    if call.operator in _CONCATENATIONS and joins_positions(builder, call, moved):
+        bind_joined(builder, node, moved)
         return
     why = _refusal(builder, node, call, moved)
     if why is not None:
@@ -264,20 +246,3 @@ def _refusal(builder: Builder, node: Node, call: Node, moved: tuple[Node, ...]) 
     if name in PICKS and any(set(builder.axes(n)) & n.dynamic for n in moved):
         return f"{name} at {node.name} picks channels of single samples"
     return None
-
-
-def _joins_positions(builder: Builder, call: Node, moved: tuple[Node, ...]) -> bool:
-    """Whether a concatenation runs along an axis that is no channel axis of its operands."""
-    axis = int(call.arguments["dim"])
-    return any(
-        x.shape[axis] > 1 and builder.layout(x).shape[axis] == 1 and bool(builder.layout(x).any())
-        for x in moved
-    )
-
-
-def _bind_joined(builder: Builder, node: Node, moved: tuple[Node, ...]) -> None:
-    shape = broadcast(*[tuple(builder.layout(x).shape) for x in moved])
-    first = builder.layout(moved[0]).expand(shape)
-    for operand in moved[1:]:
-        builder.join(first, builder.layout(operand).expand(shape))
-    builder.bind(JoinedPositions(node), first)

@@ -70,6 +70,7 @@ class Recurrent(Family):
         builder.bind(cls(node, source, directions, cells, from_zero, width), layout)
         builder.found.even.append(tuple(cell.units for cell in cells))
         builder.found.even.append(tuple(cell.outputs for cell in cells))
+        builder.found.projected += [(c.units, c.outputs) for c in cells if c.w_hr is not None]
 
     def visit_item(self, builder: Builder, node: Node) -> None:
         """The sequence of outputs, or the last states.

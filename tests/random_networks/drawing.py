@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 from hypothesis import strategies as st
-from random_nets import (
-    ACTIVATIONS,
-    INPUTS,
-    PADS,
-    POOLS,
-    Step,
-    Wiring,
-    convolution_options,
-    shape_after,
-)
+
+from random_networks.computed import COMPUTED
+from random_networks.moves import ACTIVATIONS, POOLS
+from random_networks.of_batch import OF_BATCH
+from random_networks.outputs import FORMS
+from random_networks.pads import BORDERS, PADS
+from random_networks.spellings import OF_PAIRS, OF_STEPS, SPELLINGS
+from random_networks.states import REFUSED, STATES
+from random_networks.wiring import INPUTS, Step, Wiring, convolution_options, shape_after
+from random_networks.writes import OF_TWO, WRITES
 
 Shapes = list[tuple[int, int]]
 Options = tuple[int | str, ...]
@@ -29,6 +29,8 @@ def _kinds(c: int, size: int, hidden: bool, twins: bool, modules: bool) -> list[
     """What may be done with a value; what is listed twice comes twice as often."""
     kinds = ["conv", "conv", "strided", "norm", "act", "act", "pool", "cat", "transposed"]
     kinds += ["padded", "linear", "prelu", "bilinear", "nearest", "layer-norm", "instance-norm"]
+    kinds += ["spelled", "spelled", "spelled", "computed", "computed", "state", "of-batch"]
+    kinds += ["write", "write", "bordered", "bordered"]
     kinds += ["add", "add", "add", "times", "stack"] * twins + ["again", "again"] * modules
     kinds += ["slice", "swap"] * (c >= 4) + ["halves"] * (c >= 4 and c % 2 == 0)
     kinds += ["pixel-shuffle"] * (c % 4 == 0) + ["pixel-unshuffle"] * (size % 2 == 0)
@@ -70,6 +72,18 @@ def _grouping(draw: st.DrawFn, c: int, fewest: int) -> Options:
     return (draw(st.sampled_from(allowed or [1])),)
 
 
+def _spellings(c: int, size: int) -> list[str]:
+    """Those that fit; what takes pixel after pixel only where there are few."""
+    left = SPELLINGS.keys() - (OF_PAIRS if c % 2 or c < 4 or size == 1 else set())
+    return sorted(left - OF_STEPS if size > 4 else left)
+
+
+def _rarely(rare: Collection[str], names: Iterable[str]) -> st.SearchStrategy[str]:
+    """A name; one of the rare ones in a tenth of the cases."""
+    usual = st.sampled_from(sorted({*names} - {*rare}))
+    return st.integers(0, 9).flatmap(lambda n: usual if n else st.sampled_from(sorted(rare)))
+
+
 def _slice(draw: st.DrawFn, c: int) -> Options:
     first = draw(st.integers(0, c // 2 - 1))
     return first, first + c // 2
@@ -81,6 +95,14 @@ def _options(draw: st.DrawFn, kind: str, c: int, size: int, modules: list[int]) 
     table: dict[str, Callable[[], Options]] = {
         "again": lambda: (draw(st.sampled_from(modules)),),
         "act": lambda: (draw(st.sampled_from(sorted(ACTIVATIONS))),),
+        "spelled": lambda: (draw(st.sampled_from(_spellings(c, size))),),
+        "computed": lambda: (draw(st.sampled_from(sorted(COMPUTED))),),
+        "state": lambda: (draw(_rarely(REFUSED, STATES)),),
+        "of-batch": lambda: (draw(st.sampled_from(sorted(OF_BATCH))),),
+        "write": lambda: (
+            draw(st.sampled_from([w for w in sorted(WRITES) if c > 1 or w not in OF_TWO])),
+        ),
+        "bordered": lambda: (draw(st.sampled_from(sorted(BORDERS))),),
         "pool": lambda: (draw(st.sampled_from(sorted(POOLS))),),
         "padded": lambda: _padding(draw, size),
         "linear": lambda: (draw(st.sampled_from([c, 4, 6])), 5),
@@ -151,4 +173,7 @@ def wirings(draw: st.DrawFn) -> Wiring:
         tuple(flat),
         inputs,
         size,
+        draw(st.sampled_from(sorted(FORMS))),
+        draw(st.booleans()),
+        draw(st.integers(0, 4)) == 4,
     )

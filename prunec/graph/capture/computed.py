@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunec.graph.capture import Captured, Node
+from prunec.graph.capture.captured import Captured
 from prunec.graph.capture.names import CONVOLUTIONS
-from prunec.graph.capture.node import replaced
+from prunec.graph.capture.node import Node, replaced
 from prunec.graph.capture.torch_nodes import with_stored
 
 _AFFINE = ("weight", "bias")
