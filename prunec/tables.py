@@ -23,10 +23,13 @@ SHORT = 40  # characters of a value that shares its line with others
 
 
 class FittedTable(Table):
-    """A table whose words stay whole; texts give up room before numbers do.
+    """A table whose words stay whole. Cells are texts, never markup.
 
-    Cells are texts, never markup.
+    Attributes:
+        firm: names of the columns that give up room after all others.
     """
+
+    firm: Sequence[str] = ()
 
     def add_row(
         self,
@@ -83,7 +86,7 @@ class FittedTable(Table):
     def _widths(self, natural: list[int], least: list[int], room: int) -> list[int]:
         """Widths that fit into ``room``: the widest text gives first, then the widest number."""
         widths = list(natural)
-        texts = [k for k, column in enumerate(self.columns) if column.justify != "right"]
+        texts = [k for k, column in enumerate(self.columns) if column.header not in self.firm]
         for giving in (texts, range(len(widths))):
             while sum(widths) > room:
                 able = [k for k in giving if widths[k] > least[k]]
@@ -159,6 +162,7 @@ def _is_short(text: str) -> bool:
 def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> FittedTable:
     """Return an empty table; the columns named in ``numbers`` are right-aligned."""
     made = FittedTable(title=title, header_style="bold", pad_edge=False)
+    made.firm = numbers
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left")
     return made
@@ -167,6 +171,7 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> FittedTable
 def listing(*columns: str, numbers: Sequence[str] = ()) -> Listing:
     """Return an empty table without lines, which take the room of what stands there."""
     made = Listing(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    made.firm = numbers
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left")
     return made

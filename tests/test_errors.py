@@ -80,7 +80,12 @@ MISTAKES = [
     (["bench"], "", "there is no run in runs", "prunec train"),
     (["inspect"], "", "there is no run in runs", "prunec train"),
     (["recipes", "show", "x"], "", "there is no recipe file 'x'", "`prunec recipes` lists"),
-    (["init", "resnet18", "mnist"], "", "there is no data set and no folder 'mnist'", "one of: embedded"),
+    (
+        ["init", "resnet18", "mnist"],
+        "",
+        "there is no data set and no folder 'mnist'",
+        "one of: embedded",
+    ),
 ]
 
 

@@ -43,7 +43,7 @@ def shown(
 
 def _table(checks: Sequence[Check], title: str, marks: tuple[str, str]) -> FittedTable:
     made = table(title, "", "check", "expected", "found", numbers=["expected", "found"])
-    made.pad_edge = True
+    made.pad_edge, made.firm = True, ()  # a long value is wrapped before the names of all checks
     for check in checks:
         mark = Text(marks[0], style="green") if check.passed else Text(marks[1], style="red")
         made.add_row(mark, check.name, expected_text(check), value_text(check.found))
