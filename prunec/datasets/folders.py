@@ -185,8 +185,8 @@ def _one_folder(folder: Path) -> _Folder:
         raise DataError(
             f"no images were found in {folder} ({first_line(error).rstrip(' .')})",
             remedy=f"Put images into {folder.parent}/train/CLASS/ and {folder.parent}/val/CLASS/ "
-            f"(or test/CLASS/), in every class at least one of {', '.join(SUFFIXES)}; or set "
-            "data.root.",
+            f"(or test/CLASS/), or all into {folder.parent}/CLASS/; in every class at least one of "
+            f"{', '.join(SUFFIXES)}; or set data.root.",
         ) from error
 
 
