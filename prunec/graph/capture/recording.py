@@ -130,6 +130,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         }
         self._known |= {id(given): Value(i, "input") for i, given in enumerate(inputs)}
         self._seen: dict[Any, Tensor] = {}
+        self._in_place: set[Any] = set()
 
     def value(self, tensor: object) -> Value:
         """What a tensor stands for; Unrecorded if nothing made it."""
@@ -192,10 +193,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         whole = args[0]
         if self.value(whole).kind != "call" or not func.__name__.split(".")[0].endswith("_"):
             raise Unrecorded(f"{func} writes into what the network was given.")
-        shape = whole.shape
-        func(*args, **kwargs)
-        if whole.shape != shape:
-            raise Unrecorded(f"{func} changes a shape in place.")
+        key = (func, repr(_signature((args, kwargs))))
+        if key not in self._in_place:
+            shape = whole.shape
+            func(*args, **kwargs)
+            if whole.shape != shape:
+                raise Unrecorded(f"{func} changes a shape in place.")
+            self._in_place.add(key)
         assert isinstance(whole, Tensor)
         return whole
 
