@@ -210,3 +210,8 @@ def test_a_failed_run_is_passed_over_and_exported_never(
         assert "-1-" not in result.stderr
         assert "prunec train --resume runs/small-001" in result.stderr, result.stderr
     assert "diverged" in prunec("export", "small-001").stderr
+    RunFolder(Path("runs/small-001")).mark("training")  # as if it had been killed
+    for command in (["export"], ["verify"], ["export", "small-001"]):
+        result = prunec(*command)
+        assert "it was stopped before its first epoch ended" in result.stderr, result.stderr
+        assert "prunec train --resume runs/small-001" in result.stderr

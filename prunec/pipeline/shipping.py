@@ -50,6 +50,7 @@ def export(
             cannot be written.
         NotExact: a rewrite changed the network's function, or a file is not what was written.
     """
+    _require_trained(run)
     with run.held():
         opened = OpenedRun(run, untrained.images if untrained else None)
         made = Forms(run.export, opened.exporters(forms, options), output)
@@ -76,6 +77,7 @@ def verify(run: RunFolder, onnx_file: Path | None) -> ExportReport:
         RunError: the run has no export yet, or another process works on it.
         ParityError: the file is not there.
     """
+    _require_trained(run)
     if onnx_file is not None:
         return _checked(run, {"onnx": onnx_file})
     with _held_if_writable(run):
@@ -100,7 +102,6 @@ def _rewritten(
     opened: OpenedRun, tell: Callable[[str], None], untrained: Untrained | None
 ) -> Artifact:
     """The artifact after the last pass."""
-    _require_trained(opened)
     trained = opened.artifact(opened.trained - 1) if opened.trained else None
     artifact = trained or (untrained.artifact if untrained else opened.fresh())
     for index in range(opened.trained, len(opened.passes)):
@@ -109,8 +110,9 @@ def _rewritten(
     return artifact
 
 
-def _require_trained(opened: OpenedRun) -> None:
-    """Refuse a run that is not trained to its end."""
+def _require_trained(run: RunFolder) -> None:
+    """Refuse a run that is not trained to its end; before it is held, which looks like work."""
+    opened = OpenedRun(run)
     if opened.trained and not opened.is_done(opened.trained - 1):
         raise unfinished(opened.run)
 
@@ -131,7 +133,6 @@ def _other_build(run: RunFolder) -> str:
 def _checked(run: RunFolder, files: dict[str, Path]) -> ExportReport:
     """What is found of files, by their form; of those that shipped where none is given."""
     opened = OpenedRun(run)
-    _require_trained(opened)
     known = {exporter(name).form() for name in exporter_names()}
     forms = [form for form in run.export.forms if form in known or form in run.export.recorded]
     found = check_records(run, steps_of(opened))
