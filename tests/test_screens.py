@@ -303,10 +303,14 @@ def test_a_comparison_keeps_its_names(width: int) -> None:
 
 
 LOUD = """
-import logging, os, sys, traceback, warnings
-from torch import nn
+import logging, os, pathlib, traceback, warnings
+import typer
+from prunec.cli import noise
+from prunec.cli.failures import Guarded
 
-def net(num_classes=10):
+app = typer.Typer(cls=Guarded, pretty_exceptions_enable=False)
+
+def libraries():
     warnings.warn("a warning of a library")
     logging.getLogger("library").warning("a record of a library")
     os.write(2, b"words of C\\n")
@@ -317,36 +321,53 @@ def net(num_classes=10):
             traceback.print_exc()
         os._exit(0)
     os.wait()
-    if os.environ.get("FAULT"):
-        import prunec.pipeline.named
-        prunec.pipeline.named.require_inputs = lambda *_: 1 / 0
-    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(8 * 26 * 26, num_classes))
+
+@app.command()
+def speak():
+    libraries()
+    noise.keep_in(pathlib.Path("run"))
+    print("a word of prunec's", file=noise.screen())
+    libraries()
+
+@app.command()
+def calm():
+    noise.keep_in(pathlib.Path("run"))
+
+@app.command()
+def fault():
+    libraries()
+    1 / 0
+
+noise.keep_off_the_screen()
+app()
 """
 
 
-@pytest.mark.slow
 def test_what_libraries_say_is_in_the_run_and_not_on_the_screen(tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text(LOUD)
+    (tmp_path / "run").mkdir()
 
-    def prunec(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def done(command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "prunec", *arguments],
-            cwd=tmp_path, capture_output=True, text=True,
-            env={**os.environ, "TMPDIR": str(tmp_path), **more},
+            [sys.executable, "loud.py", command], cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
         )  # fmt: skip
 
-    done = prunec("compile", "loud:net", "--input", "1x28x28", "-o", "out")
-    assert (done.returncode, done.stderr) == (0, "")
-    said = (tmp_path / "out/libraries.log").read_text()
-    for words in ("a warning of", "a record of", "words of C", "ValueError: in a process"):
-        assert words in said
-    fault = prunec("count", "loud:net", "--input", "1x28x28", FAULT="1")
+    assert (done("calm").stderr, list((tmp_path / "run").iterdir())) == ("", [])
+    assert done("speak").stderr == "a word of prunec's\n"
+    said = (tmp_path / "run/libraries.log").read_text()
+    for words in ("a record of", "words of C", "ValueError: in a process"):
+        assert said.count(words) == 2
+    assert "a warning of" in said
+    assert not list(tmp_path.glob("prunec-*.log"))
+    fault = done("fault")
     assert fault.returncode == 1
+    assert fault.stdout == ""
     assert fault.stderr.startswith("error: something went wrong that prunec did not foresee: ")
+    assert "Traceback" not in fault.stderr
     [log] = tmp_path.glob("prunec-*.log")
     assert str(log) in fault.stderr
     assert "ZeroDivisionError" in log.read_text()
-    assert "Traceback" not in fault.stderr + fault.stdout
 
 
 def test_images_are_loaded_by_at_most_a_process_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
