@@ -16,7 +16,7 @@ from prunec.models.gates import absorbed, gates_of
 
 @dataclass(frozen=True)
 class AbsorbGates(Rewrite):
-    """Multiply gates into the kernels they stand before; zero gates become masks."""
+    """Multiply gates into the kernels behind them; zeros are masks."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"gated"})
     drops: ClassVar[frozenset[str]] = frozenset({"gated"})

@@ -18,7 +18,7 @@ from prunec.models.low_rank import Form, maps_of, put, unscaled, whole
 
 @dataclass(frozen=True)
 class AbsorbRanks(Rewrite):
-    """Take what is left of m into W₂; multiply out what is cheaper so."""
+    """Take what is left of m into W₂, or multiply both factors out."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"low-rank"})
     forbids: ClassVar[frozenset[str]] = frozenset({"compact"})

@@ -18,7 +18,7 @@ from prunec.contract import Remarks, Rewrite
 
 @dataclass(frozen=True)
 class CompactMasks(Rewrite):
-    """Drop masks that mask nothing, write the zeros of the others into the weights."""
+    """Drop masks that mask nothing; the others become zero weights."""
 
     forbids: ClassVar[frozenset[str]] = frozenset({"gated"})
     drops: ClassVar[frozenset[str]] = frozenset({"masked"})

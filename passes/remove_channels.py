@@ -18,12 +18,14 @@ from prunec.graph.rewriting.compile import Compiled, compile_captured, under_eve
 
 @dataclass(frozen=True)
 class RemoveChannels(Rewrite):
-    """Remove unread and constant channels; kept counts are rounded up to `round_to`."""
+    """Remove unread and constant channels, exactly."""
 
     forbids: ClassVar[frozenset[str]] = frozenset({"gated"})
     adds: ClassVar[frozenset[str]] = frozenset({"compact"})
 
-    round_to: Annotated[int, Field(ge=1)] = 1
+    round_to: Annotated[
+        int, Field(ge=1, description="multiple that kept channels are rounded up to")
+    ] = 1
 
     def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the compact network, its plan added to the artifact's."""

@@ -33,13 +33,25 @@ AUTHORS = {"warmup": 0.1, "phase": 0.05, "final": 0.15}  # of their 100 epochs: 
 class TrainAcdc(SparseTraining):
     """Alternate sparse and dense phases; end with a sparse one."""
 
-    sparsity: Annotated[float, Field(gt=0, lt=1)]
-    dense: tuple[str, ...] = ()
-    warmup: Share | None = None
+    sparsity: Annotated[
+        float, Field(gt=0, lt=1, description="share of the weights that end as zero")
+    ]
+    dense: Annotated[
+        tuple[str, ...], Field(description="names of layers that stay whole; * stands for any text")
+    ] = ()
+    warmup: (
+        Annotated[Share, Field(description="share of the training before the first sparse phase")]
+        | None
+    ) = None
     warmup_epochs: Annotated[int, Field(ge=0)] | None = None
-    phase: Share | None = None
+    phase: (
+        Annotated[Share, Field(description="length of each phase, as a share of the training")]
+        | None
+    ) = None
     phase_epochs: Annotated[int, Field(ge=1)] | None = None
-    final: Share | None = None
+    final: (
+        Annotated[Share, Field(description="share of the training in the last sparse phase")] | None
+    ) = None
     final_epochs: Annotated[int, Field(ge=1)] | None = None
 
     def __post_init__(self) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from prunec.sparsity.largest import bound_of_largest
@@ -24,7 +25,10 @@ from prunec.training.context import Context
 class TrainDnw(SpreadTraining):
     """Compute with the largest weights of each layer; all learn."""
 
-    spread: Literal["uniform", "er", "erk", "densities"] = "uniform"
+    spread: Annotated[
+        Literal["uniform", "er", "erk", "densities"],
+        Field(description="how the sparsity is shared by the layers"),
+    ] = "uniform"
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

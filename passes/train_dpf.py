@@ -29,12 +29,19 @@ from prunec.training.phases import Phases, until
 
 @dataclass(frozen=True)
 class TrainDpf(SparseTraining):
-    """Prune by magnitude over all layers; gradients reach the pruned weights too."""
+    """Prune the smallest; gradients reach the pruned weights too."""
 
-    sparsity: Annotated[float, Field(gt=0, lt=1)]
-    dense: tuple[str, ...] = ()
-    update_steps: Annotated[int, Field(ge=1)] = 16
-    end: Annotated[float, Field(gt=0, le=1)] = 0.75
+    sparsity: Annotated[
+        float, Field(gt=0, lt=1, description="share of the weights that end as zero")
+    ]
+    dense: Annotated[
+        tuple[str, ...], Field(description="names of layers that stay whole; * stands for any text")
+    ] = ()
+    update_steps: Annotated[int, Field(ge=1, description="steps between two choices of masks")] = 16
+    end: Annotated[
+        float,
+        Field(gt=0, le=1, description="share of the training after which the sparsity is reached"),
+    ] = 0.75
 
     def phases(self, epochs: int) -> Phases:
         """See :meth:`Training.phases`."""

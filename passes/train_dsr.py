@@ -29,13 +29,24 @@ NEAR = 0.1  # of the number wanted: H stays as it is
 
 @dataclass(frozen=True)
 class TrainDsr(SpreadTraining):
-    """Sparse from the start; one threshold drops, what drops grows at random anywhere."""
+    """Sparse from the start; what drops grows at random anywhere."""
 
-    spread: Literal["uniform", "er", "erk", "densities"] = "uniform"
-    update_steps: Annotated[int, Field(ge=1)] = 1000
-    moved: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    threshold: Annotated[float, Field(gt=0)] = 1e-3
-    stop: Annotated[float, Field(gt=0, le=1)] = 0.95
+    spread: Annotated[
+        Literal["uniform", "er", "erk", "densities"],
+        Field(description="how the first masks share the sparsity"),
+    ] = "uniform"
+    update_steps: Annotated[
+        int, Field(ge=1, description="steps between two changes of the masks")
+    ] = 1000
+    moved: Annotated[
+        float, Field(gt=0, lt=1, description="share of the weights left that is to move each time")
+    ] = 0.05
+    threshold: Annotated[
+        float, Field(gt=0, description="size below which a weight drops, at first")
+    ] = 1e-3
+    stop: Annotated[
+        float, Field(gt=0, le=1, description="share of the training after which masks stay")
+    ] = 0.95
 
     def phases(self, epochs: int) -> Phases:
         """See :meth:`Training.phases`."""

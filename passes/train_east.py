@@ -58,21 +58,47 @@ SHARING, UNITS = MASKS + 1, MASKS + 2  # what seeds are derived for
 
 @dataclass(frozen=True)
 class TrainEast(SparseTraining):
-    """Extreme sparsity: DyReLU phasing, shared kernels, cyclic density, then RigL-ITOP."""
+    """Extreme sparsity: DyReLU phasing, shared kernels, cycles."""
 
-    sparsity: Annotated[float, Field(ge=0, lt=1)]
-    spread: Literal["uniform", "er", "erk"] = "erk"
-    dense: tuple[str, ...] = ()
-    dyrelu_from: Annotated[float, Field(ge=0, le=1)] = 0.25
-    dyrelu_until: Annotated[float, Field(ge=0, le=1)] = 0.496
-    own_blocks: Annotated[int, Field(ge=0)] = 2
-    cycles: Annotated[int, Field(ge=0)] = 2
-    cycle: Annotated[float, Field(gt=0, le=1)] = 0.2
-    peak: Annotated[float, Field(ge=1)] = 3.0
-    cycle_steps: Annotated[int, Field(ge=1)] = 100
-    update_steps: Annotated[int, Field(ge=1)] = 4000
-    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    fraction_end: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    sparsity: Annotated[
+        float, Field(ge=0, lt=1, description="share of the weights that end as zero")
+    ]
+    spread: Annotated[
+        Literal["uniform", "er", "erk"], Field(description="how it is shared by the layers")
+    ] = "erk"
+    dense: Annotated[
+        tuple[str, ...], Field(description="names of layers that stay whole; * stands for any text")
+    ] = ()
+    dyrelu_from: Annotated[
+        float, Field(ge=0, le=1, description="share of the training from which DyReLU fades")
+    ] = 0.25
+    dyrelu_until: Annotated[
+        float,
+        Field(ge=0, le=1, description="share of the training at which it is ReLU; 0: no DyReLU"),
+    ] = 0.496
+    own_blocks: Annotated[
+        int,
+        Field(
+            ge=0, description="first blocks of a stage that own their kernels; 0: nothing is shared"
+        ),
+    ] = 2
+    cycles: Annotated[int, Field(ge=0, description="how often the density rises and falls")] = 2
+    cycle: Annotated[
+        float, Field(gt=0, le=1, description="length of one cycle, as a share of the training")
+    ] = 0.2
+    peak: Annotated[
+        float, Field(ge=1, description="times the lowest density, at the height of a cycle")
+    ] = 3.0
+    cycle_steps: Annotated[
+        int, Field(ge=1, description="steps between two changes of the masks, in the cycles")
+    ] = 100
+    update_steps: Annotated[
+        int, Field(ge=1, description="steps between two changes of the masks, after them")
+    ] = 4000
+    fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share of the weights left that is exchanged at first")
+    ] = 0.5
+    fraction_end: Annotated[float, Field(ge=0, lt=1, description="and at last")] = 0.005
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

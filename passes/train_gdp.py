@@ -59,20 +59,35 @@ LENGTHS = ("dense", "select")  # of the phases before the one that trains what i
 
 @dataclass(frozen=True)
 class TrainGdp(Training):
-    """Train with polarised channel gates until the network meets a MAC budget."""
+    """Learn channel gates until the network meets a MAC budget."""
 
     forbids: ClassVar[frozenset[str]] = frozenset({"gated", "folded"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained", "gated"})
 
-    macs_ratio: Annotated[float, Field(gt=0, lt=1)]
-    dense: Share | None = None
+    macs_ratio: Annotated[
+        float,
+        Field(
+            gt=0, lt=1, description="MACs of the network that is left, as a share of the dense one"
+        ),
+    ]
+    dense: (
+        Annotated[Share, Field(description="share of the training before gates close")] | None
+    ) = None
     dense_epochs: Epochs | None = None
-    select: Annotated[Share, Field(gt=0)] | None = None
+    select: (
+        Annotated[Share, Field(gt=0, description="share of the training in which gates are chosen")]
+        | None
+    ) = None
     select_epochs: Annotated[Epochs, Field(gt=0)] | None = None
-    round_to: Annotated[int, Field(ge=1)] = 8
-    epsilon: Annotated[float, Field(gt=0)] = 0.1
-    epsilon_end: Annotated[float, Field(gt=0)] = 1e-4
-    strength: Annotated[float, Field(ge=0)] = 1.0
+    round_to: Annotated[int, Field(ge=1, description="channels are kept in blocks of so many")] = 8
+    epsilon: Annotated[
+        float,
+        Field(gt=0, description="width of a gate between closed and open, while gates are chosen"),
+    ] = 0.1
+    epsilon_end: Annotated[
+        float, Field(gt=0, description="and at the end, when every gate is 0 or 1")
+    ] = 1e-4
+    strength: Annotated[float, Field(ge=0, description="how hard MACs pull at the gates")] = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

@@ -26,12 +26,22 @@ from prunec.training.phases import Phases, until
 
 @dataclass(frozen=True)
 class TrainGmp(SpreadTraining):
-    """Prune the smallest weights of each layer, more and more of them."""
+    """Prune the smallest weights of each layer, more and more."""
 
-    spread: Literal["uniform", "er", "erk", "densities"] = "uniform"
-    update_steps: Annotated[int, Field(ge=1)] = 100
-    begin: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    end: Annotated[float, Field(gt=0, le=1)] = 0.75
+    spread: Annotated[
+        Literal["uniform", "er", "erk", "densities"],
+        Field(description="how the sparsity is shared by the layers"),
+    ] = "uniform"
+    update_steps: Annotated[int, Field(ge=1, description="steps between two choices of masks")] = (
+        100
+    )
+    begin: Annotated[
+        float, Field(ge=0, lt=1, description="share of the training at which pruning begins")
+    ] = 0.0
+    end: Annotated[
+        float,
+        Field(gt=0, le=1, description="share of the training after which the sparsity is reached"),
+    ] = 0.75
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

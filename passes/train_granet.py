@@ -28,9 +28,15 @@ from prunec.training.phases import Phases, until
 class TrainGranet(RegrowthTraining):
     """Prune gradually over all layers, regrow by the gradient."""
 
-    spread: Literal["uniform", "er", "erk"] = "erk"  # of the start; densities would be of the end
-    initial_sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    spread: Annotated[
+        Literal["uniform", "er", "erk"], Field(description="how the first masks share the sparsity")
+    ] = "erk"  # of the start; densities would be of the end
+    initial_sparsity: Annotated[
+        float, Field(ge=0, lt=1, description="share of the weights that are zero at first")
+    ] = 0.5
+    fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share of the weights left that is exchanged")
+    ] = 0.5
 
     def counts(
         self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None

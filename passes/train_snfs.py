@@ -29,10 +29,14 @@ LAST = 0.005  # the share that drops at the end
 
 @dataclass(frozen=True)
 class TrainSnfs(SpreadTraining):
-    """Sparse from the start; weights move to the layers of the largest momentum."""
+    """Sparse from the start; weights go where momentum is largest."""
 
-    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share of the weights left that is exchanged at first")
+    ] = 0.5
+    momentum: Annotated[
+        float, Field(ge=0, lt=1, description="of the gradients that say where weights grow")
+    ] = 0.9
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

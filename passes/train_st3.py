@@ -40,14 +40,28 @@ TINY, SOFT = 1e-6, 0.01  # the authors'
 
 @dataclass(frozen=True)
 class TrainSt3(SparseTraining):
-    """Soft thresholds at a rising quantile of all weights; all learn."""
+    """Soft thresholds at a rising quantile; all weights learn."""
 
-    sparsity: Annotated[float, Field(gt=0, lt=1)]
-    criterion: Literal["magnitude", "scaled"] = "magnitude"
-    dense: tuple[str, ...] = ()
-    start: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    end: Annotated[float, Field(gt=0, le=1)] = 0.5
-    update_steps: Annotated[int, Field(ge=1)] = 10
+    sparsity: Annotated[
+        float, Field(gt=0, lt=1, description="share of the weights that end as zero")
+    ]
+    criterion: Annotated[
+        Literal["magnitude", "scaled"],
+        Field(description="sizes of weights, or sizes beside their layer's, are compared"),
+    ] = "magnitude"
+    dense: Annotated[
+        tuple[str, ...], Field(description="names of layers that stay whole; * stands for any text")
+    ] = ()
+    start: Annotated[
+        float, Field(ge=0, lt=1, description="share of the training at which pruning begins")
+    ] = 0.05
+    end: Annotated[
+        float,
+        Field(gt=0, le=1, description="share of the training after which the sparsity is reached"),
+    ] = 0.5
+    update_steps: Annotated[
+        int, Field(ge=1, description="steps between two choices of thresholds")
+    ] = 10
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

@@ -39,13 +39,25 @@ HIGH = 3.0  # a threshold of 0.95: what this has not made zero, more will hardly
 
 @dataclass(frozen=True)
 class TrainStr(SparseTraining):
-    """Learn a threshold for each layer; the sparsity follows, or is steered."""
+    """Learn a threshold for each layer; the sparsity follows."""
 
-    s_init: float = -3200.0
-    granularity: Granularity = "layer"
-    dense: tuple[str, ...] = ()
-    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    ramp: Annotated[float, Field(gt=0, le=1)] = 0.75
+    s_init: Annotated[
+        float, Field(description="where the thresholds begin: sigmoid(s_init)")
+    ] = -3200.0
+    granularity: Annotated[Granularity, Field(description="what has a threshold of its own")] = (
+        "layer"
+    )
+    dense: Annotated[
+        tuple[str, ...], Field(description="names of layers that stay whole; * stands for any text")
+    ] = ()
+    sparsity: Annotated[
+        float,
+        Field(ge=0, lt=1, description="that is steered to; 0: thresholds decide, as in the paper"),
+    ] = 0.0
+    ramp: Annotated[
+        float,
+        Field(gt=0, le=1, description="share of the training after which the sparsity is reached"),
+    ] = 0.75
 
     def phases(self, epochs: int) -> Phases:
         """See :meth:`Training.phases`."""

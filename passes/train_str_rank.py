@@ -50,16 +50,23 @@ LITTLE = 1e-4  # by which a shift goes beyond the rank that it is for
 
 @dataclass(frozen=True)
 class TrainStrRank(SparseTraining):
-    """Learn a threshold for the ranks of each low-rank map; `factor` makes them of layers."""
+    """Learn a threshold for the ranks of each low-rank map."""
 
     forbids: ClassVar[frozenset[str]] = frozenset({"gated", "folded", "masked", "compact"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained", "masked", "low-rank"})
 
-    factor: tuple[str, ...] = ()
-    rank: Annotated[int, Field(ge=0)] = 0
-    s_init: float = -10.0
-    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    ramp: Annotated[float, Field(gt=0, le=1)] = 0.75
+    factor: Annotated[
+        tuple[str, ...],
+        Field(description="names of layers to be made of two factors; * stands for any text"),
+    ] = ()
+    rank: Annotated[int, Field(ge=0, description="of those factors at first; 0: full rank")] = 0
+    s_init: Annotated[float, Field(description="where the thresholds begin: exp(s_init)")] = -10.0
+    sparsity: Annotated[
+        float, Field(ge=0, lt=1, description="share of the ranks to go; 0: thresholds decide")
+    ] = 0.0
+    ramp: Annotated[
+        float, Field(gt=0, le=1, description="share of the training after which it is reached")
+    ] = 0.75
 
     def phases(self, epochs: int) -> Phases:
         """See :meth:`Training.phases`."""

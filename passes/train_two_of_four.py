@@ -32,10 +32,15 @@ ROWS = 2**18  # fours that a processor masks at once: four megabytes, and three 
 
 @dataclass(frozen=True)
 class TrainTwoOfFour(SparseTraining):
-    """Compute with the two largest of every four weights; all learn."""
+    """Compute with two of every four weights; all learn."""
 
-    dense: tuple[str, ...] = ()
-    decay: Annotated[float, Field(ge=0)] = 2e-4
+    dense: Annotated[
+        tuple[str, ...], Field(description="names of layers that stay whole; * stands for any text")
+    ] = ()
+    decay: Annotated[
+        float,
+        Field(ge=0, description="pull of the weights that are not computed with towards zero"),
+    ] = 2e-4
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """Return the kernels whose input channels are a multiple of four."""

@@ -55,6 +55,16 @@ def pass_classes() -> dict[str, type[Pass]]:
     return {name: pass_class(name) for name in pass_names()}
 
 
+def pass_options(name: str) -> dict[str, Any]:
+    """Return the JSON schema of a pass's options: types, defaults, ranges, what they are.
+
+    Raises:
+        RecipeError: there is no such pass.
+        PassError: it cannot be loaded.
+    """
+    return _options_of(pass_class(name)).json_schema()
+
+
 def exporter_names() -> tuple[str, ...]:
     """Return the names of all exporters, sorted; imports none of them."""
     return plug_in_names(EXPORTERS)

@@ -104,6 +104,20 @@ class Processes:
 ALONE = Processes()
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def workers_here(wanted: int) -> int:
+    """Return how many processes may load images: as many as wanted, but at most one a core.
+
+    Processes that share a machine share its cores.
+    """
+    return min(wanted, max(1, available_cores() // processes_here().local_count))
+
+
 def processes_here() -> Processes:
     """Return what torchrun put into the environment; one process without it."""
     number = {key: int(os.environ.get(key, default)) for key, default in _VARIABLES.items()}

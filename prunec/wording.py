@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -74,10 +73,47 @@ def key_path(location: Location) -> str:
     return text
 
 
-def did_you_mean(word: str, names: Sequence[str]) -> str:
+def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return ``"Did you mean 'x'? "`` with the name nearest to ``word``, or nothing."""
-    near = difflib.get_close_matches(shortened(word), names, n=1, cutoff=0.6)
-    return f"Did you mean {near[0]!r}? " if near else ""
+    near = nearest(word, names)
+    return f"Did you mean {near!r}? " if near else ""
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """Return the name that the fewest slips of the keyboard turn into ``word``; empty: none is.
+
+    Capitals do not count, nor does ``_`` for ``-``; of two as near, the first.
+    """
+    typed = _folded(shortened(word))
+    slips = {name: edits(typed, _folded(name)) for name in names}
+    best = min(slips, key=slips.__getitem__, default="")
+    return best if best and slips[best] <= max(1, round(SLIPS * len(typed))) else ""
+
+
+def edits(one: str, other: str) -> int:
+    """Return how many letters are to be put in, left out, changed or swapped with the next one.
+
+    The distance of Damerau and Levenshtein in which no part is changed twice.
+    """
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        row = [i]
+        for j, b in enumerate(other, 1):
+            least = min(last[j] + 1, row[-1] + 1, last[j - 1] + (a != b))
+            if i > 1 < j and a == other[j - 2] and one[i - 2] == b:
+                least = min(least, before[j - 2] + 1)
+            row.append(least)
+        before, last = last, row
+    return last[-1]
+
+
+SLIPS = 0.35
+"""Slips of the keyboard for each letter of a word, beyond which another word was meant."""
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("_", "-")
 
 
 def found(value: object) -> str:

@@ -54,7 +54,7 @@ def test_an_error_is_message_and_remedy() -> None:
 
 
 MISTAKES = [
-    (["train"], "", "no recipe is named", "Packaged recipes:"),
+    (["train"], "", "no recipe is named", "`prunec recipes` lists"),
     (["train", "gdp_mbv"], "", "there is no recipe file 'gdp_mbv'", "Did you mean 'gdp_mbv2'?"),
     (["train", "a.toml"], "x", "a.toml, at its end: not valid TOML", "Texts stand in quotes"),
     (["train", "a.toml"], RECIPE + "epoch = 1", "unknown key pass[0] (train-dense).epoch", ""),
@@ -79,8 +79,13 @@ MISTAKES = [
     (["verify", "--runs", "elsewhere"], "", "there is no run in elsewhere", "prunec train"),
     (["bench"], "", "there is no run in runs", "prunec train"),
     (["inspect"], "", "there is no run in runs", "prunec train"),
-    (["recipes", "show", "x"], "", "there is no recipe file 'x'", "Packaged recipes:"),
-    (["init", "resnet18", "mnist"], "", "there is no data set 'mnist'", "There are: embedded"),
+    (["recipes", "show", "x"], "", "there is no recipe file 'x'", "`prunec recipes` lists"),
+    (
+        ["init", "resnet18", "mnist"],
+        "",
+        "there is no data set and no folder 'mnist'",
+        "one of: embedded",
+    ),
 ]
 
 

@@ -14,6 +14,7 @@ from prunec.batches.transforms import build_normalisation, build_transform, try_
 from prunec.datasets.named import read_source
 from prunec.datasets.sources import InMemory, Label, OnDisk
 from prunec.errors import DataError
+from prunec.processes import workers_here
 from prunec.recipe import DataSpec
 from prunec.tasks.segmentation import Segmentation
 
@@ -54,7 +55,7 @@ def load_data(spec: DataSpec, *, seed: int) -> Data:
             test_size=len(source.test),
             train_set=source.train,
             test_set=source.test,
-            workers=spec.workers,
+            workers=workers_here(spec.workers),
             **common,
         )
     return MemoryData(

@@ -20,6 +20,7 @@ from prunec.batches.loading import AUGMENT, delivered, transformed
 from prunec.datasets.named import read_source
 from prunec.datasets.sources import Images, InMemory, Label, OnDisk
 from prunec.errors import DamagedData, DataError
+from prunec.processes import workers_here
 from prunec.recipe import DataSpec
 from prunec.seeding import seeded
 from prunec.tasks.segmentation import VOID
@@ -52,7 +53,7 @@ def check_data(spec: DataSpec, *, seed: int, told: Told) -> DataFindings:
     if isinstance(source, InMemory):
         splits = _held(load_data(spec, seed=seed), source, told)
         return DataFindings(spec.name, root, source.labels, splits=splits, standard=source.standard)
-    workers = max(1, spec.workers)
+    workers = max(1, workers_here(spec.workers))
     transforms = dict(zip(("train", "test"), (for_labels(t, source) for t in plain), strict=True))
     tallies = tuple(_read(source, transforms, seed, workers, told))
     return DataFindings(

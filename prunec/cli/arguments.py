@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from prunec.cli import completion
+from prunec.errors import RunError
+
+if TYPE_CHECKING:
+    from prunec.store.runs import RunFolder
 
 Root = Annotated[
     Path | None,
-    typer.Option("--runs", help="Folder of the runs  [default: $PRUNEC_RUNS or runs]"),
+    typer.Option(
+        "--runs", metavar="FOLDER", help="Folder of the runs  [default: $PRUNEC_RUNS or runs]"
+    ),
 ]
 Run = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]",
+        metavar="RUN",
         help="A run's folder or name, or a recipe's name for its latest run  [default: the latest]",
         autocompletion=completion.run_names,
     ),
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: --set train.epochs=3"),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key: --set train.epochs=3",
+        autocompletion=completion.settings,
+    ),
 ]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"] | None, typer.Option(help="[default: the recipe's]")
+    Literal["auto", "cpu", "cuda"] | None,
+    typer.Option(metavar="DEVICE", help="auto, cpu or cuda  [default: the recipe's]"),
 ]
 Opset = Annotated[
     int | None,
@@ -36,11 +48,46 @@ IrVersion = Annotated[
     int | None,
     typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
 ]
+
+
+USUAL = (Path("runs"), Path("comparisons"))
+"""Where runs and comparisons lie by default: these folders are made when they are first needed."""
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """Return the path of a file or folder to be made, in a folder that is there.
+
+    Raises:
+        RunError: it is not there: a slip of the keyboard makes no folders.
+    """
+    if path is not None and not path.parent.is_dir() and path.parent not in USUAL:
+        raise RunError(
+            f"{path.parent} is no folder, and -o {path} would be in it",
+            remedy=f"Make it first (mkdir -p {path.parent}), or name another place.",
+        )
+    return path
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The file to write.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="The file to write.", callback=in_a_folder),
+]
 
 
 def onnx_options(opset: int | None, ir_version: int | None) -> dict[str, int]:
     """The options of the ONNX exporter that a command line gives."""
     given = {"opset": opset, "ir_version": ir_version}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def run_of(reference: str | None, root: Path | None) -> RunFolder:
+    """Return the run that a command line means.
+
+    Raises:
+        RunError: there is none.
+    """
+    from prunec.cli.selection import find_run
+    from prunec.store.finding import runs_root
+
+    return find_run(reference, runs_root(root))

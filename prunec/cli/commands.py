@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 # Before torch loads OpenMP: its threads spin while they wait, and on shared cores two spinning
 # threads are up to 17 times slower than two sleeping ones.
@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
-from prunec.cli import completion
+from prunec.cli import completion, noise
 from prunec.cli.arguments import (
     AsJson,
     Changes,
@@ -27,6 +27,7 @@ from prunec.cli.arguments import (
     Root,
     Run,
     onnx_options,
+    run_of,
 )
 from prunec.cli.compare import compare
 from prunec.cli.compile import compile_network, export_recipe
@@ -34,38 +35,60 @@ from prunec.cli.count import count
 from prunec.cli.data import data_app
 from prunec.cli.failures import Guarded
 from prunec.cli.forms import with_forms
-from prunec.cli.received import NoCode, inspect_without_code, verify_without_code
+from prunec.cli.init import init
+from prunec.cli.inspect import inspect
+from prunec.cli.passes import passes_app
+from prunec.cli.printing import print_parts
+from prunec.cli.received import NoCode, verify_without_code
+from prunec.cli.recipes import recipes_app
 from prunec.cli.results import tell_export
 from prunec.cli.runs import runs_app
-from prunec.errors import RunError
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from prunec.store.runs import RunFolder
 
 app = typer.Typer(
     cls=Guarded,
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Compile and export sparse convolutional networks: train, cut, prove, ship.",
 )
-recipes_app = typer.Typer(
-    rich_markup_mode=None,
-    help="List the recipes that come with prunec; `show NAME` prints one.",
+app.add_typer(
+    passes_app,
+    name="passes",
+    short_help="List the passes; `show NAME` explains one.",
+    invoke_without_command=True,
 )
-app.add_typer(recipes_app, name="recipes", invoke_without_command=True)
+app.add_typer(
+    recipes_app,
+    name="recipes",
+    short_help="List the packaged recipes; `show NAME` prints one.",
+    invoke_without_command=True,
+)
 app.add_typer(data_app, name="data")
-app.add_typer(runs_app, name="runs", invoke_without_command=True)
-app.command()(compare)
-app.command("compile")(with_forms(compile_network))
-app.command()(count)
+app.add_typer(
+    runs_app,
+    name="runs",
+    short_help="List the runs; `rm` deletes some, `diff` compares two.",
+    invoke_without_command=True,
+)
+app.command(short_help="Train several recipes on equal terms; one table, one page.")(compare)
+app.command("compile", short_help="Cut, write and prove a network that is sparse already.")(
+    with_forms(compile_network)
+)
+app.command(short_help="Print MACs and parameters, layer by layer and in all.")(count)
+app.command(short_help="Write a recipe for a network and its images.")(init)
+app.command(short_help="Show layers and channel groups, and what is left of them.")(inspect)
 
 
 def main() -> None:
     """Run the command line of this process."""
-    app(prog_name="prunec")
+    noise.keep_off_the_screen()
+    try:
+        app(prog_name="prunec")
+    except SystemExit:
+        noise.hush()
+        raise
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,16 +107,18 @@ def options(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    install: completion.Install = None,
+    show: completion.Show = None,
 ) -> None:
     """Take the options that stand before any command."""
 
 
-@app.command()
+@app.command(short_help="Train a recipe's network into a run's folder.")
 def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE]",
+            metavar="RECIPE",
             help="A recipe's file or packaged name; with --resume also a run.",
             autocompletion=completion.recipe_references,
         ),
@@ -107,15 +132,17 @@ def train(
 ) -> None:
     """Train a recipe's network; the run's folder says everything about it.
 
-    On several GPUs or machines: torchrun --nproc-per-node N -m prunec train RECIPE
-    """
+    \b
+    On several GPUs or machines:
+    torchrun --nproc-per-node N -m prunec train RECIPE
+    """  # noqa: D301 - click's mark of lines that are not wrapped
     from prunec.cli import launch
     from prunec.store.finding import runs_root
 
     launch.train(recipe, changes or [], device=device, resume=resume, root=runs_root(runs))
 
 
-@app.command()
+@app.command(short_help="Cut a trained network, write it, prove each file equal to it.")
 @with_forms
 def export(
     run: Run = None,
@@ -138,18 +165,20 @@ def export(
         recipe = untrained(run)
         export_recipe(recipe, run, runs_root(runs), forms, output=output, options=options)
         return
-    found = _found(run, runs)
+    found = run_of(run, runs)
+    noise.keep_in(found.path)
 
     from prunec import pipeline
 
     tell_export(pipeline.export(found, output, forms, options=options))
 
 
-@app.command()
+@app.command(short_help="Check a shipped file against its run.")
 def verify(
     run: Run = None,
     onnx: Annotated[
-        Path | None, typer.Option("--onnx", help="The file to check  [default: the run's]")
+        Path | None,
+        typer.Option("--onnx", metavar="FILE", help="The file to check  [default: the run's]"),
     ] = None,
     as_json: AsJson = False,
     no_code: NoCode = False,
@@ -159,7 +188,7 @@ def verify(
 
     With --no-code only against what the run's folder records: digests, counts, golden values.
     """
-    found = _found(run, runs)
+    found = run_of(run, runs)
     if no_code:
         verify_without_code(found, onnx, as_json)
         return
@@ -169,156 +198,37 @@ def verify(
     tell_export(pipeline.verify(found, onnx), as_json)
 
 
-@app.command()
+@app.command(short_help="Time a shipped file against the dense network's.")
 def bench(run: Run = None, runs: Root = None) -> None:
     """Time a shipped file against the dense network's under onnxruntime, one thread."""
-    found = _found(run, runs)
+    found = run_of(run, runs)
 
     from prunec import pipeline
 
-    _print(pipeline.bench(found))
+    print_parts(pipeline.bench(found))
 
 
-@app.command("report")
+@app.command("report", short_help="Write a run's report.html anew.")
 def write_page(run: Run = None, runs: Root = None) -> None:
     """Write a run's report.html anew: one page that opens offline, whatever the run has so far."""
-    found = _found(run, runs)
+    found = run_of(run, runs)
 
     from prunec.page import write_report
 
     typer.echo(write_report(found))
 
 
-@app.command()
-def inspect(
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            help="A run, or a network as in a recipe's model.name  [default: the latest]"
-        ),
-    ] = None,
-    as_json: AsJson = False,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            metavar="SIZES",
-            help="One sample of each input of a network by name: 3x160x160, 128:int64",
-        ),
-    ] = None,
-    no_code: NoCode = False,
-    runs: Root = None,
-) -> None:
-    """Show the layers and channel groups of a run or a network, and what of them is left.
-
-    With --no-code only the layers of the files that a run's folder holds.
-    """
-    if no_code:
-        inspect_without_code(_found(target, runs), as_json)
-        return
-    from prunec.store.states import NoneLeft
-
-    try:
-        subject: RunFolder | str = _found(target, runs)
-    except RunError as error:
-        if target is None or "/" in target or isinstance(error, NoneLeft):
-            raise
-        subject = target
-
-    from prunec import pipeline
-    from prunec.inspection.network import inspection_tables, parse_input
-
-    seen = pipeline.inspect(subject, tuple(map(parse_input, inputs or ())))
-    if as_json:
-        typer.echo(seen.to_json())
-        return
-    _print(*inspection_tables(seen))
-
-
-@app.command()
-def passes() -> None:
-    """List the passes that a recipe may name, with their options."""
-    from prunec import catalogue
-    from prunec.cli import listings
-
-    _print(listings.passes_table(catalogue.pass_classes()))
-
-
-@app.command()
+@app.command(short_help="Write the density of every layer of a run.")
 def densities(
     run: Run = None,
     output: Output = None,
     runs: Root = None,
 ) -> None:
     """Write the density of every layer of a run, for other mask methods to take over."""
-    found = _found(run, runs)
+    found = run_of(run, runs)
 
     from prunec.sparsity.densities import save_densities
 
     path = output or Path("densities.json")
     density = save_densities(found, path)
     typer.echo(f"Wrote {path}: {len(density)} layers of {found.name}")
-
-
-@recipes_app.callback()
-def recipes(context: typer.Context) -> None:
-    """List the recipes that come with prunec; `show NAME` prints one."""
-    if context.invoked_subcommand:
-        return
-    from prunec import recipe
-    from prunec.cli import listings
-
-    _print(listings.recipes_table(map(recipe.load_recipe, recipe.packaged_recipes())))
-
-
-@recipes_app.command("show")
-def show_recipe(
-    name: Annotated[str, typer.Argument(autocompletion=completion.packaged_names)],
-) -> None:
-    """Print a recipe that comes with prunec, comments included."""
-    from prunec.recipe import packaged_text
-
-    typer.echo(packaged_text(name), nl=False)
-
-
-@recipes_app.command("schema")
-def show_schema() -> None:
-    """Print the JSON schema of recipes, for editors that check and complete TOML."""
-    import json
-
-    from prunec.recipe import json_schema
-
-    typer.echo(json.dumps(json_schema(), indent=2))
-
-
-@app.command()
-def init(
-    model: Annotated[str, typer.Argument(help="torchvision name, timm:name or package:factory")],
-    data: Annotated[str, typer.Argument(autocompletion=completion.data_names)],
-    output: Output = None,
-) -> None:
-    """Write a commented recipe for a network and a data set."""
-    from prunec.cli.starter import recipe_name, starter
-    from prunec.errors import RecipeError
-    from prunec.files import write_text_atomic
-
-    path = output or Path(f"{recipe_name(model, data)}.toml")
-    if path.exists():
-        raise RecipeError(f"{path} exists already", remedy="Name another file: -o FILE")
-    write_text_atomic(path, starter(model, data, path.stem))
-    typer.echo(f"Wrote {path}. Run it with: prunec train {path}")
-
-
-def _found(reference: str | None, root: Path | None) -> RunFolder:
-    from prunec.cli.selection import find_run
-    from prunec.store.finding import runs_root
-
-    return find_run(reference, runs_root(root))
-
-
-def _print(*tables: RenderableType) -> None:
-    from rich.console import Console
-
-    console = Console()
-    for table in tables:
-        console.print(table)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import Changes
+from prunec.cli.arguments import Changes, in_a_folder
 
 
 def compare(
@@ -28,16 +28,22 @@ def compare(
             help="Shares of zeros for each recipe: 0.9,0.99  [default: each recipe's own]",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each, with seeds from 0.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each, with seeds from 0.")] = 3,
     changes: Changes = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes at once  [default: what cores or GPUs allow]"),
+        typer.Option(
+            min=1, metavar="N", help="Processes at once  [default: as cores or GPUs allow]"
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", help="[default: comparisons/<the recipes' names>]"
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Of runs and results  [default: in comparisons/]",
+            callback=in_a_folder,
         ),
     ] = None,
 ) -> None:

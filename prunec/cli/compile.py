@@ -10,34 +10,68 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunec.cli.arguments import IrVersion, Opset, Root, onnx_options
+from prunec.cli import completion
+from prunec.cli.arguments import IrVersion, Opset, Root, in_a_folder, onnx_options
+from prunec.cli.noise import keep_in
 
 if TYPE_CHECKING:
     from prunec.recipe import ModelSpec, Recipe
 
 Folder = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The run's folder  [default: in --runs]")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="The run's folder  [default: in --runs]",
+        callback=in_a_folder,
+    ),
 ]
 
 
 def compile_network(
-    network: Annotated[str, typer.Argument(help="A network as in a recipe's model.name.")],
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK",
+            help="A network as in a recipe's model.name.",
+            autocompletion=completion.model_names,
+        ),
+    ],
     weights: Annotated[
-        str, typer.Option("--weights", help="A checkpoint, FILE::entry, or a name of torchvision's")
+        str,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="A checkpoint, FILE::entry, or a name of torchvision's",
+            show_default=False,
+        ),
     ] = "",
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="SIZES", help="One sample of each input: 3x224x224"),
     ] = None,
-    masks: Annotated[str, typer.Option("--masks", help="A file of masks, by weight.")] = "",
+    masks: Annotated[
+        str,
+        typer.Option("--masks", metavar="FILE", show_default=False, help="Masks, by weight."),
+    ] = "",
     classes: Annotated[
-        int, typer.Option("--classes", min=0, help="[default: the checkpoint's, or 1000]")
+        int,
+        typer.Option(
+            "--classes",
+            min=0,
+            metavar="N",
+            show_default=False,
+            help="How many  [default: the checkpoint's, the factory's or 1000]",
+        ),
     ] = 0,
     data: Annotated[
-        str, typer.Option("--data", help="Images to prove it on: a name, or a folder.")
+        str,
+        typer.Option("--data", metavar="DATA", help="Images to prove it on: a name, or a folder."),
     ] = "none",
     round_to: Annotated[
-        int, typer.Option("--round-to", min=1, help="Multiple that channels are rounded up to.")
+        int,
+        typer.Option("--round-to", min=1, metavar="N", help="Channels kept, in blocks of N."),
     ] = 1,
     output: Folder = None,
     opset: Opset = None,
@@ -87,6 +121,7 @@ def export_recipe(
     untrained = pipeline.prepare_untrained(recipe, source, forms, options)
     run = create_run(recipe, root, folder=folder)
     typer.echo(f"Run {run.path}")
+    keep_in(run.path)
     try:
         made = pipeline.export(run, output, forms, options=options, untrained=untrained)
     except PrunecError:
@@ -124,6 +159,7 @@ def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> 
 def _data(spec: ModelSpec, data: str) -> Any:
     """The images: none, a set by its name, or a folder of images of ImageNet's normalisation."""
     from prunec.cli.starter import starter
+    from prunec.cli.starter_data import IMAGENET
     from prunec.inspection.network import parse_input
     from prunec.recipe import loads
     from prunec.recipe.schema import DataSpec
@@ -131,14 +167,14 @@ def _data(spec: ModelSpec, data: str) -> Any:
     if data == "none":
         return DataSpec(name="none")
     if not Path(data).is_dir():
-        return loads(starter(spec.name, data, "compiled")).data
+        return loads(starter(spec.name, data, "compiled")[0]).data
     size = list(parse_input(spec.inputs[0]).shape[2:]) if spec.inputs else [224, 224]
     return DataSpec(
         name="imagefolder",
         root=str(Path(data).resolve()),
         prepare=({"name": "Resize", "size": size},),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=IMAGENET[0],
+        std=IMAGENET[1],
     )
 
 

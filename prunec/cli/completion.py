@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
+from typer.completion import (
+    get_completion_inspect_parameters,
+    install_callback,
+    show_callback,
+)
+
+get_completion_inspect_parameters()  # it makes typer's shells known
+
+
+Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
+Install = Annotated[
+    Shell | None,
+    typer.Option(
+        "--install-completion",
+        metavar="SHELL",
+        callback=install_callback,
+        is_eager=True,
+        expose_value=False,
+        help="Let bash, zsh, fish, powershell or pwsh complete commands, names and keys.",
+    ),
+]
+Show = Annotated[
+    Shell | None,
+    typer.Option(
+        "--show-completion",
+        metavar="SHELL",
+        callback=show_callback,
+        is_eager=True,
+        expose_value=False,
+        help="Print the script that does so.",
+    ),
+]
 
 
 def recipe_references(incomplete: str) -> Iterator[str]:
@@ -13,9 +48,7 @@ def recipe_references(incomplete: str) -> Iterator[str]:
     from prunec.recipe import packaged_recipes
 
     yield from _beginning(packaged_recipes(), incomplete)
-    for path in sorted(Path(incomplete + "x").parent.iterdir()):
-        if path.suffix == ".toml" or path.is_dir():
-            yield from _beginning([f"{path}/" if path.is_dir() else str(path)], incomplete)
+    yield from (path for path in _paths(incomplete) if path.endswith(("/", ".toml")))
 
 
 def packaged_names(incomplete: str) -> Iterator[str]:
@@ -23,6 +56,13 @@ def packaged_names(incomplete: str) -> Iterator[str]:
     from prunec.recipe import packaged_recipes
 
     return _beginning(packaged_recipes(), incomplete)
+
+
+def pass_names(incomplete: str) -> Iterator[str]:
+    """Yield the passes that begin so."""
+    from prunec.plugins import PASSES, plug_in_names
+
+    return _beginning(plug_in_names(PASSES), incomplete)
 
 
 def run_names(context: typer.Context, incomplete: str) -> Iterator[str]:
@@ -35,10 +75,78 @@ def run_names(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def data_names(incomplete: str) -> Iterator[str]:
-    """Yield the data sets that begin so."""
-    from prunec.cli.starter import DATA
+    """Yield the data sets and the folders that begin so."""
+    from prunec.cli.starter_data import DATA
 
-    return _beginning(DATA, incomplete)
+    yield from _beginning(DATA, incomplete)
+    yield from (path for path in _paths(incomplete) if path.endswith("/"))
+
+
+def method_names(incomplete: str) -> Iterator[str]:
+    """Yield the methods of training that begin so."""
+    from prunec.cli.starter import methods
+
+    return _beginning(methods(), incomplete)
+
+
+def model_names(incomplete: str) -> Iterator[str]:
+    """Yield torchvision's networks that begin so, timm's after ``timm:``, and files of Python."""
+    yield from _beginning(_networks(incomplete), incomplete)
+
+
+def inspectable(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """Yield what `inspect` takes: runs, recipes, networks."""
+    yield from run_names(context, incomplete)
+    yield from recipe_references(incomplete)
+    yield from model_names(incomplete)
+
+
+def network_files(incomplete: str) -> Iterator[str]:
+    """Yield networks by name, recipe files, ONNX files and folders that begin so."""
+    yield from model_names(incomplete)
+    yield from (p for p in _paths(incomplete) if p.endswith(("/", ".toml", ".onnx")))
+
+
+def settings(args: list[str], incomplete: str) -> Iterator[str]:
+    """Yield keys for ``--set`` that begin so, those of the recipe that the line names included."""
+    from prunec.recipe import packaged_recipes, settable_keys
+
+    typed = (os.environ.get(key, "") for key in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS"))
+    words = [*args, *" ".join(typed).split()]
+    known = packaged_recipes()
+    named = next((word for word in words if word.endswith(".toml") or word in known), "")
+    return _beginning((f"{key}=" for key in settable_keys(named)), incomplete)
+
+
+def _networks(incomplete: str) -> Iterable[str]:
+    """Names of networks, read off the files of the libraries: importing them takes seconds."""
+    from importlib.util import find_spec
+
+    library = "timm" if incomplete.startswith("timm:") else "torchvision"
+    found = find_spec(library)
+    if found is None or found.origin is None:
+        return ["timm:"]
+    names = set()
+    for path in (Path(found.origin).parent / "models").rglob("*.py"):
+        for hit in REGISTERED.finditer(path.read_text("utf-8")):
+            names.add(hit[1])
+    if library == "timm":
+        return sorted(f"timm:{name}" for name in names)
+    return [*sorted(name for name in names), "timm:"]
+
+
+REGISTERED = re.compile(r"^@register_model\b.*\n(?:@.*\n|[ )].*\n)*def (\w+)\(", re.MULTILINE)
+"""A function by which torchvision and timm build a network."""
+
+
+def _paths(incomplete: str) -> Iterator[str]:
+    """Yield the files, and the folders with a slash, that begin so."""
+    folder = Path(incomplete + "x").parent
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith("."):
+            yield from _beginning([f"{path}/" if path.is_dir() else str(path)], incomplete)
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> Iterator[str]:

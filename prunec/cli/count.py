@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunec.cli import completion
 from prunec.cli.arguments import AsJson, Root
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ def count(
     subject: Annotated[
         str,
         typer.Argument(
-            metavar="FILE.onnx|NETWORK|RUN", help="A file, a name of model.name, or a run's folder."
+            metavar="FILE.onnx|NETWORK|RUN",
+            help="A file, a name of model.name, or a run's folder.",
+            autocompletion=completion.network_files,
         ),
     ],
     inputs: Annotated[
@@ -30,7 +33,13 @@ def count(
         typer.Option("--input", metavar="SIZES", help="One sample of each input: 3x160x160"),
     ] = None,
     weights: Annotated[
-        str, typer.Option("--weights", help="A checkpoint or a name of torchvision's.")
+        str,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            show_default=False,
+            help="A checkpoint or a name of torchvision's.",
+        ),
     ] = "",
     as_json: AsJson = False,
     runs: Root = None,

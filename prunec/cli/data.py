@@ -8,11 +8,14 @@ import typer
 
 from prunec.cli import completion
 from prunec.cli.arguments import AsJson, Changes
+from prunec.cli.groups import Group
+from prunec.cli.noise import screen
 
 if TYPE_CHECKING:
     from prunec.recipe import Recipe
 
 data_app = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     no_args_is_help=True,
     help="Look at a recipe's data set before training on it.",
@@ -24,18 +27,20 @@ def data() -> None:
     """Look at a recipe's data set before training on it."""
 
 
-@data_app.command()
+@data_app.command(short_help="Read the images through; find damaged files.")
 def check(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A recipe's file or packaged name.", autocompletion=completion.recipe_references
+            metavar="RECIPE",
+            help="A recipe's file or packaged name.",
+            autocompletion=completion.recipe_references,
         ),
     ],
     changes: Changes = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that read  [default: the recipe's data.workers]"),
+        typer.Option(min=1, metavar="N", help="Processes that read  [default: data.workers]"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +61,7 @@ def _check(recipe: Recipe, as_json: bool) -> None:
     from prunec.cli.data_tables import data_tables
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Console(file=screen()), transient=True) as progress:
         tasks = {name: progress.add_task(name, start=False, total=None) for name in SPLITS}
 
         def told(split: str, done: int, images: int) -> None:

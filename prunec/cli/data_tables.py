@@ -58,7 +58,6 @@ def _contents(found: DataFindings) -> Table:
             ", ".join(map(_times, split.outputs[:3])),
         )
     made.caption = "fewest, median, most: images of a class. Sizes: smallest, middle, largest."
-    made.caption_justify = "left"
     return made
 
 
@@ -86,7 +85,6 @@ def _kinds(found: DataFindings) -> Table:
         made.add_row(Text(kind), *(f"{split.kinds.get(kind, 0):,}" for split in found.splits))
     if len(kinds) > SHOWN:
         made.caption = f"and {len(kinds) - SHOWN:,} more: --json lists all"
-        made.caption_justify = "left"
     return made
 
 
@@ -111,10 +109,8 @@ def _findings(title: str, findings: Sequence[Finding]) -> Table:
     made = table(title, "split", "image", "reason")
     for finding in findings[:SHOWN]:
         made.add_row(finding.split or "—", Text(finding.image or "—"), Text(finding.reason))
-    made.columns[1].overflow = "fold"
     if len(findings) > SHOWN:
         made.caption = f"and {len(findings) - SHOWN:,} more: --json lists all"
-        made.caption_justify = "left"
     return made
 
 

@@ -7,8 +7,9 @@ import os
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
+from prunec.cli import noise
+from prunec.cli.groups import Group
 from prunec.errors import PrunecError, RunError
 
 INTERRUPTED = 130
@@ -23,13 +24,14 @@ REMEDIES = {
 }
 
 
-class Guarded(TyperGroup):
+class Guarded(Group):
     """A group of commands whose failures a person can read."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn its error into a panel and an exit code."""
         try:
-            return super().invoke(ctx)
+            with noise.kept():
+                return super().invoke(ctx)
         except PrunecError as error:
             show(error)
             raise typer.Exit(error.exit_code) from error
@@ -51,21 +53,18 @@ def from_system(error: OSError) -> RunError:
 
 
 def show(error: PrunecError) -> None:
-    """Print an error on stderr: a panel in a terminal, plain lines elsewhere."""
-    from rich.console import Console, Group
-    from rich.panel import Panel
+    """Print an error on stderr, and what mends it: lines that can be copied as they stand."""
+    from rich.console import Console
     from rich.text import Text
+
+    from prunec.tables import show as show_line
 
     console = Console(stderr=True)
     rank = os.environ.get("RANK", "0")
     if rank != "0":  # rank 0 says at length what befell all
         console.print(Text(f"[rank {rank}] {error.message}"), soft_wrap=True)
         return
-    parts = [Text(error.message)]
-    if error.remedy:
-        parts.append(Text(error.remedy, style="cyan"))
-    if console.is_terminal:
-        console.print(Panel(Group(*parts), title="prunec", title_align="left", border_style="red"))
-        return
-    for label, part in zip(("error: ", "remedy: "), parts, strict=False):
-        console.print(Text(label) + part, soft_wrap=True)
+    parts = [("error: ", "red bold", error.message), ("remedy: ", "cyan bold", error.remedy)]
+    for label, style, words in parts:
+        if words:
+            show_line(console, Text.assemble((label, style), words))

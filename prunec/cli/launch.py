@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prunec.cli.noise import keep_in
 from prunec.cli.selection import resumed_run, trainable
 from prunec.errors import Interrupted
 from prunec.recipe import Recipe
@@ -140,8 +141,10 @@ def _finished(run: RunFolder, prepared: Prepared, console: Console, first: bool)
 
 def _trained(run: RunFolder, prepared: Prepared, console: Console, first: bool) -> Artifact:
     from prunec import pipeline
+    from prunec.tables import show
 
-    console.print(f"Run: {run.path}", soft_wrap=True, highlight=False)
+    keep_in(run.path)
+    show(console, f"Run: {run.path}")
     _mark(run, "training", first)
     try:
         artifact = pipeline.train(prepared, run)
@@ -170,8 +173,9 @@ def _tell(run: RunFolder, artifact: Artifact) -> None:
 
     from prunec.cli import listings
     from prunec.page import write_report
+    from prunec.tables import show
 
     console = Console()
     console.print(listings.steps_table(run.name, artifact.history))
-    console.print(f"Report: {write_report(run)}", soft_wrap=True, highlight=False)
-    console.print(f"Ship it with: prunec export --onnx {run.path}", soft_wrap=True, highlight=False)
+    show(console, f"Report: {write_report(run)}")
+    show(console, f"Ship it with: prunec export --onnx {run.path}")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, get_args, get_type_hints
+from typing import TYPE_CHECKING
 
-from rich.table import Table
-from rich.text import Text
-
-from prunec.tables import table
+from prunec.tables import FittedTable, listing, table
 from prunec.wording import percent_of
 
 if TYPE_CHECKING:
@@ -18,37 +14,23 @@ if TYPE_CHECKING:
     from prunec.recipe import Recipe
 
 
-def recipes_table(recipes: Iterable[Recipe]) -> Table:
-    """Return the table of recipes: what each trains on what, by which passes."""
-    made = table("Recipes", "name", "network", "data", "epochs", "what it is", numbers=["epochs"])
+def recipes_table(recipes: Iterable[Recipe]) -> FittedTable:
+    """Return the table of recipes: what each trains on what, for how long."""
+    made = listing("recipe", "epochs", "what it is", numbers=["epochs"])
     for recipe in recipes:
-        made.add_row(
-            recipe.name,
-            recipe.model.name.rpartition(":")[2],
-            recipe.data.name,
-            str(recipe.train.epochs),
-            Text(recipe.description),
-        )
+        made.add_row(recipe.name, str(recipe.train.epochs), recipe.description)
     return made
 
 
-def passes_table(classes: Mapping[str, type[Pass]]) -> Table:
-    """Return the table of passes, read off their classes."""
-    from prunec.contract import Training  # here: it imports torch, the other tables need none
-
-    made = table("Passes", "name", "kind", "facts", "options", "what it does")
+def passes_table(classes: Mapping[str, type[Pass]]) -> FittedTable:
+    """Return the table of passes: a line each, read off their classes."""
+    made = listing("pass", "what it does")
     for name, cls in classes.items():
-        made.add_row(
-            name,
-            "training" if issubclass(cls, Training) else "rewrite",
-            Text("\n".join(_facts(cls))),
-            Text("\n".join(_options(cls))),
-            Text((cls.__doc__ or "").strip().partition("\n")[0]),
-        )
+        made.add_row(name, (cls.__doc__ or "").strip().partition("\n")[0])
     return made
 
 
-def steps_table(title: str, steps: Iterable[Step]) -> Table:
+def steps_table(title: str, steps: Iterable[Step]) -> FittedTable:
     """Return the table of what was done to a network: a row a pass."""
     numbers = ["MACs", "params", "error", "seconds"]
     made = table(title, "step", *numbers, "notes", numbers=numbers)
@@ -59,7 +41,7 @@ def steps_table(title: str, steps: Iterable[Step]) -> Table:
             _change(*step.params),
             "" if step.error is None else f"{step.error:.1e}",
             f"{step.seconds:.1f}",
-            Text("\n".join(step.notes)),
+            "\n".join(step.notes),
         )
     return made
 
@@ -68,19 +50,3 @@ def _change(before: int, after: int) -> str:
     if before == after:
         return f"{after:,}"
     return f"{before:,} → {after:,} ({percent_of(after, before)})"
-
-
-def _facts(cls: type[Pass]) -> list[str]:
-    kinds = {"needs": cls.needs, "forbids": cls.forbids, "adds": cls.adds, "drops": cls.drops}
-    return [f"{kind} {', '.join(sorted(facts))}" for kind, facts in kinds.items() if facts]
-
-
-def _options(cls: type[Pass]) -> list[str]:
-    types = get_type_hints(cls)
-    options = []
-    for field in dataclasses.fields(cls):
-        kind = types[field.name]
-        name = str(kind) if get_args(kind) else kind.__name__
-        default = "" if field.default is dataclasses.MISSING else f" = {field.default!r}"
-        options.append(f"{field.name}: {name}{default}")
-    return options

@@ -14,6 +14,7 @@ import typer
 
 from prunec.cli import completion
 from prunec.cli.arguments import AsJson, Root
+from prunec.cli.groups import Group
 from prunec.errors import RunError
 
 if TYPE_CHECKING:
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
     from prunec.store.summaries import Summary
 
 runs_app = typer.Typer(
+    cls=Group,
     rich_markup_mode=None,
     help="List the runs: state, accuracy, MACs, age; `rm` deletes some, `diff` compares two.",
 )
 
 Name = Annotated[
-    str, typer.Argument(help="A run's name or folder.", autocompletion=completion.run_names)
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's name or folder.", autocompletion=completion.run_names
+    ),
 ]
 STEPS = ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600), (float("inf"), "d", 86400))
 
@@ -57,7 +62,7 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME", help="Runs' names or folders.", autocompletion=completion.run_names
+            metavar="RUN…", help="Runs' names or folders.", autocompletion=completion.run_names
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -81,7 +86,7 @@ def remove(
         typer.echo(f"Deleted {run.path}")
 
 
-@runs_app.command("diff")
+@runs_app.command("diff", short_help="Compare two runs: recipes, results, environment.")
 def diff(first: Name, second: Name, as_json: AsJson = False, root: Root = None) -> None:
     """Compare two runs: keys of their recipes that differ, results, MACs, environment."""
     from prunec.store.differences import difference
@@ -128,13 +133,11 @@ def _require_consent(found: Sequence[RunFolder], yes: bool) -> None:
 def _table(root: Path, found: Iterable[Summary]) -> Table:
     from rich.text import Text
 
-    from prunec.tables import table
+    from prunec.tables import listing
 
-    made = table(
-        f"Runs in {root}", "run", "state", "accuracy", "MACs", "age",
-        numbers=["accuracy", "MACs", "age"],
-    )  # fmt: skip
-    made.columns[0].overflow = "fold"
+    numbers = ("accuracy", "MACs", "age")
+    made = listing("run", "state", *numbers, numbers=numbers)
+    made.title = f"Runs in {root}"
     for one in found:
         made.add_row(Text(one.name), _state(one), _value(one), _macs(one), age_text(one.age))
     return made

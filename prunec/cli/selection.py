@@ -8,8 +8,9 @@ from pathlib import Path
 import typer
 
 from prunec.catalogue import self_contained, trains
+from prunec.cli.noise import screen
 from prunec.errors import RecipeError, RunError
-from prunec.recipe import Recipe, digest, load_recipe, packaged_recipes
+from prunec.recipe import Recipe, digest, load_recipe
 from prunec.store.finding import open_run, run_folders, runs_there
 from prunec.store.runs import RunFolder
 from prunec.store.states import resumable_run, sound_run
@@ -23,7 +24,9 @@ def trainable(reference: str | None, changes: Sequence[str]) -> tuple[Recipe, st
     """
     if reference is None:
         raise RecipeError(
-            "no recipe is named", remedy=f"Packaged recipes: {', '.join(packaged_recipes())}."
+            "no recipe is named",
+            remedy="Name a file, or one of those that `prunec recipes` lists: prunec train "
+            "gdp_mbv2. `prunec init` writes a new one.",
         )
     if (Path(reference) / "run.json").is_file():
         raise RecipeError(
@@ -116,7 +119,7 @@ def _is_recipe(name: str, root: Path) -> bool:
 
 def _say(sentence: str) -> None:
     """Say on stderr which run is meant: stdout may be read by machines."""
-    typer.echo(sentence, err=True)
+    typer.echo(sentence, file=screen())
 
 
 def _unchanged(run: RunFolder, changes: Sequence[str]) -> RunFolder:

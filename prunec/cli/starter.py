@@ -1,135 +1,34 @@
-"""A first recipe for a network and a data set: complete, commented, ready to run."""
+"""A first recipe for a network and its images: complete, commented, ready to run.
+
+What stands after the training is a packaged recipe's text: a method is described once.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from string import Template
+from typing import Any
 
+from prunec.cli.starter_data import DATA, SIZELESS, Images, normalised, of_folder, resized
 from prunec.errors import RecipeError
-from prunec.recipe import loads
+from prunec.recipe import loads, packaged_recipes, packaged_text
 from prunec.wording import did_you_mean
 
+MODEL = "_resnet20"
+"""What ends the names of the packaged recipes that say how to use a method, one each."""
 
-@dataclass(frozen=True)
-class Images:
-    """What a recipe must say of a data set."""
-
-    what: str
-    channels: int
-    mean: str
-    std: str
-    augment: tuple[str, ...]
-    prepare: tuple[str, ...] = ()
-    epochs: int = 12
-    dense: float = 0.25
-    select: float = 0.35
-    batch: int = 128
-    rate: float = 0.1
-    workers: int = 0
-    goal: str = "# accuracy = 90.0  # percent, top-1, on the test images"
-
-
-FLIP = '{ name = "RandomHorizontalFlip" }'
-PHOTOS = Images(
-    what="photos, 3×224×224 after preparation",
-    channels=3,
-    mean="[0.485, 0.456, 0.406]",
-    std="[0.229, 0.224, 0.225]",
-    augment=('{ name = "RandomResizedCrop", size = 224 }', FLIP),
-    prepare=('{ name = "Resize", size = 256 }', '{ name = "CenterCrop", size = 224 }'),
-    epochs=100,
-    dense=0.3,
-    select=0.3,
-    batch=256,
-    workers=8,
-)
-CLOTHES = Images(
-    what="grey images of clothes, 1×28×28, 10 classes",
-    channels=1,
-    mean="[0.286]",
-    std="[0.353]",
-    augment=('{ name = "RandomCrop", size = 28, padding = 2 }', FLIP),
-)
-THINGS = Images(
-    what="colour images of things, 3×32×32",
-    channels=3,
-    mean="[0.4914, 0.4822, 0.4465]",
-    std="[0.247, 0.2435, 0.2616]",
-    augment=('{ name = "RandomCrop", size = 32, padding = 4 }', FLIP),
-    epochs=200,
-    dense=0.3,
-    select=0.3,
-)
-MIOU = "# miou = 50.0  # percent, intersection over union, on the test images"
-SCENES = Images(
-    what="photos, 3×513×513 after preparation, a class for every pixel",
-    channels=3,
-    mean="[0.485, 0.456, 0.406]",
-    std="[0.229, 0.224, 0.225]",
-    augment=(
-        '{ name = "ScaleJitter", target_size = [513, 513], scale_range = [0.5, 2.0] }',
-        '{ name = "RandomCrop", size = 513, pad_if_needed = true, fill = [124, 116, 104] }',
-        FLIP,
-    ),
-    prepare=('{ name = "CenterCrop", size = 513 }',),
-    epochs=60,
-    dense=0.1,
-    select=0.4,
-    batch=16,
-    rate=0.01,
-    workers=8,
-    goal=MIOU,
-)
-CANVASES = Images(
-    what="grey canvases with clothes, 1×48×48, a class for every pixel",
-    channels=1,
-    mean="[0.305]",
-    std="[0.237]",
-    augment=(FLIP,),
-    batch=32,
-    goal=MIOU,
-)
-SIGNALS = Images(
-    what="nine signals of 128 steps as images of one row, 9×1×128, standardised",
-    channels=9,
-    mean="[0.0]",
-    std="[1.0]",
-    augment=(),
-    epochs=60,
-)
-SPEECH = Images(
-    what="log-mel features of a second as images of one row, 32×1×99, standardised",
-    channels=32,
-    mean="[0.0]",
-    std="[1.0]",
-    augment=(),
-    epochs=60,
-    workers=4,
-)
-DATA = {
-    "embedded": CLOTHES,
-    "fashion-mnist": CLOTHES,
-    "cifar10": THINGS,
-    "cifar100": THINGS,
-    "imagenet": PHOTOS,
-    "imagefolder": PHOTOS,
-    "webdataset": PHOTOS,
-    "har": SIGNALS,
-    "speech-commands": SPEECH,
-    "speech-commands-12": SPEECH,
-    "voc-segmentation": SCENES,
-    "embedded-segmentation": CANVASES,
-}
+BELOW = 0.96  # of a budget of MACs: what gates aim at, for channels go in blocks
 
 TEMPLATE = Template("""\
-# $model trained on $data with gates, cut to half its MACs, exported to ONNX.
+# $model trained on $data by $method, exported to ONNX.
 # Written by `prunec init`; every value is a start, not a result. Run it:
 #   prunec train $name.toml && prunec export --onnx
 
 name = "$name"  # the run's folder is runs/$name-001
-description = "$model on $data, half the MACs, by GDP"
+description = $description
 seed = 0  # same recipe, same seed, same CPU: same weights
 device = "auto"  # auto: cuda where there is one, else cpu
 
@@ -138,11 +37,11 @@ name = $quoted  # a torchvision name, "timm:name" or "package.module:factory"
 weights = ""  # "IMAGENET1K_V1", or a .safetensors or state-dict file; "": random
 $edit
 [data]  # $what
-name = "$data"
-root = "data"  # where the files lie, or are put
+name = "$set"
+root = $root  # where the files lie, or are put
 ${augment}${prepare}mean = $mean  # of the training images, after scaling to 0…1
 std = $std
-workers = $workers  # processes that load images; 0: this one
+workers = $workers  # processes that load images, at most one a core; 0: this one
 
 [train]  # SGD, cosine to zero
 epochs = $epochs
@@ -152,71 +51,159 @@ weight_decay = 5e-4
 warmup = 0.05  # share of the training in which the rate rises from 0
 precision = "auto"  # fp32, bf16 or fp16: a few steps are measured, the fastest is taken
 
-[[pass]]  # gates in front of convolutions learn which channels may go
-name = "train-gdp"
-dense = $dense  # share of the training before gates are chosen; 0 with pretrained weights
-select = $select  # share in which gates are chosen; the rest trains what is left
-macs_ratio = 0.48  # a little below the budget of [verify]
-round_to = 8  # channels kept, in blocks that the runtime's kernels like
-
-[[pass]]  # gates into the kernels behind them: the function stays as it is
-name = "absorb-gates"
-
-[[pass]]  # channels that are zero or unread go, exactly
-name = "remove-channels"
-round_to = 8
-
-[[pass]]
-name = "compact-masks"
-
-[[pass]]  # batch norms into convolutions
-name = "fold-batchnorm"
-
-[verify.budget]  # what the shipped file must keep; false: not checked
-macs_ratio = 0.5  # of the dense network's MACs
-latency_ratio = 1.0  # of the dense network's time under onnxruntime
-accuracy_drop = 5.0  # points below what the dense phase ended with
-$goal
 """)
 
 
-def starter(model: str, data: str, name: str) -> str:
-    """Return the text of a recipe that trains ``model`` on ``data``.
+@dataclass(frozen=True)
+class Wishes:
+    """What a person says beside network and data.
+
+    Attributes:
+        method: as `methods` has it.
+        epochs: of the training; None: as it suits the data.
+        size: side of the images that the network sees; 0: as it suits the data.
+        budget: share that is left, of the MACs (gdp) or of the weights (other methods); None: the
+            packaged recipe's.
+    """
+
+    method: str = "gdp"
+    epochs: int | None = None
+    size: int = 0
+    budget: float | None = None
+
+
+def methods() -> tuple[str, ...]:
+    """Return the methods of which a packaged recipe says how to use them, sorted."""
+    named = (name.removesuffix(MODEL) for name in packaged_recipes() if name.endswith(MODEL))
+    return tuple(sorted(name.replace("_", "-") for name in named))
+
+
+def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> tuple[str, str]:
+    """Return the text of a recipe that trains ``model`` on ``data``, and what was seen of the data.
 
     Args:
         model: as in a recipe: a torchvision name, ``timm:name``, ``package.module:factory``.
-        data: the name of a data set.
+        data: the name of a data set, or a folder of images.
         name: the recipe's name.
+        wishes: method, epochs, size, budget.
 
     Raises:
-        RecipeError: there is no such data set, or ``name`` is no name for a recipe.
+        RecipeError: there is no such data set or method, or ``name`` is no name for a recipe.
+        DataError: the folder holds no images.
         PrunecError: there is no such network.
     """
-    if data not in DATA:
-        near = did_you_mean(data, tuple(DATA))
-        raise RecipeError(
-            f"there is no data set {data!r}", remedy=f"{near}There are: {', '.join(DATA)}."
-        )
-    images = DATA[data]
+    wishes = wishes or Wishes()
+    steps = _steps(wishes)
+    images, classes, seen = _images(model, data, wishes)
+    if wishes.epochs is not None:
+        images = replace(images, epochs=wishes.epochs)
     filled = TEMPLATE.substitute(
-        vars(images),
+        vars(images) | {"root": _text(images.root)},
         model=model,
-        quoted=json.dumps(model, ensure_ascii=False),
+        quoted=_text(model),
         data=data,
+        description=_text(f"{model} on {data}, by {wishes.method}"),
+        method=wishes.method,
+        set=data if data in DATA else "imagefolder",
         name=name,
-        edit=_stem_edit(model, images.channels),
+        edit=_stem_edit(model, images.channels, classes),
         augment=_array("augment", images.augment, "training images"),
         prepare=_array("prepare", images.prepare, "test images"),
     )
-    text = "\n".join(map(_aligned, filled.splitlines())) + "\n"
+    text = "\n".join(map(_aligned, filled.splitlines())) + f"\n{steps}{_aligned(images.goal)}\n"
     loads(text, f"{name}.toml")
-    return text
+    return text, seen
 
 
-def recipe_name(model: str, data: str) -> str:
-    """Return a recipe's name for a network and a data set, fit for a folder."""
-    short = re.sub(r"[^A-Za-z0-9]+", "_", model.rpartition(":")[2]).strip("_")
-    return f"{short or 'model'}_{data.replace('-', '_')}"
+def recipe_name(model: str, data: str, method: str = "gdp") -> str:
+    """Return a recipe's name for a network, a data set and a method, fit for a folder."""
+    folder = Path(data).resolve().name if data not in DATA else data
+    parts = [model.rpartition(":")[2], folder, *([] if method == "gdp" else [method])]
+    short = [re.sub(r"[^A-Za-z0-9]+", "_", part).strip("_") for part in parts]
+    return "_".join(filter(None, [short[0] or "model", *short[1:]]))
+
+
+def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
+    """What is said of the images, how many classes they have, and what was seen of a folder."""
+    own = _own(model)
+    size = (wishes.size, wishes.size) if wishes.size else own.get("size")
+    if data not in DATA and Path(data).is_dir():
+        from prunec.datasets.survey import survey
+
+        found = survey(data)
+        images = of_folder(found, data, size)
+        seen = (
+            f"Looked at {found.looked:,} of {found.train:,} training images in {data}: "
+            f"{len(found.labels)} classes; the middle one of them is "
+            f"{'×'.join(map(str, found.sizes[1]))} (H×W); mean {images.mean}, std {images.std}."
+        )
+        return _as_trained(images, own), len(found.labels), seen
+    if data not in DATA:
+        near = did_you_mean(data, tuple(DATA))
+        raise RecipeError(
+            f"there is no data set and no folder {data!r}",
+            remedy=f"{near}Name a folder of images, a folder a class; or one of: "
+            f"{', '.join(DATA)}.",
+        )
+    images = DATA[data]
+    if data in SIZELESS:
+        if wishes.size:
+            raise RecipeError(
+                f"--size is of images that have a class each, and {data} has none",
+                remedy="Leave it out, and change the recipe that is written.",
+            )
+        return images, 10, ""
+    images = resized(images, size) if size else images
+    return _as_trained(images, own) if images.channels == 3 else images, 10, ""
+
+
+def _own(model: str) -> dict[str, Any]:
+    """What a network of timm's says of its images: size, mean and std."""
+    kind, _, name = model.partition(":")
+    if kind != "timm":
+        return {}
+    from prunec.models.building import timm_configuration
+
+    return timm_configuration(name)
+
+
+def _as_trained(images: Images, own: dict[str, Any]) -> Images:
+    return normalised(images, own["mean"], own["std"]) if own else images
+
+
+def _steps(wishes: Wishes) -> str:
+    """The passes and budgets of the packaged recipe that uses a method, at another budget."""
+    if wishes.method not in methods():
+        near = did_you_mean(wishes.method, methods())
+        raise RecipeError(
+            f"there is no method {wishes.method!r} to begin with",
+            remedy=f"{near}There are: {', '.join(methods())}.",
+        )
+    whole = packaged_text(wishes.method.replace("-", "_") + MODEL)
+    text = whole[whole.index("[[pass]]") :]
+    if wishes.budget is None:
+        return text
+    steps, mark, budget = text.partition("[verify.budget]")
+    steps, aimed = _set(steps, "macs_ratio", BELOW * wishes.budget)
+    steps, left = _set(steps, "sparsity", 1 - wishes.budget)
+    if not aimed + left:
+        raise RecipeError(
+            f"{wishes.method} has no budget", remedy="Leave --budget out, or name another --method."
+        )
+    return steps + mark + _set(budget, "macs_ratio", wishes.budget)[0]
+
+
+def _set(text: str, key: str, value: float) -> tuple[str, int]:
+    """``text`` with a key's number replaced, its comment in its column, and how often."""
+
+    def replaced(found: re.Match[str]) -> str:
+        return f"{f'{key} = {value:.4g}':<29} {found[1] or ''}".rstrip()
+
+    return re.subn(rf"^{key} = [\d.]+ *(#.*)?$", replaced, text, flags=re.MULTILINE)
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _aligned(line: str) -> str:
@@ -229,9 +216,9 @@ def _array(key: str, entries: tuple[str, ...], of: str) -> str:
     return f"{key} = [  # torchvision.transforms.v2, for {of}\n{lines}]\n" if entries else ""
 
 
-def _stem_edit(model: str, channels: int) -> str:
+def _stem_edit(model: str, channels: int, classes: int) -> str:
     """Return the lines that fit the network's first convolution to the images' channels."""
-    stem = _stem(model)
+    stem = _stem(model, classes)
     if stem is None or stem[1] == channels:
         return ""
     return (
@@ -240,13 +227,13 @@ def _stem_edit(model: str, channels: int) -> str:
     )
 
 
-def _stem(model: str) -> tuple[str, int] | None:
+def _stem(model: str, classes: int) -> tuple[str, int] | None:
     from torch import nn
 
     from prunec.models.building import build_model
     from prunec.recipe.schema import ModelSpec
 
-    network = build_model(ModelSpec(name=model), 10, seed=0)
+    network = build_model(ModelSpec(name=model), classes, seed=0)
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             return name, module.in_channels

@@ -21,7 +21,6 @@ from prunec.errors import Interrupted
 from prunec.pipeline import prepare
 from prunec.training.progress import SilentProgress
 
-WIDE = 120  # characters: the table is not folded, whatever the terminal
 OFTEN = 60.0  # seconds at least between two writings while cells run
 
 
@@ -65,8 +64,7 @@ def compare(
             results = read_results(grid.cells, folder)
             write_all(results, folder)
     rows = aggregated(results)
-    wide = Console(file=console.file, width=max(console.width, WIDE))
-    wide.print(to_rich(rows, "Means over seeds"))
+    console.print(to_rich(rows, "Means over seeds"))
     console.print(f"Report: {folder.path / 'report.html'}", soft_wrap=True, highlight=False)
     return results
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import astuple, fields
 
 from rich.table import Table
-from rich.text import Text
 
 from prunec.charts.scales import short, size
 from prunec.comparison.results import Result, Row, quality_of
-from prunec.tables import table
+from prunec.tables import listing
 from prunec.wording import duration, percent
 
 NONE = "—"
@@ -70,15 +69,14 @@ def to_markdown(rows: Sequence[Row]) -> str:
 def to_rich(rows: Sequence[Row], title: str) -> Table:
     """Return the table for a terminal of 80 columns; a line between recipes."""
     columns = [name for name in columns_of(rows) if name != _TOO_WIDE]
-    made = table(title, *columns, numbers=numbers_of(rows))
-    made.box, made.padding = None, (0, 2, 0, 0)  # lines would take the room of what stands there
+    made = listing(*columns, numbers=numbers_of(rows))
+    made.title = title
     for column in made.columns:
-        column.no_wrap = True
         column.header = str(column.header).replace(" ", "\n")
     for index, row in enumerate(rows):
         last = index + 1 == len(rows) or rows[index + 1].method != row.method
         cells = dict(zip(columns_of(rows), cells_of(row), strict=True))
-        made.add_row(*(Text(cells[name]) for name in columns), end_section=last)
+        made.add_row(*(cells[name] for name in columns), end_section=last)
     return made
 
 

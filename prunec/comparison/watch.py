@@ -16,8 +16,10 @@ from prunec.comparison.folder import ComparisonFolder
 from prunec.comparison.grid import Cell
 from prunec.comparison.job import Job
 from prunec.store.runs import RunFolder
+from prunec.tables import show
 from prunec.wording import duration
 
+TOLD = 32  # characters that "epoch 123/300" and "12:34:56" take, with the gaps
 EVERY = 1.0  # seconds between two looks at the metrics
 
 
@@ -85,7 +87,7 @@ class Watch:
 
     def say(self, text: str, style: str = "") -> None:
         """Say something in one line."""
-        self.console.print(Text(text, style=style), soft_wrap=True)
+        show(self.console, text, style)
 
     @property
     def seconds_left(self) -> float | None:
@@ -104,13 +106,18 @@ class Watch:
         seconds = self.seconds_left
         return "" if seconds is None else f", {duration(seconds)} left"
 
+    def _room(self) -> int:
+        """Characters that bars may have beside the longest name and what is told of a cell."""
+        names = max((len(name) for name in self._epochs), default=0)
+        return max(4, min(24, self.console.width - names - TOLD))
+
     def _picture(self, jobs: Sequence[Job]) -> Group:
         table = Table.grid(padding=(0, 2))
         for job in jobs:
             done, epochs = self._epochs[job.cell.name], _epochs(job.cell)
-            bar = ProgressBar(total=epochs, completed=done, width=24)
+            bar = ProgressBar(total=epochs, completed=done, width=self._room())
             at = f"epoch {min(done + 1, epochs)}/{epochs}" if job.step == "train" else job.step
-            table.add_row(job.cell.name, bar, at, duration(time.monotonic() - job.began))
+            table.add_row(Text(job.cell.name), bar, at, duration(time.monotonic() - job.began))
         waiting = self.total - self.done - self.failed - len(jobs)
         counts = f"{self.done} done, {self.failed} failed, {len(jobs)} running, {waiting} waiting"
         return Group(table, Text(counts + self._left(), style="dim"))

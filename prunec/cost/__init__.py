@@ -73,10 +73,9 @@ class Cost:
         made = table(title, "layer", "operator", *NUMBERS, numbers=NUMBERS)
         for layer in self.layers:
             values = (layer.macs, layer.nonzero_macs, layer.params, layer.nonzero_params)
-            name = Text(layer.name, overflow="fold")
-            made.add_row(name, layer.operator, *(f"{value:,}" for value in values))
+            made.add_row(layer.name, layer.operator, *(f"{value:,}" for value in values))
         for item in self.uncounted:
-            made.add_row(Text(item.name, overflow="fold"), item.operator, "?", "?", "", "")
+            made.add_row(item.name, item.operator, "?", "?", "", "")
         made.add_section()
         made.add_row("in all", "", *self.totals)
         return made

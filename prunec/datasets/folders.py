@@ -91,10 +91,14 @@ def read_imagenet(spec: DataSpec) -> OnDisk:
 def read_imagefolder(spec: DataSpec) -> OnDisk:
     """Return the images in ``train/CLASS/`` and ``val/CLASS/`` (or ``test/CLASS/``).
 
+    Of a folder that holds classes alone, every fifth image of each is a test image.
+
     Raises:
         DataError: there are none, or the halves have different classes.
     """
     root = Path(spec.root)
+    if root.is_dir() and not (root / "train").is_dir() and _holds_classes(root):
+        return _divided(_one_folder(root), spec)
     held_out = root / "val" if (root / "val").is_dir() else root / "test"
     train, test = (_one_folder(folder) for folder in (root / "train", held_out))
     if train.classes != test.classes:
@@ -110,6 +114,41 @@ def read_imagefolder(spec: DataSpec) -> OnDisk:
         tuple(train.classes),
         left_out=dict(sorted((train.left_out + test.left_out).items())),
     )
+
+
+HELD_OUT = 5
+"""Of so many images of a class one is a test image, where the folder does not say which."""
+
+
+def _holds_classes(root: Path) -> bool:
+    """Whether images lie in folders right below, none of which is called ``val`` or ``test``."""
+    classes = [Path(entry) for entry in os.scandir(root) if _is_class(entry)]
+    named = {folder.name.lower() for folder in classes} & {"val", "test"}
+    return not named and any(
+        file.suffix.lower() in SUFFIXES for folder in classes for file in folder.iterdir()
+    )
+
+
+def _divided(folder: _Folder, spec: DataSpec) -> OnDisk:
+    """Training and test images of a folder that holds classes alone."""
+    test, seen = [], Counter[int]()
+    for _, label in folder.samples:
+        seen[label] += 1
+        test.append(seen[label] % HELD_OUT == 0)
+    alone = [folder.classes[label] for label, count in seen.items() if count < HELD_OUT]
+    if alone:
+        raise DataError(
+            f"{spec.root} holds fewer than {HELD_OUT} images of {some_of(alone)}: none is left to "
+            "test with",
+            remedy="Add images, or divide them yourself: train/CLASS/ and val/CLASS/.",
+        )
+    halves = [
+        [sample for sample, held in zip(folder.samples, test, strict=True) if held is wanted]
+        for wanted in (False, True)
+    ]
+    train, held_out = (FileImages(Path(folder.root), half, spec.max_pixels) for half in halves)
+    left_out = dict(sorted(folder.left_out.items()))
+    return OnDisk(train, held_out, tuple(folder.classes), left_out=left_out)
 
 
 class _Folder(torchvision.datasets.ImageFolder):  # type: ignore[misc] # it has no types
@@ -146,8 +185,8 @@ def _one_folder(folder: Path) -> _Folder:
         raise DataError(
             f"no images were found in {folder} ({first_line(error).rstrip(' .')})",
             remedy=f"Put images into {folder.parent}/train/CLASS/ and {folder.parent}/val/CLASS/ "
-            f"(or test/CLASS/), in every class at least one of {', '.join(SUFFIXES)}; or set "
-            "data.root.",
+            f"(or test/CLASS/), or all into {folder.parent}/CLASS/; in every class at least one of "
+            f"{', '.join(SUFFIXES)}; or set data.root.",
         ) from error
 
 

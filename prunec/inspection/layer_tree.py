@@ -10,10 +10,9 @@ from rich.text import Text
 
 from prunec.cost import Cost
 from prunec.inspection.layers import Layer
-from prunec.tables import table
+from prunec.tables import listing
 from prunec.wording import percent_of
 
-LABEL = 26  # characters of a tree's labels that are not folded
 BILLION = 10**9  # from here on MACs are told in millions
 USUAL = ("conv2d", "linear")  # operators that need not be named
 
@@ -86,11 +85,8 @@ def layers_table(title: str, layers: Iterable[Layer], now: Cost, dense: Cost) ->
     unit, digits = (10**6, 1) if dense.macs >= BILLION else (1, 0)
     names = ["in", "out", "MMACs" if digits else "MACs", "left" if cut else "share", "params"]
     names += ["zeros"] * sparse
-    made = table(title, "layer", *names, numbers=names)
-    made.box, made.padding = None, (0, 2, 0, 0)  # lines would take the room of what stands there
-    rows = list(tree.rows())
-    # What cannot all stand on a line is folded, but not the branches of the tree.
-    made.columns[0].min_width = min(LABEL, max(len(label) for label, _ in rows))
+    made = listing("layer", *names, numbers=names)
+    made.title = title
 
     def add(label: Text | str, branch: Branch, params: int, style: str = "") -> None:
         layer, (macs, dense_macs) = branch.layer, branch.macs
@@ -106,8 +102,8 @@ def layers_table(title: str, layers: Iterable[Layer], now: Cost, dense: Cost) ->
         ]
         made.add_row(*cells[: 1 + len(names)], style=style)
 
-    for label, branch in rows:
-        text = Text(label, style="" if branch.layer else "bold", overflow="fold")
+    for label, branch in tree.rows():
+        text = Text(label, style="" if branch.layer else "bold")
         operator = branch.layer.operator if branch.layer else ""
         if operator not in USUAL and operator not in label:
             text.append(f" {operator}", style="dim")

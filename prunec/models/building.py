@@ -23,13 +23,15 @@ from prunec.seeding import seeded
 from prunec.wording import did_you_mean, shortened, some_of
 
 MODEL = 3  # what a seed is derived for
+CLASSES = 1000
+"""Of a network by name alone, unless its factory has a number of its own."""
 
 
 def build_model(spec: ModelSpec, classes: int, *, seed: int) -> nn.Module:
     """Return the network on the CPU, in training mode; same spec and seed, same weights.
 
-    Built, then edited, then given its pretrained weights. torch's global generator is not touched.
-    A head that only trains is left out.
+    ``classes`` 0 is the factory's own number. Built, then edited, then given its pretrained
+    weights. torch's global generator is not touched. A head that only trains is left out.
 
     Raises:
         RecipeError: no such network, option or module.
@@ -99,8 +101,10 @@ def _construct(spec: ModelSpec, classes: int) -> nn.Module:
             remedy="Say model.weights = FILE: weights are loaded without unpickling, and checked.",
         )
     options = {word: _plain(value) for word, value in spec.options.items()}
+    if "num_classes" not in options:
+        options |= _number_of_classes(factory, classes)
     try:
-        module = factory(num_classes=classes, **options)
+        module = factory(**options)
     except Exception as error:  # somebody else's function
         said = f"{type(error).__name__}: {error}"
         raise RecipeError(
@@ -113,6 +117,37 @@ def _construct(spec: ModelSpec, classes: int) -> nn.Module:
             remedy="Name a class or a function that returns the network.",
         )
     return module
+
+
+def _number_of_classes(factory: Callable[..., object], classes: int) -> dict[str, int]:
+    """The argument that says how many classes there are, where the factory takes one.
+
+    For 0 classes its own default holds, or 1000 where it has none.
+    """
+    try:
+        taken = inspect.signature(factory).parameters
+    except ValueError:  # a builtin says nothing of itself
+        return {"num_classes": classes or CLASSES}
+    named = taken.get("num_classes")
+    if named is None and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return {}
+    if not classes and (named is None or named.default is not inspect.Parameter.empty):
+        return {}
+    return {"num_classes": classes or CLASSES}
+
+
+def timm_configuration(name: str) -> dict[str, Any]:
+    """Return the ``size`` (H, W), ``mean`` and ``std`` of a timm network's images.
+
+    Raises:
+        RecipeError: timm is not installed, or has no such network.
+    """
+    _timm(name)
+    models: Any = importlib.import_module("timm.models")
+    known = models.get_pretrained_cfg(name)
+    if known is None:
+        return {}
+    return {"size": tuple(known.input_size[1:]), "mean": known.mean, "std": known.std}
 
 
 def _torchvision(name: str) -> Callable[..., object]:

@@ -7,7 +7,7 @@ a file that is not equal to it.
 from __future__ import annotations
 
 from prunec.pipeline.benching import bench
-from prunec.pipeline.inspecting import inspect
+from prunec.pipeline.inspecting import inspect, inspect_recipe
 from prunec.pipeline.preparing import (
     Prepared,
     prepare,
@@ -26,6 +26,7 @@ __all__ = [
     "export",
     "inspect",
     "inspect_received",
+    "inspect_recipe",
     "prepare",
     "prepare_again",
     "prepare_untrained",

@@ -8,6 +8,7 @@ from prunec.catalogue import runner_for
 from prunec.errors import RunError
 from prunec.store.runs import RunFolder
 from prunec.store.states import state_of, unfinished
+from prunec.tables import table
 
 
 def bench(run: RunFolder) -> Table:
@@ -26,18 +27,17 @@ def bench(run: RunFolder) -> Table:
     from prunec.cost.onnx_graph import count_onnx
 
     ours, theirs = count_onnx(shipped), count_onnx(dense)
-    table = Table(title=f"{run.name}: onnxruntime, 1 thread", title_justify="left", pad_edge=False)
-    for column in ("batch", "dense", "shipped", "shipped / dense", "MACs: shipped / dense"):
-        table.add_column(column, justify="right")
+    columns = ("batch", "dense", "shipped", "shipped / dense", "MACs: shipped / dense")
+    made = table(f"{run.name}: onnxruntime, 1 thread", *columns, numbers=columns)
     runner = runner_for(shipped.suffix)
     opened, other = runner.open(shipped), runner.open(dense)
     for batch in (1, 32):
         latency = opened.time(other, batch=batch)
-        table.add_row(
+        made.add_row(
             str(batch),
             f"{latency.dense_ms:.3f} ms",
             f"{latency.shipped_ms:.3f} ms",
             f"{latency.ratio:.3f}",
             f"{ours.macs / theirs.macs:.3f}",
         )
-    return table
+    return made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor, nn
+
 from prunec.errors import RunError
 from prunec.graph.rewriting.compile import compile_module
 from prunec.graph.rewriting.plan import Input
@@ -9,11 +11,15 @@ from prunec.inspection.network import Inspection, inspect_module
 from prunec.models.gates import absorbed
 from prunec.pipeline.named import named_network
 from prunec.pipeline.opened import OpenedRun
+from prunec.pipeline.opened_recipe import OpenedRecipe
+from prunec.recipe import Recipe
 from prunec.store.runs import RunFolder
 from prunec.store.states import unfinished
 
 
-def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspection:
+def inspect(
+    subject: RunFolder | str, inputs: tuple[Input, ...] = (), weights: str = "", classes: int = 0
+) -> Inspection:
     """Layers and channel groups of a run's last artifact, or of a network by name.
 
     What is left of a run is what its rewrites left; before them, what they would leave.
@@ -21,6 +27,8 @@ def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspect
     Args:
         subject: a run, or a name as in a recipe's ``model.name``.
         inputs: what a network by name takes; by default one image of its usual size.
+        weights: of a network by name, as in a recipe's ``model.weights``.
+        classes: of a network by name; 0: as its weights or its factory have it, or 1000.
 
     Raises:
         RunError: the run has no finished pass, or inputs are given for it.
@@ -29,11 +37,9 @@ def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspect
         UntraceableModel: the network cannot be captured.
     """
     if isinstance(subject, str):
-        return _inspect_named(subject, inputs)
-    if inputs:
-        raise RunError(
-            f"{subject.path} knows its inputs", remedy="--input is for networks by name."
-        )
+        return _inspect_named(subject, inputs, weights, classes)
+    if inputs or weights or classes:
+        raise _knows(str(subject.path))
     opened = OpenedRun(subject)
     if not opened.done:
         raise unfinished(subject, "finished pass")
@@ -57,7 +63,28 @@ def inspect(subject: RunFolder | str, inputs: tuple[Input, ...] = ()) -> Inspect
     )
 
 
-def _inspect_named(name: str, inputs: tuple[Input, ...]) -> Inspection:
-    module, example = named_network(name, inputs)
+def inspect_recipe(recipe: Recipe, source: str) -> Inspection:
+    """Layers and channel groups of the network that a recipe would train, at its images' size.
+
+    Raises:
+        DataError: its data are not there, or the network does not take them.
+        UntraceableModel: the network cannot be captured.
+    """
+    fresh = OpenedRecipe(lambda: recipe, source).fresh()
+    return _inspected(f"{recipe.name}: {recipe.model.name}", fresh.module, fresh.example)
+
+
+def _inspect_named(name: str, inputs: tuple[Input, ...], weights: str, classes: int) -> Inspection:
+    return _inspected(name, *named_network(name, inputs, weights, classes))
+
+
+def _inspected(title: str, module: nn.Module, example: tuple[Tensor, ...]) -> Inspection:
     shapes = ", ".join("×".join(map(str, item.shape[1:])) for item in example)
-    return inspect_module(f"{name}, input {shapes}", module, example)
+    return inspect_module(f"{title}, input {shapes}", module, example)
+
+
+def _knows(subject: str) -> RunError:
+    return RunError(
+        f"{subject} knows its inputs, weights and classes",
+        remedy="--input, --weights and --classes are for networks by name.",
+    )

@@ -7,13 +7,12 @@ from torch import Tensor, nn
 
 from prunec.errors import DataError
 from prunec.graph.rewriting.plan import Input
-from prunec.models.building import build_model
+from prunec.models.building import CLASSES, build_model
 from prunec.models.edits import apply_edits
 from prunec.models.weights import named_weights
 from prunec.recipe import ModelSpec
 from prunec.recipe.schema import ModuleEdit
 
-CLASSES = 1000  # of a network by name alone
 IMAGE = (3, 224, 224)  # what such a network takes unless it knows better
 
 BY_NAME = "Name one sample of each input that it takes: --input 3x299x299"
@@ -21,20 +20,23 @@ BY_NAME = "Name one sample of each input that it takes: --input 3x299x299"
 Network = tuple[nn.Module, tuple[Tensor, ...]]
 
 
-def named_network(name: str, inputs: tuple[Input, ...] = (), weights: str = "") -> Network:
+def named_network(
+    name: str, inputs: tuple[Input, ...] = (), weights: str = "", classes: int = 0
+) -> Network:
     """Return a network by name, in eval mode, and blank inputs for it, two samples.
 
     Args:
         name: as in a recipe's ``model.name``.
         inputs: what it takes; by default one image of its usual size.
         weights: as in a recipe's ``model.weights``; their number of classes is the network's.
+        classes: how many there are; 0: as the weights or the factory have it, or 1000.
 
     Raises:
         RecipeError: there is no such network.
         DataError: the network does not take these inputs, or the weights do not fit.
     """
     spec = ModelSpec(name=name, weights=weights)
-    classes = classes_of(spec) if weights else CLASSES
+    classes = classes or (classes_of(spec) if weights else 0)
     module = build_model(spec, classes, seed=0).eval()
     inputs = inputs or usual_inputs(module)
     if not weights:

@@ -18,10 +18,9 @@ from prunec.contract import Pass, Training
 from prunec.deploy.exporter import Exporter
 from prunec.errors import DataError
 from prunec.inspection.network import parse_input
-from prunec.models.building import build_model, unweighted
+from prunec.models.building import CLASSES, build_model, unweighted
 from prunec.pipeline.named import (
     BY_NAME,
-    CLASSES,
     random_example,
     require_inputs,
     usual_inputs,

@@ -10,6 +10,7 @@ from prunec.recipe.recipe import (
     loads,
     packaged_recipes,
     packaged_text,
+    settable_keys,
 )
 from prunec.recipe.schema import (
     Budget,
@@ -46,4 +47,5 @@ __all__ = [
     "loads",
     "packaged_recipes",
     "packaged_text",
+    "settable_keys",
 ]

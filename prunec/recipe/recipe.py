@@ -130,11 +130,10 @@ def _file_text(path: Path) -> str:
 
 
 def _not_found(reference: str) -> RecipeError:
-    names = packaged_recipes()
-    near = did_you_mean(Path(reference).stem, names)
+    near = did_you_mean(Path(reference).stem, packaged_recipes())
     return RecipeError(
         f"there is no recipe file {reference!r}, and no recipe of that name comes with prunec",
-        remedy=f"{near}Packaged recipes: {', '.join(names)}. `prunec init` writes a new one.",
+        remedy=f"{near}`prunec recipes` lists those that do; `prunec init` writes a new one.",
     )
 
 
@@ -211,6 +210,21 @@ def _keys_at(location: Location) -> tuple[str, ...]:
             continue
         table = _table_class(_fields(table).get(part)) if table else None
     return tuple(_fields(table)) if table else ()
+
+
+def settable_keys(reference: str = "") -> tuple[str, ...]:
+    """Return the keys that ``--set`` takes; with a recipe, those that its passes name, too."""
+    keys = [key for key in _all_keys() if key not in ("pass", "export")]
+    try:
+        document = _parse(*_read(reference)) if reference else {}
+    except RecipeError:
+        document = {}
+    for kind in ("pass", "export"):
+        for table in document.get(kind, ()):
+            if isinstance(table, dict):
+                name = table.get("name")
+                keys += [f"{kind}.{name}.{key}" for key in table if key != "name"]
+    return tuple(keys)
 
 
 def _all_keys(table: type[Table] = Recipe, prefix: Location = ()) -> tuple[str, ...]:

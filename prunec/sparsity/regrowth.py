@@ -32,9 +32,15 @@ class RegrowthTraining(SpreadTraining):
         stop: share of the training after which masks stay.
     """
 
-    update_steps: Annotated[int, Field(ge=1)] = 100
-    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    stop: Annotated[float, Field(gt=0, le=1)] = 0.75
+    update_steps: Annotated[
+        int, Field(ge=1, description="steps between two changes of the masks")
+    ] = 100
+    fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share of the weights left that is exchanged at first")
+    ] = 0.3
+    stop: Annotated[
+        float, Field(gt=0, le=1, description="share of the training after which masks stay")
+    ] = 0.75
 
     def phases(self, epochs: int) -> Phases:
         """See :meth:`Training.phases`."""

@@ -174,10 +174,22 @@ class SpreadTraining(SparseTraining):
         dense: layers that stay dense, by name or pattern; their weights do not count.
     """
 
-    sparsity: Annotated[float, Field(ge=0, lt=1)]
-    spread: Literal["uniform", "er", "erk", "densities"] = "erk"
-    densities: str | dict[str, float] = ""
-    dense: tuple[str, ...] = ()
+    sparsity: Annotated[
+        float, Field(ge=0, lt=1, description="share of the weights that end as zero")
+    ]
+    spread: Annotated[
+        Literal["uniform", "er", "erk", "densities"],
+        Field(description="how it is shared: all layers alike, by size (er, erk), or as densities"),
+    ] = "erk"
+    densities: Annotated[
+        str | dict[str, float],
+        Field(
+            description="file of `prunec densities`, or layer = density: the share that each keeps"
+        ),
+    ] = ""
+    dense: Annotated[
+        tuple[str, ...], Field(description="names of layers that stay whole; * stands for any text")
+    ] = ()
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

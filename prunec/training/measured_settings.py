@@ -65,7 +65,9 @@ def _told(settings: Settings, trials: list[Trial]) -> str:
     """A line: what was chosen, and how the others fared."""
     others = [_figure(trial) for trial in trials if trial.settings != settings]
     own = next(trial for trial in trials if trial.settings == settings)
-    return f"Fastest step: {_figure(own)}" + (f" ({'; '.join(others)})" if others else "")
+    least = min(trial.seconds for trial in trials if trial.agrees)
+    head = "Fastest step" if own.seconds <= least else "Step, as fast as any within 3 %"
+    return f"{head}: {_figure(own)}" + (f" ({'; '.join(others)})" if others else "")
 
 
 def _figure(trial: Trial) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +13,14 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from prunec.tables import show
 from prunec.tasks.quality import ACCURACY, decisive
 from prunec.wording import duration, percent
 
 Metrics = Mapping[str, Any]
+EVERY = 15.0  # seconds between two lines within an epoch, where there is no bar
+BAR = 20  # characters of the bar
+GAP = "  "  # between two figures
 
 
 class Progress(ABC):
@@ -30,7 +35,7 @@ class Progress(ABC):
 
     def note(self, text: str) -> None:
         """Say something in one line."""
-        self.console.print(Text(text), soft_wrap=True)
+        show(self.console, text)
 
     @contextmanager
     def training(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> Iterator[None]:
@@ -57,17 +62,27 @@ class Progress(ABC):
 
 
 class PlainProgress(Progress):
-    """One line an epoch, for files and pipes."""
+    """A line an epoch, and within a long one a line now and then: for files and pipes."""
+
+    _told = 0.0
 
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
-        """Say nothing: an epoch's line is enough."""
+        """Print how far the epoch is, where the last line is old."""
+        if time.monotonic() - self._told < EVERY:
+            return
+        figures = _figures(loss, images_per_second)
+        self.note(GAP.join([_place(epoch, self._epochs), f"step {step}/{self._steps}", *figures]))
+        self._told = time.monotonic()
 
     def epoch(self, metrics: Metrics) -> None:
         """Print the line of a finished epoch."""
         self.note(epoch_line(metrics, self._epochs))
+        self._told = time.monotonic()
 
     def _open(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> None:
         self._epochs = epochs
+        self._steps = steps_per_epoch
+        self._told = time.monotonic()
 
     def _close(self) -> None:
         pass
@@ -96,46 +111,48 @@ class SilentProgress(Progress):
 
 
 class LiveProgress(Progress):
-    """The lines of finished epochs above a bar that moves."""
+    """Lines of finished epochs above a bar that moves; what has no room beside it is left out."""
+
+    _last: Sequence[str] = ()
 
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
         """Move the bar."""
         self._live.update(
             self._task,
             completed=epoch * self._steps + step,
-            description=f"epoch {epoch + 1}/{self._epochs}",
-            numbers=f"loss {loss:.3f}  {images_per_second:,.0f} img/s",
+            description=_place(epoch, self._epochs),
+            figures=self._that_fit(epoch, [*_figures(loss, images_per_second), *self._last]),
         )
 
     def epoch(self, metrics: Metrics) -> None:
         """Print the line of a finished epoch above the bar; the bar keeps its last figures."""
-        self.note(epoch_line(metrics, self._epochs))
-        self._live.update(
-            self._task,
-            completed=int(metrics["epoch"]) * self._steps,
-            last="  ".join([*_qualities(metrics), *_extras(metrics), *_time_left(metrics)]),
-        )
+        self.note(epoch_line(metrics, self._epochs, self.console.width))
+        self._last = [*_time_left(metrics), *_qualities(metrics), *_extras(metrics)]
+        self._live.update(self._task, completed=int(metrics["epoch"]) * self._steps)
 
     def _open(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> None:
         self._epochs = epochs
         self._steps = steps_per_epoch
+        self._last = ()
         self._live = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=BAR),
             TaskProgressColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TextColumn("{task.fields[last]}", style="dim"),
+            TextColumn("{task.fields[figures]}"),
             console=self.console,
             transient=True,
         )
         self._task: TaskID = self._live.add_task(
-            f"epoch {first_epoch + 1}/{epochs}",
+            _place(first_epoch, epochs),
             total=epochs * steps_per_epoch,
             completed=first_epoch * steps_per_epoch,
-            numbers="",
-            last="",
+            figures="",
         )
         self._live.start()
+
+    def _that_fit(self, epoch: int, figures: Sequence[str]) -> str:
+        taken = len(_place(epoch, self._epochs)) + BAR + len("100%") + 3  # a blank before each
+        return _that_fit(figures, self.console.width - taken)
 
     def _close(self) -> None:
         self._live.stop()
@@ -148,7 +165,7 @@ def make_progress(console: Console) -> Progress:
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
 
-def epoch_line(metrics: Metrics, epochs: int) -> str:
+def epoch_line(metrics: Metrics, epochs: int, width: int | None = None) -> str:
     """Return the metrics of an epoch as one line whose columns stand under each other.
 
     Args:
@@ -156,19 +173,38 @@ def epoch_line(metrics: Metrics, epochs: int) -> str:
             ``train_miou``, ``test_miou``), ``learning_rate``, ``images_per_second``, ``seconds``;
             and, where a method gives them, ``macs_ratio``, ``gates_open``; ``seconds_left``.
         epochs: how many there will be.
+        width: characters that the line may have: rates, times and seconds are left out for it.
     """
-    width = len(str(epochs))
-    parts = [
-        f"epoch {metrics['epoch']:>{width}}/{epochs}",
-        f"loss {metrics['loss']:6.4f}",
-        *_qualities(metrics),
-        f"lr {metrics['learning_rate']:7.5f}",
-        *_extras(metrics),
-        f"{metrics['images_per_second']:7,.0f} img/s",
-        f"{metrics['seconds']:6.1f} s",
-        *_time_left(metrics),
-    ]
-    return "  ".join(parts)
+    place = _place(int(metrics["epoch"]) - 1, epochs)
+    rate, extras = f"lr {metrics['learning_rate']:7.5f}", _extras(metrics)
+    speed = f"{metrics['images_per_second']:7,.0f} img/s"
+    parts = [place, f"loss {metrics['loss']:6.4f}", *_qualities(metrics), rate, *extras, speed]
+    parts += [f"{metrics['seconds']:6.1f} s", *_time_left(metrics)]
+    for least in (rate, speed, f"{metrics['seconds']:6.1f} s", *reversed(extras)):
+        if width is None or len(GAP.join(parts)) <= width:
+            break
+        parts.remove(least)
+    return GAP.join(parts)
+
+
+def _place(epoch: int, epochs: int) -> str:
+    """Which epoch it is, from 0, of how many."""
+    return f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}"
+
+
+def _figures(loss: float, images_per_second: float) -> list[str]:
+    return [f"loss {loss:.3f}", f"{images_per_second:,.0f} img/s"]
+
+
+def _that_fit(figures: Sequence[str], room: int) -> str:
+    """The first figures, as many as fit into so many characters."""
+    told = ""
+    for figure in figures:
+        longer = f"{told}{GAP}{figure.strip()}" if told else figure
+        if len(longer) > room:
+            break
+        told = longer
+    return told
 
 
 def _qualities(metrics: Metrics) -> list[str]:

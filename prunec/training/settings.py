@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunec.processes import Processes
+from prunec.processes import Processes, available_cores
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -66,9 +66,7 @@ def cores(processes: Processes) -> int:
     """
     if not processes.several and os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return max(1, int(os.environ["OMP_NUM_THREADS"]))
-    available = getattr(os, "sched_getaffinity", None)
-    count = len(available(0)) if available else os.cpu_count() or 1
-    return max(1, count // processes.local_count)
+    return max(1, available_cores() // processes.local_count)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class FakePipeline(ModuleType):
         self._called("bench", run)
         return "dense 2 ms, shipped 1 ms"
 
-    def inspect(self, subject: Any, inputs: tuple[Input, ...]) -> Inspection:
+    def inspect(self, subject: Any, inputs: tuple[Input, ...], *named: Any) -> Inspection:
         self._called("inspect", subject, inputs)
         cost = Cost((LayerCost("stem.0", "conv2d", 1500, 1500, 100, 25),), 110, 35)
         layer = Layer("stem.0", "conv2d", (3, 3), (16, 16), (1500, 1500), (100, 100), 25)

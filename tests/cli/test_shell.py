@@ -55,9 +55,16 @@ def test_the_module_is_the_command() -> None:
         ("prunec recipes show gdp_m", 3, "gdp_mbv2_imagenet", "gdp_resnet20"),
         ("prunec init resnet18 ima", 3, "imagefolder", "cifar10"),
         ("prunec ve", 1, "verify", "train"),
+        ("prunec inspect resnet1", 2, "resnet18", "resnet50"),
+        ("prunec train gdp_mbv2 --set train.e", 4, "train.epochs=", "train.batch_size"),
+        ("prunec train gdp_mbv2 --set pass.", 4, "pass.train-gdp.macs_ratio=", "train.epochs"),
+        ("prunec init resnet18 sm", 3, "small/", "small.toml"),
+        ("prunec init resnet18 embedded --method ri", 5, "rigl", "gdp"),
+        ("prunec passes show train-g", 3, "train-gdp", "train-str"),
     ],
 )
 def test_the_shell_completes(words: str, index: int, expected: str, absent: str) -> None:
+    Path("small").mkdir()
     environment = {
         **os.environ,
         "_PRUNEC_COMPLETE": "complete_bash",
@@ -79,7 +86,9 @@ def test_passes_are_listed_from_their_classes() -> None:
     assert result.exit_code == 0
     for name, cls in pass_classes().items():
         assert name in result.stdout
-        assert all(fact in result.stdout for fact in cls.needs | cls.adds)
+        shown = run("passes", "show", name)
+        assert shown.exit_code == 0, shown.output
+        assert all(fact in shown.stdout for fact in cls.needs | cls.adds)
 
 
 def test_recipes_are_listed_and_shown() -> None:

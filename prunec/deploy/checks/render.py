@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from prunec.deploy.checks.check import Check, Value
+from prunec.tables import FittedTable, table
 
 MARKS = ("✓", "✗")
 PLAIN_MARKS = ("ok", "NO")
@@ -41,18 +41,13 @@ def shown(
     return [_table(checks, title, marks), *lines]
 
 
-def _table(checks: Sequence[Check], title: str, marks: tuple[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("")
-    table.add_column("check", overflow="fold")
-    table.add_column("expected", justify="right", overflow="fold")
-    table.add_column("found", justify="right", overflow="fold")
+def _table(checks: Sequence[Check], title: str, marks: tuple[str, str]) -> FittedTable:
+    made = table(title, "", "check", "expected", "found", numbers=["expected", "found"])
+    made.pad_edge, made.firm = True, ()  # a long value is wrapped before the names of all checks
     for check in checks:
         mark = Text(marks[0], style="green") if check.passed else Text(marks[1], style="red")
-        table.add_row(
-            mark, Text(check.name), Text(expected_text(check)), Text(value_text(check.found))
-        )
-    return table
+        made.add_row(mark, check.name, expected_text(check), value_text(check.found))
+    return made
 
 
 def expected_text(check: Check) -> str:

@@ -1,0 +1,79 @@
+"""The command `prunec init`: a first recipe for a network and its images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunec.cli import completion
+from prunec.cli.arguments import Output
+from prunec.cli.printing import say
+
+
+def init(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK",
+            help="torchvision's name, timm:NAME or package.module:factory.",
+            autocompletion=completion.model_names,
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of images, a folder a class; or a set: embedded, cifar10, imagenet …",
+            autocompletion=completion.data_names,
+        ),
+    ],
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="gdp, str, rigl …: a pass train-NAME.",
+            autocompletion=completion.method_names,
+        ),
+    ] = "gdp",
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of the training  [default: as suits the data]"),
+    ] = None,
+    size: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Side of the images  [default: as suits network and data]",
+            show_default=False,
+        ),
+    ] = 0,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            metavar="SHARE",
+            help="What is left: of the MACs (gdp), of the weights (others): 0.3  [default: the "
+            "method's]",
+        ),
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Write a commented recipe for a network and its images; it runs as it is.
+
+    Sizes, classes, mean and deviation of a folder's images are read from a sample of them.
+    """
+    from prunec.cli.starter import Wishes, recipe_name, starter
+    from prunec.errors import RecipeError
+    from prunec.files import write_text_atomic
+
+    path = output or Path(f"{recipe_name(model, data, method)}.toml")
+    if path.exists():
+        raise RecipeError(f"{path} exists already", remedy="Name another file: -o FILE")
+    wishes = Wishes(method, epochs, size, budget)
+    text, seen = starter(model, data, path.stem, wishes)
+    write_text_atomic(path, text)
+    say(*filter(None, [seen, f"Wrote {path}. Run it with: prunec train {path}"]))

@@ -1,0 +1,129 @@
+"""The command `prunec inspect`: layers and channel groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunec.cli import completion
+from prunec.cli.arguments import AsJson, Root, run_of
+from prunec.cli.printing import print_parts
+from prunec.cli.received import NoCode, inspect_without_code
+from prunec.errors import PrunecError, RunError
+
+if TYPE_CHECKING:
+    from prunec.inspection.network import Inspection
+    from prunec.recipe import Recipe
+    from prunec.store.runs import RunFolder
+
+
+def inspect(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN|RECIPE|NETWORK",
+            help="A run, a recipe's file, or a network as in model.name  [default: the latest run]",
+            autocompletion=completion.inspectable,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="SIZES",
+            help="One sample of each input of a network by name: 3x160x160, 128:int64",
+        ),
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            show_default=False,
+            help="Of a network by name: a checkpoint, or a name of torchvision's.",
+        ),
+    ] = "",
+    classes: Annotated[
+        int,
+        typer.Option(
+            "--classes",
+            metavar="N",
+            min=0,
+            show_default=False,
+            help="Of a network by name  [default: the weights', the factory's or 1000]",
+        ),
+    ] = 0,
+    no_code: NoCode = False,
+    runs: Root = None,
+) -> None:
+    """Show layers and channel groups of a run, a recipe or a network, and what of them is left.
+
+    With --no-code only the layers of the files that a run's folder holds.
+    """
+    if no_code:
+        inspect_without_code(run_of(target, runs), as_json)
+        return
+    given = {"--input": inputs, "--weights": weights, "--classes": classes}
+    recipe = _recipe(target, runs)
+    if recipe is not None:
+        if any(given.values()):
+            raise PrunecError(
+                f"{target} says its inputs, weights and classes itself",
+                remedy="--input, --weights and --classes are for networks by name.",
+            )
+        from prunec import pipeline
+
+        _tell(pipeline.inspect_recipe(recipe, str(target)), as_json)
+        return
+    subject = _subject(target, runs)
+
+    from prunec import pipeline
+    from prunec.inspection.network import parse_input
+
+    parsed = tuple(map(parse_input, inputs or ()))
+    _tell(pipeline.inspect(subject, parsed, weights, classes), as_json)
+
+
+def _recipe(target: str | None, runs: Path | None) -> Recipe | None:
+    """The recipe that is meant: a file of one, or a packaged one that has no run yet."""
+    from prunec.recipe import load_recipe, packaged_recipes
+
+    if target is None:
+        return None
+    if target.endswith(".toml") and not Path(target).is_dir():
+        return load_recipe(target)
+    if target not in packaged_recipes():
+        return None
+    from prunec.store.states import NoneLeft
+
+    try:
+        run_of(target, runs)
+    except NoneLeft:
+        return None
+    except RunError:
+        return load_recipe(target)
+    return None
+
+
+def _subject(target: str | None, runs: Path | None) -> RunFolder | str:
+    """The run, or else the name of a network."""
+    from prunec.store.states import NoneLeft
+
+    try:
+        return run_of(target, runs)
+    except RunError as error:
+        if target is None or "/" in target or isinstance(error, NoneLeft):
+            raise
+        return target
+
+
+def _tell(seen: Inspection, as_json: bool) -> None:
+    from prunec.inspection.network import inspection_tables
+
+    if as_json:
+        typer.echo(seen.to_json())
+    else:
+        print_parts(*inspection_tables(seen))

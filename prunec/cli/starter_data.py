@@ -1,0 +1,228 @@
+"""What a first recipe says of the data: of sets that prunec knows, of a folder of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from prunec.wording import some_of
+
+if TYPE_CHECKING:
+    from prunec.datasets.survey import Survey
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a recipe must say of a data set.
+
+    Attributes:
+        what: a few words.
+        channels: of an image.
+        mean: of the training images, as TOML.
+        std: the standard deviation, as TOML.
+        augment: transforms of training images, as TOML.
+        prepare: transforms of test images.
+        epochs: of a training.
+        batch: images of a batch.
+        rate: the learning rate.
+        workers: processes that load images.
+        root: where the files lie, or are put.
+        goal: the line of the budget that a person fills in.
+    """
+
+    what: str
+    channels: int
+    mean: str
+    std: str
+    augment: tuple[str, ...]
+    prepare: tuple[str, ...] = ()
+    epochs: int = 12
+    batch: int = 128
+    rate: float = 0.1
+    workers: int = 0
+    root: str = "data"
+    goal: str = "# accuracy = 90.0  # percent, top-1, on the test images"
+
+
+FLIP = '{ name = "RandomHorizontalFlip" }'
+
+
+def cropped(size: tuple[int, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return transforms of images of any size that end at one, for training and for test."""
+    height, width = size
+    side = height if height == width else [height, width]
+    larger = math.ceil(max(size) * 8 / 7)
+    return (
+        (f'{{ name = "RandomResizedCrop", size = {side} }}', FLIP),
+        (f'{{ name = "Resize", size = {larger} }}', f'{{ name = "CenterCrop", size = {side} }}'),
+    )
+
+
+def shifted(size: tuple[int, int]) -> tuple[str, ...]:
+    """Return transforms of training images that all have this size: shifted by an eighth."""
+    padding = max(1, min(size) // 8)
+    crop = f'{{ name = "RandomCrop", size = {list(size)}, padding = {padding} }}'
+    return (crop, FLIP)
+
+
+def _array_of(numbers: Sequence[float]) -> str:
+    return f"[{', '.join(f'{number:g}' for number in numbers)}]"
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of ImageNet's training images."""
+PHOTOS = Images(
+    what="photos, 3×224×224 after preparation",
+    channels=3,
+    mean=_array_of(IMAGENET[0]),
+    std=_array_of(IMAGENET[1]),
+    augment=cropped((224, 224))[0],
+    prepare=cropped((224, 224))[1],
+    epochs=100,
+    batch=256,
+    workers=8,
+)
+CLOTHES = Images(
+    what="grey images of clothes, 1×28×28, 10 classes",
+    channels=1,
+    mean="[0.286]",
+    std="[0.353]",
+    augment=('{ name = "RandomCrop", size = 28, padding = 2 }', FLIP),
+)
+THINGS = Images(
+    what="colour images of things, 3×32×32",
+    channels=3,
+    mean="[0.4914, 0.4822, 0.4465]",
+    std="[0.247, 0.2435, 0.2616]",
+    augment=('{ name = "RandomCrop", size = 32, padding = 4 }', FLIP),
+    epochs=200,
+)
+MIOU = "# miou = 50.0  # percent, intersection over union, on the test images"
+SCENES = Images(
+    what="photos, 3×513×513 after preparation, a class for every pixel",
+    channels=3,
+    mean=_array_of(IMAGENET[0]),
+    std=_array_of(IMAGENET[1]),
+    augment=(
+        '{ name = "ScaleJitter", target_size = [513, 513], scale_range = [0.5, 2.0] }',
+        '{ name = "RandomCrop", size = 513, pad_if_needed = true, fill = [124, 116, 104] }',
+        FLIP,
+    ),
+    prepare=('{ name = "CenterCrop", size = 513 }',),
+    epochs=60,
+    batch=16,
+    rate=0.01,
+    workers=8,
+    goal=MIOU,
+)
+CANVASES = Images(
+    what="grey canvases with clothes, 1×48×48, a class for every pixel",
+    channels=1,
+    mean="[0.305]",
+    std="[0.237]",
+    augment=(FLIP,),
+    batch=32,
+    goal=MIOU,
+)
+SIGNALS = Images(
+    what="nine signals of 128 steps as images of one row, 9×1×128, standardised",
+    channels=9,
+    mean="[0.0]",
+    std="[1.0]",
+    augment=(),
+    epochs=60,
+)
+SPEECH = Images(
+    what="log-mel features of a second as images of one row, 32×1×99, standardised",
+    channels=32,
+    mean="[0.0]",
+    std="[1.0]",
+    augment=(),
+    epochs=60,
+    workers=4,
+)
+DATA = {
+    "embedded": CLOTHES,
+    "fashion-mnist": CLOTHES,
+    "cifar10": THINGS,
+    "cifar100": THINGS,
+    "imagenet": PHOTOS,
+    "imagefolder": PHOTOS,
+    "webdataset": PHOTOS,
+    "har": SIGNALS,
+    "speech-commands": SPEECH,
+    "speech-commands-12": SPEECH,
+    "voc-segmentation": SCENES,
+    "embedded-segmentation": CANVASES,
+}
+
+
+SIZELESS = frozenset(
+    {"har", "speech-commands", "speech-commands-12", "voc-segmentation", "embedded-segmentation"}
+)
+"""Sets of sequences, and sets with a class for every pixel."""
+
+
+def of_folder(seen: Survey, root: str, size: tuple[int, int] | None) -> Images:
+    """Return what a recipe says of an image folder that was looked at.
+
+    Args:
+        seen: what it holds.
+        root: where it lies.
+        size: (H, W) that the network is to see; None: as it suits the images.
+    """
+    goal = size or _suitable(seen)
+    same = seen.same and goal == seen.sizes[0]
+    augment, prepare = (shifted(goal), ()) if same else cropped(goal)
+    batch = _batch(seen.train)
+    shape = "×".join(map(str, goal))
+    classes = f"{len(seen.labels)} classes: {some_of(seen.labels)}"
+    return Images(
+        what=f"{seen.train:,} + {seen.test:,} images, 3×{shape} to the network, {classes}",
+        channels=3,
+        mean=_array_of(seen.mean),
+        std=_array_of(seen.std),
+        augment=augment,
+        prepare=prepare,
+        epochs=30,
+        batch=batch,
+        rate=float(f"{0.1 * batch / 128:.2g}"),
+        workers=min(4, seen.train // 500),
+        root=root,
+    )
+
+
+def resized(images: Images, size: tuple[int, int]) -> Images:
+    """Return what a recipe says of a known set whose images the network sees at another size."""
+    augment, prepare = cropped(size)
+    what = f"{images.what}; at {size[0]}×{size[1]}"
+    return replace(images, what=what, augment=augment, prepare=prepare)
+
+
+def normalised(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
+    """Return the same, normalised as a network was trained."""
+    return replace(images, mean=_array_of(mean), std=_array_of(std))
+
+
+def _suitable(seen: Survey) -> tuple[int, int]:
+    """The images' own size where they have one that is no larger than usual; else a usual one."""
+    middle = seen.sizes[1]
+    if seen.same and max(middle) <= USUAL:
+        return middle
+    side = min(middle)
+    side = min(USUAL, side - side % 32 if side >= 32 else side)
+    return side, side
+
+
+def _batch(images: int) -> int:
+    """A power of two from 8 to 128 of which an epoch has ten, where that many images are there."""
+    batch = 128
+    while batch > 8 and images < 10 * batch:
+        batch //= 2
+    return batch
+
+
+USUAL = 224
+"""The side of the images that most networks were made for."""
