@@ -35,7 +35,7 @@ class Original:
         self.module = copied(network).eval()
         single = of_samples(example, lambda x: x[-1:])
         more = of_samples(example, lambda x: torch.cat([x, x[:1]]))
-        self.batches = (single, more, example)
+        self.batches: tuple[Inputs, ...] = (single, more, example)
         try:
             answers = [self.answer(single)]
         except Exception:  # whatever a network raises that takes no single sample
