@@ -61,9 +61,12 @@ def in_a_folder(path: Path | None) -> Path | None:
         RunError: it is not there: a slip of the keyboard makes no folders.
     """
     if path is not None and not path.parent.is_dir() and path.parent not in USUAL:
+        there = path.parent.exists()
         raise RunError(
-            f"{path.parent} is no folder, and -o {path} would be in it",
-            remedy=f"Make it first (mkdir -p {path.parent}), or name another place.",
+            f"{path} cannot be written: {path.parent} is {'a file' if there else 'no folder'}",
+            remedy="Name another place: -o FILE."
+            if there
+            else f"Make it first (mkdir -p {path.parent}), or name another place.",
         )
     return path
 
