@@ -100,9 +100,13 @@ def _construct(spec: ModelSpec, classes: int) -> nn.Module:
             f"model.options.{named[0]}: timm would fetch or unpickle what it names",
             remedy="Say model.weights = FILE: weights are loaded without unpickling, and checked.",
         )
+    if "num_classes" in spec.options:
+        raise RecipeError(
+            f"model.options: {shortened(spec.name)} refuses them: num_classes is no option",
+            remedy="num_classes comes from the data; without data, say model.classes = N.",
+        )
     options = {word: _plain(value) for word, value in spec.options.items()}
-    if "num_classes" not in options:
-        options |= _number_of_classes(factory, classes)
+    options |= _number_of_classes(factory, classes)
     try:
         module = factory(**options)
     except Exception as error:  # somebody else's function

@@ -127,6 +127,14 @@ class RunBench:
             self._named(original / name, told, edit), lies=contradicts and not harmful,
         )  # fmt: skip
 
+    def exit_code(self, name: str) -> int:
+        """Return what the command that reads a file says of a copy that is not damaged."""
+        stopped = name.startswith(STOPPED)
+        original, command = (
+            (self.stopped, ("train", "--resume")) if stopped else (self.run, ("verify",))
+        )
+        return self._tried(original, name.removeprefix(STOPPED), lambda path: None, command)[0]
+
     def _tried(
         self, original: Path, name: str, edit: Edit, command: tuple[str, ...]
     ) -> tuple[int, str, Any, bool]:

@@ -37,10 +37,11 @@ class Blur(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("kernel", torch.outer(torch.arange(1.0, 4), torch.arange(1.0, 4)) / 36)
+        self.padding = 1
 
     def forward(self, x: Tensor) -> Tensor:
         kernel = self.kernel.expand(x.size(1), 1, -1, -1)
-        return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
+        return F.conv2d(x, kernel, padding=self.padding, groups=x.shape[1])
 
 
 class Mixture(nn.Module):
