@@ -168,3 +168,11 @@ def test_sides_of_an_image_are_told_apart() -> None:
     assert compact(images(6, 8)).shape == (2, 4, 6, 8)
     with pytest.raises(prunec.PrunecError, match="its axis 2 is fixed at length 6"):
         compact(images(8, 6))
+
+
+def test_an_input_may_be_given_by_its_name() -> None:
+    model, steps = Sequence(cells), torch.ones(2, 5, 4, dtype=torch.float64)
+    compact = prunec.compile(model, steps).module
+    assert torch.equal(compact(x=steps), compact(steps))
+    with pytest.raises(prunec.PrunecError, match="fixed at length 5"):
+        compact(x=steps[:, :4])

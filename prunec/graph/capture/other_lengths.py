@@ -8,6 +8,7 @@ length is nobody's choice.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,12 +37,16 @@ class Lengths:
 
     fixed: tuple[Fixed, ...]
 
-    def __call__(self, module: nn.Module, given: tuple[Any, ...]) -> None:
-        """Raise for another length.
+    def __call__(
+        self, module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        """Raise for another length, whether inputs are given by place or by name.
 
         Raises:
             PrunecError: an input has one; says which and what mends it.
         """
+        signature = inspect.signature(module.forward)
+        given = signature.bind(*positional, **named).args
         for number, axis, length, place in self.fixed:
             shape = given[number].shape
             if shape[axis] != length:

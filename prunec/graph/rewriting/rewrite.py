@@ -27,7 +27,7 @@ def rewrite(structure: Structure, decision: Decision, folded: Collection[str] = 
         fixed = structure.captured.lengths(_not_written(structure, writer.needed()))
         compact = writer.write()
     if fixed:
-        compact.register_forward_pre_hook(Lengths(fixed))
+        compact.register_forward_pre_hook(Lengths(fixed), with_kwargs=True)
     return compact
 
 
