@@ -75,14 +75,14 @@ def _name_anew(program: ExportedProgram) -> None:
     """Number the nodes as a new trace would: those of an operator in the order of computation."""
     names = _Namespace()
     for node in program.graph.nodes:
-        base = node.name
-        if node.op == "call_function":
-            base = getattr(node.target, "overloadpacket", node.target).__name__
-        name = names.create_name(base, None)
+        if node.op != "call_function":
+            names.create_name(node.name, None)
+            continue
+        base = getattr(node.target, "overloadpacket", node.target).__name__
+        node.name = names.create_name(base, None)
         if node.target is operator.getitem and node.args[0].target is _NORM:
             for _statistics in range(2):  # of a norm in training, which a trace gives a name, too
                 names.create_name(base, None)
-        node.name = name
     outputs = program.graph.output_node().args[0]
     for spec, output in zip(program.graph_signature.output_specs, outputs, strict=True):
         spec.arg.name = output.name

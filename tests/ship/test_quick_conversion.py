@@ -37,8 +37,8 @@ class Net(nn.Module):
         nn.init.uniform_(self.norm.running_var, 0.5, 2.0)
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.rule(self, self.norm(self.conv(x)))
+    def forward(self, input: Tensor) -> Tensor:  # a name of Python's own, as layers have it
+        return self.rule(self, self.norm(self.conv(input)))
 
 
 def residual(net: nn.Module, y: Tensor) -> Tensor:
