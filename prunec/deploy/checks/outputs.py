@@ -22,7 +22,7 @@ from prunec.errors import PrunecError
 from prunec.recipe import VerifySpec
 from prunec.tasks.task import Task
 
-_TEST_BATCH = 100
+_TEST_BATCH = 32
 _TEST_VALUES = 2**26  # of outputs that a batch has at most: a quarter of a gigabyte
 
 
