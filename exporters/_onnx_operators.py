@@ -114,11 +114,11 @@ def _mean(graph: Graph, node: Node) -> Node:
 
 def _is_to_rows(node: Node) -> bool:
     """Whether everything but the batch becomes one axis, and no copy is needed."""
-    source = node.args[0]
-    assert isinstance(source, Node)
-    before, after = source.meta["val"], node.meta["val"]
-    rows = after.dim() == 2 and isinstance(after.shape[1], int) and before.is_contiguous()
-    return rows and before.dim() > 2 and not isinstance(before.shape[0], int)
+    given = arguments(node)
+    before, after = given["self"].meta["val"], node.meta["val"]
+    whole = given["start_dim"] == 1 and given["end_dim"] in (-1, before.dim() - 1)
+    row = whole and before.dim() > 2 and isinstance(after.shape[1], int)
+    return row and before.is_contiguous() and not isinstance(before.shape[0], int)
 
 
 def _view(graph: Graph, node: Node) -> Node:

@@ -86,7 +86,15 @@ def with_a_mask(net: nn.Module, y: Tensor) -> Tensor:
     return torch.where(y > 0, y, 0.1) + y.new_ones(()).half()
 
 
-SLOW = [to_a_grid, shuffled, without_scale, overwritten, with_a_mask, pooled]
+def of_rows(net: nn.Module, y: Tensor) -> Tensor:
+    return net.wide(y.permute(0, 2, 3, 1).flatten(0, 2))
+
+
+def of_two(net: nn.Module, y: Tensor) -> Tensor:
+    return y.mean(3).flatten(0, 1).flatten(1)
+
+
+SLOW = [of_rows, of_two, to_a_grid, shuffled, without_scale, overwritten, with_a_mask, pooled]
 
 
 @pytest.mark.parametrize("rule", QUICK + SLOW, ids=lambda rule: rule.__name__)
