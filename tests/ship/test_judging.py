@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -113,6 +114,9 @@ def test_a_network_that_amplifies_rounding_is_told_to_do_so() -> None:
     passed, told = verdict(rough, lambda y: ((y + 3e4) - 3e4).sin())
     assert not passed
     assert "The file is not to blame: this network amplifies rounding" in told
+    passed, told = verdict(rough, rough)
+    assert passed
+    assert re.search(r"output 0 moves by up to \S+ % of its largest value by rounding alone", told)
     passed, told = verdict(rough, lambda y: rough(y) + 1)
     assert not passed
     assert "rounding explains" in told

@@ -9,6 +9,7 @@ import numpy as np
 
 from prunec.deploy.checks.check import Check
 from prunec.deploy.checks.rounding import Noise, largest, widest
+from prunec.wording import percent
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,19 @@ def gap_of(ours: np.ndarray, theirs: np.ndarray, noise: Noise, tolerance: float)
         place = int(np.argmax(excess))
         gaps.append(Gap(float(apart[place]), float(bounds[place]), size, float(explained[place])))
     return farthest(gaps)
+
+
+def amplified(ours: np.ndarray, noise: Noise, tolerance: float) -> str:
+    """How far rounding alone moves an output, where that is further than the tolerance allows."""
+    moved = max((float(each.max(initial=0.0)) for each in noise.absolute.values()), default=0.0)
+    finite = ours[np.isfinite(ours)] if moved else ours
+    if not moved or moved <= widest(finite, tolerance):
+        return ""
+    share = percent(moved / float(np.abs(finite).max()))
+    return (
+        f"moves by up to {share} of its largest value by rounding alone: the network amplifies "
+        "it, and on other inputs two engines may differ by more than the tolerance"
+    )
 
 
 def _whole_numbers(ours: np.ndarray, theirs: np.ndarray, noise: Noise) -> Gap:
