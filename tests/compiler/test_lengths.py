@@ -176,3 +176,17 @@ def test_an_input_may_be_given_by_its_name() -> None:
     assert torch.equal(compact(x=steps), compact(steps))
     with pytest.raises(prunec.PrunecError, match="fixed at length 5"):
         compact(x=steps[:, :4])
+
+
+def test_lengths_that_do_not_run_are_tried_without_a_word(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def from_zero(net: Any, y: Tensor) -> Tensor:
+        state = y.new_zeros(len(y), 6)
+        for step in y.unbind(1):
+            state = net.cell(step, state)
+        return state
+
+    example = torch.randn(2, 3, 4, dtype=torch.float64)
+    assert prunec.compile(Sequence(from_zero), example).report.after.macs > 0
+    assert capfd.readouterr().err == ""
