@@ -36,6 +36,16 @@ def reason_to_stop(train: TrainSpec, history: Sequence[Metrics]) -> str:
     return ""
 
 
+def require_metrics(history: Sequence[Metrics]) -> None:
+    """Raise KeyError, TypeError or ValueError where an epoch lacks what is told by it here."""
+    for epoch in history:
+        if int(epoch["epoch"]) < 1 or not isinstance(epoch["settled"], bool):
+            raise ValueError(f"there is no epoch {epoch['epoch']}")
+        float(epoch["seconds"])
+    for value in _settled(history)[1]:
+        float(value)
+
+
 def is_best(history: Sequence[Metrics]) -> bool:
     """Say whether the last epoch is the first of the best among those whose budget is reached."""
     _, settled = _settled(history)
