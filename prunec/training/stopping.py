@@ -41,7 +41,11 @@ def require_metrics(history: Sequence[Metrics]) -> None:
     for epoch in history:
         if int(epoch["epoch"]) < 1 or not isinstance(epoch["settled"], bool):
             raise ValueError(f"there is no epoch {epoch['epoch']}")
-        float(epoch["seconds"])
+        dense = epoch.get("dense_phase", {"epochs": 0.0})
+        figures = (k for k in epoch if k.startswith(("train_", "test_", "loss", "learning_")))
+        numbers = [epoch["seconds"], dense["epochs"], *dense.values(), *map(epoch.get, figures)]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise TypeError(f"what epoch {epoch['epoch']} says is no number")
     for value in _settled(history)[1]:
         float(value)
 

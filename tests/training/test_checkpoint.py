@@ -154,6 +154,10 @@ WRONG_HISTORIES = {
     "no figure": {key: value for key, value in line(1).items() if key != "test_accuracy"},
     "a figure that is text": line(1) | {"test_accuracy": "good"},
     "no such epoch": line(-3),
+    "a loss that is a list": line(1) | {"loss": [1.0]},
+    "a dense phase that is a number": line(1) | {"dense_phase": 0.5},
+    "a dense phase of no length": line(1) | {"dense_phase": {"accuracy": 50.0}},
+    "a dense phase of text": line(1) | {"dense_phase": {"accuracy": "50", "epochs": 1.0}},
     "settled by text": line(1) | {"settled": "no"},
 }
 
