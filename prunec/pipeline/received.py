@@ -100,12 +100,14 @@ def _checked(
 ) -> Report:
     path = _shipped(run, writer)
     records, untold = check_records(run)
-    details: dict[str, object] = {"file": str(path), "not checked": [NOT_CHECKED, *untold]}
+    not_checked = [NOT_CHECKED, *untold]
+    details: dict[str, object] = {"file": str(path), "not checked": not_checked}
     name, valid = "readable", f"a valid {writer.form()} file"
     try:
         written = writer.read_back(path)
     except PrunecError as error:
         return Report((failed(name, valid, "none", f"{error.message}."),), details)
+    not_checked += [f"MACs: {item}" for item in (written.cost.uncounted if written.cost else ())]
     checks = [
         Check(name, valid, valid, None, True),
         *_of_recipe(written, recipe_digest, recorded),

@@ -36,6 +36,20 @@ def reason_to_stop(train: TrainSpec, history: Sequence[Metrics]) -> str:
     return ""
 
 
+def require_metrics(history: Sequence[Metrics]) -> None:
+    """Raise KeyError, TypeError or ValueError where an epoch lacks what is told by it here."""
+    for epoch in history:
+        if int(epoch["epoch"]) < 1 or not isinstance(epoch["settled"], bool):
+            raise ValueError(f"there is no epoch {epoch['epoch']}")
+        dense = epoch.get("dense_phase", {"epochs": 0.0})
+        figures = (k for k in epoch if k.startswith(("train_", "test_", "loss", "learning_")))
+        numbers = [epoch["seconds"], dense["epochs"], *dense.values(), *map(epoch.get, figures)]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise TypeError(f"what epoch {epoch['epoch']} says is no number")
+    for value in _settled(history)[1]:
+        float(value)
+
+
 def is_best(history: Sequence[Metrics]) -> bool:
     """Say whether the last epoch is the first of the best among those whose budget is reached."""
     _, settled = _settled(history)

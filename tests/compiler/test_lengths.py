@@ -200,3 +200,17 @@ def test_a_layer_put_into_a_compact_network_is_looked_at() -> None:
         again = prunec.compile(module, images(6, 6)).module
         with pytest.raises(prunec.PrunecError, match="fixed at length 6"):
             again(images(8, 6))
+
+
+def test_lengths_that_do_not_run_are_tried_without_a_word(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def from_zero(net: Any, y: Tensor) -> Tensor:
+        state = y.new_zeros(len(y), 6)
+        for step in y.unbind(1):
+            state = net.cell(step, state)
+        return state
+
+    example = torch.randn(2, 3, 4, dtype=torch.float64)
+    assert prunec.compile(Sequence(from_zero), example).report.after.macs > 0
+    assert capfd.readouterr().err == ""

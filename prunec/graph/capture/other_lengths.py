@@ -8,7 +8,9 @@ length is nobody's choice.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -99,11 +101,13 @@ def fixed_lengths(shapes: Shapes, follow: Follow, *, thorough: bool) -> tuple[Fi
     found: dict[Place, str] = {}
     for length, places in _of_one_length(shapes).items():
         for other in {(length + 1) // 2, 2 * length} - {length}:
-            together = follow(_changed(shapes, places, other))
+            together = _quietly(follow, _changed(shapes, places, other))
             if together == "" and not thorough:
                 break
             alone = {
-                place: follow(_changed(shapes, [place], other)) if len(places) > 1 else together
+                place: _quietly(follow, _changed(shapes, [place], other))
+                if len(places) > 1
+                else together
                 for place in places
             }
             guilty = {place: what for place, what in alone.items() if what}
@@ -115,6 +119,12 @@ def fixed_lengths(shapes: Shapes, follow: Follow, *, thorough: bool) -> tuple[Fi
     return tuple(
         (number, axis, shapes[number][axis], found[number, axis]) for number, axis in sorted(found)
     )
+
+
+def _quietly(follow: Follow, shapes: Shapes) -> str | None:
+    """Follow a network; a traced one prints where it fails, which is no failure here."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return follow(shapes)
 
 
 def _of_one_length(shapes: Shapes) -> dict[int, list[Place]]:
