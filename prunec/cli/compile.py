@@ -151,7 +151,7 @@ def _data(spec: ModelSpec, data: str) -> Any:
     from prunec.cli.starter_data import IMAGENET
     from prunec.inspection.network import parse_input
     from prunec.recipe import loads
-    from prunec.recipe.schema import DataSpec
+    from prunec.recipe.network_and_data import DataSpec
 
     if data == "none":
         return DataSpec(name="none")

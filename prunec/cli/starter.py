@@ -20,6 +20,12 @@ from prunec.wording import did_you_mean
 MODEL = "_resnet20"
 """What ends the names of the packaged recipes that say how to use a method, one each."""
 
+USUAL_STEPS = 1100
+"""Of the trainings that the packaged recipes of the methods are for."""
+
+LEAST_APART = 4
+"""Steps: the weights learn between two changes of the masks, some of which take a step's place."""
+
 BELOW = 0.96  # of a budget of MACs: what gates aim at, for channels go in blocks
 
 TEMPLATE = Template("""\
@@ -110,7 +116,10 @@ def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> t
         augment=_array("augment", images.augment, "training images"),
         prepare=_array("prepare", images.prepare, "test images"),
     )
-    text = "\n".join(map(_aligned, filled.splitlines())) + f"\n{steps}{_aligned(images.goal)}\n"
+    text = (
+        "\n".join(map(_aligned, filled.splitlines()))
+        + f"\n{_in_rhythm(steps, images)}{_aligned(images.goal)}\n"
+    )
     loads(text, f"{name}.toml")
     return text, seen
 
@@ -197,9 +206,27 @@ def _set(text: str, key: str, value: float) -> tuple[str, int]:
     """``text`` with a key's number replaced, its comment in its column, and how often."""
 
     def replaced(found: re.Match[str]) -> str:
-        return f"{f'{key} = {value:.4g}':<29} {found[1] or ''}".rstrip()
+        return _setting(key, f"{value:.4g}", found[1])
 
     return re.subn(rf"^{key} = [\d.]+ *(#.*)?$", replaced, text, flags=re.MULTILINE)
+
+
+def _in_rhythm(text: str, images: Images) -> str:
+    """``text`` with what is done every so many steps done as often in a shorter training."""
+    steps = images.epochs * (images.train // images.batch)
+    if not 0 < steps < USUAL_STEPS:
+        return text
+
+    def replaced(found: re.Match[str]) -> str:
+        every = max(LEAST_APART, int(found[2]) * steps // USUAL_STEPS)
+        return _setting(found[1], str(min(int(found[2]), every)), found[3])
+
+    return re.sub(r"^(\w+_steps) = (\d+) *(#.*)?$", replaced, text, flags=re.MULTILINE)
+
+
+def _setting(key: str, value: str, comment: str | None) -> str:
+    """A line of a recipe, its comment in its column."""
+    return f"{f'{key} = {value}':<29} {comment or ''}".rstrip()
 
 
 def _text(value: str) -> str:
@@ -231,7 +258,7 @@ def _stem(model: str, classes: int) -> tuple[str, int] | None:
     from torch import nn
 
     from prunec.models.building import build_model
-    from prunec.recipe.schema import ModelSpec
+    from prunec.recipe.network_and_data import ModelSpec
 
     network = build_model(ModelSpec(name=model), classes, seed=0)
     for name, module in network.named_modules():

@@ -17,7 +17,7 @@ from prunec.datasets.decoding import damaged, decode, kind
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
-from prunec.recipe.schema import MOST_PIXELS
+from prunec.recipe.network_and_data import MOST_PIXELS
 from prunec.wording import first_line, some_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")

@@ -24,12 +24,8 @@ from tomlkit.items import Table as TomlTable
 from prunec.errors import RecipeError
 from prunec.recipe.lengths import with_epochs_named
 from prunec.recipe.overrides import override
-from prunec.recipe.schema import (
-    DEEPEST,
-    Recipe,
-    Table,
-    plain,
-)
+from prunec.recipe.schema import Recipe
+from prunec.recipe.values import DEEPEST, Table, plain
 from prunec.wording import Known, Location, did_you_mean, key_path, mistakes, shortened
 
 LONGEST = 100_000
