@@ -208,3 +208,19 @@ def test_masks_change_within_a_short_training(place: Path) -> None:
         assert all(load_recipe("b.toml").passes[0][key] > 4 for key in keys)
         Path("a.toml").unlink()
         Path("b.toml").unlink()
+
+
+def test_a_folder_of_one_class_is_refused(place: Path) -> None:
+    (written(place / "images", [(24, 24)]) / "dogs").rename(place / "dogs")
+    (place / "images/owls").rename(place / "owls")
+    done = CliRunner().invoke(app, ["init", "init_net:net", "images"])
+    assert done.exit_code == 1
+    assert "images holds one class alone, cats" in done.stderr
+
+
+def test_a_file_may_have_a_name_that_no_run_has(place: Path) -> None:
+    written(place / "my images ü", [(24, 24)])
+    run("init", "init_net:net", "my images ü", "--epochs", "1", "-o", "ä first try.toml")
+    assert load_recipe("ä first try.toml").name == "first_try"
+    done = CliRunner().invoke(app, ["init", "init_net:net", "my imagse ü"])
+    assert "Did you mean 'my images ü'?" in done.stderr

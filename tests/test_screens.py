@@ -227,6 +227,9 @@ def test_a_slip_of_the_keyboard_is_recognised(words: list[str], near: str) -> No
         (["train", "gdp_mbv2", "--device", "gpu"], "'gpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["compare", "--sparsity"], "option '--sparsity' requires an argument"),
         (["verify", "one", "two"], "unexpected extra argument"),
+        (["init", "a", "b", "--budget", "200%"], "'--budget': it is no number"),
+        (["init", "a", "b", "--budget", "2"], "'--budget': it must be at most 0.999"),
+        (["init", "a", "b", "--epochs", "0"], "'--epochs': it must be at least 1"),
         (["--no-such-thing"], "prunec has no option --no-such-thing"),
     ],
 )

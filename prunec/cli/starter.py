@@ -13,7 +13,7 @@ from string import Template
 from typing import Any
 
 from prunec.cli.starter_data import DATA, SIZELESS, Images, normalised, of_folder, resized
-from prunec.errors import RecipeError
+from prunec.errors import DataError, RecipeError
 from prunec.recipe import loads, packaged_recipes, packaged_text
 from prunec.wording import did_you_mean
 
@@ -140,6 +140,12 @@ def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
         from prunec.datasets.survey import survey
 
         found = survey(data)
+        if len(found.labels) < 2:
+            raise DataError(
+                f"{data} holds one class alone, {found.labels[0]}: there is nothing to tell apart",
+                remedy="Put the images of every class into a folder of its own, all of them in "
+                f"{data}; or name the folder above.",
+            )
         images = of_folder(found, data, size)
         seen = (
             f"Looked at {found.looked:,} of {found.train:,} training images in {data}: "
@@ -148,7 +154,8 @@ def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
         )
         return _as_trained(images, own), len(found.labels), seen
     if data not in DATA:
-        near = did_you_mean(data, tuple(DATA))
+        folders = [entry.name for entry in Path().iterdir() if entry.is_dir()]
+        near = did_you_mean(data.rstrip("/"), (*DATA, *sorted(folders)))
         raise RecipeError(
             f"there is no data set and no folder {data!r}",
             remedy=f"{near}Name a folder of images, a folder a class; or one of: "

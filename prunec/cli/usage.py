@@ -15,6 +15,16 @@ from prunec.wording import did_you_mean, nearest
 
 PROGRAM = "prunec"
 
+PHRASES = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "it is no integer",
+    "Input should be a valid number, unable to parse string as a number": "it is no number",
+    "Input should be less than or equal to": "it must be at most",
+    "Input should be greater than or equal to": "it must be at least",
+    "Input should be": "it must be",
+}
+"""What the parser says of a value → the same in our words."""
+
 MISTAKES: Any = typer.BadParameter.__bases__[0]
 """What the parser raises: of click, or of typer's own copy of it."""
 
@@ -32,8 +42,17 @@ def explained(error: Any) -> UsageError:
     if error.ctx and type(error).__name__ == "NoSuchOption":
         near = _nearest(error.option_name, error.ctx.command)
         return UsageError(f"{command} has no option {error.option_name}", remedy=f"{near}{ask}")
-    said = error.format_message().replace("Value error, ", "").rstrip(".")
-    return UsageError(f"{command}: {said[:1].lower()}{said[1:]}", remedy=ask)
+    said = error.format_message().rstrip(".")
+    for theirs, ours in PHRASES.items():
+        said = said.replace(theirs, ours)
+    said_for = _said_for(getattr(error, "param", None))
+    return UsageError(f"{command}: {said[:1].lower()}{said[1:]}", remedy=f"{said_for}{ask}")
+
+
+def _said_for(parameter: Any) -> str:
+    """What the help says of an option whose value was wrong."""
+    words = (getattr(parameter, "help", "") or "").partition("  [")[0].rstrip(". ")
+    return f"{parameter.opts[0]} {parameter.metavar}: {words}. " if words else ""
 
 
 def _nearest(option: str, command: Any) -> str:

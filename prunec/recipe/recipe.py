@@ -116,7 +116,7 @@ def _file_text(path: Path) -> str:
     try:
         if path.stat().st_size > LONGEST:  # before it fills the memory
             raise _too_long(str(path), path.stat().st_size)
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # some editors put a mark before the text
     except UnicodeDecodeError as error:
         raise RecipeError(
             f"{path}: byte {error.start} is not UTF-8 text", remedy="Save the file as UTF-8."
@@ -126,7 +126,8 @@ def _file_text(path: Path) -> str:
 
 
 def _not_found(reference: str) -> RecipeError:
-    near = did_you_mean(Path(reference).stem, packaged_recipes())
+    own = sorted(map(str, Path(reference).parent.glob("*.toml")))
+    near = did_you_mean(reference, own) or did_you_mean(Path(reference).stem, packaged_recipes())
     return RecipeError(
         f"there is no recipe file {reference!r}, and no recipe of that name comes with prunec",
         remedy=f"{near}`prunec recipes` lists those that do; `prunec init` writes a new one.",
