@@ -197,8 +197,8 @@ def _written(
     entry = manifest_entry(writer, exported, twin, recipe, artifact)
     report = _proven(forms, writer, exported.path, recipe, artifact, dense, data, entry, "")
     target = forms.output or forms.shipped(writer)
-    more = {"file": str(target), "dense bytes": twin.stat().st_size}
-    return entry, replace(report, details={**report.details, **more})
+    told = replace(report.details, file=str(target), dense_bytes=twin.stat().st_size)
+    return entry, replace(report, details=told)
 
 
 def _write_twin(
@@ -294,20 +294,16 @@ def _proven(
         latency=latency,
         again=again,
     )
-    timed = {"latency": asdict(latency)} if latency else {}
     recorded = compare_with_records(
         writer, path, twin, recipe, artifact, dense, entry, flaw, forms.made_by
     )
-    trained, unmeasured = check_training(recipe.verify.budget, artifact.history, report.details)
+    trained, unmeasured = check_training(
+        recipe.verify.budget, artifact.history, report.details.figures
+    )
     checks, untold = forms.records
-    told = {"not checked": [*_untold(report), *unmeasured, *untold]}
+    reasons = (*report.not_checked, *unmeasured, *untold)
     checks = (*report.checks, *trained, *recorded, *checks)
-    return Report(checks, {**report.details, **told, **timed})
-
-
-def _untold(report: Report) -> list[object]:
-    found = report.details.get("not checked")
-    return found if isinstance(found, list) else []
+    return Report(checks, replace(report.details, not_checked=reasons, latency=latency))
 
 
 def _unwritten(writer: Exporter) -> Report:

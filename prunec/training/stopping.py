@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunec.recipe.lengths import key_of
-from prunec.recipe.schema import TrainSpec
+from prunec.recipe.training import TrainSpec
 from prunec.tasks.quality import MIOU, Quality, decisive
 
 Metrics = Mapping[str, Any]

@@ -28,7 +28,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("prunec", "passes", "exporters", "recipes", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "prunec", "passes", "exporters", "recipes",
+    "pyproject.toml", "build_backend.py", "README.md", "LICENSE",
+)  # fmt: skip
 ZEROS = 0.6
 
 Figures = Mapping[str, float]
