@@ -13,7 +13,7 @@ from zipfile import ZipFile
 
 import pytest
 
-BACKEND = Path(__file__).parent.parent / "build_backend.py"
+BACKEND = Path(__file__).parent.parent / ".build" / "prunec_backend.py"
 
 
 @pytest.fixture

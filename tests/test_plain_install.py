@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 SOURCES = (
     "prunec", "passes", "exporters", "recipes",
-    "pyproject.toml", "build_backend.py", "README.md", "LICENSE",
+    "pyproject.toml", ".build", "README.md", "LICENSE",
 )  # fmt: skip
 
 

@@ -9,7 +9,10 @@ therefore brings a finder that is asked first, and answers where nothing but suc
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import io
+import tarfile
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -46,12 +49,23 @@ def build_editable(
 ) -> str:
     """Return the name of the wheel of an editable installation, its finder included."""
     name: str = build_meta.build_editable(wheel_directory, config_settings, metadata_directory)
-    package = Path(__file__).resolve().parent / "prunec" / "__init__.py"
+    package = Path(__file__).resolve().parents[1] / "prunec" / "__init__.py"
     added = {
         f"{MODULE}.py": FINDER.replace("{package!r}", repr(str(package))),
         f"{MODULE}.pth": f"import {MODULE}\n",
     }
     _add(Path(wheel_directory) / name, added)
+    return name
+
+
+def build_sdist(sdist_directory: str, config_settings: dict[str, object] | None = None) -> str:
+    """Return the name of the archive of sources, this file included."""
+    name: str = build_meta.build_sdist(sdist_directory, config_settings)
+    path, here = Path(sdist_directory) / name, Path(__file__)
+    packed = io.BytesIO(gzip.decompress(path.read_bytes()))
+    with tarfile.open(fileobj=packed, mode="a") as archive:
+        archive.add(here, f"{name.removesuffix('.tar.gz')}/{here.parent.name}/{here.name}")
+    path.write_bytes(gzip.compress(packed.getvalue()))
     return name
 
 
