@@ -7,6 +7,7 @@ failure stops no check.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def verify_file(
         found, answers, told = compare_outputs(
             path, module, example, runner, spec, exporter.bounds(spec), data
         )
+        found += _as_run(exporter, path, runner)
     finally:
         module.train(training)
     budgets, unmeasured = check_budgets(
@@ -102,6 +104,13 @@ def verify_file(
     details["runner"] = asdict(runner.identity)
     details |= _measured(written, dense_macs, answers)
     return Report((*checks, *found, *budgets), details)
+
+
+def _as_run(exporter: Exporter, path: Path, runner: Runner) -> list[Check]:
+    """Checks of a file as it was loaded; one that cannot be fails others."""
+    with suppress(PrunecError):
+        return exporter.as_run(path, runner.open(path))
+    return []
 
 
 def _costs(written: Written, torch_cost: Cost, exact: bool) -> list[Check]:

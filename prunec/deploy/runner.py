@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -57,6 +57,11 @@ class LoadedFile(ABC):
         Raises:
             PrunecError: the file does not take these inputs.
         """
+
+    @property
+    def layers(self) -> Mapping[str, int] | None:
+        """How many layers of the loaded file run as ``integer`` and as ``float``; None: untold."""
+        return None
 
     def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
         """Measure this file against another one of the same runner, in turns, in this process.
