@@ -11,6 +11,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -293,12 +294,25 @@ def _load(package: str, name: str, kind: str) -> type:
         module = importlib.import_module(path)
     except ImportError as error:
         raise PassError(
-            f"the {kind} {name!r} cannot be loaded: {error}", remedy="Install what it imports."
+            f"the {kind} {name!r} cannot be loaded: {error}", remedy=_installing(name)
         ) from error
     found = getattr(module, "".join(word.capitalize() for word in name.split("-")), None)
     if not isinstance(found, type):
         raise PassError(f"{path} holds no class for the {kind} {name!r}")
     return found
+
+
+def _installing(name: str) -> str:
+    """Say how what a plug-in imports is installed: by the extra of its name, where there is one."""
+    extra = name.removeprefix("to-")
+    try:
+        extras = metadata("prunec").get_all("Provides-Extra") or []
+    except PackageNotFoundError:
+        extras = []
+    return f"Install it: pip install 'prunec[{extra}]'" if extra in extras else _INSTALL
+
+
+_INSTALL = "Install what it imports."
 
 
 def _build(
