@@ -107,6 +107,25 @@ class Runner(ABC):
         """
 
 
+def samples_of(
+    inputs: Batch, shapes: Sequence[Sizes], run: Callable[[Batch], list[np.ndarray]]
+) -> list[np.ndarray]:
+    """Return the outputs of a batch that a file of one sample answers, sample by sample.
+
+    Args:
+        inputs: batch first, but for one that has the very sizes that the file says.
+        shapes: the file's.
+        run: takes inputs of one sample.
+    """
+    count = max((len(x) for x in inputs if x.ndim), default=1)
+    whole = [count > 1 and x.shape == tuple(s) for x, s in zip(inputs, shapes, strict=True)]
+    found = [
+        run([x if all_of else x[i : i + 1] for x, all_of in zip(inputs, whole, strict=True)])
+        for i in range(count)
+    ]
+    return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
+
+
 def _once(loaded: LoadedFile, batch: int) -> Callable[[], object]:
     """Return the run of one batch of noise."""
     generator = np.random.default_rng(0)

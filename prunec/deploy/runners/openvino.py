@@ -64,5 +64,7 @@ class _Compiled(LoadedFile):
             try:
                 found = request.infer([np.ascontiguousarray(x) for x in inputs])
             except Exception as error:
-                raise PrunecError(f"OpenVINO cannot run {self._path}: {first_line(error)}") from error
+                raise PrunecError(
+                    f"OpenVINO cannot run {self._path}: {first_line(error)}"
+                ) from error
             yield [np.array(found[output]) for output in self._model.outputs]
