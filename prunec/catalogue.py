@@ -9,7 +9,7 @@ import dataclasses
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -112,17 +112,28 @@ def runner_for(suffix: str) -> Runner:
     Raises:
         RecipeError: there is none.
     """
+    found = next(_opening(suffix), None)
+    if found is None:
+        raise RecipeError(
+            f"no runner here opens {suffix} files",
+            remedy=f"Install the runtime of one of: {', '.join(runner_names())}.",
+        )
+    return found
+
+
+def other_runners(suffix: str) -> tuple[Runner, ...]:
+    """Return the further runners here that open files of a suffix, besides :func:`runner_for`'s."""
+    return tuple(_opening(suffix))[1:]
+
+
+def _opening(suffix: str) -> Iterator[Runner]:
     for name in runner_names():
         try:
             found = runner(name)
         except PassError:
             continue
         if suffix in found.suffixes:
-            return found()
-    raise RecipeError(
-        f"no runner here opens {suffix} files",
-        remedy=f"Install the runtime of one of: {', '.join(runner_names())}.",
-    )
+            yield found()
 
 
 def build_exporter(table: Mapping[str, Any], entry: str, source: str) -> Exporter:

@@ -30,6 +30,7 @@ from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
+from prunec.pipeline.elsewhere import found_elsewhere
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
@@ -304,10 +305,11 @@ def _proven(
         writer, path, twin, recipe, artifact, dense, entry, flaw, forms.made_by
     )
     trained, unmeasured = check_training(recipe.verify.budget, artifact.history, report.details)
+    elsewhere, unopened, runners = found_elsewhere(writer, path, recipe, artifact, data)
     checks, untold = forms.records
-    told = {"not checked": [*_untold(report), *unmeasured, *untold]}
-    checks = (*report.checks, *trained, *recorded, *checks)
-    return Report(checks, {**report.details, **told, **timed})
+    told = {"not checked": [*_untold(report), *unopened, *unmeasured, *untold]}
+    checks = (*report.checks, *elsewhere, *trained, *recorded, *checks)
+    return Report(checks, {**report.details, **told, **timed, **runners})
 
 
 def remarks(report: Report) -> list[str]:
