@@ -9,8 +9,9 @@ import dataclasses
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -111,17 +112,28 @@ def runner_for(suffix: str) -> Runner:
     Raises:
         RecipeError: there is none.
     """
+    found = next(_opening(suffix), None)
+    if found is None:
+        raise RecipeError(
+            f"no runner here opens {suffix} files",
+            remedy=f"Install the runtime of one of: {', '.join(runner_names())}.",
+        )
+    return found
+
+
+def other_runners(suffix: str) -> tuple[Runner, ...]:
+    """Return the further runners here that open files of a suffix, besides :func:`runner_for`'s."""
+    return tuple(_opening(suffix))[1:]
+
+
+def _opening(suffix: str) -> Iterator[Runner]:
     for name in runner_names():
         try:
             found = runner(name)
         except PassError:
             continue
         if suffix in found.suffixes:
-            return found()
-    raise RecipeError(
-        f"no runner here opens {suffix} files",
-        remedy=f"Install the runtime of one of: {', '.join(runner_names())}.",
-    )
+            yield found()
 
 
 def build_exporter(table: Mapping[str, Any], entry: str, source: str) -> Exporter:
@@ -293,12 +305,25 @@ def _load(package: str, name: str, kind: str) -> type:
         module = importlib.import_module(path)
     except ImportError as error:
         raise PassError(
-            f"the {kind} {name!r} cannot be loaded: {error}", remedy="Install what it imports."
+            f"the {kind} {name!r} cannot be loaded: {error}", remedy=_installing(name)
         ) from error
     found = getattr(module, "".join(word.capitalize() for word in name.split("-")), None)
     if not isinstance(found, type):
         raise PassError(f"{path} holds no class for the {kind} {name!r}")
     return found
+
+
+def _installing(name: str) -> str:
+    """Say how what a plug-in imports is installed: by the extra of its name, where there is one."""
+    extra = name.removeprefix("to-")
+    try:
+        extras = metadata("prunec").get_all("Provides-Extra") or []
+    except PackageNotFoundError:
+        extras = []
+    return f"Install it: pip install 'prunec[{extra}]'" if extra in extras else _INSTALL
+
+
+_INSTALL = "Install what it imports."
 
 
 def _build(

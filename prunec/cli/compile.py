@@ -138,7 +138,7 @@ def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> 
             "name": name[:80] or "network",
             "model": spec,
             "data": _data(spec, data),
-            "pass": (cut, {"name": "fold-batchnorm"}),
+            "pass": ({"name": "zero-tiny-weights"}, cut, {"name": "fold-batchnorm"}),
             "export": ({"name": "to-onnx", **onnx},),
             "verify": VerifySpec(budget=Budget(latency_ratio=None)),
         }

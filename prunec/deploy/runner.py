@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -58,6 +58,11 @@ class LoadedFile(ABC):
             PrunecError: the file does not take these inputs.
         """
 
+    @property
+    def layers(self) -> Mapping[str, int] | None:
+        """How many layers of the loaded file run as ``integer`` and as ``float``; None: untold."""
+        return None
+
     def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
         """Measure this file against another one of the same runner, in turns, in this process.
 
@@ -100,6 +105,25 @@ class Runner(ABC):
         Raises:
             PrunecError: it cannot be loaded.
         """
+
+
+def samples_of(
+    inputs: Batch, shapes: Sequence[Sizes], run: Callable[[Batch], list[np.ndarray]]
+) -> list[np.ndarray]:
+    """Return the outputs of a batch that a file of one sample answers, sample by sample.
+
+    Args:
+        inputs: batch first, but for one that has the very sizes that the file says.
+        shapes: the file's.
+        run: takes inputs of one sample.
+    """
+    count = max((len(x) for x in inputs if x.ndim), default=1)
+    whole = [count > 1 and x.shape == tuple(s) for x, s in zip(inputs, shapes, strict=True)]
+    found = [
+        run([x if all_of else x[i : i + 1] for x, all_of in zip(inputs, whole, strict=True)])
+        for i in range(count)
+    ]
+    return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
 
 def _once(loaded: LoadedFile, batch: int) -> Callable[[], object]:

@@ -52,6 +52,7 @@ class CheckTable:
     file: str
     rows: tuple[CheckRow, ...]
     unchecked: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,13 @@ def _check_table(title: str, form: str, parity: Parity, checked: str) -> CheckTa
         CheckRow(c.name, expected_text(c), value_text(c.found), c.passed, c.message)
         for c in parity.checks
     )
-    by = parity.details.runner
-    parts = (f"{title}: {form}", f"on {by.name} {by.version}, {by.device}" if by else "")
+    by = [*filter(None, [parity.details.runner]), *parity.details.others]
+    runners = " and on ".join(f"{one.name} {one.version}, {one.device}" for one in by)
+    parts = (f"{title}: {form}", f"on {runners}" if by else "")
     when = ", ".join(part for part in (*parts, checked) if part)
-    return CheckTable(when, parity.details.file, rows, parity.details.unchecked)
+    return CheckTable(
+        when, parity.details.file, rows, parity.details.unchecked, parity.details.remarks
+    )
 
 
 def shipped_layers(run: RunRecord) -> tuple[Layer, ...]:

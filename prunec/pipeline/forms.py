@@ -30,11 +30,14 @@ from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
-from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry
+from prunec.pipeline.elsewhere import found_elsewhere
+from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
 from prunec.store.exports import ExportFolder
 from prunec.store.records import record_text
+
+Batched = list[tuple[Tensor, ...]]
 
 _CALIBRATION_BATCH = 32
 _MADE_BY = "prunec.made_by"
@@ -159,6 +162,8 @@ def ship(
             golden = write_golden(forms.shipped(writer), writer, artifact.module, artifact.example)
             manifest[form] = {**entry, **golden}
         target, candidate = forms.output or forms.shipped(writer), forms.candidate(writer)
+        for remark in remarks(reports[form]):
+            tell(f"{form}: {remark}")
         tell(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
     report = ExportReport(reports, {"layers": _layers(dense, artifact)})
     report = record(report, forms.folder.report)
@@ -187,17 +192,21 @@ def _written(
     """Write a form beside its place; return its entry in the manifest and what is found of it."""
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
     source = Source(artifact, _metadata(recipe, artifact), files)
-    batches = _batches(data, writer) if isinstance(writer, Lossy) and data else None
+    labelled = _labelled(data, writer) if isinstance(writer, Lossy) and data else None
+    batches: Batched | None = [(images,) for images, _ in labelled] if labelled else None
+    source = replace(source, labels=tuple(labels for _, labels in labelled or ()))
     shutil.rmtree(forms.candidate(writer).parent, ignore_errors=True)
     exported = writer(source, forms.candidate(writer), batches)
     twin = forms.dense(writer)
     if not writer.reads:
         kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
         _write_twin(writer, dense, twin, batches, kept)
-    entry = manifest_entry(writer, exported, twin, recipe, artifact)
+    entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
     report = _proven(forms, writer, exported.path, recipe, artifact, dense, data, entry, "")
     target = forms.output or forms.shipped(writer)
-    told = replace(report.details, file=str(target), dense_bytes=twin.stat().st_size)
+    told = replace(
+        report.details, file=str(target), dense_bytes=twin.stat().st_size, told=exported.told
+    )
     return entry, replace(report, details=told)
 
 
@@ -205,7 +214,7 @@ def _write_twin(
     writer: Exporter,
     dense: Artifact,
     twin: Path,
-    batches: list[tuple[Tensor, ...]] | None,
+    batches: Batched | None,
     kept: object,
 ) -> None:
     """Write the dense network's file, unless the very same one is there from an earlier export.
@@ -231,11 +240,10 @@ def _write_twin(
     writer(Source(Artifact(folded, dense.example), {_MADE_BY: made}), twin, batches)
 
 
-def _batches(data: Data, writer: Lossy) -> list[tuple[Tensor, ...]]:
-    """Training images, as many as are calibrated on, without their labels."""
+def _labelled(data: Data, writer: Lossy) -> list[tuple[Tensor, Tensor]]:
+    """Training images and their labels, as many as are calibrated on."""
     count = -(-writer.calibration // _CALIBRATION_BATCH)
-    batches = data.train_batches(0, _CALIBRATION_BATCH)
-    return [(images,) for images, _ in islice(batches, count)]
+    return list(islice(data.train_batches(0, _CALIBRATION_BATCH), count))
 
 
 def _publish(forms: Forms, writer: Exporter) -> None:
@@ -300,10 +308,18 @@ def _proven(
     trained, unmeasured = check_training(
         recipe.verify.budget, artifact.history, report.details.figures
     )
+    elsewhere, unopened, others = found_elsewhere(writer, path, recipe, artifact, data)
     checks, untold = forms.records
-    reasons = (*report.not_checked, *unmeasured, *untold)
-    checks = (*report.checks, *trained, *recorded, *checks)
-    return Report(checks, replace(report.details, not_checked=reasons, latency=latency))
+    reasons = (*report.not_checked, *unopened, *unmeasured, *untold)
+    checks = (*report.checks, *elsewhere, *trained, *recorded, *checks)
+    details = replace(report.details, not_checked=reasons, latency=latency, others=others)
+    return Report(checks, details)
+
+
+def remarks(report: Report) -> list[str]:
+    """Return what an exporter remarked of its file, in sentences."""
+    found = report.details.told.get("remarks", [])
+    return [str(remark) for remark in found] if isinstance(found, list) else []
 
 
 def _unwritten(writer: Exporter) -> Report:

@@ -43,6 +43,11 @@ def manifest_entry(
     }
 
 
+def told_of(exported: Exported) -> dict[str, object]:
+    """Return what the manifest keeps of what an exporter tells of its file."""
+    return {"told": dict(exported.told)} if exported.told else {}
+
+
 def compare_with_records(
     writer: Exporter,
     path: Path,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prunec.artifact import Artifact, Step
-from prunec.catalogue import exporter, exporter_names
+from prunec.catalogue import exporter_names
 from prunec.deploy.checks import ExportReport
 from prunec.errors import ParityError, ReadOnlyRun, RunError
 from prunec.page import write_report
@@ -133,7 +133,7 @@ def _other_build(run: RunFolder) -> str:
 def _checked(run: RunFolder, files: dict[str, Path]) -> ExportReport:
     """What is found of files, by their form; of those that shipped where none is given."""
     opened = OpenedRun(run)
-    known = {exporter(name).form() for name in exporter_names()}
+    known = {name.removeprefix("to-") for name in exporter_names()}
     forms = [form for form in run.export.forms if form in known or form in run.export.recorded]
     found = check_records(run, steps_of(opened))
     writers = opened.exporters((*forms, *files))

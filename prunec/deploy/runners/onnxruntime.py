@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
 from prunec.errors import PrunecError
 from prunec.wording import first_line
+
+_KINDS = {
+    "integer": "QLinearConv ConvInteger MatMulInteger QLinearMatMul QGemm MatMulIntegerToFloat "
+    "DynamicQuantizeMatMul QAttention",
+    "float": "Conv FusedConv ConvTranspose Gemm FusedGemm MatMul FusedMatMul",
+}
 
 
 @dataclass(frozen=True)
@@ -32,28 +41,42 @@ class Onnxruntime(Runner):
 
     def open(self, path: Path) -> LoadedFile:
         """Return a session of the file."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        # Threads that spin while they wait take the core that the next step needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise _cannot("load", path, error) from error
-        return _Session(path, session)
+        return _Session(path, self.threads)
+
+
+def _session(path: Path, threads: int, saved: Path | None = None) -> onnxruntime.InferenceSession:
+    """Return a session of a file; the graph that it runs is saved where a place is given."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if saved:
+        options.optimized_model_filepath = str(saved)
+    # Threads that spin while they wait take the core that the next step needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _cannot("load", path, error) from error
 
 
 class _Session(LoadedFile):
     """A loaded file."""
 
-    def __init__(self, path: Path, session: onnxruntime.InferenceSession) -> None:
-        self._path = path
-        self._session = session
-        self._names = [entry.name for entry in session.get_inputs()]
+    def __init__(self, path: Path, threads: int) -> None:
+        self._path, self._threads = path, threads
+        self._session = _session(path, threads)
+        self._names = [entry.name for entry in self._session.get_inputs()]
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """Layers of each kind, of the graph as it runs on this processor."""
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder) / "as_run.onnx"
+            _session(self._path, self._threads, saved)
+            nodes = onnx.load(saved).graph.node
+        kinds = {kind: kind_of for kind_of, names in _KINDS.items() for kind in names.split()}
+        return Counter(kinds[node.op_type] for node in nodes if node.op_type in kinds)
 
     @property
     def input_shapes(self) -> list[Sizes]:
