@@ -74,7 +74,7 @@ def _row(m: Measurement, macs: Sequence[int | None]) -> tuple[str, ...]:
 
 def _spread(times: Sequence[float]) -> str:
     first, third = quartiles(times)
-    return f"{statistics.median(times):.3f} ± {(third - first) / 2:.3f}"
+    return f"{statistics.median(times):.3g} ± {(third - first) / 2:.1g}"
 
 
 def _speeds(found: Bench) -> Iterator[str]:

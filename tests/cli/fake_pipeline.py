@@ -75,10 +75,6 @@ class FakePipeline(ModuleType):
         self._called("verify", run, onnx_file)
         return FakeReport(self.passed)
 
-    def bench(self, run: Any) -> str:
-        self._called("bench", run)
-        return "dense 2 ms, shipped 1 ms"
-
     def inspect(self, subject: Any, inputs: tuple[Input, ...], *named: Any) -> Inspection:
         self._called("inspect", subject, inputs)
         cost = Cost((LayerCost("stem.0", "conv2d", 1500, 1500, 100, 25),), 110, 35)
