@@ -19,7 +19,7 @@ def bench(
         typer.Argument(
             metavar="RUN|A.onnx B.onnx",
             help="A run  [default: the latest], or two files: the second is the dense one.",
-            autocompletion=completion.network_files,
+            autocompletion=completion.runs_and_files,
             show_default=False,
         ),
     ] = None,
