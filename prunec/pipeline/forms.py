@@ -69,6 +69,15 @@ class Forms:
                 remedy="Leave -o out: each form has its folder in the run.",
             )
 
+    def require_places(self) -> None:
+        """Refuse a place that no file can be written to, before anything is worked out.
+
+        Raises:
+            RunError: it names a folder, or a file that must not be overwritten.
+        """
+        for writer in self.exporters:
+            require_writable(self.output or self.shipped(writer))
+
     def shipped(self, writer: Exporter) -> Path:
         """Return the file of a form that ships."""
         return self.folder.shipped(writer.form(), writer.suffix)
@@ -145,8 +154,6 @@ def ship(
     Raises:
         PrunecError: as exporters do.
     """
-    for writer in forms.exporters:
-        require_writable(forms.output or forms.shipped(writer))
     reports: dict[str, Report] = {}
     if forms.folder.manifest.exists() and forms.folder.flaw:
         tell(f"{forms.folder.flaw}; it is written anew")

@@ -54,6 +54,7 @@ def export(
     with run.held():
         opened = OpenedRun(run, untrained.images if untrained else None)
         made = Forms(run.export, opened.exporters(forms, options), output)
+        made.require_places()
         artifact = _rewritten(opened, tell, untrained)
         dense = Artifact(opened.dense, artifact.example)
         shipped = run.export.report, run.export.manifest
