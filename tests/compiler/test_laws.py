@@ -73,8 +73,8 @@ def marked(cases: list[tuple[str, str]]) -> list[Any]:
 BOUNDED = [(n, m) for n, m in CASES if n not in UNREACHABLE and m != "weights"]
 
 every = pytest.mark.parametrize(("name", "mode"), marked(CASES))
-some = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[::4]))
-others = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[2::4]))
+some = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[::6]))
+others = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[3::6]))
 a_few = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[::12]))
 
 

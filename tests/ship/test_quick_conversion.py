@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from sampling import slow_case
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -97,7 +98,14 @@ def of_two(net: nn.Module, y: Tensor) -> Tensor:
 SLOW = [of_rows, of_two, to_a_grid, shuffled, without_scale, overwritten, with_a_mask, pooled]
 
 
-@pytest.mark.parametrize("rule", QUICK + SLOW, ids=lambda rule: rule.__name__)
+ALWAYS = (residual, to_a_grid)
+CASES = [
+    r if r in ALWAYS else slow_case(r, nightly=r not in (channels_last, of_rows))
+    for r in QUICK + SLOW
+]
+
+
+@pytest.mark.parametrize("rule", CASES, ids=lambda rule: rule.__name__)
 def test_both_roads_write_the_same(
     rule: Rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
