@@ -20,6 +20,7 @@ from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
 from prunec.deploy.checks.training import check_training
 from prunec.deploy.exporter import Exact, Exporter, Lossy, Source
+from prunec.deploy.feeding import feeding
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import check_golden, write_golden
 from prunec.deploy.signature import MACS, RECIPE_DIGEST
@@ -53,6 +54,8 @@ class Forms:
         output: where the file goes besides the run, of an export in one form.
         records: what was found of the run's records: checks, and what was not checked.
         made_by: which other build began the run; empty where this one did.
+        with_recipe: whether the files hold the recipe's text, which names folders; its digest
+            stands in them anyway.
     """
 
     folder: ExportFolder
@@ -60,6 +63,7 @@ class Forms:
     output: Path | None = None
     records: tuple[Sequence[Check], Sequence[str]] = ((), ())
     made_by: str = ""
+    with_recipe: bool = True
 
     def __post_init__(self) -> None:
         if self.output is not None and len(self.exporters) > 1:
@@ -191,7 +195,8 @@ def _written(
 ) -> tuple[dict[str, object], Report]:
     """Write a form beside its place; return its entry in the manifest and what is found of it."""
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
-    source = Source(artifact, _metadata(recipe, artifact), files)
+    feed = _feed(recipe, artifact, data)
+    source = Source(artifact, _metadata(recipe, artifact, forms.with_recipe) | feed, files)
     labelled = _labelled(data, writer) if isinstance(writer, Lossy) and data else None
     batches: Batched | None = [(images,) for images, _ in labelled] if labelled else None
     source = replace(source, labels=tuple(labels for _, labels in labelled or ()))
@@ -202,6 +207,7 @@ def _written(
         kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
         _write_twin(writer, dense, twin, batches, kept)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
+    entry["feed"] = {key.removeprefix("prunec."): value for key, value in feed.items()}
     report = _proven(forms, writer, exported.path, recipe, artifact, dense, data, entry, "")
     target = forms.output or forms.shipped(writer)
     more = {"file": str(target), "dense bytes": twin.stat().st_size, **exported.told}
@@ -258,15 +264,20 @@ def _publish(forms: Forms, writer: Exporter) -> None:
     candidate.parent.rmdir()
 
 
-def _metadata(recipe: Recipe, artifact: Artifact) -> dict[str, str]:
+def _metadata(recipe: Recipe, artifact: Artifact, with_recipe: bool) -> dict[str, str]:
     history = [asdict(replace(step, seconds=0.0)) for step in artifact.history]
     return {
         "prunec.version": prunec_version(),
-        "prunec.recipe": dumps(recipe),
+        **({"prunec.recipe": dumps(recipe)} if with_recipe else {}),
         RECIPE_DIGEST: digest(recipe),
         "prunec.history": json.dumps(history),
         MACS: str(artifact.history[-1].macs[1]),
     }
+
+
+def _feed(recipe: Recipe, artifact: Artifact, data: Data | None) -> dict[str, str]:
+    labels = data.labels if data else ()
+    return feeding(artifact.example, recipe.data if data else None, labels)
 
 
 def _proven(
