@@ -44,7 +44,7 @@ from prunec.exporters._onnx_program import (
     operator_of,
     spell_out_divisors,
 )
-from prunec.exporters._onnx_table import table_kept
+from prunec.exporters._onnx_quick import quick
 from prunec.exporters._onnx_tidy import tidy
 from prunec.graph.capture.samples import doubled
 from prunec.graph.capture.tracing import trace
@@ -177,7 +177,7 @@ def _convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:
         # Notes to developers of torch and onnxscript; what goes wrong raises or fails verification.
         for category in (DeprecationWarning, FutureWarning, UserWarning):
             warnings.simplefilter("ignore", category)
-        with table_kept():
+        with quick():
             model = _exported(program, opset).model
         weights = set(program.state_dict)
         optimizer.fold_constants(

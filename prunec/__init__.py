@@ -6,6 +6,7 @@ used.
 
 from __future__ import annotations
 
+import random
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,11 @@ if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
             return prunec_version()
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
+        state = random.getstate()  # of the caller: libraries draw numbers as they are imported
+        try:
+            return getattr(import_module(_HOMES[name]), name)
+        finally:
+            random.setstate(state)
 
 
 def __dir__() -> list[str]:

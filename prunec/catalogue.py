@@ -20,7 +20,7 @@ from prunec.errors import PassError, PrunecError, RecipeError
 from prunec.plugins import EXPORTERS, PASSES, RUNNERS, plug_in_names
 from prunec.recipe import Recipe, dumps
 from prunec.recipe.recipe import require_readable
-from prunec.recipe.schema import plain
+from prunec.recipe.values import plain
 from prunec.wording import Known, did_you_mean, mistakes, shortened
 
 if TYPE_CHECKING:

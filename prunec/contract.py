@@ -17,7 +17,7 @@ from prunec.artifact import Artifact, Step
 from prunec.errors import NeedsNotMet, NotExact, PassError
 from prunec.models.gates import gates_of
 from prunec.models.state import weights_digest
-from prunec.training.phases import DENSE, Phases, told, too_few
+from prunec.training.phases import DENSE, Phases, told, too_few, too_rare
 
 if TYPE_CHECKING:
     from prunec.training.context import Context
@@ -161,7 +161,8 @@ class Training(Pass):
         train = context.recipe.train
         phases = self.phases(train.epochs)
         plan = told(phases, train.epochs, train.rising)
-        plans = tuple(filter(None, (plan, too_few(phases, train.epochs))))
+        rare = too_rare(self, train.epochs * context.data.steps(train.batch_size))
+        plans = tuple(filter(None, (plan, too_few(phases, train.epochs), *rare)))
         for line in plans:
             context.progress.note(line)
         dense = phases.get(DENSE) or (

@@ -7,6 +7,7 @@ PrunecError                what was found, where, and what mends it
 ├── RunError               a run folder cannot be read, written or continued
 │   ├── ReadOnlyRun        it can only be read
 │   └── DamagedRecord      what it holds is not what was written
+├── UsageError             a command line names no command, or what none takes
 ├── UntraceableModel       a network could not be captured as a graph
 ├── PassError              a pass could not do its work
 │   ├── NeedsNotMet        a pass stands where its needs are not met
@@ -80,6 +81,10 @@ class DamagedRecord(RunError):
     def __init__(self, message: str, *, remedy: str = "") -> None:
         usual = "Take another copy of the run, an earlier step or checkpoint, or train again."
         super().__init__(message, remedy=remedy or usual)
+
+
+class UsageError(PrunecError):
+    """A command line names a command, an option or a value that there is not."""
 
 
 class UntraceableModel(PrunecError):

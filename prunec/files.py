@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prunec.errors import RunError
+from prunec.wording import nearest
 
 _REMEDIES = {
     errno.ENOSPC: "The disk is full: free some space, then repeat the command.",
@@ -158,3 +159,13 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def near_file(path: Path) -> str:
+    """Return ``"Did you mean 'x'? "`` with what lies in a file's folder by nearly its name."""
+    try:
+        there = sorted(entry.name for entry in path.parent.iterdir())
+    except OSError:
+        return ""
+    near = nearest(path.name, there)
+    return f"Did you mean {str(path.parent / near)!r}? " if near else ""

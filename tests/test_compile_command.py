@@ -110,6 +110,30 @@ def test_a_recipe_without_training_does_the_same(here: Path) -> None:
 
 
 @pytest.mark.slow
+def test_files_that_are_given_are_the_same_byte_for_byte_afterwards(here: Path) -> None:
+    torch.save({"tail.0.weight": torch.ones_like(pruned().tail[0].weight)}, "masks.pth")
+    shutil.copy("out/recipe.toml", "given.toml")
+    shutil.copytree("out/export", "given")
+    asked = ("given.toml", "given/onnx/model.onnx", "masks.pth", "pruned.pth")
+    given = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    given = {p: b for p, b in given.items() if "out" not in p.relative_to(here).parts[:1]}
+    assert {here / name for name in asked} <= given.keys()
+    calls = (
+        ("count", "given/onnx/model.onnx"),
+        ("count", NETWORK, "--input", SIZES),
+        ("inspect", "given.toml"),
+        ("verify", "out", "given/onnx/model.onnx"),
+        ("verify", "out"),
+        ("compile", NETWORK, "--weights", "pruned.pth", "--input", SIZES, "-o", "made"),
+        ("compile", NETWORK, "--weights", "masks.pth", "--input", SIZES, "-o", "other"),
+    )
+    for call in calls:
+        result = run(*call)
+        assert "Traceback" not in result.output, call
+        for path, before in given.items():
+            assert path.read_bytes() == before, (call, path)
+
+
 def test_a_file_of_masks_does_as_masks_in_the_checkpoint(here: Path) -> None:
     state = pruned().state_dict()
     masks = {key: value for key, value in state.items() if key.endswith("_mask")}

@@ -195,3 +195,32 @@ def test_a_recipe_says_itself_what_inspect_looks_at() -> None:
     done = CliRunner().invoke(app, ["inspect", "e.toml", "--classes", "3"])
     assert done.exit_code == 1
     assert "e.toml says its inputs, weights and classes itself" in done.stderr
+
+
+def test_masks_change_within_a_short_training(place: Path) -> None:
+    """48 images, 4 epochs: 24 steps, of which a usual rhythm of 50 would not see one."""
+    written(place / "images", [(24, 24)], each=20)
+    for method, keys in (("rigl", ["update_steps"]), ("east", ["cycle_steps", "update_steps"])):
+        run("init", "init_net:net", "images/", "--method", method, "--epochs", "4", "-o", "a.toml")
+        [options, *_] = load_recipe("a.toml").passes
+        assert [options[key] for key in keys] == [4] * len(keys)
+        run("init", "init_net:net", "embedded", "--method", method, "-o", "b.toml")
+        assert all(load_recipe("b.toml").passes[0][key] > 4 for key in keys)
+        Path("a.toml").unlink()
+        Path("b.toml").unlink()
+
+
+def test_a_folder_of_one_class_is_refused(place: Path) -> None:
+    (written(place / "images", [(24, 24)]) / "dogs").rename(place / "dogs")
+    (place / "images/owls").rename(place / "owls")
+    done = CliRunner().invoke(app, ["init", "init_net:net", "images"])
+    assert done.exit_code == 1
+    assert "images holds one class alone, cats" in done.stderr
+
+
+def test_a_file_may_have_a_name_that_no_run_has(place: Path) -> None:
+    written(place / "my images ü", [(24, 24)])
+    run("init", "init_net:net", "my images ü", "--epochs", "1", "-o", "ä first try.toml")
+    assert load_recipe("ä first try.toml").name == "first_try"
+    done = CliRunner().invoke(app, ["init", "init_net:net", "my imagse ü"])
+    assert "Did you mean 'my images ü'?" in done.stderr

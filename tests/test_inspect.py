@@ -149,6 +149,26 @@ def test_bad_input_is_explained(arguments: list[str], found: str, remedy: str) -
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (["mynte:net", "--input", "3x8x8"], "mynet"),
+        (["resnet18", "--weights", "prunde.pt"], "pruned.pt"),
+        (["resnet18", "--weights", "sub/prunned.pt"], "sub/pruned.pt"),
+    ],
+)
+def test_the_nearest_of_ones_own_files_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], near: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("mynet.py", "pruned.pt", "sub/pruned.pt"):
+        Path(name).touch()
+    result = CliRunner().invoke(app, ["inspect", *arguments])
+    assert result.exit_code == 1
+    assert f"Did you mean {near!r}?" in result.stderr
+
+
 SHOP = """
 from torch import nn
 

@@ -80,6 +80,15 @@ def test_what_was_changed_fails_and_is_named_on_the_page(tmp_path: Path, name: s
     assert any(told.split(" is ")[0] in text for text in read_run(run).problems)
 
 
+@pytest.mark.parametrize("key", ["created", "command", "prunec", "launch", "recipe", "more"])
+def test_how_a_run_began_cannot_be_changed_by_a_record_that_fits(tmp_path: Path, key: str) -> None:
+    run = over(tmp_path)
+    (run.path / "run.json").write_text(record_text({**run.record, key: "another"}))
+    found = checked(run)
+    assert not found.passed
+    assert "run.json is not what it was when the run began" in found.message
+
+
 def test_records_of_another_run_fail(tmp_path: Path) -> None:
     run, other = over(tmp_path), over(tmp_path)
     MetricsLog(other.metrics, other.identity).append({"pass": "train-gdp", "epoch": 7})

@@ -34,7 +34,7 @@ from prunec.models.building import build_model
 from prunec.models.gates import gates_of
 from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes, packaged_text
-from prunec.recipe.schema import PER_PIXEL
+from prunec.recipe.network_and_data import PER_PIXEL
 from prunec.store.runs import RunFolder
 from prunec.tasks.segmentation import Segmentation
 from prunec.tasks.task import Classification

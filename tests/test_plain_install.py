@@ -20,7 +20,10 @@ from test_end_to_end import write_images
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
-SOURCES = ("prunec", "passes", "exporters", "recipes", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "prunec", "passes", "exporters", "recipes",
+    "pyproject.toml", ".build", "README.md", "LICENSE",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import string
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -308,7 +309,10 @@ def test_an_ambiguous_override_asks_for_the_index(tmp_path: Any) -> None:
         load_recipe(str(path), ["pass.train-dense.x=1"])
 
 
-def test_an_unknown_recipe_lists_the_nearest() -> None:
+def test_an_unknown_recipe_lists_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError) as caught:
         load_recipe("recipes/gdp_mbv3.toml")
     assert "Did you mean 'gdp_mbv2'?" in caught.value.remedy
@@ -343,3 +347,20 @@ def test_options_that_toml_cannot_hold_are_no_recipe() -> None:
         keys["pass"] = ({"name": "train-dense", "x": bad},)
         with pytest.raises(ValueError, match=r"pass\.0"):
             Recipe(**{**keys, "model": ModelSpec(name="x"), "train": TrainSpec(epochs=1)})
+
+
+def test_a_mark_before_the_text_and_windows_ends_of_lines_are_no_mistakes(tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain.toml", tmp_path / "marked.toml"
+    plain.write_text(MINIMAL, "utf-8")
+    marked.write_bytes(b"\xef\xbb\xbf" + MINIMAL.replace("\n", "\r\n").encode())
+    assert load_recipe(str(marked)) == load_recipe(str(plain))
+
+
+def test_a_recipe_of_ones_own_is_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(MINIMAL)
+    with pytest.raises(RecipeError, match=r"there is no recipe file 'mien\.toml'") as caught:
+        load_recipe("mien.toml")
+    assert "Did you mean 'mine.toml'?" in caught.value.remedy

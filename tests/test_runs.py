@@ -16,7 +16,7 @@ from prunec.recipe import Recipe, digest, dumps, loads
 from prunec.store.environment import environment, prunec_version
 from prunec.store.finding import latest_run, open_run, run_folders, runs_root
 from prunec.store.new_runs import create_run
-from prunec.store.records import record_digest, record_text
+from prunec.store.records import beginning_digest, record_digest, record_text
 from prunec.store.runs import RunFolder
 
 
@@ -41,7 +41,9 @@ def test_a_run_folder_says_everything(tmp_path: Path) -> None:
     assert run.record["prunec"] == prunec_version()
     assert run.status == "new"
     machine = json.loads((run.path / "environment.json").read_text())
-    assert machine.pop("record_digest") == record_digest(environment())
+    found = machine.pop("record_digest")
+    assert found == record_digest(machine)
+    assert machine.pop("began") == beginning_digest(run.record)
     assert machine == json.loads(json.dumps(environment()))
     assert {"python", "torch", "torchvision", "onnx", "onnxruntime", "cpu", "cuda"} <= set(machine)
 

@@ -31,7 +31,7 @@ from prunec.models.building import build_auxiliary, build_model, unweighted
 from prunec.models.gates import gates_of
 from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import DataSpec, Recipe, load_recipe, packaged_recipes
-from prunec.recipe.schema import PER_PIXEL
+from prunec.recipe.network_and_data import PER_PIXEL
 from prunec.store.runs import RunFolder
 from prunec.tasks.segmentation import Segmentation
 from prunec.training import state

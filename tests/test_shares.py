@@ -15,8 +15,8 @@ from prunec.passes.train_acdc import TrainAcdc
 from prunec.passes.train_gdp import TrainGdp
 from prunec.recipe import Recipe, dumps, load_recipe, loads, packaged_recipes
 from prunec.recipe.lengths import share_in_epochs
-from prunec.recipe.schema import Stop
-from prunec.training.phases import SURVIVORS, too_few
+from prunec.recipe.training import Stop
+from prunec.training.phases import SURVIVORS, too_few, too_rare
 
 RECIPE = """
 name = "small"
@@ -168,6 +168,13 @@ def test_too_few_epochs_for_what_is_left_are_told(name: str, changes: list[str],
     warning = too_few(phases(recipe)[0], recipe.train.epochs)
     assert bool(word) == bool(warning)
     assert word in warning
+
+
+def test_a_rhythm_longer_than_the_training_is_told() -> None:
+    options = pass_classes()["train-rigl"](sparsity=0.9, update_steps=50)
+    assert too_rare(options, 51) == ()
+    [warning] = too_rare(options, 24)
+    assert "update_steps = 50, and the training has 24 steps" in warning
 
 
 @pytest.mark.parametrize("name", packaged_recipes())

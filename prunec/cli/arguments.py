@@ -23,7 +23,8 @@ Run = Annotated[
     str | None,
     typer.Argument(
         metavar="RUN",
-        help="A run's folder or name, or a recipe's name for its latest run  [default: the latest]",
+        help="A run's folder or name, or a recipe's name for its latest run  [default: the latest "
+        "that neither failed nor runs]",
         autocompletion=completion.run_names,
     ),
 ]
@@ -39,6 +40,33 @@ Changes = Annotated[
 Device = Annotated[
     Literal["auto", "cpu", "cuda"] | None,
     typer.Option(metavar="DEVICE", help="auto, cpu or cuda  [default: the recipe's]"),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="SIZES",
+        help="Of a network by name: one sample of each input: 3x160x160, 128:int64",
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        show_default=False,
+        help="Of a network by name: a checkpoint, FILE::entry, or a name of torchvision's",
+    ),
+]
+Classes = Annotated[
+    int,
+    typer.Option(
+        "--classes",
+        min=0,
+        metavar="N",
+        show_default=False,
+        help="Of a network by name  [default: the weights', the factory's or 1000]",
+    ),
 ]
 Opset = Annotated[
     int | None,

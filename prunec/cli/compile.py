@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import IrVersion, NoRecipe, Opset, Root, in_a_folder, onnx_options
+from prunec.cli.arguments import (
+    Classes,
+    Inputs,
+    IrVersion,
+    NoRecipe,
+    Opset,
+    Root,
+    Weights,
+    in_a_folder,
+    onnx_options,
+)
 from prunec.cli.noise import keep_in
 
 if TYPE_CHECKING:
@@ -38,33 +48,13 @@ def compile_network(
             autocompletion=completion.model_names,
         ),
     ],
-    weights: Annotated[
-        str,
-        typer.Option(
-            "--weights",
-            metavar="FILE",
-            help="A checkpoint, FILE::entry, or a name of torchvision's",
-            show_default=False,
-        ),
-    ] = "",
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="SIZES", help="One sample of each input: 3x224x224"),
-    ] = None,
+    weights: Weights = "",
+    inputs: Inputs = None,
     masks: Annotated[
         str,
         typer.Option("--masks", metavar="FILE", show_default=False, help="Masks, by weight."),
     ] = "",
-    classes: Annotated[
-        int,
-        typer.Option(
-            "--classes",
-            min=0,
-            metavar="N",
-            show_default=False,
-            help="How many  [default: the checkpoint's, the factory's or 1000]",
-        ),
-    ] = 0,
+    classes: Classes = 0,
     data: Annotated[
         str,
         typer.Option("--data", metavar="DATA", help="Images to prove it on: a name, or a folder."),
@@ -167,7 +157,7 @@ def _data(spec: ModelSpec, data: str) -> Any:
     from prunec.cli.starter_data import IMAGENET
     from prunec.inspection.network import parse_input
     from prunec.recipe import loads
-    from prunec.recipe.schema import DataSpec
+    from prunec.recipe.network_and_data import DataSpec
 
     if data == "none":
         return DataSpec(name="none")

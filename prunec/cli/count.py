@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import AsJson, Root
+from prunec.cli.arguments import AsJson, Inputs, Root, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,19 +28,8 @@ def count(
             autocompletion=completion.network_files,
         ),
     ],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="SIZES", help="One sample of each input: 3x160x160"),
-    ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(
-            "--weights",
-            metavar="FILE",
-            show_default=False,
-            help="A checkpoint or a name of torchvision's.",
-        ),
-    ] = "",
+    inputs: Inputs = None,
+    weights: Weights = "",
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:

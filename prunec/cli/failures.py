@@ -10,6 +10,7 @@ import typer
 
 from prunec.cli import noise
 from prunec.cli.groups import Group
+from prunec.cli.usage import MISTAKES, explained
 from prunec.errors import PrunecError, RunError
 
 INTERRUPTED = 130
@@ -27,11 +28,24 @@ REMEDIES = {
 class Guarded(Group):
     """A group of commands whose failures a person can read."""
 
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Read the options that stand before any command; say what is wrong about them."""
+        try:
+            return super().make_context(*arguments, **more)
+        except MISTAKES as mistake:
+            error = explained(mistake)
+            show(error)
+            raise typer.Exit(error.exit_code) from mistake
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; turn its error into a panel and an exit code."""
+        """Run the command; turn its error into a message, its remedy and an exit code."""
         try:
             with noise.kept():
                 return super().invoke(ctx)
+        except MISTAKES as mistake:
+            error: PrunecError = explained(mistake)
+            show(error)
+            raise typer.Exit(error.exit_code) from mistake
         except PrunecError as error:
             show(error)
             raise typer.Exit(error.exit_code) from error

@@ -6,6 +6,8 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from prunec.cli.usage import MISTAKES
+from prunec.errors import UsageError
 from prunec.wording import did_you_mean
 
 
@@ -13,15 +15,22 @@ class Group(TyperGroup):
     """A group whose commands' arguments stand in help as ``NAME``, and ``[NAME]`` if optional."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find a command; name the nearest where there is none."""
+        """Find a command; name the nearest where there is none.
+
+        Raises:
+            UsageError: there is none of this name.
+        """
         self.suggest_commands = False
         try:
             return super().resolve_command(ctx, args)
-        except Exception as error:  # of click, or of typer's own copy of it
-            if hasattr(error, "message") and args and not args[0].startswith("-"):
-                near = did_you_mean(args[0], list(self.commands)).strip()
-                error.message = f"There is no command {args[0]!r}. {near}".strip()
-            raise
+        except MISTAKES as error:
+            if not args or args[0].startswith("-"):
+                raise
+            near = did_you_mean(args[0], list(self.commands))
+            raise UsageError(
+                f"{ctx.command_path} has no command {args[0]}",
+                remedy=f"{near}`{ctx.command_path} -h` lists what there is.",
+            ) from error
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, its arguments named in one style."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +75,7 @@ def init(
     if path.exists():
         raise RecipeError(f"{path} exists already", remedy="Name another file: -o FILE")
     wishes = Wishes(method, epochs, size, budget)
-    text, seen = starter(model, data, path.stem, wishes)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")
+    text, seen = starter(model, data, name or recipe_name(model, data, method), wishes)
     write_text_atomic(path, text)
     say(*filter(None, [seen, f"Wrote {path}. Run it with: prunec train {path}"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import AsJson, Root, run_of
+from prunec.cli.arguments import AsJson, Classes, Inputs, Root, Weights, run_of
 from prunec.cli.printing import print_parts
 from prunec.cli.received import NoCode, inspect_without_code
 from prunec.errors import PrunecError, RunError
@@ -29,33 +29,9 @@ def inspect(
         ),
     ] = None,
     as_json: AsJson = False,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            metavar="SIZES",
-            help="One sample of each input of a network by name: 3x160x160, 128:int64",
-        ),
-    ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(
-            "--weights",
-            metavar="FILE",
-            show_default=False,
-            help="Of a network by name: a checkpoint, or a name of torchvision's.",
-        ),
-    ] = "",
-    classes: Annotated[
-        int,
-        typer.Option(
-            "--classes",
-            metavar="N",
-            min=0,
-            show_default=False,
-            help="Of a network by name  [default: the weights', the factory's or 1000]",
-        ),
-    ] = 0,
+    inputs: Inputs = None,
+    weights: Weights = "",
+    classes: Classes = 0,
     no_code: NoCode = False,
     runs: Root = None,
 ) -> None:

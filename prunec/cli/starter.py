@@ -13,12 +13,18 @@ from string import Template
 from typing import Any
 
 from prunec.cli.starter_data import DATA, SIZELESS, Images, normalised, of_folder, resized
-from prunec.errors import RecipeError
+from prunec.errors import DataError, RecipeError
 from prunec.recipe import loads, packaged_recipes, packaged_text
 from prunec.wording import did_you_mean
 
 MODEL = "_resnet20"
 """What ends the names of the packaged recipes that say how to use a method, one each."""
+
+USUAL_STEPS = 1100
+"""Of the trainings that the packaged recipes of the methods are for."""
+
+LEAST_APART = 4
+"""Steps: the weights learn between two changes of the masks, some of which take a step's place."""
 
 BELOW = 0.96  # of a budget of MACs: what gates aim at, for channels go in blocks
 
@@ -110,7 +116,10 @@ def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> t
         augment=_array("augment", images.augment, "training images"),
         prepare=_array("prepare", images.prepare, "test images"),
     )
-    text = "\n".join(map(_aligned, filled.splitlines())) + f"\n{steps}{_aligned(images.goal)}\n"
+    text = (
+        "\n".join(map(_aligned, filled.splitlines()))
+        + f"\n{_in_rhythm(steps, images)}{_aligned(images.goal)}\n"
+    )
     loads(text, f"{name}.toml")
     return text, seen
 
@@ -131,6 +140,12 @@ def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
         from prunec.datasets.survey import survey
 
         found = survey(data)
+        if len(found.labels) < 2:
+            raise DataError(
+                f"{data} holds one class alone, {found.labels[0]}: there is nothing to tell apart",
+                remedy="Put the images of every class into a folder of its own, all of them in "
+                f"{data}; or name the folder above.",
+            )
         images = of_folder(found, data, size)
         seen = (
             f"Looked at {found.looked:,} of {found.train:,} training images in {data}: "
@@ -139,7 +154,8 @@ def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
         )
         return _as_trained(images, own), len(found.labels), seen
     if data not in DATA:
-        near = did_you_mean(data, tuple(DATA))
+        folders = [entry.name for entry in Path().iterdir() if entry.is_dir()]
+        near = did_you_mean(data.rstrip("/"), (*DATA, *sorted(folders)))
         raise RecipeError(
             f"there is no data set and no folder {data!r}",
             remedy=f"{near}Name a folder of images, a folder a class; or one of: "
@@ -197,9 +213,27 @@ def _set(text: str, key: str, value: float) -> tuple[str, int]:
     """``text`` with a key's number replaced, its comment in its column, and how often."""
 
     def replaced(found: re.Match[str]) -> str:
-        return f"{f'{key} = {value:.4g}':<29} {found[1] or ''}".rstrip()
+        return _setting(key, f"{value:.4g}", found[1])
 
     return re.subn(rf"^{key} = [\d.]+ *(#.*)?$", replaced, text, flags=re.MULTILINE)
+
+
+def _in_rhythm(text: str, images: Images) -> str:
+    """``text`` with what is done every so many steps done as often in a shorter training."""
+    steps = images.epochs * (images.train // images.batch)
+    if not 0 < steps < USUAL_STEPS:
+        return text
+
+    def replaced(found: re.Match[str]) -> str:
+        every = max(LEAST_APART, int(found[2]) * steps // USUAL_STEPS)
+        return _setting(found[1], str(min(int(found[2]), every)), found[3])
+
+    return re.sub(r"^(\w+_steps) = (\d+) *(#.*)?$", replaced, text, flags=re.MULTILINE)
+
+
+def _setting(key: str, value: str, comment: str | None) -> str:
+    """A line of a recipe, its comment in its column."""
+    return f"{f'{key} = {value}':<29} {comment or ''}".rstrip()
 
 
 def _text(value: str) -> str:
@@ -231,7 +265,7 @@ def _stem(model: str, classes: int) -> tuple[str, int] | None:
     from torch import nn
 
     from prunec.models.building import build_model
-    from prunec.recipe.schema import ModelSpec
+    from prunec.recipe.network_and_data import ModelSpec
 
     network = build_model(ModelSpec(name=model), classes, seed=0)
     for name, module in network.named_modules():

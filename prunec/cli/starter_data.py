@@ -30,6 +30,7 @@ class Images:
         workers: processes that load images.
         root: where the files lie, or are put.
         goal: the line of the budget that a person fills in.
+        train: how many training images there are; 0: as many as usual.
     """
 
     what: str
@@ -44,6 +45,7 @@ class Images:
     workers: int = 0
     root: str = "data"
     goal: str = "# accuracy = 90.0  # percent, top-1, on the test images"
+    train: int = 0
 
 
 FLIP = '{ name = "RandomHorizontalFlip" }'
@@ -191,6 +193,7 @@ def of_folder(seen: Survey, root: str, size: tuple[int, int] | None) -> Images:
         rate=float(f"{0.1 * batch / 128:.2g}"),
         workers=min(4, seen.train // 500),
         root=root,
+        train=seen.train,
     )
 
 

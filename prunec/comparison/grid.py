@@ -15,7 +15,7 @@ from prunec.comparison.equal_terms import require_equal
 from prunec.contract import Training
 from prunec.errors import RecipeError
 from prunec.recipe import Recipe, digest, load_recipe
-from prunec.recipe.schema import LONGEST_NAME
+from prunec.recipe.values import LONGEST_NAME
 
 SPARSITY = "sparsity"  # the option of a training pass
 

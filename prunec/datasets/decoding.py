@@ -21,7 +21,7 @@ from torch import Tensor
 
 from prunec.datasets.pixels import UnclearPixels, kind_of, rgb, turned
 from prunec.errors import DamagedData
-from prunec.recipe.schema import MOST_PIXELS
+from prunec.recipe.network_and_data import MOST_PIXELS
 from prunec.wording import first_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")

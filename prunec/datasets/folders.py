@@ -17,7 +17,7 @@ from prunec.datasets.decoding import damaged, decode, kind
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
-from prunec.recipe.schema import MOST_PIXELS
+from prunec.recipe.network_and_data import MOST_PIXELS
 from prunec.wording import first_line, some_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
@@ -99,6 +99,9 @@ def read_imagefolder(spec: DataSpec) -> OnDisk:
     root = Path(spec.root)
     if root.is_dir() and not (root / "train").is_dir() and _holds_classes(root):
         return _divided(_one_folder(root), spec)
+    if not (root / "train").is_dir():
+        what = "it holds neither train/ nor images in a folder for each class"
+        raise _no_images(root, root, what if root.is_dir() else "there is no such folder")
     held_out = root / "val" if (root / "val").is_dir() else root / "test"
     train, test = (_one_folder(folder) for folder in (root / "train", held_out))
     if train.classes != test.classes:
@@ -182,12 +185,16 @@ def _one_folder(folder: Path) -> _Folder:
     try:
         return _Folder(folder)
     except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"no images were found in {folder} ({first_line(error).rstrip(' .')})",
-            remedy=f"Put images into {folder.parent}/train/CLASS/ and {folder.parent}/val/CLASS/ "
-            f"(or test/CLASS/), or all into {folder.parent}/CLASS/; in every class at least one of "
-            f"{', '.join(SUFFIXES)}; or set data.root.",
-        ) from error
+        raise _no_images(folder, folder.parent, first_line(error).rstrip(" .")) from error
+
+
+def _no_images(folder: Path, root: Path, why: str) -> DataError:
+    return DataError(
+        f"no images were found in {folder}: {why}",
+        remedy=f"Put images into {root}/train/CLASS/ and {root}/val/CLASS/ (or test/CLASS/), or "
+        f"all into {root}/CLASS/; in every class at least one of {', '.join(SUFFIXES)}; or set "
+        "data.root.",
+    )
 
 
 def _files(dataset: Any, spec: DataSpec) -> FileImages:

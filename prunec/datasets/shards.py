@@ -16,7 +16,7 @@ from prunec.datasets.shard_index import Shard, indexed, labels_of
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
-from prunec.recipe.schema import MOST_PIXELS
+from prunec.recipe.network_and_data import MOST_PIXELS
 
 SPREAD = 16_384
 """How many images are mixed with one another, at least: some two gigabytes of photographs."""

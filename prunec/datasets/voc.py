@@ -26,7 +26,7 @@ from prunec.datasets.pixels import turned
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DamagedData, DataError
 from prunec.recipe import DataSpec
-from prunec.recipe.schema import MOST_PIXELS
+from prunec.recipe.network_and_data import MOST_PIXELS
 from prunec.tasks.segmentation import VOID, Segmentation
 from prunec.wording import first_line
 

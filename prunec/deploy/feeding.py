@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from prunec.deploy.signature import input_names
-from prunec.recipe.schema import DataSpec
+from prunec.recipe.network_and_data import DataSpec
 
 LAYOUTS = {2: "N, features", 3: "N, C, T", 4: "N, C, H, W", 5: "N, C, D, H, W"}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from prunec.deploy.checks.answers import Answers
 from prunec.deploy.checks.budgets import check_budgets
 from prunec.deploy.checks.check import Check, failed
 from prunec.deploy.checks.costs import compare_costs, compare_macs
+from prunec.deploy.checks.details import Details
 from prunec.deploy.checks.graph import compare_graphs
 from prunec.deploy.checks.identity import interface, same_network, unchanged
 from prunec.deploy.checks.outputs import TestSplit, compare_on_data, compare_outputs, compare_random
@@ -71,19 +72,20 @@ def verify_file(
     try:
         written = exporter.read_back(path)
     except PrunecError as error:
-        return Report((failed(name, valid, "none", f"{error.message}."),), {"file": str(path)})
+        return Report((failed(name, valid, "none", f"{error.message}."),), Details(str(path)))
     recorded = manifest or {}
     checks = [Check(name, valid, valid, None, True)]
     checks += same_network(written, module, recorded)
     checks += interface(written, example)
     checks += unchanged(written, path, recorded)
     exact = isinstance(exporter, Exact)
-    details: dict[str, object] = {}
+    details = Details()
     graphs, graph_untold = compare_graphs(written, again)
     checks += graphs
     if exact and written.weights is not None:
-        weights, details = compare_weights(written.weights, module)
+        weights, constants, missing = compare_weights(written.weights, module)
         checks.append(weights)
+        details = Details(constants=constants, missing=missing)
     checks += _costs(written, torch_cost, exact)
     training = module.training
     module.eval()
@@ -99,10 +101,13 @@ def verify_file(
     )
     if data is None:
         unmeasured.insert(0, "accuracy and agreement: there is no test split")
-    unmeasured += [*graph_untold, *told]
-    details |= {"file": str(path), "bytes": path.stat().st_size, "not checked": unmeasured}
-    details["runner"] = asdict(runner.identity)
-    details |= _measured(written, dense_macs, answers)
+    details = replace(
+        _measured(details, written, dense_macs, answers),
+        file=str(path),
+        bytes=path.stat().st_size,
+        not_checked=(*unmeasured, *graph_untold, *told),
+        runner=runner.identity,
+    )
     return Report((*checks, *found, *budgets), details)
 
 
@@ -156,15 +161,12 @@ def _costs(written: Written, torch_cost: Cost, exact: bool) -> list[Check]:
 
 
 def _measured(
-    written: Written, dense_macs: int | None, answers: Answers | None
-) -> dict[str, object]:
-    said = written.metadata or {}
-    found: dict[str, object] = {"metadata": {k: v for k, v in said.items() if len(v) <= 100}}
-    cost = written.cost
+    details: Details, written: Written, dense_macs: int | None, answers: Answers | None
+) -> Details:
+    said, cost = written.metadata or {}, written.cost
+    details = replace(details, metadata={k: v for k, v in said.items() if len(v) <= 100})
     if cost:
-        found |= {"macs": cost.macs, "params": cost.params}
-    if cost and dense_macs:
-        found |= {"dense macs": dense_macs, "macs ratio": cost.macs / dense_macs}
+        details = replace(details, macs=cost.macs, params=cost.params, dense_macs=dense_macs)
     if answers:
-        found |= {"test samples": answers.samples, **answers.file.figures}
-    return found
+        details = replace(details, samples=answers.samples, figures=answers.file.figures)
+    return details

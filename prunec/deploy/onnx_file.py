@@ -8,7 +8,7 @@ import onnx
 from onnx import numpy_helper
 
 from prunec.cost import Cost
-from prunec.cost.onnx_graph import count_onnx
+from prunec.cost.onnx_graph import count_known
 from prunec.cost.onnx_reading import foreign_bytes, read_model
 from prunec.deploy.onnx_operations import graph_of
 from prunec.deploy.signature import graph_digest, metadata_of
@@ -41,7 +41,7 @@ def read_onnx(path: Path) -> Written:
 
 def _cost(model: onnx.ModelProto) -> tuple[Cost | None, str]:
     try:
-        return count_onnx(model), ""
+        return count_known(model), ""
     except PrunecError as error:
         return None, error.message
 

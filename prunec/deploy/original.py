@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from prunec.cost import Cost
-from prunec.deploy.checks import Check, Report
+from prunec.deploy.checks import Check, Details, Report
 from prunec.deploy.checks.check import at_most, failed
 from prunec.deploy.checks.costs import metadata_macs
 from prunec.deploy.checks.identity import interface, unchanged
@@ -81,12 +81,13 @@ def verify_against_original(
     not_checked = ["weights: they are those of another network, which was cut or rewritten"]
     if data is None:
         not_checked.append("accuracy and agreement: no data were given")
-    details: dict[str, object] = {
-        "file": str(path),
-        "bytes": path.stat().st_size,
-        "not checked": [*not_checked, *unsealed, *uncounted, *told],
-        **(answers.file.figures if answers else {}),
-    }
+    details = Details(
+        file=str(path),
+        bytes=path.stat().st_size,
+        not_checked=(*not_checked, *unsealed, *uncounted, *told),
+        samples=answers.samples if answers else None,
+        figures=answers.file.figures if answers else {},
+    )
     return Report((*checks, *seals, *costs, *found), details)
 
 

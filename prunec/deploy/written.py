@@ -54,7 +54,8 @@ class Written:
         outputs: names of the outputs, in order.
         metadata: what the file says of itself.
         weights: tensor name of the network → its values.
-        cost: of one sample, counted over the file's own graph.
+        cost: of one sample, counted over the file's own graph; operators whose MACs are not known
+            are named in it.
         uncounted: why ``cost`` is None although the form can be counted.
         graph_digest: sha256 of everything that computes but is no weight.
         graph: what it computes, operation by operation.

@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torchvision
@@ -194,9 +195,11 @@ def _imported(path: str, name: str) -> Callable[..., object]:
     try:
         found = importlib.import_module(path)
     except ImportError as error:
+        there = {file.stem for file in Path().glob("*.py")}
+        near = "" if path in there else did_you_mean(path, sorted(there))
         raise RecipeError(
             f"model.name: module {path!r} cannot be imported: {error}",
-            remedy="Install its package, start prunec in the folder that holds it, or set "
+            remedy=f"{near}Install its package, start prunec in the folder that holds it, or set "
             "PYTHONPATH to that folder.",
         ) from error
     factory = getattr(found, name, None)

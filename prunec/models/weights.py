@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from prunec.errors import DamagedRecord, DataError
+from prunec.files import near_file
 from prunec.models.checkpoint_values import require_no_thresholds, require_values
 from prunec.models.checkpoints import MARK, Checkpoint, read_checkpoint, read_masks
 from prunec.models.second_head import HELD
@@ -205,7 +206,8 @@ def _opened(path: Path, key: str, use: Callable[[object], Found]) -> Found:
     except OSError as error:
         raise DataError(
             f"model.{key}: {path} cannot be read: {error.strerror or error}",
-            remedy="Give the path of a file that is there, from the folder you are in.",
+            remedy=f"{near_file(path)}Give the path of a file that is there, from the folder that "
+            "you are in.",
         ) from error
     except DamagedRecord as error:
         raise DataError(

@@ -81,7 +81,9 @@ def pass_rows(history: Sequence[Step]) -> list[PassRow]:
         PassRow(
             name=step.name,
             options=", ".join(
-                f"{key} = {shortened(str(value), 200)}" for key, value in step.options.items()
+                f"{key} = {shortened(str(value), 200)}"
+                for key, value in step.options.items()
+                if value is not None
             ),
             proof=_proof(step.error),
             kind="" if step.error is None else "good" if step.error <= BADLY_SCALED else "bad",

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from prunec.page.reading import RunRecord
+from prunec.store.records import BEGAN
 
 MACHINE = ("platform", "cpu", "cores", "threads", "cuda", "devices")
 
@@ -29,7 +30,7 @@ def reproduce(run: RunRecord) -> Reproduce:
     """Return what is known of how the run came about."""
     environment = run.environment
     version = str(run.record.get("prunec") or environment.get("prunec") or "")
-    versions = {k: v for k, v in environment.items() if k not in MACHINE}
+    versions = {k: v for k, v in environment.items() if k not in (*MACHINE, BEGAN)}
     machine = {k: environment[k] for k in MACHINE if k in environment}
     digests = {
         "recipe": run.record.get("digest"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from prunec.artifact import Artifact
@@ -11,12 +10,13 @@ from prunec.catalogue import other_runners
 from prunec.deploy.checks import Check
 from prunec.deploy.exporter import Exporter
 from prunec.deploy.gate import verify_elsewhere
+from prunec.deploy.runner import Identity
 from prunec.recipe import Recipe
 
 
 def found_elsewhere(
     writer: Exporter, path: Path, recipe: Recipe, artifact: Artifact, data: Data | None
-) -> tuple[list[Check], list[str], dict[str, object]]:
+) -> tuple[list[Check], list[str], list[Identity]]:
     """Return the checks under every other runner, what was not checked, and what they are.
 
     Args:
@@ -28,7 +28,7 @@ def found_elsewhere(
     """
     checks: list[Check] = []
     untold: list[str] = []
-    identities = []
+    identities: list[Identity] = []
     for runner in other_runners(writer.suffix):
         found, unopened = verify_elsewhere(
             path,
@@ -40,5 +40,5 @@ def found_elsewhere(
             data=data,
         )
         checks, untold = [*checks, *found], [*untold, *unopened]
-        identities += [asdict(runner.identity)] if found else []
-    return checks, untold, {"other runners": identities} if identities else {}
+        identities += [runner.identity] if found else []
+    return checks, untold, identities

@@ -19,7 +19,7 @@ from prunec.batches.batches import Data
 from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
 from prunec.deploy.checks.training import check_training
-from prunec.deploy.exporter import Exact, Exporter, Lossy, Source
+from prunec.deploy.exporter import Exact, Exported, Exporter, Lossy, Source
 from prunec.deploy.feeding import feeding
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import check_golden, write_golden
@@ -166,7 +166,7 @@ def ship(
             golden = write_golden(forms.shipped(writer), writer, artifact.module, artifact.example)
             manifest[form] = {**entry, **golden}
         target, candidate = forms.output or forms.shipped(writer), forms.candidate(writer)
-        for remark in remarks(reports[form]):
+        for remark in reports[form].details.remarks:
             tell(f"{form}: {remark}")
         tell(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
     report = ExportReport(reports, {"layers": _layers(dense, artifact)})
@@ -210,8 +210,14 @@ def _written(
     entry["feed"] = {key.removeprefix("prunec."): value for key, value in feed.items()}
     report = _proven(forms, writer, exported.path, recipe, artifact, dense, data, entry, "")
     target = forms.output or forms.shipped(writer)
-    more = {"file": str(target), "dense bytes": twin.stat().st_size, **exported.told}
-    return entry, replace(report, details={**report.details, **more})
+    told = replace(
+        report.details,
+        file=str(target),
+        dense_bytes=twin.stat().st_size,
+        remarks=remarks(exported),
+        told=exported.told,
+    )
+    return entry, replace(report, details=told)
 
 
 def _write_twin(
@@ -311,27 +317,26 @@ def _proven(
         latency=latency,
         again=again,
     )
-    timed = {"latency": asdict(latency)} if latency else {}
     recorded = compare_with_records(
         writer, path, twin, recipe, artifact, dense, entry, flaw, forms.made_by
     )
-    trained, unmeasured = check_training(recipe.verify.budget, artifact.history, report.details)
+    trained, unmeasured = check_training(
+        recipe.verify.budget, artifact.history, report.details.figures
+    )
     elsewhere, unopened, runners = found_elsewhere(writer, path, recipe, artifact, data)
     checks, untold = forms.records
-    told = {"not checked": [*_untold(report), *unopened, *unmeasured, *untold]}
+    reasons = (*report.not_checked, *unopened, *unmeasured, *untold)
     checks = (*report.checks, *elsewhere, *trained, *recorded, *checks)
-    return Report(checks, {**report.details, **told, **timed, **runners})
+    details = replace(
+        report.details, not_checked=reasons, latency=latency, other_runners=tuple(runners)
+    )
+    return Report(checks, details)
 
 
-def remarks(report: Report) -> list[str]:
+def remarks(exported: Exported) -> tuple[str, ...]:
     """Return what an exporter remarked of its file, in sentences."""
-    found = report.details.get("remarks", [])
-    return [str(remark) for remark in found] if isinstance(found, list) else []
-
-
-def _untold(report: Report) -> list[object]:
-    found = report.details.get("not checked")
-    return found if isinstance(found, list) else []
+    found = exported.told.get("remarks", [])
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _unwritten(writer: Exporter) -> Report:

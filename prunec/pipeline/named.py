@@ -11,7 +11,7 @@ from prunec.models.building import CLASSES, build_model
 from prunec.models.edits import apply_edits
 from prunec.models.weights import named_weights
 from prunec.recipe import ModelSpec
-from prunec.recipe.schema import ModuleEdit
+from prunec.recipe.network_and_data import ModuleEdit
 
 IMAGE = (3, 224, 224)  # what such a network takes unless it knows better
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prunec.catalogue import build_exporters, runner_for
 from prunec.cost import Cost
-from prunec.deploy.checks import Check, ExportReport, Report
+from prunec.deploy.checks import Check, Details, ExportReport, Report
 from prunec.deploy.checks.check import equal, failed
 from prunec.deploy.checks.identity import unchanged
 from prunec.deploy.exporter import Exporter
@@ -100,12 +100,14 @@ def _checked(
 ) -> Report:
     path = _shipped(run, writer)
     records, untold = check_records(run)
-    details: dict[str, object] = {"file": str(path), "not checked": [NOT_CHECKED, *untold]}
     name, valid = "readable", f"a valid {writer.form()} file"
     try:
         written = writer.read_back(path)
     except PrunecError as error:
+        details = Details(str(path), not_checked=(NOT_CHECKED, *untold))
         return Report((failed(name, valid, "none", f"{error.message}."),), details)
+    uncounted = [f"MACs: {item}" for item in (written.cost.uncounted if written.cost else ())]
+    details = Details(str(path), not_checked=(NOT_CHECKED, *untold, *uncounted))
     checks = [
         Check(name, valid, valid, None, True),
         *_of_recipe(written, recipe_digest, recorded),

@@ -8,7 +8,7 @@ from pathlib import Path
 from prunec.deploy.checks import Check
 from prunec.deploy.checks.records import compare_run_records
 from prunec.pipeline.opened import OpenedRun
-from prunec.store.kept_records import flaws_of
+from prunec.store.kept_records import beginning_flaw, flaws_of
 from prunec.store.runs import ENVIRONMENT, RunFolder
 
 
@@ -31,7 +31,8 @@ def check_records(
         wrong = f"run.json keeps no digests: {run.made_by} began the run, or it was changed"
         return [compare_run_records(0, [wrong])], []
     paths = [path for path in _paths(run, steps) if path not in {*anew}]
-    return [compare_run_records(len(paths), flaws_of(run, paths))], []
+    flaws = [text for text in (beginning_flaw(run), *flaws_of(run, paths)) if text]
+    return [compare_run_records(len(paths), flaws)], []
 
 
 def steps_of(opened: OpenedRun) -> list[Path]:

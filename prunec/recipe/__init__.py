@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prunec.recipe.network_and_data import DataName, DataSpec, ModelSpec, ModuleEdit
 from prunec.recipe.recipe import (
     digest,
     dumps,
@@ -12,20 +13,8 @@ from prunec.recipe.recipe import (
     packaged_text,
     settable_keys,
 )
-from prunec.recipe.schema import (
-    Budget,
-    DataName,
-    DataSpec,
-    ModelSpec,
-    ModuleEdit,
-    ParameterGroup,
-    Recipe,
-    Schedule,
-    Stop,
-    Teacher,
-    TrainSpec,
-    VerifySpec,
-)
+from prunec.recipe.schema import Budget, Recipe, VerifySpec
+from prunec.recipe.training import ParameterGroup, Schedule, Stop, Teacher, TrainSpec
 
 __all__ = [
     "Budget",

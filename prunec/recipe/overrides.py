@@ -8,7 +8,7 @@ from typing import Any
 
 from prunec.errors import RecipeError
 from prunec.recipe.lengths import twin_of
-from prunec.recipe.schema import DEEPEST
+from prunec.recipe.values import DEEPEST
 from prunec.wording import did_you_mean, found, shortened
 
 

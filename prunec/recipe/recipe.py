@@ -24,12 +24,8 @@ from tomlkit.items import Table as TomlTable
 from prunec.errors import RecipeError
 from prunec.recipe.lengths import with_epochs_named
 from prunec.recipe.overrides import override
-from prunec.recipe.schema import (
-    DEEPEST,
-    Recipe,
-    Table,
-    plain,
-)
+from prunec.recipe.schema import Recipe
+from prunec.recipe.values import DEEPEST, Table, plain
 from prunec.wording import Known, Location, did_you_mean, key_path, mistakes, shortened
 
 LONGEST = 100_000
@@ -120,7 +116,7 @@ def _file_text(path: Path) -> str:
     try:
         if path.stat().st_size > LONGEST:  # before it fills the memory
             raise _too_long(str(path), path.stat().st_size)
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # some editors put a mark before the text
     except UnicodeDecodeError as error:
         raise RecipeError(
             f"{path}: byte {error.start} is not UTF-8 text", remedy="Save the file as UTF-8."
@@ -130,7 +126,8 @@ def _file_text(path: Path) -> str:
 
 
 def _not_found(reference: str) -> RecipeError:
-    near = did_you_mean(Path(reference).stem, packaged_recipes())
+    own = sorted(map(str, Path(reference).parent.glob("*.toml")))
+    near = did_you_mean(reference, own) or did_you_mean(Path(reference).stem, packaged_recipes())
     return RecipeError(
         f"there is no recipe file {reference!r}, and no recipe of that name comes with prunec",
         remedy=f"{near}`prunec recipes` lists those that do; `prunec init` writes a new one.",

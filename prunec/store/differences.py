@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prunec.store.records import BEGAN, DIGEST
 from prunec.store.runs import RunFolder
 from prunec.store.states import last_metrics
 from prunec.store.summaries import (
@@ -39,7 +40,7 @@ class Difference:
 def difference(a: RunFolder, b: RunFolder) -> Difference:
     """Return what two runs differ in; what cannot be read counts as not there."""
     environments = (json_table(run.path / "environment.json") for run in (a, b))
-    first, second = ({k: v for k, v in e.items() if k != "record_digest"} for e in environments)
+    first, second = ({k: v for k, v in e.items() if k not in (DIGEST, BEGAN)} for e in environments)
     return Difference(
         _differing(flat(recipe_table(a)), flat(recipe_table(b))),
         _paired(_results(a), _results(b)),

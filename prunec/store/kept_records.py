@@ -7,8 +7,8 @@ from pathlib import Path
 
 from prunec.errors import DamagedRecord
 from prunec.store.metrics import last_digest, metrics_flaw
-from prunec.store.records import DIGEST, read_record
-from prunec.store.runs import RunFolder
+from prunec.store.records import BEGAN, DIGEST, beginning_digest, read_record
+from prunec.store.runs import ENVIRONMENT, RunFolder
 
 
 def keep_records(run: RunFolder, *paths: Path) -> None:
@@ -29,6 +29,20 @@ def flaw_of(run: RunFolder, path: Path) -> str:
     except DamagedRecord as error:
         return error.message
     return "" if found == kept else f"{path} is not what this run wrote: its digest is another"
+
+
+def beginning_flaw(run: RunFolder) -> str:
+    """Return why run.json does not say how the run began; empty where it does.
+
+    The environment was written beside it; that of an earlier build does not tell.
+    """
+    try:
+        began = read_record(run.path / ENVIRONMENT).get(BEGAN)
+    except DamagedRecord:
+        return ""  # told as a flaw of its own
+    if began in (None, beginning_digest(run.record)):
+        return ""
+    return f"{run.path / 'run.json'} is not what it was when the run began: it was changed"
 
 
 def flaws_of(run: RunFolder, paths: Iterable[Path]) -> list[str]:

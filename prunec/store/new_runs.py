@@ -15,7 +15,7 @@ from prunec.files import write_text_atomic
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import build, environment, prunec_version
 from prunec.store.finding import run_folders, sequence
-from prunec.store.records import record_digest, record_text
+from prunec.store.records import BEGAN, beginning_digest, record_digest, record_text
 from prunec.store.runs import ENVIRONMENT, RunFolder, digest_anywhere
 
 
@@ -37,7 +37,6 @@ def create_run(
         RunError: the folder cannot be made or written, or holds something.
     """
     run = RunFolder(_empty_folder(folder) if folder else _new_folder(recipe.name, root))
-    machine = environment()
     record = {
         "prunec": prunec_version(),
         "build": build(),
@@ -47,11 +46,12 @@ def create_run(
         "digest": digest(recipe),
         "digest_anywhere": digest_anywhere(recipe),
         "id": uuid.uuid4().hex,
-        "records": {ENVIRONMENT: record_digest(machine)},
         "status": "new",
         "launch": os.environ.get("TORCHELASTIC_RUN_ID", ""),
         "command": list(sys.argv if command is None else command),
     }
+    machine = {**environment(), BEGAN: beginning_digest(record)}
+    record["records"] = {ENVIRONMENT: record_digest(machine)}
     write_text_atomic(run.path / "recipe.toml", dumps(recipe))
     write_text_atomic(run.path / ENVIRONMENT, record_text(machine))
     write_text_atomic(run.path / "run.json", record_text(record))  # last: it makes it a run

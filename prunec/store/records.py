@@ -11,6 +11,10 @@ from typing import Any
 from prunec.errors import DamagedRecord
 
 DIGEST = "record_digest"
+BEGAN = "began"
+"""The key under which a record holds the digest of how its run began."""
+_LATER = frozenset(("records", "steps", "status", "failure", DIGEST))
+"""What a run's record is told after the run began."""
 """The key of a record that holds the digest of everything else in it."""
 
 
@@ -19,6 +23,11 @@ def record_digest(record: Mapping[str, Any]) -> str:
     said = {key: value for key, value in record.items() if key != DIGEST}
     text = json.dumps(json.loads(json.dumps(said)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def beginning_digest(record: Mapping[str, Any]) -> str:
+    """Return the digest of what a run's record says of how the run began."""
+    return record_digest({key: value for key, value in record.items() if key not in _LATER})
 
 
 def record_text(record: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from prunec.files import folder_atomic, write_text_atomic
 from prunec.store.records import parse_record, read_record, record_text
 from prunec.tensor_files import read_tensors, write_tensors
 from prunec.training.optimisation import OptimizerState
+from prunec.training.stopping import require_metrics
 
 PARTS = ("model", "optimizer", "method", "average")
 BEST = "best"
@@ -203,12 +204,19 @@ def _read(place: Path, run: str) -> Checkpoint:
             optimizer=OptimizerState(parts["optimizer"], dict(record["optimizer"])),
             tensors=parts["method"],
             average=parts["average"],
-            tally=dict(record["tally"]),
-            history=tuple(record["history"]),
+            tally={key: float(value) for key, value in dict(record["tally"]).items()},
+            history=_history(record["history"]),
             scaler=dict(record["scaler"]),
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DamagedRecord(f"{place} is damaged: {type(error).__name__} {error}") from error
+
+
+def _history(said: Iterable[Any]) -> tuple[dict[str, Any], ...]:
+    """The metrics of every finished epoch; an error where training could not go on from them."""
+    history = tuple(dict(epoch) for epoch in said)
+    require_metrics(history)
+    return history
 
 
 def _split(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

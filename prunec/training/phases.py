@@ -85,5 +85,16 @@ def too_few(phases: Phases, epochs: int) -> str:
     )
 
 
+def too_rare(options: object, steps: int) -> tuple[str, ...]:
+    """Warn where what is done every so many steps is never done in a training of so many."""
+    rhythms = {key: value for key, value in vars(options).items() if key.endswith("_steps")}
+    return tuple(
+        f"warning: {key} = {every}, and the training has {steps} steps in all: what is done every "
+        f"{every} steps is not done once. Lower {key}, or raise train.epochs"
+        for key, every in rhythms.items()
+        if every >= steps
+    )
+
+
 def _short(epochs: float) -> str:
     return f"{epochs:.2f}".rstrip("0").rstrip(".")

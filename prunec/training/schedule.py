@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from prunec.recipe.schema import Schedule, TrainSpec
+from prunec.recipe.training import Schedule, TrainSpec
 
 
 def learning_rate(train: TrainSpec, step: int, steps_per_epoch: int) -> float:
@@ -37,6 +37,8 @@ def _factor(schedule: Schedule, share: float, epochs: float, milestones: Sequenc
             passed = sum(milestone <= epochs for milestone in milestones)
             return math.pow(schedule.factor, passed)
         case "exponential":
+            if schedule.end:
+                return math.pow(schedule.end, share)
             return math.pow(schedule.factor, epochs)
         case "constant":
             return 1.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunec.recipe.lengths import key_of
-from prunec.recipe.schema import TrainSpec
+from prunec.recipe.training import TrainSpec
 from prunec.tasks.quality import MIOU, Quality, decisive
 
 Metrics = Mapping[str, Any]
@@ -34,6 +34,20 @@ def reason_to_stop(train: TrainSpec, history: Sequence[Metrics]) -> str:
     if stop.minutes is not None and minutes >= stop.minutes:
         return f"train.stop.minutes = {stop.minutes:g} are spent"
     return ""
+
+
+def require_metrics(history: Sequence[Metrics]) -> None:
+    """Raise KeyError, TypeError or ValueError where an epoch lacks what is told by it here."""
+    for epoch in history:
+        if int(epoch["epoch"]) < 1 or not isinstance(epoch["settled"], bool):
+            raise ValueError(f"there is no epoch {epoch['epoch']}")
+        dense = epoch.get("dense_phase", {"epochs": 0.0})
+        figures = (k for k in epoch if k.startswith(("train_", "test_", "loss", "learning_")))
+        numbers = [epoch["seconds"], dense["epochs"], *dense.values(), *map(epoch.get, figures)]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise TypeError(f"what epoch {epoch['epoch']} says is no number")
+    for value in _settled(history)[1]:
+        float(value)
 
 
 def is_best(history: Sequence[Metrics]) -> bool:

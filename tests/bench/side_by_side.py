@@ -28,7 +28,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("prunec", "passes", "exporters", "recipes", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "prunec", "passes", "exporters", "recipes",
+    "pyproject.toml", ".build", "README.md", "LICENSE",
+)  # fmt: skip
 ZEROS = 0.6
 
 Figures = Mapping[str, float]
@@ -73,6 +76,8 @@ def installed(checkout: Path, folder: Path) -> Path:
     copy = folder / "copy"
     for name in SOURCES:
         source = checkout / name
+        if not source.exists():  # an earlier checkout has none
+            continue
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, made(copy / name))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--target", str(folder / "build"), str(copy)], check=True)

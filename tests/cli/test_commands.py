@@ -38,7 +38,7 @@ def test_the_device_is_the_recipes_unless_named(pipeline: FakePipeline) -> None:
     run("train", "small.toml")
     run("train", "small.toml", "--set", "device=cuda")
     assert [keys["device"] for _, _, keys in pipeline.calls] == ["auto", "cuda"]
-    assert run("train", "small.toml", "--device", "tpu").exit_code == 2
+    assert run("train", "small.toml", "--device", "tpu").exit_code == 1
 
 
 def test_runs_lie_where_option_or_variable_say(

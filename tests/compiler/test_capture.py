@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from oracles import worst
 from torch import Tensor, nn
 
+import prunec
 from prunec.errors import UntraceableModel
 from prunec.graph.rewriting.compile import compile_module
 from prunec.models.inputs import checked_example
@@ -201,3 +203,44 @@ def test_channels_taken_by_number_are_cut() -> None:
     for batch in (1, 3):
         assert worst(net, compact, (torch.randn(batch, 3, 4, 4).double(),)) < 1e-12
     assert compact.get_parameter("stem.0.weight").shape[0] == 2
+
+
+class Keeping(nn.Module):
+    """Keeps what a function makes of its first batch, and scales all batches by it."""
+
+    def __init__(self, rule: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1)
+        self.kept: dict[str, Any] = {}
+        self.rule = rule
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if "scale" not in self.kept:
+            self.kept["scale"] = self.rule(x)
+        return self.last(x * self.kept["scale"])
+
+
+KEPT: dict[str, Callable[[Tensor], Any]] = {
+    "size": len,
+    "share": lambda x: 1 / x.shape[0],
+    "numbers": lambda x: torch.arange(len(x), dtype=x.dtype).view(-1, 1, 1, 1) + 1,
+    "mean": lambda x: x.detach().mean((0, 2, 3), keepdim=True),
+    "tensor-of-size": lambda x: torch.tensor(float(len(x)), dtype=x.dtype),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_kept_of_the_first_batch_is_refused(name: str) -> None:
+    model = Keeping(KEPT[name]).double().eval()
+    with pytest.raises(UntraceableModel):
+        prunec.compile(model, torch.randn(2, 3, 5, 5, dtype=torch.float64))
+    assert not model.kept
+
+
+def test_what_is_kept_of_a_width_is_taken() -> None:
+    model = Keeping(lambda x: torch.linspace(0, 1, x.shape[-1], dtype=x.dtype)).double().eval()
+    example = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    compact = prunec.compile(model, example).module
+    assert torch.allclose(compact(example), model(example), rtol=0, atol=1e-12)

@@ -176,3 +176,41 @@ def test_an_input_may_be_given_by_its_name() -> None:
     assert torch.equal(compact(x=steps), compact(steps))
     with pytest.raises(prunec.PrunecError, match="fixed at length 5"):
         compact(x=steps[:, :4])
+
+
+def test_a_compact_network_keeps_what_was_found() -> None:
+    net = Sequence(cells)
+    once = prunec.compile(net, steps(5)).module
+    twice = prunec.compile(once, steps(5)).module
+    for compact in (once, twice):
+        with pytest.raises(prunec.PrunecError, match="axis 1 is fixed at length 5"):
+            compact(steps(6))
+
+
+def test_a_layer_put_into_a_compact_network_is_looked_at() -> None:
+    class Tail(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3)) / x.shape[2]
+
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout()).double().eval()
+    compact, inside = (prunec.compile(plain, images(6, 6)).module for _ in range(2))
+    joined = nn.Sequential(compact, Tail()).eval()
+    setattr(inside, "1", Tail())
+    for module in (joined, inside):
+        again = prunec.compile(module, images(6, 6)).module
+        with pytest.raises(prunec.PrunecError, match="fixed at length 6"):
+            again(images(8, 6))
+
+
+def test_lengths_that_do_not_run_are_tried_without_a_word(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def from_zero(net: Any, y: Tensor) -> Tensor:
+        state = y.new_zeros(len(y), 6)
+        for step in y.unbind(1):
+            state = net.cell(step, state)
+        return state
+
+    example = torch.randn(2, 3, 4, dtype=torch.float64)
+    assert prunec.compile(Sequence(from_zero), example).report.after.macs > 0
+    assert capfd.readouterr().err == ""

@@ -273,6 +273,41 @@ def test_a_network_of_the_zoo_is_as_it_was(name: str, tmp_path: Path) -> None:
         assert same(before, everything(model, example))
 
 
+class Named(Body):
+    """Writes into inputs that a caller may give by name, one of them with a default."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, *, shift: float = 0.5) -> Tensor:
+        x.mul_(2.0)
+        if scale is not None:
+            scale.add_(1.0)
+            x = x * scale
+        return super().forward(x + shift)
+
+
+def test_inputs_that_a_caller_gives_by_name_are_as_they_were(tmp_path: Path) -> None:
+    model, example = Named(), (EXAMPLE.clone(), torch.rand(2, 3, 1, 1))
+    before = everything(model, example)
+    for call in public(model, example, tmp_path):
+        call()
+        assert same(before, everything(model, example))
+    compact = prunec.compile(model, example).module
+    expected = Named()(x=example[0].clone(), scale=example[1].clone())
+    found = compact(x=example[0].clone(), scale=example[1].clone())
+    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["dictionary", "nested", "none"])
+def test_an_example_that_is_refused_is_as_it_was(form: str, tmp_path: Path) -> None:
+    x = EXAMPLE.clone()
+    example: Any = {"dictionary": {"x": x}, "nested": (x, {"scale": [x]}), "none": (x, None)}[form]
+    model = Named()
+    before = everything(model, (x,))
+    for call in public(model, example, tmp_path):
+        with pytest.raises(prunec.PrunecError, match="example_inputs"):
+            call()
+        assert same(before, everything(model, (x,)))
+
+
 def test_modes_of_the_caller_are_as_they_were(tmp_path: Path) -> None:
     """In training, without gradients, of double precision by default, with a list as example."""
     model = Overwrites().double().train()

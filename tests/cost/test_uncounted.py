@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
 import prunec
+from prunec.cost import Cost, LayerCost, Uncounted
+from prunec.deploy.checks.costs import compare_macs
 
 
 class Rule(nn.Module):
@@ -130,3 +133,39 @@ def test_a_file_of_what_torch_cannot_count_is_told_so(tmp_path: Path) -> None:
     macs = next(check for check in report.checks if check.name == "MACs")
     assert macs.expected == "at least 80"
     assert "matrix_power" in str(macs.found)
+
+
+class Spectral(nn.Module):
+    """A convolution behind a filter in the frequencies of its input, which neither side counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kernel = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * 0.5, s=x.shape[-2:])
+        made: Tensor = self.kernel(found)
+        return made
+
+
+@pytest.mark.slow
+def test_what_neither_side_counts_is_named_and_the_rest_compared(tmp_path: Path) -> None:
+    module, example = Spectral().eval(), torch.randn(2, 3, 8, 8)
+    path = prunec.export_onnx(module, example, tmp_path / "net.onnx")
+    report = prunec.verify(module, path, example_inputs=example)
+    assert report.passed, report.failures
+    macs = next(check for check in report.checks if check.name == "MACs")
+    assert macs.expected == f"at least {36 * module.kernel.weight.numel():,}"
+    assert "operator fft_rfft2 at" in str(macs.found)
+    with pytest.raises(prunec.PrunecError, match="operator DFT at"):
+        prunec.count_onnx(path)
+
+
+def test_what_the_file_alone_hides_is_no_equal_of_what_is_counted() -> None:
+    counted = Cost((LayerCost("a", "conv2d", 10, 10, 10, 10),), 10, 10)
+    hidden = replace(counted, uncounted=(Uncounted("b", "DFT", "its MACs are not known"),))
+    check = compare_macs(counted, hidden)
+    assert not check.passed
+    assert check.message == "operator DFT at b: its MACs are not known."
+    assert compare_macs(hidden, hidden).passed

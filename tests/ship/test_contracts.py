@@ -22,7 +22,7 @@ from prunec.artifact import Artifact
 from prunec.deploy.checks import Report
 from prunec.deploy.exporter import Exact, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
-from prunec.deploy.runner import LoadedFile, Runner
+from prunec.deploy.runner import Identity, LoadedFile, Runner
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.errors import NeedsNotMet, NotExact, PrunecError
 from prunec.exporters.to_onnx import ToOnnx
@@ -181,11 +181,7 @@ def test_facts_are_asked_for(shipped: Shipped, tmp_path: Path) -> None:
 def test_another_runner_proves_the_same_file(shipped: Shipped) -> None:
     report = gate(shipped.path, shipped, ToOnnx(), Reference())
     assert report.passed, report.failures
-    assert report.details["runner"] == {
-        "name": "onnx reference",
-        "version": onnx.__version__,
-        "device": "numpy",
-    }
+    assert report.details.runner == Identity("onnx reference", onnx.__version__, "numpy")
     loaded = Reference().open(shipped.path)
     assert loaded.time(loaded, rounds=1).ratio > 0
 

@@ -88,10 +88,10 @@ def test_a_form_is_proven_by_its_own_runtime(form: Form, tmp_path: Path) -> None
     assert {"outputs, test split", "top-1 agreement", "graph digest"} <= {
         check.name for check in report.checks
     }
-    runner = report.details["runner"]
-    assert isinstance(runner, dict)
-    assert runner["name"] == form.name
-    assert "f32" in runner["device"]
+    runner = report.details.runner
+    assert runner is not None
+    assert runner.name == form.name
+    assert "f32" in runner.device
     held = made.path.with_suffix(form.weights) if form.weights else made.path
     kernel = artifact.module.get_parameter("6.weight").detach().numpy().tobytes()
     data = bytearray(held.read_bytes())

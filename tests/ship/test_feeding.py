@@ -8,7 +8,7 @@ import re
 import torch
 
 from prunec.deploy.feeding import feeding
-from prunec.recipe.schema import DataSpec
+from prunec.recipe.network_and_data import DataSpec
 
 
 def test_an_image_is_fed_by_what_the_file_says() -> None:

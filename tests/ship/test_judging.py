@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -104,6 +105,34 @@ def test_whole_numbers_are_equal_but_where_rounding_decides() -> None:
 def test_a_network_that_names_its_type_is_measured_too() -> None:
     assert verdict(lambda y: y @ torch.ones(4, 2), lambda y: (y @ torch.ones(4, 2)) * (1 + 1e-7))[0]
     assert not verdict(lambda y: y @ torch.ones(4, 2), lambda y: y @ torch.ones(4, 2) + 1e-3)[0]
+
+
+def test_a_network_that_amplifies_rounding_is_told_to_do_so() -> None:
+    def rough(y: Tensor) -> Tensor:
+        return ((y + 1e4) - 1e4).sin()
+
+    passed, told = verdict(rough, lambda y: ((y + 3e4) - 3e4).sin())
+    assert not passed
+    assert "The file is not to blame: this network amplifies rounding" in told
+    passed, told = verdict(rough, rough)
+    assert passed
+    assert re.search(r"output 0 moves by up to \S+ % of its largest value by rounding alone", told)
+    passed, told = verdict(rough, lambda y: rough(y) + 1)
+    assert not passed
+    assert "rounding explains" in told
+    assert "not to blame" not in told
+
+
+@pytest.mark.parametrize("flushing", [False, True])
+def test_small_numbers_are_what_they_were_to_the_caller(flushing: bool) -> None:
+    small = torch.tensor([1e-38], dtype=torch.float32)
+    if not torch.set_flush_denormal(flushing):
+        pytest.skip("this processor flushes no subnormal numbers")
+    try:
+        verdict(lambda y: y.log(), lambda y: y.relu().log())
+        assert bool(small * 0.1) is not flushing
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_random_inputs_lie_in_the_range_of_the_example() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,16 @@ import torch
 from small_training import Recorder, small_context, small_net
 
 from prunec import files
+from prunec.store.records import record_text
 from prunec.training.checkpoint import Checkpoint, load_best, load_checkpoint, save_checkpoint
 from prunec.training.loop import fit
 from prunec.training.method import Method
 from prunec.training.optimisation import OptimizerState
+
+
+def line(epoch: int) -> dict[str, Any]:
+    """The metrics of an epoch, as far as training asks them."""
+    return {"epoch": epoch, "settled": True, "seconds": 1.0, "test_accuracy": 50.0}
 
 
 def checkpoint(epoch: int, method: str = "m", step: int = 0) -> Checkpoint:
@@ -30,7 +38,7 @@ def checkpoint(epoch: int, method: str = "m", step: int = 0) -> Checkpoint:
         tensors={"a/b": torch.tensor([True, False])},
         average={"w": torch.full((2, 3), 0.125)},
         tally={"loss": 0.1 + 0.2, "images": 48.0},
-        history=tuple({"epoch": e + 1} for e in range(epoch)),
+        history=tuple(line(e + 1) for e in range(epoch)),
         scaler={"scale": 1024.0},
     )
 
@@ -66,7 +74,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     for written, read in [*parts, (first.optimizer.tensors, found.optimizer.tensors)]:
         assert written.keys() == read.keys()
         assert all(torch.equal(read[key], written[key]) for key in written)
-    assert found.history == ({"epoch": 1}, {"epoch": 2}, {"epoch": 3})
+    assert found.history == (line(1), line(2), line(3))
     assert (found.epoch, found.step, found.scaler, found.tally, found.optimizer.numbers) == (
         3, 12, first.scaler, first.tally, first.optimizer.numbers,
     )  # fmt: skip
@@ -138,6 +146,39 @@ def test_damage_falls_back_to_the_one_before_and_says_so(
     assert len(told) == 1
     assert "epoch-003" in told[0]
     assert "the checkpoint before it" in told[0]
+
+
+WRONG_HISTORIES = {
+    "a number": 0.5,
+    "no epoch": {key: value for key, value in line(1).items() if key != "epoch"},
+    "no figure": {key: value for key, value in line(1).items() if key != "test_accuracy"},
+    "a figure that is text": line(1) | {"test_accuracy": "good"},
+    "no such epoch": line(-3),
+    "a loss that is a list": line(1) | {"loss": [1.0]},
+    "a dense phase that is a number": line(1) | {"dense_phase": 0.5},
+    "a dense phase of no length": line(1) | {"dense_phase": {"accuracy": 50.0}},
+    "a dense phase of text": line(1) | {"dense_phase": {"accuracy": "50", "epochs": 1.0}},
+    "settled by text": line(1) | {"settled": "no"},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_HISTORIES)
+@pytest.mark.parametrize("place", ["best", "epoch-002"])
+def test_a_history_that_does_not_hold_is_damage_whatever_its_digest(
+    tmp_path: Path, name: str, place: str
+) -> None:
+    for epoch in (1, 2):
+        save(tmp_path, checkpoint(epoch), best=epoch == 1)
+    path = tmp_path / place / "checkpoint.json"
+    said = json.loads(path.read_text())
+    path.unlink()  # the same file has another name
+    path.write_text(record_text({**said, "history": [WRONG_HISTORIES[name]]}))
+    told: list[str] = []
+    load = load_checkpoint if place != "best" else partial(load_best, epoch=1)
+    found = load(tmp_path, method="m", tell=told.append)
+    assert found is not None
+    assert found.epoch == 1
+    assert f"{tmp_path / place} is damaged" in told[0]
 
 
 def test_a_training_resumed_from_the_one_before_ends_the_same(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from small_training import Recorder, small_context, small_net
 from torch import Tensor, nn
 
 from prunec.errors import Interrupted, OutOfMemory, RunError
-from prunec.recipe.schema import Stop, TrainSpec
+from prunec.recipe.training import Stop, TrainSpec
 from prunec.training.loop import fit
 from prunec.training.method import Method, Moment
 from prunec.training.stopping import is_best, reason_to_stop

@@ -163,6 +163,10 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Any]] = {
         {"name": "exponential", "factor": 0.7, "per": "epoch"},
         lambda o: lr_scheduler.ExponentialLR(o, 0.7),
     ),
+    "exponential to its end": (
+        {"name": "exponential", "end": 0.7**EPOCHS, "per": "epoch"},
+        lambda o: lr_scheduler.ExponentialLR(o, 0.7),
+    ),
     "constant": (
         {"name": "constant"},
         lambda o: lr_scheduler.ConstantLR(o, 1.0),

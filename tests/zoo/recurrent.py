@@ -85,6 +85,55 @@ def rnn_time_first() -> nn.Module:
     return Net(rule, stem=nn.Linear(5, 8), memory=nn.RNN(8, 6), head=nn.Linear(6, 3))
 
 
+@member((3, 5))
+def gru_cell_step_by_step() -> nn.Module:
+    """The state is a sum of what each step says; the first one is written as zeros."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 6)
+        for step in F.relu(m.stem(x)).unbind(1):
+            state = m.cell(step, state)
+        return m.head(state)
+
+    return Net(rule, stem=nn.Linear(5, 8), cell=nn.GRUCell(8, 6), head=nn.Linear(6, 3))
+
+
+@member((3, 5))
+def lstm_cell_step_by_step() -> nn.Module:
+    """The first step has no state; memory and state are read at the end."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        kept = None
+        for step in F.relu(m.stem(x)).unbind(1):
+            kept = m.cell(step, kept)
+        return m.head(torch.cat(kept, 1))
+
+    return Net(rule, stem=nn.Linear(5, 8), cell=nn.LSTMCell(8, 6), head=nn.Linear(12, 3))
+
+
+@member((3, 6, 6))
+def rnn_cell_beside_convolutions() -> nn.Module:
+    """One cell remembers what two convolutions say, and scales their sum."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = F.relu(m.stem(x))
+        state = None
+        for name in ("first", "second"):
+            made = F.relu(getattr(m, name)(x))
+            state = m.cell(made.mean((2, 3)), state)
+            x = x + made * state.sigmoid()[:, :, None, None]
+        return m.head(x.mean((2, 3)))
+
+    return Net(
+        rule,
+        stem=nn.Conv2d(3, 8, 3, padding=1),
+        first=nn.Conv2d(8, 8, 3, padding=1),
+        second=nn.Conv2d(8, 8, 1),
+        cell=nn.RNNCell(8, 8, bias=False, nonlinearity="relu"),
+        head=nn.Linear(8, 3),
+    )
+
+
 @member((5, 1, 4))
 def fastgrnn_of_low_rank() -> nn.Module:
     """Four steps; ranks with a factor each, weights that every step reads."""

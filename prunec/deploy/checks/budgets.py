@@ -32,7 +32,9 @@ def check_budgets(
     checks: list[Check] = []
     unmeasured: list[str] = []
     if budget.macs_ratio is not None:
-        if cost and dense_macs:
+        if cost and cost.uncounted:
+            unmeasured.append(f"MACs against dense: {cost.uncounted[0]}")
+        elif cost and dense_macs:
             checks.append(_macs(budget.macs_ratio, cost, dense_macs))
         else:
             unmeasured.append("MACs against dense: the dense network's are not at hand")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 
 from prunec.cost import Cost
-from prunec.deploy.checks.check import Check, equal
+from prunec.deploy.checks.check import Check, equal, failed
 from prunec.deploy.signature import MACS
 
 _LONGEST = 40  # characters of a number that is shown
@@ -16,6 +16,8 @@ def compare_macs(torch_cost: Cost, onnx_cost: Cost) -> Check:
     """Return the check that the file has as many MACs as the network."""
     if torch_cost.uncounted:
         return _at_least(torch_cost, onnx_cost)
+    if onnx_cost.uncounted:
+        return failed("MACs", torch_cost.macs, "not counted", f"{_listed(onnx_cost)}.")
     where = _first_difference(torch_cost, onnx_cost)
     wrong = f"the network has other layers: {where}."
     return equal("MACs", torch_cost.macs, onnx_cost.macs, wrong)
@@ -43,7 +45,8 @@ def compare_costs(metadata: Mapping[str, str], torch_cost: Cost, onnx_cost: Cost
             elsewhere,
         ),
     ]
-    return [c for c in checks if c.name != "non-zero MACs" or not torch_cost.uncounted]
+    uncounted = torch_cost.uncounted or onnx_cost.uncounted
+    return [c for c in checks if c.name != "non-zero MACs" or not uncounted]
 
 
 def metadata_macs(recorded: str | None, counted: int, ours: int | None = None) -> Check:
@@ -59,12 +62,19 @@ def metadata_macs(recorded: str | None, counted: int, ours: int | None = None) -
 
 
 def _at_least(torch_cost: Cost, onnx_cost: Cost) -> Check:
-    """Compare where an operator of the network cannot be counted: the file may have more."""
-    told = "; ".join(map(str, torch_cost.uncounted))
+    """Compare where an operator of the network cannot be counted: the file may have more.
+
+    What cannot be counted of the file either is in neither sum.
+    """
+    told = _listed(torch_cost)
     passed = onnx_cost.macs >= torch_cost.macs
     wrong = "" if passed else f"the file has fewer than the network has besides ({told})."
     found = f"{onnx_cost.macs:,} with {told}"
     return Check("MACs", f"at least {torch_cost.macs:,}", found, None, passed, wrong)
+
+
+def _listed(cost: Cost) -> str:
+    return "; ".join(map(str, cost.uncounted))
 
 
 def _number(recorded: str | None) -> int | str | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from prunec.deploy.checks.check import Check
 from prunec.deploy.checks.rounding import Noise, largest, widest
+from prunec.wording import percent
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Gap:
         worst: the largest absolute difference; NaN where it cannot be told.
         bound: what it may be.
         size: the largest absolute value of torch's output.
+        rounding: how far rounding alone may move it, where that is more than the tolerance.
         reason: why it cannot be told; empty where it can.
     """
 
     worst: float = 0.0
     bound: float = 0.0
     size: float = 0.0
+    rounding: float = 0.0
     reason: str = ""
 
     @property
@@ -43,12 +46,22 @@ class Gap:
         """Return whether they are near enough."""
         if self.passed:
             return Check(name, 0.0, self.worst, self.bound, True)
-        told = (
-            f"outputs of up to {self.size:.3g} differ by {self.worst:.3g} {where}; rounding "
-            f"explains {self.bound:.2g}"
-        )
-        message = f"{self.reason} {where}" if self.reason else told
+        message = f"{self.reason} {where}" if self.reason else self._told(where)
         return Check(name, 0.0, self.worst, self.bound, False, f"{message}.")
+
+    def _told(self, where: str) -> str:
+        """How far they are apart, and what of it rounding explains."""
+        found = f"outputs of up to {self.size:.3g} differ by {self.worst:.3g} {where}; "
+        if self.rounding <= self.bound:
+            return f"{found}rounding explains {self.bound:.2g}"
+        found += f"rounding explains {self.rounding:.2g}, the tolerance allows {self.bound:.2g}"
+        if self.worst > self.rounding:
+            return found
+        return (
+            f"{found}. The file is not to blame: this network amplifies rounding, and no two "
+            "engines agree on its outputs. Trained weights and norms mend it, or a larger "
+            "tolerance where so rough an output will do"
+        )
 
     def numbers(self, name: str, where: str) -> Check:
         """Return whether both are numbers, of a form that changes them."""
@@ -117,11 +130,25 @@ def gap_of(ours: np.ndarray, theirs: np.ndarray, noise: Noise, tolerance: float)
     gaps = []
     for axis in noise.relative:
         apart = largest(difference, axis)
-        bounds = np.minimum(noise.bounds(values, axis), most)
+        explained = noise.bounds(values, axis)
+        bounds = np.minimum(explained, most)
         excess = np.divide(apart, bounds, out=(apart > 0) * 1e300, where=bounds > 0)
         place = int(np.argmax(excess))
-        gaps.append(Gap(float(apart[place]), float(bounds[place]), size))
+        gaps.append(Gap(float(apart[place]), float(bounds[place]), size, float(explained[place])))
     return farthest(gaps)
+
+
+def amplified(ours: np.ndarray, noise: Noise, tolerance: float) -> str:
+    """How far rounding alone moves an output, where that is further than the tolerance allows."""
+    moved = max((float(each.max(initial=0.0)) for each in noise.absolute.values()), default=0.0)
+    finite = ours[np.isfinite(ours)] if moved else ours
+    if not moved or moved <= widest(finite, tolerance):
+        return ""
+    share = percent(moved / float(np.abs(finite).max()))
+    return (
+        f"moves by up to {share} of its largest value by rounding alone: the network amplifies "
+        "it, and on other inputs two engines may differ by more than the tolerance"
+    )
 
 
 def _whole_numbers(ours: np.ndarray, theirs: np.ndarray, noise: Noise) -> Gap:

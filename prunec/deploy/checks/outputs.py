@@ -13,7 +13,16 @@ from torch import Tensor, nn
 
 from prunec.deploy.checks.answers import Answers, Bounds, answer_checks, top_answers
 from prunec.deploy.checks.check import Check, failed
-from prunec.deploy.checks.gaps import Gap, comparable, decided, farthest, gap_of, unlike, untold
+from prunec.deploy.checks.gaps import (
+    Gap,
+    amplified,
+    comparable,
+    decided,
+    farthest,
+    gap_of,
+    unlike,
+    untold,
+)
 from prunec.deploy.checks.proving import unprovable
 from prunec.deploy.checks.random_inputs import Range, random_batches
 from prunec.deploy.checks.rounding import Noise, Rounding, run
@@ -22,7 +31,7 @@ from prunec.errors import PrunecError
 from prunec.recipe import VerifySpec
 from prunec.tasks.task import Task
 
-_TEST_BATCH = 100
+_TEST_BATCH = 32
 _TEST_VALUES = 2**26  # of outputs that a batch has at most: a quarter of a gigabyte
 
 
@@ -99,7 +108,7 @@ def compare_random(
         if not judge.passes(inputs, ours, theirs, measured_here=True):
             break
     told = unprovable(seen) if len(seen) > 1 else []  # one batch alone repeats itself
-    return judge.check("outputs, random", where), told
+    return judge.check("outputs, random", where), [*told, *judge.rough]
 
 
 def compare_on_data(
@@ -141,6 +150,12 @@ class _Judge:
         self._tolerance = bounds.tolerance
         self._noises: list[Noise] | None = None
         self._gap = Gap()
+        self._rough: dict[int, str] = {}
+
+    @property
+    def rough(self) -> tuple[str, ...]:
+        """A sentence for each output that rounding moves further than the tolerance allows."""
+        return tuple(self._rough.values()) if self._gap.passed else ()
 
     def passes(
         self,
@@ -187,6 +202,9 @@ class _Judge:
             for a, b in zip(ours, theirs, strict=True)
         )
         self._noises = self._rounding.noise(inputs, ours, whole=whole)
+        for number, (values, noise) in enumerate(zip(ours, self._noises, strict=True)):
+            if text := amplified(values, noise, self._tolerance):
+                self._rough[number] = f"output {number} {text}"
         return self._judged(ours, theirs, self._noises, self._tolerance)
 
     @staticmethod

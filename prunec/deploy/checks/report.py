@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from rich.console import Console
 
 from prunec.deploy.checks.check import Check
+from prunec.deploy.checks.details import Details
 from prunec.deploy.checks.render import MARKS, PLAIN_MARKS, shown
 from prunec.tables import as_text
 
@@ -18,7 +19,7 @@ class Report:
     """All checks of a file, in order, and what else is worth knowing."""
 
     checks: tuple[Check, ...]
-    details: dict[str, object] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
 
     @property
     def passed(self) -> bool:
@@ -33,8 +34,7 @@ class Report:
     @property
     def not_checked(self) -> tuple[str, ...]:
         """What could not be checked and why, a phrase each."""
-        reasons = self.details.get("not checked", [])
-        return tuple(map(str, reasons)) if isinstance(reasons, (list, tuple)) else ()
+        return self.details.not_checked
 
     def to_json(self) -> str:
         """Return the report as JSON; numbers that are not finite become text."""
@@ -45,7 +45,7 @@ class Report:
         return {
             "passed": self.passed,
             "checks": [asdict(check) for check in self.checks],
-            "details": self.details,
+            "details": self.details.to_dict(),
         }
 
     def __str__(self) -> str:
@@ -83,7 +83,13 @@ class ExportReport:
             for form, report in self.forms.items()
             for check in report.checks
         ]
-        return Report(tuple(checks), {form: report.details for form, report in self.forms.items()})
+        reasons = [
+            f"{form}: {reason}"
+            for form, report in self.forms.items()
+            for reason in report.not_checked
+        ]
+        known = {form: report.details for form, report in self.forms.items()}
+        return Report(tuple(checks), Details(not_checked=tuple(reasons), forms=known))
 
 
 def render(report: Report, console: Console, title: str = "Parity") -> None:

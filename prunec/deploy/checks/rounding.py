@@ -18,6 +18,7 @@ with s the largest value of the output, but for some roundings: a half holds thr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,11 +93,8 @@ class Rounding:
         step = MARGIN * max((torch.finfo(k).eps for k in self._kinds), default=2.0**-23)
         moved = [_moved(copied(self._module).eval(), s) for s in (step, -step)]
         others = [run(module, inputs) for module in moved]
-        flushing = torch.set_flush_denormal(True)
-        try:
+        with _small_numbers_as_zero() as flushing:
             others += [run(self._module, inputs)] if flushing else []
-        finally:
-            torch.set_flush_denormal(False)
         return [
             np.logical_or.reduce([np.isfinite(other[i]) != np.isfinite(y) for other in others])
             for i, y in enumerate(ours)
@@ -125,6 +123,17 @@ class Rounding:
             step = roundings * max((torch.finfo(k).eps for k in self._kinds), default=2.0**-23)
             self._variants[roundings] = _moved(moved, step)
         return self._variants[roundings]
+
+
+@contextlib.contextmanager
+def _small_numbers_as_zero() -> Iterator[bool]:
+    """Take subnormal numbers for 0; yields whether this processor can; afterwards as before."""
+    least = torch.tensor(torch.finfo(torch.float32).smallest_normal, dtype=torch.float32)
+    before = not bool(least * 0.5)
+    try:
+        yield torch.set_flush_denormal(True)
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def widest(values: np.ndarray, tolerance: float) -> float:

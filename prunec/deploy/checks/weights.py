@@ -16,26 +16,22 @@ _NAME = "weights equal"
 
 def compare_weights(
     found: Mapping[str, np.ndarray], module: nn.Module
-) -> tuple[Check, dict[str, object]]:
+) -> tuple[Check, tuple[str, ...], tuple[str, ...]]:
     """Compare a file's tensors with the network's of the same names.
 
     Returns:
-        The check; and which tensors of the file are no tensor of the network (``constants``) and
-        which of its tensors the file does not hold (``weights not in the file``), neither of which
-        fails.
+        The check; which tensors of the file are no tensor of the network; and which of its tensors
+        the file does not hold. Neither of the two fails.
     """
     expected = _tensors(module)
     shared = sorted(expected.keys() & found.keys())
     wrong = [text for name in shared if (text := _difference(name, expected[name], found[name]))]
-    details: dict[str, object] = {
-        "constants": sorted(found.keys() - expected.keys()),
-        "weights not in the file": sorted(expected.keys() - found.keys()),
-    }
+    constants, missing = found.keys() - expected.keys(), expected.keys() - found.keys()
     equal = len(shared) - len(wrong)
     check = Check(
         _NAME, len(shared), equal, None, not wrong and bool(shared or not expected), _message(wrong)
     )
-    return check, details
+    return check, tuple(sorted(constants)), tuple(sorted(missing))
 
 
 def holds_tensors_of(found: Mapping[str, np.ndarray], module: nn.Module) -> bool:

@@ -46,15 +46,13 @@ class Traced:
                 lie elsewhere than along the first axis, the graph is given it as well.
         """
         single = of_samples(example, lambda x: x[:1])
-        expected = self.hollow.answers(self.network, single)
+        expected = self.hollow.answers(single)
         if _agree(tuple(map(_first, outputs, expected)), expected):
             return True
         with torch.no_grad():
             run = Interpreter(self.graph).run
             found = pytree.tree_leaves(run(*(x.clone() for x in single)))
-        return _agree(found, expected) and _agree(
-            outputs, self.hollow.answers(self.network, example)
-        )
+        return _agree(found, expected) and _agree(outputs, self.hollow.answers(example))
 
     def lengths(self, example: tuple[Tensor, ...], otherwise: frozenset[str]) -> tuple[Fixed, ...]:
         """The axes of the inputs that the graph has at one length only.

@@ -24,10 +24,14 @@ Inputs = tuple[Tensor, ...]
 class Original:
     """A copy of a network that answers for it, in the state that earlier answers left it in.
 
+    The last two answers are those of copies that never ran: what a first call keeps of its batch
+    would be a constant of the graph that agrees with all later ones.
+
     Attributes:
         module: the copy, in evaluation mode.
-        batches: the example's last sample, where the network takes a single one; the example and
-            one sample more; the example.
+        example: the example.
+        batches: its last sample, where the network takes a single one; the example and one sample
+            more; the example; these two again.
         answers: what the network returns for each of them, flat.
     """
 
@@ -35,18 +39,18 @@ class Original:
         self.module = copied(network).eval()
         single = of_samples(example, lambda x: x[-1:])
         more = of_samples(example, lambda x: torch.cat([x, x[:1]]))
-        self.batches: tuple[Inputs, ...] = (single, more, example)
+        self.example = example
+        self.batches: tuple[Inputs, ...] = (single, more, example, more, example)
         try:
             answers = [self.answer(single)]
         except Exception:  # whatever a network raises that takes no single sample
-            answers, self.batches = [], (more, example)
-        self.answers = (*answers, self.answer(more), self.answer(example))
+            answers, self.batches = [], (more, example, more, example)
+        first = (_answer(copied(network).eval(), given) for given in (more, example))
+        self.answers = (*answers, self.answer(more), self.answer(example), *first)
 
     def answer(self, given: Inputs) -> list[Any]:
         """What it returns, flat."""
-        with torch.no_grad():
-            returned = pytree.tree_leaves(self.module(*(x.clone() for x in given)))
-        return [x.clone() if isinstance(x, Tensor) else x for x in returned]
+        return _answer(self.module, given)
 
     def lengths(self, graph: GraphModule) -> tuple[Fixed, ...]:
         """The axes of the inputs that a graph has at one length only.
@@ -54,7 +58,7 @@ class Original:
         Args:
             graph: it answers as the network does, but for inputs of other lengths.
         """
-        example = self.batches[-1]
+        example = self.example
 
         def follow(shapes: Shapes) -> str | None:
             given = tuple(_of_length(x, shape) for x, shape in zip(example, shapes, strict=True))
@@ -67,6 +71,12 @@ class Original:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's notes on the network's own operators
             return fixed_lengths(tuple(tuple(x.shape) for x in example), follow, thorough=False)
+
+
+def _answer(module: nn.Module, given: Inputs) -> list[Any]:
+    with torch.no_grad():
+        returned = pytree.tree_leaves(module(*(x.clone() for x in given)))
+    return [x.clone() if isinstance(x, Tensor) else x for x in returned]
 
 
 def _of_length(x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch.fx import Graph, GraphModule, Node
 
 from prunec.graph.capture.aten import arguments, op_name
+from prunec.graph.capture.cells import CELLS
 from prunec.graph.capture.form import form_of, shape_of
 from prunec.graph.capture.names import CONVOLUTIONS, ELEMENTWISE
 from prunec.graph.capture.placements import PLACEMENTS
@@ -17,7 +18,7 @@ aten = torch.ops.aten
 
 
 def spell_out(module: GraphModule) -> None:
-    """Rewrite in place: gated linear units, computed biases, transposed weights, expansions."""
+    """Rewrite in place: gated units, cells, computed biases, transposed weights, expansions."""
     graph = module.graph
     for node in list(graph.nodes):
         if node.op != "call_function":
@@ -163,6 +164,7 @@ def _skip_expansions(node: Node) -> None:
 
 _SPELLED: Mapping[str, Callable[[Graph, Node], Node | None]] = {
     **PLACEMENTS,
+    **CELLS,
     "glu": _glu,
     "rrelu": _rrelu,
     "squeeze": _squeeze,

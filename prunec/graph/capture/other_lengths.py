@@ -8,12 +8,15 @@ length is nobody's choice.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.fx import GraphModule
 
 from prunec.errors import PrunecError
 
@@ -59,10 +62,29 @@ class Lengths:
                 )
 
 
-def carried(module: nn.Module) -> tuple[Fixed, ...]:
-    """The lengths that a compact network insists on already."""
-    hooks = module._forward_pre_hooks.values()
-    return tuple(item for hook in hooks if isinstance(hook, Lengths) for item in hook.fixed)
+def insist(compact: GraphModule, fixed: tuple[Fixed, ...]) -> None:
+    """Let a compact network raise for other lengths, and remember that they were looked for."""
+    compact.meta[_LENGTHS] = fixed
+    if fixed:
+        compact.register_forward_pre_hook(Lengths(fixed), with_kwargs=True)
+
+
+def carried(module: nn.Module) -> tuple[Fixed, ...] | None:
+    """The lengths that a compact network insists on; None where they have to be looked for.
+
+    They have to, too, where somebody has put a layer of another kind into a compact network.
+    """
+    if not isinstance(module, GraphModule):
+        return None
+    parts = list(module.modules())[1:]
+    own = all(type(part).__module__.startswith(_LAYERS) for part in parts)
+    fixed: tuple[Fixed, ...] | None = module.meta.get(_LENGTHS) if own else None
+    return fixed
+
+
+_LENGTHS = "prunec: lengths"
+_LAYERS = "torch.nn.modules."
+"""Where the layers of a compact network are from, and the folders that keep their names."""
 
 
 def fixed_lengths(shapes: Shapes, follow: Follow, *, thorough: bool) -> tuple[Fixed, ...]:
@@ -79,11 +101,13 @@ def fixed_lengths(shapes: Shapes, follow: Follow, *, thorough: bool) -> tuple[Fi
     found: dict[Place, str] = {}
     for length, places in _of_one_length(shapes).items():
         for other in {(length + 1) // 2, 2 * length} - {length}:
-            together = follow(_changed(shapes, places, other))
+            together = _quietly(follow, _changed(shapes, places, other))
             if together == "" and not thorough:
                 break
             alone = {
-                place: follow(_changed(shapes, [place], other)) if len(places) > 1 else together
+                place: _quietly(follow, _changed(shapes, [place], other))
+                if len(places) > 1
+                else together
                 for place in places
             }
             guilty = {place: what for place, what in alone.items() if what}
@@ -95,6 +119,12 @@ def fixed_lengths(shapes: Shapes, follow: Follow, *, thorough: bool) -> tuple[Fi
     return tuple(
         (number, axis, shapes[number][axis], found[number, axis]) for number, axis in sorted(found)
     )
+
+
+def _quietly(follow: Follow, shapes: Shapes) -> str | None:
+    """Follow a network; a traced one prints where it fails, which is no failure here."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return follow(shapes)
 
 
 def _of_one_length(shapes: Shapes) -> dict[int, list[Place]]:

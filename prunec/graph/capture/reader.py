@@ -67,7 +67,7 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     with undisturbed(module):
         captured = _recorded(module, example) or _compared(module, example)
     kept = carried(module)
-    return replace(captured, lengths=_found(kept)) if kept else captured
+    return captured if kept is None else replace(captured, lengths=_found(kept))
 
 
 def _found(fixed: tuple[Fixed, ...]) -> Callable[[frozenset[str]], tuple[Fixed, ...]]:

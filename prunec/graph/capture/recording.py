@@ -75,6 +75,7 @@ class Hollow:
         for name, buffer in module.named_buffers():
             empty_buffer = buffer.detach().to("meta")
             memo[id(buffer)], self.stored[id(empty_buffer)] = empty_buffer, name
+        self._network, self._memo = module, memo
         self.module = copied(module, memo).eval()
         self.paths: list[str] = []
         for path, inner in self.module.named_modules():
@@ -108,12 +109,14 @@ class Hollow:
         shapes = tuple(tuple(x.shape) for x in inputs)
         return Recording(tuple(recorder.calls), outputs, structure, shapes)
 
-    def answers(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Any]:
-        """What the copy returns, flat, with the values of the network that it was copied from."""
-        buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        held, given = dict(module.named_parameters()) | buffers, tuple(x.clone() for x in inputs)
+    def answers(self, inputs: tuple[Tensor, ...]) -> list[Any]:
+        """What the network returns, flat: a copy that never ran, with the network's values."""
+        fresh = copied(self._network, self._memo).eval()
+        buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
+        held = dict(self._network.named_parameters()) | buffers
+        given = tuple(x.clone() for x in inputs)
         with torch.no_grad():
-            return pytree.tree_leaves(torch.func.functional_call(self.module, held, given))
+            return pytree.tree_leaves(torch.func.functional_call(fresh, held, given))
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

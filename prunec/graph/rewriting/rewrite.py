@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from torch.fx import GraphModule
 
-from prunec.graph.capture import Lengths, Node
+from prunec.graph.capture import Node, insist
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision
 from prunec.graph.rewriting.torch_writer import TorchWriter
@@ -26,8 +26,7 @@ def rewrite(structure: Structure, decision: Decision, folded: Collection[str] = 
         writer = TorchWriter(structure, decision, folded)
         fixed = structure.captured.lengths(_not_written(structure, writer.needed()))
         compact = writer.write()
-    if fixed:
-        compact.register_forward_pre_hook(Lengths(fixed), with_kwargs=True)
+    insist(compact, fixed)
     return compact
 
 

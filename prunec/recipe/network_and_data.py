@@ -1,0 +1,94 @@
+"""The tables ``model`` and ``data`` of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from prunec.recipe.values import MOST_ENTRIES, Named, Options, Positive, Table, Text, some
+
+DataName = Literal[
+    "embedded", "fashion-mnist", "cifar10", "cifar100", "imagenet", "imagefolder",
+    "webdataset", "har", "speech-commands", "speech-commands-12", "voc-segmentation",
+    "embedded-segmentation", "none",
+]  # fmt: skip
+PER_PIXEL: tuple[DataName, ...] = ("voc-segmentation", "embedded-segmentation")
+"""Sets that have a class for every pixel."""
+
+MOST_PIXELS = 100_000_000
+"""How many pixels an image may declare where a recipe says nothing else: 300 MB as RGB."""
+
+PILLOWS_PIXELS = 178_956_970
+"""How many Pillow opens at most."""
+
+
+class ModuleEdit(Table):
+    """One change of a built network: a module is rebuilt with other arguments, or becomes identity.
+
+    ``{ module = "features.0.0", set = { stride = 1, in_channels = 1 } }`` or
+    ``{ module = "maxpool", identity = true }``.
+    """
+
+    module: Text
+    set: Options = Field(default_factory=dict)
+    identity: bool = False
+
+    @model_validator(mode="after")
+    def _one_change(self) -> Self:
+        if bool(self.set) == self.identity:
+            raise ValueError("must hold either set = { … } or identity = true")
+        return self
+
+
+class ModelSpec(Table):
+    """The network: a torchvision name, ``timm:name``, or ``package.module:factory``."""
+
+    name: Text
+    weights: Text = ""
+    backbone_weights: Text = Field(
+        default="", description="of the backbone alone: NETWORK:NAME of torchvision, or a file"
+    )
+    masks: Text = Field(default="", description="a file of masks: weights that count as zero")
+    classes: int = Field(default=0, ge=0, description="0: as many as the data have")
+    inputs: tuple[Text, ...] = Field(
+        default=(), alias="input", description="without data: one sample of each, 3x224x224"
+    )
+    options: Options = Field(default_factory=dict)
+    edit: tuple[ModuleEdit, ...] = ()
+
+
+class DataSpec(Table):
+    """The images: which set, where it lies, how it is augmented, prepared and normalised.
+
+    ``augment`` (training images) and ``prepare`` (test images, and training images where
+    ``augment`` is empty) are torchvision v2 transforms, each a table with its class ``name`` and
+    that class's arguments. Both must end at the same size.
+    """
+
+    name: DataName = "embedded"
+    root: Text = "data"
+    download: bool = True
+    images: Literal["train", "trainaug"] = Field(
+        default="train", description="of voc-segmentation: the list of training images"
+    )
+    augment: tuple[Named, ...] = Field(default=(), max_length=MOST_ENTRIES)
+    prepare: tuple[Named, ...] = Field(default=(), max_length=MOST_ENTRIES)
+    mean: Annotated[tuple[float, ...], AfterValidator(some)] = (0.5,)
+    std: Annotated[tuple[Positive, ...], AfterValidator(some)] = (0.5,)
+    workers: int = Field(default=0, ge=0)
+    max_pixels: int = Field(
+        default=MOST_PIXELS,
+        ge=1,
+        le=PILLOWS_PIXELS,
+        description="that an image may declare: a larger one is refused before it is decoded",
+    )
+
+    @model_validator(mode="after")
+    def _one_each_channel(self) -> Self:
+        means, stds = len(self.mean), len(self.std)
+        if means != stds and 1 not in (means, stds):
+            raise ValueError(
+                f"must hold as many numbers in mean as in std, found {means} and {stds}"
+            )
+        return self

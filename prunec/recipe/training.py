@@ -1,0 +1,199 @@
+"""The table ``train`` of a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from prunec.recipe.lengths import (
+    Epochs,
+    Share,
+    in_epochs,
+    in_whole_epochs,
+    share_in_epochs,
+    stated_wrong,
+)
+from prunec.recipe.network_and_data import ModelSpec
+from prunec.recipe.values import Named, Positive, Table, Text
+
+FACTOR = 0.1
+"""Of the learning rate at each milestone, where a schedule names none."""
+
+
+class Schedule(Table):
+    """How the learning rate runs after the warm-up: a factor of ``train.learning_rate``.
+
+    cosine: end + (1 − end)·½(1 + cos πt), t from 0 to 1 · linear: 1 − (1 − end)·t · multistep:
+    ``factor`` to the number of milestones passed · exponential: endᵗ, which fits any number of
+    epochs, or, without an ``end``, ``factor`` to the number of epochs · constant. It and the
+    warm-up change with every step or with every epoch. ``milestones`` are shares of the training; a
+    recipe whose numbers are 1 and more states ``milestones_epochs``.
+    """
+
+    name: Literal["cosine", "linear", "multistep", "exponential", "constant"] = "cosine"
+    end: float = Field(default=0.0, ge=0, le=1, description="of cosine, linear, exponential")
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
+        default=None, description="shares of the training, of multistep"
+    )
+    milestones_epochs: tuple[Positive, ...] | None = Field(
+        default=None, description="in epochs, in place of the shares"
+    )
+    factor: float = Field(default=FACTOR, gt=0, le=1, description="of multistep and exponential")
+    per: Literal["step", "epoch"] = "step"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if wrong := stated_wrong(self, "milestones"):
+            raise ValueError(wrong)
+        if self.name == "exponential" and self.end and self.factor != FACTOR:
+            raise ValueError(
+                "must hold end (where the rate ends) or factor (of each epoch) with name = "
+                "'exponential', found both: leave one of them out"
+            )
+        stated = self.milestones or self.milestones_epochs or ()
+        if (self.name == "multistep") != bool(stated):
+            raise ValueError("must hold milestones with name = 'multistep', and with no other name")
+        if list(stated) != sorted(set(stated)):
+            raise ValueError("must hold milestones in ascending order")
+        return self
+
+    def at_epochs(self, epochs: int) -> tuple[float, ...]:
+        """Return the milestones of a training of so many epochs, in epochs."""
+        shares = self.milestones or ()
+        return self.milestones_epochs or tuple(share_in_epochs(s, epochs) for s in shares)
+
+
+class ParameterGroup(Table):
+    """Parameters by name (``*`` stands for any text) with a rate and a decay of their own."""
+
+    match: Text
+    weight_decay: float | None = Field(default=None, ge=0)
+    learning_rate: float = Field(default=1.0, ge=0, description="times train.learning_rate")
+
+
+class Teacher(Table):
+    """The dense network whose answers are learned too: (1 − share)·CE + share·T²·KL(teacher).
+
+    It is the network that a run trained, or another one by name with its weights.
+    """
+
+    run: Text = Field(default="", description="a run's folder")
+    model: ModelSpec | None = None
+    share: float = Field(default=0.5, gt=0, le=1)
+    temperature: float = Field(default=4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.run) == (self.model is not None):
+            raise ValueError("must hold either run = … or model = { name = …, weights = … }")
+        if self.model is not None and not self.model.weights:
+            raise ValueError("must hold the weights of its model: nobody learns from a fresh one")
+        return self
+
+
+class Stop(Table):
+    """When training ends before its last epoch; the first that holds decides.
+
+    ``accuracy``, ``miou`` and ``patience`` wait until the method has reached its budget. A patience
+    of 1 and more, in a recipe, states ``patience_epochs``.
+    """
+
+    accuracy: float | None = Field(default=None, gt=0, le=100, description="percent, test images")
+    miou: float | None = Field(
+        default=None, gt=0, le=100, description="percent, of segmentation, in place of accuracy"
+    )
+    patience: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="share of the training without a better accuracy"
+    )
+    patience_epochs: int | None = Field(
+        default=None, ge=1, description="in epochs, in place of the share"
+    )
+    minutes: float | None = Field(
+        default=None, gt=0, description="of training, evaluation included"
+    )
+
+    @model_validator(mode="after")
+    def _one_patience(self) -> Self:
+        if wrong := stated_wrong(self, "patience"):
+            raise ValueError(wrong)
+        return self
+
+    def patient_epochs(self, epochs: int) -> int | None:
+        """Return how many of so many epochs may pass without a better accuracy; None: any."""
+        if self.patience is None and self.patience_epochs is None:
+            return None
+        return in_whole_epochs(self, "patience", epochs, least=1)
+
+
+def _named_optimizer(table: dict[str, Any]) -> dict[str, Any]:
+    for key, home in (("lr", "train.learning_rate"), ("weight_decay", "train.weight_decay")):
+        if key in table:
+            raise ValueError(f"must leave {key} to {home}")
+    return table
+
+
+class TrainSpec(Table):
+    """How weights are trained, by whichever method."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=128, ge=1, description="of all processes together")
+    learning_rate: float = Field(default=0.1, gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0, description="of kernels; norms, biases: none")
+    optimizer: Annotated[Named, AfterValidator(_named_optimizer)] = Field(
+        default={"name": "SGD", "momentum": 0.9},
+        description="a class of torch.optim and its arguments",
+    )
+    groups: tuple[ParameterGroup, ...] = Field(default=(), alias="group")
+    schedule: Schedule = Schedule()
+    warmup: Share | None = Field(
+        default=None, description="share of the training of linear rise from 0"
+    )
+    warmup_epochs: Epochs | None = Field(
+        default=None, description="in epochs, in place of the share"
+    )
+    clip_norm: float = Field(default=0.0, ge=0, description="of all gradients; 0: no clipping")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    mixup: float = Field(default=0.0, ge=0, description="α of its Beta(α, α); 0: none")
+    cutmix: float = Field(default=0.0, ge=0, description="α of its Beta(α, α); 0: none")
+    ema: float = Field(default=0.0, ge=0, lt=1, description="decay per step; 0: no average")
+    teacher: Teacher | None = None
+    auxiliary: float = Field(
+        default=0.5, ge=0, description="weight of an auxiliary head's loss; 0: it does not train"
+    )
+    stop: Stop = Stop()
+    ship: Literal["last", "best"] = Field(default="last", description="whose weights go on")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    compile: bool = False
+    sync_batchnorm: bool = Field(default=True, description="statistics over all processes")
+    checkpoint_minutes: float = Field(default=10.0, gt=0, description="at most between two")
+    keep: int = Field(default=2, ge=1, description="checkpoints, beside the best")
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if wrong := stated_wrong(self, "warmup"):
+            raise ValueError(wrong)
+        if self.rising >= self.epochs:
+            raise ValueError(
+                f"warms up for {self.rising:g} epochs but trains for {self.epochs}: "
+                f"warmup_epochs must be less than epochs; a share fits any: warmup = 0.05"
+            )
+        late = [m for m in self.schedule.milestones_epochs or () if m >= self.epochs]
+        if late:
+            raise ValueError(
+                f"trains for {self.epochs} epochs: schedule.milestones_epochs = {late[0]:g} is "
+                "never reached; shares fit any: milestones = [0.5, 0.75]"
+            )
+        return self
+
+    @property
+    def rising(self) -> float:
+        """Epochs of linear rise of the learning rate from 0."""
+        return in_epochs(self, "warmup", self.epochs)
+
+
+NO_TRAINING = TrainSpec.model_construct(epochs=0)
+"""What a recipe without a training pass has in place of the table."""
