@@ -331,6 +331,7 @@ def test_a_file_that_misses_its_budget_does_not_ship(
     assert not strict.export.shipped("onnx", ".onnx").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_weights(
     trained: RunFolder, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

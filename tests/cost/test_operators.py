@@ -124,6 +124,7 @@ def test_recurrent_layers(kind: type, layers: int, directions: int, tmp_path: Pa
     assert sum(layer.params for layer in prunec.count(module, example).layers) == weights
 
 
+@pytest.mark.slow
 def test_a_projection_is_one_more_matrix() -> None:
     module = thinned(Last(nn.LSTM(WIDTH, 6, 2, batch_first=True, proj_size=3)))
     cost = prunec.count(module, torch.randn(2, STEPS, WIDTH))

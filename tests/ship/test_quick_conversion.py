@@ -131,6 +131,7 @@ def test_both_roads_write_the_same(
         assert graphs[0] == graphs[1]
 
 
+@pytest.mark.slow
 def test_another_torch_converts_as_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_onnx_quick, "_HOME", "torch.onnx.elsewhere")
     net, example = Net(residual), (torch.randn(2, 3, 8, 8),)
