@@ -42,7 +42,9 @@ def tiles(run: RunRecord) -> list[Tile]:
         latency = run.exported.decisive.details.latency
     if latency:
         note = f"{latency.shipped_ms:.3g} ms of {latency.dense_ms:.3g} ms, batch 1, one thread"
-        made.append(Tile("Latency / dense", f"{latency.ratio:.3f}", note, left=latency.ratio))
+        if not latency.apart:
+            note += f"; not told apart, {latency.least:.3g} to {latency.most:.3g}"
+        made.append(Tile("Latency / dense", f"{latency.told:.3f}", note, left=latency.told))
     return [tile for tile in made if tile]
 
 

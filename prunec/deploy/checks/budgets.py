@@ -90,7 +90,7 @@ def _latency(limit: float, latency: Latency, path: Path) -> Check:
     certain = f"At {CONFIDENCE:.0%} confidence the ratio is {latency.least:.3g} at least. "
     kept = f" {KEPT.format('latency_ratio=RATIO')}"
     message = "" if passed else wrong + (certain if latency.least else "") + remedy(path) + kept
-    return Check("budget: latency / dense", f"≤ {limit:g}", latency.ratio, MARGIN, passed, message)
+    return Check("budget: latency / dense", f"≤ {limit:g}", latency.told, MARGIN, passed, message)
 
 
 def _if(condition: bool, text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from prunec.deploy.runner import Identity
 from prunec.deploy.timing import Latency
@@ -82,6 +82,6 @@ class Details:
             "test samples": self.samples,
             **self.figures,
             "dense bytes": self.dense_bytes,
-            "latency": asdict(self.latency) if self.latency else None,
+            "latency": asdict(replace(self.latency, rounds=())) if self.latency else None,
         }
         return {name: value for name, value in found.items() if value is not None}
