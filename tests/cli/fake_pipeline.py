@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from prunec.artifact import Artifact, Step
 from prunec.cli.commands import app
 from prunec.cost import Cost, LayerCost
+from prunec.deploy.checks import Check
+from prunec.deploy.checks.details import Details
 from prunec.graph.rewriting.plan import Input
 from prunec.inspection.groups import GroupSummary
 from prunec.inspection.layers import Layer
@@ -32,6 +34,8 @@ name = "train-dense"
 @dataclass(frozen=True)
 class FakeReport:
     passed: bool
+    checks: tuple[Check, ...] = ()
+    details: Details = Details()
 
     @property
     def forms(self) -> dict[str, FakeReport]:
@@ -77,10 +81,6 @@ class FakePipeline(ModuleType):
     def verify(self, run: Any, onnx_file: Any) -> FakeReport:
         self._called("verify", run, onnx_file)
         return FakeReport(self.passed)
-
-    def bench(self, run: Any) -> str:
-        self._called("bench", run)
-        return "dense 2 ms, shipped 1 ms"
 
     def inspect(self, subject: Any, inputs: tuple[Input, ...], *named: Any) -> Inspection:
         self._called("inspect", subject, inputs)
