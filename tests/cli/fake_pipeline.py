@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -35,7 +35,7 @@ name = "train-dense"
 class FakeReport:
     passed: bool
     checks: tuple[Check, ...] = ()
-    details: Details = Details()
+    details: Details = field(default_factory=Details)
 
     @property
     def forms(self) -> dict[str, FakeReport]:
