@@ -22,6 +22,7 @@ from prunec.cli.arguments import (
     Changes,
     Device,
     IrVersion,
+    NoRecipe,
     Opset,
     Output,
     Root,
@@ -150,6 +151,7 @@ def export(
     output: Output = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
+    no_recipe: NoRecipe = False,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -164,14 +166,16 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        export_recipe(recipe, run, runs_root(runs), forms, output=output, options=options)
+        made_in, given_to = runs_root(runs), (options, no_recipe)
+        export_recipe(recipe, run, made_in, forms, None, output, *given_to)
         return
     found = run_of(run, runs)
     noise.keep_in(found.path)
 
     from prunec import pipeline
 
-    tell_export(pipeline.export(found, output, forms, options=options))
+    made = pipeline.export(found, output, forms, options=options, with_recipe=not no_recipe)
+    tell_export(made)
 
 
 @app.command(short_help="Check a shipped file against its run.")

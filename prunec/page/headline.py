@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec.charts.scales import exact, short, size
+from prunec.deploy.checks.render import only_random
 from prunec.page.reading import Details, RunRecord
 from prunec.tasks.quality import decisive
 from prunec.wording import percent, percent_of
@@ -54,6 +55,9 @@ def _verdict(run: RunRecord) -> Tile:
         return Tile("Status", status, f"not exported yet{_progress(run)}")
     by = "verified" if run.verified else "at export"
     count, failures = len(parity.checks), sum(not c.passed for c in parity.checks)
+    if parity.passed and only_random(check.name for check in parity.checks):
+        note = f"all {count} checks passed, {by}; no data set was named"
+        return Tile("Parity", "on random inputs", note)
     if parity.passed:
         return Tile("Parity", "proven", f"all {count} checks passed, {by}", "good")
     return Tile(

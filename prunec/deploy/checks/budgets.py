@@ -23,6 +23,7 @@ KEPT = (
 def check_budgets(
     budget: Budget,
     path: Path,
+    size: int,
     cost: Cost | None,
     dense_macs: int | None,
     answers: Answers | None,
@@ -39,7 +40,7 @@ def check_budgets(
         else:
             unmeasured.append("MACs against dense: the dense network's are not at hand")
     if budget.bytes is not None:
-        checks.append(_bytes(budget.bytes, path.stat().st_size))
+        checks.append(_bytes(budget.bytes, size))
     for quality, limit in ((ACCURACY, budget.accuracy), (MIOU, budget.miou)):
         if limit is None:
             continue
