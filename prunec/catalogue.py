@@ -9,13 +9,15 @@ import dataclasses
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from prunec.errors import PassError, PrunecError, RecipeError
+from prunec.models.own_images import with_own_images
 from prunec.plugins import EXPORTERS, PASSES, RUNNERS, plug_in_names
 from prunec.recipe import Recipe, dumps
 from prunec.recipe.recipe import require_readable
@@ -111,17 +113,28 @@ def runner_for(suffix: str) -> Runner:
     Raises:
         RecipeError: there is none.
     """
+    found = next(_opening(suffix), None)
+    if found is None:
+        raise RecipeError(
+            f"no runner here opens {suffix} files",
+            remedy=f"Install the runtime of one of: {', '.join(runner_names())}.",
+        )
+    return found
+
+
+def other_runners(suffix: str) -> tuple[Runner, ...]:
+    """Return the further runners here that open files of a suffix, besides :func:`runner_for`'s."""
+    return tuple(_opening(suffix))[1:]
+
+
+def _opening(suffix: str) -> Iterator[Runner]:
     for name in runner_names():
         try:
             found = runner(name)
         except PassError:
             continue
         if suffix in found.suffixes:
-            return found()
-    raise RecipeError(
-        f"no runner here opens {suffix} files",
-        remedy=f"Install the runtime of one of: {', '.join(runner_names())}.",
-    )
+            yield found()
 
 
 def build_exporter(table: Mapping[str, Any], entry: str, source: str) -> Exporter:
@@ -257,8 +270,8 @@ def _require_phases(passes: Sequence[Pass], epochs: int, source: str) -> None:
 def self_contained(recipe: Recipe, source: str) -> Recipe:
     """Return a recipe with the files that its passes' options name read into the options.
 
-    So its text and its digest say all that its passes will do. One that names no file stays as it
-    is.
+    What its pretrained weights expect of images stands in its data, where they say nothing. So its
+    text and its digest say all that will be done. One that names neither stays as it is.
 
     Args:
         recipe: the recipe.
@@ -276,7 +289,7 @@ def self_contained(recipe: Recipe, source: str) -> Recipe:
             place = f"{source}: pass[{index}] ({step.pass_name()})"
             raise RecipeError(f"{place}: {error.message}", remedy=error.remedy) from None
         tables.append(plain({**table, **read}) if read else table)
-    whole = recipe.model_copy(update={"passes": tuple(tables)})
+    whole = with_own_images(recipe.model_copy(update={"passes": tuple(tables)}))
     require_readable(dumps(whole), f"{source}, with the files that its passes name read into it")
     return whole
 
@@ -293,12 +306,25 @@ def _load(package: str, name: str, kind: str) -> type:
         module = importlib.import_module(path)
     except ImportError as error:
         raise PassError(
-            f"the {kind} {name!r} cannot be loaded: {error}", remedy="Install what it imports."
+            f"the {kind} {name!r} cannot be loaded: {error}", remedy=_installing(name)
         ) from error
     found = getattr(module, "".join(word.capitalize() for word in name.split("-")), None)
     if not isinstance(found, type):
         raise PassError(f"{path} holds no class for the {kind} {name!r}")
     return found
+
+
+def _installing(name: str) -> str:
+    """Say how what a plug-in imports is installed: by the extra of its name, where there is one."""
+    extra = name.removeprefix("to-")
+    try:
+        extras = metadata("prunec").get_all("Provides-Extra") or []
+    except PackageNotFoundError:
+        extras = []
+    return f"Install it: pip install 'prunec[{extra}]'" if extra in extras else _INSTALL
+
+
+_INSTALL = "Install what it imports."
 
 
 def _build(

@@ -79,7 +79,7 @@ def one_of_each() -> list[str]:
 
 def test_the_promised_recipes_are_there() -> None:
     small = {f"{name}_resnet20" for name in MASKS}
-    others = {"dense_mbv2", "dense_resnet20", "str_rank_fastgrnn"}
+    others = {"dense_mbv2", "dense_resnet20", "str_rank_fastgrnn", "magnitude_mbv2"}
     assert {*GDP, *small, *others, *PAPERS} <= set(packaged_recipes())
 
 
@@ -101,15 +101,15 @@ def test_a_recipes_passes_train_first_and_then_rewrite(name: str) -> None:
     assert not kinds[-1]
     if name in GDP:
         names = [p.pass_name() for p in passes]
-        assert names == ["train-gdp", "absorb-gates", "remove-channels", "compact-masks",
-                         "fold-batchnorm"]  # fmt: skip
+        assert names == ["train-gdp", "absorb-gates", "zero-tiny-weights", "remove-channels",
+                         "compact-masks", "fold-batchnorm"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", GDP)
 def test_a_gdp_recipe_ships_what_its_controller_counts(name: str) -> None:
     """Blocks and budget of the training are those of the cut and of the verification."""
     recipe = load_recipe(name)
-    gdp, cut = recipe.passes[0], recipe.passes[2]
+    gdp, cut = recipe.passes[0], recipe.passes[3]
     assert gdp["round_to"] == cut["round_to"]
     assert recipe.verify.budget.macs_ratio is not None
     assert gdp["macs_ratio"] <= recipe.verify.budget.macs_ratio <= 0.5

@@ -29,12 +29,14 @@ from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_dense import TrainDense
 from prunec.passes.train_gdp import TrainGdp
+from prunec.passes.zero_tiny_weights import ZeroTinyWeights
 from prunec.training.context import Context
 
 REWRITES: dict[str, Rewrite] = {
     "remove-channels": RemoveChannels(),
     "remove-channels, rounded": RemoveChannels(round_to=4),
     "compact-masks": CompactMasks(),
+    "zero-tiny-weights": ZeroTinyWeights(floor=1e-6),
     "fold-batchnorm": FoldBatchnorm(),
 }
 NETS = ("depthwise", "resnet-with-free-shortcuts")

@@ -22,6 +22,7 @@ from prunec.cli.arguments import (
     Changes,
     Device,
     IrVersion,
+    NoRecipe,
     Opset,
     Output,
     Root,
@@ -29,6 +30,7 @@ from prunec.cli.arguments import (
     onnx_options,
     run_of,
 )
+from prunec.cli.bench import bench
 from prunec.cli.compare import compare
 from prunec.cli.compile import compile_network, export_recipe
 from prunec.cli.count import count
@@ -38,7 +40,6 @@ from prunec.cli.forms import with_forms
 from prunec.cli.init import init
 from prunec.cli.inspect import inspect
 from prunec.cli.passes import passes_app
-from prunec.cli.printing import print_parts
 from prunec.cli.received import NoCode, verify_without_code
 from prunec.cli.recipes import recipes_app
 from prunec.cli.results import tell_export
@@ -76,6 +77,7 @@ app.command(short_help="Train several recipes on equal terms; one table, one pag
 app.command("compile", short_help="Cut, write and prove a network that is sparse already.")(
     with_forms(compile_network)
 )
+app.command(short_help="Time a shipped file against the dense network's, or two files.")(bench)
 app.command(short_help="Print MACs and parameters, layer by layer and in all.")(count)
 app.command(short_help="Write a recipe for a network and its images.")(init)
 app.command(short_help="Show layers and channel groups, and what is left of them.")(inspect)
@@ -149,6 +151,7 @@ def export(
     output: Output = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
+    no_recipe: NoRecipe = False,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -163,14 +166,16 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        export_recipe(recipe, run, runs_root(runs), forms, output=output, options=options)
+        made_in, given_to = runs_root(runs), (options, no_recipe)
+        export_recipe(recipe, run, made_in, forms, None, output, *given_to)
         return
     found = run_of(run, runs)
     noise.keep_in(found.path)
 
     from prunec import pipeline
 
-    tell_export(pipeline.export(found, output, forms, options=options))
+    made = pipeline.export(found, output, forms, options=options, with_recipe=not no_recipe)
+    tell_export(made)
 
 
 @app.command(short_help="Check a shipped file against its run.")
@@ -196,16 +201,6 @@ def verify(
     from prunec import pipeline
 
     tell_export(pipeline.verify(found, onnx), as_json)
-
-
-@app.command(short_help="Time a shipped file against the dense network's.")
-def bench(run: Run = None, runs: Root = None) -> None:
-    """Time a shipped file against the dense network's under onnxruntime, one thread."""
-    found = run_of(run, runs)
-
-    from prunec import pipeline
-
-    print_parts(pipeline.bench(found))
 
 
 @app.command("report", short_help="Write a run's report.html anew.")

@@ -15,6 +15,7 @@ from prunec.cli.arguments import (
     Classes,
     Inputs,
     IrVersion,
+    NoRecipe,
     Opset,
     Root,
     Weights,
@@ -65,6 +66,7 @@ def compile_network(
     output: Folder = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
+    no_recipe: NoRecipe = False,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -83,7 +85,8 @@ def compile_network(
         input=tuple(inputs or ()),
     )
     recipe = _recipe(spec, data, round_to, onnx_options(opset, ir_version))
-    export_recipe(recipe, network, output.parent if output else runs_root(runs), forms, output)
+    root = output.parent if output else runs_root(runs)
+    export_recipe(recipe, network, root, forms, output, no_recipe=no_recipe)
 
 
 def export_recipe(
@@ -94,6 +97,7 @@ def export_recipe(
     folder: Path | None = None,
     output: Path | None = None,
     options: dict[str, dict[str, int]] | None = None,
+    no_recipe: bool = False,
 ) -> None:
     """Export a new run of a recipe without a training pass, and say where it lies.
 
@@ -112,7 +116,9 @@ def export_recipe(
     typer.echo(f"Run {run.path}")
     keep_in(run.path)
     try:
-        made = pipeline.export(run, output, forms, options=options, untrained=untrained)
+        made = pipeline.export(
+            run, output, forms, options=options, untrained=untrained, with_recipe=not no_recipe
+        )
     except PrunecError:
         if not run.steps.exists():
             shutil.rmtree(run.path, ignore_errors=True)
@@ -138,7 +144,7 @@ def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> 
             "name": name[:80] or "network",
             "model": spec,
             "data": _data(spec, data),
-            "pass": (cut, {"name": "fold-batchnorm"}),
+            "pass": ({"name": "zero-tiny-weights"}, cut, {"name": "fold-batchnorm"}),
             "export": ({"name": "to-onnx", **onnx},),
             "verify": VerifySpec(budget=Budget(latency_ratio=None)),
         }

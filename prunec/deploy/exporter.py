@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, final
 
@@ -23,6 +23,8 @@ from prunec.deploy.checks.answers import Bounds
 from prunec.deploy.checks.check import Check
 from prunec.deploy.checks.identity import interface, same_network, unchanged
 from prunec.deploy.checks.weights import compare_weights
+from prunec.deploy.losses import Stored, losses
+from prunec.deploy.runner import LoadedFile
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Graph, Written
 from prunec.errors import NeedsNotMet, NotExact, PrunecError
@@ -38,11 +40,13 @@ class Source:
         artifact: the network.
         metadata: what the file shall say of itself, besides its digests.
         files: form → the file of it, for exporters that read another form's.
+        labels: of the batches that a lossy form is calibrated on; empty where there are none.
     """
 
     artifact: Artifact
     metadata: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    labels: tuple[Tensor, ...] = ()
 
     @property
     def module(self) -> nn.Module:
@@ -65,6 +69,7 @@ class Exported:
         bytes: its size.
         sha256: of its bytes.
         graph_digest: of what computes in it but is no weight; None where its form has none.
+        told: what its exporter tells of it; sentences under ``remarks``.
     """
 
     form: str
@@ -72,6 +77,7 @@ class Exported:
     bytes: int
     sha256: str
     graph_digest: str | None
+    told: Mapping[str, object] = field(default_factory=dict)
 
 
 Batches = Iterable[tuple[Tensor, ...]]
@@ -81,7 +87,8 @@ Batches = Iterable[tuple[Tensor, ...]]
 class Exporter(ABC):
     """A form that ships. Derive from `Exact` or `Lossy`.
 
-    The class variables say where it may stand in a recipe: ``suffix`` of its file, ``reads`` the
+    The class variables say where it may stand in a recipe: ``suffix`` of its file,
+    ``beside`` those of files that belong to it under the same name, ``reads`` the
     form whose file it is made of (empty: the artifact itself), ``needs`` and ``forbids`` facts of
     the artifact.
     """
@@ -89,6 +96,7 @@ class Exporter(ABC):
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
 
     suffix: ClassVar[str]
+    beside: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()
     forbids: ClassVar[frozenset[str]] = frozenset()
@@ -140,13 +148,27 @@ class Exporter(ABC):
         """
         self._require(source)
         with files_atomic(path) as draft:
-            self._write(source, draft, batches)
+            told = self._write(source, draft, batches)
             written = self._check(source, draft)
             data = draft.read_bytes() if draft.is_file() else b""
-        return Exported(self.form(), path, len(data), file_digest(data), written.graph_digest)
+            size = self.size(draft)
+        digest = file_digest(data)
+        return Exported(self.form(), path, size, digest, written.graph_digest, told)
+
+    @final
+    def size(self, path: Path) -> int:
+        """Return the bytes of a file with those that belong to it; those that are missing are 0."""
+        files = (path, *(path.with_suffix(suffix) for suffix in self.beside))
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    def as_run(self, path: Path, loaded: LoadedFile) -> list[Check]:
+        """Return the checks of how a runner runs a file of this form, besides its answers."""
+        return []
 
     @abstractmethod
-    def _write(self, source: Source, path: Path, batches: Batches | None) -> None: ...
+    def _write(
+        self, source: Source, path: Path, batches: Batches | None
+    ) -> Mapping[str, object]: ...
 
     @abstractmethod
     def _weights(self, written: Written, module: nn.Module) -> list[Check]: ...
@@ -190,6 +212,10 @@ class Exporter(ABC):
 _DEFECT = "This is a defect of the exporter: please report it with the network."
 
 
+def _losses(stored: Mapping[str, Stored], module: nn.Module) -> Mapping[str, object]:
+    return {"losses": [asdict(loss) for loss in losses(stored, module)]} if stored else {}
+
+
 @dataclass(frozen=True)
 class Exact(Exporter):
     """A form that keeps every number: judged by its outputs, and by weights bit for bit."""
@@ -203,8 +229,9 @@ class Exact(Exporter):
         points = 100 * (1 - spec.agreement)
         return Bounds(spec.tolerance, spec.agreement, drop=points, rise=points)
 
-    def _write(self, source: Source, path: Path, batches: Batches | None) -> None:
+    def _write(self, source: Source, path: Path, batches: Batches | None) -> Mapping[str, object]:
         self.write(source, path)
+        return {}
 
     def _weights(self, written: Written, module: nn.Module) -> list[Check]:
         return [] if written.weights is None else [compare_weights(written.weights, module)[0]]
@@ -219,20 +246,28 @@ class Lossy(Exporter):
     calibration: Annotated[int, Field(ge=1)] = 256
 
     @abstractmethod
-    def write(self, source: Source, path: Path, batches: Batches) -> None:
-        """Write the file, and what belongs beside it, into the empty folder of ``path``."""
+    def write(self, source: Source, path: Path, batches: Batches) -> Mapping[str, object] | None:
+        """Write the file, and what belongs beside it, into the empty folder of ``path``.
+
+        What it returns is told of the file in report and manifest; sentences under ``remarks``.
+        """
+
+    def stored(self, path: Path) -> Mapping[str, Stored]:
+        """Return tensor of the network → what a file holds of it, as far as the form can tell."""
+        return {}
 
     def bounds(self, spec: VerifySpec) -> Bounds:
         """As the recipe's ``[[export]]`` has it; a better accuracy is no fault."""
         return Bounds(None, self.agreement, drop=self.accuracy_drop, rise=100.0)
 
-    def _write(self, source: Source, path: Path, batches: Batches | None) -> None:
+    def _write(self, source: Source, path: Path, batches: Batches | None) -> Mapping[str, object]:
         if batches is None:
             raise NeedsNotMet(
                 f"{self.exporter_name()} must be given batches to calibrate on",
                 remedy="Name a data set.",
             )
-        self.write(source, path, batches)
+        told = self.write(source, path, batches)
+        return {**(told or {}), **_losses(self.stored(path), source.module)}
 
     def _weights(self, written: Written, module: nn.Module) -> list[Check]:
         return []

@@ -7,6 +7,7 @@ failure stops no check.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from prunec.deploy.checks.costs import compare_costs, compare_macs
 from prunec.deploy.checks.details import Details
 from prunec.deploy.checks.graph import compare_graphs
 from prunec.deploy.checks.identity import interface, same_network, unchanged
-from prunec.deploy.checks.outputs import TestSplit, compare_outputs
+from prunec.deploy.checks.outputs import TestSplit, compare_on_data, compare_outputs, compare_random
 from prunec.deploy.checks.report import Report
 from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.exporter import Exact, Exporter
@@ -92,21 +93,60 @@ def verify_file(
         found, answers, told = compare_outputs(
             path, module, example, runner, spec, exporter.bounds(spec), data
         )
+        found += _as_run(exporter, path, runner)
     finally:
         module.train(training)
     budgets, unmeasured = check_budgets(
-        spec.budget, path, written.cost, dense_macs, answers, latency
+        spec.budget, path, exporter.size(path), written.cost, dense_macs, answers, latency
     )
     if data is None:
         unmeasured.insert(0, "accuracy and agreement: there is no test split")
     details = replace(
         _measured(details, written, dense_macs, answers),
         file=str(path),
-        bytes=path.stat().st_size,
+        bytes=exporter.size(path),
         not_checked=(*unmeasured, *graph_untold, *told),
         runner=runner.identity,
     )
     return Report((*checks, *found, *budgets), details)
+
+
+def verify_elsewhere(
+    path: Path,
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    *,
+    exporter: Exporter,
+    runner: Runner,
+    spec: VerifySpec,
+    data: TestSplit | None,
+) -> tuple[list[Check], list[str]]:
+    """Compare what another runner makes of a file: on the test split, or random inputs without one.
+
+    Returns:
+        The checks, under the runner's name; and why there are none, where it cannot open the file.
+    """
+    name, bounds = runner.identity.name, exporter.bounds(spec)
+    try:
+        loaded = runner.open(path)
+    except PrunecError as error:
+        return [], [f"{exporter.form()} under {name}: {error.message}"]
+    if data is not None:
+        checks, _ = compare_on_data(loaded, module, example, data, bounds)
+    else:
+        batches, declared = spec.random_batches, spec.input_range
+        found, _ = compare_random(
+            loaded, module, example, batches=batches, bounds=bounds, declared=declared
+        )
+        checks = [found]
+    return [replace(check, name=f"{name}: {check.name}") for check in checks], []
+
+
+def _as_run(exporter: Exporter, path: Path, runner: Runner) -> list[Check]:
+    """Checks of a file as it was loaded; one that cannot be fails others."""
+    with suppress(PrunecError):
+        return exporter.as_run(path, runner.open(path))
+    return []
 
 
 def _costs(written: Written, torch_cost: Cost, exact: bool) -> list[Check]:

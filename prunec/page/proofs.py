@@ -10,7 +10,9 @@ from markupsafe import Markup
 
 from prunec.artifact import Step
 from prunec.charts.figures import bars
+from prunec.charts.scales import size
 from prunec.contract import BADLY_SCALED, EXACT, ROUNDING
+from prunec.deploy.checks.by_runner import form_row, runners_of, worth_a_table
 from prunec.deploy.checks.render import expected_text, value_text
 from prunec.inspection.layers import Layer
 from prunec.page.reading import Parity, RunRecord, Setting, Settings
@@ -52,6 +54,7 @@ class CheckTable:
     file: str
     rows: tuple[CheckRow, ...]
     unchecked: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -129,15 +132,47 @@ def check_tables(run: RunRecord) -> list[CheckTable]:
     ]
 
 
+Outcomes = tuple[str, str, list[bool | None]]
+"""A form, its size, and whether each runner proved it; None where it did not run it."""
+
+
+def runner_table(run: RunRecord) -> tuple[tuple[str, ...], list[Outcomes]]:
+    """Return all runners and a row a form; empty where there is one of either."""
+    exports = run.verified or run.exported
+    rows = [
+        form_row(
+            form,
+            parity.details.bytes,
+            parity.details.runner.name if parity.details.runner else "",
+            [other.name for other in parity.details.others],
+            parity.checks,
+        )
+        for form, parity in (exports.forms.items() if exports else ())
+    ]
+    runners = runners_of(rows)
+    told = [
+        (
+            row.form,
+            "" if row.bytes is None else size(row.bytes),
+            [row.outcomes.get(name) for name in runners],
+        )
+        for row in rows
+    ]
+    return (runners, told) if worth_a_table(rows) else ((), [])
+
+
 def _check_table(title: str, form: str, parity: Parity, checked: str) -> CheckTable:
     rows = tuple(
         CheckRow(c.name, expected_text(c), value_text(c.found), c.passed, c.message)
         for c in parity.checks
     )
-    by = parity.details.runner
-    parts = (f"{title}: {form}", f"on {by.name} {by.version}, {by.device}" if by else "")
+    by = [*filter(None, [parity.details.runner]), *parity.details.others]
+    runners = " and on ".join(f"{one.name} {one.version}, {one.device}" for one in by)
+    parts = (f"{title}: {form}", f"on {runners}" if by else "")
     when = ", ".join(part for part in (*parts, checked) if part)
-    return CheckTable(when, parity.details.file, rows, parity.details.unchecked)
+    return CheckTable(
+        when, parity.details.file, rows, parity.details.unchecked, parity.details.remarks
+    )
 
 
 def shipped_layers(run: RunRecord) -> tuple[Layer, ...]:

@@ -76,6 +76,8 @@ class Details(BaseModel):
     samples: int | None = Field(default=None, alias="test samples")
     latency: Latency | None = None
     runner: Identity | None = None
+    others: tuple[Identity, ...] = Field(default=(), alias="other runners")
+    remarks: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = Field(default=(), alias="not checked")
 
     @property

@@ -6,7 +6,6 @@ a file that is not equal to it.
 
 from __future__ import annotations
 
-from prunec.pipeline.benching import bench
 from prunec.pipeline.inspecting import inspect, inspect_recipe
 from prunec.pipeline.preparing import (
     Prepared,
@@ -21,7 +20,6 @@ from prunec.pipeline.training import train
 
 __all__ = [
     "Prepared",
-    "bench",
     "costs_json",
     "export",
     "inspect",

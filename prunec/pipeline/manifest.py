@@ -43,6 +43,11 @@ def manifest_entry(
     }
 
 
+def told_of(exported: Exported) -> dict[str, object]:
+    """Return what the manifest keeps of what an exporter tells of its file."""
+    return {"told": dict(exported.told)} if exported.told else {}
+
+
 def compare_with_records(
     writer: Exporter,
     path: Path,
@@ -83,7 +88,7 @@ def _stated(
     return {
         "exporter": {"name": writer.exporter_name(), **json.loads(json.dumps(asdict(writer)))},
         "file": f"{writer.form()}/{STEM}{writer.suffix}",
-        "bytes": path.stat().st_size,
+        "bytes": writer.size(path),
         "dense_sha256": sha256_of(twin),
         "recipe_digest": digest(recipe),
         "weights_digest": artifact.history[-1].digest,

@@ -62,19 +62,19 @@ UNREACHABLE = {
     "bias-partly-zeroed": "weights used beside their layer",
     "one-weight-two-strides": "weights used beside their layer",
 }
-QUICK = {*list(ZOO)[::12]}
+QUICK = {*list(ZOO)[::24]}
 
 
 def marked(cases: list[tuple[str, str]]) -> list[Any]:
-    """Of every twelfth network all laws are quick: it is compiled once for them."""
+    """Of every 24th network all laws are quick: it is compiled once for them."""
     return [case if case[0] in QUICK else slow_case(case) for case in cases]
 
 
 BOUNDED = [(n, m) for n, m in CASES if n not in UNREACHABLE and m != "weights"]
 
 every = pytest.mark.parametrize(("name", "mode"), marked(CASES))
-some = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[::4]))
-others = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[2::4]))
+some = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[::6]))
+others = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[3::6]))
 a_few = pytest.mark.parametrize(("name", "mode"), marked(CASES if FULL else CASES[::12]))
 
 

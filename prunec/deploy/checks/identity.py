@@ -46,7 +46,8 @@ def unchanged(written: Written, path: Path, manifest: Mapping[str, object]) -> l
     if isinstance(recorded, str):
         wrong = "the file was changed after export: its sha256 is not the manifest's."
         checks.append(_digest("file digest", recorded, file_digest(path.read_bytes()), wrong))
-    if written.graph_digest is not None:
+    keeps = written.metadata is not None or "graph_digest" in manifest
+    if written.graph_digest is not None and keeps:
         wrong = "operators, attributes, wiring or constants of the graph were edited after export."
         own = (written.metadata or {}).get(GRAPH_DIGEST)
         kept = manifest.get("graph_digest", own)

@@ -1,0 +1,177 @@
+"""What flows through a file on real images: ranges, and what integers do to each layer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
+"""Operators whose kernels are integer in an int8 file."""
+
+Range = tuple[float, float]
+Inputs = tuple[np.ndarray, ...]
+
+_AT_ONCE = 8  # images whose values are all held
+_LEVELS = 255
+_LARGEST = 63  # of seven bits
+_SAMPLE = 2**17  # values of a tensor that a percentile is taken of, at least
+
+
+class Session:
+    """A model in memory, run on one thread."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._names = [entry.name for entry in self._session.get_inputs()]
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return all outputs."""
+        found = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
+        return [np.asarray(values) for values in found]
+
+
+class Probe:
+    """A model of which every value that is a float can be read."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        probed = onnx.shape_inference.infer_shapes(model)
+        known = {value.name: value for value in probed.graph.value_info}
+        outputs = {value.name for value in probed.graph.output}
+        inside = [
+            known[name]
+            for node in probed.graph.node
+            for name in node.output
+            if name in known and name not in outputs and _is_float(known[name])
+        ]
+        self._inputs = [value.name for value in probed.graph.input]
+        self._names = [*(value.name for value in probed.graph.output), *(v.name for v in inside)]
+        probed.graph.output.extend(inside)
+        self._session = Session(probed)
+
+    def values(self, batches: Sequence[Inputs]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield every value by its name, of a few images at a time."""
+        for batch in batches:
+            for first in range(0, len(batch[0]), _AT_ONCE):
+                part = [x[first : first + _AT_ONCE] for x in batch]
+                found = self._session.run(part)
+                yield dict(zip((*self._inputs, *self._names), (*part, *found), strict=True))
+
+
+def ranges_of(
+    probe: Probe, batches: Sequence[Inputs], percentiles: Sequence[float]
+) -> dict[float, dict[str, Range]]:
+    """Return percentile → between which two values each tensor lies by it: the mean over parts."""
+    found: dict[float, dict[str, list[Range]]] = {share: {} for share in percentiles}
+    wanted = [100 - share for share in percentiles] + list(percentiles)
+    for values in probe.values(batches):
+        for name, tensor in values.items():
+            if not tensor.size or tensor.dtype != np.float32:
+                continue
+            ends = _ends(tensor, wanted)
+            for share, low, high in zip(percentiles, ends, ends[len(percentiles) :], strict=False):
+                found[share].setdefault(name, []).append((min(low, 0.0), max(high, 0.0)))
+    return {share: {n: _mean(pairs) for n, pairs in of.items()} for share, of in found.items()}
+
+
+def _ends(tensor: np.ndarray, shares: Sequence[float]) -> list[float]:
+    """Percentiles of a tensor: the outermost of all values, the others of a part of them."""
+    flat = tensor.reshape(-1)
+    stride = max(1, flat.size // _SAMPLE)
+    ends: list[float] = np.percentile(flat[:: stride | 1], shares).tolist()
+    outermost = {0.0: float(flat.min()), 100.0: float(flat.max())}
+    return [outermost.get(share, end) for share, end in zip(shares, ends, strict=True)]
+
+
+def _mean(pairs: Sequence[Range]) -> Range:
+    low, high = np.mean(pairs, axis=0).tolist()
+    return low, high
+
+
+def layers_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Return node → the tensor that it multiplies, of every layer that can be int8."""
+    held = {tensor.name for tensor in model.graph.initializer}
+    return {
+        node.name: node.input[1]
+        for node in model.graph.node
+        if node.op_type in LAYERS and node.input[1] in held
+    }
+
+
+def errors_of(
+    model: onnx.ModelProto, probe: Probe, images: Inputs, ranges: Mapping[str, Range]
+) -> dict[str, float]:
+    """Return node → what integers in it alone move its outputs by, as a share of their size."""
+    values = next(probe.values([images]))
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    layers = layers_of(model)
+    return {
+        node.name: _error(model, node, held, values, ranges)
+        for node in model.graph.node
+        if node.name in layers
+    }
+
+
+def _error(
+    model: onnx.ModelProto,
+    node: onnx.NodeProto,
+    held: Mapping[str, onnx.TensorProto],
+    values: Mapping[str, np.ndarray],
+    ranges: Mapping[str, Range],
+) -> float:
+    given, right = values[node.input[0]], values[node.output[0]]
+    kernel = numpy_helper.to_array(held[node.input[1]])
+    alone = copy.deepcopy(node)
+    stored = [held[name] for name in node.input[2:]]
+    axis = _axis(node)
+    stored.append(numpy_helper.from_array(_rounded_kernel(kernel, axis), node.input[1]))
+    graph = onnx.helper.make_graph(
+        [alone],
+        "layer",
+        [_value(node.input[0], given)],
+        [_value(node.output[0], right)],
+        stored,
+    )
+    layer = onnx.helper.make_model(graph, opset_imports=model.opset_import)
+    layer.ir_version = model.ir_version
+    found = Session(layer).run([_rounded(given, ranges[node.input[0]])])[0]
+    size = float(np.square(right.astype(np.float64)).sum())
+    gap = float(np.square(found.astype(np.float64) - right).sum())
+    return float(np.sqrt(gap / max(size, 1e-300)))
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    """The axis of the channels that a layer makes, of its kernel."""
+    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return 0 if node.op_type == "Conv" or transposed else -1
+
+
+def _rounded(values: np.ndarray, ends: Range) -> np.ndarray:
+    step = (ends[1] - ends[0]) / _LEVELS or 1.0
+    zero = np.round(-ends[0] / step)
+    levels = np.clip(np.round(values / step) + zero, 0, _LEVELS)
+    return np.asarray((levels - zero) * step, np.float32)
+
+
+def _rounded_kernel(kernel: np.ndarray, axis: int) -> np.ndarray:
+    others = tuple(a for a in range(kernel.ndim) if a != axis % kernel.ndim)
+    step = np.abs(kernel).max(axis=others, keepdims=True) / _LARGEST
+    step = np.where(step > 0, step, 1.0)
+    return np.asarray(np.round(kernel / step) * step, np.float32)
+
+
+def _value(name: str, values: np.ndarray) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, values.shape)
+
+
+def _is_float(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)

@@ -1,0 +1,30 @@
+"""Networks as forms take them that know no batch of any size: captured with one sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from prunec.errors import PassError
+from prunec.graph.capture.samples import holds_samples
+
+
+def one_sample(example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the first sample of each input; an input that holds none as it is."""
+    return tuple(x[:1].clone() if holds_samples(x, example) else x.clone() for x in example)
+
+
+def require_eval(module: nn.Module, form: str) -> None:
+    """Refuse a network in training mode, or of numbers that the form's kernels do not take.
+
+    Raises:
+        PassError: it is one.
+    """
+    if any(part.training for part in module.modules()):
+        raise PassError("the network is in training mode", remedy="Call module.eval() first.")
+    wide = next((n for n, p in module.named_parameters() if p.dtype == torch.float64), "")
+    if wide:
+        raise PassError(
+            f"{form} kernels compute in float32, and {wide} is float64",
+            remedy="Call module.float() first.",
+        )

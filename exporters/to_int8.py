@@ -1,0 +1,267 @@
+"""Writes a compact network with integer kernels: ONNX of QuantizeLinear, DequantizeLinear pairs."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from pydantic import Field
+from torch import Tensor
+
+from prunec.deploy.alignment import alignment
+from prunec.deploy.checks.check import Check, failed
+from prunec.deploy.exporter import Lossy, Source
+from prunec.deploy.losses import Stored
+from prunec.deploy.onnx_file import read_onnx
+from prunec.deploy.runner import LoadedFile
+from prunec.deploy.signature import GRAPH_DIGEST, graph_digest
+from prunec.deploy.written import Written
+from prunec.errors import PassError
+from prunec.exporters._int8_calibration import (
+    Inputs,
+    Probe,
+    Range,
+    Session,
+    errors_of,
+    layers_of,
+    ranges_of,
+)
+from prunec.exporters._int8_filters import (
+    dequantised,
+    integer_layers,
+    keep_float,
+    mend_zero_filters,
+)
+
+_OLDEST = 13  # the opset in which a scale a channel came
+_BLOCK = 16  # channels that integer kernels work on at once
+
+
+Ranges = Mapping[str, Range]
+Errors = Mapping[str, float]
+Percentile = Annotated[float, Field(gt=50, le=100)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToInt8(Lossy):
+    """Write int8: a scale for every filter, one for each activation, from real images.
+
+    Activations lie between two percentiles of what real images make them; what is beyond is
+    clipped. Of several percentiles the first is taken with which the answers on those images are
+    within the bounds. If none is, layers are left in float with the best of them, those first that
+    integers alone hurt most, until they are.
+
+    Weights have seven bits: of eight, sums of two products saturate on processors without VNNI or
+    ARM's dot product, and the file answers otherwise there than elsewhere.
+    """
+
+    suffix: ClassVar[str] = ".onnx"
+    reads: ClassVar[str] = "onnx"
+    needs: ClassVar[frozenset[str]] = frozenset({"compact", "folded"})
+
+    weight_bits: Annotated[int, Field(ge=7, le=8)] = 7
+    percentiles: Annotated[tuple[Percentile, ...], Field(min_length=1)] = (99.9, 99.99, 100.0)
+
+    def write(
+        self, source: Source, path: Path, batches: Iterable[tuple[Tensor, ...]]
+    ) -> Mapping[str, object]:
+        """Write the file; tell which layers are float, and why.
+
+        Raises:
+            PassError: the ONNX file is too old for a scale a channel, or no layer can be int8.
+        """
+        model = onnx.load(source.files[self.reads])
+        _require_opset(model)
+        given = [tuple(x.cpu().numpy() for x in batch) for batch in batches]
+        probe = Probe(model)
+        every = ranges_of(probe, given, self.percentiles)
+        work = _Work(model, probe, given, source.labels, self.weight_bits)
+        made, left, share = self._within_bounds(work, every)
+        zeros = mend_zero_filters(made, {t.name: t for t in model.graph.initializer})
+        _finish(made, model)
+        path.write_bytes(made.SerializeToString(deterministic=True))
+        layers = layers_of(model)
+        return {
+            "float layers": {layers[name]: error for name, error in left.items()},
+            "percentile": share,
+            "zero filters": zeros,
+            "remarks": [*_told(layers, left), *_alignment(source.files[self.reads])],
+        }
+
+    def read_back(self, path: Path) -> Written:
+        """Return what an ONNX file holds."""
+        return read_onnx(path)
+
+    def stored(self, path: Path) -> Mapping[str, Stored]:
+        """Return what the integers of each tensor stand for."""
+        return {name: Stored(*found) for name, found in dequantised(onnx.load(path)).items()}
+
+    def as_run(self, path: Path, loaded: LoadedFile) -> list[Check]:
+        """Return the check that every layer that the file has in integers runs in integers."""
+        name, layers = "integer layers, as run", loaded.layers
+        if layers is None:
+            return []
+        expected = sum(1 for _ in integer_layers(onnx.load(path)))
+        found = layers.get("integer", 0)
+        total = sum(layers.values())
+        if found == expected:
+            return [Check(name, f"{expected} of {total}", f"{found} of {total}", None, True)]
+        wrong = (
+            f"the runtime took {expected - found} of them back to float: it cannot fuse them with "
+            "their neighbours, and they are slower than fp32."
+        )
+        return [failed(name, expected, found, wrong)]
+
+    def _within_bounds(
+        self, work: _Work, every: Mapping[float, Ranges]
+    ) -> tuple[onnx.ModelProto, Errors, float]:
+        """Return a file that answers as it must, the layers that are float in it, the percentile.
+
+        As few layers as may be: the numbers tried are 0, 1, 2, 4 and so on.
+        """
+        found: dict[float, float] = {}
+        for share, ranges in every.items():
+            made = work.quantised(ranges, {})
+            agreement, lost = work.answers(made)
+            if self._near(agreement, lost):
+                return made, {}, share
+            found[share] = agreement
+        best = max(found, key=lambda share: found[share])
+        worst, count = work.worst(every[best]), 1
+        while count < len(worst):
+            left = dict(worst[:count])
+            made = work.quantised(every[best], left)
+            if self._near(*work.answers(made)):
+                return made, left, best
+            count *= 2
+        raise PassError(
+            f"int8 answers otherwise on more than {100 * (1 - self.agreement):g} % of the images, "
+            f"or is worse by more than {self.accuracy_drop:g} points, whichever layers are float",
+            remedy="Allow more ([[export]] agreement, accuracy_drop), or train with less range.",
+        )
+
+    def _near(self, agreement: float, lost: float) -> bool:
+        return agreement >= self.agreement and lost <= self.accuracy_drop
+
+
+@dataclass
+class _Work:
+    """What stays the same while percentiles and layers are tried."""
+
+    model: onnx.ModelProto
+    probe: Probe
+    batches: Sequence[Inputs]
+    labels: Sequence[Tensor]
+    bits: int
+
+    def worst(self, ranges: Ranges) -> list[tuple[str, float]]:
+        """Every layer with what integers do to it, the worst first."""
+        errors = errors_of(self.model, self.probe, self.batches[0], ranges)
+        return sorted(errors.items(), key=lambda pair: -pair[1])
+
+    def quantised(self, ranges: Ranges, left: Errors) -> onnx.ModelProto:
+        """Return the file in which all layers but some are integer."""
+        model = copy.deepcopy(self.model)
+        model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+        overrides = {
+            name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+            for name, (low, high) in ranges.items()
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "model.onnx"
+            quantize_static(
+                model,
+                str(target),
+                _Reader([value.name for value in model.graph.input], self.batches[0]),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                reduce_range=self.bits < 8,
+                nodes_to_exclude=list(left),
+                extra_options={"TensorQuantOverrides": overrides},
+            )
+            made = onnx.load(target)
+        keep_float(made, left)
+        return made
+
+    @cached_property
+    def right(self) -> list[np.ndarray]:
+        """What the network answers on these batches."""
+        return _answers(self.model, self.batches)
+
+    def answers(self, made: onnx.ModelProto) -> tuple[float, float]:
+        """Return the share of equal answers of a file, and how many points of accuracy it lost."""
+        pairs = list(zip(self.right, _answers(made, self.batches), strict=True))
+        total = sum(a.size for a, _ in pairs)
+        equal = sum(int((a == b).sum()) for a, b in pairs)
+        lost = sum(
+            int((a == label.numpy()).sum()) - int((b == label.numpy()).sum())
+            for (a, b), label in zip(pairs, self.labels, strict=False)
+        )
+        return equal / total, 100 * lost / total
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc] # its library has no types
+    """One batch: the quantiser looks at values whose range it is told anyway."""
+
+    def __init__(self, names: Sequence[str], batch: Inputs) -> None:
+        one = {name: x[:1] for name, x in zip(names, batch, strict=True)}
+        self._left: list[dict[str, np.ndarray]] = [one]
+
+    def get_next(self) -> Any:
+        return self._left.pop() if self._left else None
+
+
+def _answers(model: onnx.ModelProto, batches: Sequence[Inputs]) -> list[np.ndarray]:
+    session = Session(model)
+    outputs = (session.run(batch)[0] for batch in batches)
+    return [y.argmax(1) if y.ndim > 1 else np.round(y) for y in outputs]
+
+
+def _require_opset(model: onnx.ModelProto) -> None:
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if opset < _OLDEST:
+        raise PassError(
+            f"int8 with a scale a channel needs opset {_OLDEST}, the ONNX file has {opset}",
+            remedy=f"Export ONNX at opset {_OLDEST} or later ([[export]] opset, --opset).",
+        )
+
+
+def _finish(made: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    """Give the file the metadata of the one that it was made from, and its own graph's digest."""
+    made.producer_name, made.producer_version = "prunec", ""
+    made.ir_version = max(made.ir_version, model.ir_version)
+    del made.metadata_props[:]
+    made.metadata_props.extend(e for e in model.metadata_props if e.key != GRAPH_DIGEST)
+    made.metadata_props.add(key=GRAPH_DIGEST, value=graph_digest(made))
+
+
+def _told(layers: Mapping[str, str], left: Mapping[str, float]) -> list[str]:
+    return [
+        f"{layers[name]} is float: integers in it alone move its outputs by {error:.1%}"
+        for name, error in left.items()
+    ]
+
+
+def _alignment(path: Path) -> list[str]:
+    found = alignment(path)
+    if not found.odd[_BLOCK]:
+        return []
+    return [
+        f"{found.odd[_BLOCK]} of {found.layers} convolutions have channels that are no multiple of "
+        f"{_BLOCK}, which integer kernels fill: round_to = {_BLOCK}"
+    ]

@@ -1,0 +1,80 @@
+"""Writes ncnn's graph (``.param``) and weights (``.bin``), of one sample, in float32."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import ncnn
+import pnnx
+import torch
+
+from prunec.deploy.exporter import Exact, Source
+from prunec.deploy.signature import file_digest
+from prunec.deploy.written import Written
+from prunec.errors import PassError, PrunecError
+from prunec.exporters._one_sample import one_sample, require_eval
+from prunec.wording import first_line
+
+_KINDS = {torch.float32: "f32", torch.int64: "i64", torch.int32: "i32"}
+
+
+@dataclass(frozen=True)
+class ToNcnn(Exact):
+    """Convert the network by pnnx, its halves off: they make every weight below 6.1e-5 zero.
+
+    ncnn has no batch axis: a sample is [C, H, W]. The ONNX file is what its time is compared with.
+    """
+
+    suffix: ClassVar[str] = ".param"
+    beside: ClassVar[tuple[str, ...]] = (".bin",)
+    reads: ClassVar[str] = "onnx"
+
+    def write(self, source: Source, path: Path) -> None:
+        """Write the graph, and the weights as ``.bin`` beside it.
+
+        Raises:
+            PassError: the network is in training mode, or ncnn cannot express it.
+        """
+        require_eval(source.module, "ncnn's")
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                _convert(source, Path(folder))
+                for suffix in (path.suffix, ".bin"):
+                    made = Path(folder) / f"model.ncnn{suffix}"
+                    path.with_suffix(suffix).write_bytes(made.read_bytes())
+            except Exception as error:
+                raise PassError(
+                    f"pnnx cannot express the network for ncnn: {first_line(error)}",
+                    remedy="Replace the operator in the network, or ship another form.",
+                ) from error
+
+    def read_back(self, path: Path) -> Written:
+        """Return a digest of graph and weights: the form keeps no names."""
+        weights, net = path.with_suffix(".bin"), ncnn.Net()
+        try:
+            wrong = net.load_param(str(path)) or net.load_model(str(weights))
+            data = path.read_bytes() + weights.read_bytes()
+        except Exception as error:
+            raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
+        if wrong:
+            raise PrunecError(f"ncnn cannot load {path} and {weights.name}")
+        return Written(graph_digest=file_digest(data))
+
+
+def _convert(source: Source, folder: Path) -> None:
+    """Run pnnx on the traced network; it leaves its files in the folder."""
+    example = one_sample(source.example)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(source.module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced.save(str(folder / "model.pt"))
+    shapes = ",".join(f"{list(x.shape)}{_KINDS[x.dtype]}".replace(" ", "") for x in example)
+    command = [pnnx.EXEC_PATH, "model.pt", f"inputshape={shapes}", "fp16=0"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError((ended.stderr or ended.stdout).strip().rpartition("\n")[2])

@@ -1,0 +1,63 @@
+"""Writes OpenVINO's intermediate representation: a graph as XML, and its weights beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import openvino
+
+from prunec.deploy.exporter import Exact, Source
+from prunec.deploy.signature import file_digest
+from prunec.deploy.written import Written
+from prunec.errors import PassError, PrunecError
+from prunec.wording import first_line
+
+_SECTION = "prunec"
+
+
+@dataclass(frozen=True)
+class ToOpenvino(Exact):
+    """Convert the ONNX file for OpenVINO, its weights in float32.
+
+    OpenVINO's own default stores halves, with 65504 for what is beyond and 0 for what is below.
+    """
+
+    suffix: ClassVar[str] = ".xml"
+    beside: ClassVar[tuple[str, ...]] = (".bin",)
+    reads: ClassVar[str] = "onnx"
+
+    def write(self, source: Source, path: Path) -> None:
+        """Write the graph, and the weights as ``.bin`` beside it.
+
+        Raises:
+            PassError: OpenVINO cannot express the network.
+        """
+        try:
+            model = openvino.convert_model(source.files[self.reads])
+        except Exception as error:
+            raise PassError(
+                f"OpenVINO {openvino.__version__} cannot read the ONNX file: {first_line(error)}",
+                remedy="Try another opset ([[export]] opset, --opset).",
+            ) from error
+        for key, value in sorted(source.metadata.items()):
+            model.set_rt_info(value, [_SECTION, key])
+        openvino.save_model(model, path, compress_to_fp16=False)
+
+    def read_back(self, path: Path) -> Written:
+        """Return the interface and the metadata of a file; a digest of it and its weights."""
+        try:
+            model = openvino.Core().read_model(path)
+            data = path.read_bytes() + path.with_suffix(".bin").read_bytes()
+        except Exception as error:
+            raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
+        return Written(
+            inputs={x.get_any_name(): _sizes(x.get_partial_shape()) for x in model.inputs},
+            outputs=tuple(x.get_any_name() for x in model.outputs),
+            graph_digest=file_digest(data),
+        )
+
+
+def _sizes(shape: openvino.PartialShape) -> tuple[str | int, ...]:
+    return tuple("batch" if size.is_dynamic else size.get_length() for size in shape)

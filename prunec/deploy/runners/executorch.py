@@ -1,0 +1,71 @@
+"""ExecuTorch on this machine's processor, in float32."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes, samples_of
+from prunec.errors import PrunecError
+from prunec.wording import first_line
+
+if find_spec("executorch") is None:  # importing it takes seconds, and is left to who opens a file
+    raise ImportError("No module named 'executorch'")
+
+_SIZES = re.compile(r"sizes=\[([\d, ]*)\]")
+
+
+@dataclass(frozen=True)
+class Executorch(Runner):
+    """Run ``.pte`` programs, a sample at a time."""
+
+    suffixes: ClassVar[frozenset[str]] = frozenset({".pte"})
+
+    @property
+    def identity(self) -> Identity:
+        """The version, and in which precision."""
+        return Identity("executorch", version("executorch"), f"{platform.machine()}, XNNPACK, f32")
+
+    def open(self, path: Path) -> LoadedFile:
+        """Return the program's method."""
+        from executorch.runtime import Runtime
+
+        try:
+            return _Method(path, Runtime.get().load_program(path).load_method("forward"))
+        except Exception as error:
+            raise PrunecError(f"ExecuTorch cannot load {path}: {first_line(error)}") from error
+
+
+class _Method(LoadedFile):
+    def __init__(self, path: Path, method: Any) -> None:
+        self._path, self._method = path, method
+
+    @property
+    def input_shapes(self) -> list[Sizes]:
+        """Sizes of the inputs."""
+        said = self._method.metadata
+        infos = [str(said.input_tensor_meta(place)) for place in range(said.num_inputs())]
+        found = [_SIZES.search(info) for info in infos]
+        return [tuple(map(int, sizes[1].split(", "))) for sizes in found if sizes]
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
+        """Yield the outputs of a batch when they are asked for."""
+        for inputs in batches:
+            yield samples_of(inputs, self.input_shapes, self._run)
+
+    def _run(self, inputs: Batch) -> list[np.ndarray]:
+        given = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
+        try:
+            # What the method returns is memory that its next run writes into.
+            return [y.detach().numpy().copy() for y in self._method.execute(given)]
+        except Exception as error:
+            raise PrunecError(f"ExecuTorch cannot run {self._path}: {first_line(error)}") from error

@@ -1,0 +1,83 @@
+"""LiteRT on this machine's processor, through XNNPACK, in float32."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes, samples_of
+from prunec.errors import PrunecError
+from prunec.wording import first_line
+
+if find_spec("ai_edge_litert") is None:  # imported where a file is opened
+    raise ImportError("No module named 'ai_edge_litert'")
+
+
+@dataclass(frozen=True)
+class Litert(Runner):
+    """Run ``.tflite`` files, a sample at a time."""
+
+    suffixes: ClassVar[frozenset[str]] = frozenset({".tflite"})
+
+    threads: int = 1
+
+    @property
+    def identity(self) -> Identity:
+        """The version, on how many threads, in which precision."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        device = f"{platform.machine()}, {threads}, XNNPACK, f32"
+        return Identity("litert", version("ai-edge-litert"), device)
+
+    def open(self, path: Path) -> LoadedFile:
+        """Return an interpreter of the file."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            interpreter = Interpreter(str(path), num_threads=self.threads)
+            interpreter.allocate_tensors()
+        except Exception as error:
+            raise PrunecError(f"LiteRT cannot load {path}: {first_line(error)}") from error
+        return _Interpreted(path, interpreter)
+
+
+class _Interpreted(LoadedFile):
+    def __init__(self, path: Path, interpreter: Any) -> None:
+        self._path, self._interpreter = path, interpreter
+        self._inputs = interpreter.get_input_details()
+        (signature,) = interpreter.get_signature_list().values()
+        runner = interpreter.get_signature_runner()
+        made = runner.get_output_details()
+        self._outputs = [made[name]["index"] for name in sorted(signature["outputs"], key=_place)]
+        self._inputs.sort(key=lambda entry: _place(entry["name"]))
+
+    @property
+    def input_shapes(self) -> list[Sizes]:
+        """Sizes of the inputs."""
+        return [tuple(map(int, entry["shape"])) for entry in self._inputs]
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
+        """Yield the outputs of a batch when they are asked for."""
+        for inputs in batches:
+            yield samples_of(inputs, self.input_shapes, self._run)
+
+    def _run(self, inputs: Batch) -> list[np.ndarray]:
+        try:
+            for entry, x in zip(self._inputs, inputs, strict=True):
+                self._interpreter.set_tensor(entry["index"], np.ascontiguousarray(x))
+            self._interpreter.invoke()
+            return [np.array(self._interpreter.get_tensor(index)) for index in self._outputs]
+        except Exception as error:
+            raise PrunecError(f"LiteRT cannot run {self._path}: {first_line(error)}") from error
+
+
+def _place(name: str) -> int:
+    """The number at the end of a name: ``output_10`` comes after ``output_9``."""
+    digits = name.rpartition("_")[2].partition(":")[0]
+    return int(digits) if digits.isdigit() else 0

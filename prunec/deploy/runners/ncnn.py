@@ -1,0 +1,70 @@
+"""ncnn on this machine's processor, in float32."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ncnn
+import numpy as np
+
+from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
+from prunec.errors import PrunecError
+from prunec.wording import first_line
+
+
+@dataclass(frozen=True)
+class Ncnn(Runner):
+    """Run ncnn's files, a sample at a time; halves, bfloat16 and integers are off."""
+
+    suffixes: ClassVar[frozenset[str]] = frozenset({".param"})
+
+    threads: int = 1
+
+    @property
+    def identity(self) -> Identity:
+        """The version, on how many threads, in which precision."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return Identity("ncnn", ncnn.__version__, f"{platform.machine()}, {threads}, f32")
+
+    def open(self, path: Path) -> LoadedFile:
+        """Return a net of the file and the weights beside it."""
+        net = ncnn.Net()
+        net.opt.num_threads = self.threads
+        net.opt.use_vulkan_compute = False
+        for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
+            setattr(net.opt, f"use_{name}", False)
+        if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+            raise PrunecError(f"ncnn cannot load {path}", remedy="Export the file again.")
+        return _Net(path, net)
+
+
+class _Net(LoadedFile):
+    def __init__(self, path: Path, net: Any) -> None:
+        self._path, self._net = path, net
+
+    @property
+    def input_shapes(self) -> list[Sizes]:
+        """Nothing: the file does not say."""
+        return [(None,) for _ in self._net.input_names()]
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
+        """Yield the outputs of a batch when they are asked for."""
+        for inputs in batches:
+            found = [self._run([x[i] for x in inputs]) for i in range(len(inputs[0]))]
+            yield [np.stack(outputs) for outputs in zip(*found, strict=True)]
+
+    def _run(self, sample: Batch) -> list[np.ndarray]:
+        try:
+            extractor = self._net.create_extractor()
+            for name, x in zip(self._net.input_names(), sample, strict=True):
+                extractor.input(name, ncnn.Mat(np.ascontiguousarray(x)).clone())
+            found = [extractor.extract(name) for name in self._net.output_names()]
+        except Exception as error:
+            raise PrunecError(f"ncnn cannot run {self._path}: {first_line(error)}") from error
+        if any(wrong for wrong, _ in found):
+            raise PrunecError(f"ncnn cannot run {self._path} on inputs of this size")
+        return [np.array(values) for _, values in found]

@@ -1,0 +1,70 @@
+"""OpenVINO on this machine's processor, in float32."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import openvino
+
+from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
+from prunec.errors import PrunecError
+from prunec.wording import first_line
+
+
+@dataclass(frozen=True)
+class Openvino(Runner):
+    """Run OpenVINO's files, and ONNX, on the CPU.
+
+    The precision is pinned: on processors that know bfloat16 OpenVINO computes in it by default.
+    """
+
+    suffixes: ClassVar[frozenset[str]] = frozenset({".xml", ".onnx"})
+
+    threads: int = 1
+
+    @property
+    def identity(self) -> Identity:
+        """The version, on how many threads, in which precision."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        version = openvino.__version__.split("-")[0]
+        return Identity("openvino", version, f"{platform.machine()}, {threads}, f32")
+
+    def open(self, path: Path) -> LoadedFile:
+        """Return a compiled model."""
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": str(self.threads),
+            "NUM_STREAMS": "1",
+        }
+        try:
+            return _Compiled(path, openvino.Core().compile_model(path, "CPU", options))
+        except Exception as error:
+            raise PrunecError(f"OpenVINO cannot load {path}: {first_line(error)}") from error
+
+
+class _Compiled(LoadedFile):
+    def __init__(self, path: Path, model: Any) -> None:
+        self._path, self._model = path, model
+
+    @property
+    def input_shapes(self) -> list[Sizes]:
+        """Sizes of the inputs."""
+        shapes = [x.get_partial_shape() for x in self._model.inputs]
+        return [tuple(None if s.is_dynamic else s.get_length() for s in sizes) for sizes in shapes]
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
+        """Yield the outputs of a batch when they are asked for."""
+        request = self._model.create_infer_request()
+        for inputs in batches:
+            try:
+                found = request.infer([np.ascontiguousarray(x) for x in inputs])
+            except Exception as error:
+                raise PrunecError(
+                    f"OpenVINO cannot run {self._path}: {first_line(error)}"
+                ) from error
+            yield [np.array(found[output]) for output in self._model.outputs]
