@@ -75,13 +75,13 @@ def _torch_silent() -> Iterator[None]:
 @contextmanager
 def _shapes_known() -> Iterator[None]:
     """The shape of a fake quantisation, for which torch has no rule."""
-    library = torch.library.Library("aten", "IMPL")
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     name = "fake_quantize_per_tensor_affine_cachemask"
     try:
-        library.impl(name, _quantised, "Meta")
+        library.impl(name, _quantised, "Meta")  # type: ignore[no-untyped-call]
         yield
     finally:
-        library._destroy()
+        library._destroy()  # type: ignore[no-untyped-call]
 
 
 def _quantised(x: Tensor, *_numbers: object) -> tuple[Tensor, Tensor]:
