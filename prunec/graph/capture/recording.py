@@ -209,6 +209,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _result(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         if func is torch.ops.aten.batch_norm.default and not args[5]:
             return torch.empty_like(args[0])
+        if func is torch.ops.aten.fake_quantize_per_tensor_affine.default:
+            return torch.empty_like(args[0])  # torch has no rule for its shape
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         if not tensors:  # made of numbers, whose values are nobody's to ask for either
             return func(*args, **kwargs).to("meta")
