@@ -31,6 +31,7 @@ from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
 from prunec.pipeline.elsewhere import found_elsewhere
+from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
@@ -191,7 +192,8 @@ def _written(
 ) -> tuple[dict[str, object], Report]:
     """Write a form beside its place; return its entry in the manifest and what is found of it."""
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
-    source = Source(artifact, _metadata(recipe, artifact), files)
+    fed = feeding(recipe, artifact, data)
+    source = Source(artifact, _metadata(recipe, artifact) | as_metadata(fed), files)
     labelled = _labelled(data, writer) if isinstance(writer, Lossy) and data else None
     batches: Batched | None = [(images,) for images, _ in labelled] if labelled else None
     source = replace(source, labels=tuple(labels for _, labels in labelled or ()))
@@ -202,6 +204,7 @@ def _written(
         kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
         _write_twin(writer, dense, twin, batches, kept)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
+    entry["feeding"] = fed
     report = _proven(forms, writer, exported.path, recipe, artifact, dense, data, entry, "")
     target = forms.output or forms.shipped(writer)
     told = replace(

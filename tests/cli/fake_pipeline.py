@@ -66,7 +66,7 @@ class FakePipeline(ModuleType):
         step = Step("train-dense", {}, (), (100, 50), (10, 10), None, 1.5, "", ("90.1 %",))
         return Artifact(module=nn.Identity(), example=(zeros(2, 1),), history=(step,))
 
-    def export(self, run: Any, output: Any, forms: Any, *, options: Any) -> FakeReport:
+    def export(self, run: Any, output: Any, forms: Any, *, options: Any, tell: Any) -> FakeReport:
         self._called("export", run, output, forms)
         self.options = options
         return FakeReport(self.passed)
