@@ -40,9 +40,15 @@ from prunec.cli.forms import with_forms
 from prunec.cli.init import init
 from prunec.cli.inspect import inspect
 from prunec.cli.passes import passes_app
-from prunec.cli.received import NoCode, verify_without_code
+from prunec.cli.predict import predict
+from prunec.cli.received import (
+    NoCode,
+    names_bundle,
+    verify_received_bundle,
+    verify_without_code,
+)
 from prunec.cli.recipes import recipes_app
-from prunec.cli.results import tell_export
+from prunec.cli.results import BundlePlace, Ending, JUnit
 from prunec.cli.runs import runs_app
 
 app = typer.Typer(
@@ -80,6 +86,7 @@ app.command("compile", short_help="Cut, write and prove a network that is sparse
 app.command(short_help="Time a shipped file against the dense network's, or two files.")(bench)
 app.command(short_help="Print MACs and parameters, layer by layer and in all.")(count)
 app.command(short_help="Write a recipe for a network and its images.")(init)
+app.command(short_help="Print the five best classes of images, of any file that ships.")(predict)
 app.command(short_help="Show layers and channel groups, and what is left of them.")(inspect)
 
 
@@ -152,6 +159,9 @@ def export(
     opset: Opset = None,
     ir_version: IrVersion = None,
     no_recipe: NoRecipe = False,
+    bundle: BundlePlace = None,
+    as_json: AsJson = False,
+    junit: JUnit = None,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -159,6 +169,8 @@ def export(
 
     RUN may be the file of a recipe without a training pass: its network is exported as it is built.
     """
+    ending = Ending(as_json, junit, bundle)
+    ending.begin()
     given = onnx_options(opset, ir_version)
     options = {"onnx": given} if given else {}
     if run and run.endswith(".toml"):
@@ -166,16 +178,18 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        made_in, given_to = runs_root(runs), (options, no_recipe)
-        export_recipe(recipe, run, made_in, forms, None, output, *given_to)
+        made_in, given_to = runs_root(runs), (None, output, options, no_recipe)
+        export_recipe(recipe, run, made_in, forms, ending, *given_to)
         return
     found = run_of(run, runs)
     noise.keep_in(found.path)
 
     from prunec import pipeline
 
-    made = pipeline.export(found, output, forms, options=options, with_recipe=not no_recipe)
-    tell_export(made)
+    made = pipeline.export(
+        found, output, forms, options=options, tell=ending.tell, with_recipe=not no_recipe
+    )
+    ending.end(made, found)
 
 
 @app.command(short_help="Check a shipped file against its run.")
@@ -187,20 +201,27 @@ def verify(
     ] = None,
     as_json: AsJson = False,
     no_code: NoCode = False,
+    junit: JUnit = None,
     runs: Root = None,
 ) -> None:
     """Check a shipped file against its run: MACs, parameters, outputs, accuracy, budgets.
 
     With --no-code only against what the run's folder records: digests, counts, golden values.
+    A bundle (a folder or FILE.zip of `export --bundle`) is checked in the same way.
     """
+    ending = Ending(as_json, junit)
+    ending.begin()
+    if run and names_bundle(run):
+        verify_received_bundle(Path(run), onnx, ending)
+        return
     found = run_of(run, runs)
     if no_code:
-        verify_without_code(found, onnx, as_json)
+        verify_without_code(found, onnx, ending)
         return
 
     from prunec import pipeline
 
-    tell_export(pipeline.verify(found, onnx), as_json)
+    ending.end(pipeline.verify(found, onnx))
 
 
 @app.command("report", short_help="Write a run's report.html anew.")

@@ -20,7 +20,6 @@ from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
 from prunec.deploy.checks.training import check_training
 from prunec.deploy.exporter import Exact, Exported, Exporter, Lossy, Source
-from prunec.deploy.feeding import feeding
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import check_golden, write_golden
 from prunec.deploy.signature import MACS, RECIPE_DIGEST
@@ -32,6 +31,7 @@ from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
 from prunec.pipeline.elsewhere import found_elsewhere
+from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
@@ -202,8 +202,9 @@ def _written(
 ) -> tuple[dict[str, object], Report]:
     """Write a form beside its place; return its entry in the manifest and what is found of it."""
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
-    feed = _feed(recipe, artifact, data)
-    source = Source(artifact, _metadata(recipe, artifact, forms.with_recipe) | feed, files)
+    fed = feeding(recipe, artifact, data)
+    metadata = _metadata(recipe, artifact, forms.with_recipe) | as_metadata(fed)
+    source = Source(artifact, metadata, files)
     labelled = _labelled(data, writer) if isinstance(writer, Lossy) and data else None
     batches: Batched | None = [(images,) for images, _ in labelled] if labelled else None
     source = replace(source, labels=tuple(labels for _, labels in labelled or ()))
@@ -214,7 +215,7 @@ def _written(
         kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
         _write_twin(writer, dense, twin, batches, kept)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
-    entry["feed"] = {key.removeprefix("prunec."): value for key, value in feed.items()}
+    entry["feeding"] = fed
     report = _proven(forms, writer, exported.path, recipe, artifact, dense, data, entry, "")
     target = forms.output or forms.shipped(writer)
     told = replace(
@@ -286,11 +287,6 @@ def _metadata(recipe: Recipe, artifact: Artifact, with_recipe: bool) -> dict[str
         "prunec.history": json.dumps(history),
         MACS: str(artifact.history[-1].macs[1]),
     }
-
-
-def _feed(recipe: Recipe, artifact: Artifact, data: Data | None) -> dict[str, str]:
-    labels = data.labels if data else ()
-    return feeding(artifact.example, recipe.data if data else None, labels)
 
 
 def _proven(

@@ -71,7 +71,7 @@ class FakePipeline(ModuleType):
         return Artifact(module=nn.Identity(), example=(zeros(2, 1),), history=(step,))
 
     def export(
-        self, run: Any, output: Any, forms: Any, *, options: Any, with_recipe: bool
+        self, run: Any, output: Any, forms: Any, *, options: Any, tell: Any, with_recipe: bool
     ) -> FakeReport:
         assert with_recipe
         self._called("export", run, output, forms)

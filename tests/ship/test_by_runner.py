@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunec.cli.results import tell_export
+from prunec.cli.results import Ending
 from prunec.deploy.checks import Check, ExportReport, Report
 from prunec.deploy.checks.by_runner import form_row, runners_of
 from prunec.deploy.checks.details import Details
@@ -33,10 +33,10 @@ def test_a_failure_is_that_of_the_runner_whose_name_it_bears() -> None:
 def test_several_forms_end_with_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     onnx = Report((check("readable"),), Details(bytes=20_000, runner=ORT, other_runners=(VINO,)))
     vino = Report((check("readable"),), Details(bytes=21_000, runner=VINO))
-    tell_export(ExportReport({"onnx": onnx, "openvino": vino}))
+    Ending().end(ExportReport({"onnx": onnx, "openvino": vino}))
     lines = capsys.readouterr().out.splitlines()
     assert any("Forms, by runner" in line for line in lines)
     row = next(line for line in lines if "openvino" in line and "21" in line)
     assert [part.strip() for part in row.strip("│").split("│")][2:] == ["—", "✓"]
-    tell_export(ExportReport({"openvino": vino}))
+    Ending().end(ExportReport({"openvino": vino}))
     assert "by runner" not in capsys.readouterr().out
