@@ -119,6 +119,12 @@ class Hollow:
             return pytree.tree_leaves(torch.func.functional_call(fresh, held, given))
 
 
+_OF_NO_TENSOR = frozenset(
+    (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten.sym_size.int)
+)
+"""What a graph asks of a tensor's shape, as Python does without a call."""
+
+
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps every call; the same call on the same shapes is worked out once."""
 
@@ -147,7 +153,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Work out the call's shapes and keep it."""
         kwargs = kwargs or {}
-        if func.namespace == "prim" or func is torch.ops.aten._assert_tensor_metadata.default:
+        if func.namespace == "prim" or func in _OF_NO_TENSOR:
             return func(*args, **kwargs)
         if func is torch.ops.aten.detach.default and self._is_made_of_numbers(args[0]):
             return self._same(func(*args), args[0])
