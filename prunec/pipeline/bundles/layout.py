@@ -50,12 +50,24 @@ def name_flaw(name: str) -> str:
     return ""
 
 
-def components(forms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the components of the model package: one for every form, each with one variant.
+def model_package(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole manifest of which ``said`` is ours: all else in it follows from that.
 
     Args:
-        forms: form → what the manifest says of it; `file` is its model file in the bundle.
+        said: ours, with its digest: name, release and the file of every form.
     """
+    forms = said["forms"]
+    return {
+        "schema_version": PACKAGE_SCHEMA,
+        "package_name": said.get("name"),
+        "package_version": said.get("release") or str(forms[min(forms)].get("sha256"))[:12],
+        "components": _components(forms),
+        "additional_metadata": {KEY: said},
+    }
+
+
+def _components(forms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The components of the model package: one for every form, each with one variant."""
     return {form: {"variants": {form: _variant(form, str(said["file"]))}} for form, said in
             sorted(forms.items())}  # fmt: skip
 

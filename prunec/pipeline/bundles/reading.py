@@ -23,9 +23,8 @@ from prunec.errors import DamagedRecord, RunError
 from prunec.pipeline.bundles.layout import (
     KEY,
     MANIFEST,
-    PACKAGE_SCHEMA,
     SCHEMA,
-    components,
+    model_package,
     name_flaw,
 )
 from prunec.store.records import DIGEST, record_digest
@@ -34,7 +33,6 @@ MOST_FILES = 10_000
 MOST_BYTES = 16 * 2**30
 MOST_MANIFEST = 64 * 2**20
 _REMEDY = "Ask its maker for the bundle again: prunec export RUN --bundle FILE.zip."
-_TOP = {"schema_version", "package_name", "package_version", "components", "additional_metadata"}
 
 
 @dataclass(frozen=True)
@@ -204,10 +202,8 @@ def _ours(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
     wrong = _shape_flaw(said)
     if wrong:
         raise _refused(path, f"its {MANIFEST}: {wrong}")
-    if set(manifest) - _TOP or manifest.get("schema_version") != PACKAGE_SCHEMA:
-        raise _refused(path, f"its {MANIFEST} has other keys than a model package of ours")
-    if manifest.get("components") != components(said["forms"]):
-        raise _refused(path, f"the components of its {MANIFEST} are not those of its forms")
+    if manifest != model_package(said):
+        raise _refused(path, f"its {MANIFEST} is not the model package that follows from ours")
     return said
 
 

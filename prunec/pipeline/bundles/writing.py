@@ -26,11 +26,9 @@ from prunec.files import folder_atomic, write_bytes_atomic
 from prunec.pipeline.bundles.layout import (
     CHECK,
     GOLDEN,
-    KEY,
     LOSSY_TOLERANCE,
     MANIFEST,
-    PACKAGE_SCHEMA,
-    components,
+    model_package,
     name_flaw,
 )
 from prunec.pipeline.bundles.reading import is_bundle
@@ -119,19 +117,12 @@ def _contents(
         "forms": forms,
         "files": {name: _entry(files[name]) for name in sorted(files)},
     }
-    return {MANIFEST: _manifest(opened, said), **{name: files[name] for name in sorted(files)}}
+    return {MANIFEST: _manifest(said), **{name: files[name] for name in sorted(files)}}
 
 
-def _manifest(opened: OpenedRun, said: Mapping[str, Any]) -> bytes:
+def _manifest(said: Mapping[str, Any]) -> bytes:
     sealed = {**said, DIGEST: record_digest(said)}
-    manifest: dict[str, Any] = {
-        "schema_version": PACKAGE_SCHEMA,
-        "package_name": opened.recipe.name,
-        "package_version": said["release"] or said["forms"][min(said["forms"])]["sha256"][:12],
-        "components": components(said["forms"]),
-        "additional_metadata": {KEY: sealed},
-    }
-    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(model_package(sealed), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _samples(artifact: Artifact, data: Data | None) -> tuple[tuple[Tensor, ...], list[Any] | None]:
