@@ -42,7 +42,7 @@ def bench(
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE.svg", help="Draw it.", callback=in_a_folder),
+        typer.Option("--plot", metavar="FILE", help="Draw it, as SVG.", callback=in_a_folder),
     ] = None,
     as_json: AsJson = False,
     runs: Root = None,
