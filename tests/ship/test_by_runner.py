@@ -39,4 +39,6 @@ def test_several_forms_end_with_a_table(capsys: pytest.CaptureFixture[str]) -> N
     row = next(line for line in lines if "openvino" in line and "21" in line)
     assert [part.strip() for part in row.strip("│").split("│")][2:] == ["—", "✓"]
     Ending().end(ExportReport({"openvino": vino}))
+    unknown = Report((check("readable"),))
+    Ending().end(ExportReport({"bundle": unknown, "onnx": unknown}))
     assert "by runner" not in capsys.readouterr().out

@@ -66,5 +66,6 @@ def runners_of(rows: Iterable[FormRow]) -> tuple[str, ...]:
 
 
 def worth_a_table(rows: Sequence[FormRow]) -> bool:
-    """Whether more than one file or more than one runner is to be told of."""
-    return len(rows) > 1 or len(runners_of(rows)) > 1
+    """Whether a runner is known, and more than one of them or of the files is to be told of."""
+    runners = runners_of(rows)
+    return bool(runners) and (len(rows) > 1 or len(runners) > 1)
