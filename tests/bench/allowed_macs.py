@@ -195,14 +195,19 @@ class _Kept:
         mask = self.masks[name]
         if axis >= 0:
             return mask.movedim(axis, 0).flatten(1).any(1) if mask.ndim > 1 else mask
-        blocks = mask.reshape(self.uses[name].groups, -1, mask.shape[1], mask[0, 0].numel())
+        blocks = mask.reshape(self.groups_of(name), -1, mask.shape[1], mask[0, 0].numel())
         return blocks.any(3).any(1).flatten()
+
+    def groups_of(self, name: str) -> int:
+        """Of the convolution that uses a weight, or its layer's where it computes with it first."""
+        owner = self.module.get_submodule(name.rpartition(".")[0])
+        return self.uses[name].groups if name in self.uses else int(getattr(owner, "groups", 1))
 
     def along(self, name: str, axis: int) -> Tensor:
         """Which positions along an axis of a parameter are kept."""
         shape = self.parameters[name].shape
         kept = torch.ones(
-            shape[axis] if axis >= 0 else shape[1] * self.uses[name].groups, dtype=torch.bool
+            shape[axis] if axis >= 0 else shape[1] * self.groups_of(name), dtype=torch.bool
         )
         for number, channels, positions in self.places.get((name, axis), ()):
             kept[positions] = self.keep[number][channels]

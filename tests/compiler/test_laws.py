@@ -123,6 +123,17 @@ def test_all_are_free_that_can_be_cut_alone(name: str) -> None:
 
 
 @every
+def test_what_is_stored_has_the_types_of_the_network(name: str, mode: str) -> None:
+    """Constants that the compiler writes, too: float32 in a float64 network is off by 1e-8."""
+    case = law(name, mode)
+    before, after = (
+        {x.dtype for x in module.state_dict().values() if x.is_floating_point()}
+        for module in (case.original, case.compiled.module)
+    )
+    assert after <= before
+
+
+@every
 def test_cost_never_rises(name: str, mode: str) -> None:
     case = law(name, mode)
     before, after = case.original, case.compiled.module
