@@ -131,6 +131,40 @@ def test_both_roads_write_the_same(
         assert graphs[0] == graphs[1]
 
 
+def scaled(net: nn.Module, y: Tensor) -> Tensor:
+    return y * 2 + 1.5 - y.clamp(0, 6) / 3.0
+
+
+def counted(net: nn.Module, y: Tensor) -> Tensor:
+    return y * (y > 0) + torch.arange(8, device=y.device)
+
+
+def averaged(net: nn.Module, y: Tensor) -> Tensor:
+    return torch.where(y.mean((2, 3), keepdim=True) > 0.0, y, y.sum(1, keepdim=True) / 2.0)
+
+
+OF_ONE_TYPE = {residual: True, averaged: True, scaled: False, counted: False}
+
+
+@pytest.mark.parametrize("rule", OF_ONE_TYPE, ids=lambda rule: rule.__name__)
+def test_without_casts_the_file_is_the_same(
+    rule: Rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, example = Net(rule), (torch.randn(2, 3, 8, 8),)
+    quickly = _onnx_quick.alike
+    answers: list[bool] = []
+    monkeypatch.setattr(
+        _onnx_quick, "alike", lambda module: answers.append(quickly(module)) or answers[-1]
+    )
+    ToOnnx()(Source(Artifact(net, example)), tmp_path / "quick.onnx")
+    monkeypatch.setattr(_onnx_quick, "alike", lambda _module: False)
+    ToOnnx()(Source(Artifact(net, example)), tmp_path / "slow.onnx")
+
+    assert answers == [OF_ONE_TYPE[rule]]
+    graphs = [graph_of(onnx.load(tmp_path / name)) for name in ("quick.onnx", "slow.onnx")]
+    assert graphs[0] == graphs[1]
+
+
 @pytest.mark.slow
 def test_another_torch_converts_as_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_onnx_quick, "_HOME", "torch.onnx.elsewhere")
