@@ -1,0 +1,58 @@
+"""Writes C11 without dependencies: source, header, kernels, and weights without their zeros."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from prunec.deploy.exporter import Exact, Source
+from prunec.deploy.native.lowering import lower
+from prunec.deploy.native.reading import read_network
+from prunec.deploy.native.source import HEADERS, digest_of, program, write_program
+from prunec.deploy.written import Written
+from prunec.errors import PrunecError
+
+
+@dataclass(frozen=True)
+class ToC(Exact):
+    """Compile the network for one sample, its sizes fixed; a batch is run sample by sample.
+
+    Kernels are chosen for each layer by how many of its weights are zero. Operators that have no
+    kernel are refused before anything is written.
+    """
+
+    suffix: ClassVar[str] = ".c"
+    beside: ClassVar[tuple[str, ...]] = (".h", ".bin")
+    reads: ClassVar[str] = "onnx"
+
+    def write(self, source: Source, path: Path) -> None:
+        """Write the source, and what belongs to it into the same folder.
+
+        Raises:
+            PassError: the network has an operator, a size or a type that C has no kernel for.
+        """
+        made = lower(read_network(source.files[self.reads]))
+        write_program(program(made, source.metadata), path)
+
+    def read_back(self, path: Path) -> Written:
+        """Return the digest of all files: the form keeps no names.
+
+        Raises:
+            PrunecError: a file is missing, or is cut off.
+        """
+        try:
+            text = path.read_text("utf-8")
+            blob = re.search(r"/\* weights: (\S+), (\d+) bytes \*/", text)
+            names = [path.name, f"{path.stem}.h", *HEADERS]
+            if blob:
+                names.append(blob[1])
+                found = (path.parent / blob[1]).stat().st_size
+                if found != int(blob[2]):
+                    raise PrunecError(
+                        f"{blob[1]} has {found} bytes, and {path.name} reads {blob[2]}"
+                    )
+            return Written(graph_digest=digest_of(path.parent, names))
+        except (OSError, UnicodeDecodeError) as error:
+            raise PrunecError(f"{path} cannot be read: {error}") from error

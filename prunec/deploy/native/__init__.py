@@ -1,0 +1,1 @@
+"""Networks as C: an ONNX graph of one sample, its tensors in a workspace, the calls of kernels."""

@@ -1,0 +1,227 @@
+"""Builds the program of a network: its data, its buffers, and the calls of kernels in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from prunec.deploy.native.layout import RANK, Border, Layout, View, joined, layout_of, padded
+from prunec.deploy.native.reading import Call, Network
+
+Value = int | float | str | tuple[int, ...]
+"""A number, the name of a constant of the kernels, or numbers of every axis."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position in a buffer of the workspace, in floats."""
+
+    buffer: str
+    at: int = 0
+
+
+Fields = dict[str, Value | Place | Layout]
+"""Arguments of a kernel by name; a layout stands for the planes of what the call writes."""
+
+
+@dataclass(eq=False)
+class Step:
+    """One call of a kernel.
+
+    Attributes:
+        code: the call in C, ``&S`` for its arguments.
+        struct: the type of its arguments; empty where it has none.
+        fields: of the arguments.
+        reads: buffers.
+        writes: the buffer that it makes, or makes a part of.
+        layer: what it stems from, for comments.
+    """
+
+    code: str
+    struct: str
+    fields: Fields
+    reads: tuple[str, ...]
+    writes: str
+    layer: str
+
+
+class Data:
+    """Weights and tables, each once, on lines of 64 bytes."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._places: dict[bytes, int] = {}
+        self._size = 0
+
+    def add(self, values: np.ndarray) -> int:
+        """Return the place of an array, in floats; arrays of the same bytes have one."""
+        data = np.ascontiguousarray(values).tobytes()
+        if data not in self._places:
+            self._places[data] = self._size // 4
+            self._parts.append(data + bytes(-len(data) % 64))
+            self._size += len(self._parts[-1])
+        return self._places[data]
+
+    @property
+    def bytes(self) -> bytes:
+        """All of them."""
+        return b"".join(self._parts)
+
+
+@dataclass
+class Builder:
+    """The program so far."""
+
+    network: Network
+    borders: Mapping[tuple[int, int], Border]
+    steps: list[Step] = field(default_factory=list)
+    data: Data = field(default_factory=Data)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Buffer → floats."""
+
+    def __post_init__(self) -> None:
+        named = (name for call in self.network.calls for name in call.operands)
+        self._uses = Counter((*named, *self.network.outputs))
+        self._buffers: dict[str, str] = {}
+        self._layouts: dict[str, Layout] = {}
+        self.makers: dict[str, Step] = {}
+        """Tensor → the convolution or linear step that makes it, as long as it can be changed."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the sizes of a tensor."""
+        known = self.network.constants.get(name)
+        return known.shape if known is not None else self.network.shapes[name]
+
+    def constant(self, call: Call, place: int) -> np.ndarray | None:
+        """Return an operand's values; None where it is left out.
+
+        Raises:
+            PassError: it is computed.
+        """
+        if place >= len(call.operands) or not call.operands[place]:
+            return None
+        known = self.network.constants.get(call.operands[place])
+        if known is None:
+            raise call.refuse(f"whose operand {call.operands[place]!r} is computed")
+        return known
+
+    def layout(self, name: str) -> Layout:
+        """Return the layout of a tensor."""
+        if name not in self._layouts:
+            self._layouts[name] = layout_of(self.shape(name), self.borders)
+        return self._layouts[name]
+
+    def once(self, name: str) -> bool:
+        """Whether a tensor is read by one operator and is no output."""
+        return self._uses[name] == 1
+
+    def new(self, name: str) -> str:
+        """Return the buffer of a tensor, made now."""
+        self._buffers[name] = name
+        self.sizes[name] = self.layout(name).total
+        return name
+
+    def scratch(self, size: int) -> str:
+        """Return a new buffer of a number of floats."""
+        name = f"scratch {len(self.sizes)}"
+        self.sizes[name] = size
+        return name
+
+    def share(self, name: str, other: str) -> None:
+        """Let a tensor be the buffer of another one, of the same values in a row."""
+        self._buffers[name] = self.buffer(other)
+        self.makers.pop(other, None)
+
+    def buffer(self, name: str) -> str:
+        """Return the buffer of a tensor; a constant is brought into one."""
+        if name not in self._buffers:
+            self._load(name)
+        return self._buffers[name]
+
+    def _load(self, name: str) -> None:
+        values = self.network.constants[name]
+        stored = self.data.add(values.astype(np.float32))
+        sizes, (out, steps) = joined(values.shape, (self.layout(name).steps, _dense(values.shape)))
+        shape, out = padded(sizes, out)
+        self.add(
+            "pn_of_each(&S, d, w);",
+            "pn_walk",
+            {"a": stored, "out": Place(self.new(name), self.layout(name).lead), "sizes": shape,
+             "a_steps": padded(sizes, steps)[1], "out_steps": out},
+            (), name, f"constant {name}",
+        )  # fmt: skip
+        self.clean(name)
+
+    def add(
+        self,
+        code: str,
+        struct: str,
+        fields: Fields,
+        reads: Sequence[str],
+        writes: str,
+        layer: str,
+    ) -> Step:
+        """Append a call that reads buffers and writes one; return it."""
+        step = Step(code, struct, fields, tuple(reads), writes, layer)
+        self.steps.append(step)
+        return step
+
+    def clean(self, name: str) -> None:
+        """Append zeros between the values of a tensor, where it has any there."""
+        layout, buffer = self.layout(name), self.buffer(name)
+        if layout.bordered:
+            fields: Fields = {"": layout, "at": Place(buffer)}
+            self.add("pn_clean_all(&S, w);", "pn_planes", fields, (buffer,), buffer, "borders")
+
+    def walk(
+        self,
+        call: Call,
+        operation: str,
+        operands: Sequence[tuple[str, View]],
+        out: tuple[str, View],
+        numbers: tuple[float, float] = (0.0, 0.0),
+    ) -> Step:
+        """Append an operator position by position, of one operand or two, of any strides.
+
+        Args:
+            call: what it stems from.
+            operation: of the kernels.
+            operands: buffer and values of each, of the sizes of the output.
+            out: buffer and values.
+            numbers: alpha and beta.
+
+        Raises:
+            PassError: it has more axes than kernels have.
+        """
+        views = [view for _, view in (*operands, out)]
+        sizes, steps = joined(out[1].sizes, [view.steps for view in views])
+        if len(sizes) > RANK:
+            raise call.refuse(f"of {len(sizes)} axes that lie apart")
+        fields: Fields = {"sizes": padded(sizes, steps[0])[0]}
+        entries = zip(("a", "b")[: len(operands)], operands, steps, strict=False)
+        for key, (buffer, view), own in (*entries, ("out", out, steps[-1])):
+            fields[key] = Place(buffer, view.at)
+            fields[f"{key}_steps"] = padded(sizes, own)[1]
+        fields |= {"operation": operation, "alpha": numbers[0], "beta": numbers[1]}
+        code = "pn_of_each(&S, w, w);" if len(operands) == 1 else "pn_of_pairs(&S, w);"
+        reads = [buffer for buffer, _ in operands]
+        return self.add(code, "pn_walk", fields, reads, out[0], call.name)
+
+    def move(self, call: Call, source: tuple[str, View], out: tuple[str, View]) -> None:
+        """Append a copy of values, of the same sizes."""
+        self.walk(call, "PN_MOVE", [source], out)
+
+    def values(self, name: str) -> tuple[str, View]:
+        """Return the buffer of a tensor and its values there."""
+        return self.buffer(name), self.layout(name).view
+
+
+def _dense(sizes: Sequence[int]) -> tuple[int, ...]:
+    steps, count = [], 1
+    for size in reversed(sizes):
+        steps.append(count)
+        count *= size
+    return tuple(reversed(steps))

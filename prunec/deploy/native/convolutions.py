@@ -1,0 +1,222 @@
+"""Convolutions as offsets: each weight reads beside the position that it adds to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunec.deploy.native.builder import Builder, Fields, Place, Step
+from prunec.deploy.native.geometry import Geometry, geometry
+from prunec.deploy.native.layout import OVERRUN, View, rounded
+from prunec.deploy.native.linear import add_linear
+from prunec.deploy.native.packing import compressed, in_fours
+from prunec.deploy.native.reading import Call
+
+DENSE_FROM = 0.5
+"""Share of weights that are not zero from which all of them are multiplied."""
+_MOST_INDICES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a convolution reads.
+
+    Attributes:
+        place: what the first position of the output reads at offset 0.
+        channel: floats from channel to channel.
+        taps: offset of each number of the kernel, from 0.
+    """
+
+    place: Place
+    channel: int
+    taps: tuple[int, ...]
+
+    def offsets(self, channels: int) -> np.ndarray:
+        """Return the offset of every weight of a filter over a number of channels."""
+        rows = self.channel * np.arange(channels)[:, None]
+        found: np.ndarray = (rows + np.array(self.taps)[None]).reshape(-1).astype(np.uint32)
+        return found
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Weights of a convolution, as one of step 1 reads them.
+
+    Attributes:
+        values: [filters, channels of a group × numbers of the kernel].
+        bias: of each filter.
+        groups: in how many parts its channels fall.
+        channels: of the input.
+    """
+
+    values: np.ndarray
+    bias: np.ndarray
+    groups: int
+    channels: int
+
+    @property
+    def group_in(self) -> int:
+        """Channels of the input that a filter reads."""
+        return self.channels // self.groups
+
+    @property
+    def group_out(self) -> int:
+        """Filters of a group."""
+        return len(self.values) // self.groups
+
+
+def filters(builder: Builder, call: Call) -> Filters:
+    """Return the weights of a convolution; those of a transposed one by what they add to."""
+    weight, bias = builder.constant(call, 1), builder.constant(call, 2)
+    assert weight is not None
+    groups = call.whole("group", 1)
+    if call.operator == "ConvTranspose":
+        parts = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+        parts = parts.swapaxes(1, 2)
+        weight = parts.reshape(groups * parts.shape[1], *parts.shape[2:])
+    values = weight.reshape(len(weight), -1).astype(np.float32)
+    bias = np.zeros(len(weight), np.float32) if bias is None else bias.astype(np.float32)
+    return Filters(values, bias, groups, builder.shape(call.operands[0])[1])
+
+
+def convolution(builder: Builder, call: Call) -> None:
+    """Append a convolution, transposed or not."""
+    how, weights = geometry(call, builder.network), filters(builder, call)
+    if (how.rows.out, how.columns.out) == (1, 1):
+        _to_one_position(builder, call, how, weights)
+        return
+    name = call.results[0]
+    stride = builder.layout(name).stride
+    read = _read(builder, call, how, stride)
+    add_filters(builder, call, read, weights, len(read.taps))
+
+
+def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps: int) -> Step:
+    """Append filters that read with the row stride of their output."""
+    name = call.results[0]
+    out, data = builder.layout(name), builder.data
+    buffer = builder.new(name)
+    count = weights.group_in * taps
+    live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
+    dense = (live >= DENSE_FROM and weights.group_out >= 4) or count > _MOST_INDICES
+    fields: Fields = {
+        "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
+        "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
+        "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
+        "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
+    }  # fmt: skip
+    if dense:
+        fields["values"] = data.add(in_fours(weights.values, weights.groups))
+    else:
+        starts, indices, values = compressed(weights.values)
+        fields |= {"starts": data.add(starts), "indices": data.add(indices)}
+        fields["values"] = data.add(values)
+    code = "k->dense(&S, w, d);" if dense else "k->sparse(&S, w, d);"
+    layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
+    step = builder.add(code, "pn_conv", fields, [read.place.buffer], buffer, layer)
+    builder.makers[name] = step
+    return step
+
+
+def _read(builder: Builder, call: Call, how: Geometry, stride: int) -> Read:
+    """Return where a convolution reads: its input as it lies, or its phases, appended before."""
+    name = call.operands[0]
+    source = builder.layout(name).planes
+    rows, columns = how.rows, how.columns
+    if how.direct:
+        taps = [dy * stride + dx for dy in rows.taps for dx in columns.taps]
+        return _from_least(Place(builder.buffer(name), source.at), source.plane, taps)
+    used = sorted({(y % rows.step, x % columns.step) for y in rows.taps for x in columns.taps})
+    height = rows.out + rows.high - rows.low
+    plane = rounded(height * stride + columns.high - columns.low + OVERRUN)
+    taps = [
+        used.index((y % rows.step, x % columns.step)) * plane
+        + (y // rows.step) * stride + x // columns.step
+        for y in rows.taps for x in columns.taps
+    ]  # fmt: skip
+    origin = -rows.low * stride - columns.low
+    buffer = builder.scratch(source.channels * plane * len(used) + 2 * OVERRUN)
+    if how.spread == (1, 1):
+        _split(builder, call, how, buffer, (plane, stride, used))
+    else:
+        _spread(builder, call, how, buffer, (plane, stride, origin))
+    return _from_least(Place(buffer, origin), plane * len(used), taps)
+
+
+def _from_least(place: Place, channel: int, taps: list[int]) -> Read:
+    least = min(taps)
+    own = tuple(tap - least for tap in taps)
+    return Read(Place(place.buffer, place.at + least), channel, own)
+
+
+def _split(
+    builder: Builder,
+    call: Call,
+    how: Geometry,
+    buffer: str,
+    form: tuple[int, int, list[tuple[int, int]]],
+) -> None:
+    """Append the phases of an input: plane, row stride, and row and column of each phase."""
+    (plane, stride, used), (rows, columns) = form, (how.rows, how.columns)
+    source, name = builder.layout(call.operands[0]).planes, builder.buffer(call.operands[0])
+    firsts = [(rows.low * rows.step + y, columns.low * columns.step + x) for y, x in used]
+    fields: Fields = {
+        "in": Place(name, source.at), "plane": source.plane, "stride": source.stride,
+        "height": source.height, "width": source.width, "channels": source.channels,
+        "out": Place(buffer), "out_plane": plane, "out_stride": stride, "size": plane,
+        "step_y": rows.step, "step_x": columns.step, "count": len(used),
+        "rows": rows.out + rows.high - rows.low,
+        "columns": min(columns.out + columns.high - columns.low, stride),
+        "at": builder.data.add(np.array(firsts, np.int32)),
+    }  # fmt: skip
+    builder.add("pn_split(&S, w, d);", "pn_phases", fields, [name], buffer, call.name)
+
+
+def _spread(
+    builder: Builder, call: Call, how: Geometry, buffer: str, form: tuple[int, int, int]
+) -> None:
+    """Append an input with zeros between its values: plane, row stride and first value."""
+    (plane, stride, origin), (down, over) = form, how.spread
+    source = builder.layout(call.operands[0]).planes
+    sizes = source.channels, source.height, source.width
+    zeros = View((builder.sizes[buffer],), (1,))
+    builder.walk(call, "PN_FILL", [(buffer, View(zeros.sizes, (0,)))], (buffer, zeros))
+    out = View(sizes, (plane, down * stride, over), origin)
+    given = View(sizes, (source.plane, source.stride, 1), source.at)
+    builder.move(call, (builder.buffer(call.operands[0]), given), (buffer, out))
+
+
+def _to_one_position(builder: Builder, call: Call, how: Geometry, weights: Filters) -> None:
+    """Append a convolution with one position as its output: a linear layer of what it reads."""
+    source, name = builder.layout(call.operands[0]).planes, call.operands[0]
+    down, over = how.spread
+    kept = [
+        (number, y // down * source.stride + x // over)
+        for number, (y, x) in enumerate((y, x) for y in how.rows.taps for x in how.columns.taps)
+        if 0 <= y < how.rows.size and 0 <= x < how.columns.size and not (y % down or x % over)
+    ]
+    numbers = [number for number, _ in kept]
+    values = weights.values.reshape(len(weights.values), weights.group_in, -1)[:, :, numbers]
+    full = np.zeros((len(values), weights.groups, *values.shape[1:]), np.float32)
+    of_group = np.arange(len(values)) // weights.group_out
+    full[np.arange(len(values)), of_group] = values
+    count = weights.channels * len(kept)
+    offsets = [c * source.plane + offset for c in range(source.channels) for _, offset in kept]
+    buffer, at = builder.buffer(name), source.at
+    if offsets != list(range(count)):
+        buffer, at = _gathered(builder, call, offsets), 0
+    add_linear(builder, call, Place(buffer, at), full.reshape(len(values), count), weights.bias)
+
+
+def _gathered(builder: Builder, call: Call, offsets: list[int]) -> str:
+    buffer, source = builder.scratch(rounded(len(offsets))), builder.layout(call.operands[0])
+    fields: Fields = {
+        "in": Place(builder.buffer(call.operands[0]), source.lead), "out": Place(buffer),
+        "numbers": builder.data.add(np.array(offsets, np.uint32)),
+        "sizes": (1, 1, 1, 1, 1, len(offsets)), "in_steps": (0, 0, 0, 0, 0, 1),
+        "out_steps": (0, 0, 0, 0, 0, 1), "axis": 5,
+    }  # fmt: skip
+    reads = [builder.buffer(call.operands[0])]
+    builder.add("pn_taken(&S, w, d);", "pn_take", fields, reads, buffer, call.name)
+    return buffer

@@ -1,0 +1,246 @@
+/* Kernels of compiled networks: what every processor runs, and the choice of one's vectors.
+ *
+ * A tensor of channels is a row of planes: H rows of `stride` floats, of which the first `width` are
+ * values and the others zero, so that a convolution reads its borders where they stand. Offsets are in
+ * floats: of buffers from the start of the workspace, of data from the start of the weights.
+ * PRUNEC_MOST (0 plain, 1 baseline vectors, 2 AVX2, 3 AVX-512) bounds what is chosen at run time.
+ */
+#ifndef PRUNEC_KERNELS_H
+#define PRUNEC_KERNELS_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifndef PRUNEC_MOST
+#define PRUNEC_MOST 3
+#endif
+
+enum { PN_RANK = 6 };
+enum { PN_NONE, PN_RELU, PN_CLIP };
+
+/* Planes of a tensor: the first value of channel c stands at `at + c * plane`. */
+struct pn_planes {
+    size_t at, lead, channels, plane, height, width, stride;
+};
+
+/* A convolution whose output has the row stride of its input; `positions` of an output lie in a row.
+ * Row c of the weights is `starts[c] .. starts[c + 1]`: numbers of taps and values; a dense one holds
+ * blocks of four channels, for each tap of the group one value a channel. */
+struct pn_conv {
+    struct pn_planes out;
+    size_t in, residual, positions;
+    size_t group_out, group_step, taps;
+    size_t bias, starts, indices, values, offsets;
+    int has_residual, activation;
+    float low, high;
+};
+
+/* Planes split by the parity of row and column (`step` apart), with the row stride of an output. */
+struct pn_phases {
+    size_t in, plane, stride, height, width, channels;
+    size_t out, out_plane, out_stride, origin, size;
+    size_t step_y, step_x, count;
+    size_t rows, columns, at; /* of a phase: its first row and column, as pairs in the weights */
+};
+
+struct pn_pool {
+    struct pn_planes out;
+    size_t in, plane, stride, height, width;
+    long kernel_y, kernel_x, step_y, step_x, top, left, gap_y, gap_x;
+    int largest, counts_padding;
+    long padded_bottom, padded_right;
+};
+
+struct pn_linear {
+    size_t in, out, rows, in_step, out_step, inputs, outputs;
+    size_t bias, starts, indices, values;
+    int sparse, activation;
+    float low, high;
+};
+
+/* Values of two tensors of any strides, up to six axes; a stride of 0 repeats. */
+struct pn_walk {
+    size_t sizes[PN_RANK];
+    size_t a, b, out;
+    long a_steps[PN_RANK], b_steps[PN_RANK], out_steps[PN_RANK];
+    int operation;
+    float alpha, beta;
+};
+
+/* Rows over outer axes, each of the values over inner axes. */
+struct pn_rows {
+    size_t outer[PN_RANK], inner[PN_RANK];
+    size_t in, out, scale, shift;
+    long in_outer[PN_RANK], in_inner[PN_RANK], out_outer[PN_RANK], out_inner[PN_RANK];
+    int operation;
+    float epsilon;
+};
+
+/* `blocks` of `count` slices of `size` floats, taken by their numbers, in any strides. */
+struct pn_take {
+    size_t in, out, numbers;
+    size_t sizes[PN_RANK];
+    long in_steps[PN_RANK], out_steps[PN_RANK];
+    int axis;
+};
+
+/* Rows and columns between two others each: numbers, and the share of the second. */
+struct pn_resize {
+    struct pn_planes out;
+    size_t in, plane, stride, rows, columns, row_shares, column_shares;
+};
+
+struct pn_product {
+    size_t a, b, out, batch[PN_RANK], rows, inner, columns;
+    long a_batch[PN_RANK], b_batch[PN_RANK], out_batch[PN_RANK];
+    long a_row, a_step, b_step, b_column, out_row, out_column;
+};
+
+struct pn_kernels {
+    const char *name;
+    void (*sparse)(const struct pn_conv *, float *, const float *);
+    void (*dense)(const struct pn_conv *, float *, const float *);
+    void (*linear)(const struct pn_linear *, float *, const float *);
+    void (*combine)(const struct pn_walk *, float *);
+};
+
+typedef uint16_t pn_u16;
+typedef uint32_t pn_u32;
+
+static inline const pn_u32 *pn_whole(const float *data, size_t at) {
+    return (const pn_u32 *)(const void *)(data + at);
+}
+
+static inline const pn_u16 *pn_short(const float *data, size_t at) {
+    return (const pn_u16 *)(const void *)(data + at);
+}
+
+static inline void pn_fill(float *out, size_t count, float value) {
+    for (size_t i = 0; i < count; i++) out[i] = value;
+}
+
+/* Zeros in the borders of a plane, of positions `first` to `last`; behind the last row to its end. */
+static inline void pn_clean(const struct pn_planes *t, float *plane, size_t first, size_t last) {
+    if (t->stride > t->width)
+        for (size_t row = first / t->stride * t->stride; row + t->width < last; row += t->stride)
+            for (size_t i = row + t->width; i < row + t->stride; i++)
+                if (i >= first && i < last) plane[i] = 0.0F;
+    size_t end = (t->height - 1) * t->stride + t->width;
+    if (last >= end) memset(plane + end, 0, (t->plane - end) * sizeof(float));
+}
+
+static inline void pn_clean_all(const struct pn_planes *t, float *w) {
+    memset(w + t->at - t->lead, 0, t->lead * sizeof(float));
+    for (size_t c = 0; c < t->channels; c++)
+        pn_clean(t, w + t->at + c * t->plane, 0, t->height * t->stride);
+}
+
+#include "prunec_plain.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the weights are stored for processors with little-endian numbers"
+#endif
+
+#define PN_JOIN2(a, b) a##b
+#define PN_JOIN(a, b) PN_JOIN2(a, b)
+#define PN(name) PN_JOIN(name, PN_SUFFIX)
+#define PN_TEXT2(a) #a
+#define PN_TEXT(a) PN_TEXT2(a)
+
+/* Which vectors are compiled: those that the processor may have beside what the compiler may use. */
+#if defined(__GNUC__) && PRUNEC_MOST > 0 && (defined(__x86_64__) || defined(__ARM_NEON))
+#define PN_VECTORS 1
+#endif
+#if defined(PN_VECTORS) && defined(__x86_64__) && PRUNEC_MOST > 2
+#define PN_AVX512 1
+#endif
+#if defined(PN_VECTORS) && defined(__x86_64__) && PRUNEC_MOST > 1 && !(defined(PN_AVX512) && defined(__AVX512VL__))
+#define PN_AVX2 1
+#endif
+#if defined(PN_VECTORS) && !(defined(__AVX2__) && defined(__FMA__) && PRUNEC_MOST > 1)
+#define PN_BASELINE 1
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("O2,fp-contract=fast")
+#endif
+
+#ifndef PN_VECTORS
+#define PN_SUFFIX _plain
+#define PN_LANES 1
+#define PN_TILE 4
+#include "prunec_vectors.h"
+#endif
+
+#ifdef PN_BASELINE
+#define PN_SUFFIX _baseline
+#define PN_LANES 4
+#define PN_TILE 12
+#include "prunec_vectors.h"
+#endif
+
+#ifdef PN_AVX2
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define PN_SUFFIX _avx2
+#define PN_LANES 8
+#define PN_TILE 12
+#include "prunec_vectors.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+#ifdef PN_AVX512
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx2,fma")
+#endif
+#define PN_SUFFIX _avx512
+#define PN_LANES 16
+#define PN_TILE 24
+#include "prunec_vectors.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC pop_options
+#endif
+
+static inline const struct pn_kernels *pn_chosen(void) {
+#ifdef PN_AVX512
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl"))
+        return &pn_kernels_avx512;
+#endif
+#ifdef PN_AVX2
+#ifdef PN_BASELINE
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#endif
+        return &pn_kernels_avx2;
+#elif !defined(PN_BASELINE) && defined(PN_VECTORS)
+    return &pn_kernels_avx512;
+#endif
+#ifdef PN_BASELINE
+    return &pn_kernels_baseline;
+#endif
+#ifndef PN_VECTORS
+    return &pn_kernels_plain;
+#endif
+}
+
+#endif

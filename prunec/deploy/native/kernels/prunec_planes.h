@@ -1,0 +1,98 @@
+/* Kernels over planes, number by number: phases of strided convolutions, pooling, resizing. */
+
+/* Phase (y, x) holds rows first_y + step_y * i and columns first_x + step_x * j of the input. */
+static inline void pn_phase(const struct pn_phases *k, const float *in, float *out, long first_y,
+                            long first_x) {
+    const long rows = (long)k->rows, columns = (long)k->columns;
+    memset(out, 0, k->size * sizeof(float));
+    for (long y = 0; y < rows; y++) {
+        const long row = first_y + y * (long)k->step_y, step = (long)k->step_x;
+        if (row < 0 || row >= (long)k->height) continue;
+        const float *from = in + row * (long)k->stride + first_x;
+        long x = 0, last = columns;
+        while (x < last && first_x + x * step < 0) x++;
+        while (last > x && first_x + (last - 1) * step >= (long)k->width) last--;
+        for (; x < last; x++) out[y * (long)k->out_stride + x] = from[x * step];
+    }
+}
+
+static inline void pn_split(const struct pn_phases *k, float *w, const float *data) {
+    const pn_u32 *firsts = pn_whole(data, k->at);
+    for (size_t c = 0; c < k->channels; c++)
+        for (size_t i = 0; i < k->count; i++)
+            pn_phase(k, w + k->in + c * k->plane, w + k->out + (c * k->count + i) * k->out_plane,
+                     (long)(int32_t)firsts[2 * i], (long)(int32_t)firsts[2 * i + 1]);
+}
+
+static inline long pn_least(long a, long b) { return a < b ? a : b; }
+static inline long pn_most(long a, long b) { return a > b ? a : b; }
+
+static inline float pn_pooled(const struct pn_pool *k, const float *in, long y, long x) {
+    const long top = y * k->step_y - k->top, left = x * k->step_x - k->left;
+    float sum = 0.0F, largest = -INFINITY;
+    long count = 0;
+    for (long i = 0; i < k->kernel_y; i++)
+        for (long j = 0; j < k->kernel_x; j++) {
+            const long row = top + i * k->gap_y, column = left + j * k->gap_x;
+            if (row < 0 || column < 0 || row >= (long)k->height || column >= (long)k->width) {
+                count += k->counts_padding && row < k->padded_bottom && column < k->padded_right;
+                continue;
+            }
+            const float value = in[row * (long)k->stride + column];
+            largest = value > largest ? value : largest;
+            sum += value;
+            count++;
+        }
+    return k->largest ? largest : sum / (float)count;
+}
+
+/* The largest of 3 by 3 and the like, inside the borders: rows first, then columns. */
+static inline void pn_pool(const struct pn_pool *k, float *w) {
+    const struct pn_planes *t = &k->out;
+    for (size_t c = 0; c < t->channels; c++) {
+        const float *in = w + k->in + c * k->plane;
+        float *out = w + t->at + c * t->plane;
+        for (size_t y = 0; y < t->height; y++)
+            for (size_t x = 0; x < t->width; x++)
+                out[y * t->stride + x] = pn_pooled(k, in, (long)y, (long)x);
+    }
+    pn_clean_all(t, w);
+}
+
+static inline void pn_resized(const struct pn_resize *k, float *w, const float *data) {
+    const struct pn_planes *t = &k->out;
+    const pn_u32 *rows = pn_whole(data, k->rows), *columns = pn_whole(data, k->columns);
+    for (size_t c = 0; c < t->channels; c++)
+        for (size_t y = 0; y < t->height; y++) {
+            const float *in = w + k->in + c * k->plane, down = data[k->row_shares + y];
+            const float *upper = in + rows[2 * y] * k->stride, *lower = in + rows[2 * y + 1] * k->stride;
+            float *out = w + t->at + c * t->plane + y * t->stride;
+            for (size_t x = 0; x < t->width; x++) {
+                const size_t i = columns[2 * x], j = columns[2 * x + 1];
+                const float over = data[k->column_shares + x];
+                const float above = upper[i] + over * (upper[j] - upper[i]);
+                const float below = lower[i] + over * (lower[j] - lower[i]);
+                out[x] = above + down * (below - above);
+            }
+        }
+    pn_clean_all(t, w);
+}
+
+static inline void pn_sparse_linear(const struct pn_linear *k, float *w, const float *data) {
+    const pn_u32 *starts = pn_whole(data, k->starts);
+    const pn_u16 *indices = pn_short(data, k->indices);
+    const float *values = data + k->values;
+    for (size_t row = 0; row < k->rows; row++) {
+        const float *in = w + k->in + row * k->in_step;
+        float *out = w + k->out + row * k->out_step;
+        for (size_t o = 0; o < k->outputs; o++) {
+            float sums[4] = {0.0F, 0.0F, 0.0F, 0.0F};
+            size_t i = starts[o];
+            for (; i + 4 <= starts[o + 1]; i += 4)
+                for (size_t j = 0; j < 4; j++) sums[j] += values[i + j] * in[indices[i + j]];
+            for (; i < starts[o + 1]; i++) sums[0] += values[i] * in[indices[i]];
+            const float sum = sums[0] + sums[1] + (sums[2] + sums[3]) + data[k->bias + o];
+            out[o] = pn_bounded(sum, k->activation, k->low, k->high);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+/* Kernels over vectors of PN_LANES floats, included once for each kind of processor.
+ *
+ * A tile is PN_TILE vectors of positions at most. The sums of a tile stay in registers; for each weight
+ * that is not zero its taps are read at one offset, multiplied and added.
+ */
+
+#if PN_LANES == 1
+typedef float PN(pn_vector);
+typedef float PN(pn_loaded);
+typedef int32_t PN(pn_mask);
+#else
+typedef float PN(pn_vector) __attribute__((vector_size(4 * PN_LANES), may_alias));
+typedef float PN(pn_loaded) __attribute__((vector_size(4 * PN_LANES), aligned(4), may_alias));
+typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
+#endif
+
+#define PN_V PN(pn_vector)
+#define PN_LOAD(p) (*(const PN(pn_loaded) *)(const void *)(p))
+#define PN_STORE(p, v) (*(PN(pn_loaded) *)(void *)(p) = (v))
+#if PN_LANES == 1
+#define PN_ALL(x) (x)
+#define PN_MAX(v, x) ((v) > (x) ? (v) : (x))
+#define PN_MIN(v, x) ((v) < (x) ? (v) : (x))
+#else
+#define PN_ALL(x) ((x) + (PN_V){0})
+#if defined(__x86_64__) && PN_LANES == 8
+#define PN_MAX(v, x) ((PN_V)__builtin_ia32_maxps256(v, PN_ALL(x)))
+#define PN_MIN(v, x) ((PN_V)__builtin_ia32_minps256(v, PN_ALL(x)))
+#elif defined(__x86_64__) && PN_LANES == 4
+#define PN_MAX(v, x) ((PN_V)__builtin_ia32_maxps(v, PN_ALL(x)))
+#define PN_MIN(v, x) ((PN_V)__builtin_ia32_minps(v, PN_ALL(x)))
+#else
+/* Of numbers that compare: a NaN becomes the bound, as maximum instructions have it. */
+#define PN_PICK(m, v, x) ((PN_V)(((PN(pn_mask))(v) & (m)) | ((PN(pn_mask))(PN_ALL(x)) & ~(m))))
+#define PN_MAX(v, x) PN_PICK((v) > PN_ALL(x), v, x)
+#define PN_MIN(v, x) PN_PICK((v) < PN_ALL(x), v, x)
+#endif
+#endif
+
+#if defined(__clang__)
+#define PN_UNROLLED _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define PN_UNROLLED _Pragma("GCC unroll 32")
+#else
+#define PN_UNROLLED
+#endif
+#if defined(__GNUC__)
+#define PN_INLINE static inline __attribute__((always_inline))
+#else
+#define PN_INLINE static inline
+#endif
+
+/* The sums of a tile, finished: residual, activation; stored. */
+#define PN_FINISH(sum, to, from)                                                                   \
+    do {                                                                                           \
+        if (k->has_residual) PN_UNROLLED for (int t = 0; t < tile; t++)(sum)[t] +=                  \
+            PN_LOAD((from) + t * PN_LANES);                                                        \
+        if (k->activation) PN_UNROLLED for (int t = 0; t < tile; t++)(sum)[t] =                     \
+            PN_MIN(PN_MAX((sum)[t], k->low), k->high);                                             \
+        PN_UNROLLED for (int t = 0; t < tile; t++) PN_STORE((to) + t * PN_LANES, (sum)[t]);         \
+    } while (0)
+
+PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float *data, size_t p,
+                                  size_t first, size_t last, const int tile) {
+    const pn_u32 *starts = pn_whole(data, k->starts), *offsets = pn_whole(data, k->offsets);
+    const pn_u16 *indices = pn_short(data, k->indices);
+    const float *values = data + k->values, *bias = data + k->bias;
+    for (size_t c = first; c < last; c++) {
+        const float *in = w + k->in + c / k->group_out * k->group_step + p;
+        float *out = w + k->out.at + c * k->out.plane + p;
+        PN_V sum[PN_TILE];
+        PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] = PN_ALL(bias[c]);
+        for (size_t i = starts[c]; i < starts[c + 1]; i++) {
+            const float *taps = in + offsets[indices[i]];
+            const PN_V value = PN_ALL(values[i]);
+            PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] += value * PN_LOAD(taps + t * PN_LANES);
+        }
+        PN_FINISH(sum, out, w + k->residual + c * k->out.plane + p);
+        pn_clean(&k->out, out - p, p, p + (size_t)tile * PN_LANES);
+    }
+}
+
+PN_INLINE void PN(pn_dense_tile)(const struct pn_conv *k, float *w, const float *data, size_t p,
+                                 size_t first, size_t last, const int tile) {
+    const pn_u32 *offsets = pn_whole(data, k->offsets);
+    const float *bias = data + k->bias;
+    const size_t blocks = (k->group_out + 3) / 4;
+    for (size_t b = first; b < last; b++) {
+        const size_t group = b / blocks, inside = b % blocks * 4, c = group * k->group_out + inside;
+        const size_t count = k->group_out - inside < 4 ? k->group_out - inside : 4;
+        const float *in = w + k->in + group * k->group_step + p;
+        const float *values = data + k->values + b * k->taps * 4;
+        PN_V sum[4][PN_TILE / 4];
+        PN_UNROLLED for (int j = 0; j < 4; j++) {
+            const float start = (size_t)j < count ? bias[c + (size_t)j] : 0.0F;
+            PN_UNROLLED for (int t = 0; t < tile; t++) sum[j][t] = PN_ALL(start);
+        }
+        for (size_t i = 0; i < k->taps; i++, values += 4) {
+            const float *taps = in + offsets[i];
+            PN_V read[PN_TILE / 4];
+            PN_UNROLLED for (int t = 0; t < tile; t++) read[t] = PN_LOAD(taps + t * PN_LANES);
+            PN_UNROLLED for (int j = 0; j < 4; j++) {
+                const PN_V value = PN_ALL(values[j]);
+                PN_UNROLLED for (int t = 0; t < tile; t++) sum[j][t] += value * read[t];
+            }
+        }
+        PN_UNROLLED for (int j = 0; j < 4; j++) if ((size_t)j < count) {
+            const size_t at = (c + (size_t)j) * k->out.plane + p;
+            float *out = w + k->out.at + at;
+            PN_FINISH(sum[j], out, w + k->residual + at);
+            pn_clean(&k->out, out - p, p, p + (size_t)tile * PN_LANES);
+        }
+    }
+}
+
+#define PN_CASE(kind, n) \
+    case n: PN(kind)(k, w, data, p, first, last, n); break;
+
+static void PN(pn_sparse_some)(const struct pn_conv *k, float *w, const float *data, size_t p,
+                               size_t first, size_t last, size_t tile) {
+    switch (tile) {
+        PN_CASE(pn_sparse_tile, 1)
+        PN_CASE(pn_sparse_tile, 2)
+        PN_CASE(pn_sparse_tile, 3)
+        PN_CASE(pn_sparse_tile, 4)
+#if PN_TILE > 4
+        PN_CASE(pn_sparse_tile, 5)
+        PN_CASE(pn_sparse_tile, 6)
+        PN_CASE(pn_sparse_tile, 7)
+        PN_CASE(pn_sparse_tile, 8)
+        PN_CASE(pn_sparse_tile, 9)
+        PN_CASE(pn_sparse_tile, 10)
+        PN_CASE(pn_sparse_tile, 11)
+        PN_CASE(pn_sparse_tile, 12)
+#endif
+#if PN_TILE > 12
+        PN_CASE(pn_sparse_tile, 13)
+        PN_CASE(pn_sparse_tile, 14)
+        PN_CASE(pn_sparse_tile, 15)
+        PN_CASE(pn_sparse_tile, 16)
+        PN_CASE(pn_sparse_tile, 17)
+        PN_CASE(pn_sparse_tile, 18)
+        PN_CASE(pn_sparse_tile, 19)
+        PN_CASE(pn_sparse_tile, 20)
+        PN_CASE(pn_sparse_tile, 21)
+        PN_CASE(pn_sparse_tile, 22)
+        PN_CASE(pn_sparse_tile, 23)
+        PN_CASE(pn_sparse_tile, 24)
+#endif
+    default: break;
+    }
+}
+
+static void PN(pn_dense_some)(const struct pn_conv *k, float *w, const float *data, size_t p,
+                              size_t first, size_t last, size_t tile) {
+    switch (tile) {
+        PN_CASE(pn_dense_tile, 1)
+#if PN_TILE > 4
+        PN_CASE(pn_dense_tile, 2)
+        PN_CASE(pn_dense_tile, 3)
+#endif
+#if PN_TILE > 12
+        PN_CASE(pn_dense_tile, 4)
+        PN_CASE(pn_dense_tile, 5)
+        PN_CASE(pn_dense_tile, 6)
+#endif
+    default: break;
+    }
+}
+
+/* Every tile of every part of the channels; tiles differ by one vector at most. */
+#ifdef _OPENMP
+#define PN_PARTS 4
+#define PN_PARALLEL _Pragma("omp parallel for schedule(dynamic)")
+#else
+#define PN_PARTS 1
+#define PN_PARALLEL
+#endif
+#define PN_TILES(most, rows, kind)                                                                 \
+    do {                                                                                           \
+        const size_t vectors = (k->positions + PN_LANES - 1) / PN_LANES;                           \
+        const size_t tiles = (vectors + (most)-1) / (most), parts = PN_PARTS;                       \
+        memset(w + k->out.at - k->out.lead, 0, k->out.lead * sizeof(float));                       \
+        PN_PARALLEL for (long job = 0; job < (long)(tiles * parts); job++) {                        \
+            const size_t number = (size_t)job / parts, part = (size_t)job % parts;                 \
+            const size_t from = vectors * number / tiles, to = vectors * (number + 1) / tiles;     \
+            kind(k, w, data, from * PN_LANES, (rows)*part / parts, (rows) * (part + 1) / parts,     \
+                 to - from);                                                                       \
+        }                                                                                          \
+    } while (0)
+
+static void PN(pn_sparse)(const struct pn_conv *k, float *w, const float *data) {
+    PN_TILES(PN_TILE, k->out.channels, PN(pn_sparse_some));
+}
+
+static void PN(pn_dense)(const struct pn_conv *k, float *w, const float *data) {
+    const size_t rows = k->out.channels / k->group_out * ((k->group_out + 3) / 4);
+    PN_TILES(PN_TILE / 4, rows, PN(pn_dense_some));
+}
+
+/* Panels of 32 outputs, for each input one value an output. */
+static void PN(pn_linear)(const struct pn_linear *k, float *w, const float *data) {
+    const float *bias = data + k->bias;
+    PN_PARALLEL for (long job = 0; job < (long)(k->rows * ((k->outputs + 31) / 32)); job++) {
+        const size_t panels = (k->outputs + 31) / 32, row = (size_t)job / panels;
+        const size_t o = (size_t)job % panels * 32, count = k->outputs - o < 32 ? k->outputs - o : 32;
+        const float *in = w + k->in + row * k->in_step, *values = data + k->values + o * k->inputs;
+        float *out = w + k->out + row * k->out_step + o, made[32];
+        PN_V sum[32 / PN_LANES];
+        PN_UNROLLED for (int t = 0; t < 32 / PN_LANES; t++) sum[t] = PN_ALL(0.0F);
+        for (size_t i = 0; i < k->inputs; i++, values += 32) {
+            const PN_V value = PN_ALL(in[i]);
+            PN_UNROLLED for (int t = 0; t < 32 / PN_LANES; t++) sum[t] +=
+                value * PN_LOAD(values + t * PN_LANES);
+        }
+        PN_UNROLLED for (int t = 0; t < 32 / PN_LANES; t++) PN_STORE(made + t * PN_LANES, sum[t]);
+        for (size_t j = 0; j < count; j++)
+            out[j] = pn_bounded(made[j] + bias[o + j], k->activation, k->low, k->high);
+    }
+}
+
+/* Sum, difference, product, quotient where all last axes are contiguous. */
+static void PN(pn_combine)(const struct pn_walk *k, float *w) {
+    const float *a = w + k->a, *b = w + k->b;
+    float *out = w + k->out;
+    const size_t count = k->sizes[PN_RANK - 1];
+    size_t i = 0;
+#define PN_ALONG(operation)                                                                        \
+    for (; i + PN_LANES <= count; i += PN_LANES)                                                   \
+        PN_STORE(out + i, PN_LOAD(a + i) operation PN_LOAD(b + i));                                \
+    for (; i < count; i++) out[i] = a[i] operation b[i];                                           \
+    break;
+    switch (k->operation) {
+    case PN_ADD: PN_ALONG(+)
+    case PN_SUB: PN_ALONG(-)
+    case PN_MUL: PN_ALONG(*)
+    default: PN_ALONG(/)
+    }
+#undef PN_ALONG
+}
+
+static const struct pn_kernels PN(pn_kernels) = {
+    PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_linear), PN(pn_combine)};
+
+#undef PN_V
+#undef PN_LOAD
+#undef PN_STORE
+#undef PN_ALL
+#undef PN_MAX
+#undef PN_MIN
+#undef PN_PICK
+#undef PN_UNROLLED
+#undef PN_INLINE
+#undef PN_FINISH
+#undef PN_CASE
+#undef PN_PARTS
+#undef PN_PARALLEL
+#undef PN_TILES
+#undef PN_SUFFIX
+#undef PN_LANES
+#undef PN_TILE

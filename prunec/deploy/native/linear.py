@@ -1,0 +1,144 @@
+"""Linear layers, sparse or in panels of 32 outputs, and products of what is computed."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+
+from prunec.deploy.native.builder import Builder, Fields, Place
+from prunec.deploy.native.layout import RANK, Layout
+from prunec.deploy.native.packing import compressed, panels
+from prunec.deploy.native.reading import Call
+
+SPARSE_BELOW = 0.25
+"""Share of weights that are not zero below which only those are multiplied."""
+
+
+def add_linear(
+    builder: Builder, call: Call, place: Place, weight: np.ndarray, bias: np.ndarray
+) -> None:
+    """Append a linear layer of one row, [outputs, inputs]."""
+    inputs = weight.shape[1]
+    rows = (1, inputs, weight.shape[0])
+    add_rows(builder, call, (place, rows), weight, bias)
+
+
+def add_rows(
+    builder: Builder,
+    call: Call,
+    source: tuple[Place, tuple[int, int, int]],
+    weight: np.ndarray,
+    bias: np.ndarray,
+) -> None:
+    """Append a linear layer.
+
+    Args:
+        builder: the program.
+        call: what it stems from.
+        source: the first row; how many there are, and floats between those of input and output.
+        weight: [outputs, inputs].
+        bias: [outputs].
+    """
+    name, (place, (rows, in_step, out_step)) = call.results[0], source
+    buffer, data = builder.new(name), builder.data
+    live = float(np.count_nonzero(weight)) / max(weight.size, 1)
+    sparse = live < SPARSE_BELOW and weight.shape[1] <= 1 << 16
+    fields: Fields = {
+        "in": place, "out": Place(buffer, builder.layout(name).lead), "rows": rows,
+        "in_step": in_step, "out_step": out_step, "inputs": weight.shape[1],
+        "outputs": weight.shape[0], "bias": data.add(bias.astype(np.float32)),
+        "sparse": int(sparse), "activation": 0, "low": 0.0, "high": 0.0,
+    }  # fmt: skip
+    if sparse:
+        starts, indices, values = compressed(weight)
+        fields |= {"starts": data.add(starts), "indices": data.add(indices)}
+        fields["values"] = data.add(values)
+    else:
+        fields["values"] = data.add(panels(weight))
+    code = "pn_sparse_linear(&S, w, d);" if sparse else "k->linear(&S, w, d);"
+    layer = f"{call.name}: {weight.shape[0]} outputs, {live:.1%} of their weights"
+    step = builder.add(code, "pn_linear", fields, [place.buffer], buffer, layer)
+    builder.makers[name] = step
+    if rows > 1:
+        builder.clean(name)
+
+
+def gemm(builder: Builder, call: Call) -> None:
+    """Append ``alpha · A · B + beta · C``, B and C constant."""
+    weight, bias = builder.constant(call, 1), builder.constant(call, 2)
+    shape = builder.shape(call.operands[0])
+    if call.whole("transA", 0) and 1 not in shape:
+        raise call.refuse("that transposes what it reads")
+    assert weight is not None
+    weight = (weight if call.whole("transB", 0) else weight.T) * np.float32(call.real("alpha", 1.0))
+    added = np.zeros(1, np.float32) if bias is None else bias * np.float32(call.real("beta", 1.0))
+    if added.size not in (1, len(weight)):
+        raise call.refuse("with another bias for every row")
+    layout = builder.layout(call.operands[0])
+    rows = math.prod(shape) // weight.shape[1]
+    source = Place(builder.buffer(call.operands[0]), layout.lead)
+    bias = np.broadcast_to(added.reshape(-1), len(weight))
+    add_rows(builder, call, (source, (rows, weight.shape[1], len(weight))), weight, bias)
+
+
+def product(builder: Builder, call: Call) -> None:
+    """Append a matrix product, of a constant matrix or of two that are computed."""
+    weight = builder.network.constants.get(call.operands[1])
+    shape, made = builder.shape(call.operands[0]), call.results[0]
+    if weight is not None and weight.ndim == 2 and call.operands[0] in builder.network.shapes:
+        before, after = builder.layout(call.operands[0]), builder.layout(made)
+        rows = _rows(before), _rows(after)
+        if None not in rows:
+            source = Place(builder.buffer(call.operands[0]), before.lead)
+            count = math.prod(shape[:-1])
+            form = (count, rows[0] or 0, rows[1] or 0)
+            bias = np.zeros(weight.shape[1], np.float32)
+            add_rows(builder, call, (source, form), np.ascontiguousarray(weight.T), bias)
+            return
+    _computed(builder, call)
+
+
+def _rows(layout: Layout) -> int | None:
+    """Return the floats between rows along the last axis, where they are the same everywhere."""
+    sizes, steps = layout.sizes, layout.steps
+    if sizes[-1] > 1 and steps[-1] != 1:
+        return None
+    outer = [(s, t) for s, t in zip(sizes[:-1], steps[:-1], strict=True) if s != 1]
+    for (_, step), (size, inner) in pairwise(outer):
+        if step != size * inner:
+            return None
+    return outer[-1][1] if outer else sizes[-1]
+
+
+def _computed(builder: Builder, call: Call) -> None:
+    name = call.results[0]
+    views = [builder.values(operand) for operand in call.operands]
+    if any(len(view.sizes) < 2 for _, view in views):
+        raise call.refuse("of a vector")
+    buffer = builder.new(name)
+    out = builder.layout(name).view
+    batch = out.sizes[:-2]
+    if len(batch) > RANK:
+        raise call.refuse(f"of {len(out.sizes)} axes")
+    missing = RANK - len(batch)
+    steps = {}
+    for key, (_, view) in zip("ab", views, strict=True):
+        own = (0,) * (len(batch) - len(view.sizes) + 2) + tuple(
+            0 if size == 1 else step
+            for size, step in zip(view.sizes[:-2], view.steps[:-2], strict=True)
+        )
+        steps[key] = (0,) * missing + own
+    (a_buffer, a), (b_buffer, b) = views
+    fields: Fields = {
+        "a": Place(a_buffer, a.at), "b": Place(b_buffer, b.at), "out": Place(buffer, out.at),
+        "batch": (1,) * missing + batch, "a_batch": steps["a"], "b_batch": steps["b"],
+        "out_batch": (0,) * missing + out.steps[:-2],
+        "rows": out.sizes[-2], "columns": out.sizes[-1], "inner": a.sizes[-1],
+        "a_row": a.steps[-2], "a_step": a.steps[-1], "b_step": b.steps[-2],
+        "b_column": b.steps[-1], "out_row": out.steps[-2], "out_column": out.steps[-1],
+    }  # fmt: skip
+    reads = [a_buffer, b_buffer]
+    builder.add("pn_product(&S, w);", "pn_product", fields, reads, buffer, call.name)
+    builder.clean(name)

@@ -1,0 +1,105 @@
+"""From a graph to calls of kernels: a function for every operator; what is missing is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from prunec.deploy.native.builder import Builder, Fields, Place
+from prunec.deploy.native.convolutions import convolution
+from prunec.deploy.native.geometry import borders
+from prunec.deploy.native.layout import contiguous, joined, padded
+from prunec.deploy.native.linear import gemm, product
+from prunec.deploy.native.positions import NUMBERED, ONES, PAIRS, bounded, normalised, one, pair
+from prunec.deploy.native.reading import Call, Network
+from prunec.deploy.native.shapes import (
+    concatenated,
+    depth_to_space,
+    expanded,
+    gathered,
+    padding,
+    reshaped,
+    sliced,
+    split,
+    transposed,
+)
+from prunec.deploy.native.windows import (
+    REDUCTIONS,
+    along,
+    instance_norm,
+    pooled,
+    reduced,
+    resized,
+)
+
+Lower = Callable[[Builder, Call], None]
+OPERATORS: dict[str, Lower] = {
+    "Conv": convolution,
+    "ConvTranspose": convolution,
+    "BatchNormalization": normalised,
+    "Relu": bounded,
+    "Clip": bounded,
+    "Gelu": one,
+    "Gemm": gemm,
+    "MatMul": product,
+    "MaxPool": pooled,
+    "AveragePool": pooled,
+    "Softmax": along,
+    "LogSoftmax": along,
+    "LayerNormalization": along,
+    "InstanceNormalization": instance_norm,
+    "Transpose": transposed,
+    "Concat": concatenated,
+    "Split": split,
+    "Slice": sliced,
+    "Expand": expanded,
+    "Pad": padding,
+    "Gather": gathered,
+    "Resize": resized,
+    "DepthToSpace": depth_to_space,
+    "SpaceToDepth": depth_to_space,
+    **dict.fromkeys(
+        ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"), reshaped
+    ),
+    **dict.fromkeys((*ONES, *NUMBERED), one),
+    **dict.fromkeys(PAIRS, pair),
+    **dict.fromkeys(REDUCTIONS, reduced),
+}
+"""Name in the standard → what appends its kernels."""
+
+
+def lower(network: Network) -> Builder:
+    """Return the program of a network.
+
+    Raises:
+        PassError: it has an operator, an attribute or a form of one that C has no kernel for.
+    """
+    for call in network.calls:
+        if call.operator not in OPERATORS:
+            raise call.refuse("")
+    builder = Builder(network, borders(network))
+    for number, name in enumerate(network.inputs):
+        _outside(builder, name, f"pn_of_each(&S, inputs[{number}] + {{first}}, w);", given=True)
+    for call in network.calls:
+        OPERATORS[call.operator](builder, call)
+    for number, name in enumerate(network.outputs):
+        _outside(builder, name, f"pn_of_each(&S, w, outputs[{number}] + {{first}});", given=False)
+    return builder
+
+
+def _outside(builder: Builder, name: str, code: str, *, given: bool) -> None:
+    """Append the copy of an input into its buffer, or of an output out of it."""
+    view = builder.layout(name).view
+    buffer = builder.new(name) if given else builder.buffer(name)
+    sizes, (own, row) = joined(view.sizes, [view.steps, contiguous(view.sizes)])
+    first = 0 if name in builder.network.whole else math.prod(view.sizes)
+    inner, outer = ("out", "a") if given else ("a", "out")
+    fields: Fields = {
+        inner: Place(buffer, view.at), f"{inner}_steps": padded(sizes, own)[1], outer: 0,
+        f"{outer}_steps": padded(sizes, row)[1], "sizes": padded(sizes, own)[0],
+    }  # fmt: skip
+    code = code.format(first=f"sample * {first}" if first else "0")
+    reads, writes = ([], buffer) if given else ([buffer], "")
+    builder.add(code, "pn_walk", fields, reads, writes, name)
+    if given:
+        builder.clean(name)

@@ -1,0 +1,60 @@
+"""Where buffers stand in the workspace: those that never live together may share their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prunec.deploy.native.builder import Step
+from prunec.deploy.native.layout import rounded
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A plan of the workspace.
+
+    Attributes:
+        places: buffer → its first float.
+        peak: floats of the workspace.
+        total: floats of all buffers together.
+    """
+
+    places: Mapping[str, int]
+    peak: int
+    total: int
+
+
+def plan(steps: Sequence[Step], sizes: Mapping[str, int]) -> Memory:
+    """Return a place for every buffer; the largest are placed first, each as low as it can be.
+
+    Args:
+        steps: in order.
+        sizes: buffer → floats.
+    """
+    lives = _lives(steps)
+    placed: list[tuple[int, int, tuple[int, int]]] = []
+    places: dict[str, int] = {}
+    for name in sorted(lives, key=lambda name: (-sizes[name], lives[name])):
+        size, (first, last) = rounded(sizes[name]), lives[name]
+        beside = sorted(
+            (at, end) for at, end, (born, dead) in placed if born <= last and first <= dead
+        )
+        place = 0
+        for at, end in beside:
+            if place + size <= at:
+                break
+            place = max(place, end)
+        places[name] = place
+        placed.append((place, place + size, (first, last)))
+    peak = max((end for _, end, _ in placed), default=0)
+    return Memory(places, peak, sum(rounded(sizes[name]) for name in lives))
+
+
+def _lives(steps: Sequence[Step]) -> dict[str, tuple[int, int]]:
+    """Return buffer → the first and the last step that touches it."""
+    lives: dict[str, tuple[int, int]] = {}
+    for number, step in enumerate(steps):
+        for name in (*step.reads, step.writes):
+            if name:
+                lives[name] = (lives.get(name, (number, 0))[0], number)
+    return lives

@@ -1,0 +1,222 @@
+"""Writes a program as C: its weights, the arguments of its calls, the functions that run it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from prunec.deploy.native.builder import Builder, Place, Step, Value
+from prunec.deploy.native.layout import Layout
+from prunec.deploy.native.memory import Memory, plan
+from prunec.deploy.signature import file_digest
+
+HEADERS = ("prunec_kernels.h", "prunec_vectors.h", "prunec_plain.h", "prunec_planes.h")
+LARGEST_SOURCE = 1 << 18
+"""Bytes of weights up to which they stand in the source."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network as C, before it is written.
+
+    Attributes:
+        builder: its calls and data.
+        memory: its workspace.
+        metadata: what it says of itself.
+    """
+
+    builder: Builder
+    memory: Memory
+    metadata: Mapping[str, str]
+
+    @property
+    def in_source(self) -> bool:
+        """Whether the weights stand in the source."""
+        return len(self.builder.data.bytes) <= LARGEST_SOURCE
+
+
+def program(builder: Builder, metadata: Mapping[str, str]) -> Program:
+    """Return a program with its workspace planned."""
+    return Program(builder, plan(builder.steps, builder.sizes), metadata)
+
+
+def write_program(made: Program, path: Path) -> None:
+    """Write the source, its header, kernels, example and CMake file, and weights that are many.
+
+    Args:
+        made: the program.
+        path: of the source; the others stand beside it.
+    """
+    folder = path.parent
+    path.write_text(_source(made, path.stem), "utf-8")
+    names = {"MODEL": path.stem.upper(), "model": path.stem, "inputs": _count(made, "inputs")}
+    names["outputs"] = _count(made, "outputs")
+    names["blob"] = "" if made.in_source else f" {path.stem}.bin"
+    for template, name in (
+        ("model.h.in", f"{path.stem}.h"),
+        ("example.c.in", "example.c"),
+        ("CMakeLists.txt.in", "CMakeLists.txt"),
+    ):
+        (folder / name).write_text(Template(_packaged(template)).substitute(names), "utf-8")
+    for name in HEADERS:
+        (folder / name).write_text(_packaged(name), "utf-8")
+    if not made.in_source:
+        path.with_suffix(".bin").write_bytes(made.builder.data.bytes)
+
+
+def _count(made: Program, which: str) -> str:
+    return str(len(getattr(made.builder.network, which)))
+
+
+def _packaged(name: str) -> str:
+    return files("prunec.deploy.native").joinpath("kernels", name).read_text("utf-8")
+
+
+def _source(made: Program, stem: str) -> str:
+    steps = [step for step in made.builder.steps if step.code]
+    data = made.builder.data.bytes
+    parts = [
+        f"/* A network compiled by prunec: {len(steps)} calls of kernels, "
+        f"{len(data)} bytes of weights and tables.\n * cc -O2 -c {stem}.c\n */",
+        f'#include "{stem}.h"\n\n#include "prunec_kernels.h"',
+        _weights(data) if made.in_source else _beside(stem, data),
+        *(_arguments(number, step, made.memory) for number, step in enumerate(steps)),
+        _run(steps),
+        _description(made, stem),
+        _functions(made, stem),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _weights(data: bytes) -> str:
+    words = np.frombuffer(data, "<u4").tolist() or [0]
+    lines = [", ".join(map(hex, words[i : i + 12])) for i in range(0, len(words), 12)]
+    body = ",\n    ".join(lines)
+    return (
+        f"static const uint32_t words[] = {{\n    {body}}};\n"
+        "static const float *const embedded = (const float *)(const void *)words;"
+    )
+
+
+def _beside(stem: str, data: bytes) -> str:
+    return (
+        f"/* weights: {stem}.bin, {len(data)} bytes */\nstatic const float *const embedded = NULL;"
+    )
+
+
+def _arguments(number: int, step: Step, memory: Memory) -> str:
+    fields = _planes(step, memory) if step.struct == "pn_planes" else _fields(step, memory)
+    return (
+        f"/* {_plain(step.layer)} */\n"
+        f"static const struct {step.struct} step{number} = {{{', '.join(fields)}}};"
+    )
+
+
+def _plain(text: str) -> str:
+    return text.replace("*/", "* /").replace("\n", " ")
+
+
+def _planes(step: Step, memory: Memory) -> list[str]:
+    layout, place = step.fields[""], step.fields["at"]
+    assert isinstance(layout, Layout)
+    assert isinstance(place, Place)
+    return _of_layout(layout, memory.places[place.buffer])
+
+
+def _of_layout(layout: Layout, at: int) -> list[str]:
+    own = layout.planes
+    numbers = {
+        "at": at + own.at, "lead": layout.lead, "channels": own.channels, "plane": own.plane,
+        "height": own.height, "width": own.width, "stride": own.stride,
+    }  # fmt: skip
+    return [f".{key} = {value}" for key, value in numbers.items()]
+
+
+def _fields(step: Step, memory: Memory) -> list[str]:
+    found = []
+    for key, value in step.fields.items():
+        if isinstance(value, Layout):
+            inner = ", ".join(_of_layout(value, memory.places[step.writes]))
+            found.append(f".{key} = {{{inner}}}")
+        elif isinstance(value, Place):
+            found.append(f".{key} = {memory.places[value.buffer] + value.at}")
+        else:
+            found.append(f".{key} = {_number(value)}")
+    return found
+
+
+def _number(value: Value) -> str:
+    if isinstance(value, tuple):
+        return "{" + ", ".join(map(str, value)) + "}"
+    if isinstance(value, float):
+        text = repr(float(np.float32(value)))
+        return {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}.get(text, f"{text}F")
+    return str(value)
+
+
+def _run(steps: list[Step]) -> str:
+    calls = "\n".join(
+        "    " + step.code.replace("&S", f"&step{number}") for number, step in enumerate(steps)
+    )
+    return (
+        "static void run_sample(const struct pn_kernels *k, const float *d, float *w,\n"
+        "                       const float *const *inputs, float *const *outputs, "
+        f"size_t sample) {{\n    (void)k, (void)d, (void)sample;\n{calls}\n}}"
+    )
+
+
+def _description(made: Program, stem: str) -> str:
+    network = made.builder.network
+    tensors = []
+    for which in ("inputs", "outputs"):
+        names = getattr(network, which)
+        rows = []
+        for name in names:
+            sizes = network.shapes[name]
+            shown = ", ".join(map(str, sizes)) or "0"
+            sample = int(name not in network.whole)
+            rows.append(f'{{"{name}", {len(sizes)}, {{{shown}}}, {sample}}}')
+        body = ",\n    ".join(rows)
+        tensors.append(f"static const struct {stem}_tensor {which}[] = {{\n    {body}}};")
+    described = [
+        '"prunec"', str(len(network.inputs)), str(len(network.outputs)),
+        "the_inputs", "the_outputs",
+        str(len(made.builder.data.bytes)), f"{made.memory.peak * 4}", f"{made.memory.total * 4}",
+        f'"{file_digest(made.builder.data.bytes)}"',
+        f'"{_text(made.metadata)}"',
+    ]  # fmt: skip
+    text = "\n".join(tensors).replace("tensor inputs[]", "tensor the_inputs[]")
+    text = text.replace("tensor outputs[]", "tensor the_outputs[]")
+    return f"{text}\nstatic const struct {stem}_description described = {{\n    " + (
+        ", ".join(described) + "};"
+    )
+
+
+def _text(metadata: Mapping[str, str]) -> str:
+    """Return metadata as one C string: a line for every entry."""
+    lines = (f"{key}={value}" for key, value in sorted(metadata.items()))
+    escaped = "\n".join(lines).encode("utf-8")
+    return "".join(
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
+        for byte in escaped
+    )
+
+
+def _functions(made: Program, stem: str) -> str:
+    return Template(_packaged("functions.c.in")).substitute(
+        model=stem, floats=made.memory.peak + 16
+    )
+
+
+def digest_of(folder: Path, names: list[str]) -> str:
+    """Return the sha256 of files, by name and contents."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode() + b"\0" + file_digest((folder / name).read_bytes()).encode())
+    return digest.hexdigest()

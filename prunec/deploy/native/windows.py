@@ -1,0 +1,218 @@
+"""Operators over windows and axes: pooling, reductions, softmax, norms, resizing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from prunec.deploy.native.builder import Builder, Fields, Place
+from prunec.deploy.native.layout import joined, padded, plane_sizes
+from prunec.deploy.native.reading import Call
+from prunec.deploy.native.shapes import take
+
+REDUCTIONS = {
+    "ReduceSum": "PN_SUM", "ReduceMean": "PN_MEAN", "ReduceMax": "PN_LARGEST",
+    "ReduceMin": "PN_LEAST", "ReduceProd": "PN_PRODUCT", "ReduceSumSquare": "PN_SQUARES",
+    "ReduceL2": "PN_LENGTH", "ReduceL1": "PN_SIZES", "GlobalAveragePool": "PN_MEAN",
+    "GlobalMaxPool": "PN_LARGEST",
+}  # fmt: skip
+
+
+def pooled(builder: Builder, call: Call) -> None:
+    """Append the largest or the average of windows."""
+    if len(call.results) > 1 and call.results[1]:
+        raise call.refuse("that tells positions")
+    name, source = call.results[0], call.operands[0]
+    if plane_sizes(builder.shape(source)) is None or call.text("auto_pad", "NOTSET") != "NOTSET":
+        raise call.refuse(f"of a tensor {list(builder.shape(source))}, or with auto_pad")
+    kernel = call.numbers("kernel_shape", ())
+    count = len(kernel)
+    steps, gaps = (call.numbers(key, (1,) * count) for key in ("strides", "dilations"))
+    pads = call.numbers("pads", (0,) * 2 * count)
+    planes, given = builder.layout(source).planes, builder.buffer(source)
+    buffer = builder.new(name)
+    out = builder.layout(name)
+    fields: Fields = {
+        "out": out, "in": Place(given, planes.at), "plane": planes.plane,
+        "stride": planes.stride, "height": planes.height, "width": planes.width,
+        "largest": int(call.operator == "MaxPool"),
+        "counts_padding": call.whole("count_include_pad", 0),
+    }  # fmt: skip
+    for axis, numbers in zip("yx", _by_axis(kernel, steps, gaps, pads), strict=True):
+        for key, number in zip(("kernel", "step", "gap"), numbers[:3], strict=True):
+            fields[f"{key}_{axis}"] = number
+    rows, columns = _by_axis(kernel, steps, gaps, pads)
+    fields |= {"top": rows[3], "left": columns[3], "padded_bottom": planes.height + rows[4]}
+    fields |= {"padded_right": planes.width + columns[4]}
+    builder.add("pn_pool(&S, w);", "pn_pool", fields, [given], buffer, call.name)
+
+
+def _by_axis(
+    kernel: tuple[int, ...], steps: tuple[int, ...], gaps: tuple[int, ...], pads: tuple[int, ...]
+) -> list[tuple[int, int, int, int, int]]:
+    count = len(kernel)
+    found = [(kernel[i], steps[i], gaps[i], pads[i], pads[i + count]) for i in range(count)]
+    return [(1, 1, 1, 0, 0)] * (2 - count) + found
+
+
+def reduced(builder: Builder, call: Call) -> None:
+    """Append a sum, mean or extreme over axes."""
+    name, source = call.results[0], call.operands[0]
+    rank = len(builder.shape(source))
+    if call.operator.startswith("Global"):
+        axes = set(range(2, rank))
+    else:
+        given = builder.constant(call, 1)
+        listed = call.numbers("axes", range(rank) if given is None else given.tolist())
+        axes = {int(axis) % rank for axis in listed}
+    buffer, view = builder.values(source)
+    made = builder.new(name)
+    out = builder.layout(name).view
+    kept = [axis for axis in range(rank) if axis not in axes]
+    full = out.steps
+    if len(full) != rank:
+        steps = dict(zip(kept, full, strict=True))
+        full = tuple(steps.get(axis, 0) for axis in range(rank))
+    fields = _rows(call, view.sizes, (view.steps, full), axes)
+    fields |= {"in": Place(buffer, view.at), "out": Place(made, out.at)}
+    fields |= {"operation": REDUCTIONS[call.operator]}
+    builder.add("pn_reduce(&S, w);", "pn_rows", fields, [buffer], made, call.name)
+    builder.clean(name)
+
+
+def _rows(
+    call: Call,
+    sizes: tuple[int, ...],
+    steps: tuple[tuple[int, ...], tuple[int, ...]],
+    axes: set[int],
+) -> Fields:
+    fields: Fields = {}
+    for key, numbers in (
+        ("outer", [axis for axis in range(len(sizes)) if axis not in axes]),
+        ("inner", sorted(axes)),
+    ):
+        own, (before, after) = joined(
+            [sizes[i] for i in numbers], [[each[i] for i in numbers] for each in steps]
+        )
+        if len(own) > 6:
+            raise call.refuse(f"of {len(own)} axes that lie apart")
+        fields[key] = padded(own, before)[0]
+        fields[f"in_{key}"], fields[f"out_{key}"] = padded(own, before)[1], padded(own, after)[1]
+    return fields
+
+
+def along(builder: Builder, call: Call) -> None:
+    """Append softmax over an axis, or a layer norm over the last ones."""
+    name = call.results[0]
+    if len(call.results) > 1 and any(call.results[1:]):
+        raise call.refuse("that tells mean and deviation")
+    buffer, view = builder.values(call.operands[0])
+    rank = len(view.sizes)
+    first = call.whole("axis", -1) % rank
+    layer_norm = call.operator == "LayerNormalization"
+    axes = set(range(first, rank)) if layer_norm else {first}
+    operations = {"Softmax": "PN_SOFTMAX", "LogSoftmax": "PN_LOGSOFTMAX"}
+    operation = operations.get(call.operator, "PN_LAYERNORM")
+    made = builder.new(name)
+    out = builder.layout(name).view
+    fields = _rows(call, view.sizes, (view.steps, out.steps), axes)
+    fields |= {"in": Place(buffer, view.at), "out": Place(made, out.at), "operation": operation}
+    if layer_norm:
+        count = int(np.prod(view.sizes[first:]))
+        fields |= _scales(builder, call, count, count)
+    builder.add("pn_along(&S, w, d);", "pn_rows", fields, [buffer], made, call.name)
+    builder.clean(name)
+
+
+def _scales(builder: Builder, call: Call, count: int, rows: int) -> Fields:
+    found: Fields = {"epsilon": call.real("epsilon", 1e-5)}
+    for place, key, default in ((1, "scale", 1.0), (2, "shift", 0.0)):
+        given = builder.constant(call, place)
+        values = np.full(count, default) if given is None else given.reshape(-1)
+        repeated = np.broadcast_to(values, count) if values.size == 1 else values
+        if repeated.size != rows:
+            raise call.refuse(f"whose {key} has {repeated.size} values for {rows}")
+        found[key] = builder.data.add(repeated.astype(np.float32))
+    return found
+
+
+def instance_norm(builder: Builder, call: Call) -> None:
+    """Append a norm of every channel of a sample."""
+    name, (buffer, view) = call.results[0], builder.values(call.operands[0])
+    made = builder.new(name)
+    out = builder.layout(name).view
+    fields = _rows(call, view.sizes, (view.steps, out.steps), set(range(2, len(view.sizes))))
+    fields |= {"in": Place(buffer, view.at), "out": Place(made, out.at), "operation": "PN_ROWNORM"}
+    channels = view.sizes[1]
+    fields |= _scales(builder, call, channels, channels)
+    if view.sizes[0] != 1:
+        raise call.refuse("of several samples in one")
+    builder.add("pn_along(&S, w, d);", "pn_rows", fields, [buffer], made, call.name)
+    builder.clean(name)
+
+
+def resized(builder: Builder, call: Call) -> None:
+    """Append images of another size: nearest values, or two rows and columns mixed."""
+    before, after = (builder.shape(n) for n in (call.operands[0], call.results[0]))
+    mode, how = (
+        call.text("mode", "nearest"),
+        call.text("coordinate_transformation_mode", "half_pixel"),
+    )
+    if plane_sizes(before) is None or before[:2] != after[:2] or mode not in ("nearest", "linear"):
+        raise call.refuse(f"{mode} of {list(before)} to {list(after)}")
+    if call.whole("antialias", 0):
+        raise call.refuse("with antialias")
+    scales = builder.constant(call, 2)
+    places = {}
+    for axis in range(2, len(before)):
+        size, out = before[axis], after[axis]
+        scale = float(scales[axis]) if scales is not None and scales.size else out / size
+        places[axis] = _places(call, how, (size, out, scale))
+    if mode == "nearest":
+        rounding = call.text("nearest_mode", "round_prefer_floor")
+        rows = {a: _nearest(call, x, rounding, before[a]) for a, x in places.items()}
+        take(builder, call, rows)
+    else:
+        _mixed(builder, call, places)
+
+
+def _places(call: Call, how: str, axis: tuple[int, int, float]) -> np.ndarray:
+    size, out, scale = axis
+    x = np.arange(out, dtype=np.float64)
+    if how == "half_pixel" or (how == "pytorch_half_pixel" and out > 1):
+        return (x + 0.5) / scale - 0.5
+    if how == "pytorch_half_pixel":
+        return x * 0
+    if how == "align_corners":
+        return x * (size - 1) / (out - 1) if out > 1 else x * 0
+    if how == "asymmetric":
+        return x / scale
+    raise call.refuse(f"of coordinates {how}")
+
+
+def _nearest(call: Call, x: np.ndarray, rounding: str, size: int) -> np.ndarray:
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "floor": np.floor, "ceil": np.ceil,
+        "round_prefer_floor": lambda v: np.ceil(v - 0.5),
+        "round_prefer_ceil": lambda v: np.floor(v + 0.5),
+    }  # fmt: skip
+    chosen: np.ndarray = np.clip(ways[rounding](x), 0, size - 1).astype(np.int64)
+    return chosen
+
+
+def _mixed(builder: Builder, call: Call, places: dict[int, np.ndarray]) -> None:
+    name, source = call.results[0], builder.layout(call.operands[0]).planes
+    given, buffer, data = builder.buffer(call.operands[0]), builder.new(name), builder.data
+    fields: Fields = {
+        "out": builder.layout(name), "in": Place(given, source.at), "plane": source.plane,
+        "stride": source.stride,
+    }  # fmt: skip
+    for key, axis, size in (("row", -2, source.height), ("column", -1, source.width)):
+        x = places.get(len(builder.shape(name)) + axis, np.zeros(1))
+        x = np.clip(x, 0, size - 1)
+        low = np.floor(x).astype(np.uint32)
+        pairs = np.stack([low, np.minimum(low + 1, size - 1)], axis=1)
+        fields[f"{key}s"] = data.add(pairs.astype(np.uint32))
+        fields[f"{key}_shares"] = data.add((x - low).astype(np.float32))
+    builder.add("pn_resized(&S, w, d);", "pn_resize", fields, [given], buffer, call.name)
