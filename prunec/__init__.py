@@ -20,6 +20,7 @@ if (_CHECKOUT / "passes" / "__init__.py").is_file() and str(_CHECKOUT) not in __
 if TYPE_CHECKING:
     from prunec.api.compiling import Compiled, Folded, compile, fold_batch_norms, groups
     from prunec.api.counting import count
+    from prunec.api.native import load_native
     from prunec.api.shipping import export_onnx, verify, verify_run
     from prunec.cost import Cost
     from prunec.cost.onnx_graph import count_onnx
@@ -46,6 +47,7 @@ __all__ = [
     "export_onnx",
     "fold_batch_norms",
     "groups",
+    "load_native",
     "verify",
     "verify_run",
 ]
@@ -68,6 +70,7 @@ if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
         "export_onnx": _SHIPPING,
         "fold_batch_norms": _COMPILING,
         "groups": _COMPILING,
+        "load_native": "prunec.api.native",
         "verify": _SHIPPING,
         "verify_run": _SHIPPING,
     }

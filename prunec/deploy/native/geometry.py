@@ -100,7 +100,7 @@ def _axis(call: Call, number: int, kernel: int, size: int, out: int) -> Axis:
     if call.operator == "ConvTranspose":
         total = (size - 1) * step + reach + 1 - out
         before = _before(call, number, count, total, late=False)
-        taps = tuple(i * gap - (reach - before) for i in range(kernel))
+        taps = tuple(before - i * gap for i in range(kernel))
         return Axis((size - 1) * step + 1, out, 1, taps)
     before = _before(call, number, count, (out - 1) * step + reach + 1 - size, late=True)
     return Axis(size, out, step, tuple(i * gap - before for i in range(kernel)))

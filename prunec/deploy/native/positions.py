@@ -8,7 +8,7 @@ import numpy as np
 
 from prunec.deploy.native.builder import Builder, Fields, Place, Step
 from prunec.deploy.native.convolutions import Filters, Read, add_filters
-from prunec.deploy.native.layout import View
+from prunec.deploy.native.layout import View, plane_sizes
 from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.reading import Call
 
@@ -188,9 +188,10 @@ def normalised(builder: Builder, call: Call) -> None:
     factor = scale.astype(np.float64) / np.sqrt(variance + call.real("epsilon", 1e-5))
     bias = (shift - mean * factor).astype(np.float32)
     sizes = builder.shape(call.results[0])
-    if len(sizes) == 4 and sizes[2:] != (1, 1):
+    planes = plane_sizes(sizes)
+    if planes is not None and planes[1:] != (1, 1):
         of_channels(builder, call, factor.astype(np.float32), bias)
-    elif len(sizes) == 2 or sizes[2:] == (1, 1):
+    elif len(sizes) == 2 or planes is not None:
         source = builder.layout(call.operands[0])
         place = Place(builder.buffer(call.operands[0]), source.lead)
         add_linear(builder, call, place, np.diag(factor.astype(np.float32)), bias)

@@ -19,6 +19,8 @@ _KEPT = (
     "ConvAddFusion ConvMulFusion ConvBNFusion FuseReluClip GemmSumFusion MatMulAddFusion".split()
 )
 """What onnxruntime would fuse into weights: they stay the network's."""
+OLDEST_OPSET = 13
+"""Since then axes and limits are operands."""
 REMEDY = "Ship another form, or replace the operator in the network."
 
 
@@ -42,7 +44,8 @@ class Call:
 
     def refuse(self, what: str) -> PassError:
         """Return the error for a call that C does not compute."""
-        return PassError(f"C has no {self.operator} {what} (node {self.name!r})", remedy=REMEDY)
+        said = " ".join(f"C has no {self.operator} {what}".split())
+        return PassError(f"{said} (node {self.name!r})", remedy=REMEDY)
 
     def whole(self, name: str, default: int) -> int:
         """Return an attribute that is a whole number."""
@@ -95,6 +98,12 @@ def read_network(path: Path) -> Network:
         PassError: a size is not known, a number is no float32, or onnxruntime cannot load the file.
     """
     model = onnx.load(path)
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset < OLDEST_OPSET:
+        raise PassError(
+            f"C is made of opset {OLDEST_OPSET} or later, and the ONNX file has opset {opset}",
+            remedy=f"Export ONNX at a later one ([[export]] opset, --opset {OLDEST_OPSET}).",
+        )
     whole = frozenset(_without_samples(model))
     folded = _folded(model)
     graph = folded.graph

@@ -119,7 +119,7 @@ def _arguments(number: int, step: Step, memory: Memory) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("*/", "* /").replace("\n", " ")
+    return text.replace("*/", "* /").replace("/*", "/ *").replace("\n", " ").replace("??", "?")
 
 
 def _planes(step: Step, memory: Memory) -> list[str]:
@@ -178,7 +178,7 @@ def _description(made: Program, stem: str) -> str:
         names = getattr(network, which)
         rows = []
         for name in names:
-            sizes = network.shapes[name]
+            sizes = made.builder.shape(name)
             shown = ", ".join(map(str, sizes)) or "0"
             sample = int(name not in network.whole)
             rows.append(f'{{"{name}", {len(sizes)}, {{{shown}}}, {sample}}}')

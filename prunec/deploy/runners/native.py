@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import platform
 import shutil
@@ -56,10 +55,17 @@ class Native(Runner):
 
     def open(self, path: Path) -> LoadedFile:
         """Return a network, built."""
-        with tempfile.TemporaryDirectory() as folder:
-            flags = ("-fopenmp",) if self.threads > 1 else ()
-            library = build(path, Path(folder), flags)
-            return Compiled(path, ctypes.CDLL(str(library)))
+        return load(path, ("-fopenmp",) if self.threads > 1 else ())
+
+
+def load(path: Path, flags: Sequence[str] = ()) -> Compiled:
+    """Return a compiled network, built with further flags of the compiler.
+
+    Raises:
+        PrunecError: it cannot be built, or its weights are missing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return Compiled(path, ctypes.CDLL(str(build(path, Path(folder), flags))))
 
 
 def build(path: Path, folder: Path, flags: Sequence[str] = ()) -> Path:
@@ -182,8 +188,3 @@ class Compiled(LoadedFile):
         if len(batches) > 1:
             raise PrunecError(f"{self._path} is given batches of {sorted(batches)} samples")
         return batches.pop() if batches else 1
-
-
-def floats(shape: Sequence[int]) -> int:
-    """Return how many numbers a tensor has."""
-    return math.prod(shape)

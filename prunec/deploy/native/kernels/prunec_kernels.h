@@ -121,10 +121,12 @@ static inline void pn_fill(float *out, size_t count, float value) {
     for (size_t i = 0; i < count; i++) out[i] = value;
 }
 
-/* Zeros in the borders of a plane, of positions `first` to `last`; behind the last row to its end. */
-static inline void pn_clean(const struct pn_planes *t, float *plane, size_t first, size_t last) {
+/* Zeros in the borders of a plane, of positions `first` to `last`; behind the last row to its end.
+ * `row` is where the row of `first` begins. */
+static inline void pn_clean(const struct pn_planes *t, float *plane, size_t row, size_t first,
+                            size_t last) {
     if (t->stride > t->width)
-        for (size_t row = first / t->stride * t->stride; row + t->width < last; row += t->stride)
+        for (; row + t->width < last; row += t->stride)
             for (size_t i = row + t->width; i < row + t->stride; i++)
                 if (i >= first && i < last) plane[i] = 0.0F;
     size_t end = (t->height - 1) * t->stride + t->width;
@@ -134,7 +136,7 @@ static inline void pn_clean(const struct pn_planes *t, float *plane, size_t firs
 static inline void pn_clean_all(const struct pn_planes *t, float *w) {
     memset(w + t->at - t->lead, 0, t->lead * sizeof(float));
     for (size_t c = 0; c < t->channels; c++)
-        pn_clean(t, w + t->at + c * t->plane, 0, t->height * t->stride);
+        pn_clean(t, w + t->at + c * t->plane, 0, 0, t->height * t->stride);
 }
 
 #include "prunec_plain.h"

@@ -125,19 +125,37 @@ static inline void pn_taken(const struct pn_take *k, float *w, const float *data
     }
 }
 
-static inline float pn_reduced(const struct pn_rows *k, const float *in, size_t count) {
-    const int by = k->operation;
-    double found = by == PN_PRODUCT ? 1.0 : by == PN_LARGEST || by == PN_LEAST ? (double)in[0] : 0.0;
-    for (size_t i = 0; i < count; i++) {
-        const double x = (double)in[pn_offset(i, k->inner, k->in_inner, PN_RANK)];
-        if (by == PN_LARGEST) found = x > found ? x : found;
-        else if (by == PN_LEAST) found = x < found ? x : found;
-        else if (by == PN_PRODUCT) found *= x;
-        else if (by == PN_SQUARES || by == PN_LENGTH) found += x * x;
-        else found += by == PN_SIZES ? fabs(x) : x;
+static inline double pn_first(int operation, const float *in) {
+    if (operation == PN_PRODUCT) return 1.0;
+    return operation == PN_LARGEST || operation == PN_LEAST ? (double)in[0] : 0.0;
+}
+
+static inline double pn_with(int operation, double found, double x) {
+    switch (operation) {
+    case PN_LARGEST: return x > found ? x : found;
+    case PN_LEAST: return x < found ? x : found;
+    case PN_PRODUCT: return found * x;
+    case PN_SQUARES:
+    case PN_LENGTH: return found + x * x;
+    case PN_SIZES: return found + fabs(x);
+    default: return found + x;
     }
-    if (by == PN_MEAN) found /= (double)count;
-    return (float)(by == PN_LENGTH ? sqrt(found) : found);
+}
+
+static inline float pn_reduced(const struct pn_rows *k, const float *in, size_t count) {
+    const size_t last = k->inner[PN_RANK - 1];
+    const long step = k->in_inner[PN_RANK - 1];
+    double found = pn_first(k->operation, in);
+    for (size_t i = 0; i < count / last; i++) {
+        const float *from = in + pn_offset(i, k->inner, k->in_inner, PN_RANK - 1);
+        if (k->operation == PN_SUM || k->operation == PN_MEAN)
+            for (long j = 0; j < (long)last; j++) found += (double)from[j * step];
+        else
+            for (long j = 0; j < (long)last; j++)
+                found = pn_with(k->operation, found, (double)from[j * step]);
+    }
+    if (k->operation == PN_MEAN) found /= (double)count;
+    return (float)(k->operation == PN_LENGTH ? sqrt(found) : found);
 }
 
 static inline void pn_reduce(const struct pn_rows *k, float *w) {

@@ -12,7 +12,10 @@ static inline void pn_phase(const struct pn_phases *k, const float *in, float *o
         long x = 0, last = columns;
         while (x < last && first_x + x * step < 0) x++;
         while (last > x && first_x + (last - 1) * step >= (long)k->width) last--;
-        for (; x < last; x++) out[y * (long)k->out_stride + x] = from[x * step];
+        float *to = out + y * (long)k->out_stride;
+        if (step == 1) memcpy(to + x, from + x, (size_t)(last > x ? last - x : 0) * sizeof(float));
+        else if (step == 2) for (; x < last; x++) to[x] = from[x * 2];
+        else for (; x < last; x++) to[x] = from[x * step];
     }
 }
 
@@ -23,9 +26,6 @@ static inline void pn_split(const struct pn_phases *k, float *w, const float *da
             pn_phase(k, w + k->in + c * k->plane, w + k->out + (c * k->count + i) * k->out_plane,
                      (long)(int32_t)firsts[2 * i], (long)(int32_t)firsts[2 * i + 1]);
 }
-
-static inline long pn_least(long a, long b) { return a < b ? a : b; }
-static inline long pn_most(long a, long b) { return a > b ? a : b; }
 
 static inline float pn_pooled(const struct pn_pool *k, const float *in, long y, long x) {
     const long top = y * k->step_y - k->top, left = x * k->step_x - k->left;
@@ -46,16 +46,37 @@ static inline float pn_pooled(const struct pn_pool *k, const float *in, long y, 
     return k->largest ? largest : sum / (float)count;
 }
 
-/* The largest of 3 by 3 and the like, inside the borders: rows first, then columns. */
+/* The same where nothing of the window lies outside. */
+static inline float pn_pooled_inside(const struct pn_pool *k, const float *in) {
+    float sum = 0.0F, largest = in[0];
+    for (long i = 0; i < k->kernel_y; i++) {
+        const float *from = in + i * k->gap_y * (long)k->stride;
+        if (k->largest)
+            for (long j = 0; j < k->kernel_x; j++)
+                largest = from[j * k->gap_x] > largest ? from[j * k->gap_x] : largest;
+        else
+            for (long j = 0; j < k->kernel_x; j++) sum += from[j * k->gap_x];
+    }
+    return k->largest ? largest : sum / (float)(k->kernel_y * k->kernel_x);
+}
+
 static inline void pn_pool(const struct pn_pool *k, float *w) {
     const struct pn_planes *t = &k->out;
-    for (size_t c = 0; c < t->channels; c++) {
-        const float *in = w + k->in + c * k->plane;
-        float *out = w + t->at + c * t->plane;
-        for (size_t y = 0; y < t->height; y++)
-            for (size_t x = 0; x < t->width; x++)
-                out[y * t->stride + x] = pn_pooled(k, in, (long)y, (long)x);
-    }
+    const long reach_y = (k->kernel_y - 1) * k->gap_y, reach_x = (k->kernel_x - 1) * k->gap_x;
+    for (size_t c = 0; c < t->channels; c++)
+        for (long y = 0; y < (long)t->height; y++) {
+            const float *in = w + k->in + c * k->plane;
+            const long top = y * k->step_y - k->top;
+            const int rows_inside = top >= 0 && top + reach_y < (long)k->height;
+            float *out = w + t->at + c * t->plane + (size_t)y * t->stride;
+            for (long x = 0; x < (long)t->width; x++) {
+                const long left = x * k->step_x - k->left;
+                if (rows_inside && left >= 0 && left + reach_x < (long)k->width)
+                    out[x] = pn_pooled_inside(k, in + top * (long)k->stride + left);
+                else
+                    out[x] = pn_pooled(k, in, y, x);
+            }
+        }
     pn_clean_all(t, w);
 }
 

@@ -65,8 +65,11 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
     const pn_u32 *starts = pn_whole(data, k->starts), *offsets = pn_whole(data, k->offsets);
     const pn_u16 *indices = pn_short(data, k->indices);
     const float *values = data + k->values, *bias = data + k->bias;
+    const size_t row = p / k->out.stride * k->out.stride;
+    size_t group = first / k->group_out, next = (group + 1) * k->group_out;
+    const float *in = w + k->in + group * k->group_step + p;
     for (size_t c = first; c < last; c++) {
-        const float *in = w + k->in + c / k->group_out * k->group_step + p;
+        if (c == next) in += k->group_step, next += k->group_out;
         float *out = w + k->out.at + c * k->out.plane + p;
         PN_V sum[PN_TILE];
         PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] = PN_ALL(bias[c]);
@@ -76,7 +79,7 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
             PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] += value * PN_LOAD(taps + t * PN_LANES);
         }
         PN_FINISH(sum, out, w + k->residual + c * k->out.plane + p);
-        pn_clean(&k->out, out - p, p, p + (size_t)tile * PN_LANES);
+        pn_clean(&k->out, out - p, row, p, p + (size_t)tile * PN_LANES);
     }
 }
 
@@ -84,7 +87,7 @@ PN_INLINE void PN(pn_dense_tile)(const struct pn_conv *k, float *w, const float 
                                  size_t first, size_t last, const int tile) {
     const pn_u32 *offsets = pn_whole(data, k->offsets);
     const float *bias = data + k->bias;
-    const size_t blocks = (k->group_out + 3) / 4;
+    const size_t blocks = (k->group_out + 3) / 4, row = p / k->out.stride * k->out.stride;
     for (size_t b = first; b < last; b++) {
         const size_t group = b / blocks, inside = b % blocks * 4, c = group * k->group_out + inside;
         const size_t count = k->group_out - inside < 4 ? k->group_out - inside : 4;
@@ -108,7 +111,7 @@ PN_INLINE void PN(pn_dense_tile)(const struct pn_conv *k, float *w, const float 
             const size_t at = (c + (size_t)j) * k->out.plane + p;
             float *out = w + k->out.at + at;
             PN_FINISH(sum[j], out, w + k->residual + at);
-            pn_clean(&k->out, out - p, p, p + (size_t)tile * PN_LANES);
+            pn_clean(&k->out, out - p, row, p, p + (size_t)tile * PN_LANES);
         }
     }
 }
