@@ -18,7 +18,7 @@ import numpy as np
 from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
 from prunec.errors import PrunecError
 
-FLAGS = ("-O2", "-std=c11", "-march=native", "-shared", "-fPIC")
+FLAGS = ("-O2", "-std=c11", "-march=native", "-DPRUNEC_HERE", "-shared", "-fPIC")
 _INSTALL = "Install one (Debian and Ubuntu: apt install gcc), or name it in CC."
 
 

@@ -3,7 +3,8 @@
  * A tensor of channels is a row of planes: H rows of `stride` floats, of which the first `width` are
  * values and the others zero, so that a convolution reads its borders where they stand. Offsets are in
  * floats: of buffers from the start of the workspace, of data from the start of the weights.
- * PRUNEC_MOST (0 plain, 1 baseline vectors, 2 AVX2, 3 AVX-512) bounds what is chosen at run time.
+ * PRUNEC_MOST (0 plain, 1 baseline vectors, 2 AVX2, 3 AVX-512) bounds what is chosen at run time;
+ * with PRUNEC_HERE nothing is compiled beyond what the compiler may use everywhere (-march=native).
  */
 #ifndef PRUNEC_KERNELS_H
 #define PRUNEC_KERNELS_H
@@ -155,10 +156,13 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
 #if defined(__GNUC__) && PRUNEC_MOST > 0 && (defined(__x86_64__) || defined(__ARM_NEON))
 #define PN_VECTORS 1
 #endif
-#if defined(PN_VECTORS) && defined(__x86_64__) && PRUNEC_MOST > 2
+#if defined(PN_VECTORS) && defined(__x86_64__) && PRUNEC_MOST > 2 && \
+    (defined(__AVX512VL__) || !defined(PRUNEC_HERE))
 #define PN_AVX512 1
 #endif
-#if defined(PN_VECTORS) && defined(__x86_64__) && PRUNEC_MOST > 1 && !(defined(PN_AVX512) && defined(__AVX512VL__))
+#if defined(PN_VECTORS) && defined(__x86_64__) && PRUNEC_MOST > 1 && \
+    !(defined(PN_AVX512) && defined(__AVX512VL__)) && \
+    ((defined(__AVX2__) && defined(__FMA__)) || !defined(PRUNEC_HERE))
 #define PN_AVX2 1
 #endif
 #if defined(PN_VECTORS) && !(defined(__AVX2__) && defined(__FMA__) && PRUNEC_MOST > 1)
