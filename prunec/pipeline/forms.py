@@ -22,6 +22,7 @@ from prunec.deploy.checks.training import check_training
 from prunec.deploy.exporter import Exact, Exported, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import check_golden, write_golden
+from prunec.deploy.runner import Runner
 from prunec.deploy.signature import MACS, RECIPE_DIGEST
 from prunec.deploy.timing import Latency
 from prunec.deploy.written import Graph, Written
@@ -56,6 +57,7 @@ class Forms:
         made_by: which other build began the run; empty where this one did.
         with_recipe: whether the files hold the recipe's text, which names folders; its digest
             stands in them anyway.
+        runners: those that were asked for by name, besides the ones here.
     """
 
     folder: ExportFolder
@@ -64,6 +66,7 @@ class Forms:
     records: tuple[Sequence[Check], Sequence[str]] = ((), ())
     made_by: str = ""
     with_recipe: bool = True
+    runners: tuple[Runner, ...] = ()
 
     def __post_init__(self) -> None:
         if self.output is not None and len(self.exporters) > 1:
@@ -326,7 +329,9 @@ def _proven(
     trained, unmeasured = check_training(
         recipe.verify.budget, artifact.history, report.details.figures
     )
-    elsewhere, unopened, runners = found_elsewhere(writer, path, recipe, artifact, data)
+    elsewhere, unopened, runners = found_elsewhere(
+        writer, path, recipe, artifact, data, forms.runners
+    )
     checks, untold = forms.records
     reasons = (*report.not_checked, *unopened, *unmeasured, *untold)
     checks = (*report.checks, *elsewhere, *trained, *recorded, *checks)
