@@ -149,12 +149,14 @@ class Runner(ABC):
     """A runtime on a device, a frozen value; its fields are how it runs.
 
     ``suffixes`` are those of the files that it opens; ``unasked`` says whether it runs what it
-    opens without being named, ``samples`` how many test images it answers at most.
+    opens without being named, ``samples`` how many test images it answers at most, ``timeless``
+    why its times say nothing of a device (empty: they do).
     """
 
     suffixes: ClassVar[frozenset[str]]
     unasked: ClassVar[bool] = True
     samples: ClassVar[int | None] = None
+    timeless: ClassVar[str] = ""
 
     @classmethod
     def runner_name(cls) -> str:

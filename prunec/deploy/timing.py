@@ -162,9 +162,16 @@ def median_interval(values: list[float], error: float = 1 - CONFIDENCE) -> tuple
 class Block:
     """What is timed, and how many runs of it make a block."""
 
-    def __init__(self, timer: Timer) -> None:
+    def __init__(self, timer: Timer, seconds: float = _BLOCK, least: int = 1) -> None:
+        """Warm it up.
+
+        Args:
+            timer: of what is timed.
+            seconds: of a block, about.
+            least: how many runs it has at least.
+        """
         self._timer = timer
-        self._runs = max(1, min(_LARGEST_BLOCK, round(_BLOCK / timer(3)[-1])))
+        self._runs = max(least, min(_LARGEST_BLOCK, round(seconds / timer(3)[-1])))
 
     def fastest(self) -> float:
         """Return the seconds of the fastest run of a block."""

@@ -29,8 +29,6 @@ class Device(Runner):
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".onnx", ".ort"})
     unasked: ClassVar[bool] = False
-    timeless: ClassVar[str] = ""
-    """Why its times say nothing; empty where they do."""
 
     threads: int = 1
 

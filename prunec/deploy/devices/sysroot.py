@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from prunec.errors import PrunecError, RunError
-from prunec.files import explained, folder_atomic, sha256_of
+from prunec.files import cache_folder, explained, folder_atomic, sha256_of
 
 QEMU = ("qemu-aarch64-static", "qemu-aarch64")
 _SCHEMA = 1
@@ -52,9 +52,7 @@ CPU revision\t: 3
 
 def folder() -> Path:
     """Return where it lies: in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
-    return root / "prunec" / "qemu-aarch64"
+    return cache_folder() / "qemu-aarch64"
 
 
 def emulator() -> str:

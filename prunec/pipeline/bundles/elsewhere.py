@@ -29,8 +29,6 @@ Forms = dict[str, Report]
 class _Checks(Protocol):
     """A runner to which a bundle can be copied."""
 
-    timeless: str
-
     def check_bundle(self, folder: Path) -> Mapping[str, Any]: ...
 
 
@@ -82,7 +80,7 @@ def _with(forms: Forms, runner: Runner, found: Mapping[str, Any]) -> Forms:
     for entry in found.get("forms", []):
         form = str(entry.get("form"))
         if form in made:
-            checks, remarks = checks_of(form, entry, name, getattr(runner, "timeless", ""))
+            checks, remarks = checks_of(form, entry, name, runner.timeless)
             made[form] = _more(made[form], identity, checks, remarks)
     return made
 
