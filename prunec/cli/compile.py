@@ -64,9 +64,13 @@ def compile_network(
         typer.Option("--data", metavar="DATA", help="Images to prove it on: a name, or a folder."),
     ] = "none",
     round_to: Annotated[
-        int,
-        typer.Option("--round-to", min=1, metavar="N", help="Channels kept, in blocks of N."),
-    ] = 1,
+        str,
+        typer.Option(
+            "--round-to",
+            metavar="N|measured",
+            help="Channels kept, in blocks of N, or in counts that are fast here.",
+        ),
+    ] = "1",
     output: Folder = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
@@ -94,7 +98,7 @@ def compile_network(
         classes=classes,
         input=tuple(inputs or ()),
     )
-    recipe = _recipe(spec, data, round_to, onnx_options(opset, ir_version))
+    recipe = _recipe(spec, data, _multiple(round_to), onnx_options(opset, ir_version))
     root = output.parent if output else runs_root(runs)
     asked = (output, None, None, no_recipe, runner or ())
     export_recipe(recipe, network, root, forms, ending, *asked)
@@ -138,7 +142,20 @@ def export_recipe(
     ending.end(made, run)
 
 
-def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> Recipe:
+def _multiple(text: str) -> int | str:
+    from prunec.errors import PrunecError
+
+    if text == "measured":
+        return text
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 10**6:
+        raise PrunecError(
+            f"--round-to {text!r} is no whole number from 1 on",
+            remedy="--round-to 8, or --round-to measured: what this machine's onnxruntime likes.",
+        )
+    return int(text[:9])
+
+
+def _recipe(spec: ModelSpec, data: str, round_to: int | str, onnx: dict[str, int]) -> Recipe:
     import re
 
     from prunec.pipeline.named import checkpoint_notes, classes_of
