@@ -96,6 +96,14 @@ RunBy = Annotated[
         show_default=False,
     ),
 ]
+WithPreprocessing = Annotated[
+    Literal["nhwc", "nchw"] | None,
+    typer.Option(
+        "--with-preprocessing",
+        metavar="nhwc|nchw",
+        help="Files take images as uint8, and normalise them themselves.",
+    ),
+]
 NoRecipe = Annotated[
     bool,
     typer.Option("--no-recipe", help="Leave the recipe's text, which names folders, out of files."),

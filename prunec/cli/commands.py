@@ -28,6 +28,7 @@ from prunec.cli.arguments import (
     Root,
     Run,
     Runners,
+    WithPreprocessing,
     onnx_options,
     run_of,
 )
@@ -171,6 +172,7 @@ def export(
     as_json: AsJson = False,
     junit: JUnit = None,
     runner: Runners = None,
+    with_preprocessing: WithPreprocessing = None,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -187,7 +189,8 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        made_in, given_to = runs_root(runs), (None, output, options, no_recipe, runner or ())
+        made_in, asked = runs_root(runs), (runner or (), with_preprocessing or "")
+        given_to = (None, output, options, no_recipe, *asked)
         export_recipe(recipe, run, made_in, forms, ending, *given_to)
         return
     found = run_of(run, runs)
@@ -203,6 +206,7 @@ def export(
         tell=ending.tell,
         with_recipe=not no_recipe,
         runners=runner or (),
+        layout=with_preprocessing or "",
     )
     ending.end(made, found)
 

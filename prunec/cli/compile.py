@@ -22,6 +22,7 @@ from prunec.cli.arguments import (
     Root,
     Runners,
     Weights,
+    WithPreprocessing,
     in_a_folder,
     onnx_options,
 )
@@ -79,6 +80,7 @@ def compile_network(
     as_json: AsJson = False,
     junit: JUnit = None,
     runner: Runners = None,
+    with_preprocessing: WithPreprocessing = None,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -100,7 +102,7 @@ def compile_network(
     )
     recipe = _recipe(spec, data, _multiple(round_to), onnx_options(opset, ir_version))
     root = output.parent if output else runs_root(runs)
-    asked = (output, None, None, no_recipe, runner or ())
+    asked = (output, None, None, no_recipe, runner or (), with_preprocessing or "")
     export_recipe(recipe, network, root, forms, ending, *asked)
 
 
@@ -115,6 +117,7 @@ def export_recipe(
     options: dict[str, dict[str, int]] | None = None,
     no_recipe: bool = False,
     runners: Sequence[str] = (),
+    layout: str = "",
 ) -> None:
     """Export a new run of a recipe without a training pass, and say where it lies.
 
@@ -133,7 +136,7 @@ def export_recipe(
     keep_in(run.path)
     try:
         made = pipeline.export(
-            run, output, forms, ending.tell, options, untrained, not no_recipe, runners
+            run, output, forms, ending.tell, options, untrained, not no_recipe, runners, layout
         )
     except PrunecError:
         if not run.steps.exists():
