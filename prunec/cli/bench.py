@@ -10,7 +10,7 @@ import typer
 
 from prunec.cli import completion
 from prunec.cli.arguments import AsJson, Root, in_a_folder, run_of
-from prunec.errors import PrunecError
+from prunec.errors import UsageError
 
 
 def bench(
@@ -56,7 +56,7 @@ def bench(
     sizes = dict(map(_sizes, inputs or []))
     numbers = _numbers("--batch", batch), _numbers("--threads", threads)
     if len(given) > 2 or (given and given[0].endswith(".onnx") and len(given) != 2):
-        raise PrunecError(
+        raise UsageError(
             f"bench compares two files, found {len(given)}",
             remedy="prunec bench A.onnx B.onnx: how fast A is beside B.",
         )
@@ -84,7 +84,7 @@ def bench(
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5})*", text):
-        raise PrunecError(
+        raise UsageError(
             f"{option} {text!r} is no list of whole numbers from 1 on",
             remedy=f"Write them with commas between: {option} 1,8,32.",
         )
@@ -94,7 +94,7 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
 def _sizes(text: str) -> tuple[str, tuple[int, ...]]:
     found = re.fullmatch(r"(.+)=([1-9]\d*(?:[x×,][1-9]\d*)*)", text.strip())
     if not found:
-        raise PrunecError(
+        raise UsageError(
             f"--input {text!r} names no input with its sizes",
             remedy="Write all sizes, the batch first: --input x=1x3x224x224.",
         )

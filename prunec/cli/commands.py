@@ -59,6 +59,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Compile and export sparse convolutional networks: train, cut, prove, ship.",
+    epilog="Exit codes: 0 done, and every check passed; 1 a mistake, or something is missing; "
+    "2 a check failed; 3 the command line does not parse.",
 )
 app.add_typer(
     passes_app,

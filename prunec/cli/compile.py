@@ -22,6 +22,7 @@ from prunec.cli.arguments import (
     Weights,
     in_a_folder,
     onnx_options,
+    parsed_inputs,
 )
 from prunec.cli.noise import keep_in
 from prunec.cli.results import BundlePlace, Ending, JUnit
@@ -76,14 +77,12 @@ def compile_network(
     forms: tuple[str, ...] = (),
 ) -> None:
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
-    from prunec.inspection.network import parse_input
     from prunec.recipe import ModelSpec
     from prunec.store.finding import runs_root
 
     ending = Ending(as_json, junit, bundle)
     ending.begin()
-    for text in inputs or ():
-        parse_input(text)
+    parsed_inputs(inputs)
     spec = ModelSpec(
         name=network,
         weights=_whole_path(weights),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import AsJson, Inputs, Root, Weights
+from prunec.cli.arguments import AsJson, Inputs, Root, Weights, parsed_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,10 +77,9 @@ def _cost(subject: str, inputs: list[str], weights: str) -> Cost:
 
         return count_known(subject)
     from prunec.cost.torch_graph import count as count_module
-    from prunec.inspection.network import parse_input
     from prunec.pipeline.named import named_network
 
-    return count_module(*named_network(subject, tuple(map(parse_input, inputs)), weights))
+    return count_module(*named_network(subject, parsed_inputs(inputs), weights))
 
 
 def _tell(as_json: str, tables: list[RenderableType]) -> None:
