@@ -9,6 +9,7 @@ import typer
 
 from prunec.cli import completion
 from prunec.cli.arguments import AsJson, Inputs, Root, Weights, parsed_inputs
+from prunec.cli.memory import print_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,10 @@ def count(
     ],
     inputs: Inputs = None,
     weights: Weights = "",
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Where a file, or each of a run's, holds most activations."),
+    ] = False,
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:
@@ -41,6 +46,9 @@ def count(
     run = _run(subject, runs)
     if run is not None or subject.endswith(".onnx"):
         _refuse_options(subject, inputs or [], weights)
+    if memory:
+        print_memory(subject, run, as_json)
+        return
     if run is not None:
         from prunec.pipeline.counting import count as count_run
 

@@ -97,7 +97,14 @@ def verify_file(
     finally:
         module.train(training)
     budgets, unmeasured = check_budgets(
-        spec.budget, path, exporter.size(path), written.cost, dense_macs, answers, latency
+        spec.budget,
+        path,
+        exporter.form(),
+        exporter.size(path),
+        written.cost,
+        dense_macs,
+        answers,
+        latency,
     )
     if data is None:
         unmeasured.insert(0, "accuracy and agreement: there is no test split")

@@ -30,6 +30,7 @@ from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
+from prunec.pipeline.budgets import check_device
 from prunec.pipeline.elsewhere import found_elsewhere
 from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
@@ -326,10 +327,11 @@ def _proven(
     trained, unmeasured = check_training(
         recipe.verify.budget, artifact.history, report.details.figures
     )
+    device, unknown = check_device(recipe.verify.budget, writer, path, latency)
     elsewhere, unopened, runners = found_elsewhere(writer, path, recipe, artifact, data)
     checks, untold = forms.records
-    reasons = (*report.not_checked, *unopened, *unmeasured, *untold)
-    checks = (*report.checks, *elsewhere, *trained, *recorded, *checks)
+    reasons = (*report.not_checked, *unknown, *unopened, *unmeasured, *untold)
+    checks = (*report.checks, *device, *elsewhere, *trained, *recorded, *checks)
     details = replace(
         report.details, not_checked=reasons, latency=latency, other_runners=tuple(runners)
     )
