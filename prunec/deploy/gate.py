@@ -175,5 +175,11 @@ def _measured(
     if cost:
         details = replace(details, macs=cost.macs, params=cost.params, dense_macs=dense_macs)
     if answers:
-        details = replace(details, samples=answers.samples, figures=answers.file.figures)
+        details = replace(
+            details,
+            samples=answers.samples,
+            figures=answers.file.figures,
+            classes=answers.classes,
+            flips=answers.flips,
+        )
     return details
