@@ -371,6 +371,7 @@ app()
 """
 
 
+@pytest.mark.slow
 def test_what_libraries_say_is_in_the_run_and_not_on_the_screen(tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text(LOUD)
     (tmp_path / "run").mkdir()
