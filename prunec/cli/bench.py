@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import AsJson, Root, in_a_folder, run_of
+from prunec.cli.arguments import AsJson, Root, RunBy, in_a_folder, run_of
 from prunec.errors import UsageError
 
 
@@ -44,6 +44,7 @@ def bench(
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Draw it, as SVG.", callback=in_a_folder),
     ] = None,
+    runner: RunBy = "",
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:
@@ -67,7 +68,7 @@ def bench(
 
     files = exported_files(run) if run else (Path(given[0]), Path(given[1]))
     name = run.name if run else f"{files[0].name} by {files[1].name}"
-    found = bench_files(*files, Settings(*numbers, sizes, layers))
+    found = bench_files(*files, Settings(*numbers, sizes, layers, runner))
     if plot:
         from prunec.files import write_text_atomic
 
