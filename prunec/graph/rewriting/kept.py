@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,6 +24,23 @@ class Kept:
         self.captured = structure.captured
         self.decision = decision
         self.keep = decision.keep
+
+    # -- calls --------------------------------------------------------------------------------
+
+    def needed(self) -> set[Node]:
+        """The nodes whose values the outputs need."""
+        nodes = self.captured.nodes
+        needed: set[Node] = {nodes[-1]}
+        for node in reversed(nodes):
+            if node in needed:
+                needed.update(n for n in self._sources(node) if n not in self.decision.frozen)
+        return needed
+
+    def _sources(self, node: Node) -> Sequence[Node]:
+        if node in self.structure.shuffles:
+            return [self.structure.shuffles[node].entry]
+        operation = self.structure.operators.get(node)
+        return node.operands if operation is None else operation.sources(self)
 
     # -- tensors ------------------------------------------------------------------------------
 
