@@ -48,7 +48,7 @@ def assemble(
     made = {name for node in nodes for name in node.output} | {v.name for v in graph.input}
     made |= {tensor.name for tensor in stored}
     _replace(graph.value_info, [value for value in graph.value_info if value.name in made])
-    for value in graph.input:
+    for value in (*graph.input, *graph.value_info):
         if value.name in inputs:
             for dim, size in zip(value.type.tensor_type.shape.dim, inputs[value.name], strict=True):
                 dim.dim_value = size

@@ -132,6 +132,8 @@ def _known(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
     shaped: set[str] = set()
     for node in graph.node:
         read = names_read(node)
+        if node.op_type == "CastLike":
+            read = read[:1]  # of the other the type alone
         standard = is_standard(node) and node.op_type not in _QUANTISED
         if not standard or node.op_type.startswith(_RANDOM) or any(inner_graphs(node)):
             continue

@@ -19,7 +19,8 @@ _UNARY: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "Reciprocal": ("reciprocal", torch.reciprocal), "Erf": ("erf", torch.erf),
     "Softplus": ("softplus", lambda x: torch.logaddexp(x, torch.zeros_like(x))),
     "Softsign": ("softsign", functional.softsign), "HardSwish": ("hardswish", functional.hardswish),
-    "Mish": ("mish", functional.mish), "Floor": ("floor", torch.floor), "Ceil": ("ceil", torch.ceil),
+    "Mish": ("mish", functional.mish), "Floor": ("floor", torch.floor),
+    "Ceil": ("ceil", torch.ceil),
     "Round": ("round", torch.round), "Sign": ("sign", torch.sign), "Sin": ("sin", torch.sin),
     "Cos": ("cos", torch.cos), "Not": ("logical_not", torch.logical_not),
 }  # fmt: skip

@@ -14,7 +14,7 @@ _RANKS = (3, 4, 5)
 def convolution(call: Call) -> Node | None:
     """Conv: its padding may differ on the two sides of an axis."""
     weight = call.value(1).shape
-    if len(weight) not in _RANKS:
+    if len(weight) not in _RANKS or (call.has(2) and not call.is_constant(2)):
         return None
     before, after = _padding(call, weight[2:])
     return call.call(
@@ -35,7 +35,7 @@ def convolution(call: Call) -> Node | None:
 def transposed_convolution(call: Call) -> Node | None:
     """ConvTranspose: whatever it pads, no tap reads the same everywhere."""
     weight = call.value(1).shape
-    if len(weight) not in _RANKS:
+    if len(weight) not in _RANKS or (call.has(2) and not call.is_constant(2)):
         return None
     return call.call(
         f"conv_transpose{len(weight) - 2}d",
