@@ -92,6 +92,29 @@ def make_bounds_alike(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
+def spell_out_fake_quantisation(program: ExportedProgram) -> None:
+    """Write a fake quantisation as what it computes: (clamp(round(x / s) + z, a, b) − z) · s.
+
+    torch's exporter knows it for one batch size only. Numbers are of fp32, as in torch's kernel.
+    """
+    graph = program.graph
+    for node in list(graph.nodes):
+        if operator_of(node) != ("fake_quantize_per_tensor_affine", "default"):
+            continue
+        source, scale, zero, least, most = node.args
+        scale = torch.tensor(float(scale), dtype=torch.float32)
+        with graph.inserting_before(node):
+            steps = _like(node, aten.mul.Tensor, (source, scale.reciprocal().item()))
+            steps = _like(node, aten.round.default, (steps,))
+            steps = _like(
+                node, aten.clamp.default, (steps, float(least - zero), float(most - zero))
+            )
+            spelled = _like(node, aten.mul.Tensor, (steps, scale.item()))
+        node.replace_all_uses_with(spelled)
+        graph.erase_node(node)
+    program.graph_module.recompile()
+
+
 def _like(node: torch.fx.Node, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
     """A call whose result has the shape and the place of another."""
     made = node.graph.call_function(target, args)

@@ -31,6 +31,7 @@ class ToNcnn(Exact):
     """
 
     suffix: ClassVar[str] = ".param"
+    beside: ClassVar[tuple[str, ...]] = (".bin",)
     reads: ClassVar[str] = "onnx"
 
     def write(self, source: Source, path: Path) -> None:

@@ -43,6 +43,7 @@ from prunec.exporters._onnx_program import (
     make_bounds_alike,
     operator_of,
     spell_out_divisors,
+    spell_out_fake_quantisation,
 )
 from prunec.exporters._onnx_quick import quick
 from prunec.exporters._onnx_tidy import tidy
@@ -123,6 +124,7 @@ def _model(source: Source, opset: int) -> onnx.ModelProto:
     _require_no_projection(program)
     drop_inplace(program)
     spell_out_divisors(program)
+    spell_out_fake_quantisation(program)
     make_bounds_alike(program)
     converted = _convert(program, max(opset, _NATIVE))
     require_operators(converted)

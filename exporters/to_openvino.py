@@ -25,6 +25,7 @@ class ToOpenvino(Exact):
     """
 
     suffix: ClassVar[str] = ".xml"
+    beside: ClassVar[tuple[str, ...]] = (".bin",)
     reads: ClassVar[str] = "onnx"
 
     def write(self, source: Source, path: Path) -> None:

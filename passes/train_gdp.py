@@ -39,6 +39,7 @@ from prunec.models.gates import attach_gates
 from prunec.recipe.lengths import Epochs, Share, in_epochs, stated_wrong
 from prunec.sparsity.effective_weights import ShownKernels
 from prunec.sparsity.gated_macs import Gated, gated_channels
+from prunec.sparsity.mac_budget import first_block, in_whole_blocks, require_reachable, target
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
 from prunec.training.dense_phase import dense_remarks
@@ -102,36 +103,20 @@ class TrainGdp(Training):
     def require_possible(self, artifact: Artifact, context: Context) -> None:
         """See :meth:`Training.require_possible`."""
         module = copy.deepcopy(artifact.module)
-        self._require_reachable(gated_channels(analyse(capture(module, artifact.example))))
+        gated = gated_channels(analyse(capture(module, artifact.example)))
+        require_reachable("train-gdp", gated, self.macs_ratio, self.round_to)
 
     def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """Return the gated network: raw kernels and the gates before them."""
         module = copy.deepcopy(artifact.module)
         gated = gated_channels(analyse(capture(module, artifact.example)))
-        self._require_reachable(gated)
+        require_reachable("train-gdp", gated, self.macs_ratio, self.round_to)
         method = Gdp(self, module.to(context.device), gated.to(context.device))
         history = fit(module, method, context)
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
         attach_gates(module, {name: gate.cpu() for name, gate in method.kernel_gates().items()})
         notes, details = _told(history, method)
         return replace(artifact, module=module), Remarks(notes, details)
-
-    def _require_reachable(self, gated: Gated) -> None:
-        if not len(gated.sizes):
-            raise PassError(
-                "train-gdp found no channel that a gate could stand before",
-                remedy="prunec inspect says what pins them; else train with a pass that masks.",
-            )
-        dense = float(gated.macs(gated.sizes.double()))
-        least = float(
-            gated.macs(gated.shipped(torch.ones(len(gated.sizes)).double(), self.round_to))
-        )
-        if least > self.macs_ratio * dense:
-            raise PassError(
-                f"train-gdp: macs_ratio {self.macs_ratio:g} cannot be reached: with one block of "
-                f"{self.round_to} channels in every group {least / dense:.3f} of the MACs are left",
-                remedy=f"Set macs_ratio above {least / dense:.3f}, or a smaller round_to.",
-            )
 
 
 class Gdp(Method):
@@ -271,7 +256,7 @@ class Gdp(Method):
         counts = gated.counts(v > 0)
         cost = gated.marginal(counts)[gated.group_of]
         pull = cost / cost.mean() / fisher
-        pull = torch.where(self.first_block(v / pull), 0.0, pull)
+        pull = torch.where(first_block(gated, v / pull, self.options.round_to), 0.0, pull)
 
         def macs(strengths: Tensor) -> Tensor:
             kept = gated.counts(v > strengths[:, None] * pull)
@@ -287,26 +272,12 @@ class Gdp(Method):
             low, high = tried[above], tried[above + 1]
         return torch.where(met, v, (v - high * pull).clamp(min=0))
 
-    def first_block(self, strength: Tensor) -> Tensor:
-        """The strongest block of each group: it costs nothing as long as the group ships at all."""
-        by_strength = torch.argsort(strength, descending=True, stable=True)
-        order = by_strength[torch.argsort(self.gated.group_of[by_strength], stable=True)]
-        starts = torch.cumsum(self.gated.sizes, 0) - self.gated.sizes
-        place = torch.arange(len(order), device=order.device)
-        rank = torch.empty_like(order)
-        rank[order] = place - starts[self.gated.group_of[order]]
-        return rank < self.gated.blocks(self.options.round_to)[self.gated.group_of]
-
     @torch.no_grad()
     def finish_selection(self) -> None:
         """Close the weakest gates beyond whole blocks; the support is frozen from here on."""
         self.phase += 1
-        counts = self.gated.counts(self.a > 0)
-        wanted = self.gated.shipped(counts, self.options.round_to).long()
-        for group in range(len(wanted)):
-            own = torch.nonzero(self.gated.group_of == group).flatten()
-            order = torch.argsort(self.a[own], descending=True, stable=True)
-            self.a[own[order[int(wanted[group]) :]]] = 0.0
+        left = in_whole_blocks(self.gated, self.a, self.a > 0, self.options.round_to)
+        self.a[~left] = 0.0
 
     @torch.no_grad()
     def polarise(self, moment: Moment) -> None:
@@ -385,13 +356,6 @@ class Gdp(Method):
         self.a, self.square = tensors["a"].to(device), tensors["square"].to(device)
         self.epsilon, self.seen = tensors["epsilon"].to(device), tensors["seen"].to(device)
         self.phase = tensors["phase"].clone()
-
-
-def target(asked: float, last: Mapping[str, Any]) -> dict[str, object]:
-    """The MACs that were asked for and those that came of it; why, where there are too many."""
-    found = float(last["macs_ratio"])
-    missed = "" if found <= asked + 1e-9 else "the training ended before the gates were chosen"
-    return {"asked": f"≤ {asked:g}", "found": found, "missed": missed}
 
 
 def histogram(gates: Tensor) -> dict[str, list[float]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from prunec.errors import PassError, PrunecError, RecipeError
+from prunec.models.own_images import with_own_images
 from prunec.plugins import EXPORTERS, PASSES, RUNNERS, plug_in_names
 from prunec.recipe import Recipe, dumps
 from prunec.recipe.recipe import require_readable
@@ -269,8 +270,8 @@ def _require_phases(passes: Sequence[Pass], epochs: int, source: str) -> None:
 def self_contained(recipe: Recipe, source: str) -> Recipe:
     """Return a recipe with the files that its passes' options name read into the options.
 
-    So its text and its digest say all that its passes will do. One that names no file stays as it
-    is.
+    What its pretrained weights expect of images stands in its data, where they say nothing. So its
+    text and its digest say all that will be done. One that names neither stays as it is.
 
     Args:
         recipe: the recipe.
@@ -288,7 +289,7 @@ def self_contained(recipe: Recipe, source: str) -> Recipe:
             place = f"{source}: pass[{index}] ({step.pass_name()})"
             raise RecipeError(f"{place}: {error.message}", remedy=error.remedy) from None
         tables.append(plain({**table, **read}) if read else table)
-    whole = recipe.model_copy(update={"passes": tuple(tables)})
+    whole = with_own_images(recipe.model_copy(update={"passes": tuple(tables)}))
     require_readable(dumps(whole), f"{source}, with the files that its passes name read into it")
     return whole
 

@@ -134,6 +134,7 @@ def test_files_that_are_given_are_the_same_byte_for_byte_afterwards(here: Path) 
             assert path.read_bytes() == before, (call, path)
 
 
+@pytest.mark.slow
 def test_a_file_of_masks_does_as_masks_in_the_checkpoint(here: Path) -> None:
     state = pruned().state_dict()
     masks = {key: value for key, value in state.items() if key.endswith("_mask")}

@@ -331,6 +331,7 @@ def test_a_file_that_misses_its_budget_does_not_ship(
     assert not strict.export.shipped("onnx", ".onnx").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_weights(
     trained: RunFolder, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +406,9 @@ def test_what_cannot_be_written_is_said(exported: tuple[RunFolder, Answer], work
     answer = prunec("export", run.path, "-o", target, code=1)
     assert f"{target} cannot be written" in answer.errors
     assert "remedy" in answer.errors
+    answer = prunec("export", run.path, "-o", work, code=1)
+    assert f"{work} cannot be written" in answer.errors
+    assert "remove-channels" not in answer.text, "it was seen before the work"
     assert run.export.shipped("onnx", ".onnx").read_bytes() == before
     answer = prunec("train", work / "tiny.toml", "--runs", work / "tiny.toml", code=1)
     assert "no run folder can be made" in answer.errors

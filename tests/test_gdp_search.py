@@ -12,6 +12,7 @@ from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
 from prunec.passes.train_gdp import Gdp, TrainGdp
 from prunec.sparsity.gated_macs import gated_channels
+from prunec.sparsity.mac_budget import first_block
 
 
 class Problem:
@@ -21,7 +22,7 @@ class Problem:
         self.gdp, self.v, self.target = gdp, v, target
         cost = gdp.gated.marginal(gdp.gated.counts(v > 0))[gdp.gated.group_of]
         pull = cost / cost.mean() / fisher
-        self.pull = torch.where(gdp.first_block(v / pull), 0.0, pull)
+        self.pull = torch.where(first_block(gdp.gated, v / pull, gdp.options.round_to), 0.0, pull)
         self.pulled = (self.pull > 0) & (v > 0)
         self.closing = (v / self.pull)[self.pulled]
 

@@ -63,6 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return OPTIONS(small_artifact(), small_context(tmp_path_factory.mktemp("run"), **TRAINING))
 
 
+@pytest.mark.slow
 def test_after_training_no_gate_lies_between_0_and_a_quarter(trained: Artifact) -> None:
     gates = torch.cat([gate.flatten() for gate in gates_of(trained.module).values()])
     assert bool((gates == 0).any())

@@ -79,7 +79,7 @@ def one_of_each() -> list[str]:
 
 def test_the_promised_recipes_are_there() -> None:
     small = {f"{name}_resnet20" for name in MASKS}
-    others = {"dense_mbv2", "dense_resnet20", "str_rank_fastgrnn"}
+    others = {"dense_mbv2", "dense_resnet20", "str_rank_fastgrnn", "magnitude_mbv2"}
     assert {*GDP, *small, *others, *PAPERS} <= set(packaged_recipes())
 
 

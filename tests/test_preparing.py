@@ -191,6 +191,7 @@ def test_a_comparison_that_cannot_begin_leaves_no_folder(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["small.toml"]
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_passed_over_and_exported_never(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

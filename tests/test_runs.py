@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ import torch
 from PIL import Image
 
 from prunec.cli.selection import find_run, resumed_run
-from prunec.errors import RecipeError, RunError
+from prunec.errors import DamagedRecord, RecipeError, RunError
+from prunec.pipeline.counting import count
+from prunec.pipeline.inspecting import inspect
 from prunec.pipeline.opened import OpenedRun
+from prunec.pipeline.shipping import export
 from prunec.recipe import Recipe, digest, dumps, loads
 from prunec.store.environment import environment, prunec_version
 from prunec.store.finding import latest_run, open_run, run_folders, runs_root
@@ -215,6 +219,21 @@ def test_a_finished_run_is_continued_only_where_its_artifact_is_lost(
     with pytest.raises(RunError, match="trained to its end") as caught:
         resumed_run(None, [], tmp_path)
     assert "prunec export" in caught.value.remedy
+
+
+@pytest.mark.parametrize("command", [count, inspect, lambda run: export(run, None)])
+def test_a_step_that_was_left_and_is_missing_is_named(
+    tmp_path: Path, command: Callable[[RunFolder], object]
+) -> None:
+    run = create_run(recipe(), tmp_path)
+    with pytest.raises(RunError, match=r"is not trained|has no finished pass"):
+        command(run)
+    run.keep({"steps/00-train-dense/artifact.json": "0" * 64})
+    with pytest.raises(
+        DamagedRecord, match=r"00-train-dense .*artifact\.json is missing"
+    ) as caught:
+        command(run)
+    assert f"prunec train --resume {run.path}" in caught.value.remedy
 
 
 def test_one_test_image_is_example_enough(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def test_a_short_number_is_the_number_to_three_digits(value: float) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (1653456, "1.65 M"), (4089184256, "4.09 G"), (999.9, "1,000"), (2272, "2,272"),
-     (0.0123, "0.0123"), (3e-7, "3.0e-07"), (86.55, "86.5"), (360586, "361 k"), (999999, "1 M")],
+     (0.0123, "0.0123"), (3e-7, "3.0e-07"), (1.0543e-5, "1.1e-05"),
+     (86.55, "86.5"), (360586, "361 k"), (999999, "1 M")],
 )  # fmt: skip
 def test_short_numbers(value: float, text: str) -> None:
     assert short(value) == text

@@ -59,7 +59,7 @@ def short(value: float, digits: int = 3) -> str:
             return f"{rounded / size:.{digits}g} {prefix}"
     if abs(rounded) >= 1e3:
         return f"{value:,.0f}"
-    return f"{rounded:.1e}" if abs(rounded) < 1e-4 else f"{rounded:.{digits + 4}g}"
+    return f"{value:.1e}" if abs(rounded) < 1e-4 else f"{rounded:.{digits + 4}g}"
 
 
 def digits_apart(values: Iterable[float], least: int = 3) -> int:

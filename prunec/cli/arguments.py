@@ -76,6 +76,10 @@ IrVersion = Annotated[
     int | None,
     typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
 ]
+NoRecipe = Annotated[
+    bool,
+    typer.Option("--no-recipe", help="Leave the recipe's text, which names folders, out of files."),
+]
 
 
 USUAL = (Path("runs"), Path("comparisons"))

@@ -22,6 +22,7 @@ from prunec.cli.arguments import (
     Changes,
     Device,
     IrVersion,
+    NoRecipe,
     Opset,
     Output,
     Root,
@@ -29,6 +30,7 @@ from prunec.cli.arguments import (
     onnx_options,
     run_of,
 )
+from prunec.cli.bench import bench
 from prunec.cli.compact import compact
 from prunec.cli.compare import compare
 from prunec.cli.compile import compile_network, export_recipe
@@ -39,10 +41,15 @@ from prunec.cli.forms import with_forms
 from prunec.cli.init import init
 from prunec.cli.inspect import inspect
 from prunec.cli.passes import passes_app
-from prunec.cli.printing import print_parts
-from prunec.cli.received import NoCode, verify_without_code
+from prunec.cli.predict import predict
+from prunec.cli.received import (
+    NoCode,
+    names_bundle,
+    verify_received_bundle,
+    verify_without_code,
+)
 from prunec.cli.recipes import recipes_app
-from prunec.cli.results import tell_export
+from prunec.cli.results import BundlePlace, Ending, JUnit
 from prunec.cli.runs import runs_app
 
 app = typer.Typer(
@@ -78,8 +85,10 @@ app.command(short_help="Train several recipes on equal terms; one table, one pag
 app.command("compile", short_help="Cut, write and prove a network that is sparse already.")(
     with_forms(compile_network)
 )
+app.command(short_help="Time a shipped file against the dense network's, or two files.")(bench)
 app.command(short_help="Print MACs and parameters, layer by layer and in all.")(count)
 app.command(short_help="Write a recipe for a network and its images.")(init)
+app.command(short_help="Print the five best classes of images, of any file that ships.")(predict)
 app.command(short_help="Show layers and channel groups, and what is left of them.")(inspect)
 
 
@@ -151,6 +160,10 @@ def export(
     output: Output = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
+    no_recipe: NoRecipe = False,
+    bundle: BundlePlace = None,
+    as_json: AsJson = False,
+    junit: JUnit = None,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -158,6 +171,8 @@ def export(
 
     RUN may be the file of a recipe without a training pass: its network is exported as it is built.
     """
+    ending = Ending(as_json, junit, bundle)
+    ending.begin()
     given = onnx_options(opset, ir_version)
     options = {"onnx": given} if given else {}
     if run and run.endswith(".toml"):
@@ -165,14 +180,18 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        export_recipe(recipe, run, runs_root(runs), forms, output=output, options=options)
+        made_in, given_to = runs_root(runs), (None, output, options, no_recipe)
+        export_recipe(recipe, run, made_in, forms, ending, *given_to)
         return
     found = run_of(run, runs)
     noise.keep_in(found.path)
 
     from prunec import pipeline
 
-    tell_export(pipeline.export(found, output, forms, options=options))
+    made = pipeline.export(
+        found, output, forms, options=options, tell=ending.tell, with_recipe=not no_recipe
+    )
+    ending.end(made, found)
 
 
 @app.command(short_help="Check a shipped file against its run.")
@@ -184,30 +203,27 @@ def verify(
     ] = None,
     as_json: AsJson = False,
     no_code: NoCode = False,
+    junit: JUnit = None,
     runs: Root = None,
 ) -> None:
     """Check a shipped file against its run: MACs, parameters, outputs, accuracy, budgets.
 
     With --no-code only against what the run's folder records: digests, counts, golden values.
+    A bundle (a folder or FILE.zip of `export --bundle`) is checked in the same way.
     """
+    ending = Ending(as_json, junit)
+    ending.begin()
+    if run and names_bundle(run):
+        verify_received_bundle(Path(run), onnx, ending)
+        return
     found = run_of(run, runs)
     if no_code:
-        verify_without_code(found, onnx, as_json)
+        verify_without_code(found, onnx, ending)
         return
 
     from prunec import pipeline
 
-    tell_export(pipeline.verify(found, onnx), as_json)
-
-
-@app.command(short_help="Time a shipped file against the dense network's.")
-def bench(run: Run = None, runs: Root = None) -> None:
-    """Time a shipped file against the dense network's under onnxruntime, one thread."""
-    found = run_of(run, runs)
-
-    from prunec import pipeline
-
-    print_parts(pipeline.bench(found))
+    ending.end(pipeline.verify(found, onnx))
 
 
 @app.command("report", short_help="Write a run's report.html anew.")

@@ -12,7 +12,7 @@ from prunec.cli.arguments import AsJson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prunec.compaction.files import FileResult
+    from prunec.deploy.compaction.files import FileResult
 
 _SHOWN = 12
 
@@ -51,8 +51,8 @@ def compact(
     The smaller file is proven equal under onnxruntime before it is written; where nothing can go,
     or it is not equal, nothing is written.
     """
-    from prunec.compaction.files import compact_file
-    from prunec.compaction.sizes import parse_sizes
+    from prunec.deploy.compaction.files import compact_file
+    from prunec.deploy.compaction.sizes import parse_sizes
 
     place = output or file.with_name(f"{file.stem}.compact.onnx")
     result = compact_file(
@@ -103,9 +103,8 @@ def _tell(result: FileResult) -> None:
             )
         )
         if len(groups) > _SHOWN:
-            say(
-                f"  and {sum(gone for _, gone in groups[_SHOWN:])} more in {len(groups) - _SHOWN} groups"  # noqa: E501
-            )
+            more = sum(gone for _, gone in groups[_SHOWN:])
+            say(f"  and {more} more in {len(groups) - _SHOWN} groups")
         if found.constants:
             say(f"{len(found.constants)} values are constants now")
     say("What stays:", *(f"  {count} channels: {why}" for why, count in _first(found.because)))

@@ -12,9 +12,11 @@ import typer
 
 from prunec.cli import completion
 from prunec.cli.arguments import (
+    AsJson,
     Classes,
     Inputs,
     IrVersion,
+    NoRecipe,
     Opset,
     Root,
     Weights,
@@ -22,6 +24,7 @@ from prunec.cli.arguments import (
     onnx_options,
 )
 from prunec.cli.noise import keep_in
+from prunec.cli.results import BundlePlace, Ending, JUnit
 
 if TYPE_CHECKING:
     from prunec.recipe import ModelSpec, Recipe
@@ -65,6 +68,10 @@ def compile_network(
     output: Folder = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
+    no_recipe: NoRecipe = False,
+    bundle: BundlePlace = None,
+    as_json: AsJson = False,
+    junit: JUnit = None,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -73,6 +80,8 @@ def compile_network(
     from prunec.recipe import ModelSpec
     from prunec.store.finding import runs_root
 
+    ending = Ending(as_json, junit, bundle)
+    ending.begin()
     for text in inputs or ():
         parse_input(text)
     spec = ModelSpec(
@@ -83,7 +92,8 @@ def compile_network(
         input=tuple(inputs or ()),
     )
     recipe = _recipe(spec, data, round_to, onnx_options(opset, ir_version))
-    export_recipe(recipe, network, output.parent if output else runs_root(runs), forms, output)
+    root = output.parent if output else runs_root(runs)
+    export_recipe(recipe, network, root, forms, ending, output, no_recipe=no_recipe)
 
 
 def export_recipe(
@@ -91,9 +101,11 @@ def export_recipe(
     source: str,
     root: Path,
     forms: tuple[str, ...],
+    ending: Ending,
     folder: Path | None = None,
     output: Path | None = None,
     options: dict[str, dict[str, int]] | None = None,
+    no_recipe: bool = False,
 ) -> None:
     """Export a new run of a recipe without a training pass, and say where it lies.
 
@@ -103,21 +115,22 @@ def export_recipe(
     import shutil
 
     from prunec import pipeline
-    from prunec.cli.results import tell_export
     from prunec.errors import PrunecError
     from prunec.store.new_runs import create_run
 
     untrained = pipeline.prepare_untrained(recipe, source, forms, options)
     run = create_run(recipe, root, folder=folder)
-    typer.echo(f"Run {run.path}")
+    ending.tell(f"Run {run.path}")
     keep_in(run.path)
     try:
-        made = pipeline.export(run, output, forms, options=options, untrained=untrained)
+        made = pipeline.export(
+            run, output, forms, ending.tell, options, untrained, with_recipe=not no_recipe
+        )
     except PrunecError:
         if not run.steps.exists():
             shutil.rmtree(run.path, ignore_errors=True)
         raise
-    tell_export(made)
+    ending.end(made, run)
 
 
 def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> Recipe:
@@ -130,7 +143,7 @@ def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> 
     if spec.weights and not spec.classes:
         spec = spec.model_copy(update={"classes": classes_of(spec)})
     for note in checkpoint_notes(spec, spec.classes) if spec.weights else ():
-        typer.echo(f"{spec.weights}: {note}")
+        typer.echo(f"{spec.weights}: {note}", err=True)
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", spec.name.rpartition(":")[2]).strip("_.-")
     cut = {"name": "remove-channels", "round_to": round_to}
     return Recipe.model_validate(

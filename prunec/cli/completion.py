@@ -107,6 +107,12 @@ def network_files(incomplete: str) -> Iterator[str]:
     yield from (p for p in _paths(incomplete) if p.endswith(("/", ".toml", ".onnx")))
 
 
+def runs_and_files(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """Yield runs, and ONNX files and folders, that begin so."""
+    yield from run_names(context, incomplete)
+    yield from (p for p in _paths(incomplete) if p.endswith(("/", ".onnx")))
+
+
 def settings(args: list[str], incomplete: str) -> Iterator[str]:
     """Yield keys for ``--set`` that begin so, those of the recipe that the line names included."""
     from prunec.recipe import packaged_recipes, settable_keys

@@ -1,4 +1,4 @@
-"""`--no-code`: a run's folder that was received, looked at without running its code."""
+"""A run's folder or a bundle that was received, looked at without running its code."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunec.cli.results import tell_export
 from prunec.errors import RunError
 
 if TYPE_CHECKING:
+    from prunec.cli.results import Ending
     from prunec.store.runs import RunFolder
 
 NoCode = Annotated[
@@ -21,7 +21,7 @@ NoCode = Annotated[
 ]
 
 
-def verify_without_code(run: RunFolder, onnx: Path | None, as_json: bool) -> None:
+def verify_without_code(run: RunFolder, onnx: Path | None, ending: Ending) -> None:
     """Print what is found of the folder's files; exit with 2 where a check failed.
 
     Raises:
@@ -34,7 +34,30 @@ def verify_without_code(run: RunFolder, onnx: Path | None, as_json: bool) -> Non
         )
     from prunec import pipeline
 
-    tell_export(pipeline.verify_received(run), as_json)
+    ending.end(pipeline.verify_received(run))
+
+
+def names_bundle(reference: str) -> bool:
+    """Say whether a command line means a bundle; imports nothing heavy."""
+    path = Path(reference)
+    if path.is_dir():
+        return (path / "manifest.json").is_file() and not (path / "run.json").exists()
+    return path.suffix.lower() == ".zip"
+
+
+def verify_received_bundle(path: Path, onnx: Path | None, ending: Ending) -> None:
+    """Print what is found of a bundle; exit with 2 where a check failed.
+
+    Raises:
+        RunError: it is not there, or a file is named besides.
+    """
+    if onnx is not None:
+        raise RunError(f"{path} is a bundle: its own files are checked", remedy="Leave --onnx out.")
+    if not path.exists():
+        raise RunError(f"there is no bundle {path}")
+    from prunec import pipeline
+
+    ending.end(pipeline.verify_bundle(path))
 
 
 def inspect_without_code(run: RunFolder, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, helper
 
+from prunec.cost.onnx_texts import not_texts
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
@@ -95,6 +96,7 @@ def _damages(model: onnx.ModelProto, folder: Path) -> list[str]:
         for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
     ]
     said = [(name, _damage(tensor, folder)) for name, tensor in found]
+    said += [(place, "is no text: its bytes are not UTF-8") for place in not_texts(model)]
     return [f"{name} {wrong}" for name, wrong in said if wrong]
 
 

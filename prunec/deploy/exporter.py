@@ -87,7 +87,8 @@ Batches = Iterable[tuple[Tensor, ...]]
 class Exporter(ABC):
     """A form that ships. Derive from `Exact` or `Lossy`.
 
-    The class variables say where it may stand in a recipe: ``suffix`` of its file, ``reads`` the
+    The class variables say where it may stand in a recipe: ``suffix`` of its file,
+    ``beside`` those of files that belong to it under the same name, ``reads`` the
     form whose file it is made of (empty: the artifact itself), ``needs`` and ``forbids`` facts of
     the artifact.
     """
@@ -95,6 +96,7 @@ class Exporter(ABC):
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
 
     suffix: ClassVar[str]
+    beside: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()
     forbids: ClassVar[frozenset[str]] = frozenset()
@@ -149,8 +151,15 @@ class Exporter(ABC):
             told = self._write(source, draft, batches)
             written = self._check(source, draft)
             data = draft.read_bytes() if draft.is_file() else b""
+            size = self.size(draft)
         digest = file_digest(data)
-        return Exported(self.form(), path, len(data), digest, written.graph_digest, told)
+        return Exported(self.form(), path, size, digest, written.graph_digest, told)
+
+    @final
+    def size(self, path: Path) -> int:
+        """Return the bytes of a file with those that belong to it; those that are missing are 0."""
+        files = (path, *(path.with_suffix(suffix) for suffix in self.beside))
+        return sum(file.stat().st_size for file in files if file.is_file())
 
     def as_run(self, path: Path, loaded: LoadedFile) -> list[Check]:
         """Return the checks of how a runner runs a file of this form, besides its answers."""

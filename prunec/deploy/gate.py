@@ -97,14 +97,14 @@ def verify_file(
     finally:
         module.train(training)
     budgets, unmeasured = check_budgets(
-        spec.budget, path, written.cost, dense_macs, answers, latency
+        spec.budget, path, exporter.size(path), written.cost, dense_macs, answers, latency
     )
     if data is None:
         unmeasured.insert(0, "accuracy and agreement: there is no test split")
     details = replace(
         _measured(details, written, dense_macs, answers),
         file=str(path),
-        bytes=path.stat().st_size,
+        bytes=exporter.size(path),
         not_checked=(*unmeasured, *graph_untold, *told),
         runner=runner.identity,
     )

@@ -73,7 +73,7 @@ def _compared(path: Path, shipped: Path, runner: Runner) -> Check:
     shapes = [x.shape for x in expected]
     if [x.shape for x in answers] != shapes:
         return failed(NAME, str(shapes), str([x.shape for x in answers]), "shapes differ.")
-    shares = map(_share, answers, expected)
+    shares = map(share, answers, expected)
     worst = max(shares, default=0.0)
     passed = worst <= TOLERANCE
     wrong = f"outputs differ by {worst:.3g} of their largest value." if not passed else ""
@@ -85,8 +85,8 @@ def _numbered(tensors: Mapping[str, Tensor], kind: str) -> list[np.ndarray]:
     return [tensors[name].numpy() for name in names if name in tensors]
 
 
-def _share(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference as a share of the largest value; infinity where it is no number."""
+def share(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference as a share of the largest value; infinity: it is no number."""
     one, other = (values.astype(np.float64) for values in (found, expected))
     same = (one == other) | (np.isnan(one) & np.isnan(other))
     with np.errstate(invalid="ignore"):

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,21 @@ class Identity:
     device: str
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """What a layer of a loaded file takes, as the runtime itself measured it.
+
+    Attributes:
+        name: of the node of the file that it stems from.
+        operator: what runs.
+        milliseconds: of one run: the median over runs.
+    """
+
+    name: str
+    operator: str
+    milliseconds: float
+
+
 class LoadedFile(ABC):
     """A file that a runner has opened."""
 
@@ -46,6 +61,16 @@ class LoadedFile(ABC):
     @abstractmethod
     def input_shapes(self) -> Sequence[Sizes]:
         """Sizes of the inputs."""
+
+    @property
+    def input_names(self) -> Sequence[str]:
+        """Names of the inputs, where the file has any."""
+        return [f"input {place}" for place in range(len(self.input_shapes))]
+
+    @property
+    def input_types(self) -> Sequence[np.dtype[Any]]:
+        """Types of the inputs; floats where the file does not say."""
+        return [np.dtype(np.float32)] * len(self.input_shapes)
 
     @abstractmethod
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
@@ -63,6 +88,37 @@ class LoadedFile(ABC):
         """How many layers of the loaded file run as ``integer`` and as ``float``; None: untold."""
         return None
 
+    def profile(self, inputs: Batch, runs: int = 20) -> Sequence[LayerTime]:
+        """Return what each layer takes, in the order of computation.
+
+        Raises:
+            PrunecError: the runner does not tell, or the file does not run.
+        """
+        raise PrunecError(
+            f"{type(self).__module__.rpartition('.')[2]} tells no times of layers",
+            remedy="Leave --layers out, or name .onnx files.",
+        )
+
+    def noise(self, batch: int, sizes: Mapping[str, Sequence[int]] | None = None) -> Batch:
+        """Return inputs of one run: normal numbers, and zeros where they are whole.
+
+        Args:
+            batch: samples, where the first size is dynamic.
+            sizes: name of an input → all its sizes, where the file does not fix them.
+
+        Raises:
+            PrunecError: an input has a dynamic size besides its batch, and none is given.
+        """
+        generator = np.random.default_rng(0)
+        found = []
+        entries = zip(self.input_names, self.input_shapes, self.input_types, strict=True)
+        for name, shape, kind in entries:
+            given = (sizes or {}).get(name)
+            wanted = tuple(given) if given else _sizes(shape, batch)
+            values = generator.standard_normal(wanted, dtype=np.float32)
+            found.append(values.astype(kind) if kind.kind == "f" else np.zeros(wanted, kind))
+        return found
+
     def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
         """Measure this file against another one of the same runner, in turns, in this process.
 
@@ -76,7 +132,8 @@ class LoadedFile(ABC):
         Raises:
             PrunecError: an input has a dynamic size besides its batch, or a file does not run.
         """
-        return interleaved(_once(self, batch), _once(dense, batch), rounds=rounds)
+        ours, theirs = self.noise(batch), dense.noise(batch)
+        return interleaved(lambda: once(self, ours), lambda: once(dense, theirs), rounds=rounds)
 
 
 @dataclass(frozen=True)
@@ -126,14 +183,9 @@ def samples_of(
     return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
 
 
-def _once(loaded: LoadedFile, batch: int) -> Callable[[], object]:
-    """Return the run of one batch of noise."""
-    generator = np.random.default_rng(0)
-    inputs = [
-        generator.standard_normal(_sizes(shape, batch), dtype=np.float32)
-        for shape in loaded.input_shapes
-    ]
-    return lambda: next(loaded.run([inputs]))
+def once(loaded: LoadedFile, inputs: Batch) -> list[np.ndarray]:
+    """Run one batch."""
+    return next(iter(loaded.run([inputs])))
 
 
 def _sizes(shape: Sizes, batch: int) -> tuple[int, ...]:
@@ -143,7 +195,8 @@ def _sizes(shape: Sizes, batch: int) -> tuple[int, ...]:
     if len(sizes) != len(shape) - 1:
         raise PrunecError(
             f"the file has an input of dynamic size {shape}: its latency is not one number",
-            remedy="Export with fixed sizes but for the batch.",
+            remedy="Export with fixed sizes but for the batch; `prunec bench A B` takes sizes: "
+            "--input NAME=1x3x224x224.",
         )
     first = shape[0] if isinstance(shape[0], int) else batch
     return (first, *sizes)

@@ -13,6 +13,8 @@ GRAPH_DIGEST = "prunec.graph_digest"
 RECIPE_DIGEST = "prunec.recipe_digest"
 MACS = "prunec.macs"
 MADE_WITH = "prunec.made_with"
+FEEDING = "prunec.feeding"
+"""How the file is fed, as JSON: inputs, mean, std, what is done to an image, labels."""
 
 
 def input_names(count: int) -> tuple[str, ...]:

@@ -28,18 +28,26 @@ CLASSES = 1000
 """Of a network by name alone, unless its factory has a number of its own."""
 
 
-def build_model(spec: ModelSpec, classes: int, *, seed: int) -> nn.Module:
+def build_model(
+    spec: ModelSpec, classes: int, *, seed: int, note: Callable[[str], None] = lambda _: None
+) -> nn.Module:
     """Return the network on the CPU, in training mode; same spec and seed, same weights.
 
     ``classes`` 0 is the factory's own number. Built, then edited, then given its pretrained
-    weights. torch's global generator is not touched. A head that only trains is left out.
+    weights. torch's global generator is not touched. A head that only trains is left out. ``note``
+    takes a sentence on a head that begins at random, where the weights are of other classes.
 
     Raises:
         RecipeError: no such network, option or module.
         DataError: the weights are missing or do not fit.
     """
-    module = _built(spec, classes, seed)
+    module, anew = _built(spec, classes, seed)
     take_head(module)
+    if anew:
+        note(
+            f"model.weights = {spec.weights!r} are of another number of classes than {classes}: "
+            f"{', '.join(anew)} begin at random"
+        )
     return module.train()
 
 
@@ -49,7 +57,7 @@ def build_auxiliary(spec: ModelSpec, classes: int, *, seed: int) -> nn.Module | 
     Raises:
         RecipeError, DataError: as `build_model` does.
     """
-    return take_head(_built(spec, classes, seed))
+    return take_head(_built(spec, classes, seed)[0])
 
 
 def unweighted(spec: ModelSpec) -> ModelSpec:
@@ -57,7 +65,9 @@ def unweighted(spec: ModelSpec) -> ModelSpec:
     return spec.model_copy(update={"weights": "", "backbone_weights": "", "masks": ""})
 
 
-def _built(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
+def _built(spec: ModelSpec, classes: int, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the network, and what of it the weights did not fit: a head of other classes."""
+    left: tuple[str, ...] = ()
     with seeded(seed, MODEL):
         module = _construct(spec, classes)
         apply_edits(module, spec.edit)
@@ -68,7 +78,7 @@ def _built(spec: ModelSpec, classes: int, seed: int) -> nn.Module:
             _require_head(spec, left)
         if spec.masks:
             apply_masks(module, spec.masks)
-    return module
+    return module, left
 
 
 def _require_head(spec: ModelSpec, left: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -167,6 +168,7 @@ def _from_torchvision(model: str, weights: str, key: str = "weights") -> dict[st
     try:
         names = torchvision.models.get_model_weights(model)
     except ValueError:
+        _require_no_name_of_timms(model, weights, key)
         raise DataError(
             f"model.{key} = {weights!r}: {model!r} is no network of torchvision",
             remedy=f"Give the path of a file that ends in {', '.join(SUFFIXES)}"
@@ -191,6 +193,30 @@ def _from_torchvision(model: str, weights: str, key: str = "weights") -> dict[st
             remedy=f"Fetch it elsewhere and put it into {folder} under its own name.",
         ) from error
     return state
+
+
+def _require_no_name_of_timms(model: str, weights: str, key: str) -> None:
+    """Say where the weights of a network of timm's lie, which prunec does not fetch.
+
+    Raises:
+        DataError: the network is timm's.
+    """
+    kind, _, name = model.partition(":")
+    if kind != "timm":
+        return
+    known: Any = importlib.import_module("timm.models").get_pretrained_cfg(name)
+    place = ""
+    if known is not None and known.hf_hub_id:
+        place = f"https://huggingface.co/{known.hf_hub_id}/resolve/main/model.safetensors"
+    elif known is not None and known.url:
+        place = known.url
+    fetch = f"Fetch {place} where there is a network" if place else "Fetch its file"
+    raise DataError(
+        f"model.{key} = {weights!r}: {model} takes a file, timm's weights are not fetched by name",
+        remedy=f"{fetch}, put it anywhere, and say model.{key} = its path (it must end in "
+        f"{', '.join(SUFFIXES)}). What lies in Hugging Face's cache already has a path, too: "
+        "~/.cache/huggingface/hub/models--…/snapshots/…/model.safetensors.",
+    )
 
 
 def _from_file(

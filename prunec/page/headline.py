@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec.charts.scales import exact, short, size
+from prunec.deploy.checks.render import only_random
 from prunec.page.reading import Details, RunRecord
 from prunec.tasks.quality import decisive
 from prunec.wording import percent, percent_of
@@ -41,7 +42,9 @@ def tiles(run: RunRecord) -> list[Tile]:
         latency = run.exported.decisive.details.latency
     if latency:
         note = f"{latency.shipped_ms:.3g} ms of {latency.dense_ms:.3g} ms, batch 1, one thread"
-        made.append(Tile("Latency / dense", f"{latency.ratio:.3f}", note, left=latency.ratio))
+        if not latency.apart:
+            note += f"; not told apart, {latency.least:.3g} to {latency.most:.3g}"
+        made.append(Tile("Latency / dense", f"{latency.told:.3f}", note, left=latency.told))
     return [tile for tile in made if tile]
 
 
@@ -52,6 +55,9 @@ def _verdict(run: RunRecord) -> Tile:
         return Tile("Status", status, f"not exported yet{_progress(run)}")
     by = "verified" if run.verified else "at export"
     count, failures = len(parity.checks), sum(not c.passed for c in parity.checks)
+    if parity.passed and only_random(check.name for check in parity.checks):
+        note = f"all {count} checks passed, {by}; no data set was named"
+        return Tile("Parity", "on random inputs", note)
     if parity.passed:
         return Tile("Parity", "proven", f"all {count} checks passed, {by}", "good")
     return Tile(

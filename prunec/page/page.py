@@ -16,6 +16,7 @@ from prunec.page.proofs import (
     check_tables,
     layer_rows,
     pass_rows,
+    runner_table,
     setting_rows,
     shipped_layers,
 )
@@ -59,6 +60,7 @@ def page_text(run: RunFolder) -> str:
         sparse=any(layer.nonzero_params < layer.params[0] for layer in shipped_layers(found)),
         passes=pass_rows(found.history),
         checks=check_tables(found),
+        forms=runner_table(found),
         settings=[(name, setting_rows(each)) for name, each in found.settings.items()],
         again=reproduce(found),
     )

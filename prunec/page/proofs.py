@@ -10,7 +10,9 @@ from markupsafe import Markup
 
 from prunec.artifact import Step
 from prunec.charts.figures import bars
+from prunec.charts.scales import size
 from prunec.contract import BADLY_SCALED, EXACT, ROUNDING
+from prunec.deploy.checks.by_runner import form_row, runners_of, worth_a_table
 from prunec.deploy.checks.render import expected_text, value_text
 from prunec.inspection.layers import Layer
 from prunec.page.reading import Parity, RunRecord, Setting, Settings
@@ -128,6 +130,35 @@ def check_tables(run: RunRecord) -> list[CheckTable]:
         if exports
         for form, parity in exports.forms.items()
     ]
+
+
+Outcomes = tuple[str, str, list[bool | None]]
+"""A form, its size, and whether each runner proved it; None where it did not run it."""
+
+
+def runner_table(run: RunRecord) -> tuple[tuple[str, ...], list[Outcomes]]:
+    """Return all runners and a row a form; empty where there is one of either."""
+    exports = run.verified or run.exported
+    rows = [
+        form_row(
+            form,
+            parity.details.bytes,
+            parity.details.runner.name if parity.details.runner else "",
+            [other.name for other in parity.details.others],
+            parity.checks,
+        )
+        for form, parity in (exports.forms.items() if exports else ())
+    ]
+    runners = runners_of(rows)
+    told = [
+        (
+            row.form,
+            "" if row.bytes is None else size(row.bytes),
+            [row.outcomes.get(name) for name in runners],
+        )
+        for row in rows
+    ]
+    return (runners, told) if worth_a_table(rows) else ((), [])
 
 
 def _check_table(title: str, form: str, parity: Parity, checked: str) -> CheckTable:

@@ -6,8 +6,11 @@ a file that is not equal to it.
 
 from __future__ import annotations
 
-from prunec.pipeline.benching import bench
+from prunec.pipeline.bundles.reading import is_bundle, opened_bundle
+from prunec.pipeline.bundles.verifying import verify_bundle
+from prunec.pipeline.bundles.writing import require_place, write_bundle
 from prunec.pipeline.inspecting import inspect, inspect_recipe
+from prunec.pipeline.predicting import predict
 from prunec.pipeline.preparing import (
     Prepared,
     prepare,
@@ -21,17 +24,22 @@ from prunec.pipeline.training import train
 
 __all__ = [
     "Prepared",
-    "bench",
     "costs_json",
     "export",
     "inspect",
     "inspect_received",
     "inspect_recipe",
+    "is_bundle",
+    "opened_bundle",
+    "predict",
     "prepare",
     "prepare_again",
     "prepare_untrained",
+    "require_place",
     "torch_device",
     "train",
     "verify",
+    "verify_bundle",
     "verify_received",
+    "write_bundle",
 ]

@@ -16,7 +16,7 @@ from prunec.recipe import Recipe
 
 def found_elsewhere(
     writer: Exporter, path: Path, recipe: Recipe, artifact: Artifact, data: Data | None
-) -> tuple[list[Check], list[str], tuple[Identity, ...]]:
+) -> tuple[list[Check], list[str], list[Identity]]:
     """Return the checks under every other runner, what was not checked, and what they are.
 
     Args:
@@ -41,4 +41,4 @@ def found_elsewhere(
         )
         checks, untold = [*checks, *found], [*untold, *unopened]
         identities += [runner.identity] if found else []
-    return checks, untold, tuple(identities)
+    return checks, untold, identities

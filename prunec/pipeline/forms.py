@@ -19,7 +19,7 @@ from prunec.batches.batches import Data
 from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
 from prunec.deploy.checks.training import check_training
-from prunec.deploy.exporter import Exact, Exporter, Lossy, Source
+from prunec.deploy.exporter import Exact, Exported, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import check_golden, write_golden
 from prunec.deploy.signature import MACS, RECIPE_DIGEST
@@ -31,6 +31,7 @@ from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
 from prunec.pipeline.elsewhere import found_elsewhere
+from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
@@ -53,6 +54,8 @@ class Forms:
         output: where the file goes besides the run, of an export in one form.
         records: what was found of the run's records: checks, and what was not checked.
         made_by: which other build began the run; empty where this one did.
+        with_recipe: whether the files hold the recipe's text, which names folders; its digest
+            stands in them anyway.
     """
 
     folder: ExportFolder
@@ -60,6 +63,7 @@ class Forms:
     output: Path | None = None
     records: tuple[Sequence[Check], Sequence[str]] = ((), ())
     made_by: str = ""
+    with_recipe: bool = True
 
     def __post_init__(self) -> None:
         if self.output is not None and len(self.exporters) > 1:
@@ -68,6 +72,15 @@ class Forms:
                 f"{self.output} is one file, and the export has the forms {names}",
                 remedy="Leave -o out: each form has its folder in the run.",
             )
+
+    def require_places(self) -> None:
+        """Refuse a place that no file can be written to, before anything is worked out.
+
+        Raises:
+            RunError: it names a folder, or a file that must not be overwritten.
+        """
+        for writer in self.exporters:
+            require_writable(self.output or self.shipped(writer))
 
     def shipped(self, writer: Exporter) -> Path:
         """Return the file of a form that ships."""
@@ -145,8 +158,6 @@ def ship(
     Raises:
         PrunecError: as exporters do.
     """
-    for writer in forms.exporters:
-        require_writable(forms.output or forms.shipped(writer))
     reports: dict[str, Report] = {}
     if forms.folder.manifest.exists() and forms.folder.flaw:
         tell(f"{forms.folder.flaw}; it is written anew")
@@ -162,7 +173,7 @@ def ship(
             golden = write_golden(forms.shipped(writer), writer, artifact.module, artifact.example)
             manifest[form] = {**entry, **golden}
         target, candidate = forms.output or forms.shipped(writer), forms.candidate(writer)
-        for remark in remarks(reports[form]):
+        for remark in reports[form].details.remarks:
             tell(f"{form}: {remark}")
         tell(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
     report = ExportReport(reports, {"layers": _layers(dense, artifact)})
@@ -191,7 +202,9 @@ def _written(
 ) -> tuple[dict[str, object], Report]:
     """Write a form beside its place; return its entry in the manifest and what is found of it."""
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
-    source = Source(artifact, _metadata(recipe, artifact), files)
+    fed = feeding(recipe, artifact, data)
+    metadata = _metadata(recipe, artifact, forms.with_recipe) | as_metadata(fed)
+    source = Source(artifact, metadata, files)
     labelled = _labelled(data, writer) if isinstance(writer, Lossy) and data else None
     batches: Batched | None = [(images,) for images, _ in labelled] if labelled else None
     source = replace(source, labels=tuple(labels for _, labels in labelled or ()))
@@ -202,10 +215,15 @@ def _written(
         kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
         _write_twin(writer, dense, twin, batches, kept)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
+    entry["feeding"] = fed
     report = _proven(forms, writer, exported.path, recipe, artifact, dense, data, entry, "")
     target = forms.output or forms.shipped(writer)
     told = replace(
-        report.details, file=str(target), dense_bytes=twin.stat().st_size, told=exported.told
+        report.details,
+        file=str(target),
+        dense_bytes=twin.stat().st_size,
+        remarks=remarks(exported),
+        told=exported.told,
     )
     return entry, replace(report, details=told)
 
@@ -260,11 +278,11 @@ def _publish(forms: Forms, writer: Exporter) -> None:
     candidate.parent.rmdir()
 
 
-def _metadata(recipe: Recipe, artifact: Artifact) -> dict[str, str]:
+def _metadata(recipe: Recipe, artifact: Artifact, with_recipe: bool) -> dict[str, str]:
     history = [asdict(replace(step, seconds=0.0)) for step in artifact.history]
     return {
         "prunec.version": prunec_version(),
-        "prunec.recipe": dumps(recipe),
+        **({"prunec.recipe": dumps(recipe)} if with_recipe else {}),
         RECIPE_DIGEST: digest(recipe),
         "prunec.history": json.dumps(history),
         MACS: str(artifact.history[-1].macs[1]),
@@ -308,18 +326,20 @@ def _proven(
     trained, unmeasured = check_training(
         recipe.verify.budget, artifact.history, report.details.figures
     )
-    elsewhere, unopened, others = found_elsewhere(writer, path, recipe, artifact, data)
+    elsewhere, unopened, runners = found_elsewhere(writer, path, recipe, artifact, data)
     checks, untold = forms.records
     reasons = (*report.not_checked, *unopened, *unmeasured, *untold)
     checks = (*report.checks, *elsewhere, *trained, *recorded, *checks)
-    details = replace(report.details, not_checked=reasons, latency=latency, others=others)
+    details = replace(
+        report.details, not_checked=reasons, latency=latency, other_runners=tuple(runners)
+    )
     return Report(checks, details)
 
 
-def remarks(report: Report) -> list[str]:
+def remarks(exported: Exported) -> tuple[str, ...]:
     """Return what an exporter remarked of its file, in sentences."""
-    found = report.details.told.get("remarks", [])
-    return [str(remark) for remark in found] if isinstance(found, list) else []
+    found = exported.told.get("remarks", [])
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _unwritten(writer: Exporter) -> Report:

@@ -88,7 +88,7 @@ def _stated(
     return {
         "exporter": {"name": writer.exporter_name(), **json.loads(json.dumps(asdict(writer)))},
         "file": f"{writer.form()}/{STEM}{writer.suffix}",
-        "bytes": path.stat().st_size,
+        "bytes": writer.size(path),
         "dense_sha256": sha256_of(twin),
         "recipe_digest": digest(recipe),
         "weights_digest": artifact.history[-1].digest,

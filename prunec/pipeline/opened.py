@@ -34,8 +34,9 @@ class OpenedRun(OpenedRecipe):
         return tuple(i for i in range(len(self.passes)) if self.is_done(i))
 
     def is_done(self, index: int) -> bool:
-        """Say whether a pass has left its artifact."""
-        return (self._step(index) / "artifact.json").is_file()
+        """Say whether a pass has left its artifact; one that is missing now is damage."""
+        path = self._step(index) / "artifact.json"
+        return path.is_file() or self.run.key(path) in self.run.kept
 
     def artifact(self, index: int) -> Artifact:
         """Return the artifact after a pass; weights that the recipe names are not loaded.

@@ -107,17 +107,17 @@ class OpenedRecipe:
         """Return its exporters, and those of further forms; options replace the recipe's."""
         return build_exporters(self.recipe, self.source, forms, options)
 
-    def fresh(self) -> Artifact:
+    def fresh(self, note: Callable[[str], None] = lambda _: None) -> Artifact:
         """Return the network as the recipe builds it, and two samples as its example.
 
         They are test images (one twice, where there is no other), or random where the recipe names
-        no data.
+        no data. ``note`` takes what is worth knowing of its weights, in sentences.
 
         Raises:
             DataError: the network does not take the inputs that the recipe names.
         """
         recipe = self.recipe
-        module = build_model(recipe.model, self.classes, seed=recipe.seed).eval()
+        module = build_model(recipe.model, self.classes, seed=recipe.seed, note=note).eval()
         if self.images is None:
             inputs = tuple(map(parse_input, recipe.model.inputs)) or usual_inputs(module)
             example = random_example(inputs, recipe.seed)

@@ -79,7 +79,7 @@ def prepare(
     place = _require_training(opened, device)
     opened.exporters()
     data = _data(opened)
-    artifact = opened.fresh()
+    artifact = opened.fresh(progress.note)
     _require_answers(recipe, artifact, data)
     context = _context(opened, data, artifact, place, UNMADE, progress, resume=False)
     _require_possible(opened, artifact, context)

@@ -31,6 +31,7 @@ def export(
     tell: Callable[[str], None] = print,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     untrained: Untrained | None = None,
+    with_recipe: bool = True,
 ) -> ExportReport:
     """Run the rewrites that follow training, write every form, and prove each file equal.
 
@@ -44,6 +45,7 @@ def export(
         tell: takes a line a step.
         options: form → options of its exporter that take the place of the recipe's.
         untrained: the network as a recipe without a training pass builds it, where it is at hand.
+        with_recipe: whether the files hold the recipe's text.
 
     Raises:
         RunError: the run was not trained to its end, another process works on it, or something
@@ -54,11 +56,12 @@ def export(
     with run.held():
         opened = OpenedRun(run, untrained.images if untrained else None)
         made = Forms(run.export, opened.exporters(forms, options), output)
+        made.require_places()
         artifact = _rewritten(opened, tell, untrained)
         dense = Artifact(opened.dense, artifact.example)
         shipped = run.export.report, run.export.manifest
         found = check_records(run, steps_of(opened), anew=shipped)
-        made = replace(made, records=found, made_by=_other_build(run))
+        made = replace(made, records=found, made_by=_other_build(run), with_recipe=with_recipe)
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
         keep_records(run, *shipped)
         tell(f"Wrote {write_report(run)}")

@@ -68,6 +68,8 @@ def dumps(recipe: Recipe) -> str:
         match value:
             case dict() if key == "train" and not recipe.train.epochs:
                 continue  # it has no training pass
+            case dict() if key == "bundle" and not any(value.values()):
+                continue  # its digest is that of recipes from before there were bundles
             case dict():
                 document.add(key, _table(value))
             case list():

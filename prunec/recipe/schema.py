@@ -60,6 +60,15 @@ class VerifySpec(Table):
     budget: Budget = Budget()
 
 
+class BundleSpec(Table):
+    """What a bundle says of itself besides what is found: who may use it, for what."""
+
+    release: Text = Field(default="", description="of what ships, as its maker counts: 1.4.0")
+    replaces: Text = Field(default="", description="the oldest release that it may replace")
+    licence: Text = Field(default="", description="an SPDX name: Apache-2.0")
+    intended_use: Text = Field(default="", description="what it is meant for, and what not")
+
+
 class Recipe(Table):
     """A whole recipe. ``passes`` and ``exports`` hold a table each: its ``name``, its options."""
 
@@ -77,6 +86,7 @@ class Recipe(Table):
         default=({"name": "to-onnx"},), alias="export", max_length=MOST_ENTRIES
     )
     verify: VerifySpec = VerifySpec()
+    bundle: BundleSpec = BundleSpec()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

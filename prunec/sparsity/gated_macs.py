@@ -37,6 +37,7 @@ class Gated:
         positions: MACs of a kernel for one pair of channels, shape (L,); divided by its groups.
         fixed_in, fixed_out: channels on either side that are not gated, shape (L,).
         gated_in, gated_out: channels on either side that one gate of a group stands for, (L, B).
+        gate_of: class of channels → its gate, −1 where none stands.
     """
 
     group_of: Tensor
@@ -49,6 +50,7 @@ class Gated:
     fixed_out: Tensor
     gated_in: Tensor
     gated_out: Tensor
+    gate_of: Tensor
 
     def to(self, device: torch.device) -> Self:
         """The same on a device."""
@@ -130,6 +132,7 @@ def gated_channels(structure: Structure) -> Gated:
         torch.tensor([s[0] for s in outer], dtype=torch.float64),
         torch.stack([none if k.depthwise else s[1] for k, s in zip(kernels, inner, strict=True)]),
         torch.stack([s[1] for s in outer]),
+        gate_of,
     )
 
 

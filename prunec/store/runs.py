@@ -220,7 +220,12 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise RunError(
+            f"{path} cannot be read: {why}",
+            remedy="It belongs to the run: put it back from a copy, or remove the run: "
+            f"prunec runs rm {path.parent}",
+        ) from None
 
 
 def _sha256(text: str) -> str:

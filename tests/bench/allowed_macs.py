@@ -9,7 +9,8 @@ operators. No decision of the compiler enters.
 - A channel is kept if any parameter that it cuts is unmasked anywhere on its slice.
 - What a kernel is allowed is visits · (kept inputs) · (kept outputs) · taps, group by group.
 - The groups of a grouped convolution must stay equally wide: the narrower take dropped channels
-  back until all are as wide as the widest, and these are then kept wherever they are cut.
+  back until all are as wide as the widest, and these are then kept wherever they are cut. So must
+  the directions and layers of a recurrent layer, whose sizes torch takes as one number.
 - Products of two activations, as in attention, are counted apart and whole: masks say nothing about
   them.
 - What follows from no input is the same for every sample, and no cost.
@@ -173,6 +174,7 @@ class _Kept:
 
     def __post_init__(self) -> None:
         self.parameters = dict(self.module.named_parameters())
+        self.even = [cells for layer in _recurrent(self.module) for cells in layer]
         for number, group in enumerate(self.groups):
             seen = torch.zeros(group.size, dtype=torch.bool)
             touched = False
@@ -193,14 +195,19 @@ class _Kept:
         mask = self.masks[name]
         if axis >= 0:
             return mask.movedim(axis, 0).flatten(1).any(1) if mask.ndim > 1 else mask
-        blocks = mask.reshape(self.uses[name].groups, -1, mask.shape[1], mask[0, 0].numel())
+        blocks = mask.reshape(self.groups_of(name), -1, mask.shape[1], mask[0, 0].numel())
         return blocks.any(3).any(1).flatten()
+
+    def groups_of(self, name: str) -> int:
+        """Of the convolution that uses a weight, or its layer's where it computes with it first."""
+        owner = self.module.get_submodule(name.rpartition(".")[0])
+        return self.uses[name].groups if name in self.uses else int(getattr(owner, "groups", 1))
 
     def along(self, name: str, axis: int) -> Tensor:
         """Which positions along an axis of a parameter are kept."""
         shape = self.parameters[name].shape
         kept = torch.ones(
-            shape[axis] if axis >= 0 else shape[1] * self.uses[name].groups, dtype=torch.bool
+            shape[axis] if axis >= 0 else shape[1] * self.groups_of(name), dtype=torch.bool
         )
         for number, channels, positions in self.places.get((name, axis), ()):
             kept[positions] = self.keep[number][channels]
@@ -221,12 +228,14 @@ class _Kept:
         return visits * int(pairs.sum()) * math.prod(shape[2:])
 
     def equalise(self) -> None:
-        """Take channels back until the groups of every grouped convolution are equally wide."""
+        """Take channels back until what torch gives one width is equally wide."""
         grouped = [(n, u) for n, u in self.uses.items() if 1 < u.groups < self.inputs(n, u)]
         before = -1
         while before != (before := sum(int(k.sum()) for k in self.keep)):
             for name, use in grouped:
                 self.widen(name, use)
+            for cells in self.even:
+                self.even_out(cells)
 
     def inputs(self, name: str, use: Use) -> int:
         shape = self.parameters[name].shape
@@ -242,6 +251,14 @@ class _Kept:
                 missing = dropped[: max(0, wanted - int(side[group].sum()))]
                 self.take_back(name, axis, missing + group * side.shape[1])
 
+    def even_out(self, cells: Sequence[str]) -> None:
+        """Each of these weights reads as many inputs as the widest."""
+        sides = {name: self.along(name, 1) for name in cells}
+        wanted = max(int(side.sum()) for side in sides.values())
+        for name, side in sides.items():
+            dropped = torch.nonzero(~side).flatten()
+            self.take_back(name, 1, dropped[: wanted - int(side.sum())])
+
     def take_back(self, name: str, axis: int, wanted: Tensor) -> None:
         for number, channels, positions in self.places.get((name, axis), ()):
             self.keep[number][channels[torch.isin(positions, wanted)]] = True
@@ -250,6 +267,17 @@ class _Kept:
 def _sides(use: Use) -> tuple[int, int]:
     """The axes of a grouped kernel's inputs and outputs, as channel groups name them."""
     return (0, -2) if use.transposed else (-1, 0)
+
+
+def _recurrent(module: nn.Module) -> list[list[list[str]]]:
+    """For each recurrent layer the weights that read its states, and its projections of units."""
+    layers = [(n, part) for n, part in module.named_modules() if isinstance(part, nn.RNNBase)]
+    found = []
+    for path, layer in layers:
+        names = [name for name, _ in layer.named_parameters()]
+        kinds = [[n for n in names if n.startswith(kind)] for kind in ("weight_hh", "weight_hr")]
+        found.append([[f"{path}.{n}".lstrip(".") for n in kind] for kind in kinds if kind])
+    return found
 
 
 def _spread(indices: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -98,13 +98,18 @@ OPERATORS = [
 ]
 
 
+EVEN = ["shuffle-between-groups", "lstm-of-two-layers-and-directions", "lstm-with-projection"]
+"""Widths that torch takes as one number."""
+
+
 @pytest.mark.parametrize(
     "name",
     slow_but(
-        ["chain", "residual", "dense-net", "grouped", "mobile-net-v2", *OPERATORS],
+        ["chain", "residual", "dense-net", "grouped", "mobile-net-v2", *EVEN, *OPERATORS],
         "residual",
         "statistics-beside-means",
         "compared-and-chosen",
+        "shuffle-between-groups",
     ),
 )
 def test_the_compiler_reaches_what_masks_allow(name: str) -> None:
@@ -114,3 +119,14 @@ def test_the_compiler_reaches_what_masks_allow(name: str) -> None:
     compiled = compile_module(masked(module, masks), example)
     found = allowed_macs(module, example, groups, masks)
     assert metered(compiled.module, example).macs <= found.macs < found.dense
+
+
+@pytest.mark.parametrize(("density", "seed"), [(0.3, 6), (0.7, 4)])
+def test_a_channel_is_taken_back_that_serves_two_kernels(density: float, seed: int) -> None:
+    """Where others would do for one of them, what masks allow is exceeded by 9 % and by 23 %."""
+    module, example = ZOO["shuffle-between-groups"]()
+    groups = channel_groups(module, example)
+    masks = channel_masks(module, groups, density, "both", seed)
+    compiled = compile_module(masked(module, masks), example)
+    found = allowed_macs(module, example, groups, masks)
+    assert metered(compiled.module, example).macs <= found.macs

@@ -30,6 +30,7 @@ def script(tmp_path: Path) -> str:
     return str(tmp_path / "child.py")
 
 
+@pytest.mark.slow
 def test_what_crashes_or_hangs_is_a_row_and_the_others_follow(script: str) -> None:
     keys = ["first", "dies", "second", "killed", "hangs", "last"]
     found = dict(measured(script, {}, keys, limit=2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from prunec.artifact import Artifact, Step
 from prunec.cli.commands import app
 from prunec.cost import Cost, LayerCost
+from prunec.deploy.checks import Check
+from prunec.deploy.checks.details import Details
 from prunec.graph.rewriting.plan import Input
 from prunec.inspection.groups import GroupSummary
 from prunec.inspection.layers import Layer
@@ -32,6 +34,8 @@ name = "train-dense"
 @dataclass(frozen=True)
 class FakeReport:
     passed: bool
+    checks: tuple[Check, ...] = ()
+    details: Details = field(default_factory=Details)
 
     @property
     def forms(self) -> dict[str, FakeReport]:
@@ -66,7 +70,10 @@ class FakePipeline(ModuleType):
         step = Step("train-dense", {}, (), (100, 50), (10, 10), None, 1.5, "", ("90.1 %",))
         return Artifact(module=nn.Identity(), example=(zeros(2, 1),), history=(step,))
 
-    def export(self, run: Any, output: Any, forms: Any, *, options: Any) -> FakeReport:
+    def export(
+        self, run: Any, output: Any, forms: Any, *, options: Any, tell: Any, with_recipe: bool
+    ) -> FakeReport:
+        assert with_recipe
         self._called("export", run, output, forms)
         self.options = options
         return FakeReport(self.passed)
@@ -74,10 +81,6 @@ class FakePipeline(ModuleType):
     def verify(self, run: Any, onnx_file: Any) -> FakeReport:
         self._called("verify", run, onnx_file)
         return FakeReport(self.passed)
-
-    def bench(self, run: Any) -> str:
-        self._called("bench", run)
-        return "dense 2 ms, shipped 1 ms"
 
     def inspect(self, subject: Any, inputs: tuple[Input, ...], *named: Any) -> Inspection:
         self._called("inspect", subject, inputs)

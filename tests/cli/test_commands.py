@@ -119,11 +119,6 @@ def test_a_failed_gate_exits_with_two(pipeline: FakePipeline) -> None:
     assert run("verify").exit_code == 2
 
 
-def test_bench_prints_what_it_measured(pipeline: FakePipeline) -> None:
-    run("train", "small.toml")
-    assert "shipped 1 ms" in run("bench").stdout
-
-
 def test_inspect_shows_layers_and_groups(pipeline: FakePipeline) -> None:
     result = run("inspect", "resnet18")
     assert result.exit_code == 0, result.output

@@ -79,6 +79,7 @@ def test_the_shell_completes(words: str, index: int, expected: str, absent: str)
     assert absent not in done.stdout
 
 
+@pytest.mark.slow
 def test_passes_are_listed_from_their_classes() -> None:
     from prunec.catalogue import pass_classes
 

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from prunec.compaction.compact import compact_model
+from prunec.deploy.compaction.compact import compact_model
 
 
 def _model(dead: int) -> onnx.ModelProto:

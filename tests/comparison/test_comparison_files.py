@@ -108,6 +108,7 @@ def check_page(folder: Path, results: tuple[Result, ...]) -> None:
         ET.fromstring(panel)
 
 
+@pytest.mark.slow
 def test_a_failed_cell_is_told_and_the_others_go_on(tmp_path: Path, stub: None) -> None:
     good = write_recipe(tmp_path, "gmp")
     bad = write_recipe(tmp_path, "rigl", learning_rate="1e9")
@@ -135,6 +136,7 @@ def test_a_failed_cell_is_told_and_the_others_go_on(tmp_path: Path, stub: None) 
     assert (folder / "runs" / "rigl-s0.5-seed0-002").is_dir()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_proven_is_said(tmp_path: Path, stub: None) -> None:
     recipe = write_recipe(tmp_path, "gmp")
     folder = tmp_path / "out"

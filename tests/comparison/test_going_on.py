@@ -28,6 +28,7 @@ TESTS = Path(__file__).parent.parent
 EPOCHS = 40  # of a training that is stopped twice: it must not end before
 
 
+@pytest.mark.slow
 def test_a_run_that_somebody_else_trains_is_waited_for(tmp_path: Path, stub: None) -> None:
     """A child that outlived its comparison goes on; its run is taken over when it has ended."""
     (cell,) = expand([write_recipe(tmp_path, "gmp")]).cells
@@ -67,6 +68,7 @@ def wait_for(holds: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_stopped_and_a_killed_comparison_go_on(tmp_path: Path, stub: None) -> None:
     """Stopped, it saves; killed with its child, the same command ends what they began."""

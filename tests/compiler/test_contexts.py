@@ -75,6 +75,20 @@ REFUSED: dict[str, tuple[Rule, str]] = {
         r"torch\.vmap",
     ),
 }
+DERIVED: dict[str, tuple[Rule, str]] = {
+    "forward derivative": (
+        lambda net, y: torch.func.jvp(torch.sin, (y,), (torch.ones_like(y),))[1],
+        r"takes derivatives in its forward \(torch\.func\.jvp",
+    ),
+    "second derivative": (
+        lambda net, y: torch.func.hessian(lambda v: v.square().sum())(y[0, 0, 0]).sum() * y,
+        r"takes derivatives in its forward \(torch\.func\.\w+\).*test_contexts\.py",
+    ),
+    "gradient": (
+        lambda net, y: torch.autograd.grad(y.square().sum(), y)[0],
+        r"takes derivatives in its forward \(torch\.autograd\.grad\).*test_contexts\.py",
+    ),
+}
 EXAMPLE = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 
 
@@ -103,3 +117,11 @@ def test_it_is_refused_by_name(name: str) -> None:
         with pytest.raises(UntraceableModel, match=said) as caught:
             public(Within(rule), EXAMPLE)
         assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", slow_but(DERIVED, "gradient"))
+def test_a_derivative_in_forward_is_no_fault_of_the_inputs(name: str) -> None:
+    rule, said = DERIVED[name]
+    with pytest.raises(UntraceableModel, match=said) as caught:
+        prunec.compile(Within(rule), EXAMPLE)
+    assert "operators" in caught.value.remedy

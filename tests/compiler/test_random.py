@@ -132,7 +132,7 @@ def scrambled(wiring: Wiring) -> nn.Module:
 
 
 @pytest.mark.slow
-@effort(8)
+@effort(5)
 @given(wirings(), st.sampled_from(WAYS))
 def test_a_random_network_obeys_the_laws(wiring: Wiring, way: tuple[str, float]) -> None:
     note(f"shapes {wiring.shapes()}")

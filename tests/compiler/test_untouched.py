@@ -246,7 +246,7 @@ def public(
 
 
 @pytest.mark.parametrize(
-    ("name", "ran"), sampled([(name, ran) for name in STATEFUL for ran in (False, True)], 6, 3)
+    ("name", "ran"), sampled([(name, ran) for name in STATEFUL for ran in (False, True)], 12, 3)
 )
 def test_a_network_with_state_is_as_it_was(name: str, ran: bool, tmp_path: Path) -> None:
     model, example = STATEFUL[name](), (EXAMPLE.clone(),)
@@ -263,7 +263,7 @@ def test_a_network_with_state_is_as_it_was(name: str, ran: bool, tmp_path: Path)
     assert not any(type(x) is not Tensor or x.is_meta for x in (remembered(6), *BESIDE.values()))
 
 
-@pytest.mark.parametrize("name", sampled(ZOO, 48, 12))
+@pytest.mark.parametrize("name", sampled(ZOO, 120, 24))
 def test_a_network_of_the_zoo_is_as_it_was(name: str, tmp_path: Path) -> None:
     model, example = ZOO[name]()
     before = everything(model, example)
@@ -284,6 +284,7 @@ class Named(Body):
         return super().forward(x + shift)
 
 
+@pytest.mark.slow
 def test_inputs_that_a_caller_gives_by_name_are_as_they_were(tmp_path: Path) -> None:
     model, example = Named(), (EXAMPLE.clone(), torch.rand(2, 3, 1, 1))
     before = everything(model, example)
@@ -308,6 +309,7 @@ def test_an_example_that_is_refused_is_as_it_was(form: str, tmp_path: Path) -> N
         assert same(before, everything(model, (x,)))
 
 
+@pytest.mark.slow
 def test_modes_of_the_caller_are_as_they_were(tmp_path: Path) -> None:
     """In training, without gradients, of double precision by default, with a list as example."""
     model = Overwrites().double().train()

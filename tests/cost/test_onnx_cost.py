@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunec.cost import ROLE
 from prunec.cost.onnx_graph import count_known, count_onnx
+from prunec.cost.onnx_reading import read_model
 from prunec.errors import PrunecError
 
 FLOAT = TensorProto.FLOAT
@@ -204,3 +205,25 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff" * 40)
     with pytest.raises(PrunecError, match="truncated or not an ONNX file"):
         count_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b"second", r"graph\.node\[1\]\.name"),
+        (b"MatMul", r"graph\.node\[0\]\.op_type"),
+        (b"wide", r"graph\.node\[0\]\.input\[1\]"),
+        (b"a note", r"metadata_props\[0\]\.value"),
+    ],
+)
+def test_a_text_that_is_none_is_named(tmp_path: Path, text: bytes, place: str) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "wide"], ["i"], "first"),
+        helper.make_node("Relu", ["i"], ["y"], "second"),
+    ]
+    net = model(nodes, {"x": ["n", 5]}, "y", {"wide": ones(5, 3)})
+    net.metadata_props.add(key="note", value="a note")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(net.SerializeToString().replace(text, b"\xc6" + text[1:], 1))
+    with pytest.raises(PrunecError, match=f"{place}.* is no text"):
+        read_model(path)

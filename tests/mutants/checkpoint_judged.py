@@ -32,7 +32,10 @@ def checkpoint(epoch: int, step: int, noise: int) -> Checkpoint:
         optimizer=OptimizerState({"a/momentum": torch.rand(4, 3)}, {"a/step": 7.0}),
         tensors={"gates/0": torch.tensor([True, False])},
         average={"a": torch.rand(4, 3, generator=generator)},
-        history=tuple({"epoch": e + 1, "test_accuracy": 50.0 + e} for e in range(epoch)),
+        history=tuple(
+            {"epoch": e + 1, "settled": True, "seconds": 2.0, "test_accuracy": 50.0 + e}
+            for e in range(epoch)
+        ),
         tally={"loss": 0.25, "images": 48.0} if step else {},
         scaler={"scale": 1024.0},
     )

@@ -18,6 +18,7 @@ def _warmed() -> None:
 Told = Callable[[str, object], None]
 
 
+@pytest.mark.slow
 def test_a_slice_of_the_mutants_is_taken_or_refused_in_a_few_lines(record_property: Told) -> None:
     _judged(SLICE, record_property)
 

@@ -178,6 +178,7 @@ def test_facts_are_asked_for(shipped: Shipped, tmp_path: Path) -> None:
         ToGated()(source_of(shipped), tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 def test_another_runner_proves_the_same_file(shipped: Shipped) -> None:
     report = gate(shipped.path, shipped, ToOnnx(), Reference())
     assert report.passed, report.failures

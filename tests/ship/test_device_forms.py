@@ -88,6 +88,9 @@ def test_a_form_is_proven_by_its_own_runtime(form: Form, tmp_path: Path) -> None
     assert {"outputs, test split", "top-1 agreement", "graph digest"} <= {
         check.name for check in report.checks
     }
+    kernels = sum(p.numel() for p in artifact.module.parameters() if p.dim() > 1)
+    assert made.bytes == report.details.bytes
+    assert made.bytes > 4 * kernels, "the weights beside it belong to the file"
     runner = report.details.runner
     assert runner is not None
     assert runner.name == form.name

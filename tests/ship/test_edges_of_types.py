@@ -56,6 +56,7 @@ SLOW = ("subnormal", "a saturated sigmoid", "log of what underflows")
 RARE = sorted(EDGES.keys() - {"half", *SLOW})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["half", *map(slow_case, SLOW), *(slow_case(name, nightly=True) for name in RARE)]
 )

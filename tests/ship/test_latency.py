@@ -26,12 +26,12 @@ def convolutions(path: Path, *channels: int, size: int | str = 24) -> Path:
         kernel = np.full((outputs, inputs, 3, 3), 0.01, np.float32)
         weights.append(numpy_helper.from_array(kernel, f"w{i}"))
         nodes.append(helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"x{i + 1}"], pads=[1] * 4))
-    shape = ["batch", channels[0], 24, size]
+    shape, made = ["batch", channels[0], 24, size], ["batch", channels[-1], 24, size]
     graph = helper.make_graph(
         nodes,
         "chain",
         [helper.make_tensor_value_info("x0", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, made)],
         weights,
     )
     opset = [helper.make_opsetid("", 18)]

@@ -142,6 +142,7 @@ def test_an_operator_that_needs_more_is_named(name: str, tmp_path: Path) -> None
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_an_operator_needs_more(tmp_path: Path) -> None:
     net, path = Function(BEYOND["grid"][0]).eval(), tmp_path / "n.onnx"
     with pytest.raises(PassError, match=r"GridSample at .* needs opset 16") as error:

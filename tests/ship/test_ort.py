@@ -11,9 +11,11 @@ from prunec.artifact import Artifact
 from prunec.deploy.exporter import Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.runners.onnxruntime import Onnxruntime
+from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 from prunec.exporters.to_ort import ToOrt
 from prunec.recipe import VerifySpec
+from prunec.recipe.schema import Budget
 
 
 @pytest.fixture
@@ -42,6 +44,22 @@ def test_no_kernel_is_laid_out_for_this_processor(path: Path) -> None:
     data = path.read_bytes()
     assert b"ORTM" in data[:16]
     assert b"Reorder" not in data  # what stands around blocked layouts
+
+
+def test_one_that_is_slower_than_its_dense_twin_is_told(shipped: Shipped, path: Path) -> None:
+    report = verify_file(
+        path,
+        shipped.module,
+        shipped.example,
+        exporter=ToOrt(),
+        runner=Onnxruntime(),
+        spec=VerifySpec(budget=Budget(latency_ratio=1.0)),
+        torch_cost=TINY_COST,
+        latency=Latency(3.0, 1.0, 3.0, 2.9, 3.1),
+    )
+    (failure,) = report.failures
+    assert "latency" in failure.name
+    assert "compare with that" in failure.message
 
 
 def test_half_a_file_is_named(path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from sampling import slow_case
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -97,7 +98,14 @@ def of_two(net: nn.Module, y: Tensor) -> Tensor:
 SLOW = [of_rows, of_two, to_a_grid, shuffled, without_scale, overwritten, with_a_mask, pooled]
 
 
-@pytest.mark.parametrize("rule", QUICK + SLOW, ids=lambda rule: rule.__name__)
+ALWAYS = (residual, to_a_grid)
+CASES = [
+    r if r in ALWAYS else slow_case(r, nightly=r not in (channels_last, of_rows))
+    for r in QUICK + SLOW
+]
+
+
+@pytest.mark.parametrize("rule", CASES, ids=lambda rule: rule.__name__)
 def test_both_roads_write_the_same(
     rule: Rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +131,7 @@ def test_both_roads_write_the_same(
         assert graphs[0] == graphs[1]
 
 
+@pytest.mark.slow
 def test_another_torch_converts_as_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_onnx_quick, "_HOME", "torch.onnx.elsewhere")
     net, example = Net(residual), (torch.randn(2, 3, 8, 8),)

@@ -111,6 +111,7 @@ class Aliased(nn.Module):
         return again * self.scale + self.offset, seen
 
 
+@pytest.mark.slow
 def test_overwritten_values_and_several_inputs(tmp_path: Path) -> None:
     module, path = Aliased().eval(), tmp_path / "aliased.onnx"
     inputs = (torch.randn(2, 4, 6, 6), torch.randn(2, 4, 6, 6))

@@ -333,6 +333,7 @@ def test_the_module_is_left_as_it_was(verify: Verify, shipped: Shipped) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_catch_rate(verify: Verify, shipped: Shipped, proto: onnx.ModelProto) -> None:
     """Random damage of one weight, by one bit or a new value: all of it is caught and placed."""
     generator = np.random.default_rng(0)

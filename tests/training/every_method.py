@@ -15,6 +15,7 @@ from prunec.passes.train_east import TrainEast
 from prunec.passes.train_gdp import TrainGdp
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_granet import TrainGranet
+from prunec.passes.train_magnitude import TrainMagnitude
 from prunec.passes.train_rigl import TrainRigl
 from prunec.passes.train_set import TrainSet
 from prunec.passes.train_snfs import TrainSnfs
@@ -42,6 +43,7 @@ SHIPPED: dict[str, Training] = {
     **METHODS,
     "two-of-four": TrainTwoOfFour(),
     "gdp": TrainGdp(dense_epochs=2, select_epochs=3, macs_ratio=0.45, round_to=2),
+    "magnitude": TrainMagnitude(macs_ratio=0.45, round_to=2, dense_epochs=2, batches=3),
 }
 
 

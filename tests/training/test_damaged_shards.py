@@ -144,6 +144,7 @@ def outcome(spec: DataSpec) -> tuple[int, tuple[str, ...]] | str:
     return data.train_size, data.labels
 
 
+@pytest.mark.slow
 def test_changed_bytes_end_in_samples_or_in_an_error_of_ours(tmp_path: Path) -> None:
     """Mutants of shards and of indices: no traceback, and an index changes nothing it says."""
     write_shards(tmp_path, {"train": [5], "val": [2]})

@@ -116,6 +116,7 @@ def test_transforms_that_end_in_several_sizes_are_found(tmp_path: Path) -> None:
     assert "3×24×30" in found.problems[0].reason
 
 
+@pytest.mark.slow
 def test_a_set_in_memory_is_counted() -> None:
     found = check(DataSpec())
     train, test = found.splits

@@ -37,7 +37,7 @@ from prunec.training.settings import Settings
 from prunec.training.step import Stepper
 
 some = pytest.mark.parametrize("name", sampled(METHODS, 4))
-few = pytest.mark.parametrize("name", sampled(METHODS, 6, 2))
+few = pytest.mark.parametrize("name", sampled(METHODS, 6, 3))
 
 
 def trained(method: SparseTraining, folder: Path, **settings: Any) -> Artifact:

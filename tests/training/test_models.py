@@ -189,7 +189,11 @@ def test_weights_of_a_file(tmp_path: Path, suffix: str, classes: int) -> None:
         wrapped = {f"module.{key}": value for key, value in given.state_dict().items()}
         torch.save({"state_dict": wrapped, "epoch": 3}, path)
     fresh = build_model(small(), classes, seed=0)
-    model = build_model(small(weights=str(path)), classes, seed=0)
+    told: list[str] = []
+    model = build_model(small(weights=str(path)), classes, seed=0, note=told.append)
+    assert [("fc.weight, fc.bias begin at random" in line) for line in told] == [True] * (
+        classes == 4
+    )
     for key, value in model.state_dict().items():
         source = fresh if classes == 4 and key.startswith("fc.") else given
         assert torch.equal(value, source.state_dict()[key]), key

@@ -95,6 +95,24 @@ def channel_shuffle() -> nn.Module:
 
 
 @member((3, 8, 8))
+def shuffle_between_groups() -> nn.Module:
+    """Every channel stands in a group of what makes it and in one of what reads it."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.body(m.stem(x))
+        b, c, h, w = x.shape
+        return m.head(m.tail(x.view(b, 3, c // 3, h, w).transpose(1, 2).reshape(b, c, h, w)))
+
+    return Net(
+        rule,
+        stem=block(3, 24),
+        body=nn.Conv2d(24, 36, 1, groups=3),
+        tail=nn.Conv2d(36, 24, 1, groups=3),
+        head=head(24),
+    )
+
+
+@member((3, 8, 8))
 def split() -> nn.Module:
     def rule(m: Net, x: Tensor) -> Tensor:
         a, b, c = torch.split(m.stem(x), [4, 8, 2], 1)

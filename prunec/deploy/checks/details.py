@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from prunec.deploy.runner import Identity
 from prunec.deploy.timing import Latency
@@ -21,8 +21,9 @@ class Details:
         constants: tensors of the file that are none of the network.
         missing: tensors of the network that the file does not hold.
         runner: what ran it.
-        others: what else ran it.
-        told: what its exporter tells of it, by the name that a person reads.
+        other_runners: what else ran it.
+        remarks: what its exporter remarked, in sentences.
+        told: all that its exporter told: which layers, which losses.
         metadata: what it says of itself, in short texts.
         macs: multiply-accumulates of a sample.
         params: its parameters.
@@ -40,7 +41,8 @@ class Details:
     constants: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     runner: Identity | None = None
-    others: tuple[Identity, ...] = ()
+    other_runners: tuple[Identity, ...] = ()
+    remarks: tuple[str, ...] = ()
     told: Mapping[str, object] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     macs: int | None = None
@@ -69,7 +71,9 @@ class Details:
             "bytes": self.bytes,
             "not checked": self.not_checked,
             "runner": asdict(self.runner) if self.runner else None,
-            "other runners": [asdict(other) for other in self.others] or None,
+            "other runners": [asdict(one) for one in self.other_runners] or None,
+            "remarks": self.remarks or None,
+            "told": self.told or None,
             "metadata": self.metadata or None,
             "macs": self.macs,
             "params": self.params,
@@ -78,7 +82,6 @@ class Details:
             "test samples": self.samples,
             **self.figures,
             "dense bytes": self.dense_bytes,
-            "latency": asdict(self.latency) if self.latency else None,
-            **self.told,
+            "latency": asdict(replace(self.latency, rounds=())) if self.latency else None,
         }
         return {name: value for name, value in found.items() if value is not None}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import statistics
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 import onnxruntime
 
-from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
+from prunec.deploy.runner import Batch, Identity, LayerTime, LoadedFile, Runner, Sizes
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
@@ -23,6 +25,10 @@ _KINDS = {
     "DynamicQuantizeMatMul QAttention",
     "float": "Conv FusedConv ConvTranspose Gemm FusedGemm MatMul FusedMatMul",
 }
+
+_KERNEL = "_kernel_time"
+_TYPES = {"float": "float32", "double": "float64"}
+"""onnxruntime's names of types that are not numpy's."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,24 @@ class Onnxruntime(Runner):
         return _Session(path, self.threads)
 
 
-def _session(path: Path, threads: int, saved: Path | None = None) -> onnxruntime.InferenceSession:
-    """Return a session of a file; the graph that it runs is saved where a place is given."""
+def _session(
+    path: Path, threads: int, saved: Path | None = None, profile: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Return a session of a file.
+
+    Args:
+        path: the file.
+        threads: within an operator.
+        saved: where to save the graph that it runs.
+        profile: how the names of files with its times begin.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     if saved:
         options.optimized_model_filepath = str(saved)
     # Threads that spin while they wait take the core that the next step needs.
@@ -66,7 +84,8 @@ class _Session(LoadedFile):
     def __init__(self, path: Path, threads: int) -> None:
         self._path, self._threads = path, threads
         self._session = _session(path, threads)
-        self._names = [entry.name for entry in self._session.get_inputs()]
+        self._inputs = self._session.get_inputs()
+        self._names = [entry.name for entry in self._inputs]
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -83,6 +102,30 @@ class _Session(LoadedFile):
         """Sizes of the inputs."""
         return [tuple(entry.shape) for entry in self._session.get_inputs()]
 
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs."""
+        return self._names
+
+    @property
+    def input_types(self) -> list[np.dtype[Any]]:
+        """Types of the inputs: ``tensor(int64)`` is int64."""
+        found = [entry.type.removeprefix("tensor(").rstrip(")") for entry in self._inputs]
+        return [np.dtype(_TYPES.get(name, name)) for name in found]
+
+    def profile(self, inputs: Batch, runs: int = 20) -> list[LayerTime]:
+        """See :meth:`LoadedFile.profile`: onnxruntime's own profile, read from its JSON."""
+        with tempfile.TemporaryDirectory() as folder:
+            session = _session(self._path, self._threads, profile=Path(folder) / "profile")
+            feed = dict(zip(self._names, inputs, strict=True))
+            try:
+                for _ in range(runs + 1):
+                    session.run(None, feed)
+            except Exception as error:
+                raise _cannot("run", self._path, error) from error
+            events = json.loads(Path(session.end_profiling()).read_text())
+        return layer_times(events)
+
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
         """Yield the outputs of a batch when they are asked for."""
         for inputs in batches:
@@ -96,6 +139,25 @@ class _Session(LoadedFile):
             return [np.asarray(output) for output in outputs]
         except Exception as error:
             raise _cannot("run", self._path, error) from error
+
+
+def layer_times(events: Iterable[Mapping[str, Any]]) -> list[LayerTime]:
+    """Return a layer for each node of onnxruntime's profile, the first run of each left out.
+
+    Args:
+        events: of the profile; those of kernels have the category ``Node``, a duration in
+            microseconds and a name that ends in ``_kernel_time``.
+    """
+    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith(_KERNEL):
+            key = (str(event["args"].get("node_index", "")), name, event["args"]["op_name"])
+            found[key].append(event["dur"] / 1e3)
+    return [
+        LayerTime(name.removesuffix(_KERNEL), operator, statistics.median(times[1:] or times))
+        for (_, name, operator), times in found.items()
+    ]
 
 
 def _cannot(what: str, path: Path, error: Exception) -> PrunecError:

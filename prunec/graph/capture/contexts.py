@@ -38,6 +38,9 @@ def see_through(module: GraphModule) -> None:
         UntraceableModel: a call of another kind; names it.
     """
     graph = module.graph
+    for node in graph.nodes:
+        if "dual_level" in _name(node):
+            raise derivatives("torch.func.jvp, or its kin")
     while calls := [n for n in graph.nodes if _is_of_higher_order(n)]:
         for node in calls:
             inner = next((a for a in node.args if _graph_of(module, a) is not None), None)
@@ -50,6 +53,14 @@ def see_through(module: GraphModule) -> None:
         if node.op == "get_attr" and not node.users and _graph_of(module, node) is not None:
             graph.erase_node(node)
     module.recompile()
+
+
+def derivatives(function: str, place: str = "") -> UntraceableModel:
+    """Return the error for a network that takes derivatives in its forward."""
+    return UntraceableModel(
+        f"The network takes derivatives in its forward ({function}), which is not followed{place}.",
+        remedy="Write the derivative with operators: 2 * x for that of x².",
+    )
 
 
 def _is_of_higher_order(node: Node) -> bool:

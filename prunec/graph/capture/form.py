@@ -15,6 +15,9 @@ from torch.fx import Node
 KEY = "form"
 """Where a node of a recorded graph keeps it."""
 
+DTYPE = "dtype"
+"""Where a node that was written into a graph, and of which no more is known, keeps its type."""
+
 
 class Form(NamedTuple):
     """Shape, type and device of a tensor.

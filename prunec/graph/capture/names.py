@@ -14,7 +14,7 @@ ELEMENTWISE = frozenset(
         "bitwise_not bitwise_xor isnan isinf isfinite isposinf isneginf nan_to_num addcmul addcdiv "
         "hypot heaviside copysign logaddexp logaddexp2 xlogy log10 acos asin acosh atanh logit "
         "sinc erfinv lgamma digamma fmin fmax float_power deg2rad rad2deg log_sigmoid absolute "
-        "true_divide floor_divide __and__ __or__ __xor__"
+        "true_divide floor_divide __and__ __or__ __xor__ fake_quantize_per_tensor_affine"
     ).split()
 )
 FACTORIES = frozenset("zeros ones full new_zeros new_ones new_full".split())

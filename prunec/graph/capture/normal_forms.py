@@ -20,8 +20,9 @@ aten = torch.ops.aten
 def spell_out(module: GraphModule) -> None:
     """Rewrite in place: gated units, cells, computed biases, transposed weights, expansions."""
     graph = module.graph
+    kept = _cells_of_a_long_loop(graph)
     for node in list(graph.nodes):
-        if node.op != "call_function":
+        if node.op != "call_function" or node in kept:
             continue
         name = op_name(node)
         with graph.inserting_before(node):
@@ -160,6 +161,17 @@ def _skip_expansions(node: Node) -> None:
         rest = [form_of(n) for n in node.all_input_nodes if n is not operand]
         if any(other is not None and other.shape == form.shape for other in rest):
             node.replace_input_with(operand, source)
+
+
+_LONGEST = 32
+"""Steps of a loop whose cells are spelled out: a dozen nodes each, of which 200 took 20 s."""
+
+
+def _cells_of_a_long_loop(graph: Graph) -> set[Node]:
+    """The steps of recurrent cells, where they are so many that their channels are kept instead."""
+    calls = (node for node in graph.nodes if node.op == "call_function")
+    cells = {node for node in calls if op_name(node) in CELLS}
+    return cells if len(cells) > _LONGEST else set()
 
 
 _SPELLED: Mapping[str, Callable[[Graph, Node], Node | None]] = {

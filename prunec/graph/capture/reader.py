@@ -24,7 +24,7 @@ from prunec.graph.capture.aten import op_name
 from prunec.graph.capture.captured import Captured
 from prunec.graph.capture.comparison import Original, parting, refusal
 from prunec.graph.capture.fast import fast_trace
-from prunec.graph.capture.form import form_of
+from prunec.graph.capture.form import DTYPE, form_of
 from prunec.graph.capture.functional import fold_numbers, functionalise
 from prunec.graph.capture.normal_forms import spell_out
 from prunec.graph.capture.other_lengths import Fixed, carried
@@ -205,7 +205,7 @@ def _require_free_batch(module: GraphModule, example: tuple[Tensor, ...]) -> Non
 
 
 class _Recorder(Interpreter):
-    """Runs a graph once and keeps the shape of every value."""
+    """Runs a graph once and keeps the shape and the type of every value."""
 
     def __init__(self, module: GraphModule) -> None:
         super().__init__(module)
@@ -217,6 +217,8 @@ class _Recorder(Interpreter):
         if n.op == "output":
             flat = result if isinstance(result, (list, tuple)) else [result]
             self.outputs = [x for x in flat if isinstance(x, Tensor)]
+        if isinstance(result, Tensor):
+            n.meta[DTYPE] = result.dtype
         self.values[n] = _shape_of(result)
         return result
 

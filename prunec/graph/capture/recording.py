@@ -119,6 +119,12 @@ class Hollow:
             return pytree.tree_leaves(torch.func.functional_call(fresh, held, given))
 
 
+_OF_NO_TENSOR = frozenset(
+    (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten.sym_size.int)
+)
+"""What a graph asks of a tensor's shape, as Python does without a call."""
+
+
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps every call; the same call on the same shapes is worked out once."""
 
@@ -147,7 +153,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Work out the call's shapes and keep it."""
         kwargs = kwargs or {}
-        if func.namespace == "prim" or func is torch.ops.aten._assert_tensor_metadata.default:
+        if func.namespace == "prim" or func in _OF_NO_TENSOR:
             return func(*args, **kwargs)
         if func is torch.ops.aten.detach.default and self._is_made_of_numbers(args[0]):
             return self._same(func(*args), args[0])
@@ -209,6 +215,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _result(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         if func is torch.ops.aten.batch_norm.default and not args[5]:
             return torch.empty_like(args[0])
+        if func is torch.ops.aten.fake_quantize_per_tensor_affine.default:
+            return torch.empty_like(args[0])  # torch has no rule for its shape
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         if not tensors:  # made of numbers, whose values are nobody's to ask for either
             return func(*args, **kwargs).to("meta")

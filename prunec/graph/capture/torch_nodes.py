@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 
 from prunec.graph.capture.aten import arguments, op_name
 from prunec.graph.capture.captured import Captured
-from prunec.graph.capture.form import form_of
+from prunec.graph.capture.form import DTYPE, form_of
 from prunec.graph.capture.node import Kind, Node
 
 _KINDS: dict[str, Kind] = {
@@ -91,7 +91,7 @@ def _read(
     if name and tensor is None:
         tensor = operator.attrgetter(name)(module)
     form = form_of(node)
-    dtype: torch.dtype | None = None
+    dtype: torch.dtype | None = node.meta.get(DTYPE)
     dynamic = frozenset((0,))
     if form is not None:
         dtype = form.dtype

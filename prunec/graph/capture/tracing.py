@@ -8,7 +8,7 @@ import io
 import logging
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import UntraceableModel
-from prunec.graph.capture.contexts import see_through
+from prunec.graph.capture.contexts import derivatives, see_through
 from prunec.graph.capture.copying import copied, standing_in
 from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
@@ -37,7 +37,7 @@ def trace(
     """
     try:
         own, given = standing_in(module), tuple(x.clone() for x in example)
-        with _torch_silent(), torch.no_grad(), undisturbed(module):
+        with _torch_silent(), torch.no_grad(), undisturbed(module), _shapes_known():
             shapes = _dynamic(own, given, batch)
             program = torch.export.export(own, given, dynamic_shapes=shapes)
     except Exception as error:
@@ -72,6 +72,22 @@ def _torch_silent() -> Iterator[None]:
         logging.disable(before)
 
 
+@contextmanager
+def _shapes_known() -> Iterator[None]:
+    """The shape of a fake quantisation, for which torch has no rule."""
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    name = "fake_quantize_per_tensor_affine_cachemask"
+    try:
+        library.impl(name, _quantised, "Meta")  # type: ignore[no-untyped-call]
+        yield
+    finally:
+        library._destroy()  # type: ignore[no-untyped-call]
+
+
+def _quantised(x: Tensor, *_numbers: object) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+
+
 def _uncaptured(
     module: nn.Module, example: tuple[Tensor, ...], error: Exception
 ) -> UntraceableModel:
@@ -96,9 +112,13 @@ def _uncaptured(
 def not_captured(module: nn.Module, error: Exception) -> UntraceableModel:
     """The error for a network that torch.export, or a reading of its graph, cannot follow."""
     name, said = type(module).__name__, _said(error)
+    derived = _derived(error)
+    if derived is not None:
+        return derived
     if "vmap" in said:
         return UntraceableModel(
-            f"{name} maps a function over the batch (torch.vmap), which is not followed.",
+            f"{name} maps a function over the batch (torch.vmap, or torch.func.jacrev, which uses "
+            "it), which is not followed.",
             remedy="Give the batch to the function: operators take it as their first axis.",
         )
     return UntraceableModel(
@@ -112,11 +132,33 @@ def does_not_run(
     module: nn.Module, example: tuple[Tensor, ...], error: Exception
 ) -> UntraceableModel:
     """The error for a network that raises one for its example."""
+    derived = _derived(error)
+    if derived is not None:
+        return derived
     name, shapes = type(module).__name__, _shapes(example)
     return UntraceableModel(
         f"{name} does not run on inputs of shape {shapes}: {_said(error)}{place_of(error)}",
         remedy="Give inputs that its forward takes, in order and in shape.",
     )
+
+
+_DERIVATIVES: Mapping[str, frozenset[str]] = {
+    "_functorch/eager_transforms.py": frozenset("jvp vjp jacrev jacfwd hessian linearize".split()),
+    "_functorch/apis.py": frozenset(("grad", "grad_and_value")),
+    "autograd/__init__.py": frozenset(("grad", "backward")),
+}  # file of torch → its functions that take derivatives
+
+
+def _derived(error: BaseException) -> UntraceableModel | None:
+    """The error for a network that takes derivatives in forward; None if that is not the cause."""
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_qualname.partition(".")[0]
+        for file, functions in _DERIVATIVES.items():
+            if frame.f_code.co_filename.endswith(file) and name in functions:
+                room = "torch.autograd" if file.startswith("autograd") else "torch.func"
+                found = found or f"{room}.{name}"
+    return derivatives(found, place_of(error)) if found else None
 
 
 def place_of(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.weights import Weights
 from prunec.graph.removal.carriers import constants_read, fold
 from prunec.graph.removal.constants import Constants, propagate
+from prunec.graph.removal.demands import Demands
 from prunec.graph.removal.liveness import Liveness, find_live
 from prunec.graph.removal.taps import Taps, dead_taps
 
@@ -153,6 +154,7 @@ class _Settled:
         self.reasons: dict[int, str] = {}
         kernels = structure.of(Kernel).values()
         self.grouped = [k for k in kernels if k.groups > 1 and not k.depthwise]
+        self.demands = Demands(structure, self.grouped)
 
     def settle(self, round_to: int) -> None:
         """Grow what stays until every demand is met."""
@@ -174,18 +176,25 @@ class _Settled:
     def _revive(self, candidates: Tensor, wanted: int, why: str) -> None:
         """Keep the strongest of the dead until ``wanted`` candidates stay, or all do.
 
-        A class that stands among the candidates several times counts as often.
+        A class that stands among the candidates several times counts as often; one that more
+        groups lack comes before one that is stronger.
         """
         missing = wanted - int(self.keep[candidates].sum())
         classes, counts = torch.unique(candidates, return_counts=True)
         choice = ~self.keep[classes] & self.allowed[classes]
         dead, counts = classes[choice], counts[choice]
-        if missing > 0 and len(dead):
+        while missing > 0 and len(dead):
             order = torch.argsort(self.strength.of_classes[dead], descending=True, stable=True)
+            if bool(self.demands.shared[dead].any()):  # one, for it changes what others lack
+                unmet = self.demands.unmet(self.keep)[dead[order]]
+                order = order[torch.argmax(unmet)].reshape(1)
             before = counts[order].cumsum(0) - counts[order]
             revived = dead[order[before < missing]]
             self.keep[revived] = True
             self.reasons |= dict.fromkeys(revived.tolist(), why)
+            rest = ~torch.isin(dead, revived)
+            missing -= int(counts[~rest].sum())
+            dead, counts = dead[rest], counts[rest]
 
     def _revive_one(self, candidates: Tensor, why: str) -> None:
         """Keep one of the dead, for whose sake the fewest groups of grouped kernels stay."""

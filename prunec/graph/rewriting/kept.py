@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
 from prunec.graph.channels.layouts import varying
+from prunec.graph.channels.operator import Writer
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_layout, cut_tensor, kept_along
 from prunec.graph.removal.decide import Decision
@@ -40,7 +41,7 @@ class Kept:
         if node in self.structure.shuffles:
             return [self.structure.shuffles[node].entry]
         operation = self.structure.operators.get(node)
-        return node.operands if operation is None else operation.sources(self)
+        return node.operands if operation is None else operation.sources(cast("Writer", self))
 
     # -- tensors ------------------------------------------------------------------------------
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 
-from prunec.compaction.source import Source
-from prunec.compaction.tensors import names_in
+from prunec.deploy.compaction.source import Source
+from prunec.deploy.compaction.tensors import names_in
 
 
 def assemble(
@@ -78,7 +79,7 @@ def _names_read(graph: onnx.GraphProto) -> set[str]:
     return read | {value.name for value in graph.output}
 
 
-def _replace(field: object, items: list[object]) -> None:
+def _replace(field: Any, items: Sequence[Any]) -> None:
     """Put copies of items in place of a repeated field's."""
     copies = []
     for item in items:

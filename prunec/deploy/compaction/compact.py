@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import onnx
 import torch
 
-from prunec.compaction.observed import Observed, observe
-from prunec.compaction.reader import captured_file
-from prunec.compaction.shape_of import ShapeOf
-from prunec.compaction.sizes import chosen_sizes, is_open
-from prunec.compaction.writer import OnnxWriter
+from prunec.deploy.compaction.observed import Observed, observe
+from prunec.deploy.compaction.reader import captured_file
+from prunec.deploy.compaction.shape_of import ShapeOf
+from prunec.deploy.compaction.sizes import chosen_sizes, is_open
+from prunec.deploy.compaction.writer import OnnxWriter
 from prunec.errors import PrunecError
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.families import FAMILIES

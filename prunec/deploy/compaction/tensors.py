@@ -9,8 +9,8 @@ import onnx
 from onnx import numpy_helper
 from torch import Tensor
 
-from prunec.compaction.observed import Observed, names_read
-from prunec.compaction.source import Place
+from prunec.deploy.compaction.observed import Observed, names_read
+from prunec.deploy.compaction.source import Place
 
 
 class Tensors:

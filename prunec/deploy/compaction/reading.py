@@ -10,8 +10,8 @@ import onnx
 import torch
 from onnx import helper
 
-from prunec.compaction.observed import Observed, Value
-from prunec.compaction.source import Place
+from prunec.deploy.compaction.observed import Observed, Value
+from prunec.deploy.compaction.source import Place
 from prunec.graph.capture.node import Node
 
 AS_IT_IS = "as it is"
@@ -63,7 +63,7 @@ class Reading:
             seen = self.observed.values.get(name)
             node = Node(
                 name=name, kind="call", operator=AS_IT_IS, value=seen and seen.shape,
-                dtype=seen and seen.dtype, dynamic=seen.open if seen else frozenset(),
+                dtype=seen.dtype if seen else None, dynamic=seen.open if seen else frozenset(),
             )  # fmt: skip
             self.nodes.append(node)
             self.by_name[name] = node
@@ -201,7 +201,7 @@ class Call:
                 item = Node(
                     name=name, kind="call", operator="getitem",
                     arguments={"input": node, "index": index},
-                    value=value and value.shape, dtype=value and value.dtype,
+                    value=value and value.shape, dtype=value.dtype if value else None,
                     dynamic=value.open if value else frozenset(),
                 )  # fmt: skip
                 self._note(item)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from prunec.compaction.reading import Call
+from prunec.deploy.compaction.reading import Call
 from prunec.graph.capture.node import Node
 
 _MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}

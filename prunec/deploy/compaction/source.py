@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx
 from torch import Tensor
 
-from prunec.compaction.observed import Observed
+from prunec.deploy.compaction.observed import Observed
 from prunec.graph.capture.node import Node
 
 
@@ -58,4 +58,5 @@ class Source:
 
     def proto(self, node: Node) -> onnx.NodeProto:
         """Return the operator that a call came from."""
-        return self.model.graph.node[self.numbers[node]]
+        found: onnx.NodeProto = self.model.graph.node[self.numbers[node]]
+        return found

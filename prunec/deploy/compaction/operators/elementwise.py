@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prunec.compaction.reading import Call
+from prunec.deploy.compaction.reading import Call
 from prunec.graph.capture.node import Node
 
 _UNARY: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]] = {
@@ -67,7 +67,7 @@ def hard_sigmoid(call: Call) -> Node | None:
     alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
 
     def compute(x: Tensor) -> Tensor:
-        return (alpha * x + beta).clamp(0.0, 1.0)
+        return torch.clamp(alpha * x + beta, 0.0, 1.0)
 
     return call.call("hardsigmoid", {"self": call.node(0)}, compute)
 

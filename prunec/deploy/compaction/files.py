@@ -8,8 +8,10 @@ from pathlib import Path
 
 import onnx
 
-from prunec.compaction.compact import Compacted, compact_model
-from prunec.compaction.proof import (
+from prunec.cost.onnx_graph import count_known
+from prunec.cost.onnx_reading import read_model
+from prunec.deploy.compaction.compact import Compacted, compact_model
+from prunec.deploy.compaction.proof import (
     Bounds,
     Difference,
     differences,
@@ -17,9 +19,7 @@ from prunec.compaction.proof import (
     random_inputs,
     runnable,
 )
-from prunec.compaction.sizes import require_fit
-from prunec.cost.onnx_graph import count_known
-from prunec.cost.onnx_reading import read_model
+from prunec.deploy.compaction.sizes import require_fit
 from prunec.errors import PrunecError
 from prunec.files import require_writable, write_bytes_atomic
 
@@ -98,8 +98,8 @@ def _require_equal(path: Path, proof: Sequence[Difference]) -> None:
     if wrong:
         first = wrong[0]
         raise PrunecError(
-            f"the smaller file is not equal to {path}: {first.output} differs by "
-            f"{first.found:.3g}, {first.share:.3g} times what rounding explains; nothing was written",  # noqa: E501
+            f"the smaller file is not equal to {path}: {first.output} differs by {first.found:.3g}"
+            f", {first.share:.3g} times what rounding explains; nothing was written",
             remedy="This is a fault of prunec: please report it with the file.",
         )
 

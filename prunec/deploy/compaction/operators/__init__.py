@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from prunec.compaction.operators import elementwise, kernels, moves, windows
-from prunec.compaction.reading import Call
+from prunec.deploy.compaction.operators import elementwise, kernels, moves, windows
+from prunec.deploy.compaction.reading import Call
 from prunec.graph.capture.node import Node
 
 TRANSLATIONS: Mapping[str, Callable[[Call], Node | None]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from prunec.compaction.reading import Call
+from prunec.deploy.compaction.reading import Call
 from prunec.graph.capture.node import Node
 
 _RANKS = (3, 4, 5)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import onnx
 
-from prunec.compaction.observed import Observed, inner_graphs, names_read
-from prunec.compaction.operators import TRANSLATIONS
-from prunec.compaction.reading import Call, Reading
-from prunec.compaction.shape_of import OPERATOR, ShapeReaders
-from prunec.compaction.sizes import inputs_of
-from prunec.compaction.source import Source
 from prunec.cost.onnx_plain import is_standard
+from prunec.deploy.compaction.observed import Observed, inner_graphs, names_read
+from prunec.deploy.compaction.operators import TRANSLATIONS
+from prunec.deploy.compaction.reading import Call, Reading
+from prunec.deploy.compaction.shape_of import OPERATOR, ShapeReaders
+from prunec.deploy.compaction.sizes import inputs_of
+from prunec.deploy.compaction.source import Source
 from prunec.graph.capture import Captured
 from prunec.graph.capture.node import Node
 

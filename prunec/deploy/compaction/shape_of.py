@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 import torch
 
-from prunec.compaction.observed import Observed, names_read
+from prunec.deploy.compaction.observed import Observed, names_read
 from prunec.graph.capture.node import Node
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family

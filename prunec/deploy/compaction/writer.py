@@ -11,11 +11,11 @@ import torch
 from onnx import helper
 from torch import Tensor
 
-from prunec.compaction.observed import inner_graphs, names_read
-from prunec.compaction.reading import AS_IT_IS
-from prunec.compaction.shape_of import OPERATOR
-from prunec.compaction.source import Source
-from prunec.compaction.tensors import Tensors
+from prunec.deploy.compaction.observed import inner_graphs, names_read
+from prunec.deploy.compaction.reading import AS_IT_IS
+from prunec.deploy.compaction.shape_of import OPERATOR
+from prunec.deploy.compaction.source import Source
+from prunec.deploy.compaction.tensors import Tensors
 from prunec.graph.capture.node import Node
 from prunec.graph.channels.operator import Layer
 from prunec.graph.channels.structure import Structure
@@ -265,11 +265,14 @@ class OnnxWriter(Kept):
                 asked.update(proto.input)
         for node in needed:
             name = self.source.named.get(node)
-            if node.kind == "call" and name in asked and self.made.get(node) not in (None, name):
-                self._add(node, helper.make_node("Identity", [self.made[node]], [name]))
+            made = self.made.get(node)
+            if name is None or made is None or made == name:
+                continue
+            if node.kind == "call" and name in asked:
+                self._add(node, helper.make_node("Identity", [made], [name]))
 
     def _assemble(self) -> None:
-        from prunec.compaction.assembly import assemble
+        from prunec.deploy.compaction.assembly import assemble
 
         assemble(self.model, self.source, self._written, self.tensors.inputs, self._cut_shapes())
 

@@ -1,0 +1,101 @@
+"""``prunec bench``: a shipped file beside the dense network's, or any two files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunec.cli import completion
+from prunec.cli.arguments import AsJson, Root, in_a_folder, run_of
+from prunec.errors import PrunecError
+
+
+def bench(
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN|A.onnx B.onnx",
+            help="A run  [default: the latest], or two files: the second is the dense one.",
+            autocompletion=completion.runs_and_files,
+            show_default=False,
+        ),
+    ] = None,
+    batch: Annotated[
+        str, typer.Option("--batch", metavar="N,…", help="Samples of a run.")
+    ] = "1,32",
+    threads: Annotated[
+        str, typer.Option("--threads", metavar="N,…", help="Threads within an operator.")
+    ] = "1",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="NAME=SIZES",
+            help="All sizes of an input whose sizes a file leaves open: x=1x3x224x224",
+        ),
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="The time of every layer, by the runtime's profile.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw it, as SVG.", callback=in_a_folder),
+    ] = None,
+    as_json: AsJson = False,
+    runs: Root = None,
+) -> None:
+    """Time a shipped file against the dense network's, or two files, in turns.
+
+    Each round runs both; rounds go on until the ratio is known to 2 % or one is faster, at 99 %
+    confidence, or for twenty seconds. Memory, samples and MACs a second stand below.
+    """
+    given = subjects or []
+    sizes = dict(map(_sizes, inputs or []))
+    numbers = _numbers("--batch", batch), _numbers("--threads", threads)
+    if len(given) > 2 or (given and given[0].endswith(".onnx") and len(given) != 2):
+        raise PrunecError(
+            f"bench compares two files, found {len(given)}",
+            remedy="prunec bench A.onnx B.onnx: how fast A is beside B.",
+        )
+    run = None if len(given) == 2 else run_of(given[0] if given else None, runs)
+
+    from prunec.pipeline.benching import bench_plot, bench_tables, exported_files
+    from prunec.pipeline.measuring import Settings, bench_files
+
+    files = exported_files(run) if run else (Path(given[0]), Path(given[1]))
+    name = run.name if run else f"{files[0].name} by {files[1].name}"
+    found = bench_files(*files, Settings(*numbers, sizes, layers))
+    if plot:
+        from prunec.files import write_text_atomic
+
+        write_text_atomic(plot, str(bench_plot(name, found)))
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+        return
+    from prunec.cli.printing import print_parts
+
+    print_parts(*bench_tables(name, found))
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5})*", text):
+        raise PrunecError(
+            f"{option} {text!r} is no list of whole numbers from 1 on",
+            remedy=f"Write them with commas between: {option} 1,8,32.",
+        )
+    return tuple(map(int, text.split(",")))
+
+
+def _sizes(text: str) -> tuple[str, tuple[int, ...]]:
+    found = re.fullmatch(r"(.+)=([1-9]\d*(?:[x×,][1-9]\d*)*)", text.strip())
+    if not found:
+        raise PrunecError(
+            f"--input {text!r} names no input with its sizes",
+            remedy="Write all sizes, the batch first: --input x=1x3x224x224.",
+        )
+    return found[1], tuple(map(int, re.split("[x×,]", found[2])))

@@ -1,0 +1,52 @@
+"""``prunec predict``: what a file that ships says of images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunec.cli.arguments import AsJson, Root
+
+if TYPE_CHECKING:
+    from prunec.pipeline.predicting import Answer
+
+
+def predict(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file of any form, a bundle, or a run.")
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Files of images.")],
+    form: Annotated[
+        str, typer.Option("--form", metavar="FORM", help="Of a bundle or a run  [default: onnx]")
+    ] = "",
+    as_json: AsJson = False,
+    runs: Root = None,
+) -> None:
+    """Print the five best classes of every image, prepared as the file says that it is fed."""
+    path = Path(file)
+    if not path.exists() and not path.suffix:
+        from prunec.cli.arguments import run_of
+
+        path = run_of(file, runs).path
+    from prunec import pipeline
+
+    found = pipeline.predict(path, images, form)
+    if as_json:
+        typer.echo(json.dumps([_said(answer) for answer in found], indent=2, ensure_ascii=False))
+        return
+    for answer in found:
+        _print(answer)
+
+
+def _said(answer: Answer) -> dict[str, object]:
+    best = [{"label": label, "share": share} for label, share in answer.best]
+    return {"image": answer.image, "best": best, "remark": answer.remark}
+
+
+def _print(answer: Answer) -> None:
+    typer.echo(f"{answer.image}{f'  ({answer.remark})' if answer.remark else ''}")
+    for label, share in answer.best:
+        typer.echo(f"  {100 * share:5.1f} %  {label}")

@@ -1,0 +1,60 @@
+"""Groups of grouped kernels that are narrower than the widest, and who would help several of them.
+
+A channel that two grouped kernels see, as on both sides of a channel shuffle, stands in a group of
+each. Where one of them takes a channel back to become as wide as the widest, one that the other
+lacks too costs nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from prunec.graph.channels.operators.kernel import Kernel
+from prunec.graph.channels.structure import Structure
+
+
+class Demands:
+    """Every group of every grouped kernel, once for its inputs and once for its outputs.
+
+    Args:
+        structure: of the captured network.
+        kernels: the grouped ones.
+    """
+
+    def __init__(self, structure: Structure, kernels: Sequence[Kernel]) -> None:
+        self.structure = structure
+        blocks = [
+            structure.class_of(atoms).reshape(kernel.groups, -1)
+            for kernel in kernels
+            for atoms in (kernel.inputs, kernel.outputs)
+        ]
+        sides = torch.tensor([len(block) for block in blocks], dtype=torch.long)
+        firsts = sides.cumsum(0) - sides
+        self._side = torch.arange(len(blocks)).repeat_interleave(sides)
+        places = torch.arange(int(sides.sum()))
+        across = torch.where(self._side % 2 == 0, sides[self._side], -sides[self._side])
+        self._partner = places + across
+        self._classes = torch.cat([b.flatten() for b in blocks]) if blocks else places
+        of_blocks = [
+            torch.arange(len(block)).repeat_interleave(block.shape[1]) + int(first)
+            for block, first in zip(blocks, firsts, strict=True)
+        ]
+        self._demands = torch.cat(of_blocks) if blocks else places
+        self.shared = self._count(torch.ones(len(places), dtype=torch.bool)) > 1
+
+    def unmet(self, keep: Tensor) -> Tensor:
+        """Return for each class how many groups that lack a channel could take it."""
+        widths = torch.zeros(len(self._side), dtype=torch.long)
+        widths.index_add_(0, self._demands, keep[self._classes].long())
+        widest = torch.zeros(int(self._side[-1]) + 1, dtype=torch.long)
+        widest.scatter_reduce_(0, self._side, widths, "amax")
+        stays = (widths > 0) | (widths[self._partner] > 0)
+        return self._count(stays & (widths < widest[self._side]))
+
+    def _count(self, chosen: Tensor) -> Tensor:
+        """Class → in how many of the chosen groups it stands."""
+        found = torch.zeros(len(self.structure.classes), dtype=torch.long)
+        return found.index_add_(0, self._classes, chosen[self._demands].long())

@@ -1,0 +1,288 @@
+"""Check the bundle in which this file lies: needs numpy and the runtime of a form, nothing else.
+
+python check.py                 every form whose runtime is installed
+python check.py --form onnx     one form
+python check.py --json          the same for machines
+
+Digests come first: nothing is loaded from a bundle that was changed. Then each file answers the
+golden samples, and is timed one sample at a time on one thread. Exit code 0: PASS. 2: something
+differs, and is named. 1: nothing could be checked. The digests show damage; whoever can change all
+of a bundle can change them too: compare the sha256 of manifest.json, printed first, with one that
+reached you another way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parent
+Run = Callable[[list[np.ndarray]], list[np.ndarray]]
+
+
+def changed_files(said: dict[str, Any]) -> list[str]:
+    """Return what is changed, missing, a link or not declared among the files, a line each."""
+    found = []
+    for folder, folders, names in os.walk(FOLDER):
+        for name in folders + names:
+            path = Path(folder) / name
+            shown = path.relative_to(FOLDER).as_posix()
+            if path.is_symlink():
+                found.append(f"{shown} is a link")
+            elif path.is_file() and shown != "manifest.json" and shown not in said["files"]:
+                found.append(f"{shown} is not declared")
+    for name, entry in sorted(said["files"].items()):
+        path = FOLDER / name
+        if ".." in name.split("/") or name.startswith("/"):
+            found.append(f"{name} lies elsewhere")
+        elif not path.is_file():
+            found.append(f"{name} is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+            found.append(f"{name} was changed: its sha256 is not the manifest's")
+    own = {key: value for key, value in said.items() if key != "record_digest"}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+    if digest != said.get("record_digest"):
+        found.append("manifest.json was changed: its digest is another")
+    return found
+
+
+def load_onnxruntime(path: Path) -> tuple[Run, str]:
+    """Load an ONNX or ORT file from its path, on one thread of the processor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    how = f"onnxruntime {onnxruntime.__version__}, CPU, 1 thread, from its path"
+    return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True))), how
+
+
+def load_openvino(path: Path) -> tuple[Run, str]:
+    """Load OpenVINO's file in float32: by default it computes in bfloat16 where it can."""
+    import openvino
+
+    pinned = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1"}
+    model = openvino.Core().compile_model(path, "CPU", pinned)
+
+    def run(inputs: list[np.ndarray]) -> list[np.ndarray]:
+        found = model(inputs)
+        return [np.array(found[output]) for output in model.outputs]
+
+    return run, f"openvino {openvino.__version__.split('-')[0]}, CPU, 1 thread, f32"
+
+
+def load_litert(path: Path) -> tuple[Run, str]:
+    """Load LiteRT's file; it takes one sample at a time."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    (signature,) = interpreter.get_signature_list().values()
+    runner = interpreter.get_signature_runner()
+    made = runner.get_output_details()
+    outputs = [made[name]["index"] for name in sorted(signature["outputs"], key=number)]
+    inputs = sorted(interpreter.get_input_details(), key=lambda entry: number(entry["name"]))
+
+    def run(sample: list[np.ndarray]) -> list[np.ndarray]:
+        for entry, values in zip(inputs, sample, strict=True):
+            interpreter.set_tensor(entry["index"], values)
+        interpreter.invoke()
+        return [np.array(interpreter.get_tensor(index)) for index in outputs]
+
+    return run, "LiteRT, XNNPACK, 1 thread, f32"
+
+
+def number(name: str) -> int:
+    """Return the number at the end of a name: output_10 comes after output_9."""
+    digits = name.rpartition("_")[2].partition(":")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def load_executorch(path: Path) -> tuple[Run, str]:
+    """Load ExecuTorch's program; it takes one sample at a time."""
+    import torch
+    from executorch.runtime import Runtime
+
+    torch.set_num_threads(1)
+    method = Runtime.get().load_program(path).load_method("forward")
+
+    def run(sample: list[np.ndarray]) -> list[np.ndarray]:
+        made = method.execute([torch.from_numpy(values) for values in sample])
+        return [values.detach().numpy().copy() for values in made]
+
+    return run, "ExecuTorch, XNNPACK, f32"
+
+
+def load_ncnn(path: Path) -> tuple[Run, str]:
+    """Load ncnn's file with halves, bfloat16 and Vulkan off; its samples have no batch axis."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = 1
+    net.opt.use_vulkan_compute = False
+    for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
+        setattr(net.opt, f"use_{name}", False)
+    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+        raise RuntimeError(f"ncnn cannot load {path.name}")
+
+    def run(sample: list[np.ndarray]) -> list[np.ndarray]:
+        extractor = net.create_extractor()
+        for name, values in zip(net.input_names(), sample, strict=True):
+            extractor.input(name, ncnn.Mat(np.ascontiguousarray(values[0])).clone())
+        return [np.array(extractor.extract(name)[1])[None] for name in net.output_names()]
+
+    return run, f"ncnn {ncnn.__version__}, 1 thread, f32"
+
+
+RUNTIMES = {
+    ".onnx": (load_onnxruntime, "onnxruntime", "pip install onnxruntime"),
+    ".ort": (load_onnxruntime, "onnxruntime", "pip install onnxruntime"),
+    ".xml": (load_openvino, "openvino", "pip install openvino"),
+    ".tflite": (load_litert, "ai_edge_litert", "pip install ai-edge-litert"),
+    ".pte": (load_executorch, "executorch", "pip install executorch"),
+    ".param": (load_ncnn, "ncnn", "pip install ncnn"),
+}
+
+
+def arrays(folder: Path, kind: str) -> list[np.ndarray]:
+    """Return the golden values of a kind, input or output, in order; nothing is unpickled."""
+    count = len(list(folder.glob(f"{kind}_*.npy")))
+    return [np.load(folder / f"{kind}_{i}.npy", allow_pickle=False) for i in range(count)]
+
+
+def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    """Return the largest difference as a share of an output's largest value; inf: no number."""
+    if [x.shape for x in found] != [x.shape for x in expected]:
+        return float("inf")
+    worst = 0.0
+    for one, other in zip(found, expected, strict=True):
+        a, b = one.astype(np.float64), other.astype(np.float64)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        with np.errstate(invalid="ignore"):
+            apart = np.where(same, 0.0, np.abs(a - b))
+        if not np.isfinite(apart).all():
+            return float("inf")
+        largest = np.abs(b[np.isfinite(b)]).max(initial=0.0)
+        worst = max(worst, float(apart.max(initial=0.0) / max(largest, 1e-38)))
+    return worst
+
+
+def resident_bytes() -> int | None:
+    """Return how much memory this process holds now; None where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text("ascii")
+    except OSError:
+        return None
+    held = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
+    return 1024 * int(held[0]) if held else None
+
+
+def milliseconds(run: Run, sample: list[np.ndarray]) -> dict[str, float | int]:
+    """Return median, 95th percentile and spread (between quartiles) of the time of a sample."""
+    times: list[float] = []
+    started = time.perf_counter()
+    run(sample)
+    while len(times) < 11 or (len(times) < 201 and time.perf_counter() - started < 2):
+        begun = time.perf_counter()
+        run(sample)
+        times.append(1000 * (time.perf_counter() - begun))
+    low, median, high, most = (float(x) for x in np.percentile(times, [25, 50, 75, 95]))
+    return {"median": median, "p95": most, "spread": high - low, "runs": len(times)}
+
+
+def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what is found of a form: how it was loaded, how far off it is, time and memory."""
+    load, package, install = RUNTIMES[Path(entry["file"]).suffix]
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return {"form": form, "verdict": "not checked", "why": f"no {package}: {install}"}
+    own = FOLDER / "golden" / form
+    inputs = arrays(FOLDER / "golden", "input")
+    expected = arrays(own if own.is_dir() else FOLDER / "golden", "output")
+    before = resident_bytes()
+    try:
+        run, how = load(FOLDER / entry["file"])
+        count = range(len(inputs[0]))
+        samples = [[np.ascontiguousarray(x[i : i + 1]) for x in inputs] for i in count]
+        made = [run(sample) for sample in samples]
+        timed = milliseconds(run, samples[0])
+    except Exception as error:  # runtimes raise what they happen to raise
+        return {"form": form, "verdict": "FAIL", "why": f"it does not run: {str(error)[:300]}"}
+    found = [np.concatenate(outputs) for outputs in zip(*made, strict=True)]
+    apart, after = difference(found, expected), resident_bytes()
+    passed = apart <= entry["tolerance"]
+    wrong = f"outputs differ by {apart:.3g}, allowed is {entry['tolerance']:g}"
+    return {
+        "form": form,
+        "verdict": "PASS" if passed else "FAIL",
+        "why": "" if passed else wrong,
+        "loaded": how,
+        "of": "the network" if entry["exact"] else "this file where it was made",
+        "difference": apart if np.isfinite(apart) else "inf",
+        "milliseconds": timed,
+        "resident_bytes": after,
+        "resident_bytes_of_the_model": after - before if after and before else None,
+    }
+
+
+def shown(found: dict[str, Any]) -> str:
+    """Return what is found of a form as lines."""
+    if "loaded" not in found:
+        return f"{found['verdict']}  {found['form']}: {found['why']}"
+    time_of, held = found["milliseconds"], found["resident_bytes"]
+    memory = f", {held / 2**20:.0f} MiB resident" if held else ""
+    return (
+        f"{found['verdict']}  {found['form']}: {found['why'] or 'answers as ' + found['of']}\n"
+        f"      loaded by {found['loaded']}\n"
+        f"      {time_of['median']:.3f} ms median, {time_of['p95']:.3f} ms p95, "
+        f"{time_of['spread']:.3f} ms spread of {time_of['runs']} runs{memory}"
+    )
+
+
+def main() -> int:
+    """Check the bundle; return the exit code."""
+    options = argparse.ArgumentParser(description="Check the bundle in which this file lies.")
+    options.add_argument("--form", help="check this form alone")
+    options.add_argument("--json", action="store_true", help="print JSON, for machines")
+    given = options.parse_args()
+    data = (FOLDER / "manifest.json").read_bytes()
+    said = json.loads(data)["additional_metadata"]["prunec"]
+    if given.form and given.form not in said["forms"]:
+        print(f"there is no form {given.form}; there are {', '.join(said['forms'])}")
+        return 1
+    flaws, found = changed_files(said), []
+    if not flaws:
+        forms = [given.form] if given.form else list(said["forms"])
+        found = [checked(form, said["forms"][form]) for form in forms]
+    verdicts = [one["verdict"] for one in found]
+    code = 2 if flaws or "FAIL" in verdicts else 0 if "PASS" in verdicts else 1
+    word = {0: "PASS", 1: "NOTHING CHECKED", 2: "FAIL"}[code]
+    if given.json:
+        report = {"verdict": word, "flaws": flaws, "forms": found, "machine": platform.platform()}
+        print(json.dumps(report, indent=1))
+        return code
+    print(f"manifest.json, sha256 {hashlib.sha256(data).hexdigest()}")
+    for line in [f"FAIL  {flaw}" for flaw in flaws] or ["PASS  every file is as it was written"]:
+        print(line)
+    for one in found:
+        print(shown(one))
+    print(word)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""Reading a bundle that was received: nothing of it runs, nothing is written outside.
+
+A zip is unpacked into a folder of its own that is deleted afterwards. Entries that leave the
+folder, links, whatever is no plain file, and files that the manifest does not declare are refused
+by name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunec.errors import DamagedRecord, RunError
+from prunec.pipeline.bundles.layout import (
+    KEY,
+    MANIFEST,
+    SCHEMA,
+    model_package,
+    name_flaw,
+)
+from prunec.store.records import DIGEST, record_digest
+
+MOST_FILES = 10_000
+MOST_BYTES = 16 * 2**30
+MOST_MANIFEST = 64 * 2**20
+_REMEDY = "Ask its maker for the bundle again: prunec export RUN --bundle FILE.zip."
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle as it was read.
+
+    Attributes:
+        folder: where its files lie.
+        said: what its manifest says under our key.
+        sealed: whether that is as it was written.
+    """
+
+    folder: Path
+    said: Mapping[str, Any]
+    sealed: bool
+
+    @property
+    def forms(self) -> dict[str, dict[str, Any]]:
+        """What is said of every form."""
+        return dict(self.said["forms"])
+
+    @property
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Size and sha256 of every file but the manifest."""
+        return dict(self.said["files"])
+
+
+def is_bundle(path: Path) -> bool:
+    """Say whether a path is meant as a bundle: a zip, or a folder with a model package in it."""
+    if path.is_dir():
+        return (path / MANIFEST).is_file() and not (path / "run.json").exists()
+    return path.is_file() and path.suffix.lower() == ".zip"
+
+
+@contextmanager
+def opened_bundle(path: Path) -> Iterator[Bundle]:
+    """Yield a bundle's contents, in its folder, or of a zip in a folder that is deleted again.
+
+    Raises:
+        DamagedRecord: it holds what a bundle may not hold, or is not what its manifest says.
+        RunError: it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            yield _read(path, path)
+            return
+        with tempfile.TemporaryDirectory(prefix="prunec-bundle-") as folder:
+            _unpack(path, Path(folder))
+            yield _read(Path(folder), path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _require_plain(path, entries)
+            for entry in entries:
+                place = folder / entry.filename
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source, place.open("xb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
+        raise _refused(path, f"it is no sound zip: {error}") from None
+    except FileExistsError as error:
+        raise _refused(path, f"{Path(str(error.filename)).name} stands in it twice") from None
+
+
+def _require_plain(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
+        raise _refused(path, f"it holds more than {MOST_FILES:,} files or {MOST_BYTES:,} bytes")
+    seen: set[str] = set()
+    for entry in entries:
+        mode, name = entry.external_attr >> 16, entry.filename
+        if wrong := name_flaw(name) or _kind_flaw(mode) or _packing_flaw(entry):
+            raise _refused(path, f"its entry {name[:200]!r} {wrong}")
+        if name.lower() in seen:
+            raise _refused(path, f"its entry {name!r} stands in it twice")
+        seen.add(name.lower())
+
+
+def _kind_flaw(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "is a link"
+    return "" if not stat.S_IFMT(mode) or stat.S_ISREG(mode) else "is no plain file"
+
+
+def _packing_flaw(entry: zipfile.ZipInfo) -> str:
+    """A bundle is stored, not packed: so its size is what it says."""
+    if entry.flag_bits & 1:
+        return "is encrypted"
+    if entry.orig_filename != entry.filename:
+        return "is named in two ways"
+    return "" if entry.compress_type == zipfile.ZIP_STORED else "is packed: a bundle is stored"
+
+
+def _read(folder: Path, path: Path) -> Bundle:
+    found = _listed(folder, path)
+    if MANIFEST not in found:
+        raise _refused(path, f"it holds no {MANIFEST}")
+    manifest = _parsed(folder / MANIFEST, path)
+    said = _ours(manifest, path)
+    declared = {MANIFEST, *said["files"]}
+    if undeclared := sorted(found - declared):
+        raise _refused(path, f"its manifest does not declare {_some(undeclared)}")
+    if missing := sorted(declared - found):
+        raise _refused(path, f"it lacks {_some(missing)}")
+    return Bundle(folder, said, said.get(DIGEST) == record_digest(said))
+
+
+def _listed(folder: Path, path: Path) -> set[str]:
+    """The names of all files in a folder; links and what is no plain file are refused."""
+    found: set[str] = set()
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                name = Path(entry.path).relative_to(folder).as_posix()
+                if wrong := name_flaw(name) or _kind_of(entry):
+                    raise _refused(path, f"{name[:200]!r} in it {wrong}")
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                else:
+                    found.add(name)
+        if len(found) + len(waiting) > MOST_FILES:
+            raise _refused(path, f"it holds more than {MOST_FILES:,} files")
+    return found
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    mode = entry.stat(follow_symlinks=False).st_mode
+    return "" if stat.S_ISDIR(mode) else _kind_flaw(mode)
+
+
+def _parsed(file: Path, path: Path) -> dict[str, Any]:
+    if file.stat().st_size > MOST_MANIFEST:
+        raise _refused(path, f"its {MANIFEST} has more than {MOST_MANIFEST:,} bytes")
+    try:
+        found = json.loads(file.read_text("utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise _refused(path, f"its {MANIFEST} is damaged: {str(error)[:200]}") from None
+    if not isinstance(found, dict):
+        raise _refused(path, f"its {MANIFEST} holds no object")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands in an object twice")
+    return found
+
+
+def _ours(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What the manifest says under our key, of the shape that it must have."""
+    more = manifest.get("additional_metadata")
+    said = more.get(KEY) if isinstance(more, dict) else None
+    if not isinstance(said, dict):
+        raise RunError(f"{path} is a model package, but not of prunec", remedy=_REMEDY)
+    schema = said.get("schema")
+    if schema != SCHEMA:
+        raise RunError(
+            f"{path} has the schema {str(schema)[:20]}; this prunec reads {SCHEMA}",
+            remedy="Install the prunec that wrote it, or a later one.",
+        )
+    wrong = _shape_flaw(said)
+    if wrong:
+        raise _refused(path, f"its {MANIFEST}: {wrong}")
+    if manifest != model_package(said):
+        raise _refused(path, f"its {MANIFEST} is not the model package that follows from ours")
+    return said
+
+
+def _shape_flaw(said: Mapping[str, Any]) -> str:
+    files, forms = said.get("files"), said.get("forms")
+    if not isinstance(files, dict) or not isinstance(forms, dict) or not forms:
+        return "files or forms are missing"
+    if not isinstance(said.get("golden"), dict) or not isinstance(said.get("feeding"), dict):
+        return "golden or feeding is missing"
+    for name, entry in files.items():
+        if wrong := name_flaw(name):
+            return f"the file {name[:200]!r} {wrong}"
+        if not isinstance(entry, dict) or set(entry) != {"bytes", "sha256"}:
+            return f"the file {name!r} has no size or digest"
+    for form, entry in forms.items():
+        file = entry.get("file") if isinstance(entry, dict) else None
+        if not isinstance(file, str) or file not in files or not file.startswith(f"{form}/"):
+            return f"the file of the form {form[:80]!r} is not declared"
+    return ""
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(name[:200] for name in names[:3])}{more}"
+
+
+def _refused(path: Path, why: str) -> DamagedRecord:
+    return DamagedRecord(f"{path} is refused: {why}", remedy=_REMEDY)

@@ -1,0 +1,158 @@
+"""A bundle that was received, checked by what lies in it: nothing of it is executed.
+
+What its files compute is run by their runtimes, as every model file is. The network, test images
+and accuracy are not there to be compared with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prunec.catalogue import exporter, runner_for
+from prunec.deploy.checks import Check, Details, ExportReport, Report
+from prunec.deploy.checks.check import equal, failed
+from prunec.deploy.checks.identity import unchanged
+from prunec.deploy.exporter import Exact
+from prunec.deploy.golden import TOLERANCE, share
+from prunec.deploy.signature import FEEDING, RECIPE_DIGEST
+from prunec.deploy.written import Written
+from prunec.errors import DamagedRecord, PrunecError
+from prunec.files import sha256_of
+from prunec.pipeline.bundles.layout import CHECK, GOLDEN, LOSSY_TOLERANCE
+from prunec.pipeline.bundles.reading import Bundle, opened_bundle
+
+NOT_CHECKED = (
+    "the network itself, random inputs, test images, accuracy and budgets: a bundle does not hold "
+    "the network"
+)
+_LOOK = "Ask its maker for the bundle again."
+_WHOLE = "as it was written"
+
+
+def verify_bundle(path: Path) -> ExportReport:
+    """Check every form of a bundle, and the bundle itself.
+
+    What is wrong about the bundle as a whole fails a form named ``bundle``, and nothing of it is
+    loaded then.
+
+    Raises:
+        RunError: it is no bundle, or cannot be read.
+    """
+    try:
+        with opened_bundle(path) as bundle:
+            whole = [*_files(bundle), _sealed(bundle)]
+            sound = all(check.passed for check in whole)
+            forms = {form: _checked(bundle, form) for form in bundle.forms} if sound else {}
+            details = Details(str(path), not_checked=_remarks(bundle))
+            return ExportReport({"bundle": Report(tuple(whole), details), **forms})
+    except DamagedRecord as error:
+        wrong = failed("contents", "a bundle's files alone", "others", f"{error.message}.")
+        return ExportReport({"bundle": Report((wrong,), Details(str(path)))})
+
+
+def _files(bundle: Bundle) -> list[Check]:
+    """The check that every file has the size and the digest that the manifest says."""
+    wrong = [
+        name
+        for name, entry in sorted(bundle.files.items())
+        if sha256_of(bundle.folder / name) != entry["sha256"]
+        or (bundle.folder / name).stat().st_size != entry["bytes"]
+    ]
+    message = f"not what the manifest says: {', '.join(wrong[:5])}. {_LOOK}" if wrong else ""
+    count = len(bundle.files)
+    return [Check("file digests", count, count - len(wrong), None, not wrong, message)]
+
+
+def _sealed(bundle: Bundle) -> Check:
+    wrong = f"the manifest was changed after it was written: its digest is another. {_LOOK}"
+    return equal("manifest", _WHOLE, _WHOLE if bundle.sealed else "changed", wrong)
+
+
+def _remarks(bundle: Bundle) -> tuple[str, ...]:
+    ours = Path(__file__).with_name(CHECK).read_bytes()
+    if (bundle.folder / CHECK).is_file() and (bundle.folder / CHECK).read_bytes() == ours:
+        return ()
+    return (f"{CHECK}: it is not the one of this prunec: read it before you run it",)
+
+
+def _checked(bundle: Bundle, form: str) -> Report:
+    said = bundle.forms[form]
+    path = bundle.folder / said["file"]
+    details = Details(said["file"], not_checked=(NOT_CHECKED,))
+    name, valid = "readable", f"a valid {form} file"
+    try:
+        written = exporter(f"to-{form}")().read_back(path)
+    except PrunecError as error:
+        return Report((failed(name, valid, "none", f"{error.message}."),), details)
+    checks = [
+        Check(name, valid, valid, None, True),
+        *unchanged(written, path, {key: str(said.get(key)) for key in _digests(said)}),
+        *_of_the_network(written, bundle.said),
+        *_counts(written, bundle.said),
+    ]
+    return Report((*checks, *_golden(bundle, form)), details)
+
+
+def _digests(said: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("sha256", "graph_digest") if said.get("graph_digest") else ("sha256",)
+
+
+def _of_the_network(written: Written, said: Mapping[str, Any]) -> list[Check]:
+    """The checks that file and manifest say the same of recipe and feeding."""
+    found = written.metadata
+    if found is None:
+        return []
+    feeding = json.dumps(said["feeding"], ensure_ascii=False, sort_keys=True)
+    fed = "as in the manifest" if found.get(FEEDING) == feeding else "otherwise"
+    recipes = (str(said.get("recipe_digest"))[:12], str(found.get(RECIPE_DIGEST))[:12])
+    another = "the file was made by another recipe than the manifest says."
+    wrong = "the file says otherwise how it is fed than the manifest."
+    return [
+        equal("recipe digest", *recipes, another),
+        equal("feeding", "as in the manifest", fed, wrong),
+    ]
+
+
+def _counts(written: Written, said: Mapping[str, Any]) -> list[Check]:
+    """The checks that the file costs what the manifest says, where its form can be counted."""
+    if written.cost is None or written.cost.uncounted:
+        return []
+    pairs = (("MACs", "macs", written.cost.macs), ("parameters", "params", written.cost.params))
+    wrong = "the manifest says another number."
+    return [equal(name, str(said.get(key)), str(found), wrong) for name, key, found in pairs]
+
+
+def _golden(bundle: Bundle, form: str) -> list[Check]:
+    """The check that the file answers the golden samples as it did where it was made."""
+    said, name = bundle.forms[form], "golden values"
+    own = bundle.folder / GOLDEN / form
+    try:
+        given = _arrays(bundle.folder / GOLDEN, "input")
+        expected = _arrays(own if own.is_dir() else bundle.folder / GOLDEN, "output")
+        path = bundle.folder / said["file"]
+        found = next(iter(runner_for(path.suffix).open(path).run([given])))
+        exact = issubclass(exporter(f"to-{form}"), Exact)  # whatever the manifest allows
+        tolerance = TOLERANCE if exact else LOSSY_TOLERANCE
+    except PrunecError as error:
+        return [failed(name, 0.0, "no outputs", f"{error.message}.")]
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        return [failed(name, 0.0, "no outputs", f"its golden values cannot be read: {error}.")]
+    shapes = [list(x.shape) for x in expected]
+    if not expected or [list(x.shape) for x in found] != shapes:
+        wrong = "shapes differ."
+        return [failed(name, str(shapes), str([list(x.shape) for x in found]), wrong)]
+    worst = max(map(share, found, expected), default=0.0)
+    wrong = f"outputs differ by {worst:.3g} of their largest value."
+    passed = worst <= tolerance
+    return [Check(name, 0.0, worst, tolerance, passed, "" if passed else wrong)]
+
+
+def _arrays(folder: Path, kind: str) -> list[np.ndarray]:
+    """Golden values in order; nothing is unpickled."""
+    count = len(list(folder.glob(f"{kind}_*.npy")))
+    return [np.load(folder / f"{kind}_{i}.npy", allow_pickle=False) for i in range(count)]

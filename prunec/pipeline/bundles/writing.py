@@ -1,0 +1,179 @@
+"""Writing a bundle of a run's export: the same run gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from prunec.artifact import Artifact
+from prunec.batches.batches import Data
+from prunec.catalogue import runner_for
+from prunec.deploy import golden
+from prunec.deploy.checks import ExportReport
+from prunec.deploy.exporter import Exact, Exporter
+from prunec.errors import RunError
+from prunec.files import folder_atomic, write_bytes_atomic
+from prunec.pipeline.bundles.layout import (
+    CHECK,
+    GOLDEN,
+    LOSSY_TOLERANCE,
+    MANIFEST,
+    model_package,
+    name_flaw,
+)
+from prunec.pipeline.bundles.reading import is_bundle
+from prunec.pipeline.bundles.saying import said_of, said_of_form
+from prunec.pipeline.opened import OpenedRun
+from prunec.store.records import DIGEST, record_digest
+from prunec.store.runs import RunFolder
+
+MOST_GOLDEN = 4 * 2**20
+"""How many bytes golden samples take at most, where two of them do."""
+SAMPLES = 8
+_MODE = 0o100644 << 16
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def require_place(path: Path) -> None:
+    """Refuse a place where a bundle would take the place of something else.
+
+    Raises:
+        RunError: it is a folder that holds something else, or a file that is no zip.
+    """
+    if path.suffix.lower() == ".zip":
+        if path.is_dir():
+            raise RunError(f"{path} is a folder", remedy="Name a file: --bundle FILE.zip.")
+    elif path.is_file():
+        raise RunError(f"{path} is a file", remedy="Name a folder, or FILE.zip.")
+    elif path.is_dir() and any(path.iterdir()) and not is_bundle(path):
+        raise RunError(
+            f"{path} holds something else than a bundle", remedy="Name a new folder, or FILE.zip."
+        )
+
+
+def write_bundle(run: RunFolder, report: ExportReport, path: Path) -> tuple[str, ...]:
+    """Write a bundle of the forms that passed; return their names.
+
+    Args:
+        run: an exported run.
+        report: what the export found.
+        path: a folder, or a file that ends in ``.zip``.
+
+    Raises:
+        RunError: no form passed, or the place is taken or cannot be written.
+    """
+    require_place(path)
+    opened = OpenedRun(run)
+    passed = [form for form, found in report.forms.items() if found.passed]
+    writers = [w for w in opened.exporters(passed) if w.form() in passed]
+    if not writers:
+        raise RunError("no form passed its checks: there is nothing to bundle")
+    files = _contents(run, opened, writers, report)
+    if path.suffix.lower() == ".zip":
+        write_bytes_atomic(path, _zipped(files))
+    else:
+        with folder_atomic(path) as folder:
+            for name, data in files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(data)
+    return tuple(writer.form() for writer in writers)
+
+
+def _contents(
+    run: RunFolder, opened: OpenedRun, writers: Sequence[Exporter], report: ExportReport
+) -> dict[str, bytes]:
+    """Every file of the bundle by its name, the manifest first."""
+    artifact = opened.artifact(len(opened.passes) - 1)
+    inputs, labels = _samples(artifact, opened.images)
+    with torch.no_grad():
+        leaves = tree_leaves(artifact.module(*(x.clone() for x in inputs)))
+    answers = [leaf.numpy() for leaf in leaves if isinstance(leaf, Tensor)]
+    given = [x.numpy() for x in inputs]
+    files = {**_saved("", "input", given), **_saved("", "output", answers)}
+    forms = {}
+    for writer in writers:
+        files |= _model_files(run, writer)
+        if not isinstance(writer, Exact):
+            shipped = run.export.shipped(writer.form(), writer.suffix)
+            own = next(iter(runner_for(writer.suffix).open(shipped).run([given])))
+            files |= _saved(f"{writer.form()}/", "output", own)
+        found, tolerance = report.forms[writer.form()], _tolerance(writer)
+        forms[writer.form()] = said_of_form(run, writer, found, tolerance)
+    files[CHECK] = Path(__file__).with_name(CHECK).read_bytes()
+    said = {
+        **said_of(run, opened, artifact, report),
+        "golden": {"samples": len(inputs[0]), "of": _origin(opened.images), "labels": labels},
+        "forms": forms,
+        "files": {name: _entry(files[name]) for name in sorted(files)},
+    }
+    return {MANIFEST: _manifest(said), **{name: files[name] for name in sorted(files)}}
+
+
+def _manifest(said: Mapping[str, Any]) -> bytes:
+    sealed = {**said, DIGEST: record_digest(said)}
+    return (json.dumps(model_package(sealed), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _samples(artifact: Artifact, data: Data | None) -> tuple[tuple[Tensor, ...], list[Any] | None]:
+    """Test images and their labels, as few as fit; the run's example where there are no data."""
+    if data is None:
+        return artifact.example, None
+    size = 4 * int(np.prod(data.shape))
+    count = max(2, min(SAMPLES, MOST_GOLDEN // size))
+    images, labels = next(iter(data.test_batches(count)))
+    return (images,), labels.tolist() if labels.dim() == 1 else None
+
+
+def _origin(data: Data | None) -> str:
+    return "the test split, in its order" if data else "the run's example: random numbers"
+
+
+def _tolerance(writer: Exporter) -> float:
+    return golden.TOLERANCE if isinstance(writer, Exact) else LOSSY_TOLERANCE
+
+
+def _model_files(run: RunFolder, writer: Exporter) -> dict[str, bytes]:
+    """The files of a form, without what belongs to the run alone."""
+    folder = run.export.shipped(writer.form(), writer.suffix).parent
+    found = [p for p in folder.iterdir() if p.is_file() and p.name != golden.FILE]
+    named = {f"{writer.form()}/{path.name}": path.read_bytes() for path in found}
+    for name in named:
+        if wrong := name_flaw(name):
+            raise RunError(f"{name} in {run.export.path} {wrong}")
+    return named
+
+
+def _saved(prefix: str, kind: str, values: Sequence[np.ndarray]) -> dict[str, bytes]:
+    """Arrays as files of numpy, by their names."""
+    found = {}
+    for place, array in enumerate(values):
+        file = io.BytesIO()
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        found[f"{GOLDEN}/{prefix}{kind}_{place}.npy"] = file.getvalue()
+    return found
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    """A zip without times or packing, which differ from machine to machine."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.external_attr, entry.create_system = _MODE, 3
+            archive.writestr(entry, data)
+    return target.getvalue()

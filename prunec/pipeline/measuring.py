@@ -1,0 +1,198 @@
+"""Two files on one runner: latency and throughput over settings, layers, memory, MACs a second."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prunec.catalogue import runner_for
+from prunec.cost.onnx_graph import count_onnx
+from prunec.deploy.memory import Memory, onnx_memory
+from prunec.deploy.runner import LayerTime, LoadedFile, Runner, once
+from prunec.deploy.timing import CONFIDENCE, Latency, interleaved, quartiles
+from prunec.errors import PrunecError
+
+DEFINITION = "median over rounds of shipped_ms / dense_ms, each round's by that round's"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Latency in one setting.
+
+    Attributes:
+        batch: samples of a run.
+        threads: within an operator.
+        latency: of both files, with every round.
+    """
+
+    batch: int
+    threads: int
+    latency: Latency
+
+    def to_dict(self, macs: Sequence[int | None]) -> dict[str, Any]:
+        """The measurement as JSON's kinds of values; ``ratio`` follows from ``rounds``.
+
+        Args:
+            macs: of one sample of the shipped and of the dense file, where they are known.
+        """
+        latency = self.latency
+        sides = zip(("shipped", "dense"), macs, zip(*latency.rounds, strict=True), strict=True)
+        return {
+            "batch": self.batch,
+            "threads": self.threads,
+            **{name: self._side(times, count) for name, count, times in sides},
+            "ratio": latency.ratio,
+            "interval": [latency.least, latency.most],
+            "told_apart": latency.apart,
+            "rounds": latency.rounds,
+        }
+
+    def _side(self, times: Sequence[float], macs: int | None) -> dict[str, Any]:
+        median = statistics.median(times)
+        return {
+            "median_ms": median,
+            "quartiles_ms": quartiles(times),
+            "samples_per_second": 1e3 * self.batch / median,
+            "macs_per_second": None if macs is None else 1e3 * self.batch * macs / median,
+        }
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured of two files.
+
+    Attributes:
+        runner: what ran them, in words.
+        measurements: one a setting.
+        macs: of one sample of the shipped and of the dense file; None where they are not known.
+        memory: of both; None where it cannot be measured.
+        layers: of both, in the first setting.
+    """
+
+    runner: str
+    measurements: tuple[Measurement, ...]
+    macs: tuple[int | None, int | None]
+    memory: tuple[Memory, Memory] | None
+    layers: tuple[Sequence[LayerTime], Sequence[LayerTime]] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON's kinds of values."""
+        names = ("shipped", "dense")
+        return {
+            "runner": self.runner,
+            "ratio": DEFINITION,
+            "confidence": CONFIDENCE,
+            "macs": dict(zip(names, self.macs, strict=True)),
+            "measurements": [m.to_dict(self.macs) for m in self.measurements],
+            "memory": self.memory
+            and {name: asdict(m) for name, m in zip(names, self.memory, strict=True)},
+            "layers": self.layers
+            and {
+                name: [asdict(layer) for layer in own]
+                for name, own in zip(names, self.layers, strict=True)
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is to be measured.
+
+    Attributes:
+        batches: numbers of samples of a run.
+        threads: numbers of threads within an operator.
+        sizes: name of an input → all its sizes; then ``batches`` are not asked for.
+        layers: whether the layers are measured.
+    """
+
+    batches: Sequence[int] = (1, 32)
+    threads: Sequence[int] = (1,)
+    sizes: Mapping[str, Sequence[int]] | None = None
+    layers: bool = False
+
+
+def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
+    """Measure two files that one runner opens, in turns, in every setting.
+
+    Raises:
+        PrunecError: no runner opens them, they do not run, a size is not fixed and not given, or
+            an input of this name is in neither.
+    """
+    found, layers, memory = [], None, None
+    for count in settings.threads:
+        runner = _with_threads(runner_for(shipped.suffix), count)
+        ours, theirs = runner.open(shipped), runner.open(dense)
+        _require_inputs(settings.sizes or {}, ours, theirs)
+        for batch in settings.batches if not settings.sizes else (1,):
+            pair = [file.noise(batch, settings.sizes) for file in (ours, theirs)]
+            samples = len(pair[0][0]) if pair[0] and pair[0][0].ndim else 1
+            latency = interleaved(partial(once, ours, pair[0]), partial(once, theirs, pair[1]))
+            found.append(Measurement(samples, count, latency))
+            if layers is None and settings.layers:
+                layers = (ours.profile(pair[0]), theirs.profile(pair[1]))
+            if memory is None and shipped.suffix == dense.suffix == ".onnx":
+                shapes = [[(x.shape, str(x.dtype)) for x in inputs] for inputs in pair]
+                memory = _memory((shipped, dense), shapes, count)
+    identity = runner.identity
+    return Bench(
+        f"{identity.name} {identity.version}, {identity.device}", tuple(found),
+        (_macs(shipped), _macs(dense)), memory, layers,
+    )  # fmt: skip
+
+
+def _with_threads(runner: Runner, threads: int) -> Runner:
+    if any(field.name == "threads" for field in fields(runner)):
+        options: dict[str, Any] = {"threads": threads}
+        return replace(runner, **options)
+    if threads != 1:
+        raise PrunecError(
+            f"{runner.runner_name()} runs on one thread here", remedy="Leave --threads out."
+        )
+    return runner
+
+
+def _require_inputs(sizes: Mapping[str, Sequence[int]], *files: LoadedFile) -> None:
+    for file in files:
+        for name, shape in zip(file.input_names, file.input_shapes, strict=True):
+            given = sizes.get(name)
+            fixed = [s for s in shape if isinstance(s, int)]
+            fits = given is None or (
+                len(given) == len(shape)
+                and all(not isinstance(s, int) or s == g for s, g in zip(shape, given, strict=True))
+            )
+            if not fits:
+                raise PrunecError(
+                    f"--input {name}: {'x'.join(map(str, given or ()))} does not fit "
+                    f"{'x'.join(map(str, shape))}",
+                    remedy="Name all sizes, the batch first"
+                    + (", those that the file fixes as it has them." if fixed else "."),
+                )
+    known = {name for file in files for name in file.input_names}
+    unknown = [name for name in sizes if name not in known]
+    if unknown:
+        raise PrunecError(
+            f"--input {unknown[0]}: neither file has an input of this name",
+            remedy=f"Inputs are: {', '.join(sorted(known))}.",
+        )
+
+
+def _memory(
+    paths: tuple[Path, Path], inputs: Sequence[list[tuple[tuple[int, ...], str]]], threads: int
+) -> tuple[Memory, Memory] | None:
+    if not Path("/proc/self/status").is_file():
+        return None
+    ours, theirs = (onnx_memory(p, i, threads) for p, i in zip(paths, inputs, strict=True))
+    return ours, theirs
+
+
+def _macs(path: Path) -> int | None:
+    if path.suffix != ".onnx":
+        return None
+    try:
+        return count_onnx(path).macs
+    except PrunecError:
+        return None

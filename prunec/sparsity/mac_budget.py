@@ -1,0 +1,99 @@
+"""Which channels stay within a budget of MACs: whole blocks, the most important of each group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunec.errors import PassError
+from prunec.sparsity.gated_macs import Gated
+
+
+def require_reachable(name: str, gated: Gated, macs_ratio: float, round_to: int) -> None:
+    """Refuse a network without channels to choose from, and a budget that none of them meets.
+
+    Args:
+        name: of the pass.
+        gated: the channels and their MACs.
+        macs_ratio: the budget, as a share of the dense MACs.
+        round_to: channels of a block.
+
+    Raises:
+        PassError: it is so; says what can be reached.
+    """
+    if not len(gated.sizes):
+        raise PassError(
+            f"{name} found no channel that a gate could stand before",
+            remedy="prunec inspect says what pins them; else train with a pass that masks.",
+        )
+    dense = float(gated.macs(gated.sizes.double()))
+    least = float(gated.macs(gated.shipped(torch.ones(len(gated.sizes)).double(), round_to)))
+    if least > macs_ratio * dense:
+        raise PassError(
+            f"{name}: macs_ratio {macs_ratio:g} cannot be reached: with one block of "
+            f"{round_to} channels in every group {least / dense:.3f} of the MACs are left",
+            remedy=f"Set macs_ratio above {least / dense:.3f}, or a smaller round_to.",
+        )
+
+
+def first_block(gated: Gated, strength: Tensor, round_to: int) -> Tensor:
+    """The strongest block of each group, bool (G,): it is free if the group ships at all."""
+    by_strength = torch.argsort(strength, descending=True, stable=True)
+    order = by_strength[torch.argsort(gated.group_of[by_strength], stable=True)]
+    starts = torch.cumsum(gated.sizes, 0) - gated.sizes
+    place = torch.arange(len(order), device=order.device)
+    rank = torch.empty_like(order)
+    rank[order] = place - starts[gated.group_of[order]]
+    return rank < gated.blocks(round_to)[gated.group_of]
+
+
+def in_whole_blocks(gated: Gated, strength: Tensor, kept: Tensor, round_to: int) -> Tensor:
+    """What stays of ``kept``, bool (G,), when the weakest beyond whole blocks of a group go."""
+    wanted = gated.shipped(gated.counts(kept), round_to).long()
+    left = kept.clone()
+    for group in range(len(wanted)):
+        own = torch.nonzero(gated.group_of == group).flatten()
+        order = torch.argsort(strength[own], descending=True, stable=True)
+        left[own[order[int(wanted[group]) :]]] = False
+    return left
+
+
+def most_important(gated: Gated, scores: Tensor, target: float, round_to: int) -> Tensor:
+    """The channels that stay within so many MACs: those above the smallest threshold that does.
+
+    The first block of every group stays. The threshold is one of the scores; it is found by
+    bisection, for MACs as they ship do not rise with it.
+
+    Args:
+        gated: the channels and their MACs.
+        scores: their importance, shape (G,); channels that are gone already have less than 0.
+        target: MACs allowed; at least those of one block in every group.
+        round_to: channels of a block.
+
+    Returns:
+        bool (G,), in whole blocks.
+    """
+    scores = torch.where(first_block(gated, scores, round_to), torch.inf, scores)
+
+    def above(threshold: Tensor) -> Tensor:
+        return (scores > threshold) & (scores >= 0)
+
+    def macs(threshold: Tensor) -> float:
+        return float(gated.macs(gated.shipped(gated.counts(above(threshold)), round_to)))
+
+    tried = torch.cat([scores.new_full((1,), -1.0), torch.unique(scores[scores.isfinite()])])
+    low, high = 0, len(tried) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if macs(tried[middle]) <= target else (middle + 1, high)
+    return in_whole_blocks(gated, scores, above(tried[low]), round_to)
+
+
+def target(asked: float, last: Mapping[str, Any]) -> dict[str, object]:
+    """The MACs that were asked for and those that came of it; why, where there are too many."""
+    found = float(last["macs_ratio"])
+    missed = "" if found <= asked + 1e-9 else "the training ended before the gates were chosen"
+    return {"asked": f"≤ {asked:g}", "found": found, "missed": missed}
