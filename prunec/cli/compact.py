@@ -51,8 +51,8 @@ def compact(
     The smaller file is proven equal under onnxruntime before it is written; where nothing can go,
     or it is not equal, nothing is written.
     """
+    from prunec.cost.onnx_sizes import parse_sizes
     from prunec.deploy.compaction.files import compact_file
-    from prunec.deploy.compaction.sizes import parse_sizes
 
     place = output or file.with_name(f"{file.stem}.compact.onnx")
     result = compact_file(

@@ -10,6 +10,7 @@ import onnx
 
 from prunec.cost.onnx_graph import count_known
 from prunec.cost.onnx_reading import read_model
+from prunec.cost.onnx_sizes import require_fit
 from prunec.deploy.compaction.compact import Compacted, compact_model
 from prunec.deploy.compaction.proof import (
     Bounds,
@@ -19,7 +20,6 @@ from prunec.deploy.compaction.proof import (
     random_inputs,
     runnable,
 )
-from prunec.deploy.compaction.sizes import require_fit
 from prunec.errors import PrunecError
 from prunec.files import require_writable, write_bytes_atomic
 

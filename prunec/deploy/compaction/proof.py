@@ -17,8 +17,9 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from prunec.cost.onnx_sizes import inputs_of
 from prunec.deploy.checks.rounding import MARGIN, noise_of, slices
-from prunec.deploy.compaction.sizes import chosen_sizes, inputs_of
+from prunec.deploy.compaction.sizes import chosen_sizes
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 

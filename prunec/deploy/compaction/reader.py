@@ -7,11 +7,11 @@ from collections.abc import Callable
 import onnx
 
 from prunec.cost.onnx_plain import is_standard
+from prunec.cost.onnx_sizes import inputs_of
 from prunec.deploy.compaction.observed import Observed, inner_graphs, names_read
 from prunec.deploy.compaction.operators import TRANSLATIONS
 from prunec.deploy.compaction.reading import Call, Reading
 from prunec.deploy.compaction.shape_of import OPERATOR, ShapeReaders
-from prunec.deploy.compaction.sizes import inputs_of
 from prunec.deploy.compaction.source import Source
 from prunec.graph.capture import Captured
 from prunec.graph.capture.node import Node

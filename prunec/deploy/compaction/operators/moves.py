@@ -16,7 +16,8 @@ _LAST = 1 << 62  # ends beyond it stand for the end of the axis
 
 def reshape(call: Call) -> Node | None:
     """Reshape to sizes that the file holds, or that it computes from shapes."""
-    if call.value(1).array is None or call.attribute("allowzero", 0):
+    sizes = call.value(1).array
+    if sizes is None or (call.attribute("allowzero", 0) and not sizes.all()):
         return None
     return call.call("reshape", {"self": call.node(0), "shape": list(call.made.shape)})
 
