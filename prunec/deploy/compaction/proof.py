@@ -1,7 +1,7 @@
 """Two files compared under onnxruntime, judged by what rounding does to the first.
 
-The first file is run again with every weight moved by one rounding of its type, up or down: what
-that changes of an output is its noise, slice by slice. The outputs of the second may lie as far
+The first file is run again, several times, with every weight moved by one rounding of its type, up
+or down: the most that this changes of an output is its noise, slice by slice. The outputs of the second may lie as far
 from it as ``prunec verify`` allows: some times the noise, and never more than the runtime needs.
 """
 
@@ -17,8 +17,9 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from prunec.cost.onnx_parameters import is_parameter, uses
 from prunec.cost.onnx_sizes import inputs_of
-from prunec.deploy.checks.rounding import MARGIN, noise_of, slices
+from prunec.deploy.checks.rounding import MARGIN, Noise, noise_of, slices
 from prunec.deploy.compaction.sizes import chosen_sizes
 from prunec.errors import PrunecError
 from prunec.wording import first_line
@@ -28,6 +29,7 @@ Bounds = tuple[float, float]
 
 _SEED = 20
 _BATCHES = (1, 2, 5)
+_DRAWS = 5  # of roundings
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ def differences(
     Raises:
         PrunecError: one of them does not run on the inputs.
     """
-    steps = (0.0, 1.0, -1.0, MARGIN, -MARGIN)
-    sessions = [_session(_moved(first, step) if step else first) for step in steps]
+    steps = (*(1.0 for _ in range(_DRAWS)), MARGIN, MARGIN)
+    variants = (_moved(first, step, seed) for seed, step in enumerate(steps))
+    sessions = [_session(first), *map(_session, variants)]
     other = _session(second)
     names = [value.name for value in first.graph.output]
     worst = {name: Difference(name, 0.0, 0.0) for name in names}
@@ -157,16 +160,20 @@ def _random(
     return np.asarray(generator.integers(low, high + 1, size)).astype(kind)
 
 
-def _moved(model: onnx.ModelProto, step: float) -> onnx.ModelProto:
-    """The file with every stored number changed by so many roundings of its type, up or down."""
+def _moved(model: onnx.ModelProto, step: float, seed: int) -> onnx.ModelProto:
+    """The file with every weight changed by so many roundings of its type, up or down."""
     moved = onnx.ModelProto()
     moved.CopyFrom(model)
-    generator = np.random.default_rng(_SEED)
-    constants = [a.t for n in moved.graph.node if n.op_type == "Constant" for a in n.attribute
-                 if a.name == "value"]  # fmt: skip
-    for tensor in (*moved.graph.initializer, *constants):
+    generator = np.random.default_rng((_SEED, seed))
+    read = uses(moved.graph)
+    held = [(tensor.name, tensor) for tensor in moved.graph.initializer]
+    held += [(n.output[0], a.t) for n in moved.graph.node if n.op_type == "Constant"
+             for a in n.attribute if a.name == "value"]  # fmt: skip
+    for name, tensor in held:
+        if not is_parameter(tensor, read[name]):
+            continue
         array = numpy_helper.to_array(tensor)
-        if array.dtype in (np.float16, np.float32, np.float64) and array.size > 1:
+        if array.dtype in (np.float16, np.float32, np.float64):
             signs = generator.integers(0, 2, array.shape) * 2 - 1
             changed = array * (1 + step * np.finfo(array.dtype).eps * signs)
             tensor.CopyFrom(numpy_helper.from_array(changed.astype(array.dtype), tensor.name))
@@ -205,7 +212,7 @@ def _difference(
     if ours.shape != theirs.shape or any(ours.shape != x.shape for x in moved):
         equal = ours.shape == theirs.shape and np.array_equal(ours, theirs)
         return Difference(name, 0.0 if equal else np.inf, 0.0 if equal else np.inf)
-    noise = noise_of(ours, moved)
+    noise = _noise(ours, moved)
     if noise.undecided is not None:
         parted = (ours != theirs) & ~noise.undecided
         return Difference(name, float(parted.sum()), np.inf if parted.any() else 0.0)
@@ -220,6 +227,16 @@ def _difference(
         for axis in slices(ours.shape)
     ]
     return Difference(name, float(apart.max()), max(shares))
+
+
+def _noise(ours: np.ndarray, moved: Sequence[np.ndarray]) -> Noise:
+    """The noise of an output: one draw of roundings may by chance leave a number as it was."""
+    if not np.issubdtype(ours.dtype, np.floating):
+        return noise_of(ours, moved)
+    with np.errstate(invalid="ignore"):
+        apart = [np.nan_to_num(np.abs(x - ours), nan=0.0, posinf=0.0) for x in moved[:_DRAWS]]
+    exact = np.where(np.isfinite(ours), ours, 0).astype(np.float64)
+    return noise_of(ours, [exact, exact + np.maximum.reduce(apart)])
 
 
 def _largest(values: np.ndarray, axis: int) -> np.ndarray:
