@@ -33,6 +33,7 @@ from prunec.cli.arguments import (
     run_of,
 )
 from prunec.cli.bench import bench
+from prunec.cli.compact import compact
 from prunec.cli.compare import compare
 from prunec.cli.compile import compile_network, export_recipe
 from prunec.cli.count import count
@@ -62,6 +63,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Compile and export sparse convolutional networks: train, cut, prove, ship.",
+    epilog="Exit codes: 0 done, and every check passed; 1 a mistake, or something is missing; "
+    "2 a check failed; 3 the command line does not parse.",
 )
 app.add_typer(
     passes_app,
@@ -88,6 +91,7 @@ app.add_typer(
     short_help="List what can run files; `setup NAME` fetches what one needs.",
     invoke_without_command=True,
 )
+app.command(short_help="Remove the dead channels of a finished ONNX file.")(compact)
 app.command(short_help="Train several recipes on equal terms; one table, one page.")(compare)
 app.command("compile", short_help="Cut, write and prove a network that is sparse already.")(
     with_forms(compile_network)

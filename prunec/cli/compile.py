@@ -25,6 +25,7 @@ from prunec.cli.arguments import (
     WithPreprocessing,
     in_a_folder,
     onnx_options,
+    parsed_inputs,
 )
 from prunec.cli.noise import keep_in
 from prunec.cli.results import BundlePlace, Ending, JUnit
@@ -85,14 +86,12 @@ def compile_network(
     forms: tuple[str, ...] = (),
 ) -> None:
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
-    from prunec.inspection.network import parse_input
     from prunec.recipe import ModelSpec
     from prunec.store.finding import runs_root
 
     ending = Ending(as_json, junit, bundle)
     ending.begin()
-    for text in inputs or ():
-        parse_input(text)
+    parsed_inputs(inputs)
     spec = ModelSpec(
         name=network,
         weights=_whole_path(weights),
@@ -146,12 +145,12 @@ def export_recipe(
 
 
 def _multiple(text: str) -> int | str:
-    from prunec.errors import PrunecError
+    from prunec.errors import UsageError
 
     if text == "measured":
         return text
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 10**6:
-        raise PrunecError(
+        raise UsageError(
             f"--round-to {text!r} is no whole number from 1 on",
             remedy="--round-to 8, or --round-to measured: what this machine's onnxruntime likes.",
         )

@@ -98,7 +98,14 @@ def verify_file(
     finally:
         module.train(training)
     budgets, unmeasured = check_budgets(
-        spec.budget, path, exporter.size(path), written.cost, dense_macs, answers, latency
+        spec.budget,
+        path,
+        exporter.form(),
+        exporter.size(path),
+        written.cost,
+        dense_macs,
+        answers,
+        latency,
     )
     if data is None:
         unmeasured.insert(0, "accuracy and agreement: there is no test split")
@@ -181,5 +188,11 @@ def _measured(
     if cost:
         details = replace(details, macs=cost.macs, params=cost.params, dense_macs=dense_macs)
     if answers:
-        details = replace(details, samples=answers.samples, figures=answers.file.figures)
+        details = replace(
+            details,
+            samples=answers.samples,
+            figures=answers.file.figures,
+            classes=answers.classes,
+            flips=answers.flips,
+        )
     return details

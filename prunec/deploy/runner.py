@@ -106,7 +106,8 @@ class LoadedFile(ABC):
 
         Args:
             batch: samples, where the first size is dynamic.
-            sizes: name of an input → all its sizes, where the file does not fix them.
+            sizes: name of an input → all its sizes, where the file does not fix them; of one that
+                is a number, the number.
 
         Raises:
             PrunecError: an input has a dynamic size besides its batch, and none is given.
@@ -116,6 +117,9 @@ class LoadedFile(ABC):
         entries = zip(self.input_names, self.input_shapes, self.input_types, strict=True)
         for name, shape, kind in entries:
             given = (sizes or {}).get(name)
+            if given and not shape:
+                found.append(np.asarray(given[0], kind))
+                continue
             wanted = tuple(given) if given else _sizes(shape, batch)
             values = generator.standard_normal(wanted, dtype=np.float32)
             found.append(values.astype(kind) if kind.kind == "f" else np.zeros(wanted, kind))

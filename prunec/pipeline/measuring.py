@@ -141,7 +141,7 @@ def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
     identity = runner.identity
     return Bench(
         f"{identity.name} {identity.version}, {identity.device}", tuple(found),
-        (_macs(shipped), _macs(dense)), memory, layers,
+        (_macs(shipped, ours, settings), _macs(dense, theirs, settings)), memory, layers,
     )  # fmt: skip
 
 
@@ -161,9 +161,16 @@ def _require_inputs(sizes: Mapping[str, Sequence[int]], *files: LoadedFile) -> N
         for name, shape in zip(file.input_names, file.input_shapes, strict=True):
             given = sizes.get(name)
             fixed = [s for s in shape if isinstance(s, int)]
-            fits = given is None or (
-                len(given) == len(shape)
-                and all(not isinstance(s, int) or s == g for s, g in zip(shape, given, strict=True))
+            number = not shape and given is not None and len(given) == 1
+            fits = (
+                given is None
+                or number
+                or (
+                    len(given) == len(shape)
+                    and all(
+                        not isinstance(s, int) or s == g for s, g in zip(shape, given, strict=True)
+                    )
+                )
             )
             if not fits:
                 raise PrunecError(
@@ -190,10 +197,11 @@ def _memory(
     return ours, theirs
 
 
-def _macs(path: Path) -> int | None:
+def _macs(path: Path, file: LoadedFile, settings: Settings) -> int | None:
     if path.suffix != ".onnx":
         return None
+    given = (settings.sizes or {}).items()
     try:
-        return count_onnx(path).macs
+        return count_onnx(path, {n: tuple(s) for n, s in given if n in file.input_names}).macs
     except PrunecError:
         return None

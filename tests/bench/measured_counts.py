@@ -5,7 +5,7 @@ python tests/bench/measured_counts.py [NETWORK…] [--macs 0.5] [--rounds 31]
 Each network of torchvision, untrained, at 224×224, is cut to a share of its MACs, its channels
 chosen by L1 norm without any rounding; then it is compiled four times, with kept counts rounded up
 to 4, 8, 16, and to what the layers' times say. All files and the dense one are run in turns under
-onnxruntime on one thread; a ratio is the median over rounds of that round's times: of the
+onnxruntime on one thread; a ratio is the median over rounds of that round's times: those of the
 processor, which other work on a machine does not lengthen.
 """
 

@@ -101,6 +101,7 @@ def seal(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.slow
 def test_the_verdict_is_json_and_junit(sent: Path) -> None:
     told = json.loads((sent / "out.json").read_text())
     assert told["passed"] is True
@@ -111,6 +112,7 @@ def test_the_verdict_is_json_and_junit(sent: Path) -> None:
     assert suites.get("failures") == "0"
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(sent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sent)
     monkeypatch.syspath_prepend(str(sent))

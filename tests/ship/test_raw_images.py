@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from prunec.batches.transforms import build_normalisation
 from prunec.cli.commands import app
 from prunec.deploy.checks.random_inputs import random_batches
+from prunec.deploy.checks.samples import Flip, pictured
 from prunec.models.raw_images import LAYOUTS, AsBytes, RawImages, bytes_of
 from prunec.pipeline import predict, verify_bundle
 from prunec.pipeline.raw_images import layout_of
@@ -154,3 +155,12 @@ def test_other_runtimes_take_bytes(
     monkeypatch.syspath_prepend(str(exported))
     result = run("export", "raw.toml", f"--{form}", "--with-preprocessing", "nchw", "--runs", form)
     assert result.exit_code == 0, result.output
+
+
+def test_samples_of_bytes_are_pictured() -> None:
+    image = torch.randint(256, (3, 20, 30)).to(torch.uint8)
+    flips = [Flip(0, 0, 0, 1, given) for given in (image, AsBytes("nhwc")(image))]
+    one, other = pictured(flips, MEAN, STD)
+    assert one.png == other.png != ""
+    normalised = Flip(0, 0, 0, 1, build_normalisation(MEAN, STD, 3)(image))
+    assert pictured([normalised], MEAN, STD)[0].png == one.png

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
 from prunec.graph.channels.layouts import varying
+from prunec.graph.channels.operator import Writer
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_layout, cut_tensor, kept_along
 from prunec.graph.removal.decide import Decision
@@ -24,6 +26,23 @@ class Kept:
         self.decision = decision
         self.keep = decision.keep
 
+    # -- calls --------------------------------------------------------------------------------
+
+    def needed(self) -> set[Node]:
+        """The nodes whose values the outputs need."""
+        nodes = self.captured.nodes
+        needed: set[Node] = {nodes[-1]}
+        for node in reversed(nodes):
+            if node in needed:
+                needed.update(n for n in self._sources(node) if n not in self.decision.frozen)
+        return needed
+
+    def _sources(self, node: Node) -> Sequence[Node]:
+        if node in self.structure.shuffles:
+            return [self.structure.shuffles[node].entry]
+        operation = self.structure.operators.get(node)
+        return node.operands if operation is None else operation.sources(cast("Writer", self))
+
     # -- tensors ------------------------------------------------------------------------------
 
     def has(self, name: str | None) -> bool:
@@ -31,7 +50,7 @@ class Kept:
         return name in self.decision.weights
 
     def tensor(self, name: str) -> Tensor:
-        """Return a parameter or buffer, cut, in its own type and where it was."""
+        """Return a parameter or buffer, cut, in its own type and where it was; a −0 is 0."""
         value = self.decision.weights[name]
         cut = cut_tensor(self.structure, self.keep, name, value)
         cut = trim(cut, self.decision.taps.get(name, ()))
@@ -39,7 +58,7 @@ class Kept:
         # A bias that was added has the type of its weight.
         original = stored.get(name, stored.get(name.rpartition(".")[0] + ".weight"))
         assert original is not None
-        return cut.to(original) if value.is_floating_point() else cut.to(original.device)
+        return cut.to(original) + 0.0 if value.is_floating_point() else cut.to(original.device)
 
     def padding(self, node: Node, weight: str) -> Any:
         """Return the padding of a convolution, less that of taps that go."""

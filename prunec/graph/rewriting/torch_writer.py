@@ -66,21 +66,6 @@ class TorchWriter(Kept):
         module.graph.lint()
         return module.eval()
 
-    def needed(self) -> set[Node]:
-        """The nodes whose values the outputs need."""
-        nodes = self.captured.nodes
-        needed: set[Node] = {nodes[-1]}
-        for node in reversed(nodes):
-            if node in needed:
-                needed.update(n for n in self._sources(node) if n not in self.decision.frozen)
-        return needed
-
-    def _sources(self, node: Node) -> Sequence[Node]:
-        if node in self.structure.shuffles:
-            return [self.structure.shuffles[node].entry]
-        operation = self.structure.operators.get(node)
-        return node.operands if operation is None else operation.sources(self)
-
     def _emit(self, node: Node) -> fx.Node:
         if node in self.structure.shuffles:
             return self._shuffle(node)
@@ -150,6 +135,15 @@ class TorchWriter(Kept):
     def pick_one(self, source: Node, axis: int, position: int) -> fx.Node:
         """Write one position along an axis, the axis gone."""
         return self.graph.call_function(aten.select.int, (self.new(source), axis, position))
+
+    def scaled(self, value: fx.Node, factor: float) -> fx.Node:
+        """Write a value times a number."""
+        return self.graph.call_function(aten.mul.Tensor, (value, factor))
+
+    def bounded(self, value: fx.Node, bound: float, *, above: bool) -> fx.Node:
+        """Write a value that does not pass a bound: below it where ``above``, else above it."""
+        target = aten.clamp_max.default if above else aten.clamp_min.default
+        return self.graph.call_function(target, (value, bound))
 
     def _shuffle(self, node: Node) -> fx.Node:
         """A run of moves that permutes channels: one look-up behind its entry."""
