@@ -144,6 +144,9 @@ def test_what_holds_no_image_is_refused(exported: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("form", ["openvino", "litert", "executorch"])
 def test_other_runtimes_take_bytes(
     form: str, exported: Path, monkeypatch: pytest.MonkeyPatch
