@@ -30,7 +30,7 @@ from prunec.deploy.exporter import Exact, Source
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
-from prunec.exporters._one_sample import one_sample, require_eval
+from prunec.exporters._one_sample import one_sample, require_eval, require_numbers
 from prunec.wording import first_line
 
 PACKAGE = "model.mlpackage"
@@ -54,10 +54,7 @@ class ToCoreml(Exact):
         """
         require_eval(source.module, "Core ML's")
         example = one_sample(source.example)
-        if any(x.dtype == torch.uint8 for x in example):
-            raise PassError(
-                "Core ML's arrays hold no bytes", remedy="Leave --with-preprocessing out."
-            )
+        require_numbers(example, "Core ML's")
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / PACKAGE
             self._convert(source, example, place)

@@ -156,7 +156,7 @@ def test_other_runtimes_take_bytes(
         pytest.skip(f"{package} is not installed: pip install 'prunec[{form}]'")
     monkeypatch.chdir(exported)
     monkeypatch.syspath_prepend(str(exported))
-    result = run("export", "raw.toml", f"--{form}", "--with-preprocessing", "nchw", "--runs", form)
+    result = run("export", "raw.toml", f"--{form}", "--with-preprocessing", "nhwc", "--runs", form)
     assert result.exit_code == 0, result.output
 
 
