@@ -25,7 +25,8 @@ from prunec.cli.arguments import (
     parsed_inputs,
 )
 from prunec.cli.noise import keep_in
-from prunec.cli.results import BundlePlace, Ending, JUnit
+from prunec.cli.results import Ending, JUnit
+from prunec.deploy.wishes import Wishes
 
 if TYPE_CHECKING:
     from prunec.recipe import ModelSpec, Recipe
@@ -70,17 +71,17 @@ def compile_network(
     opset: Opset = None,
     ir_version: IrVersion = None,
     no_recipe: NoRecipe = False,
-    bundle: BundlePlace = None,
     as_json: AsJson = False,
     junit: JUnit = None,
     runs: Root = None,
+    wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
 ) -> None:
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
     from prunec.recipe import ModelSpec
     from prunec.store.finding import runs_root
 
-    ending = Ending(as_json, junit, bundle)
+    ending = Ending(as_json, junit, wishes)
     ending.begin()
     parsed_inputs(inputs)
     spec = ModelSpec(

@@ -45,7 +45,9 @@ def names_bundle(reference: str) -> bool:
     return path.suffix.lower() == ".zip"
 
 
-def verify_received_bundle(path: Path, onnx: Path | None, ending: Ending) -> None:
+def verify_received_bundle(
+    path: Path, onnx: Path | None, ending: Ending, key: Path | None = None
+) -> None:
     """Print what is found of a bundle; exit with 2 where a check failed.
 
     Raises:
@@ -57,7 +59,7 @@ def verify_received_bundle(path: Path, onnx: Path | None, ending: Ending) -> Non
         raise RunError(f"there is no bundle {path}")
     from prunec import pipeline
 
-    ending.end(pipeline.verify_bundle(path))
+    ending.end(pipeline.verify_bundle(path, key))
 
 
 def inspect_without_code(run: RunFolder, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from prunec.pipeline.bundles.reading import is_bundle, opened_bundle
 from prunec.pipeline.bundles.verifying import verify_bundle
-from prunec.pipeline.bundles.writing import require_place, write_bundle
+from prunec.pipeline.bundles.writing import require_place, require_wishes, write_bundle
 from prunec.pipeline.inspecting import inspect, inspect_recipe
 from prunec.pipeline.predicting import predict
 from prunec.pipeline.preparing import (
@@ -36,6 +36,7 @@ __all__ = [
     "prepare_again",
     "prepare_untrained",
     "require_place",
+    "require_wishes",
     "torch_device",
     "train",
     "verify",
