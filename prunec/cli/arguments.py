@@ -93,6 +93,26 @@ IrVersion = Annotated[
     int | None,
     typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
 ]
+Runners = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runner",
+        metavar="RUNNER",
+        help="Prove it there as well: ssh://user@board, qemu-aarch64 (see `prunec runners`).",
+        autocompletion=completion.runner_names,
+        show_default=False,
+    ),
+]
+RunBy = Annotated[
+    str,
+    typer.Option(
+        "--runner",
+        metavar="RUNNER",
+        help="What runs it: ssh://user@board, openvino  [default: the file's own, here]",
+        autocompletion=completion.runner_names,
+        show_default=False,
+    ),
+]
 NoRecipe = Annotated[
     bool,
     typer.Option("--no-recipe", help="Leave the recipe's text, which names folders, out of files."),

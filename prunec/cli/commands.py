@@ -27,11 +27,13 @@ from prunec.cli.arguments import (
     Output,
     Root,
     Run,
+    Runners,
     onnx_options,
     run_of,
 )
 from prunec.cli.bench import bench
 from prunec.cli.bundling import with_bundle
+from prunec.cli.compact import compact
 from prunec.cli.compare import compare
 from prunec.cli.compile import compile_network, export_recipe
 from prunec.cli.count import count
@@ -50,6 +52,7 @@ from prunec.cli.received import (
 )
 from prunec.cli.recipes import recipes_app
 from prunec.cli.results import Ending, JUnit
+from prunec.cli.runners import runners_app
 from prunec.cli.runs import runs_app
 from prunec.deploy.wishes import Wishes
 from prunec.errors import UsageError
@@ -84,6 +87,13 @@ app.add_typer(
     short_help="List the runs; `rm` deletes some, `diff` compares two.",
     invoke_without_command=True,
 )
+app.add_typer(
+    runners_app,
+    name="runners",
+    short_help="List what can run files; `setup NAME` fetches what one needs.",
+    invoke_without_command=True,
+)
+app.command(short_help="Remove the dead channels of a finished ONNX file.")(compact)
 app.command(short_help="Train several recipes on equal terms; one table, one page.")(compare)
 app.command("compile", short_help="Cut, write and prove a network that is sparse already.")(
     with_forms(with_bundle(compile_network))
@@ -167,6 +177,7 @@ def export(
     no_recipe: NoRecipe = False,
     as_json: AsJson = False,
     junit: JUnit = None,
+    runner: Runners = None,
     runs: Root = None,
     wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
@@ -184,7 +195,7 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        made_in, given_to = runs_root(runs), (None, output, options, no_recipe)
+        made_in, given_to = runs_root(runs), (None, output, options, no_recipe, runner or ())
         export_recipe(recipe, run, made_in, forms, ending, *given_to)
         return
     found = run_of(run, runs)
@@ -193,7 +204,13 @@ def export(
     from prunec import pipeline
 
     made = pipeline.export(
-        found, output, forms, options=options, tell=ending.tell, with_recipe=not no_recipe
+        found,
+        output,
+        forms,
+        options=options,
+        tell=ending.tell,
+        with_recipe=not no_recipe,
+        runners=runner or (),
     )
     ending.end(made, found)
 
@@ -212,6 +229,7 @@ def verify(
         typer.Option("--key", metavar="FILE", help="The public key that signed a bundle, as PEM."),
     ] = None,
     junit: JUnit = None,
+    runner: Runners = None,
     runs: Root = None,
 ) -> None:
     """Check a shipped file against its run: MACs, parameters, outputs, accuracy, budgets.
@@ -222,7 +240,7 @@ def verify(
     ending = Ending(as_json, junit)
     ending.begin()
     if run and names_bundle(run):
-        verify_received_bundle(Path(run), onnx, ending, key)
+        verify_received_bundle(Path(run), onnx, ending, runner or (), key)
         return
     if key is not None:
         raise UsageError(
@@ -230,12 +248,12 @@ def verify(
         )
     found = run_of(run, runs)
     if no_code:
-        verify_without_code(found, onnx, ending)
+        verify_without_code(found, onnx, ending, runner or ())
         return
 
     from prunec import pipeline
 
-    ending.end(pipeline.verify(found, onnx))
+    ending.end(pipeline.verify(found, onnx, runner or ()))
 
 
 @app.command("report", short_help="Write a run's report.html anew.")

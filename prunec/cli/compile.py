@@ -5,6 +5,7 @@ It writes the recipe: one road for both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from prunec.cli.arguments import (
     NoRecipe,
     Opset,
     Root,
+    Runners,
     Weights,
     in_a_folder,
     onnx_options,
@@ -73,6 +75,7 @@ def compile_network(
     no_recipe: NoRecipe = False,
     as_json: AsJson = False,
     junit: JUnit = None,
+    runner: Runners = None,
     runs: Root = None,
     wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
@@ -93,7 +96,8 @@ def compile_network(
     )
     recipe = _recipe(spec, data, round_to, onnx_options(opset, ir_version))
     root = output.parent if output else runs_root(runs)
-    export_recipe(recipe, network, root, forms, ending, output, no_recipe=no_recipe)
+    asked = (output, None, None, no_recipe, runner or ())
+    export_recipe(recipe, network, root, forms, ending, *asked)
 
 
 def export_recipe(
@@ -106,6 +110,7 @@ def export_recipe(
     output: Path | None = None,
     options: dict[str, dict[str, int]] | None = None,
     no_recipe: bool = False,
+    runners: Sequence[str] = (),
 ) -> None:
     """Export a new run of a recipe without a training pass, and say where it lies.
 
@@ -124,7 +129,7 @@ def export_recipe(
     keep_in(run.path)
     try:
         made = pipeline.export(
-            run, output, forms, ending.tell, options, untrained, with_recipe=not no_recipe
+            run, output, forms, ending.tell, options, untrained, not no_recipe, runners
         )
     except PrunecError:
         if not run.steps.exists():

@@ -44,8 +44,10 @@ def count(
     MACs are not known are named, and no sum holds them.
     """
     run = _run(subject, runs)
-    if run is not None or subject.endswith(".onnx"):
+    if run is not None:
         _refuse_options(subject, inputs or [], weights)
+    elif subject.endswith(".onnx"):
+        _refuse_options(subject, inputs or [] if memory else [], weights)
     if memory:
         print_memory(subject, run, as_json)
         return
@@ -82,8 +84,9 @@ def _refuse_options(subject: str, inputs: list[str], weights: str) -> None:
 def _cost(subject: str, inputs: list[str], weights: str) -> Cost:
     if subject.endswith(".onnx"):
         from prunec.cost.onnx_graph import count_known
+        from prunec.cost.onnx_sizes import parse_sizes
 
-        return count_known(subject)
+        return count_known(subject, parse_sizes(inputs))
     from prunec.cost.torch_graph import count as count_module
     from prunec.pipeline.named import named_network
 

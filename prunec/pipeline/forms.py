@@ -23,6 +23,7 @@ from prunec.deploy.checks.training import check_training
 from prunec.deploy.exporter import Exact, Exported, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import check_golden, write_golden
+from prunec.deploy.runner import Runner
 from prunec.deploy.signature import MACS, RECIPE_DIGEST
 from prunec.deploy.timing import Latency
 from prunec.deploy.written import Graph, Written
@@ -59,6 +60,7 @@ class Forms:
         made_by: which other build began the run; empty where this one did.
         with_recipe: whether the files hold the recipe's text, which names folders; its digest
             stands in them anyway.
+        runners: those that were asked for by name, besides the ones here.
     """
 
     folder: ExportFolder
@@ -67,6 +69,7 @@ class Forms:
     records: tuple[Sequence[Check], Sequence[str]] = ((), ())
     made_by: str = ""
     with_recipe: bool = True
+    runners: tuple[Runner, ...] = ()
 
     def __post_init__(self) -> None:
         if self.output is not None and len(self.exporters) > 1:
@@ -331,7 +334,9 @@ def _proven(
         recipe.verify.budget, artifact.history, report.details.figures
     )
     device, unknown = check_device(recipe.verify.budget, writer, path, latency)
-    elsewhere, unopened, runners = found_elsewhere(writer, path, recipe, artifact, data)
+    elsewhere, unopened, runners = found_elsewhere(
+        writer, path, recipe, artifact, data, forms.runners
+    )
     checks, untold = forms.records
     reasons = (*report.not_checked, *unknown, *unopened, *unmeasured, *untold)
     checks = (*report.checks, *device, *elsewhere, *trained, *recorded, *checks)

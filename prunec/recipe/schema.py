@@ -110,6 +110,10 @@ class VerifySpec(Table):
         default=1.0, ge=0, le=1, description="share of equal top-1 answers, of images or of pixels"
     )
     random_batches: int = Field(default=3, ge=1)
+    runners: Annotated[tuple[Text, ...], Field(max_length=MOST_ENTRIES)] | None = Field(
+        default=None,  # left out of the text: the digest is that of recipes from before
+        description="what files are proven on besides this machine: qemu-aarch64, ssh://user@board",
+    )
     budget: Budget = Budget()
 
 

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from prunec.cli.commands import app
 from prunec.cost.onnx_graph import count_onnx
-from prunec.deploy.runners.onnxruntime import Onnxruntime, layer_times
+from prunec.deploy.runners.onnxruntime import Onnxruntime
+from prunec.deploy.sessions import layer_times
 from prunec.errors import PrunecError
 
 

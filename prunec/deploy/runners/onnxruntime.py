@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import onnx
 import onnxruntime
 
 from prunec.deploy.runner import Batch, Identity, LayerTime, LoadedFile, Runner, Sizes
+from prunec.deploy.sessions import layer_times, numpy_type
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 from prunec.wording import first_line
@@ -26,10 +26,6 @@ _KINDS = {
     "DynamicQuantizeMatMul QAttention",
     "float": "Conv FusedConv ConvTranspose Gemm FusedGemm MatMul FusedMatMul",
 }
-
-_KERNEL = "_kernel_time"
-_TYPES = {"float": "float32", "double": "float64"}
-"""onnxruntime's names of types that are not numpy's."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +116,7 @@ class _Session(LoadedFile):
     @property
     def input_types(self) -> list[np.dtype[Any]]:
         """Types of the inputs: ``tensor(int64)`` is int64."""
-        found = [entry.type.removeprefix("tensor(").rstrip(")") for entry in self._inputs]
-        return [np.dtype(_TYPES.get(name, name)) for name in found]
+        return [numpy_type(entry.type) for entry in self._inputs]
 
     def profile(self, inputs: Batch, runs: int = 20) -> list[LayerTime]:
         """See :meth:`LoadedFile.profile`: onnxruntime's own profile, read from its JSON."""
@@ -158,25 +153,6 @@ class _Session(LoadedFile):
             return [np.asarray(output) for output in outputs]
         except Exception as error:
             raise _cannot("run", self._path, error) from error
-
-
-def layer_times(events: Iterable[Mapping[str, Any]]) -> list[LayerTime]:
-    """Return a layer for each node of onnxruntime's profile, the first run of each left out.
-
-    Args:
-        events: of the profile; those of kernels have the category ``Node``, a duration in
-            microseconds and a name that ends in ``_kernel_time``.
-    """
-    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith(_KERNEL):
-            key = (str(event["args"].get("node_index", "")), name, event["args"]["op_name"])
-            found[key].append(event["dur"] / 1e3)
-    return [
-        LayerTime(name.removesuffix(_KERNEL), operator, statistics.median(times[1:] or times))
-        for (_, name, operator), times in found.items()
-    ]
 
 
 def _cannot(what: str, path: Path, error: Exception) -> PrunecError:

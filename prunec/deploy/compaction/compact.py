@@ -1,0 +1,126 @@
+"""A finished file without its dead, unread and constant channels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import onnx
+import torch
+
+from prunec.deploy.compaction.observed import Observed, observe
+from prunec.deploy.compaction.reader import captured_file
+from prunec.deploy.compaction.shape_of import ShapeOf
+from prunec.deploy.compaction.sizes import chosen_sizes, is_open
+from prunec.deploy.compaction.writer import OnnxWriter
+from prunec.errors import PrunecError
+from prunec.graph.channels.analyse import analyse
+from prunec.graph.channels.families import FAMILIES
+from prunec.graph.channels.groups import groups_of
+from prunec.graph.channels.structure import Structure
+from prunec.graph.removal.decide import Decision, decide
+
+_ROUNDS = 8  # a cut may untie channels; more than two rounds were never seen to find any
+_LIVE = "read, and their value is not known"
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What became of a file.
+
+    Attributes:
+        model: the smaller one; the one that was given where nothing can go.
+        removed: channel group → how many of its channels went.
+        before: channel group → its channels.
+        because: why channels stayed → how many.
+        constants: values that are stored constants now.
+    """
+
+    model: onnx.ModelProto
+    removed: Mapping[str, int] = field(default_factory=dict)
+    before: Mapping[str, int] = field(default_factory=dict)
+    because: Mapping[str, int] = field(default_factory=dict)
+    constants: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything went."""
+        return bool(self.removed or self.constants)
+
+
+def compact_model(
+    model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]] | None = None, *, round_to: int = 1
+) -> Compacted:
+    """Remove every channel of a file that does not matter to its outputs.
+
+    Args:
+        model: the file, its weights in it; it is not changed.
+        sizes: of inputs that the file leaves open.
+        round_to: kept counts of each channel group are rounded up to a multiple of it.
+
+    Raises:
+        PrunecError: onnxruntime does not run it.
+    """
+    first = _once(model, sizes or {}, round_to)
+    found = first
+    for _ in range(_ROUNDS):
+        if not found.changed:
+            break
+        found = _once(found.model, sizes or {}, round_to)
+        removed = Counter(first.removed) + Counter(found.removed)
+        constants = (*first.constants, *found.constants)
+        if found.changed:
+            first = replace(found, removed=removed, before=first.before, constants=constants)
+    return first
+
+
+def _once(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], round_to: int) -> Compacted:
+    structure = analyse(
+        captured_file(model, _observed(model, sizes)), families=(*FAMILIES, ShapeOf)
+    )
+    weights = {name: tensor.detach() for name, tensor in structure.captured.stored.items()}
+    decision = replace(decide(structure, weights, round_to=round_to), taps={})
+    groups = groups_of(structure)
+    removed = {}
+    for group in groups:
+        gone = int((~decision.keep[torch.tensor(group.channels)]).sum())
+        if gone:
+            removed[_shown(group.name)] = gone
+    because = _because(structure, decision)
+    if not removed and not decision.frozen:
+        return Compacted(model, because=because)
+    written = OnnxWriter(structure, decision).write()
+    frozen = tuple(node.name for node in decision.frozen)
+    before = {_shown(group.name): group.size for group in groups}
+    return Compacted(written, removed, before, because, frozen)
+
+
+def _observed(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> Observed:
+    """The file at two sizes of what it leaves open; at one where it does not take the other."""
+    first = chosen_sizes(model.graph, sizes, 0)
+    if not is_open(model.graph):
+        return observe(model, first, None)
+    try:
+        return observe(model, first, chosen_sizes(model.graph, sizes, 1))
+    except PrunecError:
+        return observe(model, first, None)
+
+
+def _because(structure: Structure, decision: Decision) -> dict[str, int]:
+    """Why channels stay → how many."""
+    pinned = structure.pinned()
+    found: Counter[str] = Counter()
+    seen: set[int] = set()
+    for atoms in structure.slices.values():
+        for number in structure.class_of(atoms).tolist():
+            if number in seen or not bool(decision.keep[number]):
+                continue
+            seen.add(number)
+            found[_shown(pinned.get(number, decision.reasons.get(number, _LIVE)))] += 1
+    return dict(found.most_common())
+
+
+def _shown(text: str) -> str:
+    """A name of ours in a sentence as the file has it."""
+    return text
