@@ -93,6 +93,8 @@ IrVersion = Annotated[
     int | None,
     typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
 ]
+
+
 def known_runners(named: list[str] | str | None) -> list[str] | str | None:
     """Return what ``--runner`` names, if there are such runners.
 

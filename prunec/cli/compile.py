@@ -70,8 +70,8 @@ def compile_network(
         str,
         typer.Option(
             "--round-to",
-            metavar="N|measured",
-            help="Channels kept, in blocks of N, or in counts that are fast here.",
+            metavar="N",
+            help="Channels kept, in blocks of N; or `measured`, in counts that are fast here.",
         ),
     ] = "1",
     output: Folder = None,
