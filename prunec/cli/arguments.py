@@ -142,8 +142,8 @@ WithPreprocessing = Annotated[
     Literal["nhwc", "nchw"] | None,
     typer.Option(
         "--with-preprocessing",
-        metavar="nhwc|nchw",
-        help="Files take images as uint8, and normalise them themselves.",
+        metavar="LAYOUT",
+        help="Files take images as uint8, nhwc or nchw, and normalise them themselves.",
     ),
 ]
 NoRecipe = Annotated[

@@ -28,7 +28,8 @@ from prunec.cli.arguments import (
     parsed_inputs,
 )
 from prunec.cli.noise import keep_in
-from prunec.cli.results import BundlePlace, Ending, JUnit
+from prunec.cli.results import Ending, JUnit
+from prunec.deploy.wishes import Wishes
 
 if TYPE_CHECKING:
     from prunec.recipe import ModelSpec, Recipe
@@ -69,27 +70,27 @@ def compile_network(
         str,
         typer.Option(
             "--round-to",
-            metavar="N|measured",
-            help="Channels kept, in blocks of N, or in counts that are fast here.",
+            metavar="N",
+            help="Channels kept, in blocks of N; or `measured`, in counts that are fast here.",
         ),
     ] = "1",
     output: Folder = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
     no_recipe: NoRecipe = False,
-    bundle: BundlePlace = None,
     as_json: AsJson = False,
     junit: JUnit = None,
     runner: Runners = None,
     with_preprocessing: WithPreprocessing = None,
     runs: Root = None,
+    wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
 ) -> None:
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
     from prunec.recipe import ModelSpec
     from prunec.store.finding import runs_root
 
-    ending = Ending(as_json, junit, bundle)
+    ending = Ending(as_json, junit, wishes)
     ending.begin()
     parsed_inputs(inputs)
     spec = ModelSpec(

@@ -20,6 +20,7 @@ from prunec.sparsity.gated_macs import Gated
 
 KNOTS = 4
 """Counts of one side that are measured, besides 0."""
+LEAST = 1e-3
 _BLOCK = 16
 
 
@@ -55,9 +56,13 @@ class GatedTimes:
         return torch.einsum("...li,...lj,lij->...", inner, outer, self.times)
 
     def marginal(self, counts: Tensor) -> Tensor:
-        """Time that the last gate of each group costs, F(n) − F(n−1), shape (B,)."""
+        """Time that the last gate of each group costs, F(n) − F(n−1), shape (B,).
+
+        Not less than a thousandth of an average gate's: where times are flat, gates may close too.
+        """
+        least = LEAST * self.milliseconds(self.sizes) / self.sizes.sum()
         fewer = (counts - torch.eye(len(counts), dtype=counts.dtype, device=counts.device)).clamp(0)
-        return (self.milliseconds(counts) - self.milliseconds(fewer)).clamp(min=0)
+        return torch.maximum(self.milliseconds(counts) - self.milliseconds(fewer), least)
 
 
 def gated_times(structure: Structure, gated: Gated, times: Times) -> GatedTimes:
