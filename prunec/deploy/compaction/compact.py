@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import onnx
 import torch
 
+from prunec.cost.onnx_sizes import Sizes
 from prunec.deploy.compaction.observed import Observed, observe
 from prunec.deploy.compaction.reader import captured_file
 from prunec.deploy.compaction.shape_of import ShapeOf
@@ -50,7 +51,7 @@ class Compacted:
 
 
 def compact_model(
-    model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]] | None = None, *, round_to: int = 1
+    model: onnx.ModelProto, sizes: Sizes | None = None, *, round_to: int = 1
 ) -> Compacted:
     """Remove every channel of a file that does not matter to its outputs.
 
@@ -75,7 +76,7 @@ def compact_model(
     return first
 
 
-def _once(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], round_to: int) -> Compacted:
+def _once(model: onnx.ModelProto, sizes: Sizes, round_to: int) -> Compacted:
     structure = analyse(
         captured_file(model, _observed(model, sizes)), families=(*FAMILIES, ShapeOf)
     )
@@ -96,15 +97,20 @@ def _once(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], round_to
     return Compacted(written, removed, before, because, frozen)
 
 
-def _observed(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> Observed:
+def _observed(model: onnx.ModelProto, sizes: Sizes) -> Observed:
     """The file at two sizes of what it leaves open; at one where it does not take the other."""
-    first = chosen_sizes(model.graph, sizes, 0)
+    first, second = (chosen_sizes(model.graph, sizes, turn) for turn in (0, 1))
+    tries: list[tuple[Sizes, Sizes | None]] = [(first, second), (first, None)]
     if not is_open(model.graph):
-        return observe(model, first, None)
-    try:
-        return observe(model, first, chosen_sizes(model.graph, sizes, 1))
-    except PrunecError:
-        return observe(model, first, None)
+        del tries[0]
+    if sizes:  # the batch that was given, of a file that takes no other
+        tries.append(({name: sizes.get(name) or size for name, size in first.items()}, None))
+    for one, other in tries[:-1]:
+        try:
+            return observe(model, one, other)
+        except PrunecError:
+            continue
+    return observe(model, *tries[-1])
 
 
 def _because(structure: Structure, decision: Decision) -> dict[str, int]:
@@ -118,6 +124,9 @@ def _because(structure: Structure, decision: Decision) -> dict[str, int]:
                 continue
             seen.add(number)
             found[_shown(pinned.get(number, decision.reasons.get(number, _LIVE)))] += 1
+    for number, why in pinned.items():  # of values that no stored tensor is cut with
+        if number not in seen and "understood" in why:
+            found[why] += 1
     return dict(found.most_common())
 
 

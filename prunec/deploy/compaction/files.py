@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import onnx
 
 from prunec.cost.onnx_graph import count_known
 from prunec.cost.onnx_reading import read_model
-from prunec.cost.onnx_sizes import require_fit
+from prunec.cost.onnx_sizes import Sizes, require_fit
 from prunec.deploy.compaction.compact import Compacted, compact_model
 from prunec.deploy.compaction.proof import (
     Bounds,
@@ -52,7 +52,7 @@ class FileResult:
 def compact_file(
     path: Path,
     output: Path,
-    sizes: Mapping[str, tuple[int, ...]] | None = None,
+    sizes: Sizes | None = None,
     *,
     data: Sequence[Path] = (),
     bounds: Bounds | None = None,
@@ -88,7 +88,7 @@ def compact_file(
     size = sum(t.ByteSize() for t in model.graph.initializer)
     before = max(path.stat().st_size, size)
     return FileResult(
-        path, output, compacted, _macs(model, compacted.model), (before, len(made)),
+        path, output, compacted, _macs(model, compacted.model, sizes or {}), (before, len(made)),
         tuple(proof), len(batches),
     )  # fmt: skip
 
@@ -104,8 +104,8 @@ def _require_equal(path: Path, proof: Sequence[Difference]) -> None:
         )
 
 
-def _macs(before: onnx.ModelProto, after: onnx.ModelProto) -> tuple[int, int] | None:
+def _macs(before: onnx.ModelProto, after: onnx.ModelProto, sizes: Sizes) -> tuple[int, int] | None:
     try:
-        return count_known(before).macs, count_known(after).macs
+        return count_known(before, sizes).macs, count_known(after, sizes).macs
     except PrunecError:
         return None

@@ -1,8 +1,9 @@
 """Two files compared under onnxruntime, judged by what rounding does to the first.
 
 The first file is run again, several times, with every weight moved by one rounding of its type, up
-or down: the most that this changes of an output is its noise, slice by slice. The outputs of the second may lie as far
-from it as ``prunec verify`` allows: some times the noise, and never more than the runtime needs.
+or down: the most that this changes of an output is its noise, slice by slice. The outputs of the
+second may lie as far from it as ``prunec verify`` allows: some times the noise, and never more than
+the runtime needs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from prunec.cost.onnx_parameters import is_parameter, uses
-from prunec.cost.onnx_sizes import inputs_of
+from prunec.cost.onnx_sizes import Sizes, inputs_of
 from prunec.deploy.checks.rounding import MARGIN, Noise, noise_of, slices
 from prunec.deploy.compaction.sizes import chosen_sizes
 from prunec.errors import PrunecError
@@ -28,7 +29,7 @@ Batch = Mapping[str, np.ndarray]
 Bounds = tuple[float, float]
 
 _SEED = 20
-_BATCHES = (1, 2, 5)
+_TURNS = ((0, 1), (0, 3), (1, 2))  # sizes of what is open, and samples
 _DRAWS = 5  # of roundings
 
 
@@ -71,9 +72,7 @@ def differences(
     return list(worst.values())
 
 
-def random_inputs(
-    model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], bounds: Bounds | None
-) -> Iterator[Batch]:
+def random_inputs(model: onnx.ModelProto, sizes: Sizes, bounds: Bounds | None) -> Iterator[Batch]:
     """Yield random inputs of several batch sizes, and of two sizes of whatever else is open.
 
     Args:
@@ -83,19 +82,26 @@ def random_inputs(
     """
     generator = np.random.default_rng(_SEED)
     shown = set()
-    for turn in (0, 1):
-        for batch in _BATCHES:
-            chosen = chosen_sizes(model.graph, sizes, turn)
-            chosen = {
-                name: (batch, *size[1:]) if _open_batch(model, name) else size
-                for name, size in chosen.items()
+    for chosen in _sizes(model, sizes):
+        if (key := tuple(chosen.values())) not in shown:
+            shown.add(key)
+            yield {
+                value.name: _random(value, chosen[value.name], generator, bounds)
+                for value in inputs_of(model.graph)
             }
-            if (key := tuple(chosen.values())) not in shown:
-                shown.add(key)
-                yield {
-                    value.name: _random(value, chosen[value.name], generator, bounds)
-                    for value in inputs_of(model.graph)
-                }
+
+
+def _sizes(model: onnx.ModelProto, given: Sizes) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Those that were given, and several batches at two sizes of whatever else is open."""
+    fixed = chosen_sizes(model.graph, given, 0)
+    if given:
+        yield {name: given.get(name) or size if size else () for name, size in fixed.items()}
+    for turn, batch in _TURNS:
+        chosen = chosen_sizes(model.graph, given, turn)
+        yield {
+            name: (batch, *size[1:]) if _open_batch(model, name) else size
+            for name, size in chosen.items()
+        }
 
 
 def runnable(model: onnx.ModelProto, batches: Iterator[Batch]) -> list[Batch]:

@@ -99,12 +99,14 @@ class OnnxWriter(Kept):
         return self._put(node, self._again(node))
 
     def call(self, node: Node, **changes: Any) -> str:
-        """Write a concatenation of fewer parts, or a padding of fewer channels."""
+        """Write a concatenation of fewer parts, a padding or a norm of fewer channels."""
         proto = self._again(node, tensors="tensors" not in changes)
         for key, value in changes.items():
             if key == "tensors":
                 del proto.input[:]
                 proto.input.extend(value)
+            elif key == "num_groups":
+                _set(proto, key, int(value))
             else:
                 assert key == "pad", key
                 self._pad(proto, value)

@@ -1,0 +1,79 @@
+"""The zoo of awkward networks as finished files: as small as the compiler makes each network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from foreign import exported
+from masks import masked
+from modes import MODES
+from sampling import sampled
+from torch.onnx.errors import OnnxExporterError
+from zoo import ZOO
+
+from prunec.cost.onnx_graph import count_known
+from prunec.cost.torch_graph import count
+from prunec.deploy.compaction.compact import compact_model
+from prunec.deploy.compaction.proof import differences, random_inputs
+from prunec.graph.channels.groups import channel_groups
+from prunec.graph.rewriting.compile import compile_module
+
+OPSETS = (9, 11, 13, 14, 17)
+CASES = [(name, list(MODES)[i % len(MODES)]) for i, name in enumerate(ZOO)]
+MARGIN = 1.02  # of MACs: what the file decides in another order
+
+LARGER = {
+    "chunk": "a chunk of an odd count is cut by sizes that the file computes",
+    "strided-slice": "Slice by computed numbers",
+    "writes-through-views": "ScatterND",
+    "statistics-beside-means": "TopK",
+    "convolution-then-gru": "GRU",
+    "lstm": "LSTM",
+    "lstm-of-two-layers-and-directions": "LSTM",
+    "gru-of-two-layers": "GRU",
+    "rnn-of-two-directions": "RNN",
+    "rnn-time-first": "RNN",
+    "gru-cell-step-by-step": "states of zeros are made from sizes",
+    "fastgrnn-of-low-rank": "states of zeros are made from sizes",
+    "fastgrnn-of-whole-matrices": "states of zeros are made from sizes",
+    "einsum-with-a-parameter": "Einsum",
+    "attention-module": "LayerNormalization in parts, which takes means over channels",
+    "class-token": "Expand",
+    "mixer": "LayerNormalization in parts, which takes means over channels",
+    "patches": "Gather of windows",
+    "pooled-context": "Expand",
+}
+"""Files that keep channels which the network itself loses: the operator that holds them."""
+
+
+@pytest.mark.parametrize(("name", "mode"), sampled(CASES, 12))
+def test_a_file_is_as_small_as_the_network_and_equal(name: str, mode: str) -> None:
+    module, example = ZOO[name]()
+    masks = MODES[mode](module, channel_groups(module, example), 0.5, 7)
+    network = masked(module, masks).float().eval()
+    inputs = tuple(x.float() if x.is_floating_point() else x for x in example)
+    try:
+        model = exported(network, inputs, OPSETS[len(name) % len(OPSETS)])
+        batches = list(random_inputs(model, {}, None))
+        found = compact_model(model)
+    except (OnnxExporterError, RuntimeError, TypeError) as error:
+        pytest.skip(f"not exported: {type(error).__name__}")
+    assert all(one.share <= 1 for one in differences(model, found.model, batches))
+    assert not compact_model(found.model).changed
+    if name not in LARGER:
+        least = count(compile_module(network, inputs).module, inputs).macs
+        assert count_known(found.model).macs <= MARGIN * least
+
+
+def test_the_reason_for_a_file_that_stays_larger_is_told() -> None:
+    """What is not understood is named with its operator and its place."""
+    module, example = ZOO["convolution-then-gru"]()
+    network = module.float().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter[: len(parameter) // 2] = 0
+    model = exported(network, tuple(x.float() for x in example), 14)
+    because = compact_model(model).because
+    assert any("GRU" in why and "is not understood" in why for why in because), because
+    assert np.isfinite(sum(because.values()))
