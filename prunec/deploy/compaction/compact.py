@@ -12,10 +12,12 @@ import torch
 from prunec.cost.onnx_sizes import Sizes
 from prunec.deploy.compaction.observed import Observed, observe
 from prunec.deploy.compaction.reader import captured_file
+from prunec.deploy.compaction.reading import AS_IT_IS
 from prunec.deploy.compaction.shape_of import ShapeOf
 from prunec.deploy.compaction.sizes import chosen_sizes, is_open
 from prunec.deploy.compaction.writer import OnnxWriter
 from prunec.errors import PrunecError
+from prunec.graph.capture.node import Node
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.families import FAMILIES
 from prunec.graph.channels.groups import groups_of
@@ -23,6 +25,8 @@ from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision, decide
 
 _ROUNDS = 8  # a cut may untie channels; more than two rounds were never seen to find any
+_KERNELS = ("conv1d", "conv2d", "conv3d", "linear")
+_NO_CHANNEL = "not a channel"  # what has no channels has one number of them
 _LIVE = "read, and their value is not known"
 
 
@@ -87,13 +91,13 @@ def _once(model: onnx.ModelProto, sizes: Sizes, round_to: int) -> Compacted:
     for group in groups:
         gone = int((~decision.keep[torch.tensor(group.channels)]).sum())
         if gone:
-            removed[_shown(group.name)] = gone
+            removed[group.name] = gone
     because = _because(structure, decision)
     if not removed and not decision.frozen:
         return Compacted(model, because=because)
     written = OnnxWriter(structure, decision).write()
     frozen = tuple(node.name for node in decision.frozen)
-    before = {_shown(group.name): group.size for group in groups}
+    before = {group.name: group.size for group in groups}
     return Compacted(written, removed, before, because, frozen)
 
 
@@ -123,13 +127,14 @@ def _because(structure: Structure, decision: Decision) -> dict[str, int]:
             if number in seen or not bool(decision.keep[number]):
                 continue
             seen.add(number)
-            found[_shown(pinned.get(number, decision.reasons.get(number, _LIVE)))] += 1
+            found[pinned.get(number, decision.reasons.get(number, _LIVE))] += 1
     for number, why in pinned.items():  # of values that no stored tensor is cut with
         if number not in seen and "understood" in why:
             found[why] += 1
+    for node in structure.captured.nodes:
+        weight = node.arguments.get("weight", node.arguments.get("other"))
+        if node.operator in _KERNELS and isinstance(weight, Node) and weight.kind == "call":
+            made = "what is given" if weight.operator == AS_IT_IS else weight.operator
+            found[f"the weight of {node.name} is computed by {made}"] += node.shape[1]
+    del found[_NO_CHANNEL]
     return dict(found.most_common())
-
-
-def _shown(text: str) -> str:
-    """A name of ours in a sentence as the file has it."""
-    return text

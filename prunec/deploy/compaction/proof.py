@@ -18,7 +18,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from prunec.cost.onnx_parameters import is_parameter, uses
+from prunec.cost.onnx_parameters import Use, is_parameter, uses
 from prunec.cost.onnx_sizes import Sizes, inputs_of
 from prunec.deploy.checks.rounding import MARGIN, Noise, noise_of, slices
 from prunec.deploy.compaction.sizes import chosen_sizes
@@ -30,6 +30,8 @@ Bounds = tuple[float, float]
 
 _SEED = 20
 _TURNS = ((0, 1), (0, 3), (1, 2))  # sizes of what is open, and samples
+_RESIZES = frozenset({"Resize", "Upsample"})
+_GATHERS = frozenset({"Concat", "Cast", "Slice", "Identity", "Unsqueeze"})  # of scales
 _DRAWS = 5  # of roundings
 
 
@@ -176,7 +178,7 @@ def _moved(model: onnx.ModelProto, step: float, seed: int) -> onnx.ModelProto:
     held += [(n.output[0], a.t) for n in moved.graph.node if n.op_type == "Constant"
              for a in n.attribute if a.name == "value"]  # fmt: skip
     for name, tensor in held:
-        if not is_parameter(tensor, read[name]):
+        if not is_parameter(tensor, read[name]) or _sets_sizes(read, read[name]):
             continue
         array = numpy_helper.to_array(tensor)
         if array.dtype in (np.float16, np.float32, np.float64):
@@ -184,6 +186,19 @@ def _moved(model: onnx.ModelProto, step: float, seed: int) -> onnx.ModelProto:
             changed = array * (1 + step * np.finfo(array.dtype).eps * signs)
             tensor.CopyFrom(numpy_helper.from_array(changed.astype(array.dtype), tensor.name))
     return moved
+
+
+def _sets_sizes(read: Mapping[str, Sequence[Use]], uses_of: Sequence[Use]) -> bool:
+    """Whether a resize reads a stored tensor, or what is made of it."""
+    todo, seen = list(uses_of), set()
+    while todo:
+        node, place = todo.pop()
+        if node.op_type in _RESIZES and place:
+            return True
+        if node.op_type in _GATHERS and node.output[0] not in seen:
+            seen.add(node.output[0])
+            todo += read.get(node.output[0], ())
+    return False
 
 
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

@@ -178,8 +178,8 @@ class OnnxWriter(Kept):
     def _shuffle(self, node: Node) -> str:
         """A run of moves that permutes channels: one choice of them behind its entry."""
         shuffle = self.structure.shuffles[node]
-        kept = self.kept(node, shuffle.axis)
-        positions = torch.searchsorted(self.kept(shuffle.entry, shuffle.axis), shuffle.index[kept])
+        origin = shuffle.index[self.kept(node, shuffle.axis)].contiguous()
+        positions = torch.searchsorted(self.kept(shuffle.entry, shuffle.axis), origin)
         return self.pick(node, shuffle.entry, shuffle.axis, positions)
 
     # -- sizes --------------------------------------------------------------------------------
