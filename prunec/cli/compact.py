@@ -34,8 +34,8 @@ def compact(
         list[Path] | None,
         typer.Option(
             "--samples",
-            metavar="FILE.npz",
-            help="Arrays by the inputs' names, to prove it on as well",
+            metavar="FILE",
+            help="An .npz of arrays by the inputs' names, to prove it on as well",
         ),
     ] = None,
     bounds: Annotated[
