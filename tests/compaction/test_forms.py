@@ -199,3 +199,34 @@ def test_everything_else_stays_byte_for_byte() -> None:
     assert bare[0].SerializeToString() == bare[1].SerializeToString()
     ends = [g.graph.output for g in (model, found)]
     assert [v.SerializeToString() for v in ends[0]] == [v.SerializeToString() for v in ends[1]]
+
+
+def test_a_slope_for_every_channel_is_cut_with_it() -> None:
+    """PReLU, its slopes with axes of size 1 behind them."""
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["c"], **PADS), node("PRelu", ["c", "slope"], ["r"]),
+        node("Conv", ["r", "v"], ["y"], **PADS),
+    ]  # fmt: skip
+    slope = np.linspace(0.1, 0.8, 8).astype(np.float32).reshape(8, 1, 1)
+    model = file_of(nodes, {**TWO, "b": -BIAS, "slope": slope})
+    found = compact_model(model)
+    assert sum(found.removed.values()) == 4
+    x = image()
+    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)
+
+
+def test_a_number_that_is_given_decides_a_branch() -> None:
+    branches = {
+        name: helper.make_graph(
+            [node("Conv", ["r", "v"], [f"o_{name}"], pads=[pad] * 4)], name, [],
+            [helper.make_tensor_value_info(f"o_{name}", TensorProto.FLOAT, None)],
+        )
+        for name, pad in (("then_branch", 1), ("else_branch", 0))
+    }  # fmt: skip
+    nodes = [*chain()[:2], node("Greater", ["rate", "ten"], ["on"]),
+             node("If", ["on"], ["y"], **branches)]  # fmt: skip
+    model = file_of(nodes, {**TWO, "ten": np.asarray(10, np.float32)},
+                    inputs={"x": ("n", 3, 8, 8), "rate": ()})  # fmt: skip
+    found = compact_model(model, {"rate": (16000,)})
+    assert not found.changed
+    assert any(why.startswith("If at") for why in found.because), found.because

@@ -56,6 +56,7 @@ LARGER = {
     "embedding": "Gather by computed numbers",
     "split": "taps of a kernel that are zero stay",
     "shared-norm": "taps of a kernel that are zero stay",
+    "bilinear": "constants that a border makes uneven stay",
     "sigmoid-border": "constants that a border makes uneven stay",
     "transposed-in-one-dimension": "constants that a border makes uneven stay",
     "transposed-volume": "constants that a border makes uneven stay",

@@ -97,7 +97,7 @@ def _sizes(model: onnx.ModelProto, given: Sizes) -> Iterator[dict[str, tuple[int
     """Those that were given, and several batches at two sizes of whatever else is open."""
     fixed = chosen_sizes(model.graph, given, 0)
     if given:
-        yield {name: given.get(name) or size if size else () for name, size in fixed.items()}
+        yield {name: given.get(name) or size for name, size in fixed.items()}
     for turn, batch in _TURNS:
         chosen = chosen_sizes(model.graph, given, turn)
         yield {
@@ -161,6 +161,8 @@ def _random(
     bounds: Bounds | None,
 ) -> np.ndarray:
     kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    if size and not value.type.tensor_type.shape.dim:
+        return np.asarray(size[0], kind)
     if np.issubdtype(kind, np.floating):
         drawn = generator.uniform(*bounds, size) if bounds else generator.standard_normal(size)
         return np.asarray(drawn).astype(kind)

@@ -101,7 +101,8 @@ def prelu(call: Call) -> Node | None:
     shape = call.value(1).shape
     if max(shape, default=1) > 1 and shape[0] != call.made.shape[1]:
         return None
-    return call.call("prelu", {"self": call.node(0), "weight": call.node(1)}, torch.prelu)
+    weight = call.keep(1, call.stored(1, flat=True))
+    return call.call("prelu", {"self": call.node(0), "weight": weight}, torch.prelu)
 
 
 def where(call: Call) -> Node | None:
