@@ -7,10 +7,10 @@ Packages of pinned versions are downloaded without their dependencies into a fol
 where one is named. MACs are those of ``prunec count`` with the sizes that stand in the table; the
 column beside it is counted here by another way: the file is run under onnxruntime, and the shapes
 that its values have are multiplied. *Left* of ``prunec compact`` is what stays of the MACs; the
-difference is the largest one to the file's outputs under onnxruntime, of files made for it as a share
-of the largest output. They have a layer of eight filters of which five are zero; onnxsim is
-``simplify`` and, behind the plus, ``apply_structured_pruning_cpp`` asked for the share of filters that is zero: it prunes by
-magnitude and does not claim to be exact. Needs ``onnxsim==0.8.1`` for these columns.
+difference is the largest one under onnxruntime, of files made for it as a share of the largest
+output. They have a layer of eight filters of which five are zero; onnxsim is ``simplify`` and,
+behind the plus, ``apply_structured_pruning_cpp`` asked for the share of filters that is zero: it
+prunes by magnitude and does not claim to be exact. Needs ``onnxsim==0.8.1`` for these columns.
 """
 
 from __future__ import annotations
