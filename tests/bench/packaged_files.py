@@ -166,23 +166,21 @@ def _input(value: Any, given: dict[str, tuple[int, ...]]) -> np.ndarray:
 
 
 def _product(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    size = math.prod
+    product = math.prod
     if node.op_type == "Conv":
-        return size(shapes[node.output[0]]) * size(shapes[node.input[1]][1:])
+        return product(shapes[node.output[0]]) * product(shapes[node.input[1]][1:])
     if node.op_type == "ConvTranspose":
-        return size(shapes[node.input[0]]) * size(shapes[node.input[1]][1:])
+        return product(shapes[node.input[0]]) * product(shapes[node.input[1]][1:])
     if node.op_type in ("MatMul", "Gemm"):
         turned = any(a.name == "transA" and a.i for a in node.attribute)
         axis = 0 if turned else -1
-        return size(shapes[node.output[0]]) * shapes[node.input[0]][axis]
+        return product(shapes[node.output[0]]) * shapes[node.input[0]][axis]
     if node.op_type == "Einsum":
         letters = node.attribute[0].s.decode().replace(" ", "").partition("->")[0].split(",")
-        pairs = zip(letters, (shapes[n] for n in node.input), strict=True)
-        return size(
-            {c: s for term, sizes in pairs for c, s in zip(term, sizes, strict=True)}.values()
-        )
+        sizes = [size for name in node.input for size in shapes[name]]
+        return product(dict(zip("".join(letters), sizes, strict=True)).values())
     if node.op_type in ("LSTM", "GRU", "RNN"):
-        return shapes[node.input[0]][0] * sum(size(shapes[n]) for n in node.input[1:3])
+        return shapes[node.input[0]][0] * sum(product(shapes[n]) for n in node.input[1:3])
     return 0
 
 
