@@ -45,6 +45,7 @@ from prunec.wording import first_line
 FILES = """
 onnx_asr==0.12.0 nemo80_conv.onnx waveforms=1x16000 waveforms_lens=1
 silero_vad==6.2.3 silero_vad_half.onnx input=1x576 state=2x1x128
+silero_vad==6.2.3 silero_vad.onnx input=1x512 state=2x1x128 sr=16000
 silero_vad==6.2.3 silero_vad_16k_op15.onnx input=1x576 state=2x1x128 sr=16000
 magika==1.0.3 model.onnx
 rapidocr_onnxruntime==1.4.4 ch_ppocr_mobile_v2.0_cls_infer.onnx x=1x3x48x192
@@ -135,26 +136,48 @@ def _compacted(path: Path, given: dict[str, tuple[int, ...]]) -> list[str]:
 def _ran(path: Path, given: dict[str, tuple[int, ...]]) -> str:
     """MACs by the shapes that values have in a run; no rule is shared with the counter."""
     model = read_model(path)
-    asked = [name for node in model.graph.node for name in node.output if name]
-    known = {value.name for value in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in asked if n not in known)
+    values = _values(model, given)
+    while node := next((n for n in model.graph.node if n.op_type == "If"), None):
+        _take_branch(model.graph, node, bool(values[node.input[0]]))
+        values = _values(model, given)
+    shapes = {name: np.shape(value) for name, value in values.items()}
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    stored = {tensor.name for tensor in model.graph.initializer}
+    moving = {value.name for value in model.graph.input} - stored
+    total = 0
+    for node in model.graph.node:
+        if not moving.isdisjoint(node.input):
+            moving.update(node.output)
+            total += _product(node, shapes)
+    return f"{total:,}"
+
+
+def _values(model: onnx.ModelProto, given: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    asked = [name for node in whole.graph.node for name in node.output if name]
+    known = {value.name for value in whole.graph.output}
+    whole.graph.output.extend(onnx.ValueInfoProto(name=n) for n in asked if n not in known)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    session = onnxruntime.InferenceSession(whole.SerializeToString(), options)
     feed = {value.name: _input(value, given) for value in session.get_inputs()}
-    shapes = {n: np.shape(v) for n, v in zip(asked, session.run(asked, feed), strict=True)}
-    shapes |= {name: value.shape for name, value in feed.items()}
-    shapes |= {t.name: tuple(t.dims) for t in model.graph.initializer}
-    moving = set(feed)
-    total = 0
-    for node in model.graph.node:
-        if moving.isdisjoint(node.input):
-            continue
-        moving.update(node.output)
-        total += _product(node, shapes)
-    inside = any(a.HasField("g") for node in model.graph.node for a in node.attribute)
-    return f"{total:,}{' outside If' if inside else ''}"
+    return feed | dict(zip(asked, session.run(asked, feed), strict=True))
+
+
+def _take_branch(graph: onnx.GraphProto, node: onnx.NodeProto, condition: bool) -> None:
+    """Put the nodes of the branch that a run takes in place of an If; names differ already."""
+    name = "then_branch" if condition else "else_branch"
+    branch = next(a.g for a in node.attribute if a.name == name)
+    ends = zip(branch.output, node.output, strict=True)
+    last = [onnx.helper.make_node("Identity", [end.name], [out]) for end, out in ends]
+    place = list(graph.node).index(node)
+    nodes = [*graph.node[:place], *branch.node, *last, *graph.node[place + 1 :]]
+    copies = [onnx.NodeProto.FromString(one.SerializeToString()) for one in nodes]
+    graph.initializer.extend(branch.initializer)
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def _input(value: Any, given: dict[str, tuple[int, ...]]) -> np.ndarray:
