@@ -230,3 +230,55 @@ def test_a_number_that_is_given_decides_a_branch() -> None:
     found = compact_model(model, {"rate": (16000,)})
     assert not found.changed
     assert any(why.startswith("If at") for why in found.because), found.because
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1, 1), (8,), (8, 1), (1,), ()])
+def test_slopes_lie_along_the_axis_that_numpy_says(shape: tuple[int, ...]) -> None:
+    """Channels, height and width are eight each."""
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["c"], **PADS), node("PRelu", ["c", "slope"], ["r"]),
+        node("Conv", ["r", "v"], ["y"], **PADS),
+    ]  # fmt: skip
+    count = int(np.prod(shape))
+    slope = np.linspace(0.1, 0.8, count).astype(np.float32).reshape(shape)
+    model = file_of(nodes, {**TWO, "slope": slope})
+    found = compact_model(model)
+    x = image()
+    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (8, 1), (1, 1)])
+def test_what_a_gemm_adds_lies_along_its_axis(shape: tuple[int, ...]) -> None:
+    """A batch of eight, eight columns."""
+    nodes = [
+        node("Gemm", ["x", "w", "b"], ["c"]), node("Relu", ["c"], ["r"]),
+        node("Gemm", ["r", "v"], ["y"]),
+    ]  # fmt: skip
+    added = np.linspace(0.5, 1, int(np.prod(shape))).astype(np.float32).reshape(shape)
+    tensors = {"w": weights(8, 6, dead=4).T.copy(), "v": weights(8, 3, seed=1), "b": added}
+    model = file_of(nodes, tensors, inputs={"x": (8, 6)})
+    found = compact_model(model)
+    x = np.random.default_rng(1).standard_normal((8, 6)).astype(np.float32)
+    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)
+
+
+def widened(*middle: onnx.NodeProto, **tensors: np.ndarray) -> onnx.ModelProto:
+    """A convolution with dead filters, its mean over positions made wide again, another one."""
+    nodes = [*chain()[:2], node("GlobalAveragePool", ["r"], ["p"]), *middle,
+             node("Conv", ["e", "v"], ["y"], **PADS)]  # fmt: skip
+    return file_of(nodes, {**TWO, **tensors})
+
+
+BY_NUMBERS = widened(node("Expand", ["p", "to"], ["e"]), to=np.asarray([1, 8, 4, 4]))
+BY_ONES = widened(node("Expand", ["p", "to"], ["e"]), to=np.asarray([1, 1, 4, 4]))
+BY_SHAPE = widened(node("Shape", ["r"], ["to"]), node("Expand", ["p", "to"], ["e"]))
+CRD = node("DepthToSpace", ["p"], ["e"], blocksize=2, mode="CRD")
+SHUFFLED = widened(CRD, v=weights(4, 2, 3, 3), b=np.zeros(8, np.float32))
+
+
+@pytest.mark.parametrize("model", [BY_NUMBERS, BY_ONES, BY_SHAPE, SHUFFLED])
+def test_what_widens_is_cut(model: onnx.ModelProto) -> None:
+    found = compact_model(model)
+    assert found.changed, found.because
+    x = image()
+    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)

@@ -193,7 +193,7 @@ class OnnxWriter(Kept):
         made = self.source.observed.values[proto.output[0]]
         assert known is not None
         numbers = [int(n) for n in known]
-        if axis is not None and numbers[axis] not in _COPIED:
+        if axis is not None and numbers[axis] not in (*_COPIED, 1):
             numbers[axis] = len(self.kept(node, axis))
         computed = name not in self.source.observed.constant
         open_axes = {i for i in made.open if numbers[i] not in _COPIED} if computed else set()

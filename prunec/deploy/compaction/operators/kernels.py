@@ -57,12 +57,17 @@ def gemm(call: Call) -> Node | None:
     if not usual or call.attribute("transA", 0) or not call.is_constant(1):
         return None
     size = call.made.shape[-1]
-    if call.has(2) and (not call.is_constant(2) or math.prod(call.value(2).shape) != size):
+    if call.has(2) and not (call.is_constant(2) and _of_columns(call.value(2).shape, size)):
         return None
     turned = not call.attribute("transB", 0)
     bias = call.beside(1, 2, turned=turned) if call.has(2) else None
     named = {"input": call.node(0), "weight": call.weight(1, turned=turned), "bias": bias}
     return call.call("linear", named)
+
+
+def _of_columns(shape: tuple[int, ...], size: int) -> bool:
+    """Whether what a product adds is one number for each column."""
+    return math.prod(shape) == size and shape[-1:] == (size,)
 
 
 def matmul(call: Call) -> Node | None:

@@ -22,6 +22,14 @@ def reshape(call: Call) -> Node | None:
     return call.call("reshape", {"self": call.node(0), "shape": list(call.made.shape)})
 
 
+def expand(call: Call) -> Node | None:
+    """Repeat along axes of size 1, to as many axes as there are."""
+    sizes, rank = call.value(1).array, len(call.made.shape)
+    if sizes is None or sizes.size != rank or len(call.value(0).shape) != rank:
+        return None
+    return call.call("expand", {"self": call.node(0), "size": list(call.made.shape)})
+
+
 def view(call: Call) -> Node | None:
     """Flatten, Squeeze, Unsqueeze: axes of a view follow what they are given."""
     names = {"Flatten": "flatten", "Squeeze": "squeeze", "Unsqueeze": "unsqueeze"}
@@ -123,7 +131,7 @@ def pad(call: Call) -> Node | None:
 
 
 TRANSLATIONS: Mapping[str, Callable[[Call], Node | None]] = {
-    "Reshape": reshape, "Flatten": view, "Squeeze": view, "Unsqueeze": view,
+    "Reshape": reshape, "Expand": expand, "Flatten": view, "Squeeze": view, "Unsqueeze": view,
     "Transpose": transpose, "Concat": concat, "Split": split, "Slice": cut, "Gather": gather,
     "Pad": pad,
 }  # fmt: skip
