@@ -64,8 +64,8 @@ def _stays(target: Any, written: Collection[Any]) -> bool:
     """Whether an operator computes a new tensor and has an ONNX function."""
     if target in _BY_PYTHON:
         return True
-    if target not in written or target._schema.is_mutable:
-        return False
+    if target not in written or not hasattr(target, "_schema") or target._schema.is_mutable:
+        return False  # arithmetic with sizes is Python's, and has no schema
     return target in _COMPOSITE or not torch._C._dispatch_has_kernel_for_dispatch_key(
         target.name(), "CompositeImplicitAutograd"
     )

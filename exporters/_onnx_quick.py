@@ -1,9 +1,9 @@
 """What ``torch.onnx.export`` does at every call though it need not: three quarters of its time.
 
-It reads the source of some five hundred ONNX functions, which stay the same, and it traces every
-network a second time to take its operators apart, which most convolutional networks do not need.
-Both are done through names that torch keeps to itself: with a torch that has others, they are done
-as torch does them.
+It reads the source of some five hundred ONNX functions, which stay the same; it traces every
+network a second time to take its operators apart, and runs it once more to cast operands of unlike
+types: most convolutional networks need neither. All three are done through names that torch keeps
+to itself; with a torch that has others, they are done as torch does them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
 
 from prunec.exporters._onnx_operators import decomposed
 
 _HOME = "torch.onnx._internal.exporter"
+_PROMOTION = "torch.onnx._internal.fx.passes.type_promotion"
 
 
 @contextmanager
@@ -31,6 +36,7 @@ def quick() -> Iterator[None]:
         stack.enter_context(
             _replaced(f"{_HOME}._fx_passes", "decompose_with_registry", _decomposed)
         )
+        stack.enter_context(_replaced(f"{_HOME}._fx_passes", "insert_type_promotion_nodes", _cast))
         yield
 
 
@@ -75,3 +81,40 @@ def _decomposed(
         return decompose(program, registry)
     done = decomposed(program, written.difference(apart))
     return program if done else decompose(program, registry)
+
+
+def _cast(insert: Callable[[GraphModule], None], module: GraphModule) -> None:
+    if not alike(module):
+        insert(module)
+
+
+def alike(module: GraphModule) -> bool:
+    """Say whether torch's rules of type promotion leave every operand as it is."""
+    try:
+        home = importlib.import_module(_PROMOTION)
+        rule_of, table = home.get_type_promotion_rule, home.TypePromotionTable()
+        rules = {node: rule_of(node, table) for node in module.graph.nodes}
+        return len(list(module.modules())) == 1 and not any(
+            rule and _promotes(rule, node) for node, rule in rules.items()
+        )
+    except (ImportError, AttributeError, KeyError):
+        return False
+
+
+def _promotes(rule: Any, node: Node) -> bool:
+    """Say whether a rule gives an operand, or what the call returns, another type."""
+    args, kwargs = map_arg((node.args, dict(node.kwargs)), lambda operand: operand.meta["val"])
+    types = rule.preview_type_promotion(args, kwargs)
+    given = [(args[place], kind) for place, kind in types.args_dtypes.items() if place < len(args)]
+    given += [(kwargs[name], kind) for name, kind in types.kwargs_dtypes.items() if name in kwargs]
+    given.append((node.meta["val"], types.out_dtype))
+    return not all(_has(value, kind) for value, kind in given)
+
+
+def _has(value: Any, kind: torch.dtype | None) -> bool:
+    """Say whether an operand has the type that it is to have; of a number only fp32 is certain."""
+    if isinstance(value, list | tuple):
+        return all(_has(one, kind) for one in value)
+    if isinstance(value, Tensor):
+        return value.dtype == kind
+    return kind is None or (isinstance(value, float) and kind == torch.float32)

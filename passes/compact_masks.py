@@ -29,6 +29,6 @@ class CompactMasks(Rewrite):
         module = copy.deepcopy(artifact.module) if left else artifact.module
         with torch.no_grad():
             for name, mask in left.items():
-                module.get_parameter(name).mul_(mask)
+                module.get_parameter(name).masked_fill_(~mask.bool(), 0.0)
         note = f"{len(artifact.masks) - len(left)} masks gone, {len(left)} kept"
         return replace(artifact, module=module, masks=left), Remarks((note,), {"masks": len(left)})

@@ -80,6 +80,7 @@ def manifest(run_folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_pruned_checkpoint_becomes_a_smaller_file_with_the_same_answers(here: Path) -> None:
     x = torch.randn(2, 3, 16, 16)
     session = onnxruntime.InferenceSession(here / "out/export/onnx/model.onnx")

@@ -11,7 +11,7 @@ import torch
 from gated_nets import EVERY_KIND, closed_columns, gated_of, nets
 from masks import masked
 from oracles import brute_macs
-from sampling import sampled, slow_case
+from sampling import sampled, slow_but, slow_case
 from test_gdp_training import TRAINING, StopAfter, small_artifact
 from torch import nn
 from training.small_training import small_context
@@ -37,7 +37,7 @@ def importance_of(name: str, module: nn.Module, example: tuple[torch.Tensor, ...
     return IMPORTANCES[name](structure, gated_channels(structure), module)
 
 
-@pytest.mark.parametrize("name", sampled(EVERY_KIND, 3))
+@pytest.mark.parametrize("name", sampled(EVERY_KIND, 6, 2))
 @pytest.mark.parametrize("round_to", [1, 4])
 def test_what_is_chosen_is_what_ships_and_no_lower_threshold_would_do(
     name: str, round_to: int
@@ -129,7 +129,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", slow_but(WAYS, "taylor"))
 def test_a_training_ships_the_macs_it_tells_within_its_budget(way: str, tmp_path: Path) -> None:
     trained = WAYS[way](small_artifact(), small_context(tmp_path, **TRAINING))
     dense = brute_macs(small_artifact().module, trained.example)
@@ -140,7 +140,9 @@ def test_a_training_ships_the_macs_it_tells_within_its_budget(way: str, tmp_path
     assert small.history[-1].macs[1] == round(told["macs_ratio"] * dense)
 
 
-@pytest.mark.parametrize("epoch", [slow_case(1), 2, slow_case(4)])
+@pytest.mark.parametrize(
+    "epoch", [slow_case(1, nightly=True), slow_case(2), slow_case(4, nightly=True)]
+)
 @pytest.mark.parametrize("way", ["taylor", slow_case("rounds")])
 def test_resumed_is_bit_identical(way: str, epoch: int, tmp_path: Path) -> None:
     whole = WAYS[way](small_artifact(), small_context(tmp_path / "whole", **TRAINING))

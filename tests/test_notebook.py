@@ -12,7 +12,7 @@ from notebook import run_notebook
 TOUR = Path(__file__).parent.parent / "docs" / "tour.ipynb"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # `.ci/run` runs it beside the suite
 def test_the_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")

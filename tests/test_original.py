@@ -75,6 +75,7 @@ def test_the_very_network_is_compared_whole(original: nn.Module, tmp_path: Path)
     assert "weights equal" in named(prunec.verify(original, path, example_inputs=EXAMPLE))
 
 
+@pytest.mark.slow
 def test_another_network_of_the_same_shapes_is_compared_whole(
     original: nn.Module, file: Path
 ) -> None:

@@ -198,7 +198,7 @@ def in_float64(artifact: Artifact) -> Artifact:
 
 
 # Others of their families are trained by the same passes by default.
-LARGE = ("east_resnet34_cifar10", "east_resnet50_cifar10", "gdp_mbv2_imagenet",
+LARGE = ("east_resnet34_cifar10", "east_resnet50_cifar10", "gdp_mbv1_imagenet", "gdp_mbv2_imagenet",
          "gdp_resnet56_cifar10", "gdp_resnet50_imagenet", "str_mbv1_imagenet",
          "str_resnet50_80_imagenet")  # fmt: skip
 # Masks of single weights on one network: test_mask_methods.py trains all of them by default.

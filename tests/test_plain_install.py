@@ -18,7 +18,7 @@ import pytest
 from comparison_recipes import write_recipe
 from test_end_to_end import write_images
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly  # `.ci/run` runs them beside the suite
 ROOT = Path(__file__).parent.parent
 SOURCES = (
     "prunec", "passes", "exporters", "recipes",

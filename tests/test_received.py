@@ -68,6 +68,7 @@ def received(sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path / "got"
 
 
+@pytest.mark.slow
 def test_a_folder_is_verified_and_shown_without_its_code(received: Path) -> None:
     before = {path: path.read_bytes() for path in received.rglob("*") if path.is_file()}
     result = run("verify", received, "--no-code")

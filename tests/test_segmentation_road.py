@@ -233,7 +233,7 @@ def test_a_recipes_own_transforms_suit_vocs_files(name: str, tmp_path: Path) -> 
 
 
 # The first has a ResNet-50; the road above trains, cuts and ships a small DeepLabV3 of its making.
-@pytest.mark.parametrize("name", [slow_case(n, nightly="deeplabv3" in n) for n in VOC])
+@pytest.mark.parametrize("name", [slow_case(n, nightly=True) for n in VOC])
 def test_a_recipe_trains_in_every_phase_and_its_rewrites_are_exact(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from prunec.cli.arguments import (
     Output,
     Root,
     Run,
+    Runners,
     onnx_options,
     run_of,
 )
@@ -50,6 +51,7 @@ from prunec.cli.received import (
 )
 from prunec.cli.recipes import recipes_app
 from prunec.cli.results import BundlePlace, Ending, JUnit
+from prunec.cli.runners import runners_app
 from prunec.cli.runs import runs_app
 
 app = typer.Typer(
@@ -60,6 +62,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Compile and export sparse convolutional networks: train, cut, prove, ship.",
+    epilog="Exit codes: 0 done, and every check passed; 1 a mistake, or something is missing; "
+    "2 a check failed; 3 the command line does not parse.",
 )
 app.add_typer(
     passes_app,
@@ -78,6 +82,12 @@ app.add_typer(
     runs_app,
     name="runs",
     short_help="List the runs; `rm` deletes some, `diff` compares two.",
+    invoke_without_command=True,
+)
+app.add_typer(
+    runners_app,
+    name="runners",
+    short_help="List what can run files; `setup NAME` fetches what one needs.",
     invoke_without_command=True,
 )
 app.command(short_help="Remove the dead channels of a finished ONNX file.")(compact)
@@ -164,6 +174,7 @@ def export(
     bundle: BundlePlace = None,
     as_json: AsJson = False,
     junit: JUnit = None,
+    runner: Runners = None,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
@@ -180,7 +191,7 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        made_in, given_to = runs_root(runs), (None, output, options, no_recipe)
+        made_in, given_to = runs_root(runs), (None, output, options, no_recipe, runner or ())
         export_recipe(recipe, run, made_in, forms, ending, *given_to)
         return
     found = run_of(run, runs)
@@ -189,7 +200,13 @@ def export(
     from prunec import pipeline
 
     made = pipeline.export(
-        found, output, forms, options=options, tell=ending.tell, with_recipe=not no_recipe
+        found,
+        output,
+        forms,
+        options=options,
+        tell=ending.tell,
+        with_recipe=not no_recipe,
+        runners=runner or (),
     )
     ending.end(made, found)
 
@@ -204,6 +221,7 @@ def verify(
     as_json: AsJson = False,
     no_code: NoCode = False,
     junit: JUnit = None,
+    runner: Runners = None,
     runs: Root = None,
 ) -> None:
     """Check a shipped file against its run: MACs, parameters, outputs, accuracy, budgets.
@@ -214,16 +232,16 @@ def verify(
     ending = Ending(as_json, junit)
     ending.begin()
     if run and names_bundle(run):
-        verify_received_bundle(Path(run), onnx, ending)
+        verify_received_bundle(Path(run), onnx, ending, runner or ())
         return
     found = run_of(run, runs)
     if no_code:
-        verify_without_code(found, onnx, ending)
+        verify_without_code(found, onnx, ending, runner or ())
         return
 
     from prunec import pipeline
 
-    ending.end(pipeline.verify(found, onnx))
+    ending.end(pipeline.verify(found, onnx, runner or ()))
 
 
 @app.command("report", short_help="Write a run's report.html anew.")

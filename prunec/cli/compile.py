@@ -5,6 +5,7 @@ It writes the recipe: one road for both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +20,11 @@ from prunec.cli.arguments import (
     NoRecipe,
     Opset,
     Root,
+    Runners,
     Weights,
     in_a_folder,
     onnx_options,
+    parsed_inputs,
 )
 from prunec.cli.noise import keep_in
 from prunec.cli.results import BundlePlace, Ending, JUnit
@@ -72,18 +75,17 @@ def compile_network(
     bundle: BundlePlace = None,
     as_json: AsJson = False,
     junit: JUnit = None,
+    runner: Runners = None,
     runs: Root = None,
     forms: tuple[str, ...] = (),
 ) -> None:
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
-    from prunec.inspection.network import parse_input
     from prunec.recipe import ModelSpec
     from prunec.store.finding import runs_root
 
     ending = Ending(as_json, junit, bundle)
     ending.begin()
-    for text in inputs or ():
-        parse_input(text)
+    parsed_inputs(inputs)
     spec = ModelSpec(
         name=network,
         weights=_whole_path(weights),
@@ -93,7 +95,8 @@ def compile_network(
     )
     recipe = _recipe(spec, data, round_to, onnx_options(opset, ir_version))
     root = output.parent if output else runs_root(runs)
-    export_recipe(recipe, network, root, forms, ending, output, no_recipe=no_recipe)
+    asked = (output, None, None, no_recipe, runner or ())
+    export_recipe(recipe, network, root, forms, ending, *asked)
 
 
 def export_recipe(
@@ -106,6 +109,7 @@ def export_recipe(
     output: Path | None = None,
     options: dict[str, dict[str, int]] | None = None,
     no_recipe: bool = False,
+    runners: Sequence[str] = (),
 ) -> None:
     """Export a new run of a recipe without a training pass, and say where it lies.
 
@@ -124,7 +128,7 @@ def export_recipe(
     keep_in(run.path)
     try:
         made = pipeline.export(
-            run, output, forms, ending.tell, options, untrained, with_recipe=not no_recipe
+            run, output, forms, ending.tell, options, untrained, not no_recipe, runners
         )
     except PrunecError:
         if not run.steps.exists():

@@ -103,7 +103,7 @@ def _counted(model: onnx.ModelProto) -> Cost:
         except UnknownShape as error:
             reason, layer = error.message, None
         if reason:
-            uncounted.append(Uncounted(where(node), _operator(node), reason))
+            uncounted.append(Uncounted(where(node), operator_of(node), reason))
         elif layer:
             layers.append(layer)
     sizes = _parameter_sizes(proto.graph, constants)
@@ -142,7 +142,8 @@ def _unknown(node: onnx.NodeProto) -> str:
     return _FLOW.get(node.op_type, UNKNOWN)
 
 
-def _operator(node: onnx.NodeProto) -> str:
+def operator_of(node: onnx.NodeProto) -> str:
+    """Return an operator's name, with its domain where it is not one of ONNX's own."""
     return node.op_type if is_standard(node) else f"{node.domain}.{node.op_type}"
 
 

@@ -11,6 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, helper
 
+from prunec.cost.onnx_packed import unpack_weights
 from prunec.cost.onnx_texts import not_texts
 from prunec.errors import PrunecError
 from prunec.wording import first_line
@@ -22,7 +23,7 @@ _PAIRS = frozenset({TensorProto.COMPLEX64, TensorProto.COMPLEX128})
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Return a valid model with its weights in it.
+    """Return a valid model with its weights in it, packed ones put back in place.
 
     Raises:
         PrunecError: the file cannot be read, or is not whole and valid; names the tensor or node.
@@ -35,7 +36,15 @@ def read_model(path: Path) -> onnx.ModelProto:
             raise PrunecError(f"{path} is damaged: {'; '.join(wrong[:_SHOWN])}{more}")
         external_data_helper.load_external_data_for_model(model, str(path.parent))
         _check(path, model)
+        _unpack(model, path)
         return model
+
+
+def _unpack(model: onnx.ModelProto, path: Path) -> None:
+    try:
+        unpack_weights(model)
+    except PrunecError as error:
+        raise PrunecError(f"{path} is damaged: {error.message}") from error
 
 
 @contextmanager

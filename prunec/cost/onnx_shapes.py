@@ -26,10 +26,14 @@ class UnknownShape(PrunecError):
 
 @dataclass(frozen=True)
 class Shapes:
-    """Sizes by value name, and the batch that they were taken with (1 unless the file fixes it)."""
+    """Sizes by value name, and the batch that they were taken with (1 unless the file fixes it).
+
+    ``types`` are ONNX's numbers of the values' types; those of stored tensors are left out.
+    """
 
     batch: int
     sizes: dict[str, tuple[int, ...]]
+    types: dict[str, int]
 
     def of(self, name: str, node: onnx.NodeProto) -> tuple[int, ...]:
         """Return the shape of a value that ``node`` reads or writes.
@@ -59,20 +63,22 @@ def infer(model: onnx.ModelProto, needed: Collection[str] = ()) -> Shapes:
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     inputs = [value for value in bare.graph.input if value.name not in sizes]
     try:
-        sizes |= _inferred(bare)
+        graph = _inferred(bare)
     except PrunecError:  # or it is inference that is wrong
         ran = sizes_by_running(model, inputs, needed)
         if not ran:
             raise
-        return Shapes(batch, sizes | ran)
+        return Shapes(batch, sizes | ran, _types(bare.graph))
+    sizes |= _sizes(graph)
     unknown = [n for node in model.graph.node for n in node.output if n and n not in sizes]
     if unknown:
         # A shape that the graph computes from its input's is a constant once the batch is bound.
         _fold(bare, unknown)
-        sizes |= _inferred(bare)
+        graph = _inferred(bare)
+        sizes |= _sizes(graph)
         missing = {name for name in needed if name not in sizes}
         sizes |= sizes_by_running(model, inputs, missing)
-    return Shapes(batch, sizes)
+    return Shapes(batch, sizes, _types(graph))
 
 
 def constants_of(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -100,16 +106,26 @@ def _fold(bare: onnx.ModelProto, names: Sequence[str]) -> None:
     store_constants(bare.graph)  # it writes constants as opset 13 has them, whatever the opset
 
 
-def _inferred(bare: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+def _inferred(bare: onnx.ModelProto) -> onnx.GraphProto:
     try:
-        graph = shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True).graph
+        return shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True).graph
     except shape_inference.InferenceError as error:
         raise PrunecError(
             f"the shapes of the ONNX graph contradict each other: {first_line(error)}",
             remedy="Export it again.",
         ) from error
-    values = (*graph.input, *graph.value_info, *graph.output)
-    return {value.name: size for value in values if (size := _fixed(value)) is not None}
+
+
+def _values(graph: onnx.GraphProto) -> tuple[onnx.ValueInfoProto, ...]:
+    return (*graph.input, *graph.value_info, *graph.output)
+
+
+def _types(graph: onnx.GraphProto) -> dict[str, int]:
+    return {value.name: value.type.tensor_type.elem_type for value in _values(graph)}
+
+
+def _sizes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    return {v.name: size for v in _values(graph) if (size := _fixed(v)) is not None}
 
 
 def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from prunec.errors import PrunecError
+from prunec.errors import PrunecError, UsageError
 from prunec.wording import did_you_mean
 
 Sizes = Mapping[str, tuple[int, ...]]
@@ -29,7 +29,7 @@ def parse_sizes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
     for text in given:
         parts = re.fullmatch(r"(.+)=([1-9]\d*(?:[x×,][1-9]\d*)*|0)", text.strip())
         if not parts:
-            raise PrunecError(
+            raise UsageError(
                 f"--input {text!r} names no input with its sizes",
                 remedy="Write all sizes, the batch first: --input x=1x3x224x224.",
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, final
@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact
+from prunec.cost.lifetimes import Flow
 from prunec.deploy.checks.answers import Bounds
 from prunec.deploy.checks.check import Check
 from prunec.deploy.checks.identity import interface, same_network, unchanged
@@ -124,6 +125,22 @@ class Exporter(ABC):
 
         Raises:
             PrunecError: the network cannot be written.
+        """
+        return None
+
+    def flow(self, path: Path) -> Flow | None:
+        """Return the activations of a file, of one sample; None where its form does not tell.
+
+        Raises:
+            PrunecError: a size is not known, or what runs depends on the input.
+        """
+        return None
+
+    def operators(self, path: Path) -> Sequence[tuple[str, str]] | None:
+        """Return name and operator of every node of a file; None where its form does not tell.
+
+        Raises:
+            PrunecError: nothing can be made of it.
         """
         return None
 

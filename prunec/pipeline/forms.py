@@ -18,10 +18,12 @@ from prunec.artifact import Artifact
 from prunec.batches.batches import Data
 from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
+from prunec.deploy.checks.samples import Flip, pictured
 from prunec.deploy.checks.training import check_training
 from prunec.deploy.exporter import Exact, Exported, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import check_golden, write_golden
+from prunec.deploy.runner import Runner
 from prunec.deploy.signature import MACS, RECIPE_DIGEST
 from prunec.deploy.timing import Latency
 from prunec.deploy.written import Graph, Written
@@ -30,9 +32,11 @@ from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
+from prunec.pipeline.budgets import check_device
 from prunec.pipeline.elsewhere import found_elsewhere
 from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
+from prunec.pipeline.splits import splits
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
 from prunec.store.exports import ExportFolder
@@ -56,6 +60,7 @@ class Forms:
         made_by: which other build began the run; empty where this one did.
         with_recipe: whether the files hold the recipe's text, which names folders; its digest
             stands in them anyway.
+        runners: those that were asked for by name, besides the ones here.
     """
 
     folder: ExportFolder
@@ -64,6 +69,7 @@ class Forms:
     records: tuple[Sequence[Check], Sequence[str]] = ((), ())
     made_by: str = ""
     with_recipe: bool = True
+    runners: tuple[Runner, ...] = ()
 
     def __post_init__(self) -> None:
         if self.output is not None and len(self.exporters) > 1:
@@ -176,7 +182,8 @@ def ship(
         for remark in reports[form].details.remarks:
             tell(f"{form}: {remark}")
         tell(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
-    report = ExportReport(reports, {"layers": _layers(dense, artifact)})
+    known = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
+    report = ExportReport(reports, known)
     report = record(report, forms.folder.report)
     forms.folder.verified.unlink(missing_ok=True)  # it was of the files before
     if manifest:
@@ -326,14 +333,28 @@ def _proven(
     trained, unmeasured = check_training(
         recipe.verify.budget, artifact.history, report.details.figures
     )
-    elsewhere, unopened, runners = found_elsewhere(writer, path, recipe, artifact, data)
+    device, unknown = check_device(recipe.verify.budget, writer, path, latency)
+    elsewhere, unopened, runners = found_elsewhere(
+        writer, path, recipe, artifact, data, forms.runners
+    )
     checks, untold = forms.records
-    reasons = (*report.not_checked, *unopened, *unmeasured, *untold)
-    checks = (*report.checks, *elsewhere, *trained, *recorded, *checks)
+    reasons = (*report.not_checked, *unknown, *unopened, *unmeasured, *untold)
+    checks = (*report.checks, *device, *elsewhere, *trained, *recorded, *checks)
     details = replace(
-        report.details, not_checked=reasons, latency=latency, other_runners=tuple(runners)
+        report.details,
+        not_checked=reasons,
+        latency=latency,
+        other_runners=tuple(runners),
+        flips=_pictured(report, entry),
     )
     return Report(checks, details)
+
+
+def _pictured(report: Report, entry: Mapping[str, object]) -> tuple[Flip, ...]:
+    """The samples that a file answers otherwise, as pictures where they are images."""
+    fed = entry.get("feeding")
+    known = fed if isinstance(fed, Mapping) and fed.get("kind") == "image" else {}
+    return pictured(report.details.flips, known.get("mean", ()), known.get("std", ()))
 
 
 def remarks(exported: Exported) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from prunec.batches.transforms import build_normalisation, build_transform, try_transform
-from prunec.catalogue import runner_for
+from prunec.catalogue import runner_by
 from prunec.datasets.decoding import decode
 from prunec.deploy.runner import LoadedFile
 from prunec.deploy.signature import FEEDING, metadata_of
@@ -46,7 +46,9 @@ class Answer:
     remark: str = ""
 
 
-def predict(path: Path, images: Sequence[Path], form: str = "", most: int = 5) -> list[Answer]:
+def predict(
+    path: Path, images: Sequence[Path], form: str = "", most: int = 5, runner: str = ""
+) -> list[Answer]:
     """Return what a file answers to images.
 
     Args:
@@ -54,6 +56,7 @@ def predict(path: Path, images: Sequence[Path], form: str = "", most: int = 5) -
         images: files of images.
         form: of a bundle or a run: which; empty for its first.
         most: classes that are told of an image.
+        runner: the name of what runs it; empty for the first here that opens it.
 
     Raises:
         DataError: an image cannot be read, or the file does not classify images.
@@ -62,7 +65,7 @@ def predict(path: Path, images: Sequence[Path], form: str = "", most: int = 5) -
     """
     with _found(path, form) as (file, fed):
         _require_images(fed, path)
-        loaded = runner_for(file.suffix).open(file)
+        loaded = runner_by(runner, file.suffix).open(file)
         return [_answer(loaded, fed, image, most) for image in images]
 
 

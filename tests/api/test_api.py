@@ -55,6 +55,7 @@ def test_the_public_names_are_those_of_the_api() -> None:
         assert getattr(prunec, name).__name__ == name
 
 
+@pytest.mark.slow
 def test_the_readme_example_runs_word_for_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import torch
 from bench.allowed_macs import allowed_macs, metered
 from masks import channel_masks, masked
 from oracles import brute_macs
-from sampling import slow_but
+from sampling import slow_but, slow_case
 from torch import Tensor, nn
 from zoo import ZOO
 from zoo.parts import Net, block, head
@@ -90,7 +90,6 @@ OPERATORS = [
     "compared-and-chosen",
     "multiplied-and-added",
     "sampled-by-a-flow",
-    "written-at-fixed-places",
     "one-group-norm",
     "windows-put-together",
     "padding-by-one",
@@ -98,19 +97,22 @@ OPERATORS = [
 ]
 
 
-EVEN = ["shuffle-between-groups", "lstm-of-two-layers-and-directions", "lstm-with-projection"]
-"""Widths that torch takes as one number."""
+LONG = [
+    "lstm-of-two-layers-and-directions",
+    "lstm-with-projection",
+    "written-at-fixed-places",
+]
+"""Those that take seconds each."""
 
 
 @pytest.mark.parametrize(
     "name",
-    slow_but(
-        ["chain", "residual", "dense-net", "grouped", "mobile-net-v2", *EVEN, *OPERATORS],
-        "residual",
-        "statistics-beside-means",
-        "compared-and-chosen",
+    [
+        *slow_but(["chain", "residual", "dense-net", "grouped", "mobile-net-v2"], "residual"),
+        *slow_but(OPERATORS, "statistics-beside-means", "compared-and-chosen"),
         "shuffle-between-groups",
-    ),
+        *(slow_case(name, nightly=True) for name in LONG),
+    ],
 )
 def test_the_compiler_reaches_what_masks_allow(name: str) -> None:
     module, example = ZOO[name]()

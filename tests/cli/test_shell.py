@@ -11,6 +11,7 @@ from typing import get_args
 
 import pytest
 from fake_pipeline import run
+from sampling import sampled
 
 from prunec.cli.starter import DATA
 from prunec.recipe import DataName, load_recipe, packaged_recipes, packaged_text
@@ -49,19 +50,22 @@ def test_the_module_is_the_command() -> None:
 
 @pytest.mark.parametrize(
     ("words", "index", "expected", "absent"),
-    [
-        ("prunec train gdp_res", 2, "gdp_resnet20", "gdp_mbv2"),
-        ("prunec train sm", 2, "small.toml", "gdp_mbv2"),
-        ("prunec recipes show gdp_m", 3, "gdp_mbv2_imagenet", "gdp_resnet20"),
-        ("prunec init resnet18 ima", 3, "imagefolder", "cifar10"),
-        ("prunec ve", 1, "verify", "train"),
-        ("prunec inspect resnet1", 2, "resnet18", "resnet50"),
-        ("prunec train gdp_mbv2 --set train.e", 4, "train.epochs=", "train.batch_size"),
-        ("prunec train gdp_mbv2 --set pass.", 4, "pass.train-gdp.macs_ratio=", "train.epochs"),
-        ("prunec init resnet18 sm", 3, "small/", "small.toml"),
-        ("prunec init resnet18 embedded --method ri", 5, "rigl", "gdp"),
-        ("prunec passes show train-g", 3, "train-gdp", "train-str"),
-    ],
+    sampled(
+        [
+            ("prunec train gdp_res", 2, "gdp_resnet20", "gdp_mbv2"),
+            ("prunec train sm", 2, "small.toml", "gdp_mbv2"),
+            ("prunec recipes show gdp_m", 3, "gdp_mbv2_imagenet", "gdp_resnet20"),
+            ("prunec init resnet18 ima", 3, "imagefolder", "cifar10"),
+            ("prunec ve", 1, "verify", "train"),
+            ("prunec inspect resnet1", 2, "resnet18", "resnet50"),
+            ("prunec train gdp_mbv2 --set train.e", 4, "train.epochs=", "train.batch_size"),
+            ("prunec train gdp_mbv2 --set pass.", 4, "pass.train-gdp.macs_ratio=", "train.epochs"),
+            ("prunec init resnet18 sm", 3, "small/", "small.toml"),
+            ("prunec init resnet18 embedded --method ri", 5, "rigl", "gdp"),
+            ("prunec passes show train-g", 3, "train-gdp", "train-str"),
+        ],
+        6,
+    ),
 )
 def test_the_shell_completes(words: str, index: int, expected: str, absent: str) -> None:
     Path("small").mkdir()

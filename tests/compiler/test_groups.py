@@ -121,12 +121,9 @@ FREE = {
 PINNED = {
     "chain": (5, "output"),
     "output-is-hidden": (6, "output"),
-    "mean-over-channels": (10, "mean"),
     "softmax-over-channels": (10, "softmax"),
     "running-sum-over-channels": (10, "cumsum"),
-    "largest-channel": (10, "amax"),
     "window-over-channels": (10, "max_pool3d"),
-    "unit-length-over-channels": (10, "vector_norm"),
     "local-response-norm": (10, "avg_pool3d"),
     "sorted-channels": (10, "sort"),
     "layer-norm-channels-last": (8, "layer_norm"),

@@ -63,11 +63,18 @@ UNREACHABLE = {
     "one-weight-two-strides": "weights used beside their layer",
 }
 QUICK = {*list(ZOO)[::24]}
+LONG = {
+    "convolution-then-gru", "gru-of-two-layers", "lstm-of-two-layers-and-directions",
+    "rnn-of-two-directions",
+}  # fmt: skip
+"""Recurrent networks that take seconds: smaller ones stay in the default run."""
 
 
 def marked(cases: list[tuple[str, str]]) -> list[Any]:
     """Of every 24th network all laws are quick: it is compiled once for them."""
-    return [case if case[0] in QUICK else slow_case(case) for case in cases]
+    return [
+        case if case[0] in QUICK else slow_case(case, nightly=case[0] in LONG) for case in cases
+    ]
 
 
 BOUNDED = [(n, m) for n, m in CASES if n not in UNREACHABLE and m != "weights"]

@@ -12,7 +12,7 @@ import torch
 from masks import masked, randomise
 from modes import MODES
 from oracles import brute_macs, fresh_inputs, worst
-from sampling import slow_but
+from sampling import slow_case
 from torch import Tensor, nn
 from torchvision import models
 
@@ -67,7 +67,7 @@ def _is_cut_exactly(family: Family, mode: str) -> None:
     assert brute_macs(compiled.module, example) < 0.75 * brute_macs(original, example)
 
 
-@pytest.mark.parametrize("name", slow_but(FAMILIES))
+@pytest.mark.parametrize("name", [slow_case(n, nightly=n == "vgg11_bn") for n in FAMILIES])
 def test_a_family_is_cut_exactly(name: str) -> None:
     side, mode = FAMILIES[name]
     _is_cut_exactly(_family(name, side), mode)
@@ -86,7 +86,7 @@ FREE = {
 }
 
 
-@pytest.mark.parametrize("name", slow_but(FREE, "resnet18"))
+@pytest.mark.parametrize("name", [slow_case("vgg11_bn", nightly=True), "resnet18"])
 def test_as_many_channels_are_free_as_the_architecture_says(name: str) -> None:
     module, example = _family(name, 32)
     free = sum(group.size for group in channel_groups(module, example) if not group.pinned)

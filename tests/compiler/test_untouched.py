@@ -246,7 +246,7 @@ def public(
 
 
 @pytest.mark.parametrize(
-    ("name", "ran"), sampled([(name, ran) for name in STATEFUL for ran in (False, True)], 12, 3)
+    ("name", "ran"), sampled([(name, ran) for name in STATEFUL for ran in (False, True)], 12, 6)
 )
 def test_a_network_with_state_is_as_it_was(name: str, ran: bool, tmp_path: Path) -> None:
     model, example = STATEFUL[name](), (EXAMPLE.clone(),)

@@ -23,6 +23,10 @@ ACTIVATIONS = {
     "masked": lambda x: x * (x > 0.1),
     "chosen": lambda x: torch.where(x < 0.2, 0.3 - x, x),
     "log-sigmoid": F.logsigmoid,
+    "by-mean": lambda x: x * torch.sigmoid(x.mean(1, keepdim=True)),
+    "by-extremes": lambda x: x - 0.1 * x.max(1, keepdim=True)[0] * x.amin(1).unsqueeze(1),
+    "by-norm": lambda x: x / (1 + x.norm(dim=1, keepdim=True)),
+    "by-sum": lambda x: torch.tanh(x.sum((1, 2, 3), keepdim=True)) + x,
 }
 POOLS = {
     "max": lambda x: F.max_pool2d(x, 3, 1, 1),

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from devices import Beside
 from onnx import numpy_helper
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from prunec.cli.commands import app
-from prunec.errors import PrunecError
-from prunec.pipeline import opened_bundle, predict, verify_bundle
+from prunec.errors import PrunecError, RunError
+from prunec.pipeline import elsewhere, opened_bundle, predict, verify_bundle, verify_bundle_on
+from prunec.pipeline.bundles.elsewhere import checks_of
 from prunec.pipeline.bundles.saying import interval
 from prunec.store.records import DIGEST, record_digest
 
@@ -99,6 +101,7 @@ def seal(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.slow
 def test_the_verdict_is_json_and_junit(sent: Path) -> None:
     told = json.loads((sent / "out.json").read_text())
     assert told["passed"] is True
@@ -109,6 +112,7 @@ def test_the_verdict_is_json_and_junit(sent: Path) -> None:
     assert suites.get("failures") == "0"
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(sent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sent)
     monkeypatch.syspath_prepend(str(sent))
@@ -325,3 +329,54 @@ def test_forged_golden_objects_are_not_unpickled(folder: Path) -> None:
     seal(folder, lambda ours: None)
     (failure,) = verify_bundle(folder).forms["onnx"].failures
     assert failure.name == "golden values"
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Beside]:
+    """A device that `--runner beside` names."""
+    (tmp_path / "there").mkdir()
+    device = Beside(temporary=str(tmp_path / "there"))
+    monkeypatch.setattr(elsewhere, "runner_named", lambda _: device)
+    yield device
+    device.close()
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_a_bundle_is_checked_on_a_device_by_its_own_check(
+    sent: Path, folder: Path, beside: Beside
+) -> None:
+    result = run("verify", sent / "b.zip", "--runner", "beside")
+    assert result.exit_code == 0, result.output
+    assert "onnx on beside: " in result.output
+    assert "ms a sample" in result.output
+    report = verify_bundle_on(sent / "b.zip", ["beside"])
+    names = {check.name for form in report.forms.values() for check in form.checks}
+    assert {"beside: file digests", "beside: golden values", "golden values"} <= names
+    assert report.forms["onnx"].details.other_runners == (beside.identity,)
+    with (folder / "check.py").open("a") as file:
+        file.write("print('more')\n")
+    seal(folder, lambda _: None)
+    with pytest.raises(RunError, match=r"check\.py of .* is not the one of this prunec"):
+        verify_bundle_on(folder, ["beside"])
+    (folder / "golden" / "input_0.npy").write_bytes(b"")
+    assert not verify_bundle_on(folder, ["beside"]).passed  # unsound here: it is sent nowhere
+
+
+FOUND = {"form": "onnx", "verdict": "PASS", "why": "", "difference": 1e-7, "loaded": "x",
+         "milliseconds": {"median": 1, "p95": 1, "spread": 0, "runs": 9}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"),
+    [
+        ({}, True),
+        ({"difference": 0.01}, False),  # whatever verdict was sent
+        ({"difference": "inf", "verdict": "FAIL"}, False),
+        ({"verdict": "FAIL", "why": "outputs differ"}, False),
+        ({"verdict": "FAIL", "why": "it does not run: no memory", "difference": None}, False),
+        ({"verdict": "not checked", "why": "no onnxruntime"}, None),
+    ],
+)
+def test_what_a_device_found_is_judged_here(change: dict[str, Any], passed: bool | None) -> None:
+    checks, _ = checks_of("onnx", {**FOUND, **change}, "board", "")
+    assert [check.passed for check in checks] == ([] if passed is None else [passed])

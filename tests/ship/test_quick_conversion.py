@@ -95,10 +95,24 @@ def of_two(net: nn.Module, y: Tensor) -> Tensor:
     return y.mean(3).flatten(0, 1).flatten(1)
 
 
-SLOW = [of_rows, of_two, to_a_grid, shuffled, without_scale, overwritten, with_a_mask, pooled]
+def by_the_batch(net: nn.Module, y: Tensor) -> Tensor:
+    return y.reshape(y.shape[0] * 2, 3, 8, 8).amax((2, 3)).reshape(y.shape[0], 6) * y.shape[0]
 
 
-ALWAYS = (residual, to_a_grid)
+SLOW = [
+    by_the_batch,
+    of_rows,
+    of_two,
+    to_a_grid,
+    shuffled,
+    without_scale,
+    overwritten,
+    with_a_mask,
+    pooled,
+]
+
+
+ALWAYS = (residual, to_a_grid, by_the_batch)
 CASES = [
     r if r in ALWAYS else slow_case(r, nightly=r not in (channels_last, of_rows))
     for r in QUICK + SLOW
@@ -129,6 +143,40 @@ def test_both_roads_write_the_same(
     if rule is not channels_last:  # torch spells the flattening of permuted axes in a dozen nodes
         graphs = [graph_of(onnx.load(tmp_path / name)) for name in ("quick.onnx", "slow.onnx")]
         assert graphs[0] == graphs[1]
+
+
+def scaled(net: nn.Module, y: Tensor) -> Tensor:
+    return y * 2 + 1.5 - y.clamp(0, 6) / 3.0
+
+
+def counted(net: nn.Module, y: Tensor) -> Tensor:
+    return y * (y > 0) + torch.arange(8, device=y.device)
+
+
+def averaged(net: nn.Module, y: Tensor) -> Tensor:
+    return torch.where(y.mean((2, 3), keepdim=True) > 0.0, y, y.sum(1, keepdim=True) / 2.0)
+
+
+OF_ONE_TYPE = {residual: True, averaged: True, scaled: False, counted: False}
+
+
+@pytest.mark.parametrize("rule", OF_ONE_TYPE, ids=lambda rule: rule.__name__)
+def test_without_casts_the_file_is_the_same(
+    rule: Rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, example = Net(rule), (torch.randn(2, 3, 8, 8),)
+    quickly = _onnx_quick.alike
+    answers: list[bool] = []
+    monkeypatch.setattr(
+        _onnx_quick, "alike", lambda module: answers.append(quickly(module)) or answers[-1]
+    )
+    ToOnnx()(Source(Artifact(net, example)), tmp_path / "quick.onnx")
+    monkeypatch.setattr(_onnx_quick, "alike", lambda _module: False)
+    ToOnnx()(Source(Artifact(net, example)), tmp_path / "slow.onnx")
+
+    assert answers == [OF_ONE_TYPE[rule]]
+    graphs = [graph_of(onnx.load(tmp_path / name)) for name in ("quick.onnx", "slow.onnx")]
+    assert graphs[0] == graphs[1]
 
 
 @pytest.mark.slow

@@ -328,7 +328,7 @@ def test_a_kernel_that_is_shared_is_stored_once(tmp_path: Path) -> None:
     assert convolutions == 1 + 3 * 8
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # test_mask_methods.py trains it too
 def test_it_learns_and_tells_beta(tmp_path: Path) -> None:
     context = small_context(tmp_path, epochs=16)
     result = OPTIONS(Artifact(net().eval(), EXAMPLE), context)
@@ -350,7 +350,7 @@ def test_it_tells_how_many_parameters_of_dyrelu_trained(whole: Callable[[str], A
     assert any(told in note for note in report.notes)
 
 
-@pytest.mark.parametrize("stop", [slow_case(2), slow_case(4, nightly=True)])
+@pytest.mark.parametrize("stop", [slow_case(n, nightly=True) for n in (2, 4)])
 def test_a_stopped_training_ends_with_the_same_weights(
     stop: int, tmp_path: Path, whole: Callable[[str], Artifact]
 ) -> None:

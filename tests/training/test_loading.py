@@ -209,6 +209,7 @@ def test_a_worker_that_dies_while_nobody_waits_disturbs_nobody() -> None:
     assert "a process that loads images died" in told(batches).message
 
 
+@pytest.mark.slow
 def test_a_defect_in_a_worker_stays_a_traceback() -> None:
     def defect() -> None:
         raise AssertionError("ours")

@@ -214,6 +214,32 @@ def spatial_gate() -> nn.Module:
 
 
 @member((3, 8, 8))
+def gate_of_mean_and_largest() -> nn.Module:
+    """A map of the mean and of the largest channel says where to look."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        seen = torch.cat([x.max(1, keepdim=True)[0], x.mean(1, keepdim=True)], 1)
+        return m.head(m.tail(x * torch.sigmoid(m.gate(seen))))
+
+    gate = nn.Conv2d(2, 1, 7, padding=3)
+    return Net(rule, stem=block(3, 8), gate=gate, tail=block(8, 6), head=head(6))
+
+
+@member((3, 8, 8))
+def response_over_channels() -> nn.Module:
+    """Each channel by its size among the sizes of all."""
+
+    def rule(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        size = x.norm(p=2, dim=(2, 3), keepdim=True)
+        x = x * (size / (size.mean(dim=1, keepdim=True) + 1e-3)) + x
+        return m.head(m.tail(x))
+
+    return Net(rule, stem=block(3, 8), tail=block(8, 6), head=head(6))
+
+
+@member((3, 8, 8))
 def mean_over_channels() -> nn.Module:
     def rule(m: Net, x: Tensor) -> Tensor:
         x = m.body(m.stem(x))

@@ -155,6 +155,30 @@ class OnnxWriter(Kept):
         )
         return self._put(node, made)
 
+    def scaled(self, value: str, factor: float) -> str:
+        """Write a value times a number."""
+        return self._behind(value, "Mul", factor)
+
+    def bounded(self, value: str, bound: float, *, above: bool) -> str:
+        """Write a value that does not pass a bound: below it where ``above``, else above it."""
+        return self._behind(value, "Min" if above else "Max", bound)
+
+    def _behind(self, value: str, operator: str, number: float) -> str:
+        """An operator with a number behind a value, whose name it takes over."""
+        place, proto = next(
+            (place, proto)
+            for place, protos in self._written.items()
+            for proto in reversed(protos)
+            if value in proto.output
+        )
+        inner = self.tensors.fresh(f"{value}_of_kept")
+        proto.output[list(proto.output).index(value)] = inner
+        kind = torch.empty(0, dtype=self.source.observed.values[value].dtype).numpy().dtype
+        constant = self.tensors.add(f"{value}_number", np.asarray(number, kind))
+        made = helper.make_node(operator, [inner, constant], [value])
+        self._written[place].append(made)
+        return value
+
     def resize(self, node: Node, axis: int) -> str:
         """Write a reshape whose size of the channel axis is the number that stays."""
         return self._sized(node, axis)

@@ -39,8 +39,9 @@ class Bordered:
 
     @property
     def uniform(self) -> Tensor:
-        """The constants that are one number everywhere; NaN for the others."""
-        same = (self.inside == self.border) & torch.tensor(self.whole)
+        """The constants that are one number everywhere, zeros always; NaN for the others."""
+        even = torch.tensor(self.whole) | (self.inside == 0)
+        same = (self.inside == self.border) & even
         return torch.where(same, self.inside, NAN)
 
     @property

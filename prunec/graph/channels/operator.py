@@ -60,6 +60,12 @@ class Writer(Protocol):
     def pick_one(self, source: Node, axis: int, position: int) -> Written:
         """Write one position along an axis, the axis gone."""
 
+    def scaled(self, value: Written, factor: float) -> Written:
+        """Write a value times a number."""
+
+    def bounded(self, value: Written, bound: float, *, above: bool) -> Written:
+        """Write a value that does not pass a bound: below it where ``above``, else above it."""
+
     def resize(self, node: Node, axis: int) -> Written:
         """Write a call whose literal for the size of a channel axis is the number that stays."""
 

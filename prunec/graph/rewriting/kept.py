@@ -50,7 +50,7 @@ class Kept:
         return name in self.decision.weights
 
     def tensor(self, name: str) -> Tensor:
-        """Return a parameter or buffer, cut, in its own type and where it was."""
+        """Return a parameter or buffer, cut, in its own type and where it was; a −0 is 0."""
         value = self.decision.weights[name]
         cut = cut_tensor(self.structure, self.keep, name, value)
         cut = trim(cut, self.decision.taps.get(name, ()))
@@ -58,7 +58,7 @@ class Kept:
         # A bias that was added has the type of its weight.
         original = stored.get(name, stored.get(name.rpartition(".")[0] + ".weight"))
         assert original is not None
-        return cut.to(original) if value.is_floating_point() else cut.to(original.device)
+        return cut.to(original) + 0.0 if value.is_floating_point() else cut.to(original.device)
 
     def padding(self, node: Node, weight: str) -> Any:
         """Return the padding of a convolution, less that of taps that go."""

@@ -136,6 +136,15 @@ class TorchWriter(Kept):
         """Write one position along an axis, the axis gone."""
         return self.graph.call_function(aten.select.int, (self.new(source), axis, position))
 
+    def scaled(self, value: fx.Node, factor: float) -> fx.Node:
+        """Write a value times a number."""
+        return self.graph.call_function(aten.mul.Tensor, (value, factor))
+
+    def bounded(self, value: fx.Node, bound: float, *, above: bool) -> fx.Node:
+        """Write a value that does not pass a bound: below it where ``above``, else above it."""
+        target = aten.clamp_max.default if above else aten.clamp_min.default
+        return self.graph.call_function(target, (value, bound))
+
     def _shuffle(self, node: Node) -> fx.Node:
         """A run of moves that permutes channels: one look-up behind its entry."""
         shuffle = self.structure.shuffles[node]

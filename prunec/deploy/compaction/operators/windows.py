@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from prunec.deploy.compaction.reading import Call
 from prunec.graph.capture.node import Node
 
+_NORMS = {"ReduceL1": 1, "ReduceL2": 2}
 _REDUCTIONS = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "amax", "ReduceMin": "amin"}
 _ALL = {"GlobalAveragePool": "mean", "GlobalMaxPool": "amax"}
 
@@ -51,7 +52,10 @@ def reduction(call: Call) -> Node | None:
         return None
     keep = bool(call.attribute("keepdims", 1))
     named = {"self": call.node(0), "dim": [int(a) for a in axes], "keepdim": keep}
-    return call.call(_REDUCTIONS[call.proto.op_type], named) if axes else None
+    kind = call.proto.op_type
+    if kind in _NORMS:
+        named["ord"] = _NORMS[kind]
+    return call.call(_REDUCTIONS.get(kind, "linalg_vector_norm"), named) if axes else None
 
 
 def resize(call: Call) -> Node | None:
@@ -89,5 +93,5 @@ TRANSLATIONS: Mapping[str, Callable[[Call], Node | None]] = {
     "DepthToSpace": depth_to_space,
     "Softmax": softmax, "LogSoftmax": softmax,
     **dict.fromkeys(_ALL, pool_all),
-    **dict.fromkeys(_REDUCTIONS, reduction),
+    **dict.fromkeys((*_REDUCTIONS, *_NORMS), reduction),
 }  # fmt: skip

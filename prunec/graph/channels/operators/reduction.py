@@ -1,4 +1,4 @@
-"""Means, sums and extremes over axes on which no channels lie."""
+"""Means, sums and extremes over axes on which no channels lie; over those see over_channels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import NAN, one_value
 from prunec.graph.channels.operator import Known, Mark
+from prunec.graph.channels.operators.over_channels import runs_over_channels
 from prunec.graph.channels.weights import Weights
 
 
@@ -29,9 +30,11 @@ class Reduction(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of what it reads, unless they lie along the axes."""
+        """The channels of what it reads; none where it runs over them."""
         source = node.operands[0]
         axes = reduced_axes(node.arguments.get("dim"), len(source.shape))
+        if runs_over_channels(builder, node, source, axes):
+            return
         why = f"{node.operator} at {node.name} runs over channels"
         layout = builder.outside(source, axes, why) if axes else None
         if layout is None:

@@ -13,6 +13,7 @@ from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import one_value
 from prunec.graph.channels.operator import Known, Mark
+from prunec.graph.channels.operators.over_channels import runs_over_channels
 from prunec.graph.channels.operators.reduction import reduced_axes
 from prunec.graph.channels.weights import Weights
 
@@ -43,6 +44,9 @@ class Within(Family):
             axes = list(range(rank - len(named["normalized_shape"]), rank))
         else:
             axes = reduced_axes(named.get("dim"), rank)
+        norm = node.operator == "linalg_vector_norm"
+        if norm and runs_over_channels(builder, node, source, axes):
+            return
         why = f"{node.operator} at {node.name} normalises over channels"
         layout = builder.outside(source, axes, why) if axes else None
         for operand in node.operands[1:]:
@@ -51,7 +55,7 @@ class Within(Family):
         if layout is None:
             builder.refuse(node, [source], why)
             return
-        squeezed = node.operator == "linalg_vector_norm" and not named.get("keepdim")
+        squeezed = norm and not named.get("keepdim")
         if squeezed:
             for axis in reversed(axes):
                 layout = layout.squeeze(axis)

@@ -1,0 +1,96 @@
+"""Writes ONNX whose weights stand in it without their zeros, in standard operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, numpy_helper
+
+from prunec.cost.onnx_packed import OLDEST_OPSET, axis_of_sums, pack, packed_nodes
+from prunec.deploy.exporter import Exact, Source
+from prunec.deploy.onnx_file import read_onnx
+from prunec.deploy.written import Written
+from prunec.errors import PassError
+
+_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE})
+Pieces = tuple[list[TensorProto], list[NodeProto]]
+
+
+@dataclass(frozen=True)
+class ToPacked(Exact):
+    """Store of each weight the values that are not zero and the gaps between them.
+
+    Standard operators put the weight together when a runtime loads the file: the same bits, and the
+    same speed as without packing. Gaps are bytes or pairs of bytes, values become halves where that
+    loses no bit; of each tensor the smallest way is taken, as it is where nothing is smaller.
+    Optimisers that fold constants undo it: pack last.
+    """
+
+    suffix: ClassVar[str] = ".onnx"
+    reads: ClassVar[str] = "onnx"
+
+    def write(self, source: Source, path: Path) -> None:
+        """Write the file.
+
+        Raises:
+            PassError: the opset of the ONNX file is too old.
+        """
+        model = onnx.load(source.files[self.reads])
+        opset = next(
+            entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")
+        )
+        if opset < OLDEST_OPSET:
+            raise PassError(
+                f"packed weights need opset {OLDEST_OPSET}, and the ONNX file has opset {opset}",
+                remedy=f"Export ONNX at a later one ([[export]] opset, --opset {OLDEST_OPSET}).",
+            )
+        graph, nodes, beside = model.graph, [], []
+        for number, tensor in enumerate(graph.initializer):
+            pieces = smallest(tensor, number)
+            if pieces is not None:
+                (values, *others), made = pieces
+                values.metadata_props.extend(tensor.metadata_props)
+                tensor.CopyFrom(values)
+                beside += others
+                nodes += made
+        if nodes:
+            graph.initializer.extend([*beside, axis_of_sums()])
+            for place, node in enumerate(nodes):
+                graph.node.insert(place, node)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+    def read_back(self, path: Path) -> Written:
+        """Return what the file holds, its weights put together."""
+        return read_onnx(path)
+
+
+def smallest(tensor: TensorProto, number: int) -> Pieces | None:
+    """Return the stored tensors and operators that take the fewest bytes; None for the tensor."""
+    if tensor.data_type not in _FLOATS:
+        return None
+    array = numpy_helper.to_array(tensor)
+    ways = list(_ways(array, tensor, number)) if array.size else []
+    best = min(ways, key=_size, default=None)
+    return best if best is not None and _size(best) < tensor.ByteSize() else None
+
+
+def _ways(array: np.ndarray, tensor: TensorProto, number: int) -> Iterator[Pieces]:
+    """Yield a tensor packed with gaps of one byte and of two, and as halves where they hold it."""
+    for gap in (np.uint8, np.uint16):
+        packed = pack(array, gap)
+        yield packed_nodes(tensor.name, packed, tensor.data_type, number)
+        if array.dtype == np.float32:
+            with np.errstate(over="ignore"):
+                halves = packed.values.astype(np.float16)
+            if halves.astype(np.float32).tobytes() == packed.values.tobytes():
+                small = type(packed)(halves, packed.gaps, packed.shape)
+                yield packed_nodes(tensor.name, small, tensor.data_type, number)
+
+
+def _size(pieces: Pieces) -> int:
+    return sum(piece.ByteSize() for kind in pieces for piece in kind)
