@@ -62,7 +62,10 @@ class AsBytes(nn.Module):
         """
         if images.dtype != torch.uint8:
             raise TypeError(f"images are {images.dtype} behind their transforms")
-        return images.movedim(-3, -1).contiguous() if self.layout == "nhwc" else images
+        if self.layout == "nchw":
+            return images
+        moved = images.movedim(-3, -1)
+        return moved.flatten().view(moved.shape)  # strides of its own, where an axis has size 1
 
 
 def bytes_of(images: Tensor, mean: Sequence[float], std: Sequence[float], layout: str) -> Tensor:

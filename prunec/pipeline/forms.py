@@ -38,6 +38,7 @@ from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
 from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
 from prunec.pipeline.splits import splits
+from prunec.pipeline.unrun import unrun
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
 from prunec.store.exports import ExportFolder
@@ -125,7 +126,11 @@ class Forms:
             path = files[writer.form()]
             found[writer.form()] = _proven(self, writer, path, recipe, fed, entry, flaw, again)
         for writer in writers:
-            if isinstance(writer, Exact) and files[writer.form()] == self.shipped(writer):
+            if (
+                isinstance(writer, Exact)
+                and not writer.runs_on
+                and files[writer.form()] == self.shipped(writer)
+            ):
                 found[writer.form()] = self._with_golden(writer, found[writer.form()])
         return ExportReport(found)
 
@@ -300,6 +305,11 @@ def _proven(
     again: Callable[[Written], Graph | None] = lambda _: None,
 ) -> Report:
     artifact, dense, data = shipping.artifact, shipping.dense, shipping.data
+    if writer.runs_on:
+        recorded = compare_with_records(
+            writer, path, forms.dense(writer), recipe, artifact, dense, entry, flaw, forms.made_by
+        )
+        return unrun(writer, path, entry, recorded, forms.records)
     runner, twin = runner_for(writer.suffix), forms.dense(writer)
     latency: Latency | None = None
     with_twin = twin.is_file() and twin.suffix in runner.suffixes

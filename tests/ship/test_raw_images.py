@@ -144,6 +144,9 @@ def test_what_holds_no_image_is_refused(exported: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("form", ["openvino", "litert", "executorch"])
 def test_other_runtimes_take_bytes(
     form: str, exported: Path, monkeypatch: pytest.MonkeyPatch
@@ -153,7 +156,7 @@ def test_other_runtimes_take_bytes(
         pytest.skip(f"{package} is not installed: pip install 'prunec[{form}]'")
     monkeypatch.chdir(exported)
     monkeypatch.syspath_prepend(str(exported))
-    result = run("export", "raw.toml", f"--{form}", "--with-preprocessing", "nchw", "--runs", form)
+    result = run("export", "raw.toml", f"--{form}", "--with-preprocessing", "nhwc", "--runs", form)
     assert result.exit_code == 0, result.output
 
 

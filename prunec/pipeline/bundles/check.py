@@ -208,7 +208,10 @@ def milliseconds(run: Run, sample: list[np.ndarray]) -> dict[str, float | int]:
 
 def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
     """Return what is found of a form: how it was loaded, how far off it is, time and memory."""
-    load, package, install = RUNTIMES[Path(entry["file"]).suffix]
+    known = RUNTIMES.get(Path(entry["file"]).suffix)
+    if known is None:
+        return {"form": form, "verdict": "not checked", "why": "no runtime of it is known here"}
+    load, package, install = known
     try:
         importlib.import_module(package)
     except ImportError:
