@@ -56,12 +56,14 @@ LARGER = {
     "embedding": "Gather by computed numbers",
     "split": "taps of a kernel that are zero stay",
     "shared-norm": "taps of a kernel that are zero stay",
+    "rnn-cell-beside-convolutions": "states of zeros are made from sizes",
+    "layer-without-its-bias": "constants that a border makes uneven stay",
     "bilinear": "constants that a border makes uneven stay",
     "sigmoid-border": "constants that a border makes uneven stay",
     "transposed-in-one-dimension": "constants that a border makes uneven stay",
     "transposed-volume": "constants that a border makes uneven stay",
 }
-"""Files that keep channels which the network itself loses: the operator that holds them."""
+"""Files that keep channels which the network itself loses: what holds them."""
 
 
 @pytest.mark.parametrize(("name", "mode"), sampled(CASES, 24, 6))
