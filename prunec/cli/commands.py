@@ -28,6 +28,7 @@ from prunec.cli.arguments import (
     Root,
     Run,
     Runners,
+    WithPreprocessing,
     onnx_options,
     run_of,
 )
@@ -178,6 +179,7 @@ def export(
     as_json: AsJson = False,
     junit: JUnit = None,
     runner: Runners = None,
+    with_preprocessing: WithPreprocessing = None,
     runs: Root = None,
     wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
@@ -195,7 +197,8 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        made_in, given_to = runs_root(runs), (None, output, options, no_recipe, runner or ())
+        made_in, asked = runs_root(runs), (runner or (), with_preprocessing or "")
+        given_to = (None, output, options, no_recipe, *asked)
         export_recipe(recipe, run, made_in, forms, ending, *given_to)
         return
     found = run_of(run, runs)
@@ -211,6 +214,7 @@ def export(
         tell=ending.tell,
         with_recipe=not no_recipe,
         runners=runner or (),
+        layout=with_preprocessing or "",
     )
     ending.end(made, found)
 

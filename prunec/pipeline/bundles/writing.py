@@ -40,6 +40,7 @@ from prunec.pipeline.bundles.reading import is_bundle
 from prunec.pipeline.bundles.saying import said_of, said_of_form
 from prunec.pipeline.bundles.signing import require_signer, signature
 from prunec.pipeline.opened import OpenedRun
+from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
 from prunec.store.records import DIGEST, record_digest
 from prunec.store.runs import RunFolder
 
@@ -124,7 +125,11 @@ def _contents(
 ) -> dict[str, bytes]:
     """Every file of the bundle by its name, the manifest first."""
     artifact = opened.artifact(len(opened.passes) - 1)
-    inputs, labels = _samples(artifact, opened.images)
+    layout = layout_of(run.export.recorded.get(writers[0].form(), {}))
+    shipping = Shipping(artifact, artifact, opened.images)
+    shipping = with_raw_images(layout, opened.recipe, shipping)
+    artifact = shipping.artifact
+    inputs, labels = _samples(artifact, shipping.data)
     with torch.no_grad():
         leaves = tree_leaves(artifact.module(*(x.clone() for x in inputs)))
     answers = [leaf.numpy() for leaf in leaves if isinstance(leaf, Tensor)]
@@ -145,7 +150,7 @@ def _contents(
             forms[writer.form()]["layers"] = told
     files[CHECK] = Path(__file__).with_name(CHECK).read_bytes()
     said = {
-        **said_of(run, opened, artifact, report),
+        **said_of(run, opened, artifact, report, layout),
         "golden": {"samples": len(inputs[0]), "of": _origin(opened.images), "labels": labels},
         "forms": forms,
     }
