@@ -10,8 +10,7 @@ import typer
 from prunec.cli.arguments import AsJson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from prunec.deploy.compaction.compact import Compacted
     from prunec.deploy.compaction.files import FileResult
 
 _SHOWN = 12
@@ -34,7 +33,9 @@ def compact(
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            "--data", metavar="FILE", help="Arrays by the inputs' names, to prove it on as well"
+            "--samples",
+            metavar="FILE",
+            help="An .npz of arrays by the inputs' names, to prove it on as well",
         ),
     ] = None,
     bounds: Annotated[
@@ -94,7 +95,7 @@ def _tell(result: FileResult) -> None:
     if result.written is None:
         say(f"{result.path} is left as it is: no channel is dead, unread or constant.")
     else:
-        say(f"{sum(found.removed.values())} channels removed:")
+        say(f"{_many(sum(found.removed.values()), 'channel')} removed:")
         groups = list(found.removed.items())
         say(
             *(
@@ -107,19 +108,24 @@ def _tell(result: FileResult) -> None:
             say(f"  and {more} more in {len(groups) - _SHOWN} groups")
         if found.constants:
             say(f"{len(found.constants)} values are constants now")
-    say("What stays:", *(f"  {count} channels: {why}" for why, count in _first(found.because)))
+    say("What stays:", *(f"  {_many(count, 'channel')}: {why}" for why, count in _first(found)))
     if result.written is None:
         return
     if result.macs:
         say(f"MACs {result.macs[0]:,} → {result.macs[1]:,}")
     say(f"Bytes {result.bytes[0]:,} → {result.bytes[1]:,}")
+    on = _many(result.inputs, "batch")
     worst = max(result.proof, key=lambda one: one.share)
     say(
-        f"Equal on {result.inputs} inputs under onnxruntime: largest difference {worst.found:.3g} "
+        f"Equal on {on} under onnxruntime: largest difference {worst.found:.3g} "
         f"({worst.output}), {worst.share:.2g} of what rounding explains",
         f"Written: {result.written}",
     )
 
 
-def _first(because: Mapping[str, int]) -> list[tuple[str, int]]:
-    return list(because.items())[:_SHOWN]
+def _first(found: Compacted) -> list[tuple[str, int]]:
+    return list(found.because.items())[:_SHOWN]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 'es' if what == 'batch' else 's'}"

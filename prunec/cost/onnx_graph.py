@@ -168,13 +168,20 @@ def _layer(
     counted.update(w.key for w in found)
     name = found[0].sources[0]
     return LayerCost(
-        name=name.rpartition(".")[0] if node.op_type in RECURRENT else name.removesuffix(".weight"),
+        name=_layer_name(node, name),
         operator=node.op_type,
         macs=macs,
         nonzero_macs=macs // size * nonzero if size else 0,
         params=sum(w.size for w in new),
         nonzero_params=sum(w.nonzero for w in new),
     )
+
+
+def _layer_name(node: onnx.NodeProto, weight: str) -> str:
+    """The layer that holds a weight, by the weight's name; else the operator's place."""
+    if node.op_type in RECURRENT:
+        return weight.rpartition(".")[0] or where(node)
+    return weight.removesuffix(".weight")
 
 
 def _parameter_sizes(graph: onnx.GraphProto, constants: Constants) -> list[tuple[int, int]]:

@@ -34,8 +34,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         if wrong:
             more = f" … and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
             raise PrunecError(f"{path} is damaged: {'; '.join(wrong[:_SHOWN])}{more}")
-        _check(path, model)
         external_data_helper.load_external_data_for_model(model, str(path.parent))
+        _check(path, model)
         _unpack(model, path)
         return model
 

@@ -17,6 +17,8 @@ _BY_VALUE = frozenset(
     {"NonZero", "Unique", "NonMaxSuppression", "Compress", "Loop", "Scan", "If", "SequenceMap"}
 )
 """Operators whose results may have a shape that follows from values."""
+_SIZES = frozenset({"Shape", "Size"})
+_RANDOM = ("Random", "Multinomial", "Bernoulli")
 
 
 def sizes_by_running(
@@ -32,6 +34,39 @@ def sizes_by_running(
     asked = [name for name in _of_sizes(model.graph) if name in names]
     if not asked:
         return {}
+    runs = [_made(model, inputs, asked, turn) for turn in (1, 2)]
+    return {
+        name: tuple(one.shape)
+        for name, one, other in zip(asked, *runs, strict=True)
+        if isinstance(one, np.ndarray) and one.shape == getattr(other, "shape", None)
+    }
+
+
+def constants_by_running(
+    model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], names: Collection[str]
+) -> dict[str, np.ndarray]:
+    """Return those of some values that follow from sizes alone; none if the file does not run.
+
+    Args:
+        model: the file, its weights in it.
+        inputs: what a caller gives, all sizes fixed.
+        names: the values that are asked for.
+    """
+    known = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        inner = any(attribute.HasField("g") for attribute in node.attribute)
+        by_sizes = node.op_type in _SIZES or known.issuperset(filter(None, node.input))
+        if by_sizes and not inner and not node.op_type.startswith(_RANDOM):
+            known.update(node.output)
+    asked = [name for name in names if name in known]
+    found = _made(model, inputs, asked, 1) if asked else []
+    return {n: x for n, x in zip(asked, found, strict=True) if isinstance(x, np.ndarray)}
+
+
+def _made(
+    model: onnx.ModelProto, inputs: Sequence[onnx.ValueInfoProto], asked: Sequence[str], turn: int
+) -> list[object]:
+    """What a run makes of some values; None for each if the file does not run."""
     import onnxruntime
 
     whole = onnx.ModelProto()
@@ -45,15 +80,9 @@ def sizes_by_running(
         session = onnxruntime.InferenceSession(
             whole.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        runs = [session.run(asked, _given(inputs, turn)) for turn in (1, 2)]
+        return list(session.run(list(asked), _given(inputs, turn)))
     except Exception:  # whatever a foreign file leads to: its shapes stay unknown
-        return {}
-    pairs = zip(asked, *runs, strict=True)
-    return {
-        name: tuple(one.shape)
-        for name, one, other in pairs
-        if isinstance(one, np.ndarray) and one.shape == getattr(other, "shape", None)
-    }
+        return [None] * len(asked)
 
 
 def _of_sizes(graph: onnx.GraphProto) -> list[str]:

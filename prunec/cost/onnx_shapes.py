@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from prunec.cost.onnx_plain import store_constants
-from prunec.cost.onnx_running import sizes_by_running
+from prunec.cost.onnx_running import constants_by_running, sizes_by_running
 from prunec.cost.onnx_sizes import BATCH, dims_of
 from prunec.errors import PrunecError
 from prunec.wording import first_line
@@ -88,9 +88,12 @@ def constants_of(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, np.n
         PrunecError: as :func:`infer`.
     """
     bare, _ = _without_weights(model)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in bare.graph.input if value.name not in weights]
     _fold(bare, names)
     stored = {tensor.name: tensor for tensor in bare.graph.initializer}
-    return {name: numpy_helper.to_array(stored[name]) for name in names if name in stored}
+    found = {name: numpy_helper.to_array(stored[name]) for name in names if name in stored}
+    return found or constants_by_running(model, inputs, names)
 
 
 def _fold(bare: onnx.ModelProto, names: Sequence[str]) -> None:

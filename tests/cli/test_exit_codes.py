@@ -13,7 +13,7 @@ from fake_pipeline import run
 from prunec.cli.commands import app
 from prunec.errors import PrunecError
 
-VERDICTS = ("compare", "compile", "data check", "export", "verify")
+VERDICTS = ("compact", "compare", "compile", "data check", "export", "verify")
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

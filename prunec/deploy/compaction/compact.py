@@ -9,12 +9,15 @@ from dataclasses import dataclass, field, replace
 import onnx
 import torch
 
+from prunec.cost.onnx_sizes import Sizes
 from prunec.deploy.compaction.observed import Observed, observe
 from prunec.deploy.compaction.reader import captured_file
+from prunec.deploy.compaction.reading import AS_IT_IS
 from prunec.deploy.compaction.shape_of import ShapeOf
 from prunec.deploy.compaction.sizes import chosen_sizes, is_open
 from prunec.deploy.compaction.writer import OnnxWriter
 from prunec.errors import PrunecError
+from prunec.graph.capture.node import Node
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.families import FAMILIES
 from prunec.graph.channels.groups import groups_of
@@ -22,6 +25,8 @@ from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision, decide
 
 _ROUNDS = 8  # a cut may untie channels; more than two rounds were never seen to find any
+_KERNELS = ("conv1d", "conv2d", "conv3d", "linear")
+_NO_CHANNEL = "not a channel"  # what has no channels has one number of them
 _LIVE = "read, and their value is not known"
 
 
@@ -50,7 +55,7 @@ class Compacted:
 
 
 def compact_model(
-    model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]] | None = None, *, round_to: int = 1
+    model: onnx.ModelProto, sizes: Sizes | None = None, *, round_to: int = 1
 ) -> Compacted:
     """Remove every channel of a file that does not matter to its outputs.
 
@@ -75,7 +80,7 @@ def compact_model(
     return first
 
 
-def _once(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], round_to: int) -> Compacted:
+def _once(model: onnx.ModelProto, sizes: Sizes, round_to: int) -> Compacted:
     structure = analyse(
         captured_file(model, _observed(model, sizes)), families=(*FAMILIES, ShapeOf)
     )
@@ -86,25 +91,30 @@ def _once(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], round_to
     for group in groups:
         gone = int((~decision.keep[torch.tensor(group.channels)]).sum())
         if gone:
-            removed[_shown(group.name)] = gone
+            removed[group.name] = gone
     because = _because(structure, decision)
     if not removed and not decision.frozen:
         return Compacted(model, because=because)
     written = OnnxWriter(structure, decision).write()
     frozen = tuple(node.name for node in decision.frozen)
-    before = {_shown(group.name): group.size for group in groups}
+    before = {group.name: group.size for group in groups}
     return Compacted(written, removed, before, because, frozen)
 
 
-def _observed(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> Observed:
+def _observed(model: onnx.ModelProto, sizes: Sizes) -> Observed:
     """The file at two sizes of what it leaves open; at one where it does not take the other."""
-    first = chosen_sizes(model.graph, sizes, 0)
+    first, second = (chosen_sizes(model.graph, sizes, turn) for turn in (0, 1))
+    tries: list[tuple[Sizes, Sizes | None]] = [(first, second), (first, None)]
     if not is_open(model.graph):
-        return observe(model, first, None)
-    try:
-        return observe(model, first, chosen_sizes(model.graph, sizes, 1))
-    except PrunecError:
-        return observe(model, first, None)
+        del tries[0]
+    if sizes:  # the batch that was given, of a file that takes no other
+        tries.append(({name: sizes.get(name) or size for name, size in first.items()}, None))
+    for one, other in tries[:-1]:
+        try:
+            return observe(model, one, other)
+        except PrunecError:
+            continue
+    return observe(model, *tries[-1])
 
 
 def _because(structure: Structure, decision: Decision) -> dict[str, int]:
@@ -117,10 +127,14 @@ def _because(structure: Structure, decision: Decision) -> dict[str, int]:
             if number in seen or not bool(decision.keep[number]):
                 continue
             seen.add(number)
-            found[_shown(pinned.get(number, decision.reasons.get(number, _LIVE)))] += 1
+            found[pinned.get(number, decision.reasons.get(number, _LIVE))] += 1
+    for number, why in pinned.items():  # of values that no stored tensor is cut with
+        if number not in seen and "understood" in why:
+            found[why] += 1
+    for node in structure.captured.nodes:
+        weight = node.arguments.get("weight", node.arguments.get("other"))
+        if node.operator in _KERNELS and isinstance(weight, Node) and weight.kind == "call":
+            made = "what is given" if weight.operator == AS_IT_IS else weight.operator
+            found[f"the weight of {node.name} is computed by {made}"] += node.shape[1]
+    del found[_NO_CHANNEL]
     return dict(found.most_common())
-
-
-def _shown(text: str) -> str:
-    """A name of ours in a sentence as the file has it."""
-    return text

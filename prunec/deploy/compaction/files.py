@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
+from onnx import external_data_helper
 
 from prunec.cost.onnx_graph import count_known
 from prunec.cost.onnx_reading import read_model
-from prunec.cost.onnx_sizes import require_fit
+from prunec.cost.onnx_sizes import Sizes, require_fit
 from prunec.deploy.compaction.compact import Compacted, compact_model
 from prunec.deploy.compaction.proof import (
     Bounds,
@@ -20,8 +21,8 @@ from prunec.deploy.compaction.proof import (
     random_inputs,
     runnable,
 )
-from prunec.errors import PrunecError
-from prunec.files import require_writable, write_bytes_atomic
+from prunec.errors import ParityError, PrunecError
+from prunec.files import files_atomic, require_writable
 
 _LARGEST = 2**31 - 1  # bytes that one protobuf message holds
 
@@ -52,7 +53,7 @@ class FileResult:
 def compact_file(
     path: Path,
     output: Path,
-    sizes: Mapping[str, tuple[int, ...]] | None = None,
+    sizes: Sizes | None = None,
     *,
     data: Sequence[Path] = (),
     bounds: Bounds | None = None,
@@ -81,31 +82,54 @@ def compact_file(
     batches = [*runnable(model, random_inputs(model, sizes or {}, bounds)), *given]
     proof = differences(model, compacted.model, batches)
     _require_equal(path, proof)
-    made = compacted.model.SerializeToString()
-    if len(made) > _LARGEST:
-        raise PrunecError(f"{path} is larger than one ONNX file may be without other files")
-    write_bytes_atomic(output, made)
-    size = sum(t.ByteSize() for t in model.graph.initializer)
-    before = max(path.stat().st_size, size)
-    return FileResult(
-        path, output, compacted, _macs(model, compacted.model), (before, len(made)),
-        tuple(proof), len(batches),
-    )  # fmt: skip
+    macs = _macs(model, compacted.model, sizes or {})
+    before = max(path.stat().st_size, sum(t.ByteSize() for t in model.graph.initializer))
+    made = _write(path, output, compacted.model)
+    return FileResult(path, output, compacted, macs, (before, made), tuple(proof), len(batches))
+
+
+def _write(path: Path, output: Path, model: onnx.ModelProto) -> int:
+    """Write a file whole or not at all, its weights beside it where the old one had any there.
+
+    Returns:
+        The bytes that were written.
+    """
+    beside = {
+        tensor.name
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer
+        if external_data_helper.uses_external_data(tensor)
+    }
+    data, offset = f"{output.name}.data", 0
+    with files_atomic(output) as place:
+        if beside:
+            with place.with_name(data).open("wb") as file:
+                for tensor in model.graph.initializer:
+                    if tensor.name in beside and tensor.HasField("raw_data"):
+                        raw = tensor.raw_data
+                        external_data_helper.set_external_data(tensor, data, offset, len(raw))
+                        offset += file.write(raw)
+                        tensor.ClearField("raw_data")
+        if model.ByteSize() > _LARGEST:
+            raise PrunecError(
+                f"{path} is larger than one ONNX file may be",
+                remedy="Export it with its weights in a file beside it (external data).",
+            )
+        return offset + place.write_bytes(model.SerializeToString())
 
 
 def _require_equal(path: Path, proof: Sequence[Difference]) -> None:
     wrong = [found for found in proof if not found.share <= 1]
     if wrong:
         first = wrong[0]
-        raise PrunecError(
+        raise ParityError(
             f"the smaller file is not equal to {path}: {first.output} differs by {first.found:.3g}"
             f", {first.share:.3g} times what rounding explains; nothing was written",
             remedy="This is a fault of prunec: please report it with the file.",
         )
 
 
-def _macs(before: onnx.ModelProto, after: onnx.ModelProto) -> tuple[int, int] | None:
+def _macs(before: onnx.ModelProto, after: onnx.ModelProto, sizes: Sizes) -> tuple[int, int] | None:
     try:
-        return count_known(before).macs, count_known(after).macs
+        return count_known(before, sizes).macs, count_known(after, sizes).macs
     except PrunecError:
         return None

@@ -118,6 +118,8 @@ def torch_type(kind: np.dtype) -> torch.dtype | None:
 def sample(value: onnx.ValueInfoProto, sizes: tuple[int, ...], seed: int) -> np.ndarray:
     """Return random numbers of an input's type: small whole ones where it holds such."""
     kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    if sizes and not value.type.tensor_type.shape.dim:
+        return np.asarray(sizes[0], kind)
     generator = np.random.default_rng(seed)
     if np.issubdtype(kind, np.floating):
         return np.asarray(generator.standard_normal(sizes)).astype(kind)

@@ -18,8 +18,8 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from prunec.cost.onnx_parameters import is_parameter, uses
-from prunec.cost.onnx_sizes import inputs_of
+from prunec.cost.onnx_parameters import Use, is_parameter, uses
+from prunec.cost.onnx_sizes import Sizes, inputs_of
 from prunec.deploy.checks.rounding import MARGIN, Noise, noise_of, slices
 from prunec.deploy.compaction.sizes import chosen_sizes
 from prunec.errors import PrunecError
@@ -29,7 +29,9 @@ Batch = Mapping[str, np.ndarray]
 Bounds = tuple[float, float]
 
 _SEED = 20
-_BATCHES = (1, 2, 5)
+_TURNS = ((0, 1), (0, 3), (1, 2))  # sizes of what is open, and samples
+_RESIZES = frozenset({"Resize", "Upsample"})
+_GATHERS = frozenset({"Concat", "Cast", "Slice", "Identity", "Unsqueeze"})  # of scales
 _DRAWS = 5  # of roundings
 
 
@@ -72,9 +74,7 @@ def differences(
     return list(worst.values())
 
 
-def random_inputs(
-    model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], bounds: Bounds | None
-) -> Iterator[Batch]:
+def random_inputs(model: onnx.ModelProto, sizes: Sizes, bounds: Bounds | None) -> Iterator[Batch]:
     """Yield random inputs of several batch sizes, and of two sizes of whatever else is open.
 
     Args:
@@ -84,19 +84,26 @@ def random_inputs(
     """
     generator = np.random.default_rng(_SEED)
     shown = set()
-    for turn in (0, 1):
-        for batch in _BATCHES:
-            chosen = chosen_sizes(model.graph, sizes, turn)
-            chosen = {
-                name: (batch, *size[1:]) if _open_batch(model, name) else size
-                for name, size in chosen.items()
+    for chosen in _sizes(model, sizes):
+        if (key := tuple(chosen.values())) not in shown:
+            shown.add(key)
+            yield {
+                value.name: _random(value, chosen[value.name], generator, bounds)
+                for value in inputs_of(model.graph)
             }
-            if (key := tuple(chosen.values())) not in shown:
-                shown.add(key)
-                yield {
-                    value.name: _random(value, chosen[value.name], generator, bounds)
-                    for value in inputs_of(model.graph)
-                }
+
+
+def _sizes(model: onnx.ModelProto, given: Sizes) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Those that were given, and several batches at two sizes of whatever else is open."""
+    fixed = chosen_sizes(model.graph, given, 0)
+    if given:
+        yield {name: given.get(name) or size for name, size in fixed.items()}
+    for turn, batch in _TURNS:
+        chosen = chosen_sizes(model.graph, given, turn)
+        yield {
+            name: (batch, *size[1:]) if _open_batch(model, name) else size
+            for name, size in chosen.items()
+        }
 
 
 def runnable(model: onnx.ModelProto, batches: Iterator[Batch]) -> list[Batch]:
@@ -154,6 +161,8 @@ def _random(
     bounds: Bounds | None,
 ) -> np.ndarray:
     kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    if size and not value.type.tensor_type.shape.dim:
+        return np.asarray(size[0], kind)
     if np.issubdtype(kind, np.floating):
         drawn = generator.uniform(*bounds, size) if bounds else generator.standard_normal(size)
         return np.asarray(drawn).astype(kind)
@@ -171,7 +180,7 @@ def _moved(model: onnx.ModelProto, step: float, seed: int) -> onnx.ModelProto:
     held += [(n.output[0], a.t) for n in moved.graph.node if n.op_type == "Constant"
              for a in n.attribute if a.name == "value"]  # fmt: skip
     for name, tensor in held:
-        if not is_parameter(tensor, read[name]):
+        if not is_parameter(tensor, read[name]) or _sets_sizes(read, read[name]):
             continue
         array = numpy_helper.to_array(tensor)
         if array.dtype in (np.float16, np.float32, np.float64):
@@ -179,6 +188,19 @@ def _moved(model: onnx.ModelProto, step: float, seed: int) -> onnx.ModelProto:
             changed = array * (1 + step * np.finfo(array.dtype).eps * signs)
             tensor.CopyFrom(numpy_helper.from_array(changed.astype(array.dtype), tensor.name))
     return moved
+
+
+def _sets_sizes(read: Mapping[str, Sequence[Use]], uses_of: Sequence[Use]) -> bool:
+    """Whether a resize reads a stored tensor, or what is made of it."""
+    todo, seen = list(uses_of), set()
+    while todo:
+        node, place = todo.pop()
+        if node.op_type in _RESIZES and place:
+            return True
+        if node.op_type in _GATHERS and node.output[0] not in seen:
+            seen.add(node.output[0])
+            todo += read.get(node.output[0], ())
+    return False
 
 
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

@@ -136,11 +136,13 @@ class Call:
     def node(self, index: int) -> Node:
         """Return the node of an input: a tensor that is stored is this operator's own."""
         if self.is_constant(index):
-            name = self.name(index)
-            return self.keep(
-                index, self.reading.stored(f"{plain(name)}~{self.number}.{index}", name)
-            )
+            return self.keep(index, self.stored(index))
         return self.keep(index, self.reading.value(self.name(index)))
+
+    def stored(self, index: int, *, flat: bool = False) -> Node:
+        """Return a stored tensor as this operator's own, without its axes of size 1 if ``flat``."""
+        name = self.name(index)
+        return self.reading.stored(f"{plain(name)}~{self.number}.{index}", name, flat=flat)
 
     def keep(self, index: int, node: Node) -> Node:
         """Remember which node an input is."""

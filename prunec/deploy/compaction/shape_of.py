@@ -16,7 +16,11 @@ from prunec.graph.channels.operator import Known, Mark
 from prunec.graph.channels.weights import Weights
 
 OPERATOR = "shape_of"
-_SIZED = {"Reshape": 1, "Resize": 3}  # operator → its input of sizes, which is written anew
+_SIZED = {
+    "Reshape": 1,
+    "Expand": 1,
+    "Resize": 3,
+}  # operator → its input of sizes, which is written anew
 
 
 @dataclass(frozen=True, eq=False)

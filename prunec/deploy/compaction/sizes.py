@@ -13,7 +13,8 @@ _LENGTHS = (64, 96)  # of an axis of positions that the file leaves open
 def chosen_sizes(graph: onnx.GraphProto, given: Sizes, turn: int) -> dict[str, tuple[int, ...]]:
     """Return the sizes of every input for one of two runs, which differ in whatever is open.
 
-    Sizes that the user gave hold, but for an open first axis, the batch.
+    Sizes that the user gave hold, but for an open first axis, the batch; of an input that is one
+    number, the number that was given stands in place of sizes.
     """
     found: dict[str, tuple[int, ...]] = {}
     for value in inputs_of(graph):
@@ -26,7 +27,7 @@ def chosen_sizes(graph: onnx.GraphProto, given: Sizes, turn: int) -> dict[str, t
                 sizes.append(_BATCHES[turn])
             else:
                 sizes.append(asked[axis] if asked else _LENGTHS[turn])
-        found[value.name] = tuple(sizes)
+        found[value.name] = tuple(sizes) if own else tuple(asked or ())
     return found
 
 

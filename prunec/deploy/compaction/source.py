@@ -30,8 +30,10 @@ class Place:
         """Return a cut tensor as the file has it."""
         if self.turned:
             tensor = tensor.t()
-        lead = [1] * (len(self.shape) - tensor.dim())
-        return tensor.reshape([*lead, *tensor.shape]).contiguous()
+        if tensor.dim() == len(self.shape):
+            return tensor.contiguous()
+        along = next((i for i, size in enumerate(self.shape) if size > 1), len(self.shape) - 1)
+        return tensor.reshape([tensor.numel() if i == along else 1 for i in range(len(self.shape))])
 
 
 @dataclass(frozen=True)

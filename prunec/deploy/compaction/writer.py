@@ -99,12 +99,14 @@ class OnnxWriter(Kept):
         return self._put(node, self._again(node))
 
     def call(self, node: Node, **changes: Any) -> str:
-        """Write a concatenation of fewer parts, or a padding of fewer channels."""
+        """Write a concatenation of fewer parts, a padding or a norm of fewer channels."""
         proto = self._again(node, tensors="tensors" not in changes)
         for key, value in changes.items():
             if key == "tensors":
                 del proto.input[:]
                 proto.input.extend(value)
+            elif key == "num_groups":
+                _set(proto, key, int(value))
             else:
                 assert key == "pad", key
                 self._pad(proto, value)
@@ -200,8 +202,8 @@ class OnnxWriter(Kept):
     def _shuffle(self, node: Node) -> str:
         """A run of moves that permutes channels: one choice of them behind its entry."""
         shuffle = self.structure.shuffles[node]
-        kept = self.kept(node, shuffle.axis)
-        positions = torch.searchsorted(self.kept(shuffle.entry, shuffle.axis), shuffle.index[kept])
+        origin = shuffle.index[self.kept(node, shuffle.axis)].contiguous()
+        positions = torch.searchsorted(self.kept(shuffle.entry, shuffle.axis), origin)
         return self.pick(node, shuffle.entry, shuffle.axis, positions)
 
     # -- sizes --------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ class OnnxWriter(Kept):
         made = self.source.observed.values[proto.output[0]]
         assert known is not None
         numbers = [int(n) for n in known]
-        if axis is not None and numbers[axis] not in _COPIED:
+        if axis is not None and numbers[axis] not in (*_COPIED, 1):
             numbers[axis] = len(self.kept(node, axis))
         computed = name not in self.source.observed.constant
         open_axes = {i for i in made.open if numbers[i] not in _COPIED} if computed else set()

@@ -25,7 +25,8 @@ _UNARY: Mapping[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "Cos": ("cos", torch.cos), "Not": ("logical_not", torch.logical_not),
 }  # fmt: skip
 _BINARY: Mapping[str, tuple[str, Callable[[Any, Any], Tensor]]] = {
-    "Add": ("add", torch.add), "Sub": ("sub", torch.sub), "Mul": ("mul", torch.mul),
+    "Add": ("add", torch.add), "Sum": ("add", torch.add),
+    "Sub": ("sub", torch.sub), "Mul": ("mul", torch.mul),
     "Div": ("div", torch.div), "Pow": ("pow", torch.pow), "Max": ("maximum", torch.maximum),
     "Min": ("minimum", torch.minimum), "Greater": ("gt", torch.gt), "Less": ("lt", torch.lt),
     "GreaterOrEqual": ("ge", torch.ge), "LessOrEqual": ("le", torch.le),
@@ -98,10 +99,12 @@ def prelu(call: Call) -> Node | None:
     """A slope for every channel, or one for all."""
     if not call.is_constant(1):
         return None
-    shape = call.value(1).shape
-    if max(shape, default=1) > 1 and shape[0] != call.made.shape[1]:
+    shape, rank = call.value(1).shape, len(call.made.shape)
+    axes = [i + rank - len(shape) for i, size in enumerate(shape) if size > 1]
+    if axes not in ([], [1]):  # numpy's rules: they meet from the right
         return None
-    return call.call("prelu", {"self": call.node(0), "weight": call.node(1)}, torch.prelu)
+    weight = call.keep(1, call.stored(1, flat=True))
+    return call.call("prelu", {"self": call.node(0), "weight": weight}, torch.prelu)
 
 
 def where(call: Call) -> Node | None:

@@ -57,12 +57,17 @@ def gemm(call: Call) -> Node | None:
     if not usual or call.attribute("transA", 0) or not call.is_constant(1):
         return None
     size = call.made.shape[-1]
-    if call.has(2) and (not call.is_constant(2) or math.prod(call.value(2).shape) != size):
+    if call.has(2) and not (call.is_constant(2) and _of_columns(call.value(2).shape, size)):
         return None
     turned = not call.attribute("transB", 0)
     bias = call.beside(1, 2, turned=turned) if call.has(2) else None
     named = {"input": call.node(0), "weight": call.weight(1, turned=turned), "bias": bias}
     return call.call("linear", named)
+
+
+def _of_columns(shape: tuple[int, ...], size: int) -> bool:
+    """Whether what a product adds is one number for each column."""
+    return math.prod(shape) == size and shape[-1:] == (size,)
 
 
 def matmul(call: Call) -> Node | None:
@@ -93,6 +98,42 @@ def batch_norm(call: Call) -> Node | None:
     )
 
 
+def instance_norm(call: Call) -> Node | None:
+    """Each channel by its own moments over its positions."""
+    if not (call.is_constant(1) and call.is_constant(2)) or len(call.made.shape) < 3:
+        return None
+    named = {"input": call.node(0), "weight": call.node(1), "bias": call.node(2),
+             "running_mean": None, "running_var": None, "use_input_stats": True,
+             "eps": call.attribute("epsilon", 1e-5)}  # fmt: skip
+    return call.call("instance_norm", named)
+
+
+def group_norm(call: Call) -> Node | None:
+    """Each group of channels by its moments; before opset 21 its factors are of groups."""
+    if not (call.is_constant(1) and call.is_constant(2)) or call.opset < 21:
+        return None
+    named = {"input": call.node(0), "num_groups": call.attribute("num_groups"),
+             "weight": call.node(1), "bias": call.node(2),
+             "eps": call.attribute("epsilon", 1e-5)}  # fmt: skip
+    return call.call("group_norm", named)
+
+
+def layer_norm(call: Call) -> Node | None:
+    """Over the last axes, from ``axis`` on."""
+    outputs = [name for name in call.proto.output if name]
+    stored = call.is_constant(1) and (call.is_constant(2) or not call.has(2))
+    if len(outputs) != 1 or not stored:
+        return None
+    shape = call.made.shape
+    axis = int(call.attribute("axis", -1)) % len(shape)
+    if call.value(1).shape != shape[axis:]:
+        return None
+    named = {"input": call.node(0), "normalized_shape": list(shape[axis:]),
+             "weight": call.node(1), "bias": call.node(2) if call.has(2) else None,
+             "eps": call.attribute("epsilon", 1e-5)}  # fmt: skip
+    return call.call("layer_norm", named)
+
+
 def _per_axis(call: Call, name: str, rank: int) -> list[int]:
     return list(call.attribute(name) or [1] * rank)
 
@@ -112,4 +153,6 @@ def _padding(call: Call, kernel: tuple[int, ...]) -> tuple[list[int], list[int]]
 TRANSLATIONS: Mapping[str, Callable[[Call], Node | None]] = {
     "Conv": convolution, "ConvTranspose": transposed_convolution, "Gemm": gemm,
     "MatMul": matmul, "BatchNormalization": batch_norm,
+    "InstanceNormalization": instance_norm, "GroupNormalization": group_norm,
+    "LayerNormalization": layer_norm,
 }  # fmt: skip

@@ -22,6 +22,14 @@ def reshape(call: Call) -> Node | None:
     return call.call("reshape", {"self": call.node(0), "shape": list(call.made.shape)})
 
 
+def expand(call: Call) -> Node | None:
+    """Repeat along axes of size 1, to as many axes as there are."""
+    sizes, rank = call.value(1).array, len(call.made.shape)
+    if sizes is None or sizes.size != rank or len(call.value(0).shape) != rank:
+        return None
+    return call.call("expand", {"self": call.node(0), "size": list(call.made.shape)})
+
+
 def view(call: Call) -> Node | None:
     """Flatten, Squeeze, Unsqueeze: axes of a view follow what they are given."""
     names = {"Flatten": "flatten", "Squeeze": "squeeze", "Unsqueeze": "unsqueeze"}
@@ -55,20 +63,42 @@ def split(call: Call) -> Node | None:
 
 
 def cut(call: Call) -> Node | None:
-    """Slice along one axis, forwards."""
-    starts, ends = call.numbers(1, "starts"), call.numbers(2, "ends")
-    if starts is None or ends is None or len(starts) != 1:
+    """Slice, forwards: along one axis, or along axes of positions."""
+    parts = _slices(call)
+    if parts is None or any(step < 1 for *_, step in parts):
         return None
+    size = call.value(0).shape
+    parts = [p for p in parts if p[1] != 0 or p[2] < size[p[0]] or p[3] != 1]
+    if len(parts) == 1:
+        axis, start, end, step = parts[0]
+        named = {"self": call.node(0), "dim": axis, "start": start, "end": end, "step": step}
+        return call.call("slice", named, torch.ops.aten.slice.Tensor)
+    if any(axis == 1 for axis, *_ in parts):
+        return None
+
+    def compute(x: Tensor, dim: list[int]) -> Tensor:
+        for axis, start, end, step in parts:
+            x = torch.ops.aten.slice.Tensor(x, axis, start, end, step)
+        return x
+
+    if not parts:
+        return call.call("clone", {"self": call.node(0)})
+    return call.call("slice", {"self": call.node(0), "dim": [p[0] for p in parts]}, compute)
+
+
+def _slices(call: Call) -> list[tuple[int, int, int, int]] | None:
+    """Axis, start, end, step of each; None where they are computed."""
+    starts, ends = call.numbers(1, "starts"), call.numbers(2, "ends")
     axes, steps = call.numbers(3, "axes"), call.numbers(4, "steps")
+    if starts is None or ends is None:
+        return None
     if (axes is None and call.has(3)) or (steps is None and call.has(4)):
         return None
-    step = int(steps[0]) if steps else 1
-    if step < 1:
-        return None
-    axis = int(axes[0]) if axes else 0
-    named = {"self": call.node(0), "dim": axis, "start": int(starts[0]),
-             "end": min(int(ends[0]), _LAST), "step": step}  # fmt: skip
-    return call.call("slice", named, torch.ops.aten.slice.Tensor)
+    rank = len(call.value(0).shape)
+    axes = [int(a) % rank for a in axes] if axes else list(range(len(starts)))
+    steps = [int(s) for s in steps] if steps else [1] * len(starts)
+    limits = [(int(a), min(int(b), _LAST)) for a, b in zip(starts, ends, strict=True)]
+    return [(a, *limit, s) for a, limit, s in zip(axes, limits, steps, strict=True)]
 
 
 def gather(call: Call) -> Node | None:
@@ -101,7 +131,7 @@ def pad(call: Call) -> Node | None:
 
 
 TRANSLATIONS: Mapping[str, Callable[[Call], Node | None]] = {
-    "Reshape": reshape, "Flatten": view, "Squeeze": view, "Unsqueeze": view,
+    "Reshape": reshape, "Expand": expand, "Flatten": view, "Squeeze": view, "Unsqueeze": view,
     "Transpose": transpose, "Concat": concat, "Split": split, "Slice": cut, "Gather": gather,
     "Pad": pad,
 }  # fmt: skip

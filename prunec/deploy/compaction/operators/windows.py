@@ -80,8 +80,17 @@ def softmax(call: Call) -> Node | None:
     return call.call(operator, {"self": call.node(0), "dim": axes[0] if axes[1:] == [] else axes})
 
 
+def depth_to_space(call: Call) -> Node | None:
+    """Channels that lie side by side become positions."""
+    if call.attribute("mode", "DCR") != "CRD":
+        return None
+    named = {"self": call.node(0), "upscale_factor": int(call.attribute("blocksize"))}
+    return call.call("pixel_shuffle", named)
+
+
 TRANSLATIONS: Mapping[str, Callable[[Call], Node | None]] = {
     "MaxPool": pool, "AveragePool": pool, "Resize": resize, "Upsample": resize,
+    "DepthToSpace": depth_to_space,
     "Softmax": softmax, "LogSoftmax": softmax,
     **dict.fromkeys(_ALL, pool_all),
     **dict.fromkeys((*_REDUCTIONS, *_NORMS), reduction),
