@@ -93,11 +93,35 @@ IrVersion = Annotated[
     int | None,
     typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
 ]
+
+
+def known_runners(named: list[str] | str | None) -> list[str] | str | None:
+    """Return what ``--runner`` names, if there are such runners.
+
+    Raises:
+        UsageError: there is none of a name.
+    """
+    from prunec.errors import UsageError
+    from prunec.plugins import RUNNERS, plug_in_names
+    from prunec.wording import did_you_mean, shortened
+
+    known = plug_in_names(RUNNERS)
+    for text in [named] if isinstance(named, str) else named or ():
+        name = text.partition("://")[0]
+        if text and name not in known:
+            raise UsageError(
+                f"--runner: there is no runner {shortened(text)!r}",
+                remedy=f"{did_you_mean(name, known)}`prunec runners` lists what there is.",
+            )
+    return named
+
+
 Runners = Annotated[
     list[str] | None,
     typer.Option(
         "--runner",
         metavar="RUNNER",
+        callback=known_runners,
         help="Prove it there as well: ssh://user@board, qemu-aarch64 (see `prunec runners`).",
         autocompletion=completion.runner_names,
         show_default=False,
@@ -108,9 +132,18 @@ RunBy = Annotated[
     typer.Option(
         "--runner",
         metavar="RUNNER",
+        callback=known_runners,
         help="What runs it: ssh://user@board, openvino  [default: the file's own, here]",
         autocompletion=completion.runner_names,
         show_default=False,
+    ),
+]
+WithPreprocessing = Annotated[
+    Literal["nhwc", "nchw"] | None,
+    typer.Option(
+        "--with-preprocessing",
+        metavar="LAYOUT",
+        help="Files take images as uint8, nhwc or nchw, and normalise them themselves.",
     ),
 ]
 NoRecipe = Annotated[

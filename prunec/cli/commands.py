@@ -28,10 +28,12 @@ from prunec.cli.arguments import (
     Root,
     Run,
     Runners,
+    WithPreprocessing,
     onnx_options,
     run_of,
 )
 from prunec.cli.bench import bench
+from prunec.cli.bundling import with_bundle
 from prunec.cli.compact import compact
 from prunec.cli.compare import compare
 from prunec.cli.compile import compile_network, export_recipe
@@ -50,9 +52,11 @@ from prunec.cli.received import (
     verify_without_code,
 )
 from prunec.cli.recipes import recipes_app
-from prunec.cli.results import BundlePlace, Ending, JUnit
+from prunec.cli.results import Ending, JUnit
 from prunec.cli.runners import runners_app
 from prunec.cli.runs import runs_app
+from prunec.deploy.wishes import Wishes
+from prunec.errors import UsageError
 
 app = typer.Typer(
     cls=Guarded,
@@ -93,7 +97,7 @@ app.add_typer(
 app.command(short_help="Remove the dead channels of a finished ONNX file.")(compact)
 app.command(short_help="Train several recipes on equal terms; one table, one page.")(compare)
 app.command("compile", short_help="Cut, write and prove a network that is sparse already.")(
-    with_forms(compile_network)
+    with_forms(with_bundle(compile_network))
 )
 app.command(short_help="Time a shipped file against the dense network's, or two files.")(bench)
 app.command(short_help="Print MACs and parameters, layer by layer and in all.")(count)
@@ -165,24 +169,26 @@ def train(
 
 @app.command(short_help="Cut a trained network, write it, prove each file equal to it.")
 @with_forms
+@with_bundle
 def export(
     run: Run = None,
     output: Output = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
     no_recipe: NoRecipe = False,
-    bundle: BundlePlace = None,
     as_json: AsJson = False,
     junit: JUnit = None,
     runner: Runners = None,
+    with_preprocessing: WithPreprocessing = None,
     runs: Root = None,
+    wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
 ) -> None:
     """Cut a trained network, write it in every form asked for, and prove each file equal to it.
 
     RUN may be the file of a recipe without a training pass: its network is exported as it is built.
     """
-    ending = Ending(as_json, junit, bundle)
+    ending = Ending(as_json, junit, wishes)
     ending.begin()
     given = onnx_options(opset, ir_version)
     options = {"onnx": given} if given else {}
@@ -191,7 +197,8 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        made_in, given_to = runs_root(runs), (None, output, options, no_recipe, runner or ())
+        made_in, asked = runs_root(runs), (runner or (), with_preprocessing or "")
+        given_to = (None, output, options, no_recipe, *asked)
         export_recipe(recipe, run, made_in, forms, ending, *given_to)
         return
     found = run_of(run, runs)
@@ -207,6 +214,7 @@ def export(
         tell=ending.tell,
         with_recipe=not no_recipe,
         runners=runner or (),
+        layout=with_preprocessing or "",
     )
     ending.end(made, found)
 
@@ -220,6 +228,10 @@ def verify(
     ] = None,
     as_json: AsJson = False,
     no_code: NoCode = False,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="The public key that signed a bundle, as PEM."),
+    ] = None,
     junit: JUnit = None,
     runner: Runners = None,
     runs: Root = None,
@@ -232,8 +244,12 @@ def verify(
     ending = Ending(as_json, junit)
     ending.begin()
     if run and names_bundle(run):
-        verify_received_bundle(Path(run), onnx, ending, runner or ())
+        verify_received_bundle(Path(run), onnx, ending, runner or (), key)
         return
+    if key is not None:
+        raise UsageError(
+            "--key is of a bundle, and none is named", remedy="Name one: prunec verify FILE.zip."
+        )
     found = run_of(run, runs)
     if no_code:
         verify_without_code(found, onnx, ending, runner or ())

@@ -22,12 +22,14 @@ from prunec.cli.arguments import (
     Root,
     Runners,
     Weights,
+    WithPreprocessing,
     in_a_folder,
     onnx_options,
     parsed_inputs,
 )
 from prunec.cli.noise import keep_in
-from prunec.cli.results import BundlePlace, Ending, JUnit
+from prunec.cli.results import Ending, JUnit
+from prunec.deploy.wishes import Wishes
 
 if TYPE_CHECKING:
     from prunec.recipe import ModelSpec, Recipe
@@ -65,25 +67,30 @@ def compile_network(
         typer.Option("--data", metavar="DATA", help="Images to prove it on: a name, or a folder."),
     ] = "none",
     round_to: Annotated[
-        int,
-        typer.Option("--round-to", min=1, metavar="N", help="Channels kept, in blocks of N."),
-    ] = 1,
+        str,
+        typer.Option(
+            "--round-to",
+            metavar="N",
+            help="Channels kept, in blocks of N; or `measured`, in counts that are fast here.",
+        ),
+    ] = "1",
     output: Folder = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
     no_recipe: NoRecipe = False,
-    bundle: BundlePlace = None,
     as_json: AsJson = False,
     junit: JUnit = None,
     runner: Runners = None,
+    with_preprocessing: WithPreprocessing = None,
     runs: Root = None,
+    wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
 ) -> None:
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
     from prunec.recipe import ModelSpec
     from prunec.store.finding import runs_root
 
-    ending = Ending(as_json, junit, bundle)
+    ending = Ending(as_json, junit, wishes)
     ending.begin()
     parsed_inputs(inputs)
     spec = ModelSpec(
@@ -93,9 +100,9 @@ def compile_network(
         classes=classes,
         input=tuple(inputs or ()),
     )
-    recipe = _recipe(spec, data, round_to, onnx_options(opset, ir_version))
+    recipe = _recipe(spec, data, _multiple(round_to), onnx_options(opset, ir_version))
     root = output.parent if output else runs_root(runs)
-    asked = (output, None, None, no_recipe, runner or ())
+    asked = (output, None, None, no_recipe, runner or (), with_preprocessing or "")
     export_recipe(recipe, network, root, forms, ending, *asked)
 
 
@@ -110,6 +117,7 @@ def export_recipe(
     options: dict[str, dict[str, int]] | None = None,
     no_recipe: bool = False,
     runners: Sequence[str] = (),
+    layout: str = "",
 ) -> None:
     """Export a new run of a recipe without a training pass, and say where it lies.
 
@@ -128,7 +136,7 @@ def export_recipe(
     keep_in(run.path)
     try:
         made = pipeline.export(
-            run, output, forms, ending.tell, options, untrained, not no_recipe, runners
+            run, output, forms, ending.tell, options, untrained, not no_recipe, runners, layout
         )
     except PrunecError:
         if not run.steps.exists():
@@ -137,7 +145,20 @@ def export_recipe(
     ending.end(made, run)
 
 
-def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> Recipe:
+def _multiple(text: str) -> int | str:
+    from prunec.errors import UsageError
+
+    if text == "measured":
+        return text
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 10**6:
+        raise UsageError(
+            f"--round-to {text!r} is no whole number from 1 on",
+            remedy="--round-to 8, or --round-to measured: what this machine's onnxruntime likes.",
+        )
+    return int(text[:9])
+
+
+def _recipe(spec: ModelSpec, data: str, round_to: int | str, onnx: dict[str, int]) -> Recipe:
     import re
 
     from prunec.pipeline.named import checkpoint_notes, classes_of

@@ -47,9 +47,9 @@ def count(
     if run is not None:
         _refuse_options(subject, inputs or [], weights)
     elif subject.endswith(".onnx"):
-        _refuse_options(subject, inputs or [] if memory else [], weights)
+        _refuse_options(subject, [], weights)
     if memory:
-        print_memory(subject, run, as_json)
+        print_memory(subject, run, inputs or [], as_json)
         return
     if run is not None:
         from prunec.pipeline.counting import count as count_run

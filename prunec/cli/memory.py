@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
-def print_memory(subject: str, run: RunFolder | None, as_json: bool) -> None:
+def print_memory(subject: str, run: RunFolder | None, inputs: Sequence[str], as_json: bool) -> None:
     """Print the peak activation memory of a file, or of every file of a run's export.
 
+    Args:
+        subject: the file, where no run is meant.
+        run: the run.
+        inputs: sizes that an ONNX file leaves open: ``x=1x3x224x224``.
+        as_json: whether JSON is printed.
+
     Raises:
+        UsageError: sizes are not written so.
         PrunecError: a network is named: what it holds is known of a file.
     """
     if run is None and not Path(subject).is_file():
@@ -31,9 +38,12 @@ def print_memory(subject: str, run: RunFolder | None, as_json: bool) -> None:
             f"--memory is of files: {subject} is none, and no run",
             remedy="Export it first: prunec export RUN, or prunec compile NETWORK.",
         )
+    from prunec.cost.onnx_sizes import parse_sizes
     from prunec.pipeline.counting import memory, memory_of
 
-    found: Mapping[str, Peak | None] = memory(run) if run else {subject: memory_of(Path(subject))}
+    found: Mapping[str, Peak | None] = (
+        memory(run) if run else {subject: memory_of(Path(subject), parse_sizes(inputs))}
+    )
     if as_json:
         typer.echo(json.dumps({k: v and asdict(v) for k, v in found.items()}, indent=2))
         return

@@ -54,7 +54,7 @@ def names_bundle(reference: str) -> bool:
 
 
 def verify_received_bundle(
-    path: Path, onnx: Path | None, ending: Ending, runners: Sequence[str]
+    path: Path, onnx: Path | None, ending: Ending, runners: Sequence[str], key: Path | None = None
 ) -> None:
     """Print what is found of a bundle, here and by runners; exit with 2 where a check failed.
 
@@ -67,7 +67,7 @@ def verify_received_bundle(
         raise RunError(f"there is no bundle {path}")
     from prunec import pipeline
 
-    found = pipeline.verify_bundle_on(path, runners)
+    found = pipeline.verify_bundle_on(path, runners, key)
     for report in found.forms.values():
         for remark in report.details.remarks:
             ending.tell(remark)

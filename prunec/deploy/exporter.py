@@ -91,7 +91,7 @@ class Exporter(ABC):
     The class variables say where it may stand in a recipe: ``suffix`` of its file,
     ``beside`` those of files that belong to it under the same name, ``reads`` the
     form whose file it is made of (empty: the artifact itself), ``needs`` and ``forbids`` facts of
-    the artifact.
+    the artifact. ``runs_on`` names the system that alone runs its files, where this is none.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
@@ -99,6 +99,7 @@ class Exporter(ABC):
     suffix: ClassVar[str]
     beside: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[str] = ""
+    runs_on: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()
     forbids: ClassVar[frozenset[str]] = frozenset()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from prunec.pipeline.bundles.elsewhere import verify_bundle_on
 from prunec.pipeline.bundles.reading import is_bundle, opened_bundle
 from prunec.pipeline.bundles.verifying import verify_bundle
-from prunec.pipeline.bundles.writing import require_place, write_bundle
+from prunec.pipeline.bundles.writing import require_place, require_wishes, write_bundle
 from prunec.pipeline.inspecting import inspect, inspect_recipe
 from prunec.pipeline.predicting import predict
 from prunec.pipeline.preparing import (
@@ -38,6 +38,7 @@ __all__ = [
     "prepare_again",
     "prepare_untrained",
     "require_place",
+    "require_wishes",
     "runner_states",
     "torch_device",
     "train",

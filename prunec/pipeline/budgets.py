@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from prunec.catalogue import runner, runner_for
+from prunec.catalogue import runner_for, runner_named
 from prunec.cost.lifetimes import peak
 from prunec.deploy.checks import Check
 from prunec.deploy.checks.budgets import limit_of
@@ -81,7 +81,7 @@ def _resident(budget: Budget, writer: Exporter, path: Path) -> Found:
 
 def _milliseconds(budget: Budget, writer: Exporter, path: Path, latency: Latency | None) -> Found:
     for name, limit in sorted((budget.latency_ms or {}).items()):
-        there = runner(name)()
+        there = runner_named(name)
         if path.suffix not in there.suffixes:
             yield f"latency on {name}: it opens no {path.suffix} files"
             continue

@@ -8,6 +8,9 @@ from prunec.artifact import Artifact
 from prunec.catalogue import exporter, exporter_names
 from prunec.cost import Cost
 from prunec.cost.lifetimes import Peak, peak
+from prunec.cost.onnx_flow import onnx_flow
+from prunec.cost.onnx_reading import foreign_bytes, read_model
+from prunec.cost.onnx_sizes import Sizes, sized
 from prunec.deploy.exporter import Exporter
 from prunec.errors import PassError, PrunecError, RunError
 from prunec.pipeline.opened import OpenedRun
@@ -75,12 +78,19 @@ def _peak(writer: Exporter, path: Path) -> Peak | None:
     return peak(flow) if flow else None
 
 
-def memory_of(path: Path) -> Peak:
+def memory_of(path: Path, sizes: Sizes) -> Peak:
     """Return the peak activation memory of a file of any form.
+
+    Args:
+        path: the file.
+        sizes: of inputs that an ONNX file leaves open.
 
     Raises:
         PrunecError: no form of its kind tells it, it cannot be read, or it depends on the input.
     """
+    if path.suffix == ".onnx":
+        with foreign_bytes(path):
+            return peak(onnx_flow(sized(read_model(path), sizes)))
     for name in exporter_names():
         try:
             kind = exporter(name)

@@ -22,7 +22,9 @@ from prunec.deploy.runner import LoadedFile
 from prunec.deploy.signature import FEEDING, metadata_of
 from prunec.errors import DataError, PrunecError, RunError
 from prunec.files import near_file
+from prunec.models.raw_images import AsBytes
 from prunec.pipeline.bundles.reading import is_bundle, opened_bundle
+from prunec.pipeline.raw_images import layout_of
 from prunec.store.exports import ExportFolder
 from prunec.store.runs import RunFolder
 
@@ -177,7 +179,8 @@ def _prepared(fed: Mapping[str, Any], path: Path) -> tuple[Tensor, str]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"{path} cannot be read: {reason}") from None
-    channels, *size = fed["inputs"][0]["shape"]
+    shape = fed["inputs"][0]["shape"]
+    channels, *size = (shape[-1], *shape[:-1]) if layout_of({"feeding": fed}) == "nhwc" else shape
     remarks = []
     if channels == 1:
         image = v2.functional.rgb_to_grayscale(image)
@@ -185,6 +188,8 @@ def _prepared(fed: Mapping[str, Any], path: Path) -> tuple[Tensor, str]:
     if list(image.shape[1:]) != size:
         remarks.append(f"resized from {_size(image.shape[1:])} to {_size(size)}")
         image = v2.functional.resize(image, size, antialias=True)
+    if layout := layout_of({"feeding": fed}):
+        return AsBytes(layout)(image)[None], ", ".join(remarks)
     normalised = build_normalisation(fed["mean"], fed["std"], channels)(image)
     return normalised[None], ", ".join(remarks)
 

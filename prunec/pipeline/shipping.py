@@ -35,6 +35,7 @@ def export(
     untrained: Untrained | None = None,
     with_recipe: bool = True,
     runners: Sequence[str] = (),
+    layout: str = "",
 ) -> ExportReport:
     """Run the rewrites that follow training, write every form, and prove each file equal.
 
@@ -50,6 +51,7 @@ def export(
         untrained: the network as a recipe without a training pass builds it, where it is at hand.
         with_recipe: whether the files hold the recipe's text.
         runners: names of runners that the files are proven on besides those here.
+        layout: of images as bytes, whose normalisation goes into the files; empty: it does not.
 
     Raises:
         RunError: the run was not trained to its end, another process works on it, or something
@@ -67,7 +69,7 @@ def export(
         shipped = run.export.report, run.export.manifest
         found = check_records(run, steps_of(opened), anew=shipped)
         made = replace(made, records=found, made_by=_other_build(run), with_recipe=with_recipe)
-        made = replace(made, runners=others)
+        made = replace(made, runners=others, layout=layout)
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
         keep_records(run, *shipped)
         tell(f"Wrote {write_report(run)}")

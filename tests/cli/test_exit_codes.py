@@ -13,7 +13,7 @@ from fake_pipeline import run
 from prunec.cli.commands import app
 from prunec.errors import PrunecError
 
-VERDICTS = ("compare", "compile", "data check", "export", "verify")
+VERDICTS = ("compact", "compare", "compile", "data check", "export", "verify")
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -63,6 +63,9 @@ def test_a_line_that_does_not_parse_ends_in_three_and_names_the_command(
         ["inspect", "resnet18", "--input", "3x"],
         ["compile", "resnet18", "--input", "3x"],
         ["compile", "resnet18", "--round-to", "0"],
+        ["compile", "resnet18", "--round-to", "fast"],
+        ["verify", "run", "--runner", "qemu-arch64"],
+        ["export", "run", "--with-preprocessing", "nwhc"],
         ["compare", "small.toml", "--sparsity", "most"],
         ["compare", "small.toml", "--seeds", "0"],
         ["bench", "a.onnx"],

@@ -86,7 +86,8 @@ def pictured(
     """Return flips with pictures in place of what the network takes.
 
     Args:
-        flips: their images are normalised, [1 or 3, H, W]; others get no picture.
+        flips: their images are normalised, [1 or 3, H, W], or bytes in either layout; others get
+            no picture.
         mean: by channel, of numbers from 0 to 1.
         std: by channel.
     """
@@ -94,14 +95,22 @@ def pictured(
 
 
 def _png(image: Tensor | None, mean: Sequence[float], std: Sequence[float]) -> str:
-    if image is None or image.dim() != 3 or not len(image) == len(mean) == len(std):
+    if image is None or image.dim() != 3:
         return ""
-    if len(image) not in (1, 3):
+    if image.dtype == torch.uint8:
+        return _encoded(image.movedim(-1, 0) if image.shape[-1] == len(mean) else image)
+    if not len(image) == len(mean) == len(std):
+        return ""
+    scale, shift = (torch.tensor(x).reshape(-1, 1, 1) for x in (std, mean))
+    return _encoded(((image.float() * scale + shift).clamp(0, 1) * 255).round().to(torch.uint8))
+
+
+def _encoded(pixels: Tensor) -> str:
+    """Bytes [1 or 3, H, W] as a small PNG in base64; others as nothing."""
+    if len(pixels) not in (1, 3):
         return ""
     from PIL import Image
 
-    scale, shift = (torch.tensor(x).reshape(-1, 1, 1) for x in (std, mean))
-    pixels = ((image.float() * scale + shift).clamp(0, 1) * 255).round().to(torch.uint8)
     values = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
     made = Image.fromarray(values)
     made.thumbnail((_SIDE, _SIDE))

@@ -32,15 +32,20 @@ class _Checks(Protocol):
     def check_bundle(self, folder: Path) -> Mapping[str, Any]: ...
 
 
-def verify_bundle_on(path: Path, names: Sequence[str]) -> ExportReport:
+def verify_bundle_on(path: Path, names: Sequence[str], key: Path | None = None) -> ExportReport:
     """Check a bundle here, and where it is sound on every runner that is named.
+
+    Args:
+        path: the bundle.
+        names: the runners.
+        key: its maker's public key, for its signature.
 
     Raises:
         RunError: it is no bundle, cannot be read, or its check.py is not this prunec's.
         PrunecError: a runner is not there, or cannot check it.
     """
     runners = named_runners(names)
-    report = verify_bundle(path)
+    report = verify_bundle(path, key)
     if not runners or not report.forms["bundle"].passed:
         return report
     forms: Forms = dict(report.forms)

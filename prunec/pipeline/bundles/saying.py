@@ -28,7 +28,7 @@ Z = 1.959964
 
 
 def said_of(
-    run: RunFolder, opened: OpenedRun, artifact: Artifact, report: ExportReport
+    run: RunFolder, opened: OpenedRun, artifact: Artifact, report: ExportReport, layout: str = ""
 ) -> dict[str, Any]:
     """Return what the manifest says of the network, whatever its form.
 
@@ -37,6 +37,7 @@ def said_of(
         opened: the same, opened.
         artifact: what ships.
         report: what the export found.
+        layout: of images as bytes that the files take; empty: they take numbers.
     """
     recipe, machine = opened.recipe, environment()
     first, last = artifact.history[0], artifact.history[-1]
@@ -59,7 +60,7 @@ def said_of(
         "dense_macs": first.macs[0],
         "dense_params": first.params[0],
         "budgets": recipe.verify.budget.model_dump(mode="json"),
-        "feeding": feeding(recipe, artifact, opened.images),
+        "feeding": feeding(recipe, artifact, opened.images, layout),
         "made_with": {
             "prunec": machine["prunec"],
             "build": build(),
