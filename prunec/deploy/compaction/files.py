@@ -73,6 +73,7 @@ def compact_file(
         PrunecError: the file cannot be read or run, or the smaller file is not equal to it.
     """
     model = read_model(path)
+    _require_unpacked(path, model)
     require_fit(model.graph, sizes or {})
     require_writable(output)
     given = [given_inputs(model, file) for file in data]
@@ -86,6 +87,14 @@ def compact_file(
     before = max(path.stat().st_size, sum(t.ByteSize() for t in model.graph.initializer))
     made = _write(path, output, compacted.model)
     return FileResult(path, output, compacted, macs, (before, made), tuple(proof), len(batches))
+
+
+def _require_unpacked(path: Path, model: onnx.ModelProto) -> None:
+    """Refuse a file whose weights were put back in place when it was read: it would grow."""
+    if len(onnx.load(path, load_external_data=False).graph.node) != len(model.graph.node):
+        raise PrunecError(
+            f"{path} holds packed weights", remedy="Compact the file first, and pack what is left."
+        )
 
 
 def _write(path: Path, output: Path, model: onnx.ModelProto) -> int:
