@@ -14,6 +14,18 @@ def one_sample(example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x[:1].clone() if holds_samples(x, example) else x.clone() for x in example)
 
 
+def require_numbers(example: tuple[Tensor, ...], form: str) -> None:
+    """Refuse images of bytes, where a form's arrays hold none.
+
+    Raises:
+        PassError: there are some.
+    """
+    if any(x.dtype == torch.uint8 for x in example):
+        raise PassError(
+            f"{form} arrays hold no bytes", remedy="Leave --with-preprocessing out for this form."
+        )
+
+
 def require_eval(module: nn.Module, form: str) -> None:
     """Refuse a network in training mode, or of numbers that the form's kernels do not take.
 

@@ -26,6 +26,7 @@ class ToC(Exact):
     suffix: ClassVar[str] = ".c"
     beside: ClassVar[tuple[str, ...]] = (".h", ".bin")
     reads: ClassVar[str] = "onnx"
+    is_code: ClassVar[bool] = True
 
     def write(self, source: Source, path: Path) -> None:
         """Write the source, and what belongs to it into the same folder.
@@ -47,6 +48,8 @@ class ToC(Exact):
             blob = re.search(r"/\* weights: (\S+), (\d+) bytes \*/", text)
             names = [path.name, f"{path.stem}.h", *HEADERS]
             if blob:
+                if Path(blob[1]).name != blob[1]:
+                    raise PrunecError(f"{path.name} keeps weights in {blob[1]}, another folder")
                 names.append(blob[1])
                 found = (path.parent / blob[1]).stat().st_size
                 if found != int(blob[2]):

@@ -12,9 +12,10 @@ import onnx
 from onnx import numpy_helper
 from torch import Tensor
 
+from prunec.cost.lifetimes import Flow
 from prunec.deploy.exporter import Lossy, Source
 from prunec.deploy.losses import Stored
-from prunec.deploy.onnx_file import read_onnx
+from prunec.deploy.onnx_file import onnx_activations, onnx_operators, read_onnx
 from prunec.deploy.signature import GRAPH_DIGEST, graph_digest
 from prunec.deploy.written import Written
 
@@ -59,6 +60,14 @@ class ToFp16(Lossy):
     def read_back(self, path: Path) -> Written:
         """Return what an ONNX file holds."""
         return read_onnx(path)
+
+    def flow(self, path: Path) -> Flow:
+        """Return the activations of a file."""
+        return onnx_activations(path)
+
+    def operators(self, path: Path) -> list[tuple[str, str]]:
+        """Return name and operator of every node."""
+        return onnx_operators(path)
 
     def stored(self, path: Path) -> Mapping[str, Stored]:
         """Return every tensor as it is computed with, and its unit in the last place."""

@@ -21,11 +21,12 @@ from onnxruntime.quantization import (
 from pydantic import Field
 from torch import Tensor
 
+from prunec.cost.lifetimes import Flow
 from prunec.deploy.alignment import alignment
 from prunec.deploy.checks.check import Check, failed
 from prunec.deploy.exporter import Lossy, Source
 from prunec.deploy.losses import Stored
-from prunec.deploy.onnx_file import read_onnx
+from prunec.deploy.onnx_file import onnx_activations, onnx_operators, read_onnx
 from prunec.deploy.runner import LoadedFile
 from prunec.deploy.signature import GRAPH_DIGEST, graph_digest
 from prunec.deploy.written import Written
@@ -104,6 +105,14 @@ class ToInt8(Lossy):
     def read_back(self, path: Path) -> Written:
         """Return what an ONNX file holds."""
         return read_onnx(path)
+
+    def flow(self, path: Path) -> Flow:
+        """Return the activations of a file."""
+        return onnx_activations(path)
+
+    def operators(self, path: Path) -> list[tuple[str, str]]:
+        """Return name and operator of every node."""
+        return onnx_operators(path)
 
     def stored(self, path: Path) -> Mapping[str, Stored]:
         """Return what the integers of each tensor stand for."""

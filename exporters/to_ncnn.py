@@ -17,7 +17,7 @@ from prunec.deploy.exporter import Exact, Source
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
-from prunec.exporters._one_sample import one_sample, require_eval
+from prunec.exporters._one_sample import one_sample, require_eval, require_numbers
 from prunec.wording import first_line
 
 _KINDS = {torch.float32: "f32", torch.int64: "i64", torch.int32: "i32"}
@@ -41,6 +41,7 @@ class ToNcnn(Exact):
             PassError: the network is in training mode, or ncnn cannot express it.
         """
         require_eval(source.module, "ncnn's")
+        require_numbers(source.example, "ncnn's")
         with tempfile.TemporaryDirectory() as folder:
             try:
                 _convert(source, Path(folder))

@@ -25,8 +25,9 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import TensorArgument
 
+from prunec.cost.lifetimes import Flow
 from prunec.deploy.exporter import Exact, Source
-from prunec.deploy.onnx_file import read_onnx
+from prunec.deploy.onnx_file import onnx_activations, onnx_operators, read_onnx
 from prunec.deploy.onnx_operations import graph_of
 from prunec.deploy.signature import (
     GRAPH_DIGEST,
@@ -111,6 +112,14 @@ class ToOnnx(Exact):
     def read_back(self, path: Path) -> Written:
         """Return what an ONNX file holds."""
         return read_onnx(path)
+
+    def flow(self, path: Path) -> Flow:
+        """Return the activations of a file."""
+        return onnx_activations(path)
+
+    def operators(self, path: Path) -> list[tuple[str, str]]:
+        """Return name and operator of every node."""
+        return onnx_operators(path)
 
 
 _LIBRARIES = ", ".join(

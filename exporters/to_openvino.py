@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import openvino
 
+from prunec.cost.lifetimes import Flow, Operation
 from prunec.deploy.exporter import Exact, Source
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
@@ -15,6 +17,7 @@ from prunec.errors import PassError, PrunecError
 from prunec.wording import first_line
 
 _SECTION = "prunec"
+_VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Result"})
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,42 @@ class ToOpenvino(Exact):
             outputs=tuple(x.get_any_name() for x in model.outputs),
             graph_digest=file_digest(data),
         )
+
+    def flow(self, path: Path) -> Flow:
+        """Return the activations of a file."""
+        try:
+            model = openvino.Core().read_model(path)
+            return _flow(model)
+        except Exception as error:
+            raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def _flow(model: openvino.Model) -> Flow:
+    """The activations of one sample; constants and what follows from them alone are none."""
+    if model.is_dynamic():
+        model.reshape({x: [1, *list(x.get_partial_shape())[1:]] for x in model.inputs})
+    inputs = tuple(_value(x) for x in model.inputs)
+    held = {_value(x): _bytes(x) for x in model.inputs}
+    operations: list[Operation] = []
+    for node in model.get_ordered_ops():
+        reads = tuple(_value(entry.get_source_output()) for entry in node.inputs())
+        if not any(read in held for read in reads):
+            continue
+        held |= {_value(x): _bytes(x) for x in node.outputs()}
+        writes = tuple(map(_value, node.outputs()))
+        operations.append(Operation(node.get_friendly_name(), node.get_type_name(), reads, writes))
+    views = {op.writes[0]: op.reads[0] for op in operations if op.operator in _VIEWS}
+    outputs = tuple(_value(x.output(0)) for x in model.get_results())
+    return Flow(inputs, outputs, tuple(operations), held, views)
+
+
+def _value(output: openvino.Output) -> str:
+    return f"{output.get_node().get_friendly_name()}.{output.get_index()}"
+
+
+def _bytes(output: openvino.Output) -> int:
+    sizes = [int(size) for size in output.get_shape()]
+    return int(output.get_element_type().size) * math.prod(sizes)
 
 
 def _sizes(shape: openvino.PartialShape) -> tuple[str | int, ...]:

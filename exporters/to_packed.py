@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
+from prunec.cost.lifetimes import Flow
 from prunec.cost.onnx_packed import OLDEST_OPSET, axis_of_sums, pack, packed_nodes
 from prunec.deploy.exporter import Exact, Source
-from prunec.deploy.onnx_file import read_onnx
+from prunec.deploy.onnx_file import onnx_activations, onnx_operators, read_onnx
 from prunec.deploy.written import Written
 from prunec.errors import PassError
 
@@ -67,6 +68,14 @@ class ToPacked(Exact):
     def read_back(self, path: Path) -> Written:
         """Return what the file holds, its weights put together."""
         return read_onnx(path)
+
+    def flow(self, path: Path) -> Flow:
+        """Return the activations of a file."""
+        return onnx_activations(path)
+
+    def operators(self, path: Path) -> list[tuple[str, str]]:
+        """Return name and operator of every node."""
+        return onnx_operators(path)
 
 
 def smallest(tensor: TensorProto, number: int) -> Pieces | None:

@@ -14,6 +14,7 @@ from pydantic import Field
 from prunec.artifact import Artifact
 from prunec.contract import Remarks, Rewrite
 from prunec.graph.rewriting.compile import Compiled, compile_captured, under_every_name
+from prunec.passes._measured_counts import MEASURED, RoundTo, require_timed, rounding
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,28 @@ class RemoveChannels(Rewrite):
     adds: ClassVar[frozenset[str]] = frozenset({"compact"})
 
     round_to: Annotated[
-        int, Field(ge=1, description="multiple that kept channels are rounded up to")
+        RoundTo,
+        Field(
+            description="multiple that kept channels are rounded up to; measured: the near count "
+            "with which the layers take the least time under the runner"
+        ),
     ] = 1
+    runner: Annotated[
+        str, Field(description="what is measured: onnxruntime here, or ssh://user@board")
+    ] = "onnxruntime"
+
+    def __post_init__(self) -> None:
+        """Refuse a runner whose times say nothing."""
+        require_timed(self.runner, self.round_to == MEASURED)
 
     def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
         """Return the compact network, its plan added to the artifact's."""
+        round_to, times = rounding(self.round_to, self.runner)
         compiled = compile_captured(
             artifact.captured(),
             artifact.example,
             masks=under_every_name(artifact.module, artifact.masks),
-            round_to=self.round_to,
+            round_to=round_to,
         )
         result = replace(
             artifact,
@@ -41,7 +54,8 @@ class RemoveChannels(Rewrite):
             masks=compiled.masks,
             plans=(*artifact.plans, compiled.plan),
         )
-        return result, Remarks(_notes(compiled), {"removed": compiled.removed})
+        notes = (*_notes(compiled), *([f"counts by {times.told}"] if times else []))
+        return result, Remarks(notes, {"removed": compiled.removed})
 
 
 def _notes(compiled: Compiled) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ The paper's: the gate, where it stands, F, the proximal step, the polarisation b
 Ours, for want of its hyper-parameters: the metric; the controller, which takes at every step the
 smallest λ that meets a cubic MAC schedule with counts in whole blocks, and 0 after that; ε held
 while gates are chosen and lowered geometrically afterwards, the kernels rescaled so that the change
-of ε does not change the function; the three phases.
+of ε does not change the function; the three phases. With ``latency_ratio`` F is the time of the
+layers, interpolated between counts that were measured under a runner: ours as well.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ from prunec.contract import Remarks, Training
 from prunec.errors import PassError
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
+from prunec.graph.removal import counts as measured_counts
 from prunec.models.gates import attach_gates
+from prunec.passes._measured_counts import RoundTo, layer_times, require_timed
 from prunec.recipe.lengths import Epochs, Share, in_epochs, stated_wrong
 from prunec.sparsity.effective_weights import ShownKernels
 from prunec.sparsity.gated_macs import Gated, gated_channels
+from prunec.sparsity.gated_times import GatedTimes, gated_times
 from prunec.sparsity.mac_budget import first_block, in_whole_blocks, require_reachable, target
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
@@ -55,6 +59,7 @@ POLARISE = 0.25  # share of the finishing phase in which ε falls
 ROUNDS, PARTS = 8, 8  # of the search for λ: 24 bisections, three a round
 PIECE = 2**19  # weights whose products are summed at once: two megabytes
 BINS = 20  # of the histogram of gates
+_TARGETS = {"macs_ratio": "MACs / dense", "latency_ratio": "layers' times / dense"}
 LENGTHS = ("dense", "select")  # of the phases before the one that trains what is left
 
 
@@ -65,12 +70,29 @@ class TrainGdp(Training):
     forbids: ClassVar[frozenset[str]] = frozenset({"gated", "folded"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained", "gated"})
 
-    macs_ratio: Annotated[
-        float,
-        Field(
-            gt=0, lt=1, description="MACs of the network that is left, as a share of the dense one"
-        ),
-    ]
+    macs_ratio: (
+        Annotated[
+            float,
+            Field(
+                gt=0,
+                lt=1,
+                description="MACs of the network that is left, as a share of the dense one",
+            ),
+        ]
+        | None
+    ) = None
+    latency_ratio: (
+        Annotated[
+            float,
+            Field(
+                gt=0,
+                lt=1,
+                description="in place of macs_ratio: its time by the layers' times under the "
+                "runner, as a share of the dense one's; ours",
+            ),
+        ]
+        | None
+    ) = None
     dense: (
         Annotated[Share, Field(description="share of the training before gates close")] | None
     ) = None
@@ -80,7 +102,16 @@ class TrainGdp(Training):
         | None
     ) = None
     select_epochs: Annotated[Epochs, Field(gt=0)] | None = None
-    round_to: Annotated[int, Field(ge=1, description="channels are kept in blocks of so many")] = 8
+    round_to: Annotated[
+        RoundTo,
+        Field(
+            description="channels are kept in blocks of so many; measured: of 4, which "
+            "remove-channels rounds up"
+        ),
+    ] = 8
+    runner: Annotated[
+        str, Field(description="whose times latency_ratio means: onnxruntime, ssh://user@board")
+    ] = "onnxruntime"
     epsilon: Annotated[
         float,
         Field(gt=0, description="width of a gate between closed and open, while gates are chosen"),
@@ -94,6 +125,25 @@ class TrainGdp(Training):
         """Refuse what contradicts itself."""
         if wrong := stated_wrong(self, *LENGTHS, needed=True):
             raise PassError(f"train-gdp {wrong}")
+        if (self.macs_ratio is None) == (self.latency_ratio is None):
+            raise PassError(
+                "train-gdp states " + ("no budget" if self.macs_ratio is None else "two budgets"),
+                remedy="State macs_ratio = 0.5, or latency_ratio = 0.5.",
+            )
+        require_timed(self.runner, self.latency_ratio is not None)
+
+    @property
+    def block(self) -> int:
+        """How many channels a block has."""
+        return self.round_to if isinstance(self.round_to, int) else measured_counts.STEP
+
+    @property
+    def budget(self) -> tuple[str, float]:
+        """The key of what is bounded, and its share."""
+        if self.macs_ratio is not None:
+            return "macs_ratio", self.macs_ratio
+        assert self.latency_ratio is not None
+        return "latency_ratio", self.latency_ratio
 
     def phases(self, epochs: int) -> Phases:
         """See :meth:`Training.phases`."""
@@ -102,16 +152,30 @@ class TrainGdp(Training):
 
     def require_possible(self, artifact: Artifact, context: Context) -> None:
         """See :meth:`Training.require_possible`."""
-        module = copy.deepcopy(artifact.module)
-        gated = gated_channels(analyse(capture(module, artifact.example)))
-        require_reachable("train-gdp", gated, self.macs_ratio, self.round_to)
+        self._gated(copy.deepcopy(artifact.module), artifact.example)
+
+    def _gated(
+        self, module: nn.Module, example: tuple[Tensor, ...]
+    ) -> tuple[Gated, GatedTimes | None]:
+        """The gates of a network, and their latency where it is bounded.
+
+        Raises:
+            PassError: there are none, or the budget cannot be met.
+        """
+        structure = analyse(capture(module, example))
+        gated, times, (key, ratio) = gated_channels(structure), None, self.budget
+        if self.latency_ratio is not None and len(gated.sizes):
+            times = gated_times(structure, gated, layer_times(self.runner))
+        price = times.milliseconds if times else gated.macs
+        require_reachable("train-gdp", gated, ratio, self.block, price, key)
+        return gated, times
 
     def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
         """Return the gated network: raw kernels and the gates before them."""
         module = copy.deepcopy(artifact.module)
-        gated = gated_channels(analyse(capture(module, artifact.example)))
-        require_reachable("train-gdp", gated, self.macs_ratio, self.round_to)
-        method = Gdp(self, module.to(context.device), gated.to(context.device))
+        gated, times = self._gated(module, artifact.example)
+        device = context.device
+        method = Gdp(self, module.to(device), gated.to(device), times.to(device) if times else None)
         history = fit(module, method, context)
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
         attach_gates(module, {name: gate.cpu() for name, gate in method.kernel_gates().items()})
@@ -122,9 +186,25 @@ class TrainGdp(Training):
 class Gdp(Method):
     """The gates of a network while it trains."""
 
-    def __init__(self, options: TrainGdp, module: nn.Module, gated: Gated) -> None:
+    def __init__(
+        self,
+        options: TrainGdp,
+        module: nn.Module,
+        gated: Gated,
+        times: GatedTimes | None = None,
+    ) -> None:
+        """Stand gates before the kernels.
+
+        Args:
+            options: of the pass.
+            module: the network.
+            gated: its gates and their MACs.
+            times: their latency, where it is bounded in place of the MACs.
+        """
         self.options = options
         self.gated = gated
+        self.price = times.milliseconds if times else gated.macs
+        self.marginal = times.marginal if times else gated.marginal
         weights = dict(module.named_parameters())
         self.gating = ShownKernels({name: weights[name] for name in gated.readers})
         self.kernels = self.gating.weights
@@ -143,6 +223,7 @@ class Gdp(Method):
         self.seen = torch.zeros((), dtype=torch.float64, device=device)
         self.phase = torch.zeros((), dtype=torch.long)  # 0 dense, 1 selecting, 2 finishing
         self.dense_macs = gated.macs(gated.sizes.double())
+        self.dense_price = self.price(gated.sizes.double())
 
     # -- the gates as factors of kernels --------------------------------------------------------
 
@@ -244,23 +325,23 @@ class Gdp(Method):
         return rms / unit + RMS_FLOOR, unit
 
     def target(self, moment: Moment) -> Tensor:
-        """MACs that the schedule allows now: 1 − (1−ratio)·(1−(1−p)³) of the dense ones."""
+        """MACs, or time, that the schedule allows now: 1 − (1−ratio)·(1−(1−p)³) of the dense."""
         dense, select = (in_epochs(self.options, name, moment.epochs) for name in LENGTHS)
         p = (moment.progress - dense) / select
         p = min(max((p - MEASURE) / (1 - 2 * MEASURE), 0.0), 1.0)
-        return self.dense_macs * (1 - (1 - self.options.macs_ratio) * (1 - (1 - p) ** 3))
+        return self.dense_price * (1 - (1 - self.options.budget[1]) * (1 - (1 - p) ** 3))
 
     def proximal(self, v: Tensor, fisher: Tensor, target: Tensor) -> Tensor:
         """max(v − λ·c/F̂, 0) with the smallest λ ≥ 0 that meets the target, by bisection."""
         gated = self.gated
         counts = gated.counts(v > 0)
-        cost = gated.marginal(counts)[gated.group_of]
-        pull = cost / cost.mean() / fisher
-        pull = torch.where(first_block(gated, v / pull, self.options.round_to), 0.0, pull)
+        cost = self.marginal(counts)[gated.group_of]
+        pull = cost / cost.mean().clamp(min=1e-30) / fisher
+        pull = torch.where(first_block(gated, v / pull, self.options.block), 0.0, pull)
 
         def macs(strengths: Tensor) -> Tensor:
             kept = gated.counts(v > strengths[:, None] * pull)
-            return gated.macs(gated.shipped(kept, self.options.round_to))
+            return self.price(gated.shipped(kept, self.options.block))
 
         # Three bisections at once, by all they might try: launches take the time, not sums.
         parts = torch.arange(PARTS + 1, dtype=v.dtype, device=v.device) / PARTS
@@ -276,7 +357,7 @@ class Gdp(Method):
     def finish_selection(self) -> None:
         """Close the weakest gates beyond whole blocks; the support is frozen from here on."""
         self.phase += 1
-        left = in_whole_blocks(self.gated, self.a, self.a > 0, self.options.round_to)
+        left = in_whole_blocks(self.gated, self.a, self.a > 0, self.options.block)
         self.a[~left] = 0.0
 
     @torch.no_grad()
@@ -302,11 +383,14 @@ class Gdp(Method):
         if self.settled(moment):
             self.advance(moment)
         counts = self.gated.counts(self.a > 0)
-        macs = self.gated.macs(self.gated.shipped(counts, self.options.round_to))
+        shipped = self.gated.shipped(counts, self.options.block)
+        macs, key = self.gated.macs(shipped), self.options.budget[0]
+        told = {} if key == "macs_ratio" else {key: float(self.price(shipped) / self.dense_price)}
         gates = self.gates()
         middle = ((gates > 0) & (gates < 0.25)).double().mean()
         return {
             "macs_ratio": float(macs / self.dense_macs),
+            **told,
             "gates_open": int((self.a > 0).sum()),
             "gates_between": float(middle),
             "layers": {"gates open": self.open_shares()},
@@ -376,20 +460,25 @@ def _dots(a: Tensor, b: Tensor, room: Tensor, dims: list[int]) -> Tensor:
 def _told(
     history: Sequence[Mapping[str, Any]], method: Gdp
 ) -> tuple[tuple[str, ...], dict[str, object]]:
-    last = history[-1]
+    last, (aim, ratio) = history[-1], method.options.budget
     opened = int((method.a > 0).sum())
     key, name, value = measured(last)
     notes = [
         f"test {name} {value:.2f} % at the end, "
         f"{last['macs_ratio']:.3f} of the dense MACs, {opened} of {len(method.a)} gates open"
     ]
+    if aim == "latency_ratio":
+        notes.append(
+            f"{last[aim]:.3f} of the dense time by the layers' times under {method.options.runner}"
+        )
     details: dict[str, object] = {
         key: value,
         "macs_ratio": last["macs_ratio"],
         "gates_open": opened,
         "gates": len(method.a),
         "gates_between": last["gates_between"],
-        "targets": {"MACs / dense": target(method.options.macs_ratio, last)},
+        aim: last[aim],
+        "targets": {_TARGETS[aim]: target(ratio, last, aim)},
     }
     dense_notes, dense_details = dense_remarks(history)
     return (*dense_notes, *notes), details | dense_details

@@ -107,6 +107,18 @@ def runner(name: str) -> type[Runner]:
     return found
 
 
+def runner_named(text: str) -> Runner:
+    """Return the runner that a text means: ``openvino``, ``qemu-aarch64``, ``ssh://pi@board``.
+
+    Raises:
+        RecipeError: there is no such runner, or it has no such place.
+        PassError: its runtime is not installed.
+    """
+    name, colon, place = text.partition("://")
+    found = runner(name)
+    return found.at(place) if colon else found()
+
+
 def runner_for(suffix: str) -> Runner:
     """Return the first runner here that opens files of a suffix; runtimes not installed have none.
 
@@ -122,6 +134,24 @@ def runner_for(suffix: str) -> Runner:
     return found
 
 
+def runner_by(name: str, suffix: str) -> Runner:
+    """Return the runner that a name means, or without one the first here, for files of a suffix.
+
+    Raises:
+        RecipeError: there is none, or it does not open such files.
+        PassError: its runtime is not installed.
+    """
+    if not name:
+        return runner_for(suffix)
+    found = runner_named(name)
+    if suffix not in found.suffixes:
+        raise RecipeError(
+            f"{name} opens no {suffix or 'such'} files",
+            remedy=f"It opens {', '.join(sorted(found.suffixes))}.",
+        )
+    return found
+
+
 def other_runners(suffix: str) -> tuple[Runner, ...]:
     """Return the further runners here that open files of a suffix, besides :func:`runner_for`'s."""
     return tuple(_opening(suffix))[1:]
@@ -133,7 +163,7 @@ def _opening(suffix: str) -> Iterator[Runner]:
             found = runner(name)
         except PassError:
             continue
-        if suffix in found.suffixes:
+        if found.unasked and suffix in found.suffixes:
             yield found()
 
 

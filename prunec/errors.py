@@ -7,7 +7,7 @@ PrunecError                what was found, where, and what mends it
 ├── RunError               a run folder cannot be read, written or continued
 │   ├── ReadOnlyRun        it can only be read
 │   └── DamagedRecord      what it holds is not what was written
-├── UsageError             a command line names no command, or what none takes
+├── UsageError             a command line that does not parse (exit code 3)
 ├── UntraceableModel       a network could not be captured as a graph
 ├── PassError              a pass could not do its work
 │   ├── NeedsNotMet        a pass stands where its needs are not met
@@ -84,7 +84,9 @@ class DamagedRecord(RunError):
 
 
 class UsageError(PrunecError):
-    """A command line names a command, an option or a value that there is not."""
+    """A command line does not parse: it names what there is not, or lacks or misspells a value."""
+
+    exit_code = 3
 
 
 class UntraceableModel(PrunecError):

@@ -41,6 +41,12 @@ def write_text_atomic(path: Path, text: str) -> None:
     write_bytes_atomic(path, text.encode())
 
 
+def cache_folder() -> Path:
+    """Return prunec's folder in the user's cache: what can be made again; it may not be there."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "prunec"
+
+
 def require_writable(path: Path) -> None:
     """Make the folder of ``path`` and try to write there; nothing is left.
 

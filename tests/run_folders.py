@@ -94,11 +94,29 @@ def parity(passed: bool = True) -> dict[str, Any]:
         "accuracy": 88.25,
         "test samples": 2000,
         "not checked": ["latency against dense: it was not measured"],
+        "classes": [[120, 100, 99], [80, 70, 70], [0, 0, 0]],
+        "flips": [{"index": 7, "label": 0, "network": 0, "file": 1, "png": "aWNv"}],
         "latency": {"shipped_ms": 1.0, "dense_ms": 2.0, "ratio": 0.5},
     }
     form = {"passed": passed, "checks": checks, "details": details}
     layers = [layer(name, 250 * i) for i, name in enumerate(LAYERS)]
-    return {"passed": passed, "layers": layers, "forms": {"onnx": form}}
+    data = {
+        "name": "embedded",
+        "samples": {"train": 60, "test": 20},
+        "sha256": {"train": "sha-of-train", "test": "sha-of-test"},
+        "digest_of": "images and labels",
+    }
+    return {"passed": passed, "layers": layers, "data": data, "forms": {"onnx": form}}
+
+
+FEEDING = {
+    "inputs": [{"shape": [1, 28, 28], "type": "float32", "layout": "NCHW"}],
+    "kind": "image",
+    "mean": [0.25],
+    "std": [0.5],
+    "labels": ["shirts", "hats"],
+    "how_to_feed": "Take an image and divide by 255.",
+}
 
 
 def new_run(root: Path, description: str = "a small run") -> RunFolder:
@@ -129,7 +147,7 @@ def exported_run(root: Path, passed: bool = True) -> RunFolder:
     ]
     write(run.step(3, "compact-masks") / "artifact.json", {"format": 1, "history": history})
     write(run.export.report, parity(passed))
-    write(run.export.manifest, {"onnx": {"sha256": "sha-of-the-file"}})
+    write(run.export.manifest, {"onnx": {"sha256": "sha-of-the-file", "feeding": FEEDING}})
     run.mark("exported")
     return run
 

@@ -42,9 +42,9 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
         assert cls.__doc__
 
 
-def test_only_a_failed_gate_exits_with_two() -> None:
-    assert {cls.__name__ for cls in classes() if cls.exit_code != 1} == {"ParityError"}
-    assert errors.ParityError.exit_code == 2
+def test_only_a_failed_gate_exits_with_two_and_only_a_wrong_line_with_three() -> None:
+    others = {cls.__name__: cls.exit_code for cls in classes() if cls.exit_code != 1}
+    assert others == {"ParityError": 2, "UsageError": 3}
 
 
 def test_an_error_is_message_and_remedy() -> None:
@@ -54,7 +54,6 @@ def test_an_error_is_message_and_remedy() -> None:
 
 
 MISTAKES = [
-    (["train"], "", "no recipe is named", "`prunec recipes` lists"),
     (["train", "gdp_mbv"], "", "there is no recipe file 'gdp_mbv'", "Did you mean 'gdp_mbv2'?"),
     (["train", "a.toml"], "x", "a.toml, at its end: not valid TOML", "Texts stand in quotes"),
     (["train", "a.toml"], RECIPE + "epoch = 1", "unknown key pass[0] (train-dense).epoch", ""),
@@ -97,9 +96,9 @@ def test_a_mistake_gets_a_message_a_remedy_and_exit_one(
     failed(arguments, message, remedy)
 
 
-def failed(arguments: list[str], message: str, remedy: str) -> None:
+def failed(arguments: list[str], message: str, remedy: str, code: int = 1) -> None:
     result: Any = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == code, result.output
     assert isinstance(result.exception, SystemExit)
     assert message in result.stderr
     assert remedy in result.stderr
@@ -113,6 +112,10 @@ def test_a_run_of_another_version_is_refused(command: str) -> None:
     path = run.path / "run.json"
     path.write_text(record_text({**run.record, "prunec": "77.0.0"}))
     failed([command], "was written by prunec 77.0.0", "pip install 'prunec==77.0.0'")
+
+
+def test_a_training_of_no_recipe_is_a_wrong_line() -> None:
+    failed(["train"], "no recipe is named", "`prunec recipes` lists", code=3)
 
 
 def test_a_root_that_cannot_be_written_is_explained() -> None:

@@ -75,6 +75,8 @@ def seen(run: RunFolder) -> Reader:
     text = page_text(run)
     page = Reader(text)
     assert "script" not in page.tags
+    picture = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]*={0,2}")
+    page.fetched = [link for link in page.fetched if not picture.fullmatch(link)]
     assert all(link.startswith("#") for link in page.fetched)
     assert not re.search(r"@import|url\(", text)
     targets = set(re.findall(r'id="([^"]+)"', text))
@@ -93,7 +95,10 @@ def sections(run: RunFolder) -> list[str]:
 def test_a_whole_run_has_every_section(tmp_path: Path) -> None:
     run = exported_run(tmp_path)
     write(run.path / "settings.json", SETTINGS)
-    everything = ["training", "method", "layers", "passes", "checks", "settings", "reproduce"]
+    everything = [
+        "exports", "samples", "training", "method", "layers", "passes", "checks", "feed",
+        "settings", "reproduce",
+    ]  # fmt: skip
     assert sections(run) == everything
     words = seen(run).words
     assert "Not everything could be read" not in words
@@ -130,6 +135,65 @@ def test_verify_after_the_export_has_the_last_word(tmp_path: Path) -> None:
     words = seen(run).words
     assert "1 of 2 checks failed, verified" in words
     assert "At export" in words
+
+
+def test_what_is_signed_is_said(tmp_path: Path) -> None:
+    run = exported_run(tmp_path)
+    page = seen(run)
+    for text in (
+        "51.2 kB, 51.2 % of the dense file", "Accuracy 88.25 %", "2 checks passed, on 2,000 test",
+        "shirts 120 83.33 % 82.50 %", "hats 80 87.50 % 87.50 %", "shirts → hats",
+        "test sample 7: shirts", "Take an image and divide by 255.", "float32 [batch, 1, 28, 28]",
+        "test split, 20 samples, sha256 of images and labels sha-of-test",
+        "Torch's graph and the file's have as many multiply-accumulates",
+        "Zeros 50.0 % of 300 kernel weights; a dense kernel computes them all the same",
+    ):  # fmt: skip
+        assert text in page.words, text
+    assert "img" in page.tags
+    assert 'src="data:image/png;base64,aWNv"' in page.text
+
+
+def test_the_dense_network_stands_beside_what_ships(tmp_path: Path) -> None:
+    run = exported_run(tmp_path)
+    path = run.step(3, "compact-masks") / "artifact.json"
+    record = json.loads(path.read_text())
+    record["history"][0]["facts"] = ["trained", "gated"]
+    record["history"][0]["details"] = {"dense_phase_accuracy": 91.5}
+    for step in record["history"]:
+        step["macs"] = [3000, 3000]
+    write(path, record)
+    words = seen(run).words
+    assert "2,000 test images; dense 91.50 %, when its phase ended" in words
+    assert "as many as the dense network: nothing was cut" in words
+
+
+@pytest.mark.parametrize("png", ['"><script>', "a b", "x" * 300_000, "aa=a"])
+def test_what_is_no_picture_is_none(tmp_path: Path, png: str) -> None:
+    run = exported_run(tmp_path)
+    report = parity()
+    report["forms"]["onnx"]["details"]["flips"][0]["png"] = png
+    write(run.export.report, report)
+    page = seen(run)
+    assert "img" not in page.tags
+    assert "report.json is damaged" in page.words
+
+
+@pytest.mark.parametrize(
+    ("install", "line"),
+    [
+        ("git checkout abc && pip install .", "git checkout abc && pip install ."),
+        (None, "pip install prunec=="),
+    ],
+)
+def test_the_line_that_installs_is_that_of_this_build(
+    tmp_path: Path, install: str | None, line: str
+) -> None:
+    run = exported_run(tmp_path)
+    path = run.path / "environment.json"
+    write(path, {**json.loads(path.read_text()), "install": install, "commit": "abcdef+"})
+    words = seen(run).words
+    assert line in words
+    assert "commit of the folder of work abcdef+" in words
 
 
 def test_lengths_of_bars_are_macs(tmp_path: Path) -> None:

@@ -8,10 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from prunec.cli import completion
-from prunec.errors import RunError
+from prunec.errors import PrunecError, RunError, UsageError
 
 if TYPE_CHECKING:
+    from prunec.graph.rewriting.plan import Input
     from prunec.store.runs import RunFolder
+
+
+def keyed(changes: list[str] | None) -> list[str] | None:
+    """Return the values of ``--set`` as they are.
+
+    Raises:
+        UsageError: one names no key.
+    """
+    for change in changes or ():
+        if not change.partition("=")[1] or change.startswith("="):
+            raise UsageError(
+                f"--set {change}: must be KEY=VALUE", remedy="For example: --set train.epochs=3"
+            )
+    return changes
+
 
 Root = Annotated[
     Path | None,
@@ -34,6 +50,7 @@ Changes = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Override a key: --set train.epochs=3",
+        callback=keyed,
         autocompletion=completion.settings,
     ),
 ]
@@ -76,6 +93,59 @@ IrVersion = Annotated[
     int | None,
     typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
 ]
+
+
+def known_runners(named: list[str] | str | None) -> list[str] | str | None:
+    """Return what ``--runner`` names, if there are such runners.
+
+    Raises:
+        UsageError: there is none of a name.
+    """
+    from prunec.errors import UsageError
+    from prunec.plugins import RUNNERS, plug_in_names
+    from prunec.wording import did_you_mean, shortened
+
+    known = plug_in_names(RUNNERS)
+    for text in [named] if isinstance(named, str) else named or ():
+        name = text.partition("://")[0]
+        if text and name not in known:
+            raise UsageError(
+                f"--runner: there is no runner {shortened(text)!r}",
+                remedy=f"{did_you_mean(name, known)}`prunec runners` lists what there is.",
+            )
+    return named
+
+
+Runners = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runner",
+        metavar="RUNNER",
+        callback=known_runners,
+        help="Prove it there as well: ssh://user@board, qemu-aarch64 (see `prunec runners`).",
+        autocompletion=completion.runner_names,
+        show_default=False,
+    ),
+]
+RunBy = Annotated[
+    str,
+    typer.Option(
+        "--runner",
+        metavar="RUNNER",
+        callback=known_runners,
+        help="What runs it: ssh://user@board, openvino  [default: the file's own, here]",
+        autocompletion=completion.runner_names,
+        show_default=False,
+    ),
+]
+WithPreprocessing = Annotated[
+    Literal["nhwc", "nchw"] | None,
+    typer.Option(
+        "--with-preprocessing",
+        metavar="LAYOUT",
+        help="Files take images as uint8, nhwc or nchw, and normalise them themselves.",
+    ),
+]
 NoRecipe = Annotated[
     bool,
     typer.Option("--no-recipe", help="Leave the recipe's text, which names folders, out of files."),
@@ -108,6 +178,20 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="The file to write.", callback=in_a_folder),
 ]
+
+
+def parsed_inputs(texts: list[str] | None) -> tuple[Input, ...]:
+    """Return the inputs that ``--input`` names; imports torch.
+
+    Raises:
+        UsageError: one is no input.
+    """
+    from prunec.inspection.network import parse_input
+
+    try:
+        return tuple(map(parse_input, texts or ()))
+    except PrunecError as error:
+        raise UsageError(error.message, remedy=error.remedy) from None
 
 
 def onnx_options(opset: int | None, ir_version: int | None) -> dict[str, int]:

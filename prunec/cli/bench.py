@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import AsJson, Root, in_a_folder, run_of
-from prunec.errors import PrunecError
+from prunec.cli.arguments import AsJson, Root, RunBy, in_a_folder, run_of
+from prunec.errors import UsageError
 
 
 def bench(
@@ -44,6 +44,7 @@ def bench(
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Draw it, as SVG.", callback=in_a_folder),
     ] = None,
+    runner: RunBy = "",
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:
@@ -53,21 +54,21 @@ def bench(
     confidence, or for twenty seconds. Memory, samples and MACs a second stand below.
     """
     given = subjects or []
-    sizes = dict(map(_sizes, inputs or []))
     numbers = _numbers("--batch", batch), _numbers("--threads", threads)
     if len(given) > 2 or (given and given[0].endswith(".onnx") and len(given) != 2):
-        raise PrunecError(
+        raise UsageError(
             f"bench compares two files, found {len(given)}",
             remedy="prunec bench A.onnx B.onnx: how fast A is beside B.",
         )
     run = None if len(given) == 2 else run_of(given[0] if given else None, runs)
 
+    from prunec.cost.onnx_sizes import parse_sizes
     from prunec.pipeline.benching import bench_plot, bench_tables, exported_files
     from prunec.pipeline.measuring import Settings, bench_files
 
     files = exported_files(run) if run else (Path(given[0]), Path(given[1]))
     name = run.name if run else f"{files[0].name} by {files[1].name}"
-    found = bench_files(*files, Settings(*numbers, sizes, layers))
+    found = bench_files(*files, Settings(*numbers, parse_sizes(inputs or []), layers, runner))
     if plot:
         from prunec.files import write_text_atomic
 
@@ -84,18 +85,8 @@ def bench(
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5})*", text):
-        raise PrunecError(
+        raise UsageError(
             f"{option} {text!r} is no list of whole numbers from 1 on",
             remedy=f"Write them with commas between: {option} 1,8,32.",
         )
     return tuple(map(int, text.split(",")))
-
-
-def _sizes(text: str) -> tuple[str, tuple[int, ...]]:
-    found = re.fullmatch(r"(.+)=([1-9]\d*(?:[x×,][1-9]\d*)*)", text.strip())
-    if not found:
-        raise PrunecError(
-            f"--input {text!r} names no input with its sizes",
-            remedy="Write all sizes, the batch first: --input x=1x3x224x224.",
-        )
-    return found[1], tuple(map(int, re.split("[x×,]", found[2])))

@@ -27,10 +27,14 @@ from prunec.cli.arguments import (
     Output,
     Root,
     Run,
+    Runners,
+    WithPreprocessing,
     onnx_options,
     run_of,
 )
 from prunec.cli.bench import bench
+from prunec.cli.bundling import with_bundle
+from prunec.cli.compact import compact
 from prunec.cli.compare import compare
 from prunec.cli.compile import compile_network, export_recipe
 from prunec.cli.count import count
@@ -48,8 +52,11 @@ from prunec.cli.received import (
     verify_without_code,
 )
 from prunec.cli.recipes import recipes_app
-from prunec.cli.results import BundlePlace, Ending, JUnit
+from prunec.cli.results import Ending, JUnit
+from prunec.cli.runners import runners_app
 from prunec.cli.runs import runs_app
+from prunec.deploy.wishes import Wishes
+from prunec.errors import UsageError
 
 app = typer.Typer(
     cls=Guarded,
@@ -59,6 +66,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Compile and export sparse convolutional networks: train, cut, prove, ship.",
+    epilog="Exit codes: 0 done, and every check passed; 1 a mistake, or something is missing; "
+    "2 a check failed; 3 the command line does not parse.",
 )
 app.add_typer(
     passes_app,
@@ -79,9 +88,16 @@ app.add_typer(
     short_help="List the runs; `rm` deletes some, `diff` compares two.",
     invoke_without_command=True,
 )
+app.add_typer(
+    runners_app,
+    name="runners",
+    short_help="List what can run files; `setup NAME` fetches what one needs.",
+    invoke_without_command=True,
+)
+app.command(short_help="Remove the dead channels of a finished ONNX file.")(compact)
 app.command(short_help="Train several recipes on equal terms; one table, one page.")(compare)
 app.command("compile", short_help="Cut, write and prove a network that is sparse already.")(
-    with_forms(compile_network)
+    with_forms(with_bundle(compile_network))
 )
 app.command(short_help="Time a shipped file against the dense network's, or two files.")(bench)
 app.command(short_help="Print MACs and parameters, layer by layer and in all.")(count)
@@ -153,23 +169,26 @@ def train(
 
 @app.command(short_help="Cut a trained network, write it, prove each file equal to it.")
 @with_forms
+@with_bundle
 def export(
     run: Run = None,
     output: Output = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
     no_recipe: NoRecipe = False,
-    bundle: BundlePlace = None,
     as_json: AsJson = False,
     junit: JUnit = None,
+    runner: Runners = None,
+    with_preprocessing: WithPreprocessing = None,
     runs: Root = None,
+    wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
 ) -> None:
     """Cut a trained network, write it in every form asked for, and prove each file equal to it.
 
     RUN may be the file of a recipe without a training pass: its network is exported as it is built.
     """
-    ending = Ending(as_json, junit, bundle)
+    ending = Ending(as_json, junit, wishes)
     ending.begin()
     given = onnx_options(opset, ir_version)
     options = {"onnx": given} if given else {}
@@ -178,7 +197,8 @@ def export(
         from prunec.store.finding import runs_root
 
         recipe = untrained(run)
-        made_in, given_to = runs_root(runs), (None, output, options, no_recipe)
+        made_in, asked = runs_root(runs), (runner or (), with_preprocessing or "")
+        given_to = (None, output, options, no_recipe, *asked)
         export_recipe(recipe, run, made_in, forms, ending, *given_to)
         return
     found = run_of(run, runs)
@@ -187,7 +207,14 @@ def export(
     from prunec import pipeline
 
     made = pipeline.export(
-        found, output, forms, options=options, tell=ending.tell, with_recipe=not no_recipe
+        found,
+        output,
+        forms,
+        options=options,
+        tell=ending.tell,
+        with_recipe=not no_recipe,
+        runners=runner or (),
+        layout=with_preprocessing or "",
     )
     ending.end(made, found)
 
@@ -201,7 +228,12 @@ def verify(
     ] = None,
     as_json: AsJson = False,
     no_code: NoCode = False,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="The public key that signed a bundle, as PEM."),
+    ] = None,
     junit: JUnit = None,
+    runner: Runners = None,
     runs: Root = None,
 ) -> None:
     """Check a shipped file against its run: MACs, parameters, outputs, accuracy, budgets.
@@ -212,16 +244,20 @@ def verify(
     ending = Ending(as_json, junit)
     ending.begin()
     if run and names_bundle(run):
-        verify_received_bundle(Path(run), onnx, ending)
+        verify_received_bundle(Path(run), onnx, ending, runner or (), key)
         return
+    if key is not None:
+        raise UsageError(
+            "--key is of a bundle, and none is named", remedy="Name one: prunec verify FILE.zip."
+        )
     found = run_of(run, runs)
     if no_code:
-        verify_without_code(found, onnx, ending)
+        verify_without_code(found, onnx, ending, runner or ())
         return
 
     from prunec import pipeline
 
-    ending.end(pipeline.verify(found, onnx))
+    ending.end(pipeline.verify(found, onnx, runner or ()))
 
 
 @app.command("report", short_help="Write a run's report.html anew.")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import Changes, in_a_folder
+from prunec.cli.arguments import AsJson, Changes, in_a_folder
+from prunec.cli.noise import screen
+
+if TYPE_CHECKING:
+    from prunec.comparison.folder import ComparisonFolder
+    from prunec.comparison.results import Result
 
 
 def compare(
@@ -46,12 +54,13 @@ def compare(
             callback=in_a_folder,
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train recipes at several sparsities and seeds; one table, one plot, one page.
 
     Every cell of the grid is a run: trained, exported, verified. Data, network, epochs and batch
     size must be equal: --set makes them so for all. The same command goes on where it stopped,
-    takes finished cells as they are, and tries failed ones again.
+    takes finished cells as they are, and tries failed ones again. Exit code 2: not all are proven.
     """
     from rich.console import Console
 
@@ -62,6 +71,25 @@ def compare(
     asked = () if sparsity is None else parse_sparsities(sparsity)
     grid = expand(recipes, sparsities=asked, seeds=seeds, changes=changes or [])
     folder = ComparisonFolder(output or default_folder(grid))
-    results = run_all(grid, folder, jobs=jobs, command=sys.argv, console=Console())
-    if not all(result.proven for result in results):
-        raise typer.Exit(1)
+    console = Console(file=screen()) if as_json else Console()
+    results = run_all(grid, folder, jobs=jobs, command=sys.argv, console=console)
+    if as_json:
+        typer.echo(json.dumps(_said(results, folder), indent=2, ensure_ascii=False))
+    if not _proven(results):
+        raise typer.Exit(2)
+
+
+def _proven(results: Sequence[Result]) -> bool:
+    return all(result.proven for result in results)
+
+
+def _said(results: Sequence[Result], folder: ComparisonFolder) -> dict[str, object]:
+    """The verdict, the means over seeds and every cell, as JSON has them."""
+    from prunec.comparison.results import aggregated
+
+    return {
+        "passed": _proven(results),
+        "folder": str(folder.path),
+        "rows": [asdict(row) for row in aggregated(results)],
+        "results": [asdict(result) for result in results],
+    }

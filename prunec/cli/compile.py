@@ -5,6 +5,7 @@ It writes the recipe: one road for both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,12 +20,16 @@ from prunec.cli.arguments import (
     NoRecipe,
     Opset,
     Root,
+    Runners,
     Weights,
+    WithPreprocessing,
     in_a_folder,
     onnx_options,
+    parsed_inputs,
 )
 from prunec.cli.noise import keep_in
-from prunec.cli.results import BundlePlace, Ending, JUnit
+from prunec.cli.results import Ending, JUnit
+from prunec.deploy.wishes import Wishes
 
 if TYPE_CHECKING:
     from prunec.recipe import ModelSpec, Recipe
@@ -62,28 +67,32 @@ def compile_network(
         typer.Option("--data", metavar="DATA", help="Images to prove it on: a name, or a folder."),
     ] = "none",
     round_to: Annotated[
-        int,
-        typer.Option("--round-to", min=1, metavar="N", help="Channels kept, in blocks of N."),
-    ] = 1,
+        str,
+        typer.Option(
+            "--round-to",
+            metavar="N",
+            help="Channels kept, in blocks of N; or `measured`, in counts that are fast here.",
+        ),
+    ] = "1",
     output: Folder = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
     no_recipe: NoRecipe = False,
-    bundle: BundlePlace = None,
     as_json: AsJson = False,
     junit: JUnit = None,
+    runner: Runners = None,
+    with_preprocessing: WithPreprocessing = None,
     runs: Root = None,
+    wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
 ) -> None:
     """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
-    from prunec.inspection.network import parse_input
     from prunec.recipe import ModelSpec
     from prunec.store.finding import runs_root
 
-    ending = Ending(as_json, junit, bundle)
+    ending = Ending(as_json, junit, wishes)
     ending.begin()
-    for text in inputs or ():
-        parse_input(text)
+    parsed_inputs(inputs)
     spec = ModelSpec(
         name=network,
         weights=_whole_path(weights),
@@ -91,9 +100,10 @@ def compile_network(
         classes=classes,
         input=tuple(inputs or ()),
     )
-    recipe = _recipe(spec, data, round_to, onnx_options(opset, ir_version))
+    recipe = _recipe(spec, data, _multiple(round_to), onnx_options(opset, ir_version))
     root = output.parent if output else runs_root(runs)
-    export_recipe(recipe, network, root, forms, ending, output, no_recipe=no_recipe)
+    asked = (output, None, None, no_recipe, runner or (), with_preprocessing or "")
+    export_recipe(recipe, network, root, forms, ending, *asked)
 
 
 def export_recipe(
@@ -106,6 +116,8 @@ def export_recipe(
     output: Path | None = None,
     options: dict[str, dict[str, int]] | None = None,
     no_recipe: bool = False,
+    runners: Sequence[str] = (),
+    layout: str = "",
 ) -> None:
     """Export a new run of a recipe without a training pass, and say where it lies.
 
@@ -124,7 +136,7 @@ def export_recipe(
     keep_in(run.path)
     try:
         made = pipeline.export(
-            run, output, forms, ending.tell, options, untrained, with_recipe=not no_recipe
+            run, output, forms, ending.tell, options, untrained, not no_recipe, runners, layout
         )
     except PrunecError:
         if not run.steps.exists():
@@ -133,7 +145,20 @@ def export_recipe(
     ending.end(made, run)
 
 
-def _recipe(spec: ModelSpec, data: str, round_to: int, onnx: dict[str, int]) -> Recipe:
+def _multiple(text: str) -> int | str:
+    from prunec.errors import UsageError
+
+    if text == "measured":
+        return text
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 10**6:
+        raise UsageError(
+            f"--round-to {text!r} is no whole number from 1 on",
+            remedy="--round-to 8, or --round-to measured: what this machine's onnxruntime likes.",
+        )
+    return int(text[:9])
+
+
+def _recipe(spec: ModelSpec, data: str, round_to: int | str, onnx: dict[str, int]) -> Recipe:
     import re
 
     from prunec.pipeline.named import checkpoint_notes, classes_of

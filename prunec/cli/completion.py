@@ -65,6 +65,14 @@ def pass_names(incomplete: str) -> Iterator[str]:
     return _beginning(plug_in_names(PASSES), incomplete)
 
 
+def runner_names(incomplete: str) -> Iterator[str]:
+    """Yield the runners that begin so."""
+    from prunec.plugins import RUNNERS, plug_in_names
+
+    names = (f"{name}://" if name == "ssh" else name for name in plug_in_names(RUNNERS))
+    return _beginning(names, incomplete)
+
+
 def run_names(context: typer.Context, incomplete: str) -> Iterator[str]:
     """Yield the runs that begin so, of the folder that the command line names."""
     from prunec.store.finding import run_folders, runs_root

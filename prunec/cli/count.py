@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import AsJson, Inputs, Root, Weights
+from prunec.cli.arguments import AsJson, Inputs, Root, Weights, parsed_inputs
+from prunec.cli.memory import print_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,10 @@ def count(
     ],
     inputs: Inputs = None,
     weights: Weights = "",
+    memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Where a file, or each of a run's, holds most activations."),
+    ] = False,
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:
@@ -39,8 +44,13 @@ def count(
     MACs are not known are named, and no sum holds them.
     """
     run = _run(subject, runs)
-    if run is not None or subject.endswith(".onnx"):
+    if run is not None:
         _refuse_options(subject, inputs or [], weights)
+    elif subject.endswith(".onnx"):
+        _refuse_options(subject, [], weights)
+    if memory:
+        print_memory(subject, run, inputs or [], as_json)
+        return
     if run is not None:
         from prunec.pipeline.counting import count as count_run
 
@@ -74,13 +84,13 @@ def _refuse_options(subject: str, inputs: list[str], weights: str) -> None:
 def _cost(subject: str, inputs: list[str], weights: str) -> Cost:
     if subject.endswith(".onnx"):
         from prunec.cost.onnx_graph import count_known
+        from prunec.cost.onnx_sizes import parse_sizes
 
-        return count_known(subject)
+        return count_known(subject, parse_sizes(inputs))
     from prunec.cost.torch_graph import count as count_module
-    from prunec.inspection.network import parse_input
     from prunec.pipeline.named import named_network
 
-    return count_module(*named_network(subject, tuple(map(parse_input, inputs)), weights))
+    return count_module(*named_network(subject, parsed_inputs(inputs), weights))
 
 
 def _tell(as_json: str, tables: list[RenderableType]) -> None:

@@ -11,7 +11,7 @@ import typer
 from prunec.cli import noise
 from prunec.cli.groups import Group
 from prunec.cli.usage import MISTAKES, explained
-from prunec.errors import PrunecError, RunError
+from prunec.errors import PrunecError, RunError, UsageError
 
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended: 128 and the number of the signal."""
@@ -33,9 +33,7 @@ class Guarded(Group):
         try:
             return super().make_context(*arguments, **more)
         except MISTAKES as mistake:
-            error = explained(mistake)
-            show(error)
-            raise typer.Exit(error.exit_code) from mistake
+            raise _ended(mistake) from mistake
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn its error into a message, its remedy and an exit code."""
@@ -43,9 +41,7 @@ class Guarded(Group):
             with noise.kept():
                 return super().invoke(ctx)
         except MISTAKES as mistake:
-            error: PrunecError = explained(mistake)
-            show(error)
-            raise typer.Exit(error.exit_code) from mistake
+            raise _ended(mistake) from mistake
         except PrunecError as error:
             show(error)
             raise typer.Exit(error.exit_code) from error
@@ -57,6 +53,15 @@ class Guarded(Group):
         except KeyboardInterrupt as error:
             show(PrunecError("interrupted"))
             raise typer.Exit(INTERRUPTED) from error
+
+
+def _ended(mistake: Any) -> typer.Exit:
+    """Say what is wrong about a command line, or how one is written; return how that ends."""
+    if type(mistake).__name__ == "NoArgsIsHelpError":
+        mistake.show()
+    else:
+        show(explained(mistake))
+    return typer.Exit(UsageError.exit_code)
 
 
 def from_system(error: OSError) -> RunError:

@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-from prunec.cli.usage import MISTAKES
+from prunec.cli.usage import MISTAKES, located
 from prunec.errors import UsageError
 from prunec.wording import did_you_mean
 
@@ -33,9 +33,11 @@ class Group(TyperGroup):
             ) from error
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, its arguments named in one style."""
-        command = super().get_command(ctx, cmd_name)
-        parameters: list[Any] = command.params if command else []
+        """Return a command, its arguments named in one style, its mistakes under its name."""
+        command: Any = super().get_command(ctx, cmd_name)
+        if command:
+            command.parse_args = located(type(command).parse_args.__get__(command))
+        parameters = command.params if command else []
         for parameter in parameters:
             if parameter.param_type_name == "argument":
                 shown = _shown(parameter)

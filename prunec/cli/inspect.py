@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunec.cli import completion
-from prunec.cli.arguments import AsJson, Classes, Inputs, Root, Weights, run_of
+from prunec.cli.arguments import AsJson, Classes, Inputs, Root, Weights, parsed_inputs, run_of
 from prunec.cli.printing import print_parts
 from prunec.cli.received import NoCode, inspect_without_code
 from prunec.errors import PrunecError, RunError
@@ -57,10 +57,8 @@ def inspect(
     subject = _subject(target, runs)
 
     from prunec import pipeline
-    from prunec.inspection.network import parse_input
 
-    parsed = tuple(map(parse_input, inputs or ()))
-    _tell(pipeline.inspect(subject, parsed, weights, classes), as_json)
+    _tell(pipeline.inspect(subject, parsed_inputs(inputs), weights, classes), as_json)
 
 
 def _recipe(target: str | None, runs: Path | None) -> Recipe | None:

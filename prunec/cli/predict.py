@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunec.cli.arguments import AsJson, Root
+from prunec.cli.arguments import AsJson, Root, RunBy
 
 if TYPE_CHECKING:
     from prunec.pipeline.predicting import Answer
@@ -22,6 +22,7 @@ def predict(
     form: Annotated[
         str, typer.Option("--form", metavar="FORM", help="Of a bundle or a run  [default: onnx]")
     ] = "",
+    runner: RunBy = "",
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:
@@ -33,7 +34,7 @@ def predict(
         path = run_of(file, runs).path
     from prunec import pipeline
 
-    found = pipeline.predict(path, images, form)
+    found = pipeline.predict(path, images, form, runner=runner)
     if as_json:
         typer.echo(json.dumps([_said(answer) for answer in found], indent=2, ensure_ascii=False))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +22,19 @@ NoCode = Annotated[
 ]
 
 
-def verify_without_code(run: RunFolder, onnx: Path | None, ending: Ending) -> None:
+def verify_without_code(
+    run: RunFolder, onnx: Path | None, ending: Ending, runners: Sequence[str]
+) -> None:
     """Print what is found of the folder's files; exit with 2 where a check failed.
 
     Raises:
-        RunError: a file is named: only those that the folder records can be checked so.
+        RunError: a file or a runner is named: only those that the folder records can be checked so.
     """
+    if runners:
+        raise RunError(
+            "--no-code runs the files here",
+            remedy="Leave --runner out; a bundle can be checked elsewhere: verify BUNDLE --runner",
+        )
     if onnx is not None:
         raise RunError(
             "--no-code checks the files that the run's folder records",
@@ -45,8 +53,10 @@ def names_bundle(reference: str) -> bool:
     return path.suffix.lower() == ".zip"
 
 
-def verify_received_bundle(path: Path, onnx: Path | None, ending: Ending) -> None:
-    """Print what is found of a bundle; exit with 2 where a check failed.
+def verify_received_bundle(
+    path: Path, onnx: Path | None, ending: Ending, runners: Sequence[str], key: Path | None = None
+) -> None:
+    """Print what is found of a bundle, here and by runners; exit with 2 where a check failed.
 
     Raises:
         RunError: it is not there, or a file is named besides.
@@ -57,7 +67,11 @@ def verify_received_bundle(path: Path, onnx: Path | None, ending: Ending) -> Non
         raise RunError(f"there is no bundle {path}")
     from prunec import pipeline
 
-    ending.end(pipeline.verify_bundle(path))
+    found = pipeline.verify_bundle_on(path, runners, key)
+    for report in found.forms.values():
+        for remark in report.details.remarks:
+            ending.tell(remark)
+    ending.end(found)
 
 
 def inspect_without_code(run: RunFolder, as_json: bool) -> None:

@@ -12,17 +12,9 @@ from prunec.cli.arguments import in_a_folder
 
 if TYPE_CHECKING:
     from prunec.deploy.checks import ExportReport
+    from prunec.deploy.wishes import Wishes
     from prunec.store.runs import RunFolder
 
-BundlePlace = Annotated[
-    Path | None,
-    typer.Option(
-        "--bundle",
-        metavar="PLACE",
-        help="Write all that passed as a bundle: a folder, or FILE.zip.",
-        callback=in_a_folder,
-    ),
-]
 JUnit = Annotated[
     Path | None,
     typer.Option(
@@ -41,27 +33,28 @@ class Ending:
     Attributes:
         as_json: print JSON; what is told on the way goes to stderr then.
         junit: a file for the checks as JUnit XML.
-        bundle: a place for a bundle of what passed.
+        wishes: a bundle of what passed; None: none is asked for.
     """
 
     as_json: bool = False
     junit: Path | None = None
-    bundle: Path | None = None
+    wishes: Wishes | None = None
 
     def begin(self) -> None:
-        """Refuse places that are taken before anything is computed.
+        """Refuse places that are taken, and keys that do not sign, before anything is computed.
 
         Raises:
-            RunError: one is.
+            RunError: one is, or does not.
+            PassError: a bundle is to be signed, and the package for that is missing.
         """
         from prunec.files import require_writable
 
         if self.junit:
             require_writable(self.junit)
-        if self.bundle:
-            from prunec.pipeline import require_place
+        if self.wishes and self.wishes.place:
+            from prunec.pipeline import require_wishes
 
-            require_place(self.bundle)
+            require_wishes(self.wishes)
 
     def tell(self, line: str) -> None:
         """Say how far the command is."""
@@ -74,11 +67,12 @@ class Ending:
             from prunec.files import write_text_atomic
 
             write_text_atomic(self.junit, junit_xml(result))
-        if self.bundle and run and any(form.passed for form in result.forms.values()):
+        place = self.wishes.place if self.wishes else None
+        if place and run and any(form.passed for form in result.forms.values()):
             from prunec.pipeline import write_bundle
 
-            forms = write_bundle(run, result, self.bundle)
-            self.tell(f"Wrote {self.bundle}: {', '.join(forms)}")
+            forms = write_bundle(run, result, place, self.wishes)
+            self.tell(f"Wrote {place}: {', '.join(forms)}")
         _print(result, self.as_json)
         if not result.passed:
             raise typer.Exit(2)

@@ -9,7 +9,7 @@ import typer
 
 from prunec.catalogue import self_contained, trains
 from prunec.cli.noise import screen
-from prunec.errors import RecipeError, RunError
+from prunec.errors import RecipeError, RunError, UsageError
 from prunec.recipe import Recipe, digest, load_recipe
 from prunec.store.finding import open_run, run_folders, runs_there
 from prunec.store.runs import RunFolder
@@ -20,10 +20,11 @@ def trainable(reference: str | None, changes: Sequence[str]) -> tuple[Recipe, st
     """Return the recipe that ``reference`` names, of which a pass trains, and where it stands.
 
     Raises:
+        UsageError: none is named.
         RecipeError: there is no such recipe, or it is wrong.
     """
     if reference is None:
-        raise RecipeError(
+        raise UsageError(
             "no recipe is named",
             remedy="Name a file, or one of those that `prunec recipes` lists: prunec train "
             "gdp_mbv2. `prunec init` writes a new one.",

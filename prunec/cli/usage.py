@@ -1,7 +1,7 @@
 """What is wrong about a command line, as an error of ours.
 
 The parser's own exit code for it is 2, which is that of a gate that failed: who asks whether a file
-may ship must be able to tell one from the other.
+may ship must be able to tell one from the other. Ours is 3.
 """
 
 from __future__ import annotations
@@ -30,13 +30,7 @@ MISTAKES: Any = typer.BadParameter.__bases__[0]
 
 
 def explained(error: Any) -> UsageError:
-    """Return a parser's error as a sentence and a remedy.
-
-    Raises:
-        Exception: the error itself, where a group was named and no command: it shows the help.
-    """
-    if type(error).__name__ == "NoArgsIsHelpError":
-        raise error
+    """Return a parser's error as a sentence and a remedy."""
     command = error.ctx.command_path if error.ctx else PROGRAM
     ask = f"`{command} -h` shows what it takes."
     if error.ctx and type(error).__name__ == "NoSuchOption":
@@ -45,14 +39,36 @@ def explained(error: Any) -> UsageError:
     said = error.format_message().rstrip(".")
     for theirs, ours in PHRASES.items():
         said = said.replace(theirs, ours)
-    said_for = _said_for(getattr(error, "param", None))
+    said_for = _said_for(getattr(error, "param", None) or _parameter(error))
     return UsageError(f"{command}: {said[:1].lower()}{said[1:]}", remedy=f"{said_for}{ask}")
+
+
+def located(read: Any) -> Any:
+    """Return a command's reader of arguments, whose mistakes know the command."""
+
+    def reading(context: Any, arguments: list[str]) -> Any:
+        try:
+            return read(context, arguments)
+        except MISTAKES as mistake:
+            mistake.ctx = mistake.ctx or context
+            raise
+
+    return reading
+
+
+def _parameter(error: Any) -> Any:
+    """The option that an error names, where the parser did not say which it is."""
+    name, command = getattr(error, "option_name", ""), error.ctx.command if error.ctx else None
+    return next((p for p in getattr(command, "params", ()) if name and name in p.opts), None)
 
 
 def _said_for(parameter: Any) -> str:
     """What the help says of an option whose value was wrong."""
     words = (getattr(parameter, "help", "") or "").partition("  [")[0].rstrip(". ")
-    return f"{parameter.opts[0]} {parameter.metavar}: {words}. " if words else ""
+    if not words:
+        return ""
+    option = parameter.opts[0] if parameter.param_type_name == "option" else ""
+    return f"{option} {parameter.metavar}: {words}. ".lstrip()
 
 
 def _nearest(option: str, command: Any) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from prunec.catalogue import build_passes, self_contained
 from prunec.comparison.equal_terms import require_equal
 from prunec.contract import Training
-from prunec.errors import RecipeError
+from prunec.errors import RecipeError, UsageError
 from prunec.recipe import Recipe, digest, load_recipe
 from prunec.recipe.values import LONGEST_NAME
 
@@ -76,7 +76,7 @@ def parse_sparsities(text: str) -> tuple[float, ...]:
     """Return the sparsities that ``0.9,0.99`` lists, ascending, each once.
 
     Raises:
-        RecipeError: one is no number from 0 to below 1.
+        UsageError: one is no number from 0 to below 1.
     """
     found = set()
     for part in text.split(","):
@@ -85,7 +85,7 @@ def parse_sparsities(text: str) -> tuple[float, ...]:
         except ValueError:
             value = -1.0
         if not 0 <= value < 1:
-            raise RecipeError(
+            raise UsageError(
                 f"--sparsity {text!r}: {part.strip()!r} is no share of zeros",
                 remedy="Name numbers from 0 to below 1: --sparsity 0.9,0.99. Without --sparsity "
                 "each recipe has its own.",
@@ -114,7 +114,7 @@ def expand(
     """
     _require_free(changes)
     if seeds < 1:
-        raise RecipeError(
+        raise UsageError(
             f"--seeds {seeds}: nothing runs",
             remedy="Name how many seeds each recipe runs with, at least one: --seeds 3",
         )

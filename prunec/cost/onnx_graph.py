@@ -34,6 +34,7 @@ from prunec.cost.onnx_parameters import is_parameter, uses
 from prunec.cost.onnx_plain import is_standard, plain, resolve_branches, where
 from prunec.cost.onnx_reading import foreign_bytes, read_model
 from prunec.cost.onnx_shapes import Shapes, UnknownShape, constants_of, infer
+from prunec.cost.onnx_sizes import Sizes, sized
 from prunec.errors import PrunecError
 
 _MOST = 4  # operators that an error names besides the first
@@ -46,18 +47,20 @@ _FLOW = {
 }
 
 
-def count_onnx(model: Path | str | onnx.ModelProto) -> Cost:
+def count_onnx(model: Path | str | onnx.ModelProto, sizes: Sizes | None = None) -> Cost:
     """Return the cost of one sample of an ONNX network.
 
     Args:
         model: a file, or a model with its weights in it. The first axis of every input is the
             batch: bound to 1 when it is dynamic, divided out when it is fixed.
+        sizes: input → all its sizes, the batch first, where the file leaves any open; of an input
+            that is one number, the number.
 
     Raises:
         PrunecError: the file cannot be read, a size other than the batch is not fixed, or the graph
             holds an operator whose MACs are not known.
     """
-    cost = count_known(model)
+    cost = count_known(model, sizes)
     if cost.uncounted:
         first, *others = cost.uncounted
         more = "".join(f"; {other}" for other in others[:_MOST])
@@ -70,22 +73,26 @@ def count_onnx(model: Path | str | onnx.ModelProto) -> Cost:
     return cost
 
 
-def count_known(model: Path | str | onnx.ModelProto) -> Cost:
+def count_known(model: Path | str | onnx.ModelProto, sizes: Sizes | None = None) -> Cost:
     """Return the cost of one sample; operators whose MACs are not known are named in it.
+
+    Args:
+        model: as for :func:`count_onnx`.
+        sizes: as for :func:`count_onnx`.
 
     Raises:
         PrunecError: the file cannot be read, or a size other than the batch is not fixed.
     """
     if isinstance(model, onnx.ModelProto):
         with foreign_bytes("the ONNX graph"):
-            return _counted(model)
+            return _counted(sized(model, sizes or {}))
     with foreign_bytes(model):
-        return _counted(read_model(Path(model)))
+        return _counted(sized(read_model(Path(model)), sizes or {}))
 
 
 def _counted(model: onnx.ModelProto) -> Cost:
     proto = _without_branches(plain(model))
-    shapes = infer(proto)
+    shapes = infer(proto, _measured(proto.graph))
     constants = Constants(proto)
     counted: set[object] = set()
     layers, uncounted = [], []
@@ -96,7 +103,7 @@ def _counted(model: onnx.ModelProto) -> Cost:
         except UnknownShape as error:
             reason, layer = error.message, None
         if reason:
-            uncounted.append(Uncounted(where(node), _operator(node), reason))
+            uncounted.append(Uncounted(where(node), operator_of(node), reason))
         elif layer:
             layers.append(layer)
     sizes = _parameter_sizes(proto.graph, constants)
@@ -106,6 +113,12 @@ def _counted(model: onnx.ModelProto) -> Cost:
         nonzero_params=sum(nonzero for _, nonzero in sizes),
         uncounted=tuple(uncounted),
     )
+
+
+def _measured(graph: onnx.GraphProto) -> set[str]:
+    """The values that operators read and make whose MACs follow from their shapes."""
+    nodes = [node for node in graph.node if node.op_type in macs_of]
+    return {name for node in nodes for name in (*node.input, *node.output) if name}
 
 
 def _without_branches(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -129,7 +142,8 @@ def _unknown(node: onnx.NodeProto) -> str:
     return _FLOW.get(node.op_type, UNKNOWN)
 
 
-def _operator(node: onnx.NodeProto) -> str:
+def operator_of(node: onnx.NodeProto) -> str:
+    """Return an operator's name, with its domain where it is not one of ONNX's own."""
     return node.op_type if is_standard(node) else f"{node.domain}.{node.op_type}"
 
 
@@ -154,13 +168,20 @@ def _layer(
     counted.update(w.key for w in found)
     name = found[0].sources[0]
     return LayerCost(
-        name=name.rpartition(".")[0] if node.op_type in RECURRENT else name.removesuffix(".weight"),
+        name=_layer_name(node, name),
         operator=node.op_type,
         macs=macs,
         nonzero_macs=macs // size * nonzero if size else 0,
         params=sum(w.size for w in new),
         nonzero_params=sum(w.nonzero for w in new),
     )
+
+
+def _layer_name(node: onnx.NodeProto, weight: str) -> str:
+    """The layer that holds a weight, by the weight's name; else the operator's place."""
+    if node.op_type in RECURRENT:
+        return weight.rpartition(".")[0] or where(node)
+    return weight.removesuffix(".weight")
 
 
 def _parameter_sizes(graph: onnx.GraphProto, constants: Constants) -> list[tuple[int, int]]:

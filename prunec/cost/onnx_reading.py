@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,8 +34,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         if wrong:
             more = f" … and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
             raise PrunecError(f"{path} is damaged: {'; '.join(wrong[:_SHOWN])}{more}")
-        _check(path)
         external_data_helper.load_external_data_for_model(model, str(path.parent))
+        _check(path, model)
         _unpack(model, path)
         return model
 
@@ -81,11 +81,34 @@ def _truncated(path: Path, why: str) -> PrunecError:
     return PrunecError(f"{path} is truncated or not an ONNX file ({why}). Export it again")
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, model: onnx.ModelProto) -> None:
+    """Have ONNX's own checker look at a file.
+
+    It asks for the shape of every output, which runtimes do without: where one is not given, a copy
+    is looked at that has what can be inferred.
+    """
+    shapeless = [v.name for v in model.graph.output if not _has_shape(v)]
     try:
-        onnx.checker.check_model(path, full_check=True)
+        if shapeless:
+            onnx.checker.check_model(_with_shapes(model, shapeless), full_check=True)
+        else:
+            onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise PrunecError(f"{path} is not valid ONNX: {_in_one_line(error)}") from error
+
+
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    return not value.type.HasField("tensor_type") or value.type.tensor_type.HasField("shape")
+
+
+def _with_shapes(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy whose outputs have the shapes that can be inferred; those that cannot are left out."""
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    inferred = onnx.shape_inference.infer_shapes(found).graph.output
+    del found.graph.output[:]
+    found.graph.output.extend(v for v in inferred if v.name not in names or _has_shape(v))
+    return found
 
 
 def _in_one_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from prunec.cost.onnx_plain import store_constants
+from prunec.cost.onnx_running import constants_by_running, sizes_by_running
+from prunec.cost.onnx_sizes import BATCH, dims_of
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
@@ -24,10 +26,14 @@ class UnknownShape(PrunecError):
 
 @dataclass(frozen=True)
 class Shapes:
-    """Sizes by value name, and the batch that they were taken with (1 unless the file fixes it)."""
+    """Sizes by value name, and the batch that they were taken with (1 unless the file fixes it).
+
+    ``types`` are ONNX's numbers of the values' types; those of stored tensors are left out.
+    """
 
     batch: int
     sizes: dict[str, tuple[int, ...]]
+    types: dict[str, int]
 
     def of(self, name: str, node: onnx.NodeProto) -> tuple[int, ...]:
         """Return the shape of a value that ``node`` reads or writes.
@@ -43,21 +49,36 @@ class Shapes:
         return self.sizes[name]
 
 
-def infer(model: onnx.ModelProto) -> Shapes:
+def infer(model: onnx.ModelProto, needed: Collection[str] = ()) -> Shapes:
     """Bind a dynamic batch to 1 and infer all shapes.
+
+    Args:
+        model: the file.
+        needed: values for whose shapes the file is run where they cannot be inferred.
 
     Raises:
         PrunecError: an input has another dynamic size, or the graph contradicts itself.
     """
     bare, batch = _without_weights(model)
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    sizes |= _inferred(bare)
+    inputs = [value for value in bare.graph.input if value.name not in sizes]
+    try:
+        graph = _inferred(bare)
+    except PrunecError:  # or it is inference that is wrong
+        ran = sizes_by_running(model, inputs, needed)
+        if not ran:
+            raise
+        return Shapes(batch, sizes | ran, _types(bare.graph))
+    sizes |= _sizes(graph)
     unknown = [n for node in model.graph.node for n in node.output if n and n not in sizes]
     if unknown:
         # A shape that the graph computes from its input's is a constant once the batch is bound.
         _fold(bare, unknown)
-        sizes |= _inferred(bare)
-    return Shapes(batch, sizes)
+        graph = _inferred(bare)
+        sizes |= _sizes(graph)
+        missing = {name for name in needed if name not in sizes}
+        sizes |= sizes_by_running(model, inputs, missing)
+    return Shapes(batch, sizes, _types(graph))
 
 
 def constants_of(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -67,9 +88,12 @@ def constants_of(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, np.n
         PrunecError: as :func:`infer`.
     """
     bare, _ = _without_weights(model)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in bare.graph.input if value.name not in weights]
     _fold(bare, names)
     stored = {tensor.name: tensor for tensor in bare.graph.initializer}
-    return {name: numpy_helper.to_array(stored[name]) for name in names if name in stored}
+    found = {name: numpy_helper.to_array(stored[name]) for name in names if name in stored}
+    return found or constants_by_running(model, inputs, names)
 
 
 def _fold(bare: onnx.ModelProto, names: Sequence[str]) -> None:
@@ -82,16 +106,26 @@ def _fold(bare: onnx.ModelProto, names: Sequence[str]) -> None:
     store_constants(bare.graph)  # it writes constants as opset 13 has them, whatever the opset
 
 
-def _inferred(bare: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+def _inferred(bare: onnx.ModelProto) -> onnx.GraphProto:
     try:
-        graph = shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True).graph
+        return shape_inference.infer_shapes(bare, strict_mode=True, data_prop=True).graph
     except shape_inference.InferenceError as error:
         raise PrunecError(
             f"the shapes of the ONNX graph contradict each other: {first_line(error)}",
             remedy="Export it again.",
         ) from error
-    values = (*graph.input, *graph.value_info, *graph.output)
-    return {value.name: size for value in values if (size := _fixed(value)) is not None}
+
+
+def _values(graph: onnx.GraphProto) -> tuple[onnx.ValueInfoProto, ...]:
+    return (*graph.input, *graph.value_info, *graph.output)
+
+
+def _types(graph: onnx.GraphProto) -> dict[str, int]:
+    return {value.name: value.type.tensor_type.elem_type for value in _values(graph)}
+
+
+def _sizes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    return {v.name: size for v in _values(graph) if (size := _fixed(v)) is not None}
 
 
 def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
@@ -99,6 +133,7 @@ def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
+    outputs = graph.output
     large = [t for t in graph.initializer if math.prod(t.dims) > _LARGEST_SHAPE]
     bare = helper.make_model(
         helper.make_graph(
@@ -111,15 +146,25 @@ def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
         opset_imports=model.opset_import,
         ir_version=max(model.ir_version, 4),
     )
-    return bare, _batch(inputs)
+    return bare, _batch(inputs, outputs)
 
 
-def _batch(inputs: Sequence[onnx.ValueInfoProto]) -> int:
-    """The size of the batch that the inputs have; 1 where it is dynamic."""
+def _batch(inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> int:
+    """The size of the batch that the inputs have; 1 where it is dynamic.
+
+    Of inputs that do not agree, as a state whose first axis is that of layers, it is the size that
+    was open in the file; else the one that the first output has as well.
+    """
     dims = [value.type.tensor_type.shape.dim for value in inputs]
     first = {max(sizes[0].dim_value, 0): value for sizes, value in zip(dims, inputs, strict=True)
              if len(sizes) > 1}  # fmt: skip
     if len(first) > 1 and 0 not in first:
+        given = [d[0].dim_value for d in dims if d and d[0].denotation == BATCH]
+        if given:
+            return int(given[0])
+        made = outputs[0].type.tensor_type.shape.dim if outputs else []
+        if made and made[0].dim_value in first:
+            return int(made[0].dim_value)
         told = " and ".join(f"{size} of {value.name}" for size, value in sorted(first.items()))
         raise PrunecError(
             f"the inputs do not agree on the size of the batch, their first axis: {told}",
@@ -130,24 +175,27 @@ def _batch(inputs: Sequence[onnx.ValueInfoProto]) -> int:
 
 def _one_sample(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     """An input with its batch bound to 1; sizes below 1 are those that exporters did not know."""
-    if not value.type.tensor_type.HasField("shape"):
-        raise PrunecError(
-            f"input {value.name} has no shape",
-            remedy="Export with fixed sizes but for the batch.",
-        )
+    sizes = dims_of(value)
     bound = onnx.ValueInfoProto()
     bound.CopyFrom(value)
     for axis, dim in enumerate(bound.type.tensor_type.shape.dim):
-        if dim.dim_value > 0:
+        if sizes[axis] is not None:
             continue
         if axis:
             told = dim.dim_param or (dim.dim_value if dim.HasField("dim_value") else "?")
             raise PrunecError(
                 f"input {value.name} has no fixed size on axis {axis} ({told})",
-                remedy="Export with fixed sizes but for the batch.",
+                remedy=f"Give all its sizes: {_example(value.name, sizes)}.",
             )
         dim.dim_value = 1
     return bound
+
+
+def _example(name: str, sizes: Sequence[int | None]) -> str:
+    """How sizes are given, those that the file fixes as they are."""
+    shown = [1 if axis == 0 else 224 for axis in range(len(sizes))]
+    told = "x".join(str(size or shown[axis]) for axis, size in enumerate(sizes))
+    return f"--input {name}={told}"
 
 
 def _type_of(tensor: onnx.TensorProto) -> onnx.ValueInfoProto:

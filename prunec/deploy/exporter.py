@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, final
@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact
+from prunec.cost.lifetimes import Flow
 from prunec.deploy.checks.answers import Bounds
 from prunec.deploy.checks.check import Check
 from prunec.deploy.checks.identity import interface, same_network, unchanged
@@ -90,7 +91,8 @@ class Exporter(ABC):
     The class variables say where it may stand in a recipe: ``suffix`` of its file,
     ``beside`` those of files that belong to it under the same name, ``reads`` the
     form whose file it is made of (empty: the artifact itself), ``needs`` and ``forbids`` facts of
-    the artifact.
+    the artifact. ``runs_on`` names the system that alone runs its files, where this is none;
+    ``is_code`` says that to run a file is to run a program: one that was received is not run.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
@@ -98,6 +100,8 @@ class Exporter(ABC):
     suffix: ClassVar[str]
     beside: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[str] = ""
+    runs_on: ClassVar[str] = ""
+    is_code: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     forbids: ClassVar[frozenset[str]] = frozenset()
 
@@ -124,6 +128,22 @@ class Exporter(ABC):
 
         Raises:
             PrunecError: the network cannot be written.
+        """
+        return None
+
+    def flow(self, path: Path) -> Flow | None:
+        """Return the activations of a file, of one sample; None where its form does not tell.
+
+        Raises:
+            PrunecError: a size is not known, or what runs depends on the input.
+        """
+        return None
+
+    def operators(self, path: Path) -> Sequence[tuple[str, str]] | None:
+        """Return name and operator of every node of a file; None where its form does not tell.
+
+        Raises:
+            PrunecError: nothing can be made of it.
         """
         return None
 

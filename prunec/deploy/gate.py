@@ -23,6 +23,7 @@ from prunec.deploy.checks.graph import compare_graphs
 from prunec.deploy.checks.identity import interface, same_network, unchanged
 from prunec.deploy.checks.outputs import TestSplit, compare_on_data, compare_outputs, compare_random
 from prunec.deploy.checks.report import Report
+from prunec.deploy.checks.some import Some
 from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.exporter import Exact, Exporter
 from prunec.deploy.runner import Runner
@@ -97,7 +98,14 @@ def verify_file(
     finally:
         module.train(training)
     budgets, unmeasured = check_budgets(
-        spec.budget, path, exporter.size(path), written.cost, dense_macs, answers, latency
+        spec.budget,
+        path,
+        exporter.form(),
+        exporter.size(path),
+        written.cost,
+        dense_macs,
+        answers,
+        latency,
     )
     if data is None:
         unmeasured.insert(0, "accuracy and agreement: there is no test split")
@@ -123,23 +131,35 @@ def verify_elsewhere(
 ) -> tuple[list[Check], list[str]]:
     """Compare what another runner makes of a file: on the test split, or random inputs without one.
 
+    A runner that was asked for by name must open the file. One that answers some test images alone
+    is judged by its outputs and answers, not by what those few are worth.
+
     Returns:
-        The checks, under the runner's name; and why there are none, where it cannot open the file.
+        The checks, under the runner's name; and what was not checked, where it cannot open the
+        file or did not answer every test image.
     """
     name, bounds = runner.identity.name, exporter.bounds(spec)
+    untold: list[str] = []
     try:
         loaded = runner.open(path)
     except PrunecError as error:
+        if not runner.unasked:
+            return [failed(f"{name}: loads", "the file", None, f"{error.message}.")], []
         return [], [f"{exporter.form()} under {name}: {error.message}"]
     if data is not None:
-        checks, _ = compare_on_data(loaded, module, example, data, bounds)
+        some = Some(data, runner.samples)
+        checks, _ = compare_on_data(loaded, module, example, some, bounds)
+        if some.less:
+            checks = checks[:2]
+            few = f"all but the first {runner.samples} test images"
+            untold = [f"{exporter.form()} under {name}: {few}, and the accuracy"]
     else:
         batches, declared = spec.random_batches, spec.input_range
         found, _ = compare_random(
             loaded, module, example, batches=batches, bounds=bounds, declared=declared
         )
         checks = [found]
-    return [replace(check, name=f"{name}: {check.name}") for check in checks], []
+    return [replace(check, name=f"{name}: {check.name}") for check in checks], untold
 
 
 def _as_run(exporter: Exporter, path: Path, runner: Runner) -> list[Check]:
@@ -168,5 +188,11 @@ def _measured(
     if cost:
         details = replace(details, macs=cost.macs, params=cost.params, dense_macs=dense_macs)
     if answers:
-        details = replace(details, samples=answers.samples, figures=answers.file.figures)
+        details = replace(
+            details,
+            samples=answers.samples,
+            figures=answers.file.figures,
+            classes=answers.classes,
+            flips=answers.flips,
+        )
     return details

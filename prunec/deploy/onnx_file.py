@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
 from onnx import numpy_helper
 
 from prunec.cost import Cost
-from prunec.cost.onnx_graph import count_known
+from prunec.cost.lifetimes import Flow
+from prunec.cost.onnx_flow import onnx_flow
+from prunec.cost.onnx_graph import count_known, operator_of
+from prunec.cost.onnx_plain import where
 from prunec.cost.onnx_reading import foreign_bytes, read_model
 from prunec.deploy.onnx_operations import graph_of
 from prunec.deploy.signature import graph_digest, metadata_of
@@ -37,6 +41,38 @@ def read_onnx(path: Path) -> Written:
             graph_digest=graph_digest(model),
             graph=graph_of(model),
         )
+
+
+def onnx_activations(path: Path) -> Flow:
+    """Return the activations of an ONNX file.
+
+    Raises:
+        PrunecError: it cannot be read, a size is not known, or what runs depends on the input.
+    """
+    model = read_model(path)
+    with foreign_bytes(path):
+        return onnx_flow(model)
+
+
+def onnx_operators(path: Path) -> list[tuple[str, str]]:
+    """Return name and operator of every node of an ONNX file, those of functions and branches too.
+
+    Raises:
+        PrunecError: it is not a whole and valid file.
+    """
+    model = read_model(path)
+    own = {(function.domain, function.name) for function in model.functions}
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    nodes = [node for body in bodies for node in _with_branches(body)]
+    return [(where(n), operator_of(n)) for n in nodes if (n.domain, n.op_type) not in own]
+
+
+def _with_branches(body: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in body:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _with_branches(attribute.g.node)
 
 
 def _cost(model: onnx.ModelProto) -> tuple[Cost | None, str]:

@@ -10,13 +10,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from prunec.deploy.timing import Latency, interleaved
-from prunec.errors import PrunecError
+from prunec.deploy.timing import Latency, Timer, in_turns, timer
+from prunec.errors import PrunecError, RecipeError
+from prunec.wording import shortened
 
 Batch = Sequence[np.ndarray]
 """The inputs of one run in order, batch first."""
@@ -104,7 +106,8 @@ class LoadedFile(ABC):
 
         Args:
             batch: samples, where the first size is dynamic.
-            sizes: name of an input → all its sizes, where the file does not fix them.
+            sizes: name of an input → all its sizes, where the file does not fix them; of one that
+                is a number, the number.
 
         Raises:
             PrunecError: an input has a dynamic size besides its batch, and none is given.
@@ -114,15 +117,16 @@ class LoadedFile(ABC):
         entries = zip(self.input_names, self.input_shapes, self.input_types, strict=True)
         for name, shape, kind in entries:
             given = (sizes or {}).get(name)
+            if given and not shape:
+                found.append(np.asarray(given[0], kind))
+                continue
             wanted = tuple(given) if given else _sizes(shape, batch)
             values = generator.standard_normal(wanted, dtype=np.float32)
             found.append(values.astype(kind) if kind.kind == "f" else np.zeros(wanted, kind))
         return found
 
     def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
-        """Measure this file against another one of the same runner, in turns, in this process.
-
-        A runner that reaches a device overrides it, and measures there.
+        """Measure this file against another one of the same runner, in turns, where they run.
 
         Args:
             dense: the file of the dense network.
@@ -132,28 +136,66 @@ class LoadedFile(ABC):
         Raises:
             PrunecError: an input has a dynamic size besides its batch, or a file does not run.
         """
-        ours, theirs = self.noise(batch), dense.noise(batch)
-        return interleaved(lambda: once(self, ours), lambda: once(dense, theirs), rounds=rounds)
+        ours, theirs = self.timed(self.noise(batch)), dense.timed(dense.noise(batch))
+        return in_turns(ours, theirs, rounds=rounds)
+
+    def timed(self, inputs: Batch) -> Timer:
+        """Return what times runs on these inputs; a runner that reaches a device measures there.
+
+        Raises:
+            PrunecError: the file does not run, or its times would say nothing of a device.
+        """
+        return timer(partial(once, self, inputs))
 
 
 @dataclass(frozen=True)
 class Runner(ABC):
     """A runtime on a device, a frozen value; its fields are how it runs.
 
-    ``suffixes`` are those of the files that it opens.
+    ``suffixes`` are those of the files that it opens; ``unasked`` says whether it runs what it
+    opens without being named, ``samples`` how many test images it answers at most, ``timeless``
+    why its times say nothing of a device (empty: they do).
     """
 
     suffixes: ClassVar[frozenset[str]]
+    unasked: ClassVar[bool] = True
+    samples: ClassVar[int | None] = None
+    timeless: ClassVar[str] = ""
 
     @classmethod
     def runner_name(cls) -> str:
         """The name of the runner: ``QemuAarch64`` is ``qemu-aarch64``, as its file."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
 
+    @classmethod
+    def at(cls, place: str) -> Self:
+        """Return the runner at a place: of ``ssh://pi@board`` what stands behind the colon.
+
+        Raises:
+            RecipeError: it has no places, or this is none.
+        """
+        raise RecipeError(
+            f"{cls.runner_name()} runs here alone, not at {shortened(place)}",
+            remedy=f"Write {cls.runner_name()}.",
+        )
+
+    @classmethod
+    def set_up(cls, tell: Callable[[str], None]) -> None:
+        """Install what it needs besides the packages of Python.
+
+        Raises:
+            PrunecError: nothing can be, or it failed.
+        """
+        raise PrunecError(f"{cls.runner_name()} needs no setting up")
+
     @property
     @abstractmethod
     def identity(self) -> Identity:
-        """What it is."""
+        """What it is.
+
+        Raises:
+            PrunecError: a device cannot be reached, or lacks something.
+        """
 
     @abstractmethod
     def open(self, path: Path) -> LoadedFile:

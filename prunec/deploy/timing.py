@@ -62,10 +62,24 @@ class Latency:
         return (self.least or self.ratio) > limit * (1 + MARGIN)
 
 
+Timer = Callable[[int], Sequence[float]]
+"""Makes so many runs in a row, where they are made, and returns the seconds of each."""
+
+
 def interleaved(
     shipped: Callable[[], object], dense: Callable[[], object], *, rounds: int = 31
 ) -> Latency:
-    """Measure two calls in turns.
+    """Measure two calls in turns: see :func:`in_turns`."""
+    return in_turns(timer(shipped), timer(dense), rounds=rounds)
+
+
+def timer(call: Callable[[], object]) -> Timer:
+    """Return what times a call in this process."""
+    return lambda runs: [_seconds(call) for _ in range(runs)]
+
+
+def in_turns(shipped: Timer, dense: Timer, *, rounds: int = 31) -> Latency:
+    """Measure two things in turns.
 
     A round makes each call in a block of some ten milliseconds and keeps the block's fastest; the
     one that goes first changes every round. Results are medians over rounds, so neither a single
@@ -78,11 +92,11 @@ def interleaved(
     after twenty seconds, and all looks together share the chance of an error.
 
     Args:
-        shipped: runs the shipped file once.
-        dense: runs the dense file once.
+        shipped: runs the shipped file.
+        dense: runs the dense file.
         rounds: how many pairs of blocks, unless it takes more to be certain.
     """
-    ours, theirs = _Timed(shipped), _Timed(dense)
+    ours, theirs = Block(shipped), Block(dense)
     start = time.perf_counter()
     pairs: list[tuple[float, float]] = []
     due, spare = rounds, (1 - CONFIDENCE) / 2
@@ -145,20 +159,26 @@ def median_interval(values: list[float], error: float = 1 - CONFIDENCE) -> tuple
     return (ordered[k - 1], ordered[-k]) if k else (0.0, math.inf)
 
 
-class _Timed:
-    """A call, and how many of it make a block."""
+class Block:
+    """What is timed, and how many runs of it make a block."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
-        for _ in range(3):
-            once = self._seconds()
-        self._runs = max(1, min(_LARGEST_BLOCK, round(_BLOCK / once)))
+    def __init__(self, timer: Timer, seconds: float = _BLOCK, least: int = 1) -> None:
+        """Warm it up.
+
+        Args:
+            timer: of what is timed.
+            seconds: of a block, about.
+            least: how many runs it has at least.
+        """
+        self._timer = timer
+        self._runs = max(least, min(_LARGEST_BLOCK, round(seconds / timer(3)[-1])))
 
     def fastest(self) -> float:
         """Return the seconds of the fastest run of a block."""
-        return min(self._seconds() for _ in range(self._runs))
+        return min(self._timer(self._runs))
 
-    def _seconds(self) -> float:
-        start = time.perf_counter()
-        self._call()
-        return time.perf_counter() - start
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

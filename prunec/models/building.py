@@ -17,6 +17,7 @@ from torch import nn
 
 from prunec.errors import DataError, RecipeError
 from prunec.models.edits import apply_edits
+from prunec.models.hubs import refuse_network_of_hub
 from prunec.models.second_head import take_head
 from prunec.models.weights import apply_masks, load_backbone, load_weights
 from prunec.recipe import ModelSpec
@@ -92,6 +93,7 @@ def _require_head(spec: ModelSpec, left: tuple[str, ...]) -> None:
 
 
 def _construct(spec: ModelSpec, classes: int) -> nn.Module:
+    refuse_network_of_hub(spec.name)
     kind, _, name = spec.name.partition(":")
     if kind == "timm":
         factory = _timm(name)
@@ -204,9 +206,12 @@ def _imported(path: str, name: str) -> Callable[..., object]:
         sys.path.append(os.getcwd())
     try:
         found = importlib.import_module(path)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # a path is no name of a module
         there = {file.stem for file in Path().glob("*.py")}
         near = "" if path in there else did_you_mean(path, sorted(there))
+        if "/" in path or path.endswith(".py"):
+            dotted = path.removesuffix(".py").strip("./").replace("/", ".")
+            near = f"A module goes by its dotted name: {dotted}:{name}. "
         raise RecipeError(
             f"model.name: module {path!r} cannot be imported: {error}",
             remedy=f"{near}Install its package, start prunec in the folder that holds it, or set "

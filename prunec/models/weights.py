@@ -17,6 +17,7 @@ from prunec.errors import DamagedRecord, DataError
 from prunec.files import near_file
 from prunec.models.checkpoint_values import require_no_thresholds, require_values
 from prunec.models.checkpoints import MARK, Checkpoint, read_checkpoint, read_masks
+from prunec.models.hubs import refuse_address
 from prunec.models.second_head import HELD
 from prunec.tensor_files import read_tensors
 
@@ -47,6 +48,7 @@ def named_weights(module: nn.Module, model: str, weights: str) -> Checkpoint:
     Raises:
         DataError: nothing is found, or the file holds more than tensors.
     """
+    refuse_address("weights", weights)
     path, _, entry = weights.partition(MARK)
     if path.endswith(SUFFIXES):
         return _from_file(Path(path), known=module.state_dict(), entry=entry)
@@ -92,6 +94,7 @@ def load_backbone(module: nn.Module, weights: str) -> None:
             f"model.backbone_weights = {weights!r}, but the network has no module 'backbone'",
             remedy="Say model.weights for weights of the whole network.",
         )
+    refuse_address("backbone_weights", weights)
     if weights.endswith(SUFFIXES):
         bare = {key.removeprefix("features."): 0 for key in backbone.state_dict()}
         known = {*bare, *(f"features.{key}" for key in bare)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prunec.charts.scales import exact, short, size
 from prunec.deploy.checks.render import only_random
+from prunec.deploy.checks.training import dense_quality
 from prunec.page.reading import Details, RunRecord
 from prunec.tasks.quality import decisive
 from prunec.wording import percent, percent_of
@@ -34,7 +35,7 @@ def tiles(run: RunRecord) -> list[Tile]:
     """Return the figures that are known of a run."""
     exports = run.verified or run.exported
     details = exports.decisive.details if exports else Details()
-    made = [_verdict(run), _quality(run, details), *_costs(run)]
+    made = [_verdict(run), _quality(run, details), *_costs(run), _zeros(run)]
     if details.bytes is not None:
         made.append(_bytes(details.bytes, _dense_bytes(run)))
     latency = details.latency
@@ -77,7 +78,8 @@ def _quality(run: RunRecord, details: Details) -> Tile | None:
     if details.figures:
         of = f", {exact(details.samples)} test images" if details.samples else ""
         quality = decisive(details.figures)
-        return Tile(quality.title, f"{details.figures[quality.key]:.2f} %", f"shipped file{of}")
+        note = f"shipped file{of}{_of_dense(run)}"
+        return Tile(quality.title, f"{details.figures[quality.key]:.2f} %", note)
     for name, lines in reversed(list(run.epochs.items())):
         numbers = lines[-1].numbers
         quality = decisive(numbers, "test_")
@@ -85,6 +87,33 @@ def _quality(run: RunRecord, details: Details) -> Tile | None:
             about = f"test, {name}, epoch {lines[-1].epoch}"
             return Tile(quality.title, f"{numbers[key]:.2f} %", about)
     return None
+
+
+def _of_dense(run: RunRecord) -> str:
+    """What the dense network was worth, where its phase was tested."""
+    known = dense_quality([step for step in run.history if "trained" in step.facts])
+    return f"; dense {known[1]:.2f} %, when its phase ended" if known else ""
+
+
+def _zeros(run: RunRecord) -> Tile | None:
+    """Weights that are zero in what ships: kernels compute them all the same."""
+    layers = run.exported.layers if run.exported else ()
+    weights = sum(layer.params[0] for layer in layers)
+    left = sum(layer.nonzero_params for layer in layers)
+    if not weights or left == weights:
+        return None
+    macs, useful = (_found(run, name) for name in ("MACs", "non-zero MACs"))
+    note = f"of {short(weights)} kernel weights; a dense kernel computes them all the same"
+    if macs and useful is not None:
+        note += f": {short(macs)} MACs, {short(useful)} of them by others"
+    return Tile("Zeros", percent(1 - left / weights), note, left=left / weights)
+
+
+def _found(run: RunRecord, name: str) -> int | None:
+    """What a check of the first form found in its file."""
+    checks = run.exported.decisive.checks if run.exported else ()
+    values = [check.found for check in checks if check.name == name]
+    return values[0] if values and isinstance(values[0], int) else None
 
 
 def _costs(run: RunRecord) -> list[Tile]:
@@ -97,6 +126,8 @@ def _costs(run: RunRecord) -> list[Tile]:
         ("Parameters", first.params[0], last.params[1]),
     ):
         note = f"{percent_of(after, before)} of the dense {short(before)}" if before else "nothing"
+        if before and after == before:
+            note = "as many as the dense network: nothing was cut"
         made.append(Tile(label, short(after), note, left=after / before if before else None))
     return made
 

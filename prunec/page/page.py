@@ -10,7 +10,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from prunec.files import write_text_atomic
+from prunec.page.exports import export_rows, how_to_feed, sample_table
 from prunec.page.headline import tiles
+from prunec.page.meanings import meanings
 from prunec.page.proofs import (
     all_layers,
     check_tables,
@@ -59,7 +61,11 @@ def page_text(run: RunFolder) -> str:
         all_layers=all_layers(found),
         sparse=any(layer.nonzero_params < layer.params[0] for layer in shipped_layers(found)),
         passes=pass_rows(found.history),
+        exports=export_rows(found),
+        samples=sample_table(found),
+        feed=how_to_feed(found),
         checks=check_tables(found),
+        meanings=meanings(row.name for table in check_tables(found) for row in table.rows),
         forms=runner_table(found),
         settings=[(name, setting_rows(each)) for name, each in found.settings.items()],
         again=reproduce(found),

@@ -65,6 +65,16 @@ class Epoch(BaseModel):
         return {key: float(value) for key, value in extra.items() if _is_number(value)}
 
 
+class Flip(BaseModel):
+    """A test sample that a file answers otherwise than the network; ``png`` is base64."""
+
+    index: int
+    label: int
+    network: int
+    file: int
+    png: str = Field(default="", max_length=200_000, pattern=r"^[A-Za-z0-9+/]*={0,2}$")
+
+
 class Details(BaseModel):
     """What a parity report tells beside its checks."""
 
@@ -77,6 +87,8 @@ class Details(BaseModel):
     latency: Latency | None = None
     runner: Identity | None = None
     others: tuple[Identity, ...] = Field(default=(), alias="other runners")
+    classes: tuple[tuple[int, int, int], ...] = ()
+    flips: tuple[Flip, ...] = Field(default=(), max_length=100)
     remarks: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = Field(default=(), alias="not checked")
 
@@ -100,6 +112,7 @@ class Exports(BaseModel):
 
     passed: bool
     checked: str = ""
+    data: dict[str, Any] = Field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     forms: dict[str, Parity] = Field(min_length=1)
 

@@ -30,7 +30,10 @@ def reproduce(run: RunRecord) -> Reproduce:
     """Return what is known of how the run came about."""
     environment = run.environment
     version = str(run.record.get("prunec") or environment.get("prunec") or "")
-    versions = {k: v for k, v in environment.items() if k not in (*MACHINE, BEGAN)}
+    usual = f"pip install prunec=={version}" if version else ""
+    install = str(environment.get("install") or usual)
+    said_elsewhere = (*MACHINE, BEGAN, "install", "commit")
+    versions = {k: v for k, v in environment.items() if k not in said_elsewhere}
     machine = {k: environment[k] for k in MACHINE if k in environment}
     digests = {
         "recipe": run.record.get("digest"),
@@ -41,9 +44,12 @@ def reproduce(run: RunRecord) -> Reproduce:
             if isinstance(entry, dict)
         },
     }
+    if commit := environment.get("commit"):
+        digests["commit of the folder of work"] = commit
+    digests |= _of_data(run.exported.data if run.exported else {})
     return Reproduce(
         called=called_as(run.record.get("command")),
-        commands=_commands(version, bool(run.recipe_text)),
+        commands=_commands(install, bool(run.recipe_text)),
         recipe=run.recipe_text,
         versions=_pairs(versions),
         machine=_pairs(machine),
@@ -61,8 +67,20 @@ def called_as(command: object) -> str:
     return shlex.join([program, *arguments])
 
 
-def _commands(version: str, has_recipe: bool) -> str:
-    lines = [f"pip install prunec=={version}"] if version else []
+def _of_data(data: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the splits, each with its size."""
+    digests, sizes = data.get("sha256"), data.get("samples")
+    if not isinstance(digests, dict) or not isinstance(sizes, dict):
+        return {}
+    what = data.get("digest_of", "contents")
+    return {
+        f"{split} split, {sizes.get(split)} samples, sha256 of {what}": str(digest)
+        for split, digest in digests.items()
+    }
+
+
+def _commands(install: str, has_recipe: bool) -> str:
+    lines = [install] if install else []
     if has_recipe:
         lines.append("prunec train recipe.toml    # the text below")
     return "\n".join([*lines, "prunec export --onnx"])

@@ -6,9 +6,10 @@ a file that is not equal to it.
 
 from __future__ import annotations
 
+from prunec.pipeline.bundles.elsewhere import verify_bundle_on
 from prunec.pipeline.bundles.reading import is_bundle, opened_bundle
 from prunec.pipeline.bundles.verifying import verify_bundle
-from prunec.pipeline.bundles.writing import require_place, write_bundle
+from prunec.pipeline.bundles.writing import require_place, require_wishes, write_bundle
 from prunec.pipeline.inspecting import inspect, inspect_recipe
 from prunec.pipeline.predicting import predict
 from prunec.pipeline.preparing import (
@@ -19,6 +20,7 @@ from prunec.pipeline.preparing import (
     torch_device,
 )
 from prunec.pipeline.received import costs_json, inspect_received, verify_received
+from prunec.pipeline.runners import runner_states
 from prunec.pipeline.shipping import export, verify
 from prunec.pipeline.training import train
 
@@ -36,10 +38,13 @@ __all__ = [
     "prepare_again",
     "prepare_untrained",
     "require_place",
+    "require_wishes",
+    "runner_states",
     "torch_device",
     "train",
     "verify",
     "verify_bundle",
+    "verify_bundle_on",
     "verify_received",
     "write_bundle",
 ]

@@ -18,19 +18,23 @@ _LAYOUTS = {4: "NCHW", 3: "NCL", 2: "NC"}
 _SEQUENCES = ("har", "speech-commands", "speech-commands-12")
 
 
-def feeding(recipe: Recipe, artifact: Artifact, data: Data | None) -> dict[str, Any]:
+def feeding(
+    recipe: Recipe, artifact: Artifact, data: Data | None, layout: str = ""
+) -> dict[str, Any]:
     """Return how a file of an artifact is fed, as JSON has it.
 
     Args:
         recipe: says how images are prepared and normalised.
         artifact: what ships; its example has the sizes.
         data: the images, for the names of the classes; None where the recipe names none.
+        layout: of the bytes that the file takes, whose normalisation is in it; empty: it takes
+            numbers.
     """
     inputs = [
         {
             "shape": list(x.shape[1:]),
             "type": str(x.dtype).removeprefix("torch."),
-            "layout": _LAYOUTS.get(x.ndim, ""),
+            "layout": layout.upper() or _LAYOUTS.get(x.ndim, ""),
         }
         for x in artifact.example
     ]
@@ -39,13 +43,19 @@ def feeding(recipe: Recipe, artifact: Artifact, data: Data | None) -> dict[str, 
         return {"inputs": inputs, "how_to_feed": text}
     spec, channels = recipe.data, data.shape[0]
     found: dict[str, Any] = {
-        "kind": "sequence" if spec.name in _SEQUENCES else "image",
-        "mean": _spread(spec.mean, channels),
-        "std": _spread(spec.std, channels),
+        "kind": "image" if is_image(recipe) else "sequence",
+        **({"normalised_by": "the file itself"} if layout else {}),
+        "mean": spread(spec.mean, channels),
+        "std": spread(spec.std, channels),
         "prepare": json.loads(json.dumps(list(spec.prepare))),
     }
-    text = _text(found, data.shape, data.kind.__name__.lower())
+    text = _text(found, data.shape, data.kind.__name__.lower(), layout)
     return {"inputs": inputs, **found, "how_to_feed": text, "labels": list(data.labels)}
+
+
+def is_image(recipe: Recipe) -> bool:
+    """Say whether a recipe's samples are images."""
+    return recipe.data.name not in _SEQUENCES
 
 
 def as_metadata(found: Mapping[str, Any]) -> dict[str, str]:
@@ -53,11 +63,12 @@ def as_metadata(found: Mapping[str, Any]) -> dict[str, str]:
     return {FEEDING: json.dumps(found, ensure_ascii=False, sort_keys=True)}
 
 
-def _spread(values: Sequence[float], channels: int) -> list[float]:
+def spread(values: Sequence[float], channels: int) -> list[float]:
+    """Return a value for each channel."""
     return [float(value) for value in values] * (channels // len(values))
 
 
-def _text(found: Mapping[str, Any], shape: Sequence[int], task: str) -> str:
+def _text(found: Mapping[str, Any], shape: Sequence[int], task: str, layout: str) -> str:
     """A paragraph for whoever has the file and an image."""
     channels, height, width = shape
     mean, std = (", ".join(f"{x:g}" for x in found[key]) for key in ("mean", "std"))
@@ -67,9 +78,18 @@ def _text(found: Mapping[str, Any], shape: Sequence[int], task: str) -> str:
         colour = "one channel, grey" if channels == 1 else "RGB in this order"
         steps = ", then ".join(map(_step, found["prepare"])) or "at the size that it has"
         first = f"Take an image, {colour}, uint8 from 0 to 255; {steps}; divide by 255"
+        first = first.removesuffix("; divide by 255") if layout else first
     answer = "a score for every class, in the order of labels"
     if task == "segmentation":
         answer = "a score for every class and pixel, classes in the order of labels"
+    if layout:
+        sizes = (height, width, channels) if layout == "nhwc" else (channels, height, width)
+        axes = "height, width, channels" if layout == "nhwc" else "channels, height, width"
+        return (
+            f"{first}. One sample is uint8 {list(sizes)}: {axes}; the batch comes first. The file "
+            f"itself divides by 255, subtracts the mean ({mean}) and divides by the deviation "
+            f"({std}). The first output holds {answer}."
+        )
     return (
         f"{first}; subtract the mean ({mean}) and divide by the deviation ({std}), channel by "
         f"channel. One sample is float32 [{channels}, {height}, {width}]: channels, height, width; "

@@ -18,10 +18,12 @@ from prunec.artifact import Artifact
 from prunec.batches.batches import Data
 from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
+from prunec.deploy.checks.samples import Flip, pictured
 from prunec.deploy.checks.training import check_training
 from prunec.deploy.exporter import Exact, Exported, Exporter, Lossy, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.golden import check_golden, write_golden
+from prunec.deploy.runner import Runner
 from prunec.deploy.signature import MACS, RECIPE_DIGEST
 from prunec.deploy.timing import Latency
 from prunec.deploy.written import Graph, Written
@@ -30,9 +32,13 @@ from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
+from prunec.pipeline.budgets import check_device
 from prunec.pipeline.elsewhere import found_elsewhere
 from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
+from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
+from prunec.pipeline.splits import splits
+from prunec.pipeline.unrun import unrun
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
 from prunec.store.exports import ExportFolder
@@ -56,6 +62,8 @@ class Forms:
         made_by: which other build began the run; empty where this one did.
         with_recipe: whether the files hold the recipe's text, which names folders; its digest
             stands in them anyway.
+        runners: those that were asked for by name, besides the ones here.
+        layout: of images as bytes, whose normalisation goes into the files; empty: it does not.
     """
 
     folder: ExportFolder
@@ -64,6 +72,8 @@ class Forms:
     records: tuple[Sequence[Check], Sequence[str]] = ((), ())
     made_by: str = ""
     with_recipe: bool = True
+    runners: tuple[Runner, ...] = ()
+    layout: str = ""
 
     def __post_init__(self) -> None:
         if self.output is not None and len(self.exporters) > 1:
@@ -108,23 +118,19 @@ class Forms:
         """Return what is found of files, by their form."""
         recorded, flaw = self.folder.recorded, self.folder.flaw
         writers = [writer for writer in self.exporters if writer.form() in files]
-        found = {
-            writer.form(): _proven(
-                self,
-                writer,
-                files[writer.form()],
-                recipe,
-                artifact,
-                dense,
-                data,
-                recorded.get(writer.form(), {}),
-                flaw,
-                partial(writer.graph_again, Source(artifact)),
-            )
-            for writer in writers
-        }
+        found = {}
         for writer in writers:
-            if isinstance(writer, Exact) and files[writer.form()] == self.shipped(writer):
+            entry = recorded.get(writer.form(), {})
+            fed = with_raw_images(layout_of(entry), recipe, Shipping(artifact, dense, data))
+            again = partial(writer.graph_again, Source(fed.artifact))
+            path = files[writer.form()]
+            found[writer.form()] = _proven(self, writer, path, recipe, fed, entry, flaw, again)
+        for writer in writers:
+            if (
+                isinstance(writer, Exact)
+                and not writer.runs_on
+                and files[writer.form()] == self.shipped(writer)
+            ):
                 found[writer.form()] = self._with_golden(writer, found[writer.form()])
         return ExportReport(found)
 
@@ -159,6 +165,7 @@ def ship(
         PrunecError: as exporters do.
     """
     reports: dict[str, Report] = {}
+    fed = with_raw_images(forms.layout, recipe, Shipping(artifact, dense, data))
     if forms.folder.manifest.exists() and forms.folder.flaw:
         tell(f"{forms.folder.flaw}; it is written anew")
     manifest: dict[str, object] = {**forms.folder.recorded}
@@ -167,16 +174,18 @@ def ship(
         if writer.reads and not reports[writer.reads].passed:
             reports[form] = _unwritten(writer)
             continue
-        entry, reports[form] = _written(forms, writer, recipe, artifact, dense, data)
+        entry, reports[form] = _written(forms, writer, recipe, fed)
         if reports[form].passed:
             _publish(forms, writer)
-            golden = write_golden(forms.shipped(writer), writer, artifact.module, artifact.example)
+            shipped = forms.shipped(writer)
+            golden = write_golden(shipped, writer, fed.artifact.module, fed.artifact.example)
             manifest[form] = {**entry, **golden}
         target, candidate = forms.output or forms.shipped(writer), forms.candidate(writer)
         for remark in reports[form].details.remarks:
             tell(f"{form}: {remark}")
         tell(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
-    report = ExportReport(reports, {"layers": _layers(dense, artifact)})
+    known = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
+    report = ExportReport(reports, known)
     report = record(report, forms.folder.report)
     forms.folder.verified.unlink(missing_ok=True)  # it was of the files before
     if manifest:
@@ -193,16 +202,12 @@ def record(report: ExportReport, path: Path) -> ExportReport:
 
 
 def _written(
-    forms: Forms,
-    writer: Exporter,
-    recipe: Recipe,
-    artifact: Artifact,
-    dense: Artifact,
-    data: Data | None,
+    forms: Forms, writer: Exporter, recipe: Recipe, shipping: Shipping
 ) -> tuple[dict[str, object], Report]:
     """Write a form beside its place; return its entry in the manifest and what is found of it."""
+    artifact, dense, data = shipping.artifact, shipping.dense, shipping.data
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
-    fed = feeding(recipe, artifact, data)
+    fed = feeding(recipe, artifact, data, forms.layout)
     metadata = _metadata(recipe, artifact, forms.with_recipe) | as_metadata(fed)
     source = Source(artifact, metadata, files)
     labelled = _labelled(data, writer) if isinstance(writer, Lossy) and data else None
@@ -216,7 +221,7 @@ def _written(
         _write_twin(writer, dense, twin, batches, kept)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
     entry["feeding"] = fed
-    report = _proven(forms, writer, exported.path, recipe, artifact, dense, data, entry, "")
+    report = _proven(forms, writer, exported.path, recipe, shipping, entry, "")
     target = forms.output or forms.shipped(writer)
     told = replace(
         report.details,
@@ -294,13 +299,17 @@ def _proven(
     writer: Exporter,
     path: Path,
     recipe: Recipe,
-    artifact: Artifact,
-    dense: Artifact,
-    data: Data | None,
+    shipping: Shipping,
     entry: Mapping[str, object],
     flaw: str,
     again: Callable[[Written], Graph | None] = lambda _: None,
 ) -> Report:
+    artifact, dense, data = shipping.artifact, shipping.dense, shipping.data
+    if writer.runs_on:
+        recorded = compare_with_records(
+            writer, path, forms.dense(writer), recipe, artifact, dense, entry, flaw, forms.made_by
+        )
+        return unrun(writer, path, entry, recorded, forms.records)
     runner, twin = runner_for(writer.suffix), forms.dense(writer)
     latency: Latency | None = None
     with_twin = twin.is_file() and twin.suffix in runner.suffixes
@@ -326,14 +335,28 @@ def _proven(
     trained, unmeasured = check_training(
         recipe.verify.budget, artifact.history, report.details.figures
     )
-    elsewhere, unopened, runners = found_elsewhere(writer, path, recipe, artifact, data)
+    device, unknown = check_device(recipe.verify.budget, writer, path, latency)
+    elsewhere, unopened, runners = found_elsewhere(
+        writer, path, recipe, artifact, data, forms.runners
+    )
     checks, untold = forms.records
-    reasons = (*report.not_checked, *unopened, *unmeasured, *untold)
-    checks = (*report.checks, *elsewhere, *trained, *recorded, *checks)
+    reasons = (*report.not_checked, *unknown, *unopened, *unmeasured, *untold)
+    checks = (*report.checks, *device, *elsewhere, *trained, *recorded, *checks)
     details = replace(
-        report.details, not_checked=reasons, latency=latency, other_runners=tuple(runners)
+        report.details,
+        not_checked=reasons,
+        latency=latency,
+        other_runners=tuple(runners),
+        flips=_pictured(report, entry),
     )
     return Report(checks, details)
+
+
+def _pictured(report: Report, entry: Mapping[str, object]) -> tuple[Flip, ...]:
+    """The samples that a file answers otherwise, as pictures where they are images."""
+    fed = entry.get("feeding")
+    known = fed if isinstance(fed, Mapping) and fed.get("kind") == "image" else {}
+    return pictured(report.details.flips, known.get("mean", ()), known.get("std", ()))
 
 
 def remarks(exported: Exported) -> tuple[str, ...]:

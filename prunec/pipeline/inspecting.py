@@ -51,7 +51,8 @@ def inspect(
         return inspect_module(
             title, opened.dense, artifact.example, now=artifact.module, plans=artifact.plans
         )
-    round_to = max((getattr(p, "round_to", 1) for p in opened.passes), default=1)
+    said = [getattr(step, "round_to", 1) for step in opened.passes]
+    round_to = max((value for value in said if isinstance(value, int)), default=1)
     made = compile_module(dense, artifact.example, masks=artifact.masks, round_to=round_to)
     return inspect_module(
         f"{title}, and what of it a cut would keep",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prunec.catalogue import runner_for
+from prunec.catalogue import runner_by
 from prunec.cost.onnx_graph import count_onnx
 from prunec.deploy.memory import Memory, onnx_memory
-from prunec.deploy.runner import LayerTime, LoadedFile, Runner, once
-from prunec.deploy.timing import CONFIDENCE, Latency, interleaved, quartiles
+from prunec.deploy.runner import LayerTime, LoadedFile, Runner
+from prunec.deploy.timing import CONFIDENCE, Latency, in_turns, quartiles
 from prunec.errors import PrunecError
 
 DEFINITION = "median over rounds of shipped_ms / dense_ms, each round's by that round's"
@@ -107,12 +106,14 @@ class Settings:
         threads: numbers of threads within an operator.
         sizes: name of an input → all its sizes; then ``batches`` are not asked for.
         layers: whether the layers are measured.
+        runner: the name of what runs them; empty for the first here that opens them.
     """
 
     batches: Sequence[int] = (1, 32)
     threads: Sequence[int] = (1,)
     sizes: Mapping[str, Sequence[int]] | None = None
     layers: bool = False
+    runner: str = ""
 
 
 def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
@@ -124,23 +125,23 @@ def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
     """
     found, layers, memory = [], None, None
     for count in settings.threads:
-        runner = _with_threads(runner_for(shipped.suffix), count)
+        runner = _with_threads(runner_by(settings.runner, shipped.suffix), count)
         ours, theirs = runner.open(shipped), runner.open(dense)
         _require_inputs(settings.sizes or {}, ours, theirs)
         for batch in settings.batches if not settings.sizes else (1,):
             pair = [file.noise(batch, settings.sizes) for file in (ours, theirs)]
             samples = len(pair[0][0]) if pair[0] and pair[0][0].ndim else 1
-            latency = interleaved(partial(once, ours, pair[0]), partial(once, theirs, pair[1]))
+            latency = in_turns(ours.timed(pair[0]), theirs.timed(pair[1]))
             found.append(Measurement(samples, count, latency))
             if layers is None and settings.layers:
                 layers = (ours.profile(pair[0]), theirs.profile(pair[1]))
-            if memory is None and shipped.suffix == dense.suffix == ".onnx":
+            if memory is None and runner.unasked and shipped.suffix == dense.suffix == ".onnx":
                 shapes = [[(x.shape, str(x.dtype)) for x in inputs] for inputs in pair]
                 memory = _memory((shipped, dense), shapes, count)
     identity = runner.identity
     return Bench(
         f"{identity.name} {identity.version}, {identity.device}", tuple(found),
-        (_macs(shipped), _macs(dense)), memory, layers,
+        (_macs(shipped, ours, settings), _macs(dense, theirs, settings)), memory, layers,
     )  # fmt: skip
 
 
@@ -160,9 +161,16 @@ def _require_inputs(sizes: Mapping[str, Sequence[int]], *files: LoadedFile) -> N
         for name, shape in zip(file.input_names, file.input_shapes, strict=True):
             given = sizes.get(name)
             fixed = [s for s in shape if isinstance(s, int)]
-            fits = given is None or (
-                len(given) == len(shape)
-                and all(not isinstance(s, int) or s == g for s, g in zip(shape, given, strict=True))
+            number = not shape and given is not None and len(given) == 1
+            fits = (
+                given is None
+                or number
+                or (
+                    len(given) == len(shape)
+                    and all(
+                        not isinstance(s, int) or s == g for s, g in zip(shape, given, strict=True)
+                    )
+                )
             )
             if not fits:
                 raise PrunecError(
@@ -189,10 +197,11 @@ def _memory(
     return ours, theirs
 
 
-def _macs(path: Path) -> int | None:
+def _macs(path: Path, file: LoadedFile, settings: Settings) -> int | None:
     if path.suffix != ".onnx":
         return None
+    given = (settings.sizes or {}).items()
     try:
-        return count_onnx(path).macs
+        return count_onnx(path, {n: tuple(s) for n, s in given if n in file.input_names}).macs
     except PrunecError:
         return None

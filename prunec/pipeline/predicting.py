@@ -16,13 +16,15 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from prunec.batches.transforms import build_normalisation, build_transform, try_transform
-from prunec.catalogue import runner_for
+from prunec.catalogue import runner_by
 from prunec.datasets.decoding import decode
 from prunec.deploy.runner import LoadedFile
 from prunec.deploy.signature import FEEDING, metadata_of
 from prunec.errors import DataError, PrunecError, RunError
 from prunec.files import near_file
+from prunec.models.raw_images import AsBytes
 from prunec.pipeline.bundles.reading import is_bundle, opened_bundle
+from prunec.pipeline.raw_images import layout_of
 from prunec.store.exports import ExportFolder
 from prunec.store.runs import RunFolder
 
@@ -46,7 +48,9 @@ class Answer:
     remark: str = ""
 
 
-def predict(path: Path, images: Sequence[Path], form: str = "", most: int = 5) -> list[Answer]:
+def predict(
+    path: Path, images: Sequence[Path], form: str = "", most: int = 5, runner: str = ""
+) -> list[Answer]:
     """Return what a file answers to images.
 
     Args:
@@ -54,6 +58,7 @@ def predict(path: Path, images: Sequence[Path], form: str = "", most: int = 5) -
         images: files of images.
         form: of a bundle or a run: which; empty for its first.
         most: classes that are told of an image.
+        runner: the name of what runs it; empty for the first here that opens it.
 
     Raises:
         DataError: an image cannot be read, or the file does not classify images.
@@ -62,7 +67,7 @@ def predict(path: Path, images: Sequence[Path], form: str = "", most: int = 5) -
     """
     with _found(path, form) as (file, fed):
         _require_images(fed, path)
-        loaded = runner_for(file.suffix).open(file)
+        loaded = runner_by(runner, file.suffix).open(file)
         return [_answer(loaded, fed, image, most) for image in images]
 
 
@@ -174,7 +179,8 @@ def _prepared(fed: Mapping[str, Any], path: Path) -> tuple[Tensor, str]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"{path} cannot be read: {reason}") from None
-    channels, *size = fed["inputs"][0]["shape"]
+    shape = fed["inputs"][0]["shape"]
+    channels, *size = (shape[-1], *shape[:-1]) if layout_of({"feeding": fed}) == "nhwc" else shape
     remarks = []
     if channels == 1:
         image = v2.functional.rgb_to_grayscale(image)
@@ -182,6 +188,8 @@ def _prepared(fed: Mapping[str, Any], path: Path) -> tuple[Tensor, str]:
     if list(image.shape[1:]) != size:
         remarks.append(f"resized from {_size(image.shape[1:])} to {_size(size)}")
         image = v2.functional.resize(image, size, antialias=True)
+    if layout := layout_of({"feeding": fed}):
+        return AsBytes(layout)(image)[None], ", ".join(remarks)
     normalised = build_normalisation(fed["mean"], fed["std"], channels)(image)
     return normalised[None], ", ".join(remarks)
 

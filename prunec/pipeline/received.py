@@ -107,13 +107,15 @@ def _checked(
         details = Details(str(path), not_checked=(NOT_CHECKED, *untold))
         return Report((failed(name, valid, "none", f"{error.message}."),), details)
     uncounted = [f"MACs: {item}" for item in (written.cost.uncounted if written.cost else ())]
-    details = Details(str(path), not_checked=(NOT_CHECKED, *untold, *uncounted))
+    unfit = writer.runs_on or writer.is_code
+    code = (f"golden values of {writer.form()}: it is code",) if writer.is_code else ()
+    details = Details(str(path), not_checked=(NOT_CHECKED, *code, *untold, *uncounted))
     checks = [
         Check(name, valid, valid, None, True),
         *_of_recipe(written, recipe_digest, recorded),
         *unchanged(written, path, {"sha256": str(recorded.get("sha256"))}),
         *_counts(written, recorded),
-        check_golden(path, runner_for(writer.suffix), recorded),
+        *([] if unfit else [check_golden(path, runner_for(writer.suffix), recorded)]),
         _sealed(run.export),
         *records,
     ]

@@ -11,9 +11,11 @@ from typing import Any
 from prunec.artifact import Artifact, Step
 from prunec.catalogue import exporter_names
 from prunec.deploy.checks import ExportReport
+from prunec.deploy.runner import Runner
 from prunec.errors import ParityError, ReadOnlyRun, RunError
 from prunec.page import write_report
 from prunec.pipeline.artifacts import run_pass
+from prunec.pipeline.elsewhere import named_runners
 from prunec.pipeline.forms import Forms, record, ship
 from prunec.pipeline.opened import OpenedRun
 from prunec.pipeline.opened_recipe import Untrained
@@ -32,6 +34,8 @@ def export(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     untrained: Untrained | None = None,
     with_recipe: bool = True,
+    runners: Sequence[str] = (),
+    layout: str = "",
 ) -> ExportReport:
     """Run the rewrites that follow training, write every form, and prove each file equal.
 
@@ -46,6 +50,8 @@ def export(
         options: form → options of its exporter that take the place of the recipe's.
         untrained: the network as a recipe without a training pass builds it, where it is at hand.
         with_recipe: whether the files hold the recipe's text.
+        runners: names of runners that the files are proven on besides those here.
+        layout: of images as bytes, whose normalisation goes into the files; empty: it does not.
 
     Raises:
         RunError: the run was not trained to its end, another process works on it, or something
@@ -53,6 +59,7 @@ def export(
         NotExact: a rewrite changed the network's function, or a file is not what was written.
     """
     _require_trained(run)
+    others = named_runners(runners, run.recipe)
     with run.held():
         opened = OpenedRun(run, untrained.images if untrained else None)
         made = Forms(run.export, opened.exporters(forms, options), output)
@@ -62,6 +69,7 @@ def export(
         shipped = run.export.report, run.export.manifest
         found = check_records(run, steps_of(opened), anew=shipped)
         made = replace(made, records=found, made_by=_other_build(run), with_recipe=with_recipe)
+        made = replace(made, runners=others, layout=layout)
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
         keep_records(run, *shipped)
         tell(f"Wrote {write_report(run)}")
@@ -70,7 +78,7 @@ def export(
     return report
 
 
-def verify(run: RunFolder, onnx_file: Path | None) -> ExportReport:
+def verify(run: RunFolder, onnx_file: Path | None, runners: Sequence[str] = ()) -> ExportReport:
     """Check a file against a run: every form of its export by default.
 
     The run remembers what was found of its own files and its page shows it, unless the run can only
@@ -81,10 +89,11 @@ def verify(run: RunFolder, onnx_file: Path | None) -> ExportReport:
         ParityError: the file is not there.
     """
     _require_trained(run)
+    others = named_runners(runners, run.recipe)
     if onnx_file is not None:
-        return _checked(run, {"onnx": onnx_file})
+        return _checked(run, {"onnx": onnx_file}, others)
     with _held_if_writable(run):
-        report = _checked(run, {})
+        report = _checked(run, {}, others)
         with suppress(RunError):
             report = record(report, run.export.verified)
             keep_records(run, run.export.verified)
@@ -133,14 +142,14 @@ def _other_build(run: RunFolder) -> str:
     return "" if run.record.get("build") == build() else run.made_by
 
 
-def _checked(run: RunFolder, files: dict[str, Path]) -> ExportReport:
+def _checked(run: RunFolder, files: dict[str, Path], runners: tuple[Runner, ...]) -> ExportReport:
     """What is found of files, by their form; of those that shipped where none is given."""
     opened = OpenedRun(run)
     known = {name.removeprefix("to-") for name in exporter_names()}
     forms = [form for form in run.export.forms if form in known or form in run.export.recorded]
     found = check_records(run, steps_of(opened))
     writers = opened.exporters((*forms, *files))
-    made = Forms(run.export, writers, records=found, made_by=_other_build(run))
+    made = Forms(run.export, writers, records=found, made_by=_other_build(run), runners=runners)
     paths = files or {writer.form(): made.shipped(writer) for writer in made.exporters}
     for path in paths.values():
         if not path.is_file():

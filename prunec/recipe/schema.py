@@ -4,18 +4,71 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
+from prunec.plugins import EXPORTERS, plug_in_names
 from prunec.recipe.network_and_data import PER_PIXEL, DataSpec, ModelSpec
 from prunec.recipe.training import NO_TRAINING, TrainSpec
-from prunec.recipe.values import MOST_ENTRIES, Named, Table, Text, folder_name, some
+from prunec.recipe.values import MOST_ENTRIES, Named, Positive, Table, Text, folder_name, some
+from prunec.wording import did_you_mean, found
+
+
+def sizes(value: object) -> int | dict[str, int]:
+    """Return a limit in bytes for every form, or one a form, if it is one."""
+    named = value if isinstance(value, dict) else {}
+    known = [name.removeprefix("to-") for name in plug_in_names(EXPORTERS)]
+    for form in named:
+        if form not in known:
+            near = did_you_mean(form, known) or f"There are {', '.join(known)}."
+            raise ValueError(f"names a form {form!r} that there is not. {near.rstrip()}")
+    numbers = list(named.values()) or [value]
+    if not all(type(number) is int and number > 0 for number in numbers):
+        raise ValueError(
+            f"must be a whole number of bytes above 0, or a table of such by form, found "
+            f"{found(value)}"
+        )
+    return named or numbers[0]
+
+
+_WHOLE = {"type": "integer", "exclusiveMinimum": 0}
+Sizes = Annotated[
+    int | dict[str, int],
+    PlainValidator(sizes),
+    WithJsonSchema({"anyOf": [_WHOLE, {"type": "object", "additionalProperties": _WHOLE}]}),
+]
+"""A limit in bytes for every form, or one a form: ``{ onnx = 2_000_000, int8 = 600_000 }``."""
 
 
 class Budget(Table):
     """What the shipped network must keep; a key left out has its default, ``false`` is no check."""
 
     macs_ratio: float | None = Field(default=None, gt=0, le=1, description="shipped / dense MACs")
-    bytes: int | None = Field(default=None, gt=0)
+    macs: int | None = Field(default=None, gt=0, description="of one sample")
+    params: int | None = Field(default=None, gt=0)
+    bytes: Sizes | None = Field(default=None, description="of the file, or a table: form = bytes")
+    activation_bytes: Sizes | None = Field(
+        default=None,
+        description="peak activation memory of one sample, by lifetimes, or a table: form = bytes",
+    )
+    resident_bytes: Sizes | None = Field(
+        default=None,
+        description="resident memory beyond the runtime's, measured, or a table: form = bytes",
+    )
+    latency_ms: dict[Text, Positive] | None = Field(
+        default=None,
+        description="a table: runner = milliseconds of one sample, one thread",
+    )
+    operators: Literal["ort-mobile", "litert-builtin", "xnnpack", "microcontroller"] | None = Field(
+        default=None, description="the operator set of a target: no other operator may ship"
+    )
     accuracy: float | None = Field(default=None, ge=0, le=100, description="percent, top-1")
     miou: float | None = Field(
         default=None, ge=0, le=100, description="percent, of segmentation, in place of accuracy"
@@ -57,6 +110,10 @@ class VerifySpec(Table):
         default=1.0, ge=0, le=1, description="share of equal top-1 answers, of images or of pixels"
     )
     random_batches: int = Field(default=3, ge=1)
+    runners: Annotated[tuple[Text, ...], Field(max_length=MOST_ENTRIES)] | None = Field(
+        default=None,  # left out of the text: the digest is that of recipes from before
+        description="what files are proven on besides this machine: qemu-aarch64, ssh://user@board",
+    )
     budget: Budget = Budget()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,15 +11,27 @@ from torch import Tensor
 from prunec.errors import PassError
 from prunec.sparsity.gated_macs import Gated
 
+Price = Callable[[Tensor], Tensor]
+"""What a network costs where its groups of gates keep so many, shape (B,) or (…, B)."""
 
-def require_reachable(name: str, gated: Gated, macs_ratio: float, round_to: int) -> None:
+
+def require_reachable(
+    name: str,
+    gated: Gated,
+    ratio: float,
+    round_to: int,
+    price: Price | None = None,
+    key: str = "macs_ratio",
+) -> None:
     """Refuse a network without channels to choose from, and a budget that none of them meets.
 
     Args:
         name: of the pass.
         gated: the channels and their MACs.
-        macs_ratio: the budget, as a share of the dense MACs.
+        ratio: the budget, as a share of what the dense network costs.
         round_to: channels of a block.
+        price: what is bounded; MACs where none is given.
+        key: the option that says so.
 
     Raises:
         PassError: it is so; says what can be reached.
@@ -29,13 +41,16 @@ def require_reachable(name: str, gated: Gated, macs_ratio: float, round_to: int)
             f"{name} found no channel that a gate could stand before",
             remedy="prunec inspect says what pins them; else train with a pass that masks.",
         )
-    dense = float(gated.macs(gated.sizes.double()))
-    least = float(gated.macs(gated.shipped(torch.ones(len(gated.sizes)).double(), round_to)))
-    if least > macs_ratio * dense:
+    price = price or gated.macs
+    dense = float(price(gated.sizes.double()))
+    least = float(price(gated.shipped(torch.ones(len(gated.sizes)).double(), round_to)))
+    if least > ratio * dense:
+        what = key.removesuffix("_ratio").replace("macs", "MACs")
         raise PassError(
-            f"{name}: macs_ratio {macs_ratio:g} cannot be reached: with one block of "
-            f"{round_to} channels in every group {least / dense:.3f} of the MACs are left",
-            remedy=f"Set macs_ratio above {least / dense:.3f}, or a smaller round_to.",
+            f"{name}: {key} {ratio:g} cannot be reached: with one block of {round_to} channels in "
+            f"every group {least / dense:.3f} of the {what} {'are' if what == 'MACs' else 'is'} "
+            "left",
+            remedy=f"Set {key} above {least / dense:.3f}, or a smaller round_to.",
         )
 
 
@@ -92,8 +107,14 @@ def most_important(gated: Gated, scores: Tensor, target: float, round_to: int) -
     return in_whole_blocks(gated, scores, above(tried[low]), round_to)
 
 
-def target(asked: float, last: Mapping[str, Any]) -> dict[str, object]:
-    """The MACs that were asked for and those that came of it; why, where there are too many."""
-    found = float(last["macs_ratio"])
+def target(asked: float, last: Mapping[str, Any], key: str = "macs_ratio") -> dict[str, object]:
+    """The MACs that were asked for and those that came of it; why, where there are too many.
+
+    Args:
+        asked: as a share of the dense network's.
+        last: metrics of the last epoch.
+        key: of what is bounded, among them.
+    """
+    found = float(last[key])
     missed = "" if found <= asked + 1e-9 else "the training ended before the gates were chosen"
     return {"asked": f"≤ {asked:g}", "found": found, "missed": missed}

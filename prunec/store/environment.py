@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import re
+import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -22,6 +25,8 @@ def environment() -> dict[str, Any]:
     devices = range(torch.cuda.device_count())
     return {
         "prunec": prunec_version(),
+        "install": install_line(),
+        "commit": commit(Path.cwd()),
         "python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},
         "platform": platform.platform(),
@@ -36,6 +41,51 @@ def environment() -> dict[str, Any]:
 def prunec_version() -> str:
     """Return the version of the installed prunec."""
     return _version("prunec") or "0"
+
+
+@cache
+def install_line() -> str:
+    """Return the command that installs this prunec again, from where it was installed."""
+    version = prunec_version()
+    source = _source()
+    url, vcs = str(source.get("url", "")), source.get("vcs_info")
+    if isinstance(vcs, dict):
+        return f"pip install '{vcs.get('vcs')}+{url}@{vcs.get('commit_id')}'"
+    if "archive_info" in source:
+        return f"pip install {url.rpartition('/')[2]}"
+    if "dir_info" in source:
+        found = commit(Path(url.removeprefix("file://")))
+        if found:
+            changed = "; it had changes besides" if found.endswith("+") else ""
+            known = f"# in a checkout of prunec {version}, build {build()}{changed}"
+            return f"git checkout {found.rstrip('+')} && pip install .    {known}"
+        return f"pip install .    # in the sources of prunec {version}, build {build()}"
+    return f"pip install prunec=={version}"
+
+
+def _source() -> dict[str, Any]:
+    """Where the installed prunec came from, as pip wrote it down; empty: from an index."""
+    for found in metadata.distributions(name="prunec"):  # of a checkout besides, which says nothing
+        with suppress(OSError, ValueError):
+            said = json.loads(found.read_text("direct_url.json") or "{}")
+            if isinstance(said, dict) and said:
+                return said
+    return {}
+
+
+@cache
+def commit(folder: Path) -> str | None:
+    """Return the commit of git that a folder stands at, with ``+`` where files differ from it."""
+    with suppress(OSError, subprocess.SubprocessError):
+        if found := _git(folder, "rev-parse", "HEAD"):
+            return found + ("+" if _git(folder, "status", "--porcelain", "-uno") else "")
+    return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    asked = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=10)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 @cache

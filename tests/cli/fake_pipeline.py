@@ -71,14 +71,15 @@ class FakePipeline(ModuleType):
         return Artifact(module=nn.Identity(), example=(zeros(2, 1),), history=(step,))
 
     def export(
-        self, run: Any, output: Any, forms: Any, *, options: Any, tell: Any, with_recipe: bool
+        self, run: Any, output: Any, forms: Any, *, with_recipe: bool, **keys: Any
     ) -> FakeReport:
         assert with_recipe
+        options = keys["options"]
         self._called("export", run, output, forms)
         self.options = options
         return FakeReport(self.passed)
 
-    def verify(self, run: Any, onnx_file: Any) -> FakeReport:
+    def verify(self, run: Any, onnx_file: Any, runners: Any) -> FakeReport:
         self._called("verify", run, onnx_file)
         return FakeReport(self.passed)
 

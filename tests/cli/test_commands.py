@@ -38,7 +38,7 @@ def test_the_device_is_the_recipes_unless_named(pipeline: FakePipeline) -> None:
     run("train", "small.toml")
     run("train", "small.toml", "--set", "device=cuda")
     assert [keys["device"] for _, _, keys in pipeline.calls] == ["auto", "cuda"]
-    assert run("train", "small.toml", "--device", "tpu").exit_code == 1
+    assert run("train", "small.toml", "--device", "tpu").exit_code == 3
 
 
 def test_runs_lie_where_option_or_variable_say(
@@ -136,7 +136,7 @@ def test_inspect_takes_inputs_by_their_sizes(pipeline: FakePipeline) -> None:
     assert pipeline.calls[-1][1][1] == (Input((2, 1, 28, 28), "float32"), Input((2, 16), "int64"))
     for wrong in ("1x", "0x3", "3x3:float33", "3x3:nn", ""):
         result = run("inspect", "net", "--input", wrong)
-        assert result.exit_code == 1
+        assert result.exit_code == 3
         assert "is no input" in result.stderr
         assert "3x224x224" in result.stderr
 

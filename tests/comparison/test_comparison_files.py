@@ -113,7 +113,7 @@ def test_a_failed_cell_is_told_and_the_others_go_on(tmp_path: Path, stub: None) 
     good = write_recipe(tmp_path, "gmp")
     bad = write_recipe(tmp_path, "rigl", learning_rate="1e9")
     folder = tmp_path / "out"
-    told = compare(bad, good, "--seeds", 2, "-o", folder, code=1)
+    told = compare(bad, good, "--seeds", 2, "-o", folder, code=2)
     assert told.count("failed, training diverged") == 2
     results = {(r.method, r.seed): r for r in results_of(folder, expand([bad, good], seeds=2))}
     assert results["gmp", 1].state == "done"
@@ -127,7 +127,7 @@ def test_a_failed_cell_is_told_and_the_others_go_on(tmp_path: Path, stub: None) 
     assert failure is not None
     assert (failure.step, failure.remedy) == ("train", "lower train.learning_rate")
     # Again: what failed is tried again, what is done is not; the cure begins a new run.
-    compare(bad, good, "--seeds", 2, "-o", folder, code=1)
+    compare(bad, good, "--seeds", 2, "-o", folder, code=2)
     assert (run.path / "calls.txt").read_text().split() == ["train", "train"]
     write_recipe(tmp_path, "rigl", learning_rate="0.1")
     told = compare(bad, good, "--seeds", 2, "-o", folder)
@@ -140,7 +140,7 @@ def test_a_failed_cell_is_told_and_the_others_go_on(tmp_path: Path, stub: None) 
 def test_a_file_that_is_not_proven_is_said(tmp_path: Path, stub: None) -> None:
     recipe = write_recipe(tmp_path, "gmp")
     folder = tmp_path / "out"
-    told = compare(recipe, "--seeds", 4, "-o", folder, code=1)
+    told = compare(recipe, "--seeds", 4, "-o", folder, code=2)
     assert "1 of 5 checks failed: weights" in told
     last = results_of(folder, expand([recipe], seeds=4))[-1]
     assert (last.state, last.proven) == ("failed", False)

@@ -12,7 +12,7 @@ from comparison_recipes import write_recipe
 from prunec.comparison import machine_shares
 from prunec.comparison.folder import default_folder
 from prunec.comparison.grid import expand, parse_sparsities
-from prunec.errors import RecipeError
+from prunec.errors import RecipeError, UsageError
 
 
 def test_a_grid_is_every_recipe_at_every_sparsity_and_seed(recipes: list[str]) -> None:
@@ -52,7 +52,7 @@ def test_densities_of_a_run_leave_no_sparsity_to_ask_for(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("text", ["", " ", "1", "-0.1", "0.9,,0.99", "much", "nan", "0.9;0.99"])
 def test_what_is_no_sparsity_is_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match="no share of zeros"):
+    with pytest.raises(UsageError, match="no share of zeros"):
         parse_sparsities(text)
 
 
@@ -122,8 +122,8 @@ def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_what_asks_for_nothing_is_refused(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, "gmp")
-    assert "--seeds 0: nothing runs" in compare(recipe, "--seeds", 0, code=1)
-    assert "is no share of zeros" in compare(recipe, "--sparsity", "", code=1)
+    assert "--seeds 0: nothing runs" in compare(recipe, "--seeds", 0, code=3)
+    assert "is no share of zeros" in compare(recipe, "--sparsity", "", code=3)
 
 
 def test_the_seed_is_the_grids_own(tmp_path: Path) -> None:

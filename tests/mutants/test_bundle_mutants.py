@@ -5,6 +5,7 @@ Every mutant says something else than the bundle: what is read of it differs, or
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ from typer.testing import CliRunner
 from prunec.cli.commands import app
 from prunec.errors import PrunecError
 from prunec.pipeline import verify_bundle
+from prunec.pipeline.bundles.signing import signature
 from prunec.store.records import DIGEST, record_digest
 
 RECIPE = """
@@ -58,7 +60,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.syspath_prepend(str(root))
-        result = CliRunner().invoke(app, ["export", "mutable.toml", "--bundle", "b.zip"])
+        wishes = ["--bundle", "b.zip", "--bom", "--golden-layers", "--release", "3"]
+        result = CliRunner().invoke(app, ["export", "mutable.toml", *wishes])
     assert result.exit_code == 0, result.output
     with zipfile.ZipFile(root / "b.zip") as archive:
         return {name: archive.read(name) for name in archive.namelist()}
@@ -117,14 +120,40 @@ def forged(files: Files, dice: random.Random) -> bytes:
     name = dice.choice([key for key in files if key.endswith(".npy")])
     data = bytearray(files[name])
     data[-4 * dice.randrange(1, 9) + 3] ^= 0x7F  # sign stays, exponent goes
-    changed = {**files, name: bytes(data), "check.py": RAN.encode()}
+    return zipped(_sealed({**files, name: bytes(data), "check.py": RAN.encode()}))
+
+
+def bills(files: Files, dice: random.Random) -> bytes:
+    """The bill of materials changed, or what it follows from, and every digest made to fit."""
+    told = json.loads(files["bom.cdx.json"])
+    _change(told, dice)
+    changed = {**files, "bom.cdx.json": json.dumps(told, indent=1).encode()}
+    if dice.random() < 0.5:
+        manifest = json.loads(files["manifest.json"])
+        ours = manifest["additional_metadata"]["prunec"]
+        key = dice.choice(("release", "licence", "intended_use", "macs", "history", "tested_on"))
+        ours[key] = dice.choice(("other", 7, None, ["x"]))
+        changed = {**files, "manifest.json": json.dumps(manifest).encode()}
+    return zipped(_sealed(changed))
+
+
+def copies(files: Files, dice: random.Random) -> bytes:
+    """The copy that gives values between layers changed, and every digest made to fit."""
+    data = bytearray(files["onnx/layers.onnx"])
+    data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    made = dice.choice((bytes(data), files["onnx/model.onnx"], b""))
+    return zipped(_sealed({**files, "onnx/layers.onnx": made}))
+
+
+def _sealed(files: Files) -> Files:
+    """The files with a manifest whose digests fit."""
     manifest = json.loads(files["manifest.json"])
     ours = manifest["additional_metadata"]["prunec"]
     for key in ours["files"]:
-        digest = hashlib.sha256(changed[key]).hexdigest()
-        ours["files"][key] = {"bytes": len(changed[key]), "sha256": digest}
+        digest = hashlib.sha256(files[key]).hexdigest()
+        ours["files"][key] = {"bytes": len(files[key]), "sha256": digest}
     ours[DIGEST] = record_digest(ours)
-    return zipped({**changed, "manifest.json": json.dumps(manifest).encode()})
+    return {**files, "manifest.json": json.dumps(manifest).encode()}
 
 
 def the_zip(files: Files, dice: random.Random) -> bytes:
@@ -151,11 +180,69 @@ def _change(value: Any, dice: random.Random) -> None:
 
 
 FAMILIES: tuple[Callable[[Files, random.Random], bytes], ...] = (
-    bits, lengths, names, modes, said, forged, the_zip,
+    bits, lengths, names, modes, said, forged, bills, copies, the_zip,
 )  # fmt: skip
 
 
-@slice_and_all(35, 700)
+def keys(folder: Path) -> tuple[Path, Path]:
+    """A pair of keys, private and public."""
+    pytest.importorskip("model_signing")
+    from cryptography.hazmat.primitives import serialization as forms
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, pem, plain = (
+        ec.generate_private_key(ec.SECP256R1()),
+        forms.Encoding.PEM,
+        forms.NoEncryption(),
+    )
+    folder.mkdir()
+    own, public = folder / "key", folder / "pub"
+    own.write_bytes(key.private_bytes(pem, forms.PrivateFormat.PKCS8, plain))
+    kind = forms.PublicFormat.SubjectPublicKeyInfo
+    public.write_bytes(key.public_key().public_bytes(pem, kind))
+    return own, public
+
+
+def resigned(files: Files, other: Path, dice: random.Random) -> Files:
+    """A signed bundle of other contents, or of another signature, or by another key."""
+    signed = {name: data for name, data in files.items() if name != "model.sig"}
+    match dice.randrange(5):
+        case 0:  # sealed and signed again, by somebody else
+            forged_ = _sealed({**signed, "check.py": RAN.encode()})
+            return {**forged_, "model.sig": signature(forged_, other)}
+        case 1:  # the same contents, by somebody else
+            return {**signed, "model.sig": signature(signed, other)}
+        case 2:  # not signed any more
+            return signed
+        case 3:  # other contents under the old signature
+            return {
+                **_sealed({**signed, "check.py": RAN.encode()}),
+                "model.sig": files["model.sig"],
+            }
+    told = json.loads(files["model.sig"])
+    envelope = told["dsseEnvelope"]
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    _change(statement, dice)
+    envelope["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
+    return {**files, "model.sig": json.dumps(told).encode()}
+
+
+@slice_and_all(10, 200)
+def test_mutants_of_signatures_are_caught(
+    files: Files, tmp_path: Path, count: int, seed: int
+) -> None:
+    (own, public), (other, _) = keys(tmp_path / "own"), keys(tmp_path / "other")
+    signed = {**files, "model.sig": signature(files, own)}
+    place, dice = tmp_path / "b.zip", random.Random(seed)
+    place.write_bytes(zipped(signed))
+    assert verify_bundle(place, public).passed
+    for number in range(count):
+        place.write_bytes(zipped(resigned(signed, other, dice)))
+        assert not verify_bundle(place, public).passed, number
+        assert not list(tmp_path.rglob("ran"))
+
+
+@slice_and_all(45, 900)
 def test_mutants_of_bundles_are_caught(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, seed: int
 ) -> None:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from devices import Beside
 from onnx import numpy_helper
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from prunec.cli.commands import app
-from prunec.errors import PrunecError
-from prunec.pipeline import opened_bundle, predict, verify_bundle
+from prunec.errors import PrunecError, RunError
+from prunec.pipeline import elsewhere, opened_bundle, predict, verify_bundle, verify_bundle_on
+from prunec.pipeline.bundles.bom import bill
+from prunec.pipeline.bundles.elsewhere import checks_of
 from prunec.pipeline.bundles.saying import interval
 from prunec.store.records import DIGEST, record_digest
 
@@ -53,6 +56,9 @@ intended_use = "clothes"
 """
 
 
+BESIDES = ("--bom", "--golden-layers")
+
+
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
@@ -66,7 +72,8 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.syspath_prepend(str(root))
-        result = run("export", "sent.toml", "--bundle", "b.zip", "--junit", "j.xml", "--json")
+        wishes = ("--bundle", "b.zip", *BESIDES)
+        result = run("export", "sent.toml", *wishes, "--junit", "j.xml", "--json")
     assert result.exit_code == 0, result.output
     (root / "out.json").write_text(result.stdout)
     return root
@@ -90,11 +97,12 @@ def seal(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     ours = manifest["additional_metadata"]["prunec"]
     change(ours)
+    model = (folder / "onnx/model.onnx").read_bytes()
+    ours["forms"]["onnx"]["sha256"] = hashlib.sha256(model).hexdigest()
+    (folder / "bom.cdx.json").write_bytes(bill(ours))
     for name in ours["files"]:
         data = (folder / name).read_bytes()
         ours["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    model = (folder / "onnx/model.onnx").read_bytes()
-    ours["forms"]["onnx"]["sha256"] = hashlib.sha256(model).hexdigest()
     ours[DIGEST] = record_digest(ours)
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -114,7 +122,7 @@ def test_the_verdict_is_json_and_junit(sent: Path) -> None:
 def test_the_same_run_gives_the_same_bytes(sent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sent)
     monkeypatch.syspath_prepend(str(sent))
-    assert run("export", "sent-001", "--bundle", "again.zip").exit_code == 0
+    assert run("export", "sent-001", "--bundle", "again.zip", *BESIDES).exit_code == 0
     assert (sent / "again.zip").read_bytes() == (sent / "b.zip").read_bytes()
     assert run("export", "sent-001", "--bundle", "runs").exit_code == 1
 
@@ -325,5 +333,74 @@ def test_forged_digests_do_not_hide_other_answers(folder: Path) -> None:
 def test_forged_golden_objects_are_not_unpickled(folder: Path) -> None:
     _pickled(folder)
     seal(folder, lambda ours: None)
-    (failure,) = verify_bundle(folder).forms["onnx"].failures
-    assert failure.name == "golden values"
+    failures = {check.name for check in verify_bundle(folder).forms["onnx"].failures}
+    assert failures == {"golden values", "values between layers"}
+
+
+@pytest.mark.parametrize("name", ["onnx/model.c", "onnx/run.so"])
+def test_a_program_is_no_form(folder: Path, name: str) -> None:
+    """Whatever runs such a file runs what the sender wrote."""
+    (folder / name).write_bytes((folder / "onnx/model.onnx").read_bytes())
+
+    def renamed(ours: dict[str, Any]) -> None:
+        ours["files"][name] = ours["files"].pop("onnx/model.onnx")
+        ours["forms"]["onnx"]["file"] = name
+
+    seal(folder, renamed)
+    (folder / "onnx/model.onnx").unlink()
+    with pytest.raises(RunError, match="the form 'onnx' is a program, which a bundle does not"):
+        verify_bundle(folder)
+    result = run("predict", folder, folder / "golden" / "input_0.npy")
+    assert result.exit_code == 1
+    assert "is a program" in result.output
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Beside]:
+    """A device that `--runner beside` names."""
+    (tmp_path / "there").mkdir()
+    device = Beside(temporary=str(tmp_path / "there"))
+    monkeypatch.setattr(elsewhere, "runner_named", lambda _: device)
+    yield device
+    device.close()
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_a_bundle_is_checked_on_a_device_by_its_own_check(
+    sent: Path, folder: Path, beside: Beside
+) -> None:
+    result = run("verify", sent / "b.zip", "--runner", "qemu-aarch64")  # a name that there is
+    assert result.exit_code == 0, result.output
+    assert "onnx on beside: " in result.output
+    assert "ms a sample" in result.output
+    report = verify_bundle_on(sent / "b.zip", ["beside"])
+    names = {check.name for form in report.forms.values() for check in form.checks}
+    assert {"beside: file digests", "beside: golden values", "golden values"} <= names
+    assert report.forms["onnx"].details.other_runners == (beside.identity,)
+    with (folder / "check.py").open("a") as file:
+        file.write("print('more')\n")
+    seal(folder, lambda _: None)
+    with pytest.raises(RunError, match=r"check\.py of .* is not the one of this prunec"):
+        verify_bundle_on(folder, ["beside"])
+    (folder / "golden" / "input_0.npy").write_bytes(b"")
+    assert not verify_bundle_on(folder, ["beside"]).passed  # unsound here: it is sent nowhere
+
+
+FOUND = {"form": "onnx", "verdict": "PASS", "why": "", "difference": 1e-7, "loaded": "x",
+         "milliseconds": {"median": 1, "p95": 1, "spread": 0, "runs": 9}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"),
+    [
+        ({}, True),
+        ({"difference": 0.01}, False),  # whatever verdict was sent
+        ({"difference": "inf", "verdict": "FAIL"}, False),
+        ({"verdict": "FAIL", "why": "outputs differ"}, False),
+        ({"verdict": "FAIL", "why": "it does not run: no memory", "difference": None}, False),
+        ({"verdict": "not checked", "why": "no onnxruntime"}, None),
+    ],
+)
+def test_what_a_device_found_is_judged_here(change: dict[str, Any], passed: bool | None) -> None:
+    checks, _ = checks_of("onnx", {**FOUND, **change}, "board", "")
+    assert [check.passed for check in checks] == ([] if passed is None else [passed])

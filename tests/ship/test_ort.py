@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from ship_nets import METADATA, TINY_COST, FakeData, Shipped
 
@@ -44,6 +45,25 @@ def test_no_kernel_is_laid_out_for_this_processor(path: Path) -> None:
     data = path.read_bytes()
     assert b"ORTM" in data[:16]
     assert b"Reorder" not in data  # what stands around blocked layouts
+
+
+def test_its_dense_twin_has_no_layouts_of_this_processor_either(
+    shipped: Shipped, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: dict[str, list[object]] = {".ort": [], ".onnx": []}
+    session = onnxruntime.InferenceSession
+
+    def noted(path: str, options: onnxruntime.SessionOptions, **given: object) -> object:
+        levels[Path(path).suffix].append(options.graph_optimization_level)
+        return session(path, options, **given)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    dense = Onnxruntime().open(shipped.path)
+    Onnxruntime().open(path).time(dense, rounds=3)
+    level = onnxruntime.GraphOptimizationLevel
+    assert levels[".onnx"] == [level.ORT_ENABLE_ALL, level.ORT_ENABLE_EXTENDED]
+    dense.time(Onnxruntime().open(shipped.path), rounds=3)
+    assert levels[".onnx"][2:] == [level.ORT_ENABLE_ALL]
 
 
 def test_one_that_is_slower_than_its_dense_twin_is_told(shipped: Shipped, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +294,34 @@ def test_the_shortcut_samples_and_pads() -> None:
     assert torch.equal(y[:, 2:5], x[:, :, ::2, ::2])
     assert not y[:, :2].any()
     assert not y[:, 5:].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("timm:hf-hub:timm/resnet10t.c3_in1k", "'timm:resnet10t'.*timm/resnet10t.c3_in1k/resolve"),
+        ("hf_hub:timm/resnet10t.c3_in1k", "'timm:resnet10t'"),
+        ("timm/resnet10t", "'timm:resnet10t'"),
+        ("https://huggingface.co/timm/resnet10t.c3_in1k", "'timm:resnet10t'"),
+        ("microsoft/resnet-18", "hf download microsoft/resnet-18"),
+        ("hf-hub:microsoft/resnet-18@main", "hf download microsoft/resnet-18"),
+        ("hub:pytorch/vision:v0.10.0", "git clone https://github.com/pytorch/vision"),
+        ("https://github.com/pytorch/vision", "git clone https://github.com/pytorch/vision"),
+    ],
+)
+def test_a_network_of_a_hub_is_told_how_it_comes_in(name: str, said: str) -> None:
+    with pytest.raises(RecipeError, match="lies in a hub") as error:
+        build_model(ModelSpec(name=name), 10, seed=0)
+    assert re.search(said, error.value.remedy)
+
+
+@pytest.mark.parametrize("weights", ["https://there.org/r18.pth", "hf://org/net/model.safetensors"])
+def test_weights_at_an_address_are_told_to_be_fetched(weights: str) -> None:
+    with pytest.raises(DataError, match="is an address, and weights are read from files"):
+        build_model(ModelSpec(name="resnet18", weights=weights), 10, seed=0)
+
+
+@pytest.mark.parametrize("name", ["nets/mine.py:build", "./mine:build"])
+def test_a_file_of_ones_own_is_no_hub(name: str) -> None:
+    with pytest.raises(RecipeError, match="cannot be imported"):
+        build_model(ModelSpec(name=name), 10, seed=0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from prunec.deploy.checks.check import Check, at_least, failed
+from prunec.deploy.checks.samples import Flip
 from prunec.tasks.quality import Quality
 from prunec.tasks.task import Score, Task
 
@@ -42,6 +43,8 @@ class Answers:
         equal: how many of them are the same.
         torch: what the network's are worth.
         file: what the file's are, under onnxruntime.
+        classes: of each class its samples, and how many the network and the file answer right.
+        flips: the first samples that the file answers otherwise.
     """
 
     task: Task
@@ -50,6 +53,8 @@ class Answers:
     equal: int
     torch: Score
     file: Score
+    classes: tuple[tuple[int, int, int], ...] = ()
+    flips: tuple[Flip, ...] = ()
 
     @property
     def agreement(self) -> float:

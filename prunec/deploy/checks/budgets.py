@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from prunec.cost import Cost
@@ -23,6 +24,7 @@ KEPT = (
 def check_budgets(
     budget: Budget,
     path: Path,
+    form: str,
     size: int,
     cost: Cost | None,
     dense_macs: int | None,
@@ -39,8 +41,7 @@ def check_budgets(
             checks.append(_macs(budget.macs_ratio, cost, dense_macs))
         else:
             unmeasured.append("MACs against dense: the dense network's are not at hand")
-    if budget.bytes is not None:
-        checks.append(_bytes(budget.bytes, size))
+    checks += _of_the_file(budget, form, size, cost)
     for quality, limit in ((ACCURACY, budget.accuracy), (MIOU, budget.miou)):
         if limit is None:
             continue
@@ -65,8 +66,46 @@ def _macs(limit: float, cost: Cost, dense: int) -> Check:
     return at_most("budget: MACs / dense", limit, ratio, wrong)
 
 
-def _bytes(limit: int, size: int) -> Check:
-    wrong = f"the file has {size:,} bytes; the recipe allows {limit:,}. {KEPT.format('bytes=N')}"
+def limit_of(limit: int | Mapping[str, int] | None, form: str) -> int | None:
+    """Return what a budget allows a form: one number for all, or one of its own."""
+    return limit.get(form) if isinstance(limit, Mapping) else limit
+
+
+def _of_the_file(budget: Budget, form: str, size: int, cost: Cost | None) -> list[Check]:
+    """The checks of MACs, parameters and bytes; they name the layers that have most."""
+    checks = _costs(budget, cost) if cost else []
+    limit = limit_of(budget.bytes, form)
+    return checks if limit is None else [*checks, _bytes(limit, size, form)]
+
+
+def _costs(budget: Budget, cost: Cost) -> list[Check]:
+    sides = (
+        ("MACs", budget.macs, cost.macs, {layer.name: layer.macs for layer in cost.layers}),
+        ("params", budget.params, cost.params, {x.name: x.params for x in cost.layers}),
+    )
+    return [
+        _count(name, limit, found, by_layer)
+        for name, limit, found, by_layer in sides
+        if limit is not None
+    ]
+
+
+def _count(name: str, limit: int, found: int, by_layer: Mapping[str, int]) -> Check:
+    most = sorted(by_layer.items(), key=lambda entry: -entry[1])[:3]
+    listed = ", ".join(f"{layer} ({count:,})" for layer, count in most)
+    wrong = (
+        f"the file has {found:,} {name}; the recipe allows {limit:,}. Most are in {listed}: cut "
+        f"more there. {KEPT.format(f'{name.lower()}=N')}"
+    )
+    passed, title = found <= limit, "parameters" if name == "params" else name
+    return Check(f"budget: {title}", f"≤ {limit:,}", found, None, passed, _if(not passed, wrong))
+
+
+def _bytes(limit: int, size: int, form: str) -> Check:
+    wrong = (
+        f"the file of {form} has {size:,} bytes; the recipe allows {limit:,}. Cut more, or ship a "
+        f"form of fewer bytes (--int8, --fp16). {KEPT.format('bytes=N')}"
+    )
     return Check(
         "budget: bytes", f"≤ {limit:,}", size, None, size <= limit, _if(size > limit, wrong)
     )

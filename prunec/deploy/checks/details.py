@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+from prunec.deploy.checks.samples import Flip
 from prunec.deploy.runner import Identity
 from prunec.deploy.timing import Latency
 
@@ -30,6 +31,8 @@ class Details:
         dense_macs: of the network before anything was cut.
         samples: test samples that it answered.
         figures: what it is worth on them, by the key of each figure: accuracy, in percent.
+        classes: of each class its samples, and how many the network and the file answer right.
+        flips: the first test samples that the file answers otherwise than the network.
         latency: as measured against the dense network's.
         forms: of several files of a network, what is known of each, by its form.
     """
@@ -50,6 +53,8 @@ class Details:
     dense_macs: int | None = None
     samples: int | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    classes: tuple[tuple[int, int, int], ...] = ()
+    flips: tuple[Flip, ...] = ()
     latency: Latency | None = None
     forms: Mapping[str, Details] = field(default_factory=dict)
 
@@ -81,6 +86,8 @@ class Details:
             "macs ratio": self.macs_ratio,
             "test samples": self.samples,
             **self.figures,
+            "classes": self.classes or None,
+            "flips": [flip.to_dict() for flip in self.flips] or None,
             "dense bytes": self.dense_bytes,
             "latency": asdict(replace(self.latency, rounds=())) if self.latency else None,
         }

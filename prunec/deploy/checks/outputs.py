@@ -26,6 +26,7 @@ from prunec.deploy.checks.gaps import (
 from prunec.deploy.checks.proving import unprovable
 from prunec.deploy.checks.random_inputs import Range, random_batches
 from prunec.deploy.checks.rounding import Noise, Rounding, run
+from prunec.deploy.checks.samples import Tally
 from prunec.deploy.runner import LoadedFile, Runner
 from prunec.errors import PrunecError
 from prunec.recipe import VerifySpec
@@ -121,7 +122,7 @@ def compare_on_data(
     """Compare outputs, answers and what they are worth on the whole test split."""
     judge = _Judge(module, bounds)
     task = data.task
-    samples, total, equal = 0, 0, 0
+    samples, total, equal, tally = 0, 0, 0, Tally(task.classes)
     counts = torch.zeros(2, task.counted, dtype=torch.int64)
     batches, again = itertools.tee(data.test_batches(_batch_size(module, example)))
     pairs = _outputs(session, module, ((images,) for images, _ in again))
@@ -134,10 +135,13 @@ def compare_on_data(
         judge.passes((images,), ours, theirs)
         a, b = top_answers(task, ours[0], theirs[0], labels.cpu())
         samples, total = samples + len(images), total + labels.numel()
+        tally.add(images, labels.cpu(), a, b)
         equal += int(((a == b) & (b != task.classes)).sum())
         counts += torch.stack([task.counts(answer, labels.cpu()) for answer in (a, b)])
-    scores = [task.score(row) for row in counts.tolist()]
-    answers = Answers(task, samples, total, equal, *scores)
+    ours_worth, theirs_worth = (task.score(row) for row in counts.tolist())
+    answers = Answers(
+        task, samples, total, equal, ours_worth, theirs_worth, tally.classes, tally.flips
+    )
     outputs = judge.check("outputs, test split", "on the test split")
     return [outputs, *answer_checks(answers, bounds)], answers
 

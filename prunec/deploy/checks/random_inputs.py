@@ -21,7 +21,8 @@ def random_batches(
     """Yield batches of different sizes, 1, 2 and 5 first.
 
     Numbers are drawn evenly between the least and the largest value of the example in the same
-    channel (axis 1), or between the bounds that are declared; whole numbers stay whole. Integers
+    channel (axis 1), or between the bounds that are declared; whole numbers stay whole. Images of
+    bytes are drawn from 0 to 255; other integers
     (indices, tokens) and truth values are drawn from the samples of the example. An example that is
     the same everywhere says nothing of a range: of zeros the numbers are normal, of others they lie
     between 0 and twice its value.
@@ -39,6 +40,9 @@ def _random(
     x: Tensor, size: int | None, generator: torch.Generator, declared: Range | None
 ) -> Tensor:
     """So many samples like those of an input; another input in its place where it holds none."""
+    if x.dtype == torch.uint8 and x.dim() == 4 and size is not None:  # an image
+        drawn = torch.randint(256, (size, *x.shape[1:]), generator=generator)
+        return drawn.to(torch.uint8)
     if not x.is_floating_point():
         return x if size is None else x[torch.randint(len(x), (size,), generator=generator)]
     shape = x.shape if size is None else (size, *x.shape[1:])

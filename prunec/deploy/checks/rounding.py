@@ -82,7 +82,7 @@ class Rounding:
         """
         moves = (0.0, 1.0, *((MARGIN, -MARGIN) if whole else ()))
         others = [self._run(inputs, move) for move in moves]
-        return [_noise(y, [other[index] for other in others]) for index, y in enumerate(ours)]
+        return [noise_of(y, [other[index] for other in others]) for index, y in enumerate(ours)]
 
     def undecided(self, inputs: Sequence[Tensor], ours: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return where every output is finite or not by rounding alone: at overflow or underflow.
@@ -187,7 +187,14 @@ def largest(values: np.ndarray, axis: int) -> np.ndarray:
     return np.atleast_1d(np.asarray(found, dtype=np.float64))
 
 
-def _noise(y: np.ndarray, others: Sequence[np.ndarray]) -> Noise:
+def noise_of(y: np.ndarray, others: Sequence[np.ndarray]) -> Noise:
+    """Return the noise of an output.
+
+    Args:
+        y: the output.
+        others: the same, computed more exactly; with every weight moved by one rounding; and, of
+            whole numbers, by some roundings more.
+    """
     if not np.issubdtype(y.dtype, np.floating):
         return Noise({}, {}, np.logical_or.reduce([other != y for other in others]))
     values = np.where(np.isfinite(y), y, 0).astype(np.float64)

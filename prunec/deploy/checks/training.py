@@ -28,7 +28,7 @@ def check_training(
     sparse = [place for place, step in enumerate(trained) if _is_sparse(step)]
     if budget.accuracy_drop is None or not sparse:
         return checks, []
-    known = _dense(trained[: sparse[-1] + 1])
+    known = dense_quality(trained[: sparse[-1] + 1])
     if known is None:
         return checks, [
             f"accuracy drop: {trained[sparse[-1]].name} had no dense phase to compare with; "
@@ -56,8 +56,12 @@ def _targets(step: Step) -> list[Check]:
     ]
 
 
-def _dense(steps: Sequence[Step]) -> tuple[Quality, float] | None:
-    """What the network was worth before its weights or channels were chosen."""
+def dense_quality(steps: Sequence[Step]) -> tuple[Quality, float] | None:
+    """Return what the network was worth before its weights or channels were chosen.
+
+    Args:
+        steps: those of the training passes; None is returned where no dense phase was tested.
+    """
     for step in reversed(steps):
         prefix = DENSE if _is_sparse(step) else "test_"
         for quality in DECISIVE:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ import onnx
 import onnxruntime
 
 from prunec.deploy.runner import Batch, Identity, LayerTime, LoadedFile, Runner, Sizes
+from prunec.deploy.sessions import layer_times, numpy_type
+from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
@@ -25,10 +26,6 @@ _KINDS = {
     "DynamicQuantizeMatMul QAttention",
     "float": "Conv FusedConv ConvTranspose Gemm FusedGemm MatMul FusedMatMul",
 }
-
-_KERNEL = "_kernel_time"
-_TYPES = {"float": "float32", "double": "float64"}
-"""onnxruntime's names of types that are not numpy's."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,12 @@ class Onnxruntime(Runner):
 
 
 def _session(
-    path: Path, threads: int, saved: Path | None = None, profile: Path | None = None
+    path: Path,
+    threads: int,
+    saved: Path | None = None,
+    profile: Path | None = None,
+    *,
+    portable: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Return a session of a file.
 
@@ -60,8 +62,12 @@ def _session(
         threads: within an operator.
         saved: where to save the graph that it runs.
         profile: how the names of files with its times begin.
+        portable: whether to leave this processor's own layouts out, as an ``.ort`` file does.
     """
     options = onnxruntime.SessionOptions()
+    if portable:
+        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.graph_optimization_level = level
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -81,9 +87,9 @@ def _session(
 class _Session(LoadedFile):
     """A loaded file."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, portable: bool = False) -> None:
         self._path, self._threads = path, threads
-        self._session = _session(path, threads)
+        self._session = _session(path, threads, portable=portable)
         self._inputs = self._session.get_inputs()
         self._names = [entry.name for entry in self._inputs]
 
@@ -110,8 +116,7 @@ class _Session(LoadedFile):
     @property
     def input_types(self) -> list[np.dtype[Any]]:
         """Types of the inputs: ``tensor(int64)`` is int64."""
-        found = [entry.type.removeprefix("tensor(").rstrip(")") for entry in self._inputs]
-        return [np.dtype(_TYPES.get(name, name)) for name in found]
+        return [numpy_type(entry.type) for entry in self._inputs]
 
     def profile(self, inputs: Batch, runs: int = 20) -> list[LayerTime]:
         """See :meth:`LoadedFile.profile`: onnxruntime's own profile, read from its JSON."""
@@ -126,6 +131,15 @@ class _Session(LoadedFile):
             events = json.loads(Path(session.end_profiling()).read_text())
         return layer_times(events)
 
+    def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
+        """Measure it; beside an ``.ort`` file a dense ONNX file has no layouts of its own either.
+
+        See :meth:`LoadedFile.time`.
+        """
+        if isinstance(dense, _Session) and self._path.suffix == ".ort" != dense._path.suffix:
+            dense = _Session(dense._path, self._threads, portable=True)
+        return super().time(dense, batch=batch, rounds=rounds)
+
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
         """Yield the outputs of a batch when they are asked for."""
         for inputs in batches:
@@ -139,25 +153,6 @@ class _Session(LoadedFile):
             return [np.asarray(output) for output in outputs]
         except Exception as error:
             raise _cannot("run", self._path, error) from error
-
-
-def layer_times(events: Iterable[Mapping[str, Any]]) -> list[LayerTime]:
-    """Return a layer for each node of onnxruntime's profile, the first run of each left out.
-
-    Args:
-        events: of the profile; those of kernels have the category ``Node``, a duration in
-            microseconds and a name that ends in ``_kernel_time``.
-    """
-    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith(_KERNEL):
-            key = (str(event["args"].get("node_index", "")), name, event["args"]["op_name"])
-            found[key].append(event["dur"] / 1e3)
-    return [
-        LayerTime(name.removesuffix(_KERNEL), operator, statistics.median(times[1:] or times))
-        for (_, name, operator), times in found.items()
-    ]
 
 
 def _cannot(what: str, path: Path, error: Exception) -> PrunecError:

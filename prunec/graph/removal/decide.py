@@ -7,6 +7,7 @@ to leave no tensor empty, and to round counts up to the recipe's multiple.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.weights import Weights
 from prunec.graph.removal.carriers import constants_read, fold
 from prunec.graph.removal.constants import Constants, propagate
+from prunec.graph.removal.counts import STEP, Counts, Rounding
 from prunec.graph.removal.demands import Demands
 from prunec.graph.removal.liveness import Liveness, find_live
 from prunec.graph.removal.taps import Taps, dead_taps
@@ -44,13 +46,14 @@ class Decision:
     taps: Taps = field(default_factory=dict)
 
 
-def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 1) -> Decision:
+def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: Rounding = 1) -> Decision:
     """Decide for a network with these weights (zero where masked).
 
     Args:
         structure: of the captured network.
         weights: parameter or buffer name → tensor.
-        round_to: kept counts of a channel group are rounded up to a multiple of it.
+        round_to: kept counts of a channel group are rounded up to a multiple of it, or to what it
+            returns of them.
     """
     values = Weights(weights)
     constants, alive = _folded(structure, values)
@@ -58,10 +61,16 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: int = 
     live = _live_classes(structure, alive)
     strength = _Strength(structure, values)
     settled = _Settled(structure, live.clone(), torch.ones_like(live), alive, strength)
-    settled.settle(round_to)
+    if isinstance(round_to, int):
+        rounded = _Rounded(structure, round_to)
+    else:
+        settled.settle(None)
+        rounded = _Rounded(structure, _fixed(structure, settled.keep, round_to))
+        settled = _Settled(structure, live.clone(), torch.ones_like(live), alive, strength)
+    settled.settle(rounded)
     while True:  # what was chosen for one demand may serve another that had chosen for itself
         less = _Settled(structure, live.clone(), settled.keep, alive, strength)
-        less.settle(round_to)
+        less.settle(rounded)
         if bool((less.keep == settled.keep).all()):
             break
         settled = less
@@ -135,6 +144,35 @@ class _Strength:
         return strength
 
 
+class _Rounded:
+    """How many channels of each group shall stay, where some do."""
+
+    def __init__(self, structure: Structure, round_to: int | list[int]) -> None:
+        self._round_to = round_to
+        rounds = round_to if isinstance(round_to, list) else round_to > 1
+        self._groups = list(class_bundles(structure).values()) if rounds else []
+
+    def of(self, keep: Tensor) -> Iterator[tuple[Tensor, int, str]]:
+        """Yield each group's classes, how many shall stay, and why, by how many stay now."""
+        for number, group in enumerate(self._groups):
+            found = int(keep[group].sum())
+            if isinstance(self._round_to, int):
+                wanted = -(-found // self._round_to) * self._round_to
+                yield group, wanted, f"rounded up to a multiple of {self._round_to}"
+            elif found <= self._round_to[number]:
+                yield group, self._round_to[number], "rounded up to what takes the least time"
+            else:  # operators ask for more than was measured
+                yield group, -(-found // STEP) * STEP, f"rounded up to a multiple of {STEP}"
+
+
+def _fixed(structure: Structure, keep: Tensor, counts: Counts) -> list[int]:
+    """Counts for each group, where it needs what stays without rounding."""
+    groups = list(class_bundles(structure).values())
+    needed = [int(keep[group].sum()) for group in groups]
+    found = counts(structure, groups, needed)
+    return [max(n, count) for n, count in zip(needed, found, strict=True)]
+
+
 class _Settled:
     """What stays beside the live: as little as the operators, and the recipe's multiple, allow."""
 
@@ -156,9 +194,8 @@ class _Settled:
         self.grouped = [k for k in kernels if k.groups > 1 and not k.depthwise]
         self.demands = Demands(structure, self.grouped)
 
-    def settle(self, round_to: int) -> None:
+    def settle(self, rounded: _Rounded | None) -> None:
         """Grow what stays until every demand is met."""
-        bundles = class_bundles(self.structure).values() if round_to > 1 else ()
         before = -1
         while int(self.keep.sum()) != before:
             before = int(self.keep.sum())
@@ -169,9 +206,8 @@ class _Settled:
                 self._even_out([self.structure.class_of(atoms) for atoms in blocks])
             for atoms in self.structure.projected:
                 self._widen(*map(self.structure.class_of, atoms))
-            for bundle in bundles:
-                wanted = -(-int(self.keep[bundle].sum()) // round_to) * round_to
-                self._revive(bundle, wanted, f"rounded up to a multiple of {round_to}")
+            for bundle, wanted, why in rounded.of(self.keep) if rounded else ():
+                self._revive(bundle, wanted, why)
 
     def _revive(self, candidates: Tensor, wanted: int, why: str) -> None:
         """Keep the strongest of the dead until ``wanted`` candidates stay, or all do.

@@ -16,6 +16,7 @@ from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.groups import ChannelGroup, groups_of
 from prunec.graph.channels.operators.kernel import Kernel
 from prunec.graph.channels.structure import Structure
+from prunec.graph.removal.counts import Rounding
 from prunec.graph.removal.cut import cut_tensor
 from prunec.graph.removal.decide import Decision, decide
 from prunec.graph.removal.taps import trim
@@ -60,7 +61,7 @@ def compile_module(
     example: tuple[Tensor, ...],
     *,
     masks: Mapping[str, Tensor] | None = None,
-    round_to: int = 1,
+    round_to: Rounding = 1,
 ) -> Compiled:
     """Remove every channel that does not matter to the output, exactly.
 
@@ -68,7 +69,8 @@ def compile_module(
         module: the network; it is not changed.
         example: its positional inputs, batch first, at least two samples.
         masks: parameter name → bool tensor of its shape; False counts as weight zero.
-        round_to: kept counts of each channel group are rounded up to a multiple of it.
+        round_to: kept counts of each channel group are rounded up to a multiple of it, or to what
+            it returns of them.
 
     Raises:
         UntraceableModel: the network cannot be captured.
@@ -83,7 +85,7 @@ def compile_captured(
     example: tuple[Tensor, ...],
     *,
     masks: Mapping[str, Tensor] | None = None,
-    round_to: int = 1,
+    round_to: Rounding = 1,
 ) -> Compiled:
     """The same for a network that is captured already; its graph is used up.
 

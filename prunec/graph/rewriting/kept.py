@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from prunec.graph.capture.node import Node
 from prunec.graph.channels.layouts import varying
+from prunec.graph.channels.operator import Writer
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.cut import cut_layout, cut_tensor, kept_along
 from prunec.graph.removal.decide import Decision
@@ -23,6 +25,23 @@ class Kept:
         self.captured = structure.captured
         self.decision = decision
         self.keep = decision.keep
+
+    # -- calls --------------------------------------------------------------------------------
+
+    def needed(self) -> set[Node]:
+        """The nodes whose values the outputs need."""
+        nodes = self.captured.nodes
+        needed: set[Node] = {nodes[-1]}
+        for node in reversed(nodes):
+            if node in needed:
+                needed.update(n for n in self._sources(node) if n not in self.decision.frozen)
+        return needed
+
+    def _sources(self, node: Node) -> Sequence[Node]:
+        if node in self.structure.shuffles:
+            return [self.structure.shuffles[node].entry]
+        operation = self.structure.operators.get(node)
+        return node.operands if operation is None else operation.sources(cast("Writer", self))
 
     # -- tensors ------------------------------------------------------------------------------
 

@@ -66,21 +66,6 @@ class TorchWriter(Kept):
         module.graph.lint()
         return module.eval()
 
-    def needed(self) -> set[Node]:
-        """The nodes whose values the outputs need."""
-        nodes = self.captured.nodes
-        needed: set[Node] = {nodes[-1]}
-        for node in reversed(nodes):
-            if node in needed:
-                needed.update(n for n in self._sources(node) if n not in self.decision.frozen)
-        return needed
-
-    def _sources(self, node: Node) -> Sequence[Node]:
-        if node in self.structure.shuffles:
-            return [self.structure.shuffles[node].entry]
-        operation = self.structure.operators.get(node)
-        return node.operands if operation is None else operation.sources(self)
-
     def _emit(self, node: Node) -> fx.Node:
         if node in self.structure.shuffles:
             return self._shuffle(node)

@@ -2,6 +2,7 @@
 
 python check.py                 every form whose runtime is installed
 python check.py --form onnx     one form
+python check.py --layers        also values between the layers: the first that parts is named
 python check.py --json          the same for machines
 
 Digests come first: nothing is loaded from a bundle that was changed. Then each file answers the
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
+UNDECLARED = ("manifest.json", "model.sig")
 Run = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
@@ -40,7 +42,7 @@ def changed_files(said: dict[str, Any]) -> list[str]:
             shown = path.relative_to(FOLDER).as_posix()
             if path.is_symlink():
                 found.append(f"{shown} is a link")
-            elif path.is_file() and shown != "manifest.json" and shown not in said["files"]:
+            elif path.is_file() and shown not in (*UNDECLARED, *said["files"]):
                 found.append(f"{shown} is not declared")
     for name, entry in sorted(said["files"].items()):
         path = FOLDER / name
@@ -147,9 +149,10 @@ def load_ncnn(path: Path) -> tuple[Run, str]:
     return run, f"ncnn {ncnn.__version__}, 1 thread, f32"
 
 
+PIP = "pip install onnxruntime"
 RUNTIMES = {
-    ".onnx": (load_onnxruntime, "onnxruntime", "pip install onnxruntime"),
-    ".ort": (load_onnxruntime, "onnxruntime", "pip install onnxruntime"),
+    ".onnx": (load_onnxruntime, "onnxruntime", PIP),
+    ".ort": (load_onnxruntime, "onnxruntime", PIP),
     ".xml": (load_openvino, "openvino", "pip install openvino"),
     ".tflite": (load_litert, "ai_edge_litert", "pip install ai-edge-litert"),
     ".pte": (load_executorch, "executorch", "pip install executorch"),
@@ -205,7 +208,10 @@ def milliseconds(run: Run, sample: list[np.ndarray]) -> dict[str, float | int]:
 
 def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
     """Return what is found of a form: how it was loaded, how far off it is, time and memory."""
-    load, package, install = RUNTIMES[Path(entry["file"]).suffix]
+    known = RUNTIMES.get(Path(entry["file"]).suffix)
+    if known is None:
+        return {"form": form, "verdict": "not checked", "why": "no runtime of it is known here"}
+    load, package, install = known
     try:
         importlib.import_module(package)
     except ImportError:
@@ -239,6 +245,32 @@ def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def parting(form: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return which value between the layers is the first that is not what it was at its maker's."""
+    name = f"{form}, between layers"
+    copy, golden = FOLDER / form / "layers.onnx", FOLDER / "golden" / "layers" / form
+    if "layers" not in entry:
+        return {"form": name, "verdict": "not checked", "why": "the bundle does not hold them"}
+    try:
+        run, how = load_onnxruntime(copy)
+        made = run([x[:1] for x in arrays(FOLDER / "golden", "input")])
+    except ImportError:
+        return {"form": name, "verdict": "not checked", "why": f"no onnxruntime: {PIP}"}
+    except Exception as error:  # the runtime raises what it happens to raise
+        return {"form": name, "verdict": "FAIL", "why": f"it does not run: {str(error)[:300]}"}
+    expected, told = arrays(golden, "value"), entry["layers"]
+    if not len(made) == len(expected) == len(told):
+        return {"form": name, "verdict": "FAIL", "why": "other values than the manifest names"}
+    apart = [difference([one], [other]) for one, other in zip(made, expected, strict=True)]
+    for place, (layer, found) in enumerate(zip(told, apart, strict=True), start=1):
+        if not found <= entry["tolerance"]:
+            where = f"{layer['operator']} {layer['node']} ({layer['name']})"
+            why = f"the first that parts is {where}, {place} of {len(told)}: {found:.3g} off"
+            return {"form": name, "verdict": "FAIL", "why": why, "layer": layer["name"]}
+    why = f"all {len(told)} values are alike, within {max(apart, default=0.0):.3g}, {how}"
+    return {"form": name, "verdict": "PASS", "why": why}
+
+
 def shown(found: dict[str, Any]) -> str:
     """Return what is found of a form as lines."""
     if "loaded" not in found:
@@ -257,6 +289,7 @@ def main() -> int:
     """Check the bundle; return the exit code."""
     options = argparse.ArgumentParser(description="Check the bundle in which this file lies.")
     options.add_argument("--form", help="check this form alone")
+    options.add_argument("--layers", action="store_true", help="compare values between layers")
     options.add_argument("--json", action="store_true", help="print JSON, for machines")
     given = options.parse_args()
     data = (FOLDER / "manifest.json").read_bytes()
@@ -268,6 +301,8 @@ def main() -> int:
     if not flaws:
         forms = [given.form] if given.form else list(said["forms"])
         found = [checked(form, said["forms"][form]) for form in forms]
+        if given.layers:
+            found += [parting(form, said["forms"][form]) for form in forms]
     verdicts = [one["verdict"] for one in found]
     code = 2 if flaws or "FAIL" in verdicts else 0 if "PASS" in verdicts else 1
     word = {0: "PASS", 1: "NOTHING CHECKED", 2: "FAIL"}[code]

@@ -2,9 +2,13 @@
 
 manifest.json              a component for every form, and `additional_metadata.prunec`
 check.py                   checks the bundle with numpy and a runtime alone
+model.sig                  signs every other file, where a key was given
+bom.cdx.json               CycloneDX's bill of materials, on request
 golden/input_0.npy         real samples, as the network takes them
 golden/output_0.npy        what the trained network answered
 golden/FORM/output_0.npy   what the file of a lossy form answered where it was made
+golden/layers/FORM/…       values between the layers of the first sample, on request
+FORM/layers.onnx           a copy of the file that gives them all
 FORM/model.…               the files that ship
 """
 
@@ -20,6 +24,11 @@ PACKAGE_SCHEMA = "1.0"
 """Of onnxruntime's model package."""
 MANIFEST = "manifest.json"
 CHECK = "check.py"
+SIGNATURE = "model.sig"
+"""The one file that the manifest does not declare: it signs the manifest, too."""
+BOM = "bom.cdx.json"
+NAME = "bundle"
+"""What a signature calls the folder."""
 GOLDEN = "golden"
 KEY = "prunec"
 LOSSY_TOLERANCE = 0.05

@@ -24,6 +24,7 @@ from prunec.pipeline.bundles.layout import (
     KEY,
     MANIFEST,
     SCHEMA,
+    SIGNATURE,
     model_package,
     name_flaw,
 )
@@ -137,7 +138,7 @@ def _read(folder: Path, path: Path) -> Bundle:
     manifest = _parsed(folder / MANIFEST, path)
     said = _ours(manifest, path)
     declared = {MANIFEST, *said["files"]}
-    if undeclared := sorted(found - declared):
+    if undeclared := sorted(found - declared - {SIGNATURE}):
         raise _refused(path, f"its manifest does not declare {_some(undeclared)}")
     if missing := sorted(declared - found):
         raise _refused(path, f"it lacks {_some(missing)}")
@@ -207,6 +208,10 @@ def _ours(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
     return said
 
 
+_PROGRAMS = (".c", ".py", ".so", ".dylib", ".dll", ".exe", ".sh")
+"""Ends of names of what to run is to run a program: `check.py` is declared as no form."""
+
+
 def _shape_flaw(said: Mapping[str, Any]) -> str:
     files, forms = said.get("files"), said.get("forms")
     if not isinstance(files, dict) or not isinstance(forms, dict) or not forms:
@@ -214,7 +219,7 @@ def _shape_flaw(said: Mapping[str, Any]) -> str:
     if not isinstance(said.get("golden"), dict) or not isinstance(said.get("feeding"), dict):
         return "golden or feeding is missing"
     for name, entry in files.items():
-        if wrong := name_flaw(name):
+        if wrong := name_flaw(name) or _reserved(name):
             return f"the file {name[:200]!r} {wrong}"
         if not isinstance(entry, dict) or set(entry) != {"bytes", "sha256"}:
             return f"the file {name!r} has no size or digest"
@@ -222,7 +227,13 @@ def _shape_flaw(said: Mapping[str, Any]) -> str:
         file = entry.get("file") if isinstance(entry, dict) else None
         if not isinstance(file, str) or file not in files or not file.startswith(f"{form}/"):
             return f"the file of the form {form[:80]!r} is not declared"
+        if file.lower().endswith(_PROGRAMS):
+            return f"the form {form[:80]!r} is a program, which a bundle does not hold"
     return ""
+
+
+def _reserved(name: str) -> str:
+    return "has the name of what signs it" if name.lower() in (SIGNATURE, MANIFEST) else ""
 
 
 def _some(names: Sequence[str]) -> str:

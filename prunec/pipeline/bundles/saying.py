@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import platform
 from collections.abc import Mapping
@@ -14,13 +12,13 @@ from typing import Any
 import onnx
 
 from prunec.artifact import Artifact
-from prunec.batches.batches import Data, FolderData, MemoryData
 from prunec.deploy.checks import ExportReport, Report
 from prunec.deploy.exporter import Exact, Exporter
 from prunec.files import sha256_of
 from prunec.pipeline.bundles.layout import SCHEMA
 from prunec.pipeline.feeding import feeding
 from prunec.pipeline.opened import OpenedRun
+from prunec.pipeline.splits import splits
 from prunec.recipe import digest
 from prunec.store.environment import PACKAGES, build, environment
 from prunec.store.runs import RunFolder
@@ -30,7 +28,7 @@ Z = 1.959964
 
 
 def said_of(
-    run: RunFolder, opened: OpenedRun, artifact: Artifact, report: ExportReport
+    run: RunFolder, opened: OpenedRun, artifact: Artifact, report: ExportReport, layout: str = ""
 ) -> dict[str, Any]:
     """Return what the manifest says of the network, whatever its form.
 
@@ -39,6 +37,7 @@ def said_of(
         opened: the same, opened.
         artifact: what ships.
         report: what the export found.
+        layout: of images as bytes that the files take; empty: they take numbers.
     """
     recipe, machine = opened.recipe, environment()
     first, last = artifact.history[0], artifact.history[-1]
@@ -55,13 +54,13 @@ def said_of(
         "history": [asdict(replace(step, seconds=0.0)) for step in artifact.history],
         "weights_digest": last.digest,
         "parent": {"checkpoint": _checkpoint(recipe.model.weights), "trained_weights": trained},
-        "data": _splits(opened.images, recipe.data.name),
+        "data": splits(opened.images, recipe.data.name),
         "macs": last.macs[1],
         "params": last.params[1],
         "dense_macs": first.macs[0],
         "dense_params": first.params[0],
         "budgets": recipe.verify.budget.model_dump(mode="json"),
-        "feeding": feeding(recipe, artifact, opened.images),
+        "feeding": feeding(recipe, artifact, opened.images, layout),
         "made_with": {
             "prunec": machine["prunec"],
             "build": build(),
@@ -133,33 +132,3 @@ def _checkpoint(weights: str) -> dict[str, str] | None:
         return None
     file, mark, entry = weights.partition("::")
     return {"name": f"{Path(file).name}{mark}{entry}", "sha256": sha256_of(Path(file))}
-
-
-def _splits(data: Data | None, name: str) -> dict[str, Any]:
-    """Sizes and digests of the splits; of images on disk their names and labels are digested."""
-    if data is None:
-        return {"name": name}
-    splits = {"train": data.train_size, "test": data.test_size}
-    found: dict[str, Any] = {"name": name, "samples": splits}
-    if isinstance(data, MemoryData):
-        pairs = ((data.train_images, data.train_labels), (data.test_images, data.test_labels))
-        digests = [_sha256(*(x.contiguous().numpy().tobytes() for x in pair)) for pair in pairs]
-        return {**found, "digest_of": "images and labels", **_named(digests)}
-    if isinstance(data, FolderData):
-        names = [
-            json.dumps([Path(s.name(i)).parts[-2:] for i in range(len(s))]).encode()
-            for s in (data.train_set, data.test_set)
-        ]
-        return {**found, "digest_of": "names of files", **_named([_sha256(x) for x in names])}
-    return found
-
-
-def _named(digests: list[str]) -> dict[str, Any]:
-    return {"sha256": dict(zip(("train", "test"), digests, strict=True))}
-
-
-def _sha256(*parts: bytes) -> str:
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()

@@ -23,8 +23,12 @@ from prunec.deploy.signature import FEEDING, RECIPE_DIGEST
 from prunec.deploy.written import Written
 from prunec.errors import DamagedRecord, PrunecError
 from prunec.files import sha256_of
-from prunec.pipeline.bundles.layout import CHECK, GOLDEN, LOSSY_TOLERANCE
+from prunec.pipeline.bundles.between import LAYERS, values_between, with_all_outputs
+from prunec.pipeline.bundles.bom import bill
+from prunec.pipeline.bundles.layout import BOM, CHECK, GOLDEN, LOSSY_TOLERANCE
 from prunec.pipeline.bundles.reading import Bundle, opened_bundle
+from prunec.pipeline.bundles.signing import check_signature
+from prunec.pipeline.unrun import not_run
 
 NOT_CHECKED = (
     "the network itself, random inputs, test images, accuracy and budgets: a bundle does not hold "
@@ -34,21 +38,27 @@ _LOOK = "Ask its maker for the bundle again."
 _WHOLE = "as it was written"
 
 
-def verify_bundle(path: Path) -> ExportReport:
+def verify_bundle(path: Path, key: Path | None = None) -> ExportReport:
     """Check every form of a bundle, and the bundle itself.
 
     What is wrong about the bundle as a whole fails a form named ``bundle``, and nothing of it is
     loaded then.
 
+    Args:
+        path: the bundle.
+        key: its maker's public key, for its signature; None: whose it is remains open.
+
     Raises:
-        RunError: it is no bundle, or cannot be read.
+        RunError: it is no bundle, or cannot be read; the key is none.
+        PassError: a key is given, and the package for signatures is missing.
     """
     try:
         with opened_bundle(path) as bundle:
-            whole = [*_files(bundle), _sealed(bundle)]
+            signed, unsigned = check_signature(bundle.folder, key)
+            whole = [*_files(bundle), _sealed(bundle), *signed, *_bill(bundle)]
             sound = all(check.passed for check in whole)
             forms = {form: _checked(bundle, form) for form in bundle.forms} if sound else {}
-            details = Details(str(path), not_checked=_remarks(bundle))
+            details = Details(str(path), not_checked=(*_remarks(bundle), *unsigned))
             return ExportReport({"bundle": Report(tuple(whole), details), **forms})
     except DamagedRecord as error:
         wrong = failed("contents", "a bundle's files alone", "others", f"{error.message}.")
@@ -73,6 +83,19 @@ def _sealed(bundle: Bundle) -> Check:
     return equal("manifest", _WHOLE, _WHOLE if bundle.sealed else "changed", wrong)
 
 
+def _bill(bundle: Bundle) -> list[Check]:
+    """The check that the bill of materials, if there is one, follows from the manifest."""
+    place, name = bundle.folder / BOM, "bill of materials"
+    if not place.is_file():
+        return []
+    follows, wrong = "follows from the manifest", f"it says otherwise than the manifest. {_LOOK}"
+    try:
+        made = bill(bundle.said)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        return [failed(name, follows, "nothing", f"the manifest makes none: {error!r}. {_LOOK}")]
+    return [equal(name, follows, follows if place.read_bytes() == made else "another", wrong)]
+
+
 def _remarks(bundle: Bundle) -> tuple[str, ...]:
     ours = Path(__file__).with_name(CHECK).read_bytes()
     if (bundle.folder / CHECK).is_file() and (bundle.folder / CHECK).read_bytes() == ours:
@@ -86,7 +109,10 @@ def _checked(bundle: Bundle, form: str) -> Report:
     details = Details(said["file"], not_checked=(NOT_CHECKED,))
     name, valid = "readable", f"a valid {form} file"
     try:
-        written = exporter(f"to-{form}")().read_back(path)
+        writer = exporter(f"to-{form}")()
+        if writer.runs_on:
+            details = Details(said["file"], not_checked=(NOT_CHECKED, not_run(writer)))
+        written = writer.read_back(path)
     except PrunecError as error:
         return Report((failed(name, valid, "none", f"{error.message}."),), details)
     checks = [
@@ -95,7 +121,7 @@ def _checked(bundle: Bundle, form: str) -> Report:
         *_of_the_network(written, bundle.said),
         *_counts(written, bundle.said),
     ]
-    return Report((*checks, *_golden(bundle, form)), details)
+    return Report((*checks, *_golden(bundle, form), *_between(bundle, form)), details)
 
 
 def _digests(said: Mapping[str, Any]) -> tuple[str, ...]:
@@ -130,6 +156,8 @@ def _counts(written: Written, said: Mapping[str, Any]) -> list[Check]:
 def _golden(bundle: Bundle, form: str) -> list[Check]:
     """The check that the file answers the golden samples as it did where it was made."""
     said, name = bundle.forms[form], "golden values"
+    if exporter(f"to-{form}").runs_on:
+        return []
     own = bundle.folder / GOLDEN / form
     try:
         given = _arrays(bundle.folder / GOLDEN, "input")
@@ -150,6 +178,32 @@ def _golden(bundle: Bundle, form: str) -> list[Check]:
     wrong = f"outputs differ by {worst:.3g} of their largest value."
     passed = worst <= tolerance
     return [Check(name, 0.0, worst, tolerance, passed, "" if passed else wrong)]
+
+
+def _between(bundle: Bundle, form: str) -> list[Check]:
+    """The check that the values between the layers are those of the file, where they are there."""
+    said, name, expected = bundle.forms[form], "values between layers", "those of the file"
+    copy = bundle.folder / form / f"{LAYERS}.onnx"
+    if "layers" not in said and not copy.exists():
+        return []
+    try:
+        made, told = with_all_outputs(bundle.folder / said["file"])
+        if told != said.get("layers") or not copy.is_file() or copy.read_bytes() != made:
+            wrong = "what gives the values between the layers is no copy of the file."
+            return [failed(name, expected, "of another", wrong)]
+        given = _arrays(bundle.folder / GOLDEN, "input")
+        golden = _arrays(bundle.folder / GOLDEN / LAYERS / form, "value")
+        found = values_between(made, given)
+    except Exception as error:  # whatever foreign bytes lead to
+        return [failed(name, expected, "none", f"they cannot be computed: {str(error)[:200]}.")]
+    if [x.shape for x in golden] != [x.shape for x in found]:
+        return [failed(name, expected, "others", "as many values, of these shapes, are not there.")]
+    tolerance = float(TOLERANCE if issubclass(exporter(f"to-{form}"), Exact) else LOSSY_TOLERANCE)
+    for entry, ours, theirs in zip(told, found, golden, strict=True):
+        if not share(ours, theirs) <= tolerance:
+            place = f"{entry['operator']} {entry['node']} ({entry['name']})"
+            return [failed(name, expected, f"another at {place}", f"{place} gives other values.")]
+    return [Check(name, expected, f"{len(found):,} alike", tolerance, True)]
 
 
 def _arrays(folder: Path, kind: str) -> list[np.ndarray]:

@@ -21,19 +21,26 @@ from prunec.catalogue import runner_for
 from prunec.deploy import golden
 from prunec.deploy.checks import ExportReport
 from prunec.deploy.exporter import Exact, Exporter
+from prunec.deploy.wishes import Wishes
 from prunec.errors import RunError
 from prunec.files import folder_atomic, write_bytes_atomic
+from prunec.pipeline.bundles.between import LAYERS, values_between, with_all_outputs
+from prunec.pipeline.bundles.bom import bill
 from prunec.pipeline.bundles.layout import (
+    BOM,
     CHECK,
     GOLDEN,
     LOSSY_TOLERANCE,
     MANIFEST,
+    SIGNATURE,
     model_package,
     name_flaw,
 )
 from prunec.pipeline.bundles.reading import is_bundle
 from prunec.pipeline.bundles.saying import said_of, said_of_form
+from prunec.pipeline.bundles.signing import require_signer, signature
 from prunec.pipeline.opened import OpenedRun
+from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
 from prunec.store.records import DIGEST, record_digest
 from prunec.store.runs import RunFolder
 
@@ -62,24 +69,46 @@ def require_place(path: Path) -> None:
         )
 
 
-def write_bundle(run: RunFolder, report: ExportReport, path: Path) -> tuple[str, ...]:
+def require_wishes(wishes: Wishes) -> None:
+    """Refuse what cannot be written, before anything is computed.
+
+    Raises:
+        RunError: the place is taken, or the key does not sign.
+        PassError: it is to be signed, and the package for that is missing.
+    """
+    if wishes.place:
+        require_place(wishes.place)
+    if wishes.key:
+        require_signer(wishes.key)
+
+
+def write_bundle(
+    run: RunFolder, report: ExportReport, path: Path, wishes: Wishes | None = None
+) -> tuple[str, ...]:
     """Write a bundle of the forms that passed; return their names.
 
     Args:
         run: an exported run.
         report: what the export found.
         path: a folder, or a file that ends in ``.zip``.
+        wishes: what it holds besides.
 
     Raises:
-        RunError: no form passed, or the place is taken or cannot be written.
+        RunError: no form passed, the place is taken or cannot be written, or the key does not sign.
     """
+    wishes = wishes or Wishes(path)
     require_place(path)
     opened = OpenedRun(run)
     passed = [form for form, found in report.forms.items() if found.passed]
-    writers = [w for w in opened.exporters(passed) if w.form() in passed]
+    writers = [w for w in opened.exporters(passed) if w.form() in passed and not w.is_code]
     if not writers:
-        raise RunError("no form passed its checks: there is nothing to bundle")
-    files = _contents(run, opened, writers, report)
+        raise RunError(
+            "no form passed its checks that a bundle holds: there is nothing to bundle",
+            remedy="Export another form too, --onnx: a bundle holds no code.",
+        )
+    files = _contents(run, opened, writers, report, wishes)
+    if wishes.key:
+        files[SIGNATURE] = signature(files, wishes.key)
     if path.suffix.lower() == ".zip":
         write_bytes_atomic(path, _zipped(files))
     else:
@@ -91,11 +120,19 @@ def write_bundle(run: RunFolder, report: ExportReport, path: Path) -> tuple[str,
 
 
 def _contents(
-    run: RunFolder, opened: OpenedRun, writers: Sequence[Exporter], report: ExportReport
+    run: RunFolder,
+    opened: OpenedRun,
+    writers: Sequence[Exporter],
+    report: ExportReport,
+    wishes: Wishes,
 ) -> dict[str, bytes]:
     """Every file of the bundle by its name, the manifest first."""
     artifact = opened.artifact(len(opened.passes) - 1)
-    inputs, labels = _samples(artifact, opened.images)
+    layout = layout_of(run.export.recorded.get(writers[0].form(), {}))
+    shipping = Shipping(artifact, artifact, opened.images)
+    shipping = with_raw_images(layout, opened.recipe, shipping)
+    artifact = shipping.artifact
+    inputs, labels = _samples(artifact, shipping.data)
     with torch.no_grad():
         leaves = tree_leaves(artifact.module(*(x.clone() for x in inputs)))
     answers = [leaf.numpy() for leaf in leaves if isinstance(leaf, Tensor)]
@@ -110,14 +147,35 @@ def _contents(
             files |= _saved(f"{writer.form()}/", "output", own)
         found, tolerance = report.forms[writer.form()], _tolerance(writer)
         forms[writer.form()] = said_of_form(run, writer, found, tolerance)
+        if wishes.layers and writer.suffix == ".onnx":
+            made, told = _between(run.export.shipped(writer.form(), ".onnx"), writer.form(), given)
+            files |= made
+            forms[writer.form()]["layers"] = told
     files[CHECK] = Path(__file__).with_name(CHECK).read_bytes()
     said = {
-        **said_of(run, opened, artifact, report),
+        **said_of(run, opened, artifact, report, layout),
         "golden": {"samples": len(inputs[0]), "of": _origin(opened.images), "labels": labels},
         "forms": forms,
+    }
+    if wishes.release:
+        said["release"] = wishes.release
+    if wishes.bom:
+        files[BOM] = bill(said)
+    said = {
+        **said,
         "files": {name: _entry(files[name]) for name in sorted(files)},
     }
     return {MANIFEST: _manifest(said), **{name: files[name] for name in sorted(files)}}
+
+
+def _between(
+    path: Path, form: str, given: Sequence[np.ndarray]
+) -> tuple[dict[str, bytes], list[dict[str, str]]]:
+    """The copy of a file that gives every value, those of the first sample, and what makes each."""
+    copy, told = with_all_outputs(path)
+    made = values_between(copy, given)
+    saved = _saved(f"{LAYERS}/{form}/", "value", made)
+    return {f"{form}/{LAYERS}.onnx": copy, **saved}, told
 
 
 def _manifest(said: Mapping[str, Any]) -> bytes:

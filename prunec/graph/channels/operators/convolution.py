@@ -55,7 +55,11 @@ def border_taps(
     kernel: tuple[int, ...],
     transposed: bool,
 ) -> Tensor | None:
-    """Return the taps that read beyond the input for some output position, shape (taps,)."""
+    """Return the taps that read beyond the input for some output position, shape (taps,).
+
+    ``padding`` is what is padded on both sides; before each axis, where ``padding_after`` says what
+    stands behind it.
+    """
     border = torch.zeros(kernel, dtype=torch.bool)
     if transposed:
         return ~border.reshape(-1)
@@ -69,5 +73,7 @@ def border_taps(
             before = per_axis(padding, rank)[axis]
         last = (outputs[axis] - 1) * stride[axis]
         beyond = (taps < before) | (last + taps - before >= inputs[axis])
+        if "padding_after" in named:  # whatever the size is, which a file may leave open
+            beyond |= taps > int(taps[-1]) - named["padding_after"][axis]
         border |= beyond.reshape([-1 if i == axis else 1 for i in range(rank)])
     return border.reshape(-1) if bool(border.any()) else None

@@ -1,0 +1,111 @@
+"""The activations of an ONNX graph, of one sample: what is held, and by which nodes.
+
+An integer graph is read as its runtimes run it: what stands between DequantizeLinear and
+QuantizeLinear is one kernel of integers, so the floats at its ends are no buffers of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx
+from onnx import helper
+
+from prunec.cost.lifetimes import Flow, Operation
+from prunec.cost.onnx_plain import is_standard, plain, where
+from prunec.cost.onnx_shapes import infer
+from prunec.errors import PrunecError
+
+VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
+"""Operators whose first output is their first input, written otherwise."""
+_BRANCHING = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+_TO_INTEGERS, _TO_FLOATS = "QuantizeLinear", "DequantizeLinear"
+
+
+def onnx_flow(model: onnx.ModelProto) -> Flow:
+    """Return the activations of a graph; a dynamic batch is one sample.
+
+    Args:
+        model: with its weights in it, or without.
+
+    Raises:
+        PrunecError: a size is not known, or what runs depends on the input.
+    """
+    proto = plain(model)
+    branching = next((node for node in proto.graph.node if node.op_type in _BRANCHING), None)
+    if branching is not None:
+        raise PrunecError(
+            f"{branching.op_type} at {where(branching)}: what is held depends on the input",
+            remedy="Export the network without it.",
+        )
+    nodes, inputs = _that_depend(proto.graph)
+    shapes = infer(proto)
+    operations = tuple(
+        Operation(where(node), node.op_type, tuple(node.input), tuple(filter(None, node.output)))
+        for node in nodes
+    )
+    outputs = tuple(value.name for value in proto.graph.output)
+    names = [*inputs, *(name for operation in operations for name in operation.writes)]
+    sizes = {name: _bytes(name, shapes.sizes, shapes.types) for name in names}
+    shows = _views(nodes, sizes) | _integers(nodes, outputs, sizes)
+    return Flow(inputs, outputs, operations, sizes, shows)
+
+
+def _that_depend(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], tuple[str, ...]]:
+    """The nodes that an input reaches, and the inputs; the others are computed once, not a run."""
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = tuple(value.name for value in graph.input if value.name not in stored)
+    known, nodes = set(inputs), []
+    for node in graph.node:
+        if known & set(node.input):
+            nodes.append(node)
+            known |= set(node.output)
+    return nodes, inputs
+
+
+def _bytes(name: str, sizes: Mapping[str, tuple[int, ...]], types: Mapping[str, int]) -> int:
+    if name not in sizes or name not in types:
+        raise PrunecError(
+            f"the shape of {name} cannot be inferred",
+            remedy="Export with fixed sizes but for the batch.",
+        )
+    return math.prod(sizes[name]) * int(helper.tensor_dtype_to_np_dtype(types[name]).itemsize)
+
+
+def _views(nodes: Sequence[onnx.NodeProto], sizes: Mapping[str, int]) -> dict[str, str]:
+    return {
+        node.output[0]: node.input[0]
+        for node in nodes
+        if is_standard(node) and node.op_type in VIEWS and node.input[0] in sizes
+    }
+
+
+def _integers(
+    nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], sizes: Mapping[str, int]
+) -> dict[str, str]:
+    """Floats at the ends of integer kernels, each with the integers that are held in its place."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    kept = Counter(outputs)
+
+    def becomes(name: str) -> bool:
+        kinds = {reader.op_type for reader in readers.get(name, ())}
+        return kinds == {_TO_INTEGERS} and not kept[name]
+
+    def ends(name: str) -> Iterator[str]:
+        for reader in readers.get(name, ()):
+            yield from reader.output if reader.op_type != _TO_INTEGERS else ()
+
+    found = {}
+    for node in nodes:
+        first, made = node.input[0], node.output[0]
+        if node.op_type == _TO_INTEGERS and becomes(first) and len(readers[first]) == 1:
+            found[first] = made
+        inside = node.op_type == _TO_FLOATS and first in sizes and not kept[made]
+        if inside and all(map(becomes, ends(made))):
+            found[made] = first
+    return {value: integers for value, integers in found.items() if value in sizes}

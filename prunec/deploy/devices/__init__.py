@@ -1,0 +1,1 @@
+"""Machines beside this one: what runs on them, and how it is reached."""

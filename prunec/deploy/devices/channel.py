@@ -1,0 +1,156 @@
+"""A process on a device that does what it is asked: opens files, runs them, times them there."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from prunec.deploy.devices import worker
+from prunec.errors import PrunecError
+
+_SOURCE = Path(worker.__file__).read_bytes()
+_FIRST = 2**16
+"""How many bytes a login may print before the worker's own first line."""
+BOOT = (
+    "import sys; sys.version_info >= (3, 10) or sys.exit('Python 3.10 or later is needed'); "
+    "source = sys.stdin.buffer.read({size}); "
+    "exec(compile(source, 'worker.py', 'exec'), dict(__name__='__main__'))"
+)
+
+
+class Lost(PrunecError):
+    """The process ended, or never began.
+
+    Attributes:
+        said: what it wrote to stderr.
+    """
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.said = said
+
+
+@dataclass
+class Channel:
+    """A worker that runs.
+
+    Args:
+        command: starts Python, to which the arguments of a program in text are added.
+        environment: of the process; None: as here.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str] | None = None
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _errors: BinaryIO = field(default_factory=tempfile.TemporaryFile, repr=False)
+
+    def ask(
+        self, what: str, parts: Sequence[bytes] = (), **header: Any
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        """Return what the worker answers.
+
+        Raises:
+            Lost: it is not there.
+            PrunecError: it could not do it.
+        """
+        process = self._running()
+        assert process.stdin
+        assert process.stdout
+        try:
+            worker.write_message(process.stdin, {**header, "do": what}, list(parts))
+            found = worker.read_message(process.stdout)
+        except (OSError, EOFError, ValueError):
+            found = None
+        if found is None:
+            raise self._lost()
+        said, answers = found
+        if "error" in said:
+            raise PrunecError(str(said["error"]))
+        return said, answers
+
+    def run(self, name: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs of a file that is open there."""
+        _, parts = self.ask("run", [worker.as_bytes(x) for x in inputs], name=name)
+        return [np.load(io.BytesIO(part), allow_pickle=False) for part in parts]
+
+    def close(self) -> None:
+        """End the worker; what it was given is deleted there."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            with suppress(OSError):
+                if stream:
+                    stream.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._start()
+        assert self._process
+        return self._process
+
+    def _start(self) -> None:
+        self._errors.seek(0)
+        self._errors.truncate()
+        try:
+            self._process = subprocess.Popen(
+                list(self.command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=dict(self.environment) if self.environment is not None else None,
+            )
+        except OSError as error:
+            raise Lost(f"{self.command[0]} cannot be run: {error.strerror}", "") from error
+        atexit.register(self.close)
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(_SOURCE)
+            self._process.stdin.flush()
+        except OSError:
+            raise self._lost() from None
+        self._await_ready()
+
+    def _await_ready(self) -> None:
+        assert self._process
+        assert self._process.stdout
+        seen = 0
+        while seen < _FIRST:
+            line = self._process.stdout.readline(_FIRST)
+            if line.endswith(worker.READY):
+                return
+            seen += len(line)
+            if not line:
+                break
+        raise self._lost()
+
+    def _lost(self) -> Lost:
+        self.close()
+        self._errors.seek(0)
+        said = self._errors.read()[-2000:].decode("utf-8", "replace").strip()
+        return Lost(said.splitlines()[-1] if said else "it ended without a word", said)
+
+
+def python_arguments(quoted: bool) -> list[str]:
+    """Return the arguments with which Python runs the worker that is written to its stdin.
+
+    Args:
+        quoted: for a shell.
+    """
+    program = BOOT.format(size=len(_SOURCE))
+    return ["-c", f'"{program}"' if quoted else program]

@@ -1,0 +1,179 @@
+"""What ships, for whoever signs it: files with sizes and proofs, classes, flips, how it is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prunec.charts.scales import exact, size
+from prunec.deploy.checks.samples import MOST
+from prunec.page.reading import Flip, Parity, RunRecord
+from prunec.tasks.quality import decisive
+from prunec.wording import percent
+
+_MOST_CLASSES = 20
+
+Classes = tuple[tuple[int, int, int], ...]
+"""Of each class its samples, and how many network and file answer right."""
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """A form that was exported, in words."""
+
+    form: str
+    file: str
+    size: str
+    worth: str
+    proof: str
+    passed: bool
+    runners: str
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class: its name, its test samples, the share that the network answers right, and files."""
+
+    name: str
+    samples: str
+    network: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FlipRow:
+    """A sample that a file answers otherwise: its picture in base64, and words."""
+
+    png: str
+    title: str
+    said: str
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """Classes as the forms answer them, and the samples that a form answers otherwise.
+
+    Attributes:
+        forms: those whose answers by class are known.
+        classes: a row each, with a share a form.
+        left_out: which of the classes are shown, where not all are.
+        flips: form → samples that it answers otherwise, and whether there are more.
+    """
+
+    forms: tuple[str, ...] = ()
+    classes: tuple[ClassRow, ...] = ()
+    left_out: str = ""
+    flips: tuple[tuple[str, tuple[FlipRow, ...], bool], ...] = ()
+
+
+def export_rows(run: RunRecord) -> list[ExportRow]:
+    """Return a row for every form."""
+    exports = run.verified or run.exported
+    return [_row(run, form, parity) for form, parity in (exports.forms if exports else {}).items()]
+
+
+def _row(run: RunRecord, form: str, parity: Parity) -> ExportRow:
+    known = parity.details
+    at_export = run.exported.forms.get(form) if run.exported else None
+    dense = known.dense_bytes or (at_export.details.dense_bytes if at_export else None)
+    bytes_ = "—" if known.bytes is None else size(known.bytes)
+    if known.bytes is not None and dense:
+        bytes_ += f", {percent(known.bytes / dense)} of the dense file"
+    worth = "—"
+    if known.figures:
+        quality = decisive(known.figures)
+        worth = f"{quality.title} {known.figures[quality.key]:.2f} %"
+    failures = sum(not check.passed for check in parity.checks)
+    count = len(parity.checks)
+    on = f"on {exact(known.samples)} test samples" if known.samples else "on random inputs"
+    proof = f"{failures} of {count} checks failed" if failures else f"{count} checks passed, {on}"
+    by = [*filter(None, [known.runner]), *known.others]
+    runners = "; ".join(f"{one.name} {one.version}" for one in by) or "—"
+    file = str(_entry(run, form).get("file") or "")
+    return ExportRow(form, file, bytes_, worth, proof, not failures, runners)
+
+
+def sample_table(run: RunRecord) -> SampleTable:
+    """Return what is known of classes and samples; empty where labels are none of samples."""
+    exports = run.verified or run.exported
+    found = {f: p.details for f, p in (exports.forms if exports else {}).items()}
+    labels = _labels(run)
+    counted = {form: known.classes for form, known in found.items() if known.classes}
+    rows = _class_rows(labels, list(counted.values()))
+    told = f"the {_MOST_CLASSES} worst of {len(rows)}" if len(rows) > _MOST_CLASSES else ""
+    flips = tuple(
+        (form, tuple(_flip_rows(labels, known.flips)), len(known.flips) >= MOST)
+        for form, known in found.items()
+        if known.flips
+    )
+    return SampleTable(tuple(counted), tuple(rows[:_MOST_CLASSES]), told, flips)
+
+
+def _class_rows(labels: list[str], counted: list[Classes]) -> list[ClassRow]:
+    """A row a class that has samples; of more than fit, the worst of the first form come first."""
+    if not counted:
+        return []
+    first = counted[0]
+    alike = [counts for counts in counted if len(counts) == len(first)]
+    places = [place for place, (samples, _, _) in enumerate(first) if samples > 0]
+    if len(places) > _MOST_CLASSES:
+        places.sort(key=lambda place: first[place][2] / first[place][0])
+    return [
+        ClassRow(
+            _name(labels, place),
+            exact(first[place][0]),
+            _share(first[place][1], first[place][0]),
+            tuple(_share(counts[place][2], counts[place][0]) for counts in alike),
+        )
+        for place in places
+    ]
+
+
+def _share(right: int, samples: int) -> str:
+    return f"{100 * right / samples:.2f} %" if samples else "—"
+
+
+def _flip_rows(labels: list[str], flips: tuple[Flip, ...]) -> Iterator[FlipRow]:
+    for flip in flips:
+        network, file, truth = (_name(labels, x) for x in (flip.network, flip.file, flip.label))
+        yield FlipRow(flip.png, f"test sample {flip.index}: {truth}", f"{network} → {file}")
+
+
+def _labels(run: RunRecord) -> list[str]:
+    return [str(label) for label in _listed(_fed(run).get("labels"))]
+
+
+def _name(labels: list[str], place: int) -> str:
+    return labels[place] if 0 <= place < len(labels) else f"class {place}"
+
+
+def _fed(run: RunRecord) -> dict[str, object]:
+    """How the first form is fed, as the manifest says it."""
+    found = (_entry(run, form).get("feeding") for form in run.manifest)
+    return next((fed for fed in found if isinstance(fed, dict)), {})
+
+
+def _entry(run: RunRecord, form: str) -> dict[str, object]:
+    entry = run.manifest.get(form)
+    return entry if isinstance(entry, dict) else {}
+
+
+def how_to_feed(run: RunRecord) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Return how a file is fed: a text, and its figures as pairs."""
+    fed = _fed(run)
+    inputs = [one for one in _listed(fed.get("inputs")) if isinstance(one, dict)]
+    pairs = []
+    for number, one in enumerate(inputs):
+        sizes = ", ".join(map(str, _listed(one.get("shape"))))
+        layout = str(one.get("layout") or "")
+        pairs.append((f"input {number}", f"{one.get('type')} [batch, {sizes}] {layout}".strip()))
+    for key, name in (("mean", "mean"), ("std", "deviation"), ("labels", "labels, in order")):
+        if values := _listed(fed.get(key)):
+            shown = ", ".join(map(str, values[:_MOST_CLASSES]))
+            more = len(values) - _MOST_CLASSES
+            pairs.append((name, f"{shown} and {more} more" if more > 0 else shown))
+    return str(fed.get("how_to_feed") or ""), tuple(pairs)
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,105 @@
+"""Budgets of the device: what a file holds, takes and uses, measured where the recipe bounds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from prunec.catalogue import runner_for, runner_named
+from prunec.cost.lifetimes import peak
+from prunec.deploy.checks import Check
+from prunec.deploy.checks.budgets import limit_of
+from prunec.deploy.checks.check import failed
+from prunec.deploy.checks.limits import (
+    check_activations,
+    check_milliseconds,
+    check_operators,
+    check_resident,
+)
+from prunec.deploy.exporter import Exporter
+from prunec.deploy.memory import onnx_memory
+from prunec.deploy.operator_sets import operator_set
+from prunec.deploy.timing import Latency
+from prunec.errors import PrunecError
+from prunec.recipe import Budget
+
+_MEASURED = (".onnx", ".ort")
+
+Found = Iterator[Check | str]
+"""Checks, and what was not checked, a phrase each."""
+
+
+def check_device(
+    budget: Budget, writer: Exporter, path: Path, latency: Latency | None
+) -> tuple[list[Check], list[str]]:
+    """Return the checks of what a recipe allows a file on its device, and what was not checked.
+
+    Args:
+        budget: what it allows.
+        writer: of the file's form.
+        path: the file.
+        latency: as measured by the form's own runner.
+    """
+    found: list[Check | str] = []
+    for name, one in (
+        ("activation memory", _activations(budget, writer, path)),
+        ("resident memory", _resident(budget, writer, path)),
+        ("latency", _milliseconds(budget, writer, path, latency)),
+        ("operators", _operators(budget, writer, path)),
+    ):
+        try:
+            found += one
+        except PrunecError as error:
+            wrong = f"{error.message}. {error.remedy}".strip()
+            found.append(failed(f"budget: {name}", "a figure", "none", wrong))
+    checks = [one for one in found if isinstance(one, Check)]
+    return checks, [one for one in found if isinstance(one, str)]
+
+
+def _activations(budget: Budget, writer: Exporter, path: Path) -> Found:
+    limit = limit_of(budget.activation_bytes, writer.form())
+    if limit is None:
+        return
+    flow = writer.flow(path)
+    if flow is None:
+        yield f"activation memory: the file of {writer.form()} does not tell what it holds"
+    else:
+        yield check_activations(limit, peak(flow))
+
+
+def _resident(budget: Budget, writer: Exporter, path: Path) -> Found:
+    limit = limit_of(budget.resident_bytes, writer.form())
+    if limit is None:
+        return
+    if path.suffix not in _MEASURED:
+        yield "resident memory: it is measured of ONNX and ORT files; check.py of a bundle tells it"
+        return
+    inputs = runner_for(path.suffix).open(path).noise(1)
+    shapes = [(tuple(map(int, values.shape)), values.dtype.name) for values in inputs]
+    yield check_resident(limit, onnx_memory(path, shapes, threads=1))
+
+
+def _milliseconds(budget: Budget, writer: Exporter, path: Path, latency: Latency | None) -> Found:
+    for name, limit in sorted((budget.latency_ms or {}).items()):
+        there = runner_named(name)
+        if path.suffix not in there.suffixes:
+            yield f"latency on {name}: it opens no {path.suffix} files"
+            continue
+        own = runner_for(writer.suffix).identity == there.identity
+        if latency is None or not own:
+            loaded = there.open(path)
+            timed = loaded.time(loaded)
+        else:
+            timed = latency
+        yield check_milliseconds(limit, there.identity, [ours for ours, _ in timed.rounds])
+
+
+def _operators(budget: Budget, writer: Exporter, path: Path) -> Found:
+    if budget.operators is None:
+        return
+    target = operator_set(budget.operators)
+    used = writer.operators(path) if path.suffix == target.suffix else None
+    if used is None:
+        yield f"operators of {target.name}: they are those of {target.suffix} files"
+    else:
+        yield check_operators(target, used)

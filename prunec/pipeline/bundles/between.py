@@ -1,0 +1,56 @@
+"""The values between the layers of an ONNX file: a copy of it gives them all as outputs.
+
+A device runs that copy with its runtime alone, and ``check.py --layers`` names the first value that
+is not what it was here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import shape_inference
+
+LAYERS = "layers"
+"""Stem of the copy beside the form's file, and name of the folder with the values."""
+
+
+def with_all_outputs(path: Path) -> tuple[bytes, list[dict[str, str]]]:
+    """Return a copy of a file with every value as an output, and what makes each.
+
+    Constants and what follows from them alone are left out; so are values of no known type.
+
+    Returns:
+        The copy; name, operator and node of every output of it, in the order of computation.
+    """
+    model = onnx.load(path)
+    typed = shape_inference.infer_shapes(model).graph
+    known = {value.name: value for value in (*typed.value_info, *typed.output)}
+    stored = {tensor.name for tensor in model.graph.initializer}
+    reached = {value.name for value in model.graph.input} - stored
+    told, outputs = [], []
+    for node in model.graph.node:
+        if not reached & set(node.input):
+            continue
+        reached |= set(node.output)
+        for name in node.output:
+            if name in known:
+                outputs.append(known[name])
+                told.append({"name": name, "operator": node.op_type, "node": node.name})
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    return model.SerializeToString(deterministic=True), told
+
+
+def values_between(copy: bytes, given: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return all values of one sample, as onnxruntime computes them on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(copy, options, ["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    feed = {n: np.ascontiguousarray(x[:1]) for n, x in zip(names, given, strict=True)}
+    return list(session.run(None, feed))

@@ -1,0 +1,143 @@
+"""Signatures of bundles, in OpenSSF's format for models: offline, with a key on an elliptic curve.
+
+The signature lies in the bundle, over every other file of it; nothing is sent anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prunec.deploy.checks import Check
+from prunec.deploy.checks.check import equal, failed
+from prunec.errors import PassError, RunError
+from prunec.files import sha256_of
+from prunec.pipeline.bundles.layout import NAME, SIGNATURE
+from prunec.wording import first_line
+
+_MADE = "openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem"
+_ASK = "Ask its maker for the bundle again, and for the public key by another way."
+_CHECK = "signature"
+
+
+def require_signer(key: Path) -> None:
+    """Refuse to sign before anything is computed.
+
+    Raises:
+        PassError: the package is missing.
+        RunError: the file holds no private key that signs.
+    """
+    model_signing = _package()
+    with _readable(key):
+        model_signing.signing.Config().use_elliptic_key_signer(private_key=key)
+
+
+def signature(files: Mapping[str, bytes], key: Path) -> bytes:
+    """Return the signature of files by their names.
+
+    Raises:
+        PassError: the package is missing.
+        RunError: the key does not sign.
+    """
+    model_signing = _package()
+    with tempfile.TemporaryDirectory(prefix="prunec-sign-") as place, _readable(key):
+        folder, signed = Path(place) / NAME, Path(place) / SIGNATURE
+        for name, data in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        signer = model_signing.signing.Config().use_elliptic_key_signer(private_key=key)
+        signer.set_hashing_config(_all_but_itself(model_signing)).sign(folder, signed)
+        return signed.read_bytes()
+
+
+def check_signature(folder: Path, key: Path | None) -> tuple[list[Check], list[str]]:
+    """Return the check of a bundle's signature, and what was not checked of it.
+
+    Without a key it is compared with the files; who made it remains open.
+
+    Args:
+        folder: the bundle.
+        key: the maker's public key.
+
+    Raises:
+        PassError: a key is given, and the package is missing.
+    """
+    place = folder / SIGNATURE
+    if not place.is_file():
+        if key is None:
+            return [], []
+        wrong = f"the bundle is not signed, and a key is given. {_ASK}"
+        return [failed(_CHECK, f"of {key.name}", "none", wrong)], []
+    if key is None:
+        untold = "signature: whose it is: name the maker's public key (--key PUBLIC.pem)"
+        return [_of_these_files(folder, place)], [untold]
+    return [_by(folder, place, key)], []
+
+
+def _by(folder: Path, place: Path, key: Path) -> Check:
+    """The check that a key made the signature of these files."""
+    model_signing = _package()
+    try:
+        verifier = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=key)
+    except Exception as error:
+        raise RunError(
+            f"{key} is no public key of an elliptic curve: {first_line(error)}",
+            remedy="openssl ec -in KEY.pem -pubout -out PUBLIC.pem",
+        ) from error
+    try:
+        verifier.set_hashing_config(_all_but_itself(model_signing)).verify(folder, place)
+    except Exception as error:  # whatever foreign bytes lead to
+        wrong = f"it is not that of {key.name}, or not of these files: {first_line(error)[:200]}. "
+        return failed(_CHECK, f"of {key.name}", "bad", wrong + _ASK)
+    return Check(_CHECK, f"of {key.name}", f"of {key.name}", None, True)
+
+
+def _of_these_files(folder: Path, place: Path) -> Check:
+    """The check that the signature names these files, with these digests."""
+    try:
+        said = json.loads(place.read_bytes())
+        statement = json.loads(base64.b64decode(said["dsseEnvelope"]["payload"], validate=True))
+        resources = statement["predicate"]["resources"]
+        signed = {str(entry["name"]): str(entry["digest"]) for entry in resources}
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, RecursionError):
+        return failed(_CHECK, "of these files", "unreadable", f"it is damaged. {_ASK}")
+    files = (p for p in folder.rglob("*") if p.is_file() and p != place)
+    there = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    other = sorted(name for name in signed.keys() | there if signed.get(name) != there.get(name))
+    found = "of these files" if not other else "of others"
+    wrong = f"it is of other files: {', '.join(other[:3])}. {_ASK}"
+    return equal(_CHECK, "of these files", found, wrong)
+
+
+def _all_but_itself(model_signing: Any) -> Any:
+    hashing = model_signing.hashing.Config().use_file_serialization(hashing_algorithm="sha256")
+    return hashing.set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+
+
+@contextmanager
+def _readable(key: Path) -> Iterator[None]:
+    """Turn what a package says of a key into an error that names its file."""
+    try:
+        yield
+    except Exception as error:
+        raise RunError(
+            f"{key} is no private key that signs: {first_line(error)}",
+            remedy=f"Name one on an elliptic curve, without a password: {_MADE}",
+        ) from error
+
+
+def _package() -> Any:
+    try:
+        import model_signing
+    except ImportError as error:
+        raise PassError(
+            f"signatures need a package that is not installed: {first_line(error)}",
+            remedy="Install it: pip install 'prunec[sign]'",
+        ) from error
+    return model_signing

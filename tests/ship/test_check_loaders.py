@@ -1,0 +1,111 @@
+"""check.py with the loaders of other runtimes than onnxruntime, each where it is installed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ship_nets import Shipped
+
+from prunec.artifact import Artifact
+from prunec.catalogue import exporter
+from prunec.deploy.exporter import Source
+from prunec.errors import PassError
+from prunec.pipeline.bundles import check as script
+from prunec.store.records import DIGEST, record_digest
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what those packages say of each other
+FORMS = ("openvino", "litert", "executorch", "ncnn")
+
+
+def bundle(folder: Path, form: str, shipped: Shipped) -> Path:
+    """A folder with a form of the small network, golden values of three samples, and check.py."""
+    try:
+        writer = exporter(f"to-{form}")()
+    except PassError as error:
+        pytest.skip(error.message)
+    artifact = Artifact(shipped.module, shipped.example)
+    path = folder / form / f"model{writer.suffix}"
+    path.parent.mkdir(parents=True)
+    writer(Source(artifact, {}, {"onnx": shipped.path}), path)
+    (folder / "golden").mkdir()
+    inputs = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        outputs = shipped.module(inputs)
+    np.save(folder / "golden/input_0.npy", inputs.numpy())
+    np.save(folder / "golden/output_0.npy", outputs.numpy())
+    shutil.copy(script.__file__, folder / "check.py")
+    seal(folder, {form: {"file": f"{form}/{path.name}", "tolerance": 1e-4, "exact": True}})
+    return folder
+
+
+def seal(folder: Path, forms: dict[str, Any]) -> None:
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    said = {"forms": forms, "files": files}
+    said[DIGEST] = record_digest(said)
+    text = json.dumps({"additional_metadata": {"prunec": said}})
+    (folder / "manifest.json").write_text(text)
+
+
+def loaded(folder: Path) -> ModuleType:
+    """The script of a bundle, in this process."""
+    spec = importlib.util.spec_from_file_location("a_check", folder / "check.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_every_loader_answers_as_the_network(
+    form: str,
+    shipped: Shipped,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = bundle(tmp_path / "b", form, shipped)
+    monkeypatch.setattr(sys, "argv", ["check.py", "--json"])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert loaded(folder).main() == 0
+    told = json.loads(capsys.readouterr().out)
+    (found,) = told["forms"]
+    assert found["verdict"] == "PASS"
+    assert found["difference"] < 1e-4
+    assert found["milliseconds"]["median"] > 0
+    golden = folder / "golden/output_0.npy"
+    np.save(golden, np.load(golden) * np.float32(1.01))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    seal(folder, manifest["additional_metadata"]["prunec"]["forms"])
+    assert loaded(folder).main() == 2
+    told = json.loads(capsys.readouterr().out)
+    assert "outputs differ by" in told["forms"][0]["why"]
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".tflite", ".pte", ".param"])
+def test_a_runtime_that_is_missing_is_told_with_its_line(
+    suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, package, install = script.RUNTIMES[suffix]
+    monkeypatch.setitem(sys.modules, package, None)
+    found = script.checked("f", {"file": f"f/model{suffix}", "tolerance": 1e-4, "exact": True})
+    assert found["verdict"] == "not checked"
+    assert install in found["why"]

@@ -1,0 +1,165 @@
+"""Budgets of the device: a broken one fails the gate and names the place and the remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import pytest
+from ship_nets import Shipped
+from typer.testing import CliRunner, Result
+
+from prunec.cli.commands import app
+from prunec.deploy import timing
+from prunec.deploy.checks import Check
+from prunec.deploy.checks.limits import check_milliseconds
+from prunec.deploy.operator_sets import operator_set
+from prunec.deploy.runner import Identity
+from prunec.exporters.to_onnx import ToOnnx
+from prunec.pipeline.budgets import check_device
+from prunec.recipe.schema import Budget
+
+CODE = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Hardswish(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+                         nn.Linear(64, 3))
+"""
+RECIPE = """
+name = "tight"
+[model]
+name = "a_tight_network:build"
+input = ["1x12x12"]
+[data]
+name = "none"
+[[pass]]
+name = "remove-channels"
+[verify.budget]
+latency_ratio = false
+"""
+TIGHT = """
+macs = 10
+params = 10
+bytes = { onnx = 10, int8 = 1 }
+activation_bytes = 10
+resident_bytes = 10
+operators = "ort-mobile"
+[verify.budget.latency_ms]
+onnxruntime = 1e-9
+"""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def found(budget: Budget, path: Path) -> dict[str, Check]:
+    checks, untold = check_device(budget, ToOnnx(), path, None)
+    assert not untold
+    return {check.name: check for check in checks}
+
+
+@pytest.mark.slow
+def test_a_broken_budget_fails_in_json_and_junit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(timing, "_SECONDS", 0.2)
+    Path("a_tight_network.py").write_text(CODE)
+    Path("tight.toml").write_text(RECIPE + TIGHT)
+    told = run("export", "tight.toml", "--json", "--junit", "j.xml")
+    assert told.exit_code == 2, told.output
+    checks = {c["name"]: c for c in json.loads(told.stdout)["forms"]["onnx"]["checks"]}
+    places = {
+        "budget: MACs": "Most are in 0 (",
+        "budget: parameters": "4 (192), 0 (36)",
+        "budget: bytes": "the file of onnx has",
+        "budget: activation memory": "Cut channels there",
+        "budget: resident memory": "when it is loaded",
+        "budget: latency on onnxruntime": "rounds lie within",
+        "budget: operators": "has no HardSwish at",
+    }
+    failures = {
+        case.get("name"): case.find("failure").get("message")  # type: ignore[union-attr]
+        for case in ElementTree.parse("j.xml").getroot().iter("testcase")
+        if case.find("failure") is not None
+    }
+    assert set(failures) == set(places)
+    for name, place in places.items():
+        assert not checks[name]["passed"]
+        assert place in checks[name]["message"], checks[name]
+        assert "prunec train RECIPE --set verify.budget." in checks[name]["message"]
+        assert failures[name] == checks[name]["message"]
+    assert not Path("runs/tight-001/export/onnx/model.onnx").exists()
+
+
+def test_budgets_that_are_kept_pass_and_none_is_measured_unasked(shipped: Shipped) -> None:
+    assert found(Budget(), shipped.path) == {}
+    wide = Budget(activation_bytes={"onnx": 10**9}, latency_ms={"onnxruntime": 1e6})
+    checks = found(wide, shipped.path)
+    assert all(check.passed for check in checks.values()), checks
+    assert checks["budget: activation memory"].found == (8 + 8) * 16 * 16 * 4
+    unfolded = found(Budget(operators="ort-mobile"), shipped.path)["budget: operators"]
+    assert unfolded.found == "BatchNormalization"
+    of_another = Budget(activation_bytes={"int8": 1}, resident_bytes={"int8": 1}, bytes={"int8": 1})
+    assert found(of_another, shipped.path) == {}
+
+
+def test_resident_memory_is_that_of_a_process_of_its_own(shipped: Shipped) -> None:
+    check = found(Budget(resident_bytes=1), shipped.path)["budget: resident memory"]
+    assert 10_000 < int(str(check.found)) < 200_000_000
+
+
+def test_a_runner_that_is_not_there_fails_and_one_of_other_files_is_told(shipped: Shipped) -> None:
+    checks, untold = check_device(
+        Budget(latency_ms={"onnxruntim": 1.0}), ToOnnx(), shipped.path, None
+    )
+    assert not checks[0].passed
+    assert "Did you mean 'onnxruntime'?" in checks[0].message
+    litert = Budget(operators="xnnpack", activation_bytes=10**9)
+    checks, untold = check_device(litert, ToOnnx(), shipped.path, None)
+    assert untold == ["operators of xnnpack: they are those of .tflite files"]
+    assert [check.passed for check in checks] == [True]
+
+
+def test_time_within_its_noise_does_not_fail() -> None:
+    identity = Identity("board", "1", "CPU")
+    noisy = list(np.linspace(1.0, 3.0, 31))
+    assert check_milliseconds(1.9, identity, noisy).passed
+    assert check_milliseconds(1.9, identity, [1.5, 2.0]).passed
+    assert not check_milliseconds(1.7, identity, [1.5, 2.0]).passed
+    slow = check_milliseconds(1.9, identity, [x + 5 for x in noisy])
+    assert not slow.passed
+    assert "board 1, CPU" in slow.message
+
+
+def test_operators_of_functions_and_branches_count(tmp_path: Path) -> None:
+    body = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 18, "own" : 1]>
+        g (float[4] x, bool c) => (float[4] y) {
+          h = own.Bent(x)
+          y = If(c) <then_branch = t () => (float[4] u) { u = Celu(h) },
+                     else_branch = e () => (float[4] v) { v = Neg(h) }>
+        }
+        <domain: "own", opset_import: ["" : 18]>
+        Bent (a) => (b) { b = Mish(a) }""")
+    onnx.save(body, tmp_path / "m.onnx")
+    missing = operator_set("ort-mobile").missing(ToOnnx().operators(tmp_path / "m.onnx"))
+    assert set(missing) == {"Celu", "Mish"}
+
+
+@pytest.mark.parametrize("name", ["ort-mobile", "litert-builtin", "xnnpack", "microcontroller"])
+def test_the_sets_are_of_operators_that_there_are(name: str) -> None:
+    found = operator_set(name)
+    assert len(found.operators) > 30
+    if found.suffix == ".onnx":
+        known = {schema.name for schema in onnx.defs.get_all_schemas()}
+        assert {o for o in found.operators if not o.startswith("com.microsoft.")} <= known
+    else:
+        assert found.operators <= operator_set("litert-builtin").operators
