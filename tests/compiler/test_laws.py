@@ -52,6 +52,7 @@ UNREACHABLE = {
     "rnn-of-two-directions": "weights that belong to no convolution or linear layer",
     "rnn-time-first": "weights that belong to no convolution or linear layer",
     "attention-module": "weights that belong to no convolution or linear layer",
+    "functional-convolution": "weights that belong to no convolution or linear layer",
     "tied-weights": "weights that belong to no convolution or linear layer",
     "einsum-with-a-parameter": "weights that belong to no convolution or linear layer",
     "product-with-a-parameter": "weights that belong to no convolution or linear layer",
