@@ -176,7 +176,7 @@ class Move(Family):
                 layout, index = layout.narrow(other, 0, 1), index.narrow(other, 0, 1)
         origin = index.reshape(-1)[writer.kept_atoms(layout.reshape(-1))]
         origin = torch.unravel_index(origin, writer.atoms(source).shape)[axis]
-        positions = torch.searchsorted(writer.kept(source, axis), origin)
+        positions = torch.searchsorted(writer.kept(source, axis), origin.contiguous())
         if layout.dim() < len(source.shape):
             return writer.pick_one(source, axis, int(positions[0]))
         return writer.pick(self.node, source, axis, positions)
