@@ -348,7 +348,7 @@ def test_a_program_is_no_form(folder: Path, name: str) -> None:
 
     seal(folder, renamed)
     (folder / "onnx/model.onnx").unlink()
-    (failure,) = verify_bundle(folder).failures
+    (failure,) = verify_bundle(folder).forms["bundle"].failures
     assert "the form 'onnx' is a program, which a bundle does not hold" in failure.message
     result = run("predict", folder, folder / "golden" / "input_0.npy")
     assert result.exit_code == 1

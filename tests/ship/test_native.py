@@ -192,6 +192,8 @@ def test_no_warning_and_nothing_outside_the_workspace(
     checked = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-DPRUNEC_HERE")
     command = [compiler, "-std=c11", *WARNINGS, *checked, *sources, "-lm", "-o"]
     made = subprocess.run([*command, str(tmp_path / "guard")], capture_output=True, text=True)
+    if "libclang_rt" in made.stderr and "No such file" in made.stderr:
+        pytest.skip(f"{compiler} has no runtime of its sanitizers: install libclang-rt-dev")
     assert not made.returncode, made.stderr
     done = subprocess.run([str(tmp_path / "guard")], capture_output=True, text=True)
     assert not done.returncode, done.stderr
