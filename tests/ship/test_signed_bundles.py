@@ -193,7 +193,7 @@ def test_the_command_signs(
 
 class _Opened:
     def exporters(self, forms: object) -> list[Any]:
-        return [type("Writer", (), {"form": staticmethod(lambda: "onnx")})]
+        return [type("Writer", (), {"form": staticmethod(lambda: "onnx"), "is_code": False})]
 
 
 def contents_of(path: Path) -> dict[str, bytes]:
