@@ -95,7 +95,7 @@ def test_the_cells_of_a_comparison_start(python: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "images")
     recipe = write_recipe(tmp_path, "dense", epochs="1", learning_rate="1e30")
     options = ("--seeds", "1", "-o", str(tmp_path / "made"))
-    assert "training diverged" in run(python, "-m", "prunec", "compare", recipe, *options, code=1)
+    assert "training diverged" in run(python, "-m", "prunec", "compare", recipe, *options, code=2)
 
 
 @pytest.mark.nightly
