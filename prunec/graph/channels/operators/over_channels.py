@@ -84,6 +84,13 @@ def runs_over_channels(builder: Builder, node: Node, source: Node, axes: list[in
         return False
     if channels[0] in source.dynamic:
         return False
+    if node.operator in ("amax", "amin") and not _is_float(source):  # a bound makes it a float
+        return False
     operator = OverChannels(node, source, channels[0], len(axes) > 1)
     builder.bind(operator, builder.blank(node))
     return True
+
+
+def _is_float(source: Node) -> bool:
+    """Say whether a value is of floating-point numbers, and not of flags or whole numbers."""
+    return source.dtype is not None and source.dtype.is_floating_point
