@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -156,6 +157,27 @@ def test_trained_weights_bring_their_own_images_and_need_no_dense_phase(place: P
     random = load_recipe("r.toml")
     assert random.passes[0]["dense"] > 0
     assert recipe.train.learning_rate == pytest.approx(random.train.learning_rate / 10)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "reason"),
+    [
+        ("resnet18", "IMAGENET1K_V9", "Known: IMAGENET1K_V1, DEFAULT"),
+        ("resnet18", "absent.safetensors", "absent.safetensors"),
+        ("init_net:net", "DEFAULT", "is not a network of torchvision"),
+        ("init_net:net", "narrow.safetensors", "narrow.safetensors"),
+    ],
+)
+def test_weights_that_cannot_be_loaded_are_refused_before_anything_is_written(
+    place: Path, model: str, weights: str, reason: str
+) -> None:
+    save_file({"0.weight": torch.zeros(8, 3, 3, 3)}, "narrow.safetensors")
+    written(place / "images", [(24, 24)])
+    before = sorted(os.listdir())
+    done = CliRunner().invoke(app, ["init", model, "images", "--weights", weights])
+    assert done.exit_code == 1
+    assert reason in " ".join(done.stderr.split())
+    assert sorted(os.listdir()) == before
 
 
 @pytest.mark.slow

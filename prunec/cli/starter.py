@@ -139,8 +139,19 @@ def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> t
         "\n".join(map(_aligned, filled.splitlines()))
         + f"\n{_in_rhythm(steps, images)}{_aligned(images.goal)}\n"
     )
-    loads(text, f"{name}.toml")
+    recipe = loads(text, f"{name}.toml")
+    if wishes.weights:
+        _require_loadable(recipe.model, classes)
     return text, seen
+
+
+def _require_loadable(spec: ModelSpec, classes: int) -> None:
+    """Check the weights on the network as the recipe edits it, before the recipe is written."""
+    from prunec.models.building import build_model
+    from prunec.models.weights import require_loadable
+
+    network = build_model(spec.model_copy(update={"weights": ""}), classes, seed=0)
+    require_loadable(network, spec.name, spec.weights, classes)
 
 
 def recipe_name(model: str, data: str, method: str = "gdp") -> str:
