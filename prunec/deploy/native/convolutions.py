@@ -16,6 +16,14 @@ from prunec.deploy.native.reading import Call
 DENSE_FROM = 0.5
 """Share of weights that are not zero from which all of them are multiplied."""
 _MOST_INDICES = 1 << 16
+_ROWS, _DEPTH = 4, 256
+"""PN_ROWS and PN_DEPTH of the kernels."""
+_PANELS = tuple((wide * lanes, lanes) for wide, lanes in ((1, 1), (3, 4), (3, 8), (6, 16)))
+"""Positions of a panel, and floats of a vector, of each kind of processor."""
+_HELD = 1 << 16
+"""Floats of panels that are packed together: 256 KiB, half of a usual second-level cache."""
+_FEW_WEIGHTS = 1 << 15
+"""Weights that stay in the second-level cache beside one panel: no need to read them seldom."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,9 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
     }  # fmt: skip
     if dense:
+        size = _scratch(weights, count, out.positions)
+        scratch = builder.scratch(size)
+        fields |= {"scratch": Place(scratch), "scratch_size": size}
         fields["values"] = data.add(in_fours(weights.values, weights.groups))
     else:
         starts, indices, values = compressed(weights.values)
@@ -114,9 +125,23 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         fields["values"] = data.add(values)
     code = "k->dense(&S, w, d);" if dense else "k->sparse(&S, w, d);"
     layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
-    step = builder.add(code, "pn_conv", fields, [read.place.buffer], buffer, layer)
+    reads = [read.place.buffer, *([scratch] if dense else [])]
+    step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
     return step
+
+
+def _scratch(weights: Filters, taps: int, positions: int) -> int:
+    """Return the floats that a dense convolution needs beside its tensors, on any processor."""
+    depths = -(-taps // _DEPTH)
+    depth, rows = -(-taps // depths), -(-weights.group_out // _ROWS) * _ROWS
+    most = 0 if weights.values.size <= _FEW_WEIGHTS else _HELD
+    needed = []
+    for panel, lanes in _PANELS:
+        one = depth * panel + lanes + (rows * panel if depths > 1 else 0)
+        tiles = -(-positions // panel) + 1  # they differ by one vector at most
+        needed.append(one * min(max(1, most // one), tiles))
+    return max(needed)
 
 
 def _read(builder: Builder, call: Call, how: Geometry, stride: int) -> Read:

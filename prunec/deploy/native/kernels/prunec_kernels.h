@@ -20,6 +20,9 @@
 #endif
 
 enum { PN_RANK = 6 };
+/* Of dense convolutions: filters of a block, taps of a panel. */
+#define PN_ROWS 4
+#define PN_DEPTH 256
 enum { PN_NONE, PN_RELU, PN_CLIP };
 
 /* Planes of a tensor: the first value of channel c stands at `at + c * plane`. */
@@ -34,7 +37,7 @@ struct pn_conv {
     struct pn_planes out;
     size_t in, residual, positions;
     size_t group_out, group_step, taps;
-    size_t bias, starts, indices, values, offsets;
+    size_t bias, starts, indices, values, offsets, scratch, scratch_size;
     int has_residual, activation;
     float low, high;
 };
