@@ -45,7 +45,7 @@ prunec/wording.py
 """.split()
 
 # An opening relative clause says what a thing is like before it says what the thing is.
-OPENING = re.compile(r"\W*(what|which|whose|those|who|whom|where|whether|as many)\b", re.IGNORECASE)
+OPENING = re.compile(r"\W*(what|which|whose|those|who|whom|where|as many)\b", re.IGNORECASE)
 # Says only that a search succeeded, not which thing it holds.
 EMPTY_NAMES = frozenset({"found"})
 
