@@ -28,7 +28,6 @@ prunec/cost
 prunec/datasets
 prunec/deploy
 prunec/deploy/native
-prunec/graph
 prunec/inspection
 prunec/models
 prunec/page
