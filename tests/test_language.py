@@ -24,11 +24,9 @@ prunec/charts
 prunec/cli
 prunec/comparison
 prunec/contract.py
-prunec/cost
 prunec/datasets
 prunec/deploy
 prunec/deploy/native
-prunec/inspection
 prunec/models
 prunec/page
 prunec/pipeline
@@ -58,9 +56,11 @@ def documented(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def named(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and name of every variable that is assigned, and of every parameter."""
+    """Line and name of every variable that is assigned, and of every parameter; no fields."""
+    classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    fields = {x.target for kind in classes for x in kind.body if isinstance(x, ast.AnnAssign)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in fields:
             yield node.lineno, node.id
         elif isinstance(node, ast.arg):
             yield node.lineno, node.arg
@@ -118,3 +118,4 @@ def test_a_broken_rule_is_seen(source: str, fault: str) -> None:
 
 def test_good_language_passes() -> None:
     assert not faults('"""Whatever is left."""\ndef f(founded):\n    """Theses, whole."""\n')
+    assert not faults("class Check:\n    found: int\n")
