@@ -26,8 +26,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.errors import PassError
-from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.flat import softshrink
+from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.largest import bounds_of_largest
 from prunec.sparsity.schedules import cubic, phase
 from prunec.sparsity.straight_through import Projected
@@ -91,6 +91,7 @@ class St3(Projected):
     Attributes:
         sparsity: s(p), as of the last step; on the CPU.
         tau: τ, negative while nothing is masked.
+        masking: whether anything is: known without a wait for the device.
         scales: c of all filters, one kernel after the other.
     """
 
@@ -104,6 +105,7 @@ class St3(Projected):
         self.units = torch.tensor(units, dtype=torch.float64, device=device)
         self.sparsity = torch.zeros((), dtype=torch.float64)
         self.tau = torch.tensor(-1.0, device=device)
+        self.masking = False
         self.scales = torch.ones(sum(len(w) for w in self.weights), device=device)
 
     def before_forward(self, moment: Moment) -> None:
@@ -122,6 +124,7 @@ class St3(Projected):
         gone = round(float(self.sparsity) * self.total)
         if gone == 0:
             return
+        self.masking = True
         flat, sizes = self.kernels.flat, self.kernels.room.memory
         torch.abs(flat.raw.memory, out=sizes)
         if self.options.criterion == "scaled":
@@ -133,13 +136,16 @@ class St3(Projected):
         self.scales.copy_(torch.cat([_scale(raw, bound) for raw, bound in pairs]))
 
     def bounds(self) -> Tensor:
-        """τ in the units of each kernel, [kernels]; below 0 while nothing is masked."""
+        """τ in the units of each kernel, float64 [kernels]."""
         return self.units * self.tau
 
     def project(self) -> None:
         """W̃ = c ⊙ S(W, τ)."""
         raw, room = self.kernels.flat.raw.memory, self.kernels.room.memory
-        bounds = self.bounds().clamp(min=0)  # 0 leaves W, and c is 1 by then
+        if not self.masking:
+            room.copy_(raw)
+            return
+        bounds = self.bounds()
         for span in self.kernels.flat.spans:
             softshrink(span, raw, bounds[span.kernels], room)
         scales = torch.split(self.scales, [len(w) for w in self.weights])
@@ -177,6 +183,7 @@ class St3(Projected):
         """Take the same back."""
         self.sparsity.copy_(tensors["sparsity"])
         self.tau.copy_(tensors["tau"])
+        self.masking = float(self.tau) >= 0
         self.scales.copy_(tensors["scales"])
 
 

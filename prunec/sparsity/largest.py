@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunec.sparsity.flat import Flat, Span, Values
+from prunec.sparsity.flat import NUMPY, Flat, Span, Values, counted
 
 NEAR = 0.03  # of a guess: what is sorted
+SMALL = 2**16  # weights: among so few `topk` says which of equal scores are chosen, as ever
 EVERY, MARGIN = 64, 4  # of a sample: its stride, and standard deviations that a rank may be off
 BITS = {
     torch.float16: (torch.int16, 16), torch.bfloat16: (torch.int16, 16),
@@ -52,8 +53,9 @@ def choose(flat: Flat, scores: Values, counts: Sequence[int], out: Values) -> No
         if span.row_of is not None:
             _choose_by_counting(span, scores.memory, wanted, out.memory)
             continue
-        number = span.kernels.start
-        if not _above_bound(span.of(scores.memory), wanted[0], span.of(out.memory)):
+        own, number = span.of(out.memory), span.kernels.start
+        missing = _choose_by_sorting(span.of(scores.memory), wanted[0], own)
+        if missing and len(own) <= SMALL:
             out.parts[number].copy_(largest(scores.parts[number], wanted[0]))
 
 
@@ -63,17 +65,21 @@ def choose_of_all(flat: Flat, scores: Values, count: int, out: Values) -> None:
     scores.memory.index_fill_(0, flat.rests, -1.0)
     if span.row_of is not None:
         _choose_by_counting(span, scores.memory, [count], out.memory)
-    elif not _above_bound(scores.memory, count, out.memory):
+    elif _choose_by_sorting(scores.memory, count, out.memory) and len(out.memory) <= SMALL:
         torch._foreach_copy_(out.parts, largest_of_all(scores.parts, count))
 
 
-def _above_bound(scores: Tensor, count: int, out: Tensor) -> bool:
-    """Mark the ``count`` largest, on the CPU; say whether no equal scores were in the way."""
+def _choose_by_sorting(scores: Tensor, count: int, out: Tensor) -> int:
+    """Mark the ``count`` largest, of equal ones those that lie first; return how many those are."""
     if count <= 0:
         out.zero_()
-        return True
-    torch.gt(scores, bound_of_largest(scores, count), out=out)
-    return int(torch.count_nonzero(out)) == count
+        return 0
+    bound = bound_of_largest(scores, count)
+    torch.gt(scores, bound, out=out)
+    missing = count - counted(out)
+    if missing:
+        out[torch.nonzero(scores == bound).flatten()[:missing]] = 1
+    return missing
 
 
 def _choose_by_counting(span: Span, scores: Tensor, counts: Sequence[int], out: Tensor) -> None:
@@ -89,9 +95,7 @@ def _choose_by_counting(span: Span, scores: Tensor, counts: Sequence[int], out: 
     span.of(out).copy_(above | (tied & (rank <= span.per_row(missing))))
 
 
-def bounds_of_largest(
-    span: Span, scores: Tensor, counts: Sequence[int], guesses: Tensor
-) -> Tensor:
+def bounds_of_largest(span: Span, scores: Tensor, counts: Sequence[int], guesses: Tensor) -> Tensor:
     """Return the largest score of each kernel that is not among its ``counts`` largest.
 
     Equal scores at a bound fall together. −1 where all are among them.
@@ -142,7 +146,7 @@ def bound_of_largest(scores: Tensor, count: int, guess: float | None = None) -> 
     if count >= len(flat):
         return -1.0
     # numpy compares, counts and picks several times as fast, but knows no bf16 and no GPU
-    plain = flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64)
+    plain = flat.device.type == "cpu" and flat.dtype in NUMPY
     values: Any = flat.numpy() if plain else flat
     if guess is None:
         near, rank = _by_sample(values, count) if plain else (values, len(flat) - count - 1)
@@ -152,7 +156,7 @@ def bound_of_largest(scores: Tensor, count: int, guess: float | None = None) -> 
 
 
 def _by_guess(values: Any, count: int, guess: float) -> tuple[Any, int]:
-    """The scores near a guess, and the bound's place among them in order; all if it is not there."""
+    """The scores near a guess, and where the bound is among them; all of them if it is not."""
     low, high = values >= (1 - NEAR) * guess, values > (1 + NEAR) * guess
     place = count - int(
         np.count_nonzero(high) if isinstance(high, np.ndarray) else torch.count_nonzero(high)
@@ -170,7 +174,7 @@ def _by_sample(values: Any, count: int) -> tuple[Any, int]:
     rank = int(rank + MARGIN * (rank**0.5 + 1))
     if rank < len(sample):
         place = len(sample) - rank - 1
-        few = values[values >= np.partition(sample, place)[place]]
+        few = np.compress(values >= np.partition(sample, place)[place], values)
         if len(few) > count:
             return few, len(few) - count - 1
     return values, len(values) - count - 1

@@ -121,7 +121,7 @@ class Masks:
         room, grown = self._scores(scores), self.flat.room()
         pairs = zip(self.flat.sizes, self.counts(), counts, strict=True)
         most = [min(count, size - held) for size, held, count in pairs]
-        room.memory.masked_fill_(self.memory.memory > 0, -1.0)
+        torch.lerp(room.memory, self._barred(), self.memory.memory, out=room.memory)
         choose(self.flat, room, most, grown)
         self.memory.memory.add_(grown.memory)
         return grown.parts
@@ -151,8 +151,12 @@ class Masks:
     def _active_sizes(self) -> Values:
         """|w|, −1 where the mask is 0."""
         room = self._sizes()
-        room.memory.masked_fill_(self.memory.memory == 0, -1.0)
+        torch.lerp(self._barred(), room.memory, self.memory.memory, out=room.memory)
         return room
+
+    def _barred(self) -> Tensor:
+        """The score of what is not to be chosen; `lerp` by a mask is the fastest way to put it."""
+        return torch.full((), -1.0, dtype=self.memory.memory.dtype, device=self.weights[0].device)
 
     def _scores(self, scores: Sequence[Tensor]) -> Values:
         room = self._room()
