@@ -57,10 +57,18 @@ def init(
             min=0.001,
             max=0.999,
             metavar="SHARE",
-            help="What is left: of the MACs (gdp), of the weights (others): 0.3  [default: the "
-            "method's]",
+            help="What is left: of the MACs (gdp, magnitude), of the weights (others): 0.3  "
+            "[default: the method's]",
         ),
     ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Trained ones to begin with: IMAGENET1K_V1 or a file  [default: random]",
+            show_default=False,
+        ),
+    ] = "",
     output: Output = None,
 ) -> None:
     """Write a commented recipe for a network and its images; it runs as it is.
@@ -74,7 +82,7 @@ def init(
     path = output or Path(f"{recipe_name(model, data, method)}.toml")
     if path.exists():
         raise RecipeError(f"{path} exists already", remedy="Name another file: -o FILE")
-    wishes = Wishes(method, epochs, size, budget)
+    wishes = Wishes(method, epochs, size, budget, weights)
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")
     text, seen = starter(model, data, name or recipe_name(model, data, method), wishes)
     write_text_atomic(path, text)

@@ -15,10 +15,14 @@ from typing import Any
 from prunec.cli.starter_data import DATA, SIZELESS, Images, normalised, of_folder, resized
 from prunec.errors import DataError, RecipeError
 from prunec.recipe import loads, packaged_recipes, packaged_text
+from prunec.recipe.network_and_data import ModelSpec
 from prunec.wording import did_you_mean
 
-MODEL = "_resnet20"
-"""What ends the names of the packaged recipes that say how to use a method, one each."""
+MODELS = ("_resnet20", "_mbv2")
+"""Endings of the packaged recipes that say how to use a method; the first that exists is taken."""
+
+FINE_TUNING = 0.1
+"""Learning rate for pretrained weights, as a share of the rate for random ones: the usual tenth."""
 
 USUAL_STEPS = 1100
 """Of the trainings that the packaged recipes of the methods are for."""
@@ -40,7 +44,7 @@ device = "auto"  # auto: cuda where there is one, else cpu
 
 [model]
 name = $quoted  # a torchvision name, "timm:name" or "package.module:factory"
-weights = ""  # "IMAGENET1K_V1", or a .safetensors or state-dict file; "": random
+weights = $weights  # "IMAGENET1K_V1", or a .safetensors or state-dict file; "": random
 $edit
 [data]  # $what
 name = "$set"
@@ -65,23 +69,35 @@ class Wishes:
     """What a person says beside network and data.
 
     Attributes:
-        method: as `methods` has it.
+        method: one of `methods`.
         epochs: of the training; None: as it suits the data.
         size: side of the images that the network sees; 0: as it suits the data.
-        budget: share that is left, of the MACs (gdp) or of the weights (other methods); None: the
-            packaged recipe's.
+        budget: share that is left, of the MACs (gdp, magnitude) or of the weights (other
+            methods); None: the packaged recipe's.
+        weights: to begin with, as in a recipe's ``model.weights``; empty: random ones.
     """
 
     method: str = "gdp"
     epochs: int | None = None
     size: int = 0
     budget: float | None = None
+    weights: str = ""
 
 
 def methods() -> tuple[str, ...]:
     """Return the methods of which a packaged recipe says how to use them, sorted."""
-    named = (name.removesuffix(MODEL) for name in packaged_recipes() if name.endswith(MODEL))
-    return tuple(sorted(name.replace("_", "-") for name in named))
+    return tuple(sorted(_recipes_of_methods()))
+
+
+def _recipes_of_methods() -> dict[str, str]:
+    """The packaged recipe of each method."""
+    names = packaged_recipes()
+    return {
+        name.removesuffix(ending).replace("_", "-"): name
+        for ending in reversed(MODELS)
+        for name in names
+        if name.endswith(ending)
+    }
 
 
 def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> tuple[str, str]:
@@ -103,10 +119,13 @@ def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> t
     images, classes, seen = _images(model, data, wishes)
     if wishes.epochs is not None:
         images = replace(images, epochs=wishes.epochs)
+    if wishes.weights:
+        images = replace(images, rate=float(f"{FINE_TUNING * images.rate:.2g}"))
     filled = TEMPLATE.substitute(
         vars(images) | {"root": _text(images.root)},
         model=model,
         quoted=_text(model),
+        weights=_text(wishes.weights),
         data=data,
         description=_text(f"{model} on {data}, by {wishes.method}"),
         method=wishes.method,
@@ -120,8 +139,19 @@ def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> t
         "\n".join(map(_aligned, filled.splitlines()))
         + f"\n{_in_rhythm(steps, images)}{_aligned(images.goal)}\n"
     )
-    loads(text, f"{name}.toml")
+    recipe = loads(text, f"{name}.toml")
+    if wishes.weights:
+        _require_loadable(recipe.model, classes)
     return text, seen
+
+
+def _require_loadable(spec: ModelSpec, classes: int) -> None:
+    """Check the weights on the network as the recipe edits it, before the recipe is written."""
+    from prunec.models.building import build_model
+    from prunec.models.weights import require_loadable
+
+    network = build_model(spec.model_copy(update={"weights": ""}), classes, seed=0)
+    require_loadable(network, spec.name, spec.weights, classes)
 
 
 def recipe_name(model: str, data: str, method: str = "gdp") -> str:
@@ -134,7 +164,7 @@ def recipe_name(model: str, data: str, method: str = "gdp") -> str:
 
 def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
     """What is said of the images, how many classes they have, and what was seen of a folder."""
-    own = _own(model)
+    own = _own(model, wishes.weights)
     size = (wishes.size, wishes.size) if wishes.size else own.get("size")
     if data not in DATA and Path(data).is_dir():
         from prunec.datasets.survey import survey
@@ -173,14 +203,19 @@ def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
     return _as_trained(images, own) if images.channels == 3 else images, 10, ""
 
 
-def _own(model: str) -> dict[str, Any]:
-    """What a network of timm's says of its images: size, mean and std."""
+def _own(model: str, weights: str) -> dict[str, Any]:
+    """Size, mean and std of the images of a network of timm, or of pretrained weights."""
     kind, _, name = model.partition(":")
-    if kind != "timm":
-        return {}
-    from prunec.models.building import timm_configuration
+    if kind == "timm":
+        from prunec.models.building import timm_configuration
 
-    return timm_configuration(name)
+        return timm_configuration(name)
+    if not weights:
+        return {}
+    from prunec.models.own_images import own_images
+
+    own = own_images(ModelSpec(name=model, weights=weights))
+    return {"size": own.crop or None, "mean": own.mean, "std": own.std} if own else {}
 
 
 def _as_trained(images: Images, own: dict[str, Any]) -> Images:
@@ -189,14 +224,17 @@ def _as_trained(images: Images, own: dict[str, Any]) -> Images:
 
 def _steps(wishes: Wishes) -> str:
     """The passes and budgets of the packaged recipe that uses a method, at another budget."""
-    if wishes.method not in methods():
+    packaged = _recipes_of_methods()
+    if wishes.method not in packaged:
         near = did_you_mean(wishes.method, methods())
         raise RecipeError(
             f"there is no method {wishes.method!r} to begin with",
             remedy=f"{near}There are: {', '.join(methods())}.",
         )
-    whole = packaged_text(wishes.method.replace("-", "_") + MODEL)
+    whole = packaged_text(packaged[wishes.method])
     text = whole[whole.index("[[pass]]") :]
+    if wishes.weights:  # trained already: one-shot pruning needs no dense phase of its own
+        text = re.sub(r"(?<=\"train-magnitude\"\n)dense = .*\n", "", text)
     if wishes.budget is None:
         return text
     steps, mark, budget = text.partition("[verify.budget]")
@@ -265,7 +303,6 @@ def _stem(model: str, classes: int) -> tuple[str, int] | None:
     from torch import nn
 
     from prunec.models.building import build_model
-    from prunec.recipe.network_and_data import ModelSpec
 
     network = build_model(ModelSpec(name=model), classes, seed=0)
     for name, module in network.named_modules():
