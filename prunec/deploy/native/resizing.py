@@ -48,7 +48,8 @@ def resized(builder: Builder, call: Call) -> None:
 
 
 def _linear(x: np.ndarray) -> np.ndarray:
-    return np.maximum(1.0 - np.abs(x), 0.0)
+    shares: np.ndarray = np.maximum(1.0 - np.abs(x), 0.0)
+    return shares
 
 
 def _cubic(a: float) -> Callable[[np.ndarray], np.ndarray]:
