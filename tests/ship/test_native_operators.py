@@ -111,7 +111,8 @@ def volumes(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
         around = [min(p, (k - 1) * gap // 2) for p, k in zip(around, kernel, strict=True)]
         form = (*form[:4], tuple(around))
         made = nn.ConvTranspose3d(*form, 0, groups, bias, gap)  # type: ignore[arg-type]
-    pool = draw(st.sampled_from([nn.Identity(), nn.MaxPool3d(2, 1, 1), nn.AvgPool3d(3, 2, 1)]))
+    average = nn.AvgPool3d(2, (1, 2, 1), 1, count_include_pad=draw(st.booleans()))
+    pool = draw(st.sampled_from([nn.Identity(), nn.MaxPool3d(2, 1, 1), average]))
     density = draw(st.sampled_from([0, 0.2, 0.6, 1]))
     norm = nn.BatchNorm3d(groups * of_group)
     return masked(nn.Sequential(made, norm, nn.ReLU(), pool), density), torch.randn(2, 4, *sizes)
