@@ -115,7 +115,7 @@ def test_a_run_of_another_version_is_refused(command: str) -> None:
 
 
 def test_a_training_of_no_recipe_is_a_wrong_line() -> None:
-    failed(["train"], "no recipe is named", "`prunec recipes` lists", code=3)
+    failed(["train"], "prunec train needs a recipe", "`prunec recipes` lists", code=3)
 
 
 def test_a_root_that_cannot_be_written_is_explained() -> None:
