@@ -69,7 +69,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_of_images_trains_at_once(place: Path) -> None:
     written(place / "images", [(40, 48), (44, 50)])
     told = " ".join(run("init", "init_net:net", "images/", "--epochs", "1").stdout.split())
-    assert "Looked at 24 of 24 training images in images/: 3 classes" in told
+    assert "Read 24 of 24 training images in images/: 3 classes" in told
     assert "prunec train net_images.toml" in told
     recipe = load_recipe("net_images.toml")
     assert (recipe.data.name, recipe.data.root) == ("imagefolder", "images/")

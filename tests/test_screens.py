@@ -274,7 +274,7 @@ def test_a_mistyped_output_makes_no_folders(
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 1
-    assert "is no folder" in done.stderr
+    assert "does not exist" in done.stderr
     assert "mkdir -p nowhere" in done.stderr
     assert not list(tmp_path.iterdir())
     assert in_a_folder(Path("comparisons/small")) == Path("comparisons/small")
