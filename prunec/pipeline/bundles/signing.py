@@ -100,7 +100,7 @@ def _by(folder: Path, place: Path, key: Path) -> Check:
     try:
         verifier.set_hashing_config(_all_but_itself(model_signing)).verify(folder, place)
     except Exception as error:  # any exception: the signature is untrusted bytes
-        wrong = f"not made with {key.name}, or not for these files: {first_line(error)[:200]}. "
+        wrong = f"not that of {key.name}, or not of these files: {first_line(error)[:200]}. "
         return failed(_CHECK, f"of {key.name}", "bad", wrong + _ASK)
     return Check(_CHECK, f"of {key.name}", f"of {key.name}", None, True)
 
