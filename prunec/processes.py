@@ -41,12 +41,12 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is rank 0, which writes files and prints."""
+        """Return whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one."""
+        """Return whether there is more than one."""
         return self.count > 1
 
     def part(self, size: int) -> slice:

@@ -71,8 +71,8 @@ def _damage(data: bytes) -> str:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
     more = f" and {len(wrong) - _SHOWN} more tensors" if len(wrong) > _SHOWN else ""
-    verb = "was" if len(wrong) == 1 else "were"
-    return f"{', '.join(wrong[:_SHOWN])}{more} {verb} changed" if wrong else ""
+    verb = "is" if len(wrong) == 1 else "are"
+    return f"{', '.join(wrong[:_SHOWN])}{more} {verb} not what was written" if wrong else ""
 
 
 def _slice(data: bytes, start: int, entry: Mapping[str, Any] | None) -> str:

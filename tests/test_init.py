@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from prunec.catalogue import build_passes
@@ -128,7 +130,8 @@ def test_a_folder_without_images_is_refused(place: Path) -> None:
 def test_a_method_is_that_of_its_packaged_recipe(method: str) -> None:
     run("init", "init_net:net", "cifar10", "--method", method, "--epochs", "7", "-o", "m.toml")
     recipe = load_recipe("m.toml")
-    packaged = load_recipe(f"{method.replace('-', '_')}_resnet20")
+    stem = method.replace("-", "_")
+    packaged = load_recipe(f"{stem}_mbv2" if method == "magnitude" else f"{stem}_resnet20")
     assert recipe.passes == packaged.passes
     assert recipe.passes[0]["name"] == f"train-{method}"
     assert recipe.verify.budget == packaged.verify.budget
@@ -138,8 +141,55 @@ def test_a_method_is_that_of_its_packaged_recipe(method: str) -> None:
 
 def test_every_method_that_begins_at_random_can_be_begun_with() -> None:
     passes = {name.removeprefix("train-") for name in plug_in_names(PASSES) if "train-" in name}
-    # magnitude is for weights that are trained already: a recipe of its own says how.
-    assert passes - set(methods()) == {"str-rank", "magnitude"}
+    assert passes - set(methods()) == {"str-rank"}  # ranks: of recurrent networks alone
+
+
+def test_trained_weights_bring_their_own_images_and_need_no_dense_phase(place: Path) -> None:
+    arguments = ("init", "resnet18", "imagenet", "--method", "magnitude", "--budget", "0.4")
+    run(*arguments, "--weights", "IMAGENET1K_V1", "-o", "w.toml")
+    recipe = load_recipe("w.toml")
+    assert recipe.model.weights == "IMAGENET1K_V1"
+    assert recipe.data.mean == (0.485, 0.456, 0.406)
+    assert recipe.data.prepare[-1] == {"name": "CenterCrop", "size": 224}
+    assert "dense" not in recipe.passes[0]
+    assert recipe.passes[0]["macs_ratio"] == pytest.approx(0.384)
+    run(*arguments, "-o", "r.toml")
+    random = load_recipe("r.toml")
+    assert random.passes[0]["dense"] > 0
+    assert recipe.train.learning_rate == pytest.approx(random.train.learning_rate / 10)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "reason"),
+    [
+        ("resnet18", "IMAGENET1K_V9", "Known: IMAGENET1K_V1, DEFAULT"),
+        ("resnet18", "absent.safetensors", "absent.safetensors"),
+        ("init_net:net", "DEFAULT", "is not a network of torchvision"),
+        ("init_net:net", "narrow.safetensors", "narrow.safetensors"),
+    ],
+)
+def test_weights_that_cannot_be_loaded_are_refused_before_anything_is_written(
+    place: Path, model: str, weights: str, reason: str
+) -> None:
+    save_file({"0.weight": torch.zeros(8, 3, 3, 3)}, "narrow.safetensors")
+    written(place / "images", [(24, 24)])
+    before = sorted(os.listdir())
+    done = CliRunner().invoke(app, ["init", model, "images", "--weights", weights])
+    assert done.exit_code == 1
+    assert reason in " ".join(done.stderr.split())
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.slow
+def test_a_trained_file_is_cut_and_fine_tuned_at_once(place: Path) -> None:
+    from init_net import net  # type: ignore[import-not-found]
+
+    save_file(net(3).state_dict(), "mine.safetensors")
+    written(place / "images", [(24, 24)])
+    options = ("--method", "magnitude", "--weights", "mine.safetensors", "--epochs", "2")
+    run("init", "init_net:net", "images", *options, "-o", "w.toml")
+    run("train", "w.toml", "--device", "cpu")
+    assert Path("runs/w-001/report.html").is_file()
 
 
 def test_a_budget_is_of_macs_or_of_weights() -> None:

@@ -182,6 +182,7 @@ def test_a_training_of_three_epochs_is_told_gated_and_shipped(folder: Path) -> N
     assert "small-001" in listed.stdout
 
 
+@pytest.mark.slow
 def test_a_comparison_that_cannot_begin_leaves_no_folder(folder: Path) -> None:
     result = prunec("compare", "small.toml", "--set", "data.name=imagefolder", "--seeds", "1")
     assert result.exit_code == 1

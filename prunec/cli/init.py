@@ -57,10 +57,18 @@ def init(
             min=0.001,
             max=0.999,
             metavar="SHARE",
-            help="Share to keep of the MACs (gdp) or of the weights (others): 0.3  [default: by "
-            "method]",
+            help="Share to keep of the MACs (gdp, magnitude) or of the weights (others): 0.3  "
+            "[default: by method]",
         ),
     ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Weights to start from: IMAGENET1K_V1 or a file  [default: random]",
+            show_default=False,
+        ),
+    ] = "",
     output: Output = None,
 ) -> None:
     """Write a commented recipe for a network and its images; it runs as it is.
@@ -74,7 +82,7 @@ def init(
     path = output or Path(f"{recipe_name(model, data, method)}.toml")
     if path.exists():
         raise RecipeError(f"{path} already exists", remedy="Name another file: -o FILE.")
-    wishes = Wishes(method, epochs, size, budget)
+    wishes = Wishes(method, epochs, size, budget, weights)
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")
     text, seen = starter(model, data, name or recipe_name(model, data, method), wishes)
     write_text_atomic(path, text)

@@ -125,7 +125,7 @@ def _redirect_to(path: Path) -> None:
 
 
 def _is_clicks(error: Exception) -> bool:
-    """Whether an exception is one of the command line parser's: an exit or a usage error."""
+    """Return whether an exception is one of the command line parser's: an exit or a usage error."""
     return any(cls.__module__.startswith(("click", "typer")) for cls in type(error).__mro__)
 
 

@@ -114,7 +114,7 @@ def _resumable(reference: str | None, root: Path) -> RunFolder:
 
 
 def _is_recipe(name: str, root: Path) -> bool:
-    """Whether a run in ``root`` is of the recipe of this name."""
+    """Return whether a run in ``root`` is of the recipe of this name."""
     return any(run.recipe_name == name for run in run_folders(root))
 
 

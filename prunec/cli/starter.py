@@ -15,10 +15,14 @@ from typing import Any
 from prunec.cli.starter_data import DATA, SIZELESS, Images, normalised, of_folder, resized
 from prunec.errors import DataError, RecipeError
 from prunec.recipe import loads, packaged_recipes, packaged_text
+from prunec.recipe.network_and_data import ModelSpec
 from prunec.wording import did_you_mean
 
-MODEL = "_resnet20"
-"""Suffix of the names of the packaged recipes that serve as templates, one per method."""
+MODELS = ("_resnet20", "_mbv2")
+"""Suffixes of the names of the packaged recipes that serve as templates; the first is preferred."""
+
+FINE_TUNING = 0.1
+"""Learning rate for pretrained weights, as a share of the rate for random ones: the usual tenth."""
 
 USUAL_STEPS = 1100
 """Optimizer steps of the trainings that the intervals in those recipes were chosen for."""
@@ -43,7 +47,7 @@ device = "auto"  # auto: cuda where there is one, else cpu
 
 [model]
 name = $quoted  # a torchvision name, "timm:name" or "package.module:factory"
-weights = ""  # "IMAGENET1K_V1", or a .safetensors or state-dict file; "": random
+weights = $weights  # "IMAGENET1K_V1", or a .safetensors or state-dict file; "": random
 $edit
 [data]  # $what
 name = "$set"
@@ -71,20 +75,32 @@ class Wishes:
         method: one of :func:`methods`.
         epochs: epochs of training; None for the data set's default.
         size: height and width of the network's input; 0 for the default of network and data set.
-        budget: share of the MACs (gdp) or of the weights (other methods) to keep; None for the
-            packaged recipe's.
+        budget: share of the MACs (gdp, magnitude) or of the weights (other methods) to keep; None
+            for the packaged recipe's.
+        weights: weights to start from, as in a recipe's ``model.weights``; empty for random ones.
     """
 
     method: str = "gdp"
     epochs: int | None = None
     size: int = 0
     budget: float | None = None
+    weights: str = ""
 
 
 def methods() -> tuple[str, ...]:
     """Return the training methods that have a template among the packaged recipes, sorted."""
-    named = (name.removesuffix(MODEL) for name in packaged_recipes() if name.endswith(MODEL))
-    return tuple(sorted(name.replace("_", "-") for name in named))
+    return tuple(sorted(_templates()))
+
+
+def _templates() -> dict[str, str]:
+    """Return method → name of the packaged recipe that serves as its template."""
+    names = packaged_recipes()
+    return {
+        name.removesuffix(ending).replace("_", "-"): name
+        for ending in reversed(MODELS)
+        for name in names
+        if name.endswith(ending)
+    }
 
 
 def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> tuple[str, str]:
@@ -109,10 +125,13 @@ def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> t
     images, classes, seen = _images(model, data, wishes)
     if wishes.epochs is not None:
         images = replace(images, epochs=wishes.epochs)
+    if wishes.weights:
+        images = replace(images, rate=float(f"{FINE_TUNING * images.rate:.2g}"))
     filled = TEMPLATE.substitute(
         vars(images) | {"root": _text(images.root)},
         model=model,
         quoted=_text(model),
+        weights=_text(wishes.weights),
         data=data,
         description=_text(f"{model} on {data}, by {wishes.method}"),
         method=wishes.method,
@@ -126,8 +145,19 @@ def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> t
         "\n".join(map(_aligned, filled.splitlines()))
         + f"\n{_in_rhythm(steps, images)}{_aligned(images.goal)}\n"
     )
-    loads(text, f"{name}.toml")
+    recipe = loads(text, f"{name}.toml")
+    if wishes.weights:
+        _require_loadable(recipe.model, classes)
     return text, seen
+
+
+def _require_loadable(spec: ModelSpec, classes: int) -> None:
+    """Check the weights on the network as the recipe edits it, before the recipe is written."""
+    from prunec.models.building import build_model
+    from prunec.models.weights import require_loadable
+
+    network = build_model(spec.model_copy(update={"weights": ""}), classes, seed=0)
+    require_loadable(network, spec.name, spec.weights, classes)
 
 
 def recipe_name(model: str, data: str, method: str = "gdp") -> str:
@@ -140,7 +170,7 @@ def recipe_name(model: str, data: str, method: str = "gdp") -> str:
 
 def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
     """Return the data section's values, the number of classes, and a summary of a folder."""
-    own = _own(model)
+    own = _own(model, wishes.weights)
     size = (wishes.size, wishes.size) if wishes.size else own.get("size")
     if data not in DATA and Path(data).is_dir():
         from prunec.datasets.survey import survey
@@ -179,14 +209,19 @@ def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
     return _as_trained(images, own) if images.channels == 3 else images, 10, ""
 
 
-def _own(model: str) -> dict[str, Any]:
-    """Return size, mean and std of the images that a timm network was trained on; {} for others."""
+def _own(model: str, weights: str) -> dict[str, Any]:
+    """Return size, mean and std of the images that timm or the weights expect; {} for others."""
     kind, _, name = model.partition(":")
-    if kind != "timm":
-        return {}
-    from prunec.models.building import timm_configuration
+    if kind == "timm":
+        from prunec.models.building import timm_configuration
 
-    return timm_configuration(name)
+        return timm_configuration(name)
+    if not weights:
+        return {}
+    from prunec.models.own_images import own_images
+
+    own = own_images(ModelSpec(name=model, weights=weights))
+    return {"size": own.crop or None, "mean": own.mean, "std": own.std} if own else {}
 
 
 def _as_trained(images: Images, own: dict[str, Any]) -> Images:
@@ -195,14 +230,17 @@ def _as_trained(images: Images, own: dict[str, Any]) -> Images:
 
 def _steps(wishes: Wishes) -> str:
     """Return the passes and budgets of a method's packaged recipe, at the wanted budget."""
-    if wishes.method not in methods():
+    packaged = _templates()
+    if wishes.method not in packaged:
         near = did_you_mean(wishes.method, methods())
         raise RecipeError(
             f"there is no template for the method {wishes.method!r}",
             remedy=f"{near}There are: {', '.join(methods())}.",
         )
-    whole = packaged_text(wishes.method.replace("-", "_") + MODEL)
+    whole = packaged_text(packaged[wishes.method])
     text = whole[whole.index("[[pass]]") :]
+    if wishes.weights:  # trained already: one-shot pruning needs no dense phase of its own
+        text = re.sub(r"(?<=\"train-magnitude\"\n)dense = .*\n", "", text)
     if wishes.budget is None:
         return text
     steps, mark, budget = text.partition("[verify.budget]")
@@ -271,7 +309,6 @@ def _stem(model: str, classes: int) -> tuple[str, int] | None:
     from torch import nn
 
     from prunec.models.building import build_model
-    from prunec.recipe.network_and_data import ModelSpec
 
     network = build_model(ModelSpec(name=model), classes, seed=0)
     for name, module in network.named_modules():

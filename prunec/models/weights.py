@@ -55,6 +55,19 @@ def named_weights(module: nn.Module, model: str, weights: str) -> Checkpoint:
     return Checkpoint(_from_torchvision(model, weights), {}, ())
 
 
+def require_loadable(module: nn.Module, model: str, weights: str, classes: int) -> None:
+    """Check that ``weights`` fit ``module``; of torchvision's, that their name is known.
+
+    Nothing is fetched. A file is loaded into ``module``. Arguments and errors are those of
+    `load_weights`.
+    """
+    refuse_address("weights", weights)
+    if weights.partition(MARK)[0].endswith(SUFFIXES):
+        load_weights(module, model, weights, classes)
+    else:
+        _entry_of_torchvision(model, weights, "weights")
+
+
 def apply_masks(module: nn.Module, file: str) -> None:
     """Set the weights to zero that the masks of a file leave out.
 
@@ -167,13 +180,14 @@ def _is_head(fresh: Tensor, given: Tensor, classes: int) -> bool:
     )
 
 
-def _from_torchvision(model: str, weights: str, key: str = "weights") -> dict[str, Tensor]:
+def _entry_of_torchvision(model: str, weights: str, key: str) -> Any:
+    """Torchvision's entry of weights: where they lie, and how they are fetched."""
     try:
         names = torchvision.models.get_model_weights(model)
     except ValueError:
         _require_no_name_of_timms(model, weights, key)
         raise DataError(
-            f"model.{key} = {weights!r}: {model!r} is no network of torchvision",
+            f"model.{key} = {weights!r}: {model!r} is not a network of torchvision",
             remedy=f"Give the path of a file that ends in {', '.join(SUFFIXES)}"
             + (", or NETWORK:NAME." if key != "weights" else "."),
         ) from None
@@ -184,7 +198,11 @@ def _from_torchvision(model: str, weights: str, key: str = "weights") -> dict[st
             remedy=f"Known: {', '.join(known) or 'none'}; or the path of a file that ends in "
             f"{', '.join(SUFFIXES)}.",
         )
-    entry: Any = known[weights]
+    return known[weights]
+
+
+def _from_torchvision(model: str, weights: str, key: str = "weights") -> dict[str, Tensor]:
+    entry = _entry_of_torchvision(model, weights, key)
     try:
         state: dict[str, Tensor] = entry.get_state_dict(
             progress=False, check_hash=True, map_location="cpu", weights_only=True

@@ -17,13 +17,11 @@ from prunec.deploy.checks.limits import (
     check_resident,
 )
 from prunec.deploy.exporter import Exporter
-from prunec.deploy.memory import onnx_memory
+from prunec.deploy.memory import memory_of
 from prunec.deploy.operator_sets import operator_set
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 from prunec.recipe import Budget
-
-_MEASURED = (".onnx", ".ort")
 
 Findings = Iterator[Check | str]
 """Checks, and phrases on budgets that were not checked."""
@@ -74,12 +72,7 @@ def _resident(budget: Budget, writer: Exporter, path: Path) -> Findings:
     limit = limit_of(budget.resident_bytes, writer.form())
     if limit is None:
         return
-    if path.suffix not in _MEASURED:
-        yield "resident memory: measured for ONNX and ORT files; check.py of a bundle prints it"
-        return
-    inputs = runner_for(path.suffix).open(path).noise(1)
-    shapes = [(tuple(map(int, values.shape)), values.dtype.name) for values in inputs]
-    yield check_resident(limit, onnx_memory(path, shapes, threads=1))
+    yield check_resident(limit, memory_of(path, runner_for(path.suffix)))
 
 
 def _milliseconds(

@@ -10,7 +10,7 @@ from typing import Any
 
 from prunec.catalogue import runner_by
 from prunec.cost.onnx_graph import count_onnx
-from prunec.deploy.memory import Memory, onnx_memory
+from prunec.deploy.memory import Memory, memory_of
 from prunec.deploy.runner import LayerTime, LoadedFile, Runner
 from prunec.deploy.timing import CONFIDENCE, Latency, in_turns, quartiles
 from prunec.errors import PrunecError
@@ -135,9 +135,8 @@ def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
             measurements.append(Measurement(samples, count, latency))
             if layers is None and settings.layers:
                 layers = (ours.profile(pair[0]), theirs.profile(pair[1]))
-            if memory is None and runner.unasked and shipped.suffix == dense.suffix == ".onnx":
-                shapes = [[(x.shape, str(x.dtype)) for x in inputs] for inputs in pair]
-                memory = _memory((shipped, dense), shapes, count)
+            if memory is None and runner.unasked:
+                memory = _memory((shipped, dense), runner, batch, settings.sizes)
     identity = runner.identity
     return Bench(
         f"{identity.name} {identity.version}, {identity.device}", tuple(measurements),
@@ -189,11 +188,14 @@ def _require_inputs(sizes: Mapping[str, Sequence[int]], *files: LoadedFile) -> N
 
 
 def _memory(
-    paths: tuple[Path, Path], inputs: Sequence[list[tuple[tuple[int, ...], str]]], threads: int
+    paths: tuple[Path, Path],
+    runner: Runner,
+    batch: int,
+    sizes: Mapping[str, Sequence[int]] | None,
 ) -> tuple[Memory, Memory] | None:
     if not Path("/proc/self/status").is_file():
         return None
-    ours, theirs = (onnx_memory(p, i, threads) for p, i in zip(paths, inputs, strict=True))
+    ours, theirs = (memory_of(path, runner, batch, sizes) for path in paths)
     return ours, theirs
 
 

@@ -75,7 +75,7 @@ LARGER = {
 """Files that keep channels which the network itself loses: what holds them."""
 
 
-@pytest.mark.parametrize(("name", "mode"), sampled(CASES, 24, 6))
+@pytest.mark.parametrize(("name", "mode"), sampled(CASES, 24, 8))
 def test_a_file_is_as_small_as_the_network_and_equal(name: str, mode: str) -> None:
     module, example = ZOO[name]()
     masks = MODES[mode](module, channel_groups(module, example), 0.5, 7)

@@ -263,7 +263,7 @@ def test_a_network_with_state_is_as_it_was(name: str, ran: bool, tmp_path: Path)
     assert not any(type(x) is not Tensor or x.is_meta for x in (remembered(6), *BESIDE.values()))
 
 
-@pytest.mark.parametrize("name", sampled(ZOO, 120, 24))
+@pytest.mark.parametrize("name", sampled(ZOO, 120, 40))
 def test_a_network_of_the_zoo_is_as_it_was(name: str, tmp_path: Path) -> None:
     model, example = ZOO[name]()
     before = everything(model, example)

@@ -99,6 +99,7 @@ def visited(module: nn.Module, steps: int) -> tuple[int, int]:
     return macs, nonzero
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "layers", "directions"),
     [

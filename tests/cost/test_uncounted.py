@@ -68,6 +68,7 @@ class Bent(nn.Module):
         return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, slow_case(2)])
 def test_a_deformable_convolution_counts_as_one(groups: int, tmp_path: Path) -> None:
     module, example = Bent(groups).eval(), torch.randn(2, 4, 7, 5)

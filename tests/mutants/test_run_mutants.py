@@ -12,7 +12,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> RunBench:
     return RunBench(tmp_path_factory.mktemp("mutants"))
 
 
-@slice_and_all(9, 260)
+@slice_and_all(5, 260)
 def test_no_damaged_run_yields_another_network(
     bench: RunBench, count: int, seed: int, record_property: Told
 ) -> None:

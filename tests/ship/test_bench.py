@@ -28,6 +28,7 @@ def bench(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["bench", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_json_holds_what_the_ratio_follows_from(tmp_path: Path, quick: None) -> None:
     small = convolutions(tmp_path / "small.onnx", 3, 8, 8)
     large = convolutions(tmp_path / "large.onnx", 3, 48, 48)

@@ -47,6 +47,7 @@ def test_no_kernel_is_laid_out_for_this_processor(path: Path) -> None:
     assert b"Reorder" not in data  # what stands around blocked layouts
 
 
+@pytest.mark.slow
 def test_its_dense_twin_has_no_layouts_of_this_processor_either(
     shipped: Shipped, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

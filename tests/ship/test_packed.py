@@ -58,6 +58,7 @@ def model_of(array: np.ndarray, nodes: list[onnx.NodeProto], stored: list[Tensor
     return bytes(model.SerializeToString())
 
 
+@pytest.mark.slow
 @given(sparse_arrays(), st.sampled_from(GAPS))
 def test_what_is_packed_comes_back_bit_for_bit(
     array: np.ndarray, gap: type[np.unsignedinteger]

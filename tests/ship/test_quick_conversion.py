@@ -119,6 +119,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", CASES, ids=lambda rule: rule.__name__)
 def test_both_roads_write_the_same(
     rule: Rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -89,6 +89,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_files_take_bytes_and_say_so(exported: Path) -> None:
     (found,) = (exported / "runs").iterdir()
     manifest = json.loads((found / "export" / "manifest.json").read_text())

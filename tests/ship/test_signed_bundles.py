@@ -126,6 +126,7 @@ def failures(folder: Path, key: Path | None = None) -> dict[str, str]:
     return {check.name: check.message for form in report.forms.values() for check in form.failures}
 
 
+@pytest.mark.slow
 def test_a_signature_holds_in_every_place(signed: Path, keys: Path, tmp_path: Path) -> None:
     assert failures(signed, keys / "own.pub") == {}
     moved = shutil.move(signed, tmp_path / "under another name")

@@ -32,6 +32,7 @@ def test_dyrelu_is_its_formula(shape: tuple[int, ...]) -> None:
             torch.testing.assert_close(found[n, c], expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 8, 5, 4), (3, 8), (2, 8, 6)])
 def test_dyrelus_gradients_are_differences_of_its_values(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)

@@ -50,6 +50,7 @@ def cifar(builder: Any, classes: int) -> nn.Module:
 SURVIVORS = {0.99: 212_651, 0.999: 21_265, 0.9995: 10_633, 0.9999: 2_127}  # ResNet-34, 10 classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("builder", "classes", "total", "unique"),
     [

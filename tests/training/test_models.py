@@ -245,7 +245,7 @@ def test_unknown_names_of_weights_are_told() -> None:
     with pytest.raises(DataError, match="'IMAGENET' are unknown") as caught:
         build_model(spec(weights="IMAGENET"), 10, seed=0)
     assert "IMAGENET1K_V1, IMAGENET1K_V2" in caught.value.remedy
-    with pytest.raises(DataError, match="no network of torchvision"):
+    with pytest.raises(DataError, match="not a network of torchvision"):
         build_model(small(weights="DEFAULT"), 10, seed=0)
 
 
