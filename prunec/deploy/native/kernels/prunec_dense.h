@@ -34,6 +34,15 @@ static void PN(pn_divided)(const struct pn_planes *t, size_t first, size_t count
  * vector of a piece reaches beyond it: what is written there is written again, or never read. */
 static void PN(pn_packed)(const float *in, const pn_u32 *offsets, size_t first, size_t last,
                           const struct PN(pn_pieces) * pieces, float *panel) {
+    if (pieces->count == 1 && pieces->length[0] > (size_t)(PN(pn_wide) - 1) * PN_LANES) {
+        for (size_t i = first; i < last; i++, panel += PN(pn_panel)) {
+            const float *taps = in + offsets[i] + pieces->from[0];
+            PN_V read[PN_TILE / PN_ROWS];
+            PN_UNROLLED for (int t = 0; t < PN(pn_wide); t++) read[t] = PN_LOAD(taps + t * PN_LANES);
+            PN_UNROLLED for (int t = 0; t < PN(pn_wide); t++) PN_STORE(panel + t * PN_LANES, read[t]);
+        }
+        return;
+    }
     for (size_t i = first; i < last; i++, panel += PN(pn_panel)) {
         const float *taps = in + offsets[i];
         for (size_t s = 0; s < pieces->count; s++) {
@@ -144,9 +153,12 @@ struct PN(pn_part) {
     float *panels, *sums;                /* sums of all blocks, where taps are left out; else NULL */
 };
 
-/* Whether the taps are few: then a plane is one row of positions, those of its borders among them, and
- * sums are stored in a row. Where they are many, the pieces cost less than the borders. */
-static int PN(pn_straight)(const struct pn_conv *k) { return k->taps <= PN_DEPTH; }
+/* Whether a plane is one row of positions, those of its borders among them: where taps are few, or rows
+ * so long that the borders are less than a 32nd. Else pieces of rows cost less than the borders. */
+static int PN(pn_straight)(const struct pn_conv *k) {
+    const size_t inside = k->out.height * k->out.width;
+    return k->taps <= PN_DEPTH || (k->positions - inside) * 32 < inside;
+}
 
 static size_t PN(pn_count)(const struct pn_conv *k) {
     return PN(pn_straight)(k) ? k->positions : k->out.height * k->out.width;
@@ -197,7 +209,7 @@ static void PN(pn_multiply)(const struct pn_conv *k, float *w, const float *data
         float starts[PN_ROWS] = {0.0F};
         for (size_t j = 0; j < rows; j++) starts[j] = data[k->bias + c + j];
         const struct PN(pn_target) to = {k, w, sums, part->from ? NULL : starts, c, rows, pieces.first,
-                                         straight};
+                                         straight && part->to == k->taps};
         PN(pn_blocked)(data + k->values + ((part->group * blocks + b) * k->taps + part->from) * PN_ROWS,
                        panel, taps, &to, wide);
         if (part->to == k->taps && !straight)
