@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,8 +13,12 @@ from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import compressed, in_fours
 from prunec.deploy.native.reading import Call
 
-DENSE_FROM = 0.5
-"""Share of weights that are not zero from which all of them are multiplied."""
+DENSE_FROM = 0.46
+"""Share of nonzero weights at which the dense kernel is as fast as the sparse one."""
+_DENSE_FROM_SPLIT = 0.37
+"""The same where the input is split into phases: the sparse kernel reads more memory there."""
+_DENSE_FROM_FEW, _FEW_TAPS = 0.55, 160
+"""The same for filters of at most so many weights: packing weighs more in the dense kernel."""
 _MOST_INDICES = 1 << 16
 _ROWS, _DEPTH = 4, 256
 """PN_ROWS and PN_DEPTH of the kernels."""
@@ -34,11 +38,13 @@ class Read:
         place: what the first position of the output reads at offset 0.
         channel: floats from channel to channel.
         taps: offset of each number of the kernel, from 0.
+        split: whether it reads phases of its input.
     """
 
     place: Place
     channel: int
     taps: tuple[int, ...]
+    split: bool = False
 
     def offsets(self, channels: int) -> np.ndarray:
         """Return the offset of every weight of a filter over a number of channels."""
@@ -107,7 +113,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     buffer = builder.new(name)
     count = weights.group_in * taps
     live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
-    dense = (live >= DENSE_FROM and weights.group_out >= 4) or count > _MOST_INDICES
+    dense = (live >= _dense_from(read, count) and weights.group_out >= 4) or count > _MOST_INDICES
     fields: Fields = {
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
@@ -129,6 +135,13 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
     return step
+
+
+def _dense_from(read: Read, taps: int) -> float:
+    """Return the density from which a convolution is dense; `tests/bench/native_kernels.py`."""
+    if read.split:
+        return _DENSE_FROM_SPLIT
+    return _DENSE_FROM_FEW if taps <= _FEW_TAPS else DENSE_FROM
 
 
 def _scratch(weights: Filters, taps: int, positions: int) -> int:
@@ -166,7 +179,7 @@ def _read(builder: Builder, call: Call, how: Geometry, stride: int) -> Read:
         _split(builder, call, how, buffer, (plane, stride, used))
     else:
         _spread(builder, call, how, buffer, (plane, stride, origin))
-    return _from_least(Place(buffer, origin), plane * len(used), taps)
+    return replace(_from_least(Place(buffer, origin), plane * len(used), taps), split=True)
 
 
 def _from_least(place: Place, channel: int, taps: list[int]) -> Read:

@@ -220,33 +220,37 @@ static void PN(pn_multiply)(const struct pn_conv *k, float *w, const float *data
 
 static size_t PN(pn_least)(size_t a, size_t b) { return a < b ? a : b; }
 
+/* One part of the filters of a group over some tiles, with scratch memory of its own. */
+static void PN(pn_dense_part)(const struct pn_conv *k, float *w, const float *data,
+                              struct PN(pn_part) part, size_t depth, size_t first, size_t last) {
+    for (part.from = 0; part.from < k->taps; part.from = part.to) {
+        part.to = PN(pn_least)(part.from + depth, k->taps);
+        for (size_t tile = part.first; tile < part.last; tile++)
+            PN(pn_pack)(k, w, data, &part, tile);
+        for (size_t tile = part.first; tile < part.last; tile++)
+            PN(pn_multiply)(k, w, data, &part, tile, first, last);
+    }
+}
+
 static void PN(pn_dense)(const struct pn_conv *k, float *w, const float *data) {
     const size_t blocks = (k->group_out + PN_ROWS - 1) / PN_ROWS, wide = (size_t)PN(pn_wide);
-    const size_t tiles = (PN(pn_vectors)(k) + wide - 1) / wide, parts = PN_PARTS;
+    const size_t tiles = (PN(pn_vectors)(k) + wide - 1) / wide;
     const size_t depths = (k->taps + PN_DEPTH - 1) / PN_DEPTH;
-    const size_t depth = (k->taps + depths - 1) / depths;
-    struct PN(pn_part) part = {0};
-    part.size = depth * PN(pn_panel) + PN_LANES;
+    const size_t depth = (k->taps + depths - 1) / depths, size = depth * PN(pn_panel) + PN_LANES;
     const size_t sums = depths > 1 ? blocks * PN_ROWS * PN(pn_panel) : 0;
-    const size_t together = PN(pn_least)(k->scratch_size / (part.size + sums), tiles);
-    part.panels = w + k->scratch;
-    part.sums = sums ? part.panels + together * part.size : NULL;
+    const size_t together = PN(pn_least)(k->scratch_size / (size + sums), tiles);
+    const size_t passes = (tiles + together - 1) / together;
+    const size_t parts = passes < 2 * PN_PARTS ? PN_PARTS : 1, groups = k->out.channels / k->group_out;
     memset(w + k->out.at - k->out.lead, 0, k->out.lead * sizeof(float));
-    for (part.group = 0; part.group < k->out.channels / k->group_out; part.group++)
-        for (part.first = 0; part.first < tiles; part.first = part.last) {
-            part.last = PN(pn_least)(part.first + together, tiles);
-            for (part.from = 0; part.from < k->taps; part.from = part.to) {
-                part.to = PN(pn_least)(part.from + depth, k->taps);
-                PN_PARALLEL for (long tile = (long)part.first; tile < (long)part.last; tile++)
-                    PN(pn_pack)(k, w, data, &part, (size_t)tile);
-                const long jobs = (long)((part.last - part.first) * parts);
-                PN_PARALLEL for (long job = 0; job < jobs; job++) {
-                    const size_t own = (size_t)job % parts;
-                    PN(pn_multiply)(k, w, data, &part, part.first + (size_t)job / parts,
-                                    blocks * own / parts, blocks * (own + 1) / parts);
-                }
-            }
-        }
+    PN_TOGETHER for (long job = 0; job < (long)(groups * passes * parts); job++) {
+        const size_t own = (size_t)job % parts, pass = (size_t)job / parts % passes;
+        struct PN(pn_part) part = {0};
+        part.group = (size_t)job / parts / passes, part.size = size;
+        part.first = tiles * pass / passes, part.last = tiles * (pass + 1) / passes;
+        part.panels = pn_scratch(w, k->scratch);
+        part.sums = sums ? part.panels + together * size : NULL;
+        PN(pn_dense_part)(k, w, data, part, depth, blocks * own / parts, blocks * (own + 1) / parts);
+    }
 }
 
 #undef PN_BLOCK

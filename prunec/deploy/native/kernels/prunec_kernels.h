@@ -112,6 +112,24 @@ struct pn_kernels {
     void (*combine)(const struct pn_walk *, float *);
 };
 
+/* Threads of a run: as many as have scratch memory, each but the first behind the planned workspace. */
+#ifdef _OPENMP
+#include <omp.h>
+#ifndef PRUNEC_THREADS_MOST
+#define PRUNEC_THREADS_MOST 8
+#endif
+static inline int pn_threads(void) {
+    return omp_get_max_threads() < PRUNEC_THREADS_MOST ? omp_get_max_threads() : PRUNEC_THREADS_MOST;
+}
+static inline float *pn_scratch(float *w, size_t first) {
+    const size_t number = (size_t)omp_get_thread_num();
+    return number ? w + PN_PEAK + (number - 1) * PN_SCRATCH : w + first;
+}
+#else
+#define PRUNEC_THREADS_MOST 1
+static inline float *pn_scratch(float *w, size_t first) { return w + first; }
+#endif
+
 typedef uint16_t pn_u16;
 typedef uint32_t pn_u32;
 
