@@ -1,4 +1,4 @@
-"""The operations of an ONNX graph as they are compared, whatever its values are called."""
+"""Operations of an ONNX graph in a comparable form, independent of the names of values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from prunec.cost import ROLE
 from prunec.deploy.signature import MADE_WITH, metadata_of
 from prunec.deploy.written import Graph, Operation
 
-_SHOWN = 8  # values of a constant, or of an attribute, that are told
+_SHOWN = 8  # values of a constant that are shown; longer ones by digest
 
 
 def graph_of(model: onnx.ModelProto) -> Graph:
-    """Return what a model computes, in the order of its nodes."""
+    """Return the operations of a model, in the order of its nodes."""
     graph = model.graph
     places = {value.name: f"input {value.name}" for value in graph.input}
     places |= {tensor.name: _stored(tensor) for tensor in graph.initializer}
@@ -53,7 +53,7 @@ def _is_weight(tensor: onnx.TensorProto) -> bool:
 
 
 def _stored(tensor: onnx.TensorProto) -> str:
-    """A tensor of the network by its name, which its own check compares; a constant by contents."""
+    """Return a weight by name (its values have a check of their own), a constant by content."""
     if _is_weight(tensor):
         return tensor.name
     return f"constant {_contents(tensor)}"

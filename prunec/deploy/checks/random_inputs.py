@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prunec.graph.capture.samples import holds_samples
 
-_SIZES = (1, 2, 5)  # a single sample, the size of the export, and another one
+_SIZES = (1, 2, 5)  # of the first batches
 _SEED = 20  # fixed, so that a verification can be repeated
 
 Range = tuple[float, float]

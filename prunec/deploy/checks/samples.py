@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 MOST = 12
-"""Number of samples that are kept, the first ones: enough to look at, and a small report."""
+"""Number of samples that are kept, the first ones."""
 _SIDE = 96  # largest side of a picture in pixels
 
 
