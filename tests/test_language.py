@@ -25,7 +25,6 @@ prunec/cli
 prunec/comparison
 prunec/contract.py
 prunec/datasets
-prunec/deploy
 prunec/deploy/native
 prunec/models
 prunec/page

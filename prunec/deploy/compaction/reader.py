@@ -1,4 +1,4 @@
-"""From a finished file to the nodes that the analyses know."""
+"""Conversion of a finished file to the nodes of the analyses."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def captured_file(model: onnx.ModelProto, observed: Observed) -> Captured:
     """Return a file as a captured network, whose source is the file.
 
     Args:
-        model: the file, its weights in it.
-        observed: its values.
+        model: model with its weights.
+        observed: values of the file.
     """
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
     reading = Reading(observed, opset)
@@ -74,7 +74,7 @@ def _give(reading: Reading, name: str) -> None:
 
 
 def _translate(call: Call) -> None:
-    """Make the node of an operator, or of one that is not understood."""
+    """Create the node of an operator, translated if it is understood."""
     translation: Callable[[Call], Node | None] | None = None
     plain = is_standard(call.proto) and not any(inner_graphs(call.proto))
     if plain and all(
