@@ -1,8 +1,8 @@
-"""How each operator whose form or meaning changed is written in the operators of earlier opsets.
+"""Rules that express changed operators in the operators of earlier opsets.
 
-A rule gives nodes that compute the same. One node of the same operator has the form of the opset
-asked for; several, or another operator, are in the form that the file has now, and go through the
-rules again.
+A rule returns equivalent nodes. A single node of the same operator has the form of the requested
+opset; several nodes, or another operator, have the file's current form and go through the rules
+again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Write = Callable[[onnx.NodeProto, Graph, int], Nodes]
 
 @dataclass(frozen=True)
 class Rule:
-    """How an operator is written at opsets below one."""
+    """Rewriting of an operator at opsets below ``below``."""
 
     below: int
     write: Write
@@ -46,10 +46,12 @@ def _clip(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
 
 
 def _softmax(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 13 it took all axes from the one named; over the last both are the same."""
+    """Rewrite for opsets before 13, which take all axes from the given one on; over the last axis
+    both agree.
+    """
     rank = graph.rank(node.input[0])
     if rank is None:
-        raise Needs(node, 13, "the rank of its input is not known")
+        raise Needs(node, 13, "the rank of its input is unknown")
     axis = attribute(node, "axis", -1) % rank
     graph.set(node, "axis", rank - 1)
     if axis == rank - 1:
@@ -68,7 +70,7 @@ def _softmax(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
 def _layer_norm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     rank = graph.rank(node.input[0])
     if rank is None or len([name for name in node.output if name]) > 1:
-        raise Needs(node, 17, "the rank of its input is not known" if rank is None else "")
+        raise Needs(node, 17, "the rank of its input is unknown" if rank is None else "")
     axes = [*range(attribute(node, "axis", -1) % rank, rank)]
     x, y = node.input[0], node.output[0]
     kind = helper.tensor_dtype_to_np_dtype(graph.type(x))
@@ -116,12 +118,12 @@ def _or_equal(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
 def _cast_like(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     kind = graph.type(node.input[1])
     if not kind:
-        raise Needs(node, 15, "the type of its input is not known")
+        raise Needs(node, 15, "the type of its input is unknown")
     return [_of(node, "Cast", [node.input[0]], node.output[0], to=kind)]
 
 
 def _gemm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 11 the addend is no option."""
+    """Add a zero addend, which is required before opset 11."""
     if len(node.input) < 3 or not node.input[2]:
         kind = helper.tensor_dtype_to_np_dtype(graph.type(node.input[1]))
         del node.input[2:]
@@ -130,7 +132,9 @@ def _gemm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
 
 
 def _resize(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 13 sizes that are not given are empty, before 11 only plain repetition is the same."""
+    """Rewrite for opsets before 13 (missing sizes are empty) and 11 (only plain repetition
+    exists).
+    """
     if attribute(node, "axes") is not None:
         raise Needs(node, 18, "on some axes only")
     inputs = [*node.input, "", "", ""][:4]
@@ -155,7 +159,7 @@ def _resize(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
 
 
 def _roi_align(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 16 there was one way to place a region, by another name the default now."""
+    """Rewrite for opsets before 16, whose only mode is today's ``output_half_pixel``."""
     name = "coordinate_transformation_mode"
     if attribute(node, name, "half_pixel") != "output_half_pixel":
         raise Needs(node, 16, "regions shifted by half a pixel")
@@ -186,4 +190,4 @@ RULES: dict[str, Rule] = {
     "Softmax": Rule(13, _softmax),
     **{name: Rule(below, write) for name, (below, write) in SHAPES.items()},
 }
-"""Operator → its rule; the others differ in types, or in settings that are left out."""
+"""Operator → its rule; other operators differ only in types, or in attributes that are left out."""

@@ -1,6 +1,6 @@
-"""How operators that move values or reduce axes are written in earlier opsets.
+"""Rules for operators that move values or reduce axes in earlier opsets.
 
-Most had their sizes and axes as settings, and have them as inputs now.
+Most had their sizes and axes as attributes, and have them as inputs now.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Nodes = list[onnx.NodeProto]
 
 
 def _axes(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Axes are a setting; where none are named, all are meant, unless none are."""
+    """Turn axes into an attribute; without axes all are reduced, unless the node does nothing."""
     axes = graph.constant(node, 1, 18 if node.op_type in _REDUCTIONS else 13)
     if (axes is None or not axes.size) and attribute(node, "noop_with_empty_axes", 0):
         return [helper.make_node("Identity", [node.input[0]], node.output, node.name)]
@@ -40,7 +40,7 @@ def _from_the_first(node: onnx.NodeProto, graph: Graph, axes: np.ndarray, opset:
 
 
 def _split(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Parts are equal where no sizes are named; the number of parts is that of the outputs."""
+    """Turn part sizes into an attribute; without sizes the parts, one per output, are equal."""
     graph.set(node, "num_outputs", None)
     if opset >= 13 and len(node.input) > 1 and node.input[1]:
         return [node]
@@ -58,7 +58,7 @@ def _split(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
 
 
 def _even(node: onnx.NodeProto, graph: Graph) -> np.ndarray | None:
-    """The sizes of parts whose last is smaller; None where all are the same."""
+    """Return the sizes of parts with a smaller last part; None if all parts are equal."""
     known = graph.sizes(node.input[0])
     size = known[attribute(node, "axis", 0)] if known else None
     parts = len(node.output)
@@ -128,7 +128,7 @@ def _shape(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
 
 
 def _reshape(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Where a size of 0 means 0, there must be none."""
+    """Drop ``allowzero`` if no size is 0."""
     if attribute(node, "allowzero", 0):
         sizes = graph.constant(node, 1, 14)
         if sizes is None or 0 in sizes.tolist():
@@ -146,7 +146,7 @@ def _scatter(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
 
 
 def _triangle(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """A mask of the last two axes, where their sizes are fixed."""
+    """Write a mask of the last two axes, if their sizes are fixed."""
     sizes, diagonal = graph.sizes(node.input[0]), graph.constant(node, 1, 14)
     if not sizes or None in sizes[-2:]:
         raise Needs(node, 14, "of sizes that are not fixed")
@@ -159,7 +159,7 @@ def _triangle(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
 
 
 def _depth_to_space(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 11 depth is split with the block first."""
+    """Write mode CRD as reshapes; before opset 11 there is only DCR."""
     if attribute(node, "mode", "DCR") == "DCR":
         return [node]
     sizes, block = graph.sizes(node.input[0]), attribute(node, "blocksize")
@@ -195,4 +195,4 @@ SHAPES: dict[str, tuple[int, Callable[[onnx.NodeProto, Graph, int], Nodes]]] = {
     "TopK": (11, _top_k),
     "Trilu": (14, _triangle),
 }
-"""Operator → the opset below which it is written in another way, and how."""
+"""Operator → (opset below which it is rewritten, function that rewrites it)."""
