@@ -78,7 +78,7 @@ def test_open_sizes_are_given_and_wrong_ones_are_refused(tmp_path: Path, quick: 
 @pytest.mark.parametrize(
     ("arguments", "word", "code"),
     [(("a.onnx",), "compares two files", 3), (("a.onnx", "b.onnx", "c.onnx"), "found 3", 3),
-     (("a.onnx", "b.onnx", "--batch", "0"), "no list of whole numbers", 3),
+     (("a.onnx", "b.onnx", "--batch", "0"), "must be a list of whole numbers", 3),
      (("a.onnx", "b.onnx"), "a.onnx", 1)],
 )  # fmt: skip
 def test_a_wrong_line_is_told(arguments: tuple[str, ...], word: str, code: int) -> None:
