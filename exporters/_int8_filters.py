@@ -24,7 +24,7 @@ _SUFFIX = "_quantized"  # added by the quantiser to names of tensors
 
 
 @dataclass
-class Layer:
+class IntegerLayer:
     """Integer layer with its stored kernel and bias."""
 
     node: onnx.NodeProto
@@ -66,7 +66,7 @@ def keep_float(model: onnx.ModelProto, layers: Iterable[str]) -> None:
             graph.node.insert(place + 1, kept)
 
 
-def integer_layers(model: onnx.ModelProto) -> Iterator[Layer]:
+def integer_layers(model: onnx.ModelProto) -> Iterator[IntegerLayer]:
     """Yield the layers with integer kernel and input."""
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     made = {n.output[0]: n for n in model.graph.node if n.op_type == "DequantizeLinear"}
@@ -77,7 +77,7 @@ def integer_layers(model: onnx.ModelProto) -> Iterator[Layer]:
         if kernel.input[0] in held:
             bias = made.get(node.input[2]) if len(node.input) > 2 else None
             scale = float(numpy_helper.to_array(held[given.input[1]]).reshape(-1)[0])
-            yield Layer(node, kernel, bias, scale)
+            yield IntegerLayer(node, kernel, bias, scale)
 
 
 def dequantised(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -105,7 +105,7 @@ def _along(node: onnx.NodeProto, values: np.ndarray, axes: int) -> np.ndarray:
     return values.reshape([-1 if a == axis else 1 for a in range(axes)])
 
 
-def _mend(layer: Layer, held: Held, weights: Held) -> int:
+def _mend(layer: IntegerLayer, held: Held, weights: Held) -> int:
     kernel = numpy_helper.to_array(held[layer.kernel.input[0]])
     scales = numpy_helper.to_array(held[layer.kernel.input[1]]).copy()
     axis = next((a.i for a in layer.kernel.attribute if a.name == "axis"), 0) % kernel.ndim
@@ -123,7 +123,7 @@ def _mend(layer: Layer, held: Held, weights: Held) -> int:
 
 
 def _keep_bias(
-    layer: Layer, held: Held, weights: Held, scales: np.ndarray, zero: np.ndarray
+    layer: IntegerLayer, held: Held, weights: Held, scales: np.ndarray, zero: np.ndarray
 ) -> None:
     """Choose the scale of each zero filter such that its bias uses all bits; both change in
     place.

@@ -16,10 +16,10 @@ import onnx
 from onnx import helper
 
 from prunec.exporters._onnx_earlier_shapes import SHAPES
-from prunec.exporters._onnx_graph import Graph, Needs, attribute
+from prunec.exporters._onnx_graph import Needs, RewrittenGraph, attribute
 
 Nodes = list[onnx.NodeProto]
-Write = Callable[[onnx.NodeProto, Graph, int], Nodes]
+Write = Callable[[onnx.NodeProto, RewrittenGraph, int], Nodes]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def _of(
     return helper.make_node(operator, inputs, [output], f"{node.name}/{operator}", **options)
 
 
-def _clip(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _clip(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     for place, name in ((1, "min"), (2, "max")):
         bound = graph.constant(node, place, 11)
         if bound is not None:
@@ -45,7 +45,7 @@ def _clip(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _softmax(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _softmax(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     """Rewrite for opsets before 13, which take all axes from the given one on; over the last axis
     both agree.
     """
@@ -67,7 +67,7 @@ def _softmax(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [before, node, after]
 
 
-def _layer_norm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _layer_norm(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     rank = graph.rank(node.input[0])
     if rank is None or len([name for name in node.output if name]) > 1:
         raise Needs(node, 17, "the rank of its input is unknown" if rank is None else "")
@@ -92,20 +92,20 @@ def _layer_norm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return made
 
 
-def _hard_swish(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _hard_swish(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     x, y = node.input[0], node.output[0]
     share = _of(node, "HardSigmoid", [x], f"{y}/share", alpha=1 / 6, beta=0.5)
     return [share, _of(node, "Mul", [x, f"{y}/share"], y)]
 
 
-def _mish(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _mish(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     x, y = node.input[0], node.output[0]
     soft = _of(node, "Softplus", [x], f"{y}/soft")
     bent = _of(node, "Tanh", [f"{y}/soft"], f"{y}/bent")
     return [soft, bent, _of(node, "Mul", [x, f"{y}/bent"], y)]
 
 
-def _or_equal(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _or_equal(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     y, inputs = node.output[0], list(node.input)
     part = node.op_type.removesuffix("OrEqual")
     return [
@@ -115,14 +115,14 @@ def _or_equal(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     ]
 
 
-def _cast_like(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _cast_like(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     kind = graph.type(node.input[1])
     if not kind:
         raise Needs(node, 15, "the type of its input is unknown")
     return [_of(node, "Cast", [node.input[0]], node.output[0], to=kind)]
 
 
-def _gemm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _gemm(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     """Add a zero addend, which is required before opset 11."""
     if len(node.input) < 3 or not node.input[2]:
         kind = helper.tensor_dtype_to_np_dtype(graph.type(node.input[1]))
@@ -131,7 +131,7 @@ def _gemm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _resize(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _resize(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     """Rewrite for opsets before 13 (missing sizes are empty) and 11 (only plain repetition
     exists).
     """
@@ -158,7 +158,7 @@ def _resize(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [made]
 
 
-def _roi_align(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _roi_align(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     """Rewrite for opsets before 16, whose only mode is today's ``output_half_pixel``."""
     name = "coordinate_transformation_mode"
     if attribute(node, name, "half_pixel") != "output_half_pixel":
@@ -167,7 +167,7 @@ def _roi_align(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _max_pool(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _max_pool(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     if set(attribute(node, "dilations", [1])) == {1}:
         graph.set(node, "dilations", None)
     return [node]

@@ -29,7 +29,7 @@ class Needs(Exception):
         self.because = f" ({because})" if because else ""
 
 
-class Graph:
+class RewrittenGraph:
     """ONNX graph that rules rewrite node by node.
 
     Attributes:

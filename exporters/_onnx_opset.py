@@ -9,7 +9,7 @@ from onnx import defs, helper
 
 from prunec.errors import PassError
 from prunec.exporters._onnx_earlier import RULES
-from prunec.exporters._onnx_graph import Graph, Needs, attribute
+from prunec.exporters._onnx_graph import Needs, RewrittenGraph, attribute
 
 
 def to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
@@ -25,7 +25,7 @@ def to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     now = opset_of(model)
     if opset >= now:
         return model
-    graph = Graph(model)
+    graph = RewrittenGraph(model)
     nodes: list[onnx.NodeProto] = []
     lacking: dict[str, Needs] = {}
     for node in model.graph.node:
@@ -80,7 +80,9 @@ def _refusal(lacking: Iterable[Needs], opset: int) -> PassError:
     )
 
 
-def _earlier(node: onnx.NodeProto, graph: Graph, opset: int, now: int) -> list[onnx.NodeProto]:
+def _earlier(
+    node: onnx.NodeProto, graph: RewrittenGraph, opset: int, now: int
+) -> list[onnx.NodeProto]:
     """Return nodes at ``opset`` that are equivalent to ``node`` at ``now``."""
     if opset < 11:
         _count_axes_from_the_first(node, graph)
@@ -104,7 +106,7 @@ def _since(operator: str, opset: int) -> int:
         return 0
 
 
-def _fit(node: onnx.NodeProto, graph: Graph, opset: int, now: int) -> None:
+def _fit(node: onnx.NodeProto, graph: RewrittenGraph, opset: int, now: int) -> None:
     """Drop attributes with default values that the opset lacks.
 
     Raises:
@@ -120,7 +122,7 @@ def _fit(node: onnx.NodeProto, graph: Graph, opset: int, now: int) -> None:
     node.attribute.extend(kept)
 
 
-def _has(node: onnx.NodeProto, graph: Graph, opset: int, new: defs.OpSchema) -> bool:
+def _has(node: onnx.NodeProto, graph: RewrittenGraph, opset: int, new: defs.OpSchema) -> bool:
     """Return whether an opset has an operator with these inputs, types and attributes."""
     if not _since(node.op_type, opset):
         return False
@@ -144,7 +146,7 @@ def _is_default(given: onnx.AttributeProto, default: onnx.AttributeProto) -> boo
     return bool(helper.get_attribute_value(given) == helper.get_attribute_value(default))
 
 
-def _count_axes_from_the_first(node: onnx.NodeProto, graph: Graph) -> None:
+def _count_axes_from_the_first(node: onnx.NodeProto, graph: RewrittenGraph) -> None:
     """Make negative axes positive: opsets before 11 lack them."""
     for name in ("axis", "axes"):
         value = attribute(node, name)

@@ -100,7 +100,7 @@ class ToInt8(Lossy):
             "float layers": {layers[name]: error for name, error in left.items()},
             "percentile": share,
             "zero filters": zeros,
-            "remarks": [*_told(layers, left), *_alignment(source.files[self.reads])],
+            "remarks": [*_float_layer_remarks(layers, left), *_alignment(source.files[self.reads])],
         }
 
     def read_back(self, path: Path) -> Written:
@@ -261,7 +261,7 @@ def _finish(made: onnx.ModelProto, model: onnx.ModelProto) -> None:
     made.metadata_props.add(key=GRAPH_DIGEST, value=graph_digest(made))
 
 
-def _told(layers: Mapping[str, str], left: Mapping[str, float]) -> list[str]:
+def _float_layer_remarks(layers: Mapping[str, str], left: Mapping[str, float]) -> list[str]:
     return [
         f"{layers[name]} is float: integers in it alone move its outputs by {percent(error)}"
         for name, error in left.items()

@@ -38,7 +38,7 @@ from prunec.deploy.signature import (
     graph_digest,
     input_names,
 )
-from prunec.deploy.written import Graph, Written
+from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import PassError
 from prunec.exporters._onnx_opset import opset_of, require_operators, to_opset
 from prunec.exporters._onnx_program import (
@@ -103,7 +103,7 @@ class ToOnnx(Exact):
         _check(model)
         path.write_bytes(model.SerializeToString(deterministic=True))
 
-    def graph_again(self, source: Source, written: Written) -> Graph | None:
+    def graph_again(self, source: Source, written: Written) -> WrittenGraph | None:
         """Return the graph of the network, exported again at the file's opset."""
         opset = written.graph.opset if written.graph else self.opset
         model = _model(source, opset)

@@ -27,7 +27,7 @@ from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.losses import Stored, losses
 from prunec.deploy.runner import LoadedFile
 from prunec.deploy.signature import file_digest
-from prunec.deploy.written import Graph, Written
+from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import NeedsNotMet, NotExact, PrunecError
 from prunec.files import files_atomic
 from prunec.recipe import VerifySpec
@@ -123,7 +123,7 @@ class Exporter(ABC):
             PrunecError: the file cannot be read.
         """
 
-    def graph_again(self, source: Source, written: Written) -> Graph | None:
+    def graph_again(self, source: Source, written: Written) -> WrittenGraph | None:
         """Return the graph that a fresh export writes, to compare with a file's; None: no
         comparison.
 
@@ -170,12 +170,12 @@ class Exporter(ABC):
         """
         self._require(source)
         with files_atomic(path) as draft:
-            told = self._write(source, draft, batches)
+            reported = self._write(source, draft, batches)
             written = self._check(source, draft)
             data = draft.read_bytes() if draft.is_file() else b""
             size = self.size(draft)
         digest = file_digest(data)
-        return Exported(self.form(), path, size, digest, written.graph_digest, told)
+        return Exported(self.form(), path, size, digest, written.graph_digest, reported)
 
     @final
     def size(self, path: Path) -> int:
@@ -290,8 +290,8 @@ class Lossy(Exporter):
                 f"{self.exporter_name()} must be given batches to calibrate on",
                 remedy="Name a data set.",
             )
-        told = self.write(source, path, batches)
-        return {**(told or {}), **_losses(self.stored(path), source.module)}
+        reported = self.write(source, path, batches)
+        return {**(reported or {}), **_losses(self.stored(path), source.module)}
 
     def _weights(self, written: Written, module: nn.Module) -> list[Check]:
         return []

@@ -28,7 +28,7 @@ from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.exporter import Exact, Exporter
 from prunec.deploy.runner import Runner
 from prunec.deploy.timing import Latency
-from prunec.deploy.written import Graph, Written
+from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import PrunecError
 from prunec.recipe import VerifySpec
 
@@ -46,7 +46,7 @@ def verify_file(
     data: TestSplit | None = None,
     manifest: Mapping[str, object] | None = None,
     latency: Latency | None = None,
-    again: Callable[[Written], Graph | None] = lambda _: None,
+    again: Callable[[Written], WrittenGraph | None] = lambda _: None,
 ) -> Report:
     """Compare a file with the network it was exported from.
 

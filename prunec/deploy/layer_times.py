@@ -60,8 +60,12 @@ class LayerTimes:
                 runner.timeless, remedy="Name onnxruntime, or a board: ssh://user@board."
             )
         self._runner = runner
-        self._said = {"schema": _SCHEMA, "of": asdict(runner.identity), "processor": _processor()}
-        text = json.dumps(self._said, sort_keys=True)
+        self._conditions = {
+            "schema": _SCHEMA,
+            "of": asdict(runner.identity),
+            "processor": _processor(),
+        }
+        text = json.dumps(self._conditions, sort_keys=True)
         name = f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         self._path = (folder or cache_folder() / "layer-times") / name
         self._known = self._read()
@@ -78,7 +82,7 @@ class LayerTimes:
         return [self._of(one) for one in parts]
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """Runner of the times, and how many were measured now, in words."""
         of = self._runner.identity
         return (
@@ -113,12 +117,12 @@ class LayerTimes:
         with suppress(OSError, ValueError, TypeError, KeyError):
             record = json.loads(self._path.read_text("utf-8"))
             times = {str(key): float(value) for key, value in record["times"].items()}
-            if record["said"] == self._said and all(value > 0 for value in times.values()):
+            if record["said"] == self._conditions and all(value > 0 for value in times.values()):
                 return times
         return {}
 
     def _write(self) -> None:
-        text = json.dumps({"said": self._said, "times": self._known}, indent=0)
+        text = json.dumps({"said": self._conditions, "times": self._known}, indent=0)
         with suppress(RunError):  # times that cannot be stored are measured again next time
             write_text_atomic(self._path, text)
 

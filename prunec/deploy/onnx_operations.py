@@ -9,12 +9,12 @@ from onnx import numpy_helper
 
 from prunec.cost import ROLE
 from prunec.deploy.signature import MADE_WITH, metadata_of
-from prunec.deploy.written import Graph, Operation
+from prunec.deploy.written import WrittenGraph, WrittenOperation
 
 _SHOWN = 8  # values of a constant that are shown; longer ones by digest
 
 
-def graph_of(model: onnx.ModelProto) -> Graph:
+def graph_of(model: onnx.ModelProto) -> WrittenGraph:
     """Return the operations of a model, in the order of its nodes."""
     graph = model.graph
     places = {value.name: f"input {value.name}" for value in graph.input}
@@ -29,7 +29,7 @@ def graph_of(model: onnx.ModelProto) -> Graph:
         before = [layers[name] for name in node.input if layers.get(name)]
         layer = (own or before or [""])[0]
         operations.append(
-            Operation(
+            WrittenOperation(
                 name=node.name or f"node {index}",
                 layer=layer,
                 operator=f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
@@ -42,9 +42,9 @@ def graph_of(model: onnx.ModelProto) -> Graph:
             layers[name] = layer
     outputs = tuple(places.get(value.name, "nothing") for value in graph.output)
     extra = {f"function {f.name}": f.SerializeToString().hex() for f in model.functions}
-    last = Operation("outputs", "", "outputs", outputs, extra)
+    last = WrittenOperation("outputs", "", "outputs", outputs, extra)
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
-    return Graph(opset, (*operations, last), metadata_of(model).get(MADE_WITH, ""))
+    return WrittenGraph(opset, (*operations, last), metadata_of(model).get(MADE_WITH, ""))
 
 
 def _is_weight(tensor: onnx.TensorProto) -> bool:

@@ -16,9 +16,9 @@ _TYPES = {"float": "float32", "double": "float64"}
 """onnxruntime's type names that differ from numpy's."""
 
 
-def numpy_type(said: str) -> np.dtype[Any]:
+def numpy_type(name_in_onnxruntime: str) -> np.dtype[Any]:
     """Return the numpy type of an onnxruntime type: ``tensor(int64)`` is int64."""
-    name = said.removeprefix("tensor(").rstrip(")")
+    name = name_in_onnxruntime.removeprefix("tensor(").rstrip(")")
     return np.dtype(_TYPES.get(name, name))
 
 

@@ -53,7 +53,7 @@ class Latency:
         return not known or _is_apart(self.least, self.most)
 
     @property
-    def told(self) -> float:
+    def reported(self) -> float:
         """Reported ratio: 1 if the two cannot be distinguished."""
         return self.ratio if self.apart else 1.0
 

@@ -11,7 +11,7 @@ from prunec.cost import Cost
 
 
 @dataclass(frozen=True)
-class Operation:
+class WrittenOperation:
     """One operation of a file's graph in comparable form; its name does not count.
 
     Attributes:
@@ -31,7 +31,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Graph:
+class WrittenGraph:
     """Operations of a file.
 
     Attributes:
@@ -41,7 +41,7 @@ class Graph:
     """
 
     opset: int
-    operations: tuple[Operation, ...]
+    operations: tuple[WrittenOperation, ...]
     made_with: str
 
 
@@ -68,4 +68,4 @@ class Written:
     cost: Cost | None = None
     uncounted: str = ""
     graph_digest: str | None = None
-    graph: Graph | None = None
+    graph: WrittenGraph | None = None

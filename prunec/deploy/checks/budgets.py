@@ -129,7 +129,9 @@ def _latency(limit: float, latency: Latency, path: Path) -> Check:
     certain = f"At {percent(CONFIDENCE)} confidence the ratio is at least {latency.least:.3g}. "
     kept = f" {KEPT.format('latency_ratio=RATIO')}"
     message = "" if passed else wrong + (certain if latency.least else "") + remedy(path) + kept
-    return Check("budget: latency / dense", f"≤ {limit:g}", latency.told, MARGIN, passed, message)
+    return Check(
+        "budget: latency / dense", f"≤ {limit:g}", latency.reported, MARGIN, passed, message
+    )
 
 
 def _if(condition: bool, text: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import zip_longest
 
 from prunec.deploy.checks.check import Check
-from prunec.deploy.written import Graph, Operation, Written
+from prunec.deploy.written import Written, WrittenGraph, WrittenOperation
 from prunec.errors import PrunecError
 
 _NAME = "graph, node by node"
@@ -18,7 +18,7 @@ _SHOWN = 3  # differences named in a message
 
 
 def compare_graphs(
-    written: Written, again: Callable[[Written], Graph | None]
+    written: Written, again: Callable[[Written], WrittenGraph | None]
 ) -> tuple[list[Check], list[str]]:
     """Compare the graphs; return the check, or why it could not be made.
 
@@ -45,7 +45,7 @@ def compare_graphs(
     return [Check(_NAME, count, count - len(wrong), None, not wrong, message)], []
 
 
-def _difference(ours: Operation | None, theirs: Operation | None) -> str:
+def _difference(ours: WrittenOperation | None, theirs: WrittenOperation | None) -> str:
     """Return how two operations differ, in a sentence; empty if they are equal."""
     if theirs is None:
         return f"{_where(ours)} is not in the file."
@@ -63,7 +63,7 @@ def _difference(ours: Operation | None, theirs: Operation | None) -> str:
     return ""
 
 
-def _where(operation: Operation | None) -> str:
+def _where(operation: WrittenOperation | None) -> str:
     if operation is None:
         return "nothing"
     layer = operation.layer.rpartition(".")[0] or operation.layer

@@ -51,8 +51,8 @@ def unchanged(written: Written, path: Path, manifest: Mapping[str, object]) -> l
         wrong = "operators, attributes, wiring or constants of the graph were edited after export."
         own = (written.metadata or {}).get(GRAPH_DIGEST)
         kept = manifest.get("graph_digest", own)
-        said = kept if isinstance(kept, str) else None
-        checks.append(_digest("graph digest", said, written.graph_digest, wrong))
+        recorded_graph = kept if isinstance(kept, str) else None
+        checks.append(_digest("graph digest", recorded_graph, written.graph_digest, wrong))
     return checks
 
 

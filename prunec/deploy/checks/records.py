@@ -14,19 +14,19 @@ _MOST = 3  # sentences in a message
 _MENDS = "Restore the run's own files, export again for files of export/, or train again."
 
 
-def compare_manifest(said: Mapping[str, object], now: Mapping[str, object], flaw: str) -> Check:
+def compare_manifest(entry: Mapping[str, object], now: Mapping[str, object], flaw: str) -> Check:
     """Return the check that the manifest's entry of a file agrees with what is read now.
 
     Args:
-        said: entry of the file in the manifest; empty if there is none.
+        entry: entry of the file in the manifest; empty if there is none.
         now: the same keys, read from the run, the network and the file.
         flaw: reason why the manifest cannot be trusted, or empty.
     """
-    if not said or flaw:
+    if not entry or flaw:
         reason = flaw or "the manifest has no entry for this file"
         return failed("manifest", "as recorded", "no record", f"{reason}. Export again.")
-    wrong = [key for key, value in now.items() if said.get(key) != value]
-    texts = [f"{key} was {_short(said.get(key))}, now it is {_short(now[key])}" for key in wrong]
+    wrong = [key for key, value in now.items() if entry.get(key) != value]
+    texts = [f"{key} was {_short(entry.get(key))}, now it is {_short(now[key])}" for key in wrong]
     message = f"the manifest and the files differ: {'; '.join(texts)}." if wrong else ""
     differing = ", ".join(wrong) or "as recorded"
     return Check("manifest", "as recorded", differing, None, not wrong, message)

@@ -7,13 +7,13 @@ from typing import Any
 
 import onnx
 
-from prunec.deploy.compaction.source import Source
+from prunec.deploy.compaction.source import SourceFile
 from prunec.deploy.compaction.tensors import names_in
 
 
 def assemble(
     model: onnx.ModelProto,
-    source: Source,
+    source: SourceFile,
     written: Mapping[int, list[onnx.NodeProto]],
     inputs: Mapping[str, tuple[int, ...]],
     cut: Mapping[str, tuple[int, int]],

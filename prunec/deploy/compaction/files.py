@@ -14,8 +14,8 @@ from prunec.cost.onnx_reading import read_model
 from prunec.cost.onnx_sizes import Sizes, require_fit
 from prunec.deploy.compaction.compact import Compacted, compact_model
 from prunec.deploy.compaction.proof import (
-    Bounds,
     Difference,
+    InputRange,
     differences,
     given_inputs,
     random_inputs,
@@ -56,7 +56,7 @@ def compact_file(
     sizes: Sizes | None = None,
     *,
     data: Sequence[Path] = (),
-    bounds: Bounds | None = None,
+    bounds: InputRange | None = None,
     round_to: int = 1,
 ) -> FileResult:
     """Write a file without its dead, unread and constant channels, if it has any.

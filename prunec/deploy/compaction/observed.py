@@ -28,7 +28,7 @@ _QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLi
 
 
 @dataclass(frozen=True)
-class Value:
+class ObservedValue:
     """One value of the graph.
 
     Attributes:
@@ -54,7 +54,7 @@ class Observed:
         shaped: names of values that depend on inputs by their shapes alone.
     """
 
-    values: Mapping[str, Value]
+    values: Mapping[str, ObservedValue]
     constant: frozenset[str]
     shaped: frozenset[str]
 
@@ -92,12 +92,12 @@ def observe(model: onnx.ModelProto, first: Sizes, second: Sizes | None) -> Obser
     session = _session(model, asked)
     one = _run(session, asked, first, model.graph)
     other = _run(session, asked, second, model.graph) if second else one
-    values: dict[str, Value] = {}
+    values: dict[str, ObservedValue] = {}
     for name, array in one.items():
         changed = other.get(name, array)
         same = array.ndim == changed.ndim
         differing = (i for i in range(array.ndim) if array.shape[i] != changed.shape[i])
-        values[name] = Value(
+        values[name] = ObservedValue(
             tuple(array.shape),
             torch_type(array.dtype),
             frozenset(differing) if same else frozenset(range(array.ndim)),
@@ -107,7 +107,7 @@ def observe(model: onnx.ModelProto, first: Sizes, second: Sizes | None) -> Obser
         array = numpy_helper.to_array(tensor)
         kind = torch_type(array.dtype)
         held = array if kind is not None and kind != torch.bfloat16 else None
-        values[tensor.name] = Value(tuple(array.shape), kind, frozenset(), held)
+        values[tensor.name] = ObservedValue(tuple(array.shape), kind, frozenset(), held)
     return Observed(values, frozenset(constant), frozenset(shaped))
 
 

@@ -25,7 +25,7 @@ from prunec.errors import PrunecError
 from prunec.wording import first_line
 
 Batch = Mapping[str, np.ndarray]
-Bounds = tuple[float, float]
+InputRange = tuple[float, float]
 
 _SEED = 20  # fixed, so that a proof can be repeated
 _TURNS = ((0, 1), (0, 3), (1, 2))  # (choice of open sizes, batch size)
@@ -74,7 +74,9 @@ def differences(
     return list(worst.values())
 
 
-def random_inputs(model: onnx.ModelProto, sizes: Sizes, bounds: Bounds | None) -> Iterator[Batch]:
+def random_inputs(
+    model: onnx.ModelProto, sizes: Sizes, bounds: InputRange | None
+) -> Iterator[Batch]:
     """Yield random inputs of several batch sizes and of two sizes of all other open axes.
 
     Args:
@@ -158,7 +160,7 @@ def _random(
     value: onnx.ValueInfoProto,
     size: tuple[int, ...],
     generator: np.random.Generator,
-    bounds: Bounds | None,
+    bounds: InputRange | None,
 ) -> np.ndarray:
     kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     if size and not value.type.tensor_type.shape.dim:

@@ -12,7 +12,7 @@ from prunec.deploy.compaction.observed import Observed, inner_graphs, names_read
 from prunec.deploy.compaction.operators import TRANSLATIONS
 from prunec.deploy.compaction.reading import Call, Reading
 from prunec.deploy.compaction.shape_of import OPERATOR, ShapeReaders
-from prunec.deploy.compaction.source import Source
+from prunec.deploy.compaction.source import SourceFile
 from prunec.graph.capture import Captured
 from prunec.graph.capture.node import Node
 
@@ -53,7 +53,7 @@ def captured_file(model: onnx.ModelProto, observed: Observed) -> Captured:
         _translate(Call(reading, proto, number))
     ends = tuple(reading.value(value.name) for value in model.graph.output)
     output = Node(name="output", kind="output", arguments={"output": ends, "shapes": tuple(shapes)})
-    source_file = Source(
+    source_file = SourceFile(
         model, observed, reading.numbers, reading.operands, reading.named, reading.places,
         frozenset(counted),
     )  # fmt: skip

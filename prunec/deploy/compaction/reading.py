@@ -10,7 +10,7 @@ import onnx
 import torch
 from onnx import helper
 
-from prunec.deploy.compaction.observed import Observed, Value
+from prunec.deploy.compaction.observed import Observed, ObservedValue
 from prunec.deploy.compaction.source import Place
 from prunec.graph.capture.node import Node
 
@@ -105,12 +105,12 @@ class Call:
         """Return the name of an input in the file."""
         return str(self.proto.input[index])
 
-    def value(self, index: int) -> Value:
+    def value(self, index: int) -> ObservedValue:
         """Return the observed value of an input."""
         return self.reading.observed.values[self.name(index)]
 
     @property
-    def made(self) -> Value:
+    def made(self) -> ObservedValue:
         """Observed value of the first output."""
         return self.reading.observed.values[self.proto.output[0]]
 
@@ -212,7 +212,7 @@ class Call:
                 self._bind(item, name)
         return node
 
-    def _all(self) -> list[Value | None]:
+    def _all(self) -> list[ObservedValue | None]:
         return [self.reading.observed.values.get(name) for name in self.proto.output]
 
     def _note(self, node: Node) -> None:

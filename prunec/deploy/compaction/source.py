@@ -37,7 +37,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """File with the origin of each node.
 
     Attributes:

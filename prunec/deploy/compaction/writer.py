@@ -16,10 +16,10 @@ from torch import Tensor
 from prunec.deploy.compaction.observed import inner_graphs, names_read
 from prunec.deploy.compaction.reading import AS_IT_IS
 from prunec.deploy.compaction.shape_of import OPERATOR
-from prunec.deploy.compaction.source import Source
+from prunec.deploy.compaction.source import SourceFile
 from prunec.deploy.compaction.tensors import Tensors
 from prunec.graph.capture.node import Node
-from prunec.graph.channels.operator import Layer
+from prunec.graph.channels.operator import WrittenLayer
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision
 from prunec.graph.rewriting.kept import Kept
@@ -40,7 +40,7 @@ class OnnxWriter(Kept):
 
     def __init__(self, structure: Structure, decision: Decision) -> None:
         super().__init__(structure, decision)
-        self.source: Source = structure.captured.source
+        self.source: SourceFile = structure.captured.source
         self.model = onnx.ModelProto()
         self.model.CopyFrom(self.source.model)
         self.tensors = Tensors(self.model, self.source.observed)
@@ -114,7 +114,7 @@ class OnnxWriter(Kept):
                 self._pad(proto, value)
         return self._put(node, proto)
 
-    def layer(self, node: Node, source: Node, layer: Layer) -> str:
+    def layer(self, node: Node, source: Node, layer: WrittenLayer) -> str:
         """Write an operator that owns tensors, with an added bias if there is one."""
         proto = self._again(node)
         name = layer.names.get("bias")

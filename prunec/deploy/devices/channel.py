@@ -31,12 +31,12 @@ class Lost(PrunecError):
     """The worker process ended, or did not start.
 
     Attributes:
-        said: its stderr.
+        stderr: output of the process on stderr.
     """
 
-    def __init__(self, message: str, said: str) -> None:
+    def __init__(self, message: str, stderr: str) -> None:
         super().__init__(message)
-        self.said = said
+        self.stderr = stderr
 
 
 @dataclass
@@ -72,10 +72,10 @@ class Channel:
             message = None
         if message is None:
             raise self._lost()
-        said, answers = message
-        if "error" in said:
-            raise PrunecError(str(said["error"]))
-        return said, answers
+        answer, received = message
+        if "error" in answer:
+            raise PrunecError(str(answer["error"]))
+        return answer, received
 
     def run(self, name: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the outputs of an open file."""
@@ -142,8 +142,8 @@ class Channel:
     def _lost(self) -> Lost:
         self.close()
         self._errors.seek(0)
-        said = self._errors.read()[-2000:].decode("utf-8", "replace").strip()
-        return Lost(said.splitlines()[-1] if said else "it ended without a message", said)
+        stderr = self._errors.read()[-2000:].decode("utf-8", "replace").strip()
+        return Lost(stderr.splitlines()[-1] if stderr else "it ended without a message", stderr)
 
 
 def python_arguments(quoted: bool) -> list[str]:

@@ -52,7 +52,7 @@ class Device(Runner):
     @property
     def identity(self) -> Identity:
         """Version of onnxruntime on the device, and its hardware."""
-        hello = self._said()
+        hello = self._hello()
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         device = ", ".join(filter(None, (hello["machine"], hello["model"], "onnxruntime", threads)))
         return Identity(self.name, str(hello["versions"]["onnxruntime"]), device)
@@ -63,15 +63,15 @@ class Device(Runner):
             data = path.read_bytes()
         except OSError as error:
             raise PrunecError(f"{path} cannot be read: {error.strerror}") from None
-        self._said()
+        self._hello()
         name = f"{hashlib.sha256(data).hexdigest()[:16]}/{path.name}"
         self.ask("put", [data], names=[name])
         try:
-            said, _ = self.ask("open", name=name, threads=self.threads)
+            header, _ = self.ask("open", name=name, threads=self.threads)
         except PrunecError as error:
             wrong = f"{self.name} cannot load {path}: {error.message}"
             raise PrunecError(wrong, remedy=error.remedy) from error
-        return _Opened(self, path, name, said["inputs"])
+        return _Opened(self, path, name, header["inputs"])
 
     def check_bundle(self, folder: Path) -> Mapping[str, Any]:
         """Copy a bundle to the device, run its check.py, and return its JSON output.
@@ -81,15 +81,15 @@ class Device(Runner):
         Raises:
             PrunecError: check.py does not run, or prints no JSON.
         """
-        self._said()
+        self._hello()
         names = sorted(path for path in folder.rglob("*") if path.is_file())
         relative = [f"bundle/{path.relative_to(folder).as_posix()}" for path in names]
         self.ask("put", [path.read_bytes() for path in names], names=relative)
-        said, _ = self.ask("check", folder="bundle", python=list(self.python()))
+        header, _ = self.ask("check", folder="bundle", python=list(self.python()))
         try:
-            report: Mapping[str, Any] = json.loads(said["out"])
+            report: Mapping[str, Any] = json.loads(header["out"])
         except ValueError:
-            last = (str(said["err"]).strip() or "it printed nothing").splitlines()[-1]
+            last = (str(header["err"]).strip() or "it printed nothing").splitlines()[-1]
             wrong = f"check.py does not run on {self.name}: {last}"
             raise self._explained(PrunecError(wrong)) from None
         return report
@@ -119,7 +119,7 @@ class Device(Runner):
         if channel := _CHANNELS.pop(self, None):
             channel.close()
 
-    def _said(self) -> Mapping[str, Any]:
+    def _hello(self) -> Mapping[str, Any]:
         return self.ask("hello")[0]
 
 
@@ -171,14 +171,14 @@ class _Opened(LoadedFile):
             raise PrunecError(self._device.timeless)
         parts = [worker.as_bytes(x) for x in inputs]
         threads = self._device.threads
-        said, _ = self._device.ask(
+        header, _ = self._device.ask(
             "profile", parts, name=self._name, threads=threads, runs=runs + 1
         )
-        return layer_times(said["events"])
+        return layer_times(header["events"])
 
     def _seconds(self, runs: int) -> list[float]:
-        said, _ = self._device.ask("time", name=self._name, runs=runs)
-        return [float(value) for value in said["seconds"]]
+        header, _ = self._device.ask("time", name=self._name, runs=runs)
+        return [float(value) for value in header["seconds"]]
 
     def _cannot(self, error: PrunecError) -> PrunecError:
         wrong = f"{self._device.name} cannot run {self._path}: {error.message}"

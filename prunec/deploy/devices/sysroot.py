@@ -132,13 +132,20 @@ def set_up(tell: Callable[[str], None]) -> None:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(place / _WHEELS)
-        said = _tried(place, qemu, python)
+        versions = _tried(place, qemu, python)
         with explained(place / _RECORD):
             packages = {path.name: sha256_of(path) for path in (*debs, *wheels)}
-            entry = {"schema": _SCHEMA, "python": python, "qemu": said[0], "versions": said[1]}
+            entry = {
+                "schema": _SCHEMA,
+                "python": python,
+                "qemu": versions[0],
+                "versions": versions[1],
+            }
             text = json.dumps({**entry, "packages": packages}, indent=1)
             (place / _RECORD).write_text(text, "utf-8")
-    tell(f"{folder()}: {said[0]}, Python and onnxruntime {said[1]['onnxruntime']} of aarch64")
+    tell(
+        f"{folder()}: {versions[0]}, Python and onnxruntime {versions[1]['onnxruntime']} of aarch64"
+    )
 
 
 def _debs(fetched: Path, tell: Callable[[str], None]) -> list[Path]:
@@ -203,12 +210,12 @@ def _python(place: Path) -> str:
 
 def _tried(place: Path, qemu: str, python: str) -> tuple[str, dict[str, str]]:
     """Return the versions of qemu and of the packages, as the system reports them."""
-    said = _run([qemu, "--version"]).splitlines()[0].split(" version ")[-1].split()[0]
+    version = _run([qemu, "--version"]).splitlines()[0].split(" version ")[-1].split()[0]
     program = "import json, numpy as n, onnxruntime as o"
     program = f"{program}; print(json.dumps([n.__version__, o.__version__]))"
     made = _run([*_command(place, qemu, python), "-c", program], _environment(place))
     numpy, onnxruntime = json.loads(made)
-    return f"qemu {said}", {"numpy": numpy, "onnxruntime": onnxruntime}
+    return f"qemu {version}", {"numpy": numpy, "onnxruntime": onnxruntime}
 
 
 def _command(place: Path, qemu: str, python: str) -> list[str]:

@@ -27,7 +27,7 @@ READY = b"prunec: ready\n"
 MISSING = "missing package: "
 
 
-class Device:
+class Worker:
     """Open files and the requests on them."""
 
     def __init__(self, folder: Path) -> None:
@@ -39,13 +39,13 @@ class Device:
         """Return versions and hardware."""
         names = ("numpy", "onnxruntime")
         versions = {name: importlib.metadata.version(name) for name in names}
-        said = {
+        hardware = {
             "machine": platform.machine(),
             "model": _model(),
             "python": platform.python_version(),
             "system": platform.platform(),
         }
-        return {**said, "versions": versions}, []
+        return {**hardware, "versions": versions}, []
 
     def do_put(self, header: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Any]:
         """Write files; their names must stay within the folder."""
@@ -179,11 +179,11 @@ def as_bytes(array: Any) -> bytes:
     return made.getvalue()
 
 
-def answered(device: Device, header: dict[str, Any], parts: list[bytes]) -> tuple[Any, Any]:
+def answered(worker: Worker, header: dict[str, Any], parts: list[bytes]) -> tuple[Any, Any]:
     """Return the answer to a message: header and parts."""
     try:
-        said, arrays = getattr(device, f"do_{header['do']}")(header, parts)
-        return said, [as_bytes(array) for array in arrays]
+        answer, arrays = getattr(worker, f"do_{header['do']}")(header, parts)
+        return answer, [as_bytes(array) for array in arrays]
     except (ModuleNotFoundError, importlib.metadata.PackageNotFoundError) as error:
         return {"error": f"{MISSING}{error.name}"}, []
     except Exception as error:  # runtimes raise errors of any type
@@ -199,11 +199,11 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="prunec-"))
     os.environ["TMPDIR"] = str(folder)  # temporary files of runtimes go with the folder
     try:
-        device = Device(folder)
+        worker = Worker(folder)
         answers.write(READY)
         answers.flush()
         while (message := read_message(given)) is not None:
-            write_message(answers, *answered(device, *message))
+            write_message(answers, *answered(worker, *message))
     except (EOFError, BrokenPipeError):
         pass
     finally:

@@ -46,12 +46,12 @@ class Native(Runner):
     @property
     def identity(self) -> Identity:
         """Compiler and threads."""
-        told = subprocess.run(
+        output = subprocess.run(
             [compiler(), "-dumpfullversion"], capture_output=True, text=True, check=False
         )
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         name = Path(compiler()).resolve().name
-        return Identity(f"C, {name}", told.stdout.strip(), f"{platform.machine()}, {threads}")
+        return Identity(f"C, {name}", output.stdout.strip(), f"{platform.machine()}, {threads}")
 
     def open(self, path: Path) -> LoadedFile:
         """Return a built network."""

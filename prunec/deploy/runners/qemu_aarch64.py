@@ -33,9 +33,9 @@ class QemuAarch64(Device):
     @property
     def identity(self) -> Identity:
         """Identity of the device, with the emulator."""
-        said = super().identity
+        identity = super().identity
         emulated = f"{sysroot.record()['qemu']}, cortex-a72, emulated"
-        return Identity(said.name, said.version, f"{said.device}, {emulated}")
+        return Identity(identity.name, identity.version, f"{identity.device}, {emulated}")
 
     def python(self) -> Sequence[str]:
         """Command of the emulated Python."""

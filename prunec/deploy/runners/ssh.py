@@ -78,22 +78,24 @@ class Ssh(Device):
         )
 
     def _explained(self, error: PrunecError) -> PrunecError:
-        login, said = f"{self.user}@{self.host}" if self.user else self.host, error.message
+        login, reason = f"{self.user}@{self.host}" if self.user else self.host, error.message
         port = f" -p {self.port}" if self.port else ""
         into = f"ssh{port} {login}"
-        if said.startswith(worker.MISSING):
-            package, python = said.removeprefix(worker.MISSING).split(".")[0], self.interpreter
+        if reason.startswith(worker.MISSING):
+            package, python = reason.removeprefix(worker.MISSING).split(".")[0], self.interpreter
             return PrunecError(
                 f"{self.name} has no {package}",
                 remedy=f"Install it there: {into} {python} -m pip install numpy onnxruntime",
             )
-        if self.interpreter in said and "not found" in said.lower().replace("no such", "not found"):
+        if self.interpreter in reason and "not found" in reason.lower().replace(
+            "no such", "not found"
+        ):
             return PrunecError(
                 f"{self.name} has no {self.interpreter}",
                 remedy=f"Install it there: {into} sudo apt-get install python3 python3-pip",
             )
         return PrunecError(
-            f"{self.name} cannot be reached, or does not run Python: {said}",
+            f"{self.name} cannot be reached, or does not run Python: {reason}",
             remedy=f"Try by hand, without a password: {into} -o BatchMode=yes "
             f"{self.interpreter} -V",
         )
