@@ -1,39 +1,45 @@
-"""The memory that an ONNX file takes when it runs, measured in a process of its own."""
+"""Resident memory of a file under its runner, measured in a process of its own."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from prunec.deploy.runner import Runner
 from prunec.errors import PrunecError
 
+# The runtime is imported before the first reading, and the peak of its import is forgotten: Linux
+# takes 5 in clear_refs to mean that VmHWM begins again.
 _SCRIPT = """
-import json, sys
-import numpy as np
-import onnxruntime as ort
+import importlib, json, sys
+from pathlib import Path
 def resident():
     with open("/proc/self/status") as file:
         lines = dict(line.split(":", 1) for line in file)
     return [1024 * int(lines[key].split()[0]) for key in ("VmRSS", "VmHWM")]
-path, threads, sizes = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+module, name, fields, path, batch, sizes = (json.loads(argument) for argument in sys.argv[1:])
+kind = getattr(importlib.import_module(module), name)
+for needed in kind.modules:
+    importlib.import_module(needed)
+runner = kind(**fields)
+Path("/proc/self/clear_refs").write_text("5")
 before = resident()[0]
-options = ort.SessionOptions()
-options.intra_op_num_threads, options.log_severity_level = threads, 4
-session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+file = runner.open(Path(path))
 loaded = resident()[0]
-feed = {i.name: np.zeros(shape, kind) for i, (shape, kind) in zip(session.get_inputs(), sizes)}
-for _ in range(3):
-    session.run(None, feed)
+inputs = file.noise(batch, sizes)
+for _ in file.run([inputs] * 3):
+    pass
 print(json.dumps([loaded - before, resident()[1] - before]))
 """
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a process with onnxruntime takes more than before.
+    """Resident bytes of a process beyond those of one that has imported the runtime alone.
 
     Attributes:
         loaded: when the file is loaded.
@@ -44,20 +50,28 @@ class Memory:
     peak: int
 
 
-def onnx_memory(path: Path, inputs: list[tuple[tuple[int, ...], str]], threads: int) -> Memory:
-    """Measure the resident memory of a file on Linux.
+def memory_of(
+    path: Path,
+    runner: Runner,
+    batch: int = 1,
+    sizes: Mapping[str, Sequence[int]] | None = None,
+) -> Memory:
+    """Measure the resident memory of a file on Linux, where its runner runs on this machine.
 
     Args:
         path: the file.
-        inputs: shape and type of each input.
-        threads: within an operator.
+        runner: opens it; runs on this machine's processor.
+        batch: samples of a run, where the file leaves their number open.
+        sizes: name of an input → all its sizes, where the file does not fix them.
 
     Raises:
-        PrunecError: the process failed, or the system does not say.
+        PrunecError: the process failed, or the system does not report its memory.
     """
-    command = [sys.executable, "-c", _SCRIPT, str(path), str(threads), json.dumps(inputs)]
+    kind = type(runner)
+    given = (kind.__module__, kind.__name__, asdict(runner), str(path), batch, dict(sizes or {}))
+    command = [sys.executable, "-c", _SCRIPT, *map(json.dumps, given)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip() or "no word").splitlines()[-1]
         raise PrunecError(f"the memory of {path} cannot be measured: {last}")
-    return Memory(*json.loads(done.stdout))
+    return Memory(*json.loads(done.stdout.splitlines()[-1]))

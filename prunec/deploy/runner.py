@@ -152,12 +152,14 @@ class LoadedFile(ABC):
 class Runner(ABC):
     """A runtime on a device, a frozen value; its fields are how it runs.
 
-    ``suffixes`` are those of the files that it opens; ``unasked`` says whether it runs what it
+    ``suffixes`` are those of the files that it opens, ``modules`` those of its runtime that it
+    imports when it opens the first one; ``unasked`` says whether it runs what it
     opens without being named, ``samples`` how many test images it answers at most, ``timeless``
     why its times say nothing of a device (empty: they do).
     """
 
     suffixes: ClassVar[frozenset[str]]
+    modules: ClassVar[tuple[str, ...]] = ()
     unasked: ClassVar[bool] = True
     samples: ClassVar[int | None] = None
     timeless: ClassVar[str] = ""

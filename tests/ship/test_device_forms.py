@@ -17,6 +17,7 @@ from prunec.artifact import Artifact
 from prunec.deploy.checks import Report
 from prunec.deploy.exporter import Exported, Source
 from prunec.deploy.gate import verify_file
+from prunec.deploy.memory import memory_of
 from prunec.errors import PassError, PrunecError
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.plugins import EXPORTERS, RUNNERS
@@ -178,3 +179,13 @@ def test_no_runtime_is_loaded_for_another_ones_file() -> None:
     assert catalogue.runner_for(".onnx").runner_name() == "onnxruntime"
     assert {"openvino", "litert", "executorch", "ncnn"} <= set(catalogue.runner_names())
     assert RUNNERS.endswith("runners")
+
+
+@every
+def test_resident_memory_is_that_of_a_process_of_its_own(form: Form, tmp_path: Path) -> None:
+    """At least the weights of 8 MB are read, and nothing of the runtime's hundreds counts."""
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(1568, 1280)).eval()
+    made, _ = exported(module, form.required(), tmp_path)
+    memory = memory_of(made.path, catalogue.runner_for(made.path.suffix))
+    assert memory.loaded <= memory.peak
+    assert 6_000_000 < memory.peak < 150_000_000

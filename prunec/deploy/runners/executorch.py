@@ -29,6 +29,7 @@ class Executorch(Runner):
     """Run ``.pte`` programs, a sample at a time."""
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".pte"})
+    modules: ClassVar[tuple[str, ...]] = ("executorch.runtime",)
 
     @property
     def identity(self) -> Identity:

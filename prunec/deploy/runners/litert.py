@@ -26,6 +26,8 @@ class Litert(Runner):
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".tflite"})
 
+    modules: ClassVar[tuple[str, ...]] = ("ai_edge_litert.interpreter",)
+
     threads: int = 1
 
     @property

@@ -127,6 +127,9 @@ class Compiled(LoadedFile):
         size, self._run = library[f"{stem}_workspace_size"], library[f"{stem}_run"]
         size.restype = ctypes.c_size_t
         self.description = describe().contents
+        named = library[f"{stem}_processor"]
+        named.restype = ctypes.c_char_p
+        self.processor: str = named().decode()
         self._inputs = [self.description.input[i] for i in range(self.description.inputs)]
         self._outputs = [self.description.output[i] for i in range(self.description.outputs)]
         self._weights = self._read(path.with_suffix(".bin"))

@@ -5,6 +5,7 @@
  * floats: of buffers from the start of the workspace, of data from the start of the weights.
  * PRUNEC_MOST (0 plain, 1 baseline vectors, 2 AVX2, 3 AVX-512) bounds what is chosen at run time;
  * with PRUNEC_HERE nothing is compiled beyond what the compiler may use everywhere (-march=native).
+ * With PRUNEC_HALVES the code for AVX-512 runs everywhere, its vectors in halves: to test it.
  */
 #ifndef PRUNEC_KERNELS_H
 #define PRUNEC_KERNELS_H
@@ -75,6 +76,7 @@ struct pn_rows {
     size_t outer[PN_RANK], inner[PN_RANK];
     size_t in, out, scale, shift;
     long in_outer[PN_RANK], in_inner[PN_RANK], out_outer[PN_RANK], out_inner[PN_RANK];
+    size_t kept;
     int operation;
     float epsilon;
 };
@@ -157,7 +159,7 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
 #define PN_VECTORS 1
 #endif
 #if defined(PN_VECTORS) && defined(__x86_64__) && PRUNEC_MOST > 2 && \
-    (defined(__AVX512VL__) || !defined(PRUNEC_HERE))
+    (defined(__AVX512VL__) || !defined(PRUNEC_HERE) || defined(PRUNEC_HALVES))
 #define PN_AVX512 1
 #endif
 #if defined(PN_VECTORS) && defined(__x86_64__) && PRUNEC_MOST > 1 && \
@@ -207,7 +209,8 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
 #endif
 
 #ifdef PN_AVX512
-#if defined(__clang__)
+#if defined(PRUNEC_HALVES)
+#elif defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
@@ -217,7 +220,8 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
 #define PN_LANES 16
 #define PN_TILE 24
 #include "prunec_vectors.h"
-#if defined(__clang__)
+#if defined(PRUNEC_HALVES)
+#elif defined(__clang__)
 #pragma clang attribute pop
 #else
 #pragma GCC pop_options
@@ -229,7 +233,9 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
 #endif
 
 static inline const struct pn_kernels *pn_chosen(void) {
-#ifdef PN_AVX512
+#if defined(PRUNEC_HALVES)
+    return &pn_kernels_avx512;
+#elif defined(PN_AVX512)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl"))
         return &pn_kernels_avx512;
 #endif
