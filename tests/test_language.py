@@ -16,7 +16,6 @@ CODE = ("prunec", "passes", "exporters")
 NOT_YET = """
 exporters
 passes
-prunec/api
 prunec/batches
 prunec/charts
 prunec/comparison
@@ -26,7 +25,6 @@ prunec/deploy
 prunec/deploy/native
 prunec/graph
 prunec/inspection
-prunec/models
 prunec/page
 prunec/sparsity
 prunec/tasks
