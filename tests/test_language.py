@@ -17,15 +17,12 @@ NOT_YET = """
 exporters
 passes
 prunec/batches
-prunec/charts
 prunec/comparison
 prunec/cost
-prunec/datasets
 prunec/deploy
 prunec/deploy/native
 prunec/graph
 prunec/inspection
-prunec/page
 prunec/sparsity
 prunec/tasks
 prunec/training

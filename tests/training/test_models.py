@@ -132,7 +132,7 @@ def test_identity_takes_a_layers_place() -> None:
         ),
         (
             spec("resnet18", ModuleEdit(module="conv1", set={"strides": 1})),
-            "model.edit[0].set.strides is no argument of Conv2d",
+            "model.edit[0].set.strides is not an argument of Conv2d",
             "Did you mean 'stride'?",
         ),
         (
@@ -258,7 +258,7 @@ def test_torchvisions_weights_load_from_the_hub_folder_or_say_where_to_put_them(
         raise OSError("offline")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(DataError, match=r"squeezenet1_1-.*\.pth could not be fetched") as caught:
+    with pytest.raises(DataError, match=r"squeezenet1_1-.*\.pth cannot be downloaded") as caught:
         build_model(spec(SQUEEZE, weights="DEFAULT"), 10, seed=0)
     assert str(tmp_path / "checkpoints") in caught.value.remedy
 

@@ -190,7 +190,7 @@ def spoil(folder: Path, how: str) -> str:
             return "9×9"
         case "class":
             save_mask(mask, np.full((50, 40), 77, np.uint8))
-            return "holds class 77"
+            return "has class 77"
     Image.new("RGB", (40, 50)).save(mask)
     return "holds colours"
 
