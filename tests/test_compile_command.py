@@ -211,7 +211,7 @@ def test_several_inputs_and_whole_numbers(answering: None, here: Path) -> None:
     [
         (("--input", "3x8x8"), "does not take an input"),
         (("--input", "3x8x8", "--input", "5"), "does not take an input"),
-        (("--input", "3x8x8", "--input", "5:int3"), "is no input"),
+        (("--input", "3x8x8", "--input", "5:int3"), "is not an input"),
         ((*INPUTS, "--opset", 8), "opset must be at least 9"),
     ],
 )
@@ -219,7 +219,7 @@ def test_inputs_that_do_not_fit_leave_no_run(
     here: Path, inputs: tuple[str, ...], told: str
 ) -> None:
     result = run(*ANSWER, "-o", "refused", *inputs)
-    assert result.exit_code == (3 if told == "is no input" else 1), result.output
+    assert result.exit_code == (3 if told == "is not an input" else 1), result.output
     assert told in " ".join(result.output.split()), result.output
     assert not (here / "refused").exists()
 

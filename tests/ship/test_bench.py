@@ -68,7 +68,7 @@ def test_open_sizes_are_given_and_wrong_ones_are_refused(tmp_path: Path, quick: 
     assert [m["batch"] for m in json.loads(answer.stdout)["measurements"]] == [2]
     for wrong, word in {
         "x0=2x4x24x16": "does not fit", "x0=2x3x24": "does not fit", "y=1x3": "Inputs are: x0",
-        "x0": "names no input with its sizes",
+        "x0": "does not name an input with its sizes",
     }.items():  # fmt: skip
         answer = bench(file, file, "--input", wrong)
         assert answer.exit_code == (1 if "=" in wrong else 3), wrong
