@@ -16,12 +16,9 @@ CODE = ("prunec", "passes", "exporters")
 NOT_YET = """
 exporters
 passes
-prunec/batches
-prunec/comparison
 prunec/deploy
 prunec/deploy/native
 prunec/sparsity
-prunec/tasks
 prunec/training
 """.split()
 
