@@ -244,7 +244,7 @@ def test_many_weights_stand_beside_the_source(tmp_path: Path) -> None:
     assert prunec.load_native(path.parent)(np.ones((3, 400), np.float32)).shape == (3, 300)
     weights = path.with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:-64])
-    with pytest.raises(PrunecError, match="bytes, and model"):
+    with pytest.raises(PrunecError, match="bytes, but model"):
         ToC().read_back(path)
     with pytest.raises(PrunecError, match="cut off"):
         Native().open(path)
