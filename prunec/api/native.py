@@ -13,24 +13,24 @@ from prunec.errors import PrunecError
 
 
 def load_native(path: Path | str) -> Callable[..., np.ndarray | list[np.ndarray]]:
-    """Build what ``prunec export --c`` wrote, by this machine's compiler, and load it.
+    """Compile the C sources of ``prunec export --c`` with this machine's compiler, and load them.
 
     Args:
-        path: the folder, or the source in it.
+        path: the folder, or the source file in it.
 
     Returns:
-        A function of one array for each input, float32, batch first ([N, C, H, W] for images), that
-        returns the output, or a list of them where there are more. It keeps a workspace: for calls
-        from several threads at once load it once for each.
+        A function of one float32 array per input, batch first ([N, C, H, W] for images), that
+        returns the output, or a list of several outputs. It owns a workspace: load it once per
+        thread for concurrent calls.
 
     Raises:
-        PrunecError: there is no such file, no compiler, or the files are not whole.
+        PrunecError: there is no such file, no compiler, or files are missing or damaged.
     """
     given = Path(path)
     source = given / "model.c" if given.is_dir() else given
     if not source.is_file():
         raise PrunecError(
-            f"{source} is not there", remedy="Write it: prunec export --c, and name its folder."
+            f"{source} does not exist", remedy="Write it: prunec export --c; then name its folder."
         )
     loaded = catalogue.runner_for(source.suffix).open(source)
 
