@@ -21,7 +21,7 @@ from prunec.sparsity.gated_macs import Gated
 KNOTS = 4
 """Measured counts per side, besides 0."""
 LEAST = 1e-3  # smallest time of a gate, as a share of the average gate's
-_BLOCK = 16  # channels: kernels compute in blocks, so times between them say little
+_BLOCK = 16  # channels: knots of wide layers lie at whole blocks
 
 
 @dataclass(frozen=True)
