@@ -145,6 +145,7 @@ class LoadedFile(ABC):
         Raises:
             PrunecError: the file does not run, or its times would be meaningless.
         """
+        # Includes the call from Python, for shipped and dense file alike.
         return timer(partial(once, self, inputs))
 
 
