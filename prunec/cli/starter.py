@@ -54,7 +54,7 @@ name = "$set"
 root = $root  # folder of the files
 ${augment}${prepare}mean = $mean  # of the training images, after scaling to 0…1
 std = $std
-workers = $workers  # processes that load images, at most one per core; 0: none
+workers = $workers  # processes that load images, at most one per core; 0: this one
 
 [train]  # SGD, cosine to zero
 epochs = $epochs

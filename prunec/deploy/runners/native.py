@@ -1,4 +1,4 @@
-"""Compiled networks in C, built by this machine's compiler and run in this process."""
+"""Compiled networks in C, built with this machine's compiler and run in this process."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _INSTALL = "Install one (Debian and Ubuntu: apt install gcc), or name it in CC."
 
 
 def compiler() -> str:
-    """Return the C compiler: that of ``CC``, or ``cc``.
+    """Return the C compiler: ``CC``, or ``cc``.
 
     Raises:
         PrunecError: there is none.
     """
     named = os.environ.get("CC") or "cc"
-    found = shutil.which(named)
-    if found is None:
+    path = shutil.which(named)
+    if path is None:
         raise PrunecError(f"no C compiler: {named} is not installed", remedy=_INSTALL)
-    return found
+    return path
 
 
 @dataclass(frozen=True)
 class Native(Runner):
-    """Build a compiled network and run it, on one thread unless told otherwise."""
+    """Runner that builds a compiled network and runs it, by default on one thread."""
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".c"})
 
@@ -45,21 +45,21 @@ class Native(Runner):
 
     @property
     def identity(self) -> Identity:
-        """The compiler, and on how many threads."""
-        told = subprocess.run(
+        """Compiler and threads."""
+        output = subprocess.run(
             [compiler(), "-dumpfullversion"], capture_output=True, text=True, check=False
         )
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         name = Path(compiler()).resolve().name
-        return Identity(f"C, {name}", told.stdout.strip(), f"{platform.machine()}, {threads}")
+        return Identity(f"C, {name}", output.stdout.strip(), f"{platform.machine()}, {threads}")
 
     def open(self, path: Path) -> LoadedFile:
-        """Return a network, built."""
+        """Return a built network."""
         return load(path, ("-fopenmp",) if self.threads > 1 else ())
 
 
 def load(path: Path, flags: Sequence[str] = ()) -> Compiled:
-    """Return a compiled network, built with further flags of the compiler.
+    """Return a compiled network, built with further compiler flags.
 
     Raises:
         PrunecError: it cannot be built, or its weights are missing.
@@ -69,10 +69,10 @@ def load(path: Path, flags: Sequence[str] = ()) -> Compiled:
 
 
 def build(path: Path, folder: Path, flags: Sequence[str] = ()) -> Path:
-    """Return a shared library of a compiled network, built into a folder.
+    """Return a shared library of a compiled network, built in a folder.
 
     Raises:
-        PrunecError: there is no compiler, or it refuses the source.
+        PrunecError: there is no compiler, or it rejects the source.
     """
     library = folder / f"{path.stem}.so"
     command = [compiler(), *FLAGS, *flags, "-o", str(library), str(path), "-lm"]
@@ -113,7 +113,7 @@ class _Description(ctypes.Structure):
 
 
 class Compiled(LoadedFile):
-    """A library of a compiled network, with a workspace of its own."""
+    """Library of a compiled network, with its own workspace."""
 
     def __init__(self, path: Path, library: ctypes.CDLL) -> None:
         """Take a loaded library.
@@ -145,7 +145,7 @@ class Compiled(LoadedFile):
 
     @property
     def input_shapes(self) -> list[Sizes]:
-        """Sizes of the inputs, the batch by its name."""
+        """Sizes of the inputs; the batch by name."""
         return [("batch", *x.shape[1:]) if x.holds_samples else x.shape for x in self._inputs]
 
     @property
@@ -154,7 +154,7 @@ class Compiled(LoadedFile):
         return [tensor.name.decode() for tensor in self._inputs]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Yield the outputs of a batch when they are asked for."""
+        """Yield the outputs of a batch when they are requested."""
         for inputs in batches:
             yield self._of_batch(inputs)
 
@@ -173,10 +173,10 @@ class Compiled(LoadedFile):
         return made
 
     def _batch(self, inputs: Sequence[np.ndarray]) -> int:
-        """Return how many samples are given.
+        """Return the number of given samples.
 
         Raises:
-            PrunecError: the inputs are not those of the network.
+            PrunecError: the inputs do not fit the network.
         """
         if len(inputs) != len(self._inputs):
             raise PrunecError(f"{self._path} has {len(self._inputs)} inputs, {len(inputs)} given")
@@ -185,9 +185,9 @@ class Compiled(LoadedFile):
             wanted = tensor.shape
             skipped = 1 if tensor.holds_samples else 0
             if x.ndim != len(wanted) or x.shape[skipped:] != wanted[skipped:]:
-                raise PrunecError(f"{self._path} takes {wanted}, and is given {x.shape}")
+                raise PrunecError(f"{self._path} takes {wanted}, but got {x.shape}")
             if skipped:
                 batches.add(len(x))
         if len(batches) > 1:
-            raise PrunecError(f"{self._path} is given batches of {sorted(batches)} samples")
+            raise PrunecError(f"{self._path} got batches of {sorted(batches)} samples")
         return batches.pop() if batches else 1
