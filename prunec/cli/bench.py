@@ -38,7 +38,12 @@ def bench(
         ),
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="The time of every layer, by the runtime's profile.")
+        bool,
+        typer.Option(
+            "--layers",
+            help="The time of every layer, by the runtime's profile; of native code (--runner"
+            " native) also its density, and its speed beside the machine's.",
+        ),
     ] = False,
     plot: Annotated[
         Path | None,
@@ -66,7 +71,7 @@ def bench(
     from prunec.pipeline.benching import bench_plot, bench_tables, exported_files
     from prunec.pipeline.measuring import Settings, bench_files
 
-    files = exported_files(run) if run else (Path(given[0]), Path(given[1]))
+    files = exported_files(run, runner) if run else (Path(given[0]), Path(given[1]))
     name = run.name if run else f"{files[0].name} by {files[1].name}"
     found = bench_files(*files, Settings(*numbers, parse_sizes(inputs or []), layers, runner))
     if plot:

@@ -42,6 +42,23 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class LayerWork:
+    """What a layer computes in one run.
+
+    Attributes:
+        density: the share of its weights that is not zero.
+        products: multiply-adds with weights that are not zero.
+        bytes: of weights as they are stored, of input and output.
+        dense_bytes: the same with all weights, four bytes each.
+    """
+
+    density: float
+    products: int
+    bytes: int
+    dense_bytes: int
+
+
+@dataclass(frozen=True)
 class LayerTime:
     """What a layer of a loaded file takes, as the runtime itself measured it.
 
@@ -49,11 +66,13 @@ class LayerTime:
         name: of the node of the file that it stems from.
         operator: what runs.
         milliseconds: of one run: the median over runs.
+        work: what it computes, where the runner tells.
     """
 
     name: str
     operator: str
     milliseconds: float
+    work: LayerWork | None = None
 
 
 class LoadedFile(ABC):

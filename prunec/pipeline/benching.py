@@ -14,6 +14,7 @@ from prunec.charts import svg
 from prunec.deploy.runner import LayerTime
 from prunec.deploy.timing import quartiles
 from prunec.errors import RunError
+from prunec.pipeline.layer_report import layer_report, layer_roofline
 from prunec.pipeline.measuring import Bench, Measurement
 from prunec.store.runs import RunFolder
 from prunec.store.states import state_of, unfinished
@@ -22,12 +23,13 @@ from prunec.tables import FittedTable, table
 MOST_LAYERS = 15  # in a table: the slowest
 STYLE = (
     "text{font:12px sans-serif}.paper{fill:#fff}.dense{fill:#9aa5b1}.shipped{fill:#2b6cb0}"
-    ".spread{stroke:#222;stroke-width:1.5}"
+    ".spread{stroke:#222;stroke-width:1.5}.grid{stroke:#e4e7eb}.roof{fill:none;stroke:#222}"
+    ".mark,.unit{font-size:11px;fill:#52606d}.spot{fill-opacity:.8}"
 )
 
 
-def exported_files(run: RunFolder) -> tuple[Path, Path]:
-    """Return the file that a run ships, and its dense network's.
+def exported_files(run: RunFolder, runner: str = "") -> tuple[Path, Path]:
+    """Return the file that a run ships, for a runner the first it opens, and the dense network's.
 
     Raises:
         RunError: the run has no export yet.
@@ -39,7 +41,17 @@ def exported_files(run: RunFolder) -> tuple[Path, Path]:
         raise RunError(
             f"{run.path} has no export", remedy=f"Export first: prunec export {run.path}"
         )
-    return shipped, dense
+    return _opened_by(run, runner) if runner == "native" else shipped, dense
+
+
+def _opened_by(run: RunFolder, runner: str) -> Path:
+    shipped = run.export.shipped("c", ".c")
+    if not shipped.is_file():
+        raise RunError(
+            f"{run.path} holds nothing that {runner} runs",
+            remedy=f"Export it first: prunec export {run.path} --c",
+        )
+    return shipped
 
 
 def bench_tables(name: str, found: Bench) -> list[RenderableType]:
@@ -55,7 +67,9 @@ def bench_tables(name: str, found: Bench) -> list[RenderableType]:
     ]
     lines += list(_speeds(found))
     parts: list[RenderableType] = [made, *(Text(line) for line in lines)]
-    if found.layers:
+    if found.layers and found.peaks:
+        parts += layer_report(*found.layers, found.peaks)
+    elif found.layers:
         parts += [_layers(side, own) for side, own in zip(("shipped", "dense"), found.layers,
                                                           strict=True)]  # fmt: skip
     return parts
@@ -128,6 +142,10 @@ def bench_plot(name: str, found: Bench) -> Markup:
         for place, (side, times) in enumerate(pair):
             parts += _bar(side, times, (left, top + 16 * place), (width - left - 120) / most)
     height = 30 + row * len(rounds) + 10
+    if found.layers and found.peaks:
+        drawn = layer_roofline(*found.layers, found.peaks)
+        parts.append(svg.moved((0, height), [drawn]))
+        height += 320
     return svg.document(width, height, f"latency of {name}", STYLE, parts, "bench")
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
-import shutil
+import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,24 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
+from prunec.deploy.native.compiler import compiler
+from prunec.deploy.runner import Batch, Identity, LayerTime, LayerWork, LoadedFile, Runner, Sizes
 from prunec.errors import PrunecError
 
 FLAGS = ("-O2", "-std=c11", "-march=native", "-DPRUNEC_HERE", "-shared", "-fPIC")
-_INSTALL = "Install one (Debian and Ubuntu: apt install gcc), or name it in CC."
-
-
-def compiler() -> str:
-    """Return the C compiler: that of ``CC``, or ``cc``.
-
-    Raises:
-        PrunecError: there is none.
-    """
-    named = os.environ.get("CC") or "cc"
-    found = shutil.which(named)
-    if found is None:
-        raise PrunecError(f"no C compiler: {named} is not installed", remedy=_INSTALL)
-    return found
 
 
 @dataclass(frozen=True)
@@ -65,7 +51,7 @@ def load(path: Path, flags: Sequence[str] = ()) -> Compiled:
         PrunecError: it cannot be built, or its weights are missing.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return Compiled(path, ctypes.CDLL(str(build(path, Path(folder), flags))))
+        return Compiled(path, ctypes.CDLL(str(build(path, Path(folder), flags))), flags)
 
 
 def build(path: Path, folder: Path, flags: Sequence[str] = ()) -> Path:
@@ -112,16 +98,39 @@ class _Description(ctypes.Structure):
     )
 
 
+_NUMBERS = ("weights", "live", "products", "stored", "tensors", "seconds")
+
+
+class _About(ctypes.Structure):
+    _fields_ = (
+        ("layer", ctypes.c_char_p),
+        ("kernel", ctypes.c_char_p),
+        *((name, ctypes.c_double) for name in _NUMBERS),
+    )
+
+    def timed(self, milliseconds: float, batch: int) -> LayerTime:
+        """What it stands for, and how long it took for all samples."""
+        work = None
+        if self.weights:
+            tensors = int(self.tensors) * batch
+            work = LayerWork(
+                self.live / self.weights, int(self.products) * batch,
+                int(self.stored) + tensors, 4 * int(self.weights) + tensors,
+            )  # fmt: skip
+        return LayerTime(self.layer.decode(), self.kernel.decode(), milliseconds * batch, work)
+
+
 class Compiled(LoadedFile):
     """A library of a compiled network, with a workspace of its own."""
 
-    def __init__(self, path: Path, library: ctypes.CDLL) -> None:
-        """Take a loaded library.
+    def __init__(self, path: Path, library: ctypes.CDLL, flags: Sequence[str] = ()) -> None:
+        """Take a loaded library, and the flags that it was built with.
 
         Raises:
             PrunecError: the weights beside the source are missing or cut off.
         """
-        self._path, stem = path, path.stem
+        self._path, self._library, self.flags = path, library, tuple(flags)
+        stem = path.stem
         describe = library[f"{stem}_describe"]
         describe.restype = ctypes.POINTER(_Description)
         size, self._run = library[f"{stem}_workspace_size"], library[f"{stem}_run"]
@@ -152,6 +161,23 @@ class Compiled(LoadedFile):
     def input_names(self) -> list[str]:
         """Names of the inputs."""
         return [tensor.name.decode() for tensor in self._inputs]
+
+    def profile(self, inputs: Batch, runs: int = 20) -> list[LayerTime]:
+        """Return what every call of a kernel takes, of a library built for that."""
+        timed = load(self._path, (*self.flags, "-DPRUNEC_PROFILE"))
+        return timed.steps(inputs, runs)
+
+    def steps(self, inputs: Batch, runs: int) -> list[LayerTime]:
+        """Return what the calls of a library with ``PRUNEC_PROFILE`` take, the medians of runs."""
+        profile, count = self._library[f"{self._path.stem}_profile"], ctypes.c_size_t()
+        profile.restype = ctypes.POINTER(_About)
+        about, seconds = profile(ctypes.byref(count)), []
+        for _ in range(runs + 1):
+            self._of_batch(inputs)
+            seconds.append([about[i].seconds for i in range(count.value)])
+        batch = self._batch(inputs)
+        medians = (1e3 * statistics.median(own[1:]) for own in zip(*seconds, strict=True))
+        return [about[i].timed(time, batch) for i, time in enumerate(medians)]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
         """Yield the outputs of a batch when they are asked for."""
