@@ -15,7 +15,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunec.sparsity.largest import bound_of_largest
+from prunec.sparsity.flat import hardshrink
+from prunec.sparsity.largest import bounds_of_largest
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining
 from prunec.training.context import Context
@@ -39,20 +40,20 @@ class Dnw(Projected):
     """The largest weights, at every step.
 
     Attributes:
-        bounds: of |W| in each kernel, as of the last step: the next is near it, and found sooner.
+        bounds: of |W| in each kernel, as of the last step: a processor finds the next near it.
     """
 
     def __init__(self, options: TrainDnw, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)
         self.counts = options.counts(self.names, [tuple(w.shape) for w in self.weights])
-        self.bounds = [0.0] * len(self.counts)
+        self.bounds = self.weights[0].new_zeros(len(self.counts)).detach()
 
     def project(self) -> None:
         """Keep the largest |W|."""
-        kernels = zip(self.kernels.raw, self.kernels.shown, self.counts, self.bounds, strict=True)
-        found = []
-        for raw, shown, count, guess in kernels:
-            torch.abs(raw, out=shown)  # memory that is there: fresh memory costs as much again
-            found.append(bound_of_largest(shown, count, guess))
-            torch.ops.aten.hardshrink.out(raw, found[-1], out=shown)
-        self.bounds = found
+        raw, room = self.kernels.flat.raw.memory, self.kernels.room.memory
+        for span in self.kernels.flat.spans:
+            # memory that is there: fresh memory costs as much again
+            torch.abs(span.of(raw), out=span.of(room))
+            near = self.bounds[span.kernels]
+            near.copy_(bounds_of_largest(span, room, self.counts[span.kernels], near))
+            hardshrink(span, raw, near, room)

@@ -66,7 +66,7 @@ class Dpf(Projected):
     def __init__(self, options: TrainDpf, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)
         self.options = options
-        self.masks = Masks(kernels)
+        self.masks = Masks(kernels, self.kernels.flat)
         self.ended = False
 
     def count(self, p: float) -> int:
@@ -88,8 +88,8 @@ class Dpf(Projected):
     def project(self) -> None:
         """W̃ = M ⊙ W."""
         self.masks.align()
-        torch._foreach_copy_(self.kernels.shown, self.kernels.raw)
-        torch._foreach_mul_(self.kernels.shown, self.masks.values)
+        raw, masks = self.kernels.flat.raw.memory, self.masks.memory.memory
+        torch.mul(raw, masks, out=self.kernels.room.memory)
 
     def settled(self, moment: Moment) -> bool:
         """Say whether the last sparsity was reached, at a step after the schedule's end."""

@@ -93,8 +93,8 @@ class Dsr(Masked):
         masks = self.masks
         before = masks.counts()
         h = float(self.h)
-        for weight, mask in zip(self.weights, masks.values, strict=True):
-            mask.mul_(weight.abs() >= h)
+        masks.align()
+        masks.memory.memory.mul_(masks.flat.raw.memory.abs() >= h)
         left = masks.counts()
         dropped = sum(before) - sum(left)
         if dropped < (1 - NEAR) * self.wanted:

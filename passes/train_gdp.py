@@ -41,6 +41,7 @@ from prunec.models.gates import attach_gates
 from prunec.passes._measured_counts import RoundTo, layer_times, require_timed
 from prunec.recipe.lengths import Epochs, Share, in_epochs, stated_wrong
 from prunec.sparsity.effective_weights import ShownKernels
+from prunec.sparsity.flat import give_own_memory
 from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.sparsity.gated_times import GatedTimes, gated_times
 from prunec.sparsity.mac_budget import first_block, in_whole_blocks, require_reachable, target
@@ -178,6 +179,7 @@ class TrainGdp(Training):
         method = Gdp(self, module.to(device), gated.to(device), times.to(device) if times else None)
         history = fit(module, method, context)
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
+        give_own_memory(module)
         attach_gates(module, {name: gate.cpu() for name, gate in method.kernel_gates().items()})
         notes, details = _told(history, method)
         return replace(artifact, module=module), Remarks(notes, details)

@@ -15,7 +15,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunec.sparsity.largest import largest_of_all
 from prunec.sparsity.regrowth import Regrowth, RegrowthTraining
 from prunec.sparsity.schedules import cubic
 from prunec.sparsity.training_pass import MaskMethod, mask_generator
@@ -85,6 +84,4 @@ class Granet(Regrowth):
         start = min(options.initial_sparsity, options.sparsity)
         sparsity = cubic(p, start, options.sparsity)
         wanted = min(round((1 - sparsity) * self.masks.total), sum(self.masks.counts()))
-        pairs = zip(self.weights, self.masks.values, strict=True)
-        active = [torch.where(mask > 0, weight.abs(), -1.0) for weight, mask in pairs]
-        torch._foreach_copy_(self.masks.values, largest_of_all(active, wanted))
+        self.masks.keep_largest_of_all(wanted, active=True)

@@ -36,6 +36,7 @@ from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
 from prunec.recipe.lengths import Epochs, Share, in_epochs, stated_wrong
 from prunec.sparsity.channel_importance import IMPORTANCES, Importance
+from prunec.sparsity.flat import give_own_memory
 from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.sparsity.mac_budget import most_important, require_reachable, target
 from prunec.sparsity.masked import Masked
@@ -107,6 +108,7 @@ class TrainMagnitude(Training):
         history = fit(module, method, context)
         method.finish()
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
+        give_own_memory(module)
         masks = {name: mask.bool().cpu().contiguous() for name, mask in method.kept_weights()}
         notes, details = _told(history, method)
         return replace(artifact, module=module, masks={**artifact.masks, **masks}), Remarks(

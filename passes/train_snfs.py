@@ -83,10 +83,8 @@ class Snfs(Masked):
         """Drop the share of each kernel, and grow as many where the momentum is."""
         before = self.masks.counts()
         size = [m.abs() for m in self.m]
-        means = [
-            float((a * mask).sum() / mask.sum().clamp(min=1))
-            for a, mask in zip(size, self.masks.values, strict=True)
-        ]
+        pairs = zip(size, self.masks.values, strict=True)
+        means = torch.stack([(a * m).sum() / m.sum().clamp(min=1) for a, m in pairs]).tolist()
         dropped = [int(share * count) for count in before]
         self.masks.drop_smallest(dropped)
         room = [

@@ -26,8 +26,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.errors import PassError
+from prunec.sparsity.flat import softshrink
 from prunec.sparsity.kernels import sparse_kernels
-from prunec.sparsity.largest import bound_of_largest
+from prunec.sparsity.largest import bounds_of_largest
 from prunec.sparsity.schedules import cubic, phase
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
@@ -88,8 +89,9 @@ class St3(Projected):
     """Thresholds and scales of a network while it trains.
 
     Attributes:
-        sparsity: s(p), as of the last step; on the CPU, as τ.
-        tau: τ, negative while nothing is masked; there no step waits for it.
+        sparsity: s(p), as of the last step; on the CPU.
+        tau: τ, negative while nothing is masked.
+        masking: whether anything is: known without a wait for the device.
         scales: c of all filters, one kernel after the other.
     """
 
@@ -98,10 +100,12 @@ class St3(Projected):
         self.options = options
         self.total = sum(w.numel() for w in self.weights)
         scaled = options.criterion == "scaled"
-        self.units = [1 / math.sqrt(sum(w.shape)) if scaled else 1.0 for w in self.weights]
         device = self.weights[0].device
+        units = [1 / math.sqrt(sum(w.shape)) if scaled else 1.0 for w in self.weights]
+        self.units = torch.tensor(units, dtype=torch.float64, device=device)
         self.sparsity = torch.zeros((), dtype=torch.float64)
-        self.tau = torch.tensor(-1.0)
+        self.tau = torch.tensor(-1.0, device=device)
+        self.masking = False
         self.scales = torch.ones(sum(len(w) for w in self.weights), device=device)
 
     def before_forward(self, moment: Moment) -> None:
@@ -120,22 +124,33 @@ class St3(Projected):
         gone = round(float(self.sparsity) * self.total)
         if gone == 0:
             return
-        pairs = list(zip(self.kernels.raw, self.units, strict=True))
-        sizes = torch.cat([(raw.abs() / unit).flatten() for raw, unit in pairs])
-        self.tau.fill_(bound_of_largest(sizes, self.total - gone, float(self.tau)))
-        self.scales.copy_(torch.cat([_scale(raw, unit * self.tau) for raw, unit in pairs]))
+        self.masking = True
+        flat, sizes = self.kernels.flat, self.kernels.room.memory
+        torch.abs(flat.raw.memory, out=sizes)
+        if self.options.criterion == "scaled":
+            for span in flat.spans:
+                span.of(sizes).div_(span.per_row(self.units[span.kernels].to(sizes.dtype)))
+        kept, near = [self.total - gone], self.tau.view(1)
+        self.tau.copy_(bounds_of_largest(flat.whole, sizes, kept, near)[0])
+        pairs = zip(self.kernels.raw, self.units.float() * self.tau, strict=True)
+        self.scales.copy_(torch.cat([_scale(raw, bound) for raw, bound in pairs]))
+
+    def bounds(self) -> Tensor:
+        """τ in the units of each kernel, float64 [kernels]."""
+        return self.units * self.tau
 
     def project(self) -> None:
         """W̃ = c ⊙ S(W, τ)."""
-        tau = float(self.tau)
-        scales = torch.split(self.scales, [len(raw) for raw in self.kernels.raw])
-        kernels = zip(self.kernels.raw, self.kernels.shown, self.units, scales, strict=True)
-        for raw, shown, unit, scale in kernels:
-            if tau < 0:
-                shown.copy_(raw)
-                continue
-            torch.ops.aten.softshrink.out(raw, tau * unit, out=shown)
-            shown.mul_(scale.view(-1, *[1] * (raw.dim() - 1)))
+        raw, room = self.kernels.flat.raw.memory, self.kernels.room.memory
+        if not self.masking:
+            room.copy_(raw)
+            return
+        bounds = self.bounds()
+        for span in self.kernels.flat.spans:
+            softshrink(span, raw, bounds[span.kernels], room)
+        scales = torch.split(self.scales, [len(w) for w in self.weights])
+        for shown, scale in zip(self.kernels.shown, scales, strict=True):
+            shown.mul_(scale.view(-1, *[1] * (shown.dim() - 1)))
 
     @contextmanager
     def shipping(self) -> Iterator[None]:
@@ -168,6 +183,7 @@ class St3(Projected):
         """Take the same back."""
         self.sparsity.copy_(tensors["sparsity"])
         self.tau.copy_(tensors["tau"])
+        self.masking = float(self.tau) >= 0
         self.scales.copy_(tensors["scales"])
 
 

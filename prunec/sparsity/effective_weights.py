@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
+
+from prunec.sparsity.flat import Flat, Values
 
 
 class ShownKernels:
@@ -16,26 +17,35 @@ class ShownKernels:
     :meth:`hide`: forward and backward see that one, and leave their gradient to the parameter.
 
     Attributes:
+        flat: W, as of the last :meth:`fetch`.
         names: of the parameters.
         weights: the parameters.
-        raw: W, as of the last :meth:`fetch`.
-        shown: memory of what is shown, same shapes.
+        room: memory of what is shown, laid out as W.
     """
 
     def __init__(self, kernels: Mapping[str, Tensor]) -> None:
-        self.names = tuple(kernels)
-        self.weights = list(kernels.values())
-        self.raw: list[Tensor] = []
-        self.shown: list[Tensor] = []
+        self.flat = Flat(kernels)
+        self.names, self.weights = self.flat.names, self.flat.weights
+        self.room: Values = self.flat.room()
+        self.moves = self.flat.moves
         self.visible = False
+
+    @property
+    def raw(self) -> list[Tensor]:
+        """W of each kernel."""
+        return self.flat.raw.parts
+
+    @property
+    def shown(self) -> list[Tensor]:
+        """What is shown of each kernel, or will be."""
+        return self.room.parts
 
     def fetch(self) -> None:
         """Find W where it lies now; it may have moved with the network's memory format."""
         self.hide()
-        self.raw = [w.data for w in self.weights]
-        same = zip(self.raw, self.shown, strict=False)
-        if len(self.shown) != len(self.raw) or any(a.stride() != b.stride() for a, b in same):
-            self.shown = [torch.empty_like(w) for w in self.raw]
+        self.flat.settle()
+        if self.moves != self.flat.moves:
+            self.room, self.moves = self.flat.room(), self.flat.moves
 
     def show(self) -> None:
         """Let the parameters be what is shown."""
@@ -61,9 +71,7 @@ class ShownKernels:
 
     def gradients(self) -> list[Tensor]:
         """Return the kernels' gradients."""
-        found = [w.grad for w in self.weights]
-        return [g if g is not None else torch.zeros_like(w)
-                for g, w in zip(found, self.weights, strict=True)]  # fmt: skip
+        return self.flat.gradients()
 
     def _be(self, tensors: list[Tensor]) -> None:
         for weight, tensor in zip(self.weights, tensors, strict=True):

@@ -1,4 +1,4 @@
-"""Which weights stay, drop or grow: choices by score, ties to the earlier, the same everywhere."""
+"""Which weights stay, drop or grow: choices by score, without a sort of everything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunec.sparsity.flat import NUMPY, Flat, Span, Values, counted
+
 NEAR = 0.03  # of a guess: what is sorted
+SMALL = 2**16  # weights: among so few `topk` says which of equal scores are chosen, as ever
+EVERY, MARGIN = 64, 4  # of a sample: its stride, and standard deviations that a rank may be off
+BITS = {
+    torch.float16: (torch.int16, 16), torch.bfloat16: (torch.int16, 16),
+    torch.float32: (torch.int32, 32), torch.float64: (torch.int64, 64),
+}  # fmt: skip
 
 
 def largest(scores: Tensor, count: int) -> Tensor:
@@ -20,31 +28,6 @@ def largest(scores: Tensor, count: int) -> Tensor:
     return mask.view(scores.shape).contiguous(memory_format=_layout(scores))
 
 
-def bound_of_largest(scores: Tensor, count: int, guess: float) -> float:
-    """Return the largest score that is not among the ``count`` largest: those are all above it.
-
-    Equal scores at the bound fall together. Returns −1 where all are among them.
-
-    Args:
-        scores: at least 0, without gaps in memory.
-        count: how many.
-        guess: near the bound: then few scores are sorted, and the others only compared.
-    """
-    flat = scores.as_strided((scores.numel(),), (1,))
-    if count >= len(flat):
-        return -1.0
-    # numpy compares, counts and picks several times as fast, but knows no bf16 and no GPU
-    plain = flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64)
-    values: Any = flat.numpy() if plain else flat
-    low, high = values >= (1 - NEAR) * guess, values > (1 + NEAR) * guess
-    place = count - int(np.count_nonzero(high) if plain else torch.count_nonzero(high))
-    near = values[low ^ high]
-    if not 0 <= place < len(near):
-        near, place = values, count
-    rank = len(near) - place - 1
-    return float(np.partition(near, rank)[rank] if plain else near.sort().values[rank])
-
-
 def largest_of_all(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     """Return masks, 1 at the ``count`` largest scores of all tensors together."""
     flat = torch.cat([score.flatten() for score in scores])
@@ -53,6 +36,148 @@ def largest_of_all(scores: Sequence[Tensor], count: int) -> list[Tensor]:
         part.view(score.shape).contiguous(memory_format=_layout(score))
         for part, score in zip(parts, scores, strict=True)
     ]
+
+
+def choose(flat: Flat, scores: Values, counts: Sequence[int], out: Values) -> None:
+    """Let ``out`` be 1 at each kernel's ``counts`` largest scores, else 0.
+
+    Args:
+        flat: the kernels.
+        scores: at least 0; −1 of what is not to be chosen; lost between kernels.
+        counts: how many of each.
+        out: masks, in memory of their own.
+    """
+    scores.memory.index_fill_(0, flat.rests, -1.0)
+    for span in flat.spans:
+        wanted = counts[span.kernels]
+        if span.row_of is not None:
+            _choose_by_counting(span, scores.memory, wanted, out.memory)
+            continue
+        own, number = span.of(out.memory), span.kernels.start
+        missing = _choose_by_sorting(span.of(scores.memory), wanted[0], own)
+        if missing and len(own) <= SMALL:
+            out.parts[number].copy_(largest(scores.parts[number], wanted[0]))
+
+
+def choose_of_all(flat: Flat, scores: Values, count: int, out: Values) -> None:
+    """Let ``out`` be 1 at the ``count`` largest scores of all kernels together; as `choose`."""
+    span = flat.whole
+    scores.memory.index_fill_(0, flat.rests, -1.0)
+    if span.row_of is not None:
+        _choose_by_counting(span, scores.memory, [count], out.memory)
+    elif _choose_by_sorting(scores.memory, count, out.memory) and len(out.memory) <= SMALL:
+        torch._foreach_copy_(out.parts, largest_of_all(scores.parts, count))
+
+
+def _choose_by_sorting(scores: Tensor, count: int, out: Tensor) -> int:
+    """Mark the ``count`` largest, of equal ones those that lie first; return how many those are."""
+    if count <= 0:
+        out.zero_()
+        return 0
+    bound = bound_of_largest(scores, count)
+    torch.gt(scores, bound, out=out)
+    missing = count - counted(out)
+    if missing:
+        out[torch.nonzero(scores == bound).flatten()[:missing]] = 1
+    return missing
+
+
+def _choose_by_counting(span: Span, scores: Tensor, counts: Sequence[int], out: Tensor) -> None:
+    """Mark each kernel's largest; of equal ones those that lie first. No wait for the device."""
+    wanted = torch.tensor(counts, device=scores.device)
+    own, bounds = span.of(scores), bounds_by_counting(span, scores, wanted)
+    rows = span.per_row(bounds)
+    above, tied = own > rows, (own == rows) & (own >= 0)
+    missing = wanted - span.sums(above)
+    equal = span.sums(tied)
+    before = equal.cumsum(0) - equal  # in the kernels before
+    rank = tied.flatten().cumsum(0).view_as(tied) - span.per_row(before)
+    span.of(out).copy_(above | (tied & (rank <= span.per_row(missing))))
+
+
+def bounds_of_largest(span: Span, scores: Tensor, counts: Sequence[int], guesses: Tensor) -> Tensor:
+    """Return the largest score of each kernel that is not among its ``counts`` largest.
+
+    Equal scores at a bound fall together. −1 where all are among them.
+
+    Args:
+        span: the kernels.
+        scores: memory of at least 0.
+        counts: how many, of each kernel of the span.
+        guesses: near the bounds, [kernels of the span]: a processor is sooner done with them.
+
+    Returns:
+        [kernels of the span], where the scores are.
+    """
+    if span.row_of is not None:
+        return bounds_by_counting(span, scores, torch.tensor(counts, device=scores.device))
+    return guesses.new_tensor([bound_of_largest(span.of(scores), counts[0], float(guesses))])
+
+
+def bounds_by_counting(span: Span, scores: Tensor, counts: Tensor) -> Tensor:
+    """Return the bounds of :func:`bounds_of_largest` without a wait for the device.
+
+    Bisection over the bits of the scores, which numbers of at least 0 are ordered by: as many
+    passes over them as a number has bits.
+    """
+    kind, bits = BITS[scores.dtype]
+    own = span.of(scores.view(kind))
+    top = torch.full_like(counts, torch.inf, dtype=scores.dtype).view(kind).long()
+    low, high = torch.full_like(top, -2), top
+    for _ in range(bits):
+        middle = low + torch.div(high - low, 2, rounding_mode="floor")
+        few = span.sums(own > span.per_row(middle.to(kind))) <= counts
+        low, high = torch.where(few, low, middle), torch.where(few, middle, high)
+    return torch.where(high < 0, -1.0, high.to(kind).view(scores.dtype))
+
+
+def bound_of_largest(scores: Tensor, count: int, guess: float | None = None) -> float:
+    """Return the largest score that is not among the ``count`` largest: those are all above it.
+
+    Equal scores at the bound fall together. Returns −1 where all are among them.
+
+    Args:
+        scores: at least −1, without gaps in memory.
+        count: how many.
+        guess: near the bound: then few scores are sorted, and the others only compared; by default
+            it is what a sample of them says.
+    """
+    flat = scores.as_strided((scores.numel(),), (1,), scores.storage_offset())
+    if count >= len(flat):
+        return -1.0
+    # numpy compares, counts and picks several times as fast, but knows no bf16 and no GPU
+    plain = flat.device.type == "cpu" and flat.dtype in NUMPY
+    values: Any = flat.numpy() if plain else flat
+    if guess is None:
+        near, rank = _by_sample(values, count) if plain else (values, len(flat) - count - 1)
+    else:
+        near, rank = _by_guess(values, count, guess)
+    return float(np.partition(near, rank)[rank] if plain else near.sort().values[rank])
+
+
+def _by_guess(values: Any, count: int, guess: float) -> tuple[Any, int]:
+    """The scores near a guess, and where the bound is among them; all of them if it is not."""
+    low, high = values >= (1 - NEAR) * guess, values > (1 + NEAR) * guess
+    place = count - int(
+        np.count_nonzero(high) if isinstance(high, np.ndarray) else torch.count_nonzero(high)
+    )
+    near = values[low ^ high]
+    if not 0 <= place < len(near):
+        near, place = values, count
+    return near, len(near) - place - 1
+
+
+def _by_sample(values: Any, count: int) -> tuple[Any, int]:
+    """The largest scores, more than ``count``, and the bound's place among them in order."""
+    sample = values[::EVERY]
+    rank = count / EVERY
+    rank = int(rank + MARGIN * (rank**0.5 + 1))
+    if rank < len(sample):
+        place = len(sample) - rank - 1
+        few = np.compress(values >= np.partition(sample, place)[place], values)
+        if len(few) > count:
+            return few, len(few) - count - 1
+    return values, len(values) - count - 1
 
 
 def two_of_four_(scores: Tensor, room: Tensor) -> None:

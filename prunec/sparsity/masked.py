@@ -57,10 +57,14 @@ class Masked(MaskMethod):
     @torch.no_grad()
     def _scale_momentum(self, factors: Sequence[Tensor]) -> None:
         assert self.optimizer is not None
-        for weight, factor in zip(self.weights, factors, strict=True):
-            for value in self.optimizer.state.get(weight, {}).values():
-                if isinstance(value, Tensor) and value.shape == factor.shape:
-                    value.mul_(factor)
+        pairs = [
+            (value, factor)
+            for weight, factor in zip(self.weights, factors, strict=True)
+            for value in self.optimizer.state.get(weight, {}).values()
+            if isinstance(value, Tensor) and value.shape == factor.shape
+        ]
+        if pairs:
+            torch._foreach_mul_([value for value, _ in pairs], [factor for _, factor in pairs])
 
     def tensors(self) -> dict[str, Tensor]:
         """The masks."""

@@ -1,29 +1,42 @@
-"""Masks over kernels: applied to all kernels at once, changed one kernel after the other."""
+"""Masks over kernels: applied to, chosen of and counted in all kernels at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 
 import torch
 from torch import Tensor
 
-from prunec.sparsity.largest import largest, largest_of_all
+from prunec.sparsity.flat import Flat, Values
+from prunec.sparsity.largest import choose, choose_of_all
 
 
 class Masks:
     """Kernels W and their masks M ∈ {0, 1}, which W ← M ⊙ W keeps.
 
     Attributes:
-        names: of the parameters.
-        weights: the parameters.
-        values: the masks, in the weights' dtype: a product of floats is the fastest way to mask.
+        flat: the kernels.
+        memory: the masks, in the weights' dtype: a product of floats is the fastest way to mask.
     """
 
-    def __init__(self, kernels: Mapping[str, Tensor]) -> None:
-        self.names = tuple(kernels)
-        self.weights = list(kernels.values())
-        self.values = [torch.ones_like(w, requires_grad=False) for w in self.weights]
+    def __init__(self, kernels: Mapping[str, Tensor], flat: Flat | None = None) -> None:
+        """Mask nothing yet.
+
+        Args:
+            kernels: by parameter name.
+            flat: the same, where somebody brought them together already.
+        """
+        self.flat = flat or Flat(kernels)
+        self.names, self.weights = self.flat.names, self.flat.weights
+        self.memory = self.flat.room()
+        torch._foreach_add_(self.memory.parts, 1)
+        self.moves = self.flat.moves
+        self.scratch: Values | None = None
+
+    @property
+    def values(self) -> list[Tensor]:
+        """The masks, each in its kernel's shape and layout."""
+        return self.memory.parts
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -33,28 +46,28 @@ class Masks:
     @property
     def total(self) -> int:
         """How many weights there are."""
-        return sum(prod(shape) for shape in self.shapes)
+        return sum(self.flat.sizes)
 
     def align(self) -> None:
-        """Lay the masks out as the kernels lie, which may have moved: the product needs it."""
-        for i, (weight, mask) in enumerate(zip(self.weights, self.values, strict=True)):
-            if weight.stride() != mask.stride():
-                self.values[i] = torch.empty_like(weight, requires_grad=False).copy_(mask)
+        """Lay kernels and masks out alike; the kernels may have moved."""
+        self.flat.settle()
+        if self.moves != self.flat.moves:
+            self.memory, self.scratch = self.flat.moved(self.memory), None
+            self.moves = self.flat.moves
 
     def counts(self) -> list[int]:
         """Return how many weights of each kernel stay; one wait for the device."""
-        return _counted(self.values)
+        return self.flat.counts(self.memory)
 
     def gradients(self) -> list[Tensor]:
         """Return the kernels' gradients."""
-        found = [w.grad for w in self.weights]
-        return [g if g is not None else torch.zeros_like(w)
-                for g, w in zip(found, self.weights, strict=True)]  # fmt: skip
+        return self.flat.gradients()
 
     @torch.no_grad()
     def apply(self) -> None:
         """W ← M ⊙ W."""
-        torch._foreach_mul_(self.weights, self.values)
+        self.align()
+        self.flat.raw.memory.mul_(self.memory.memory)
 
     @torch.no_grad()
     def apply_to_gradients(self) -> None:
@@ -66,36 +79,33 @@ class Masks:
     @torch.no_grad()
     def keep_largest(self, counts: Sequence[int]) -> None:
         """Let each kernel keep so many of its largest |w|; what is masked may return."""
-        for weight, mask, count in zip(self.weights, self.values, counts, strict=True):
-            mask.copy_(largest(weight.abs(), count))
+        choose(self.flat, self._sizes(), counts, self.memory)
 
     @torch.no_grad()
     def draw(self, counts: Sequence[int], generator: torch.Generator) -> None:
         """Let each kernel keep so many weights, anywhere."""
-        for mask, count in zip(self.values, counts, strict=True):
-            mask.copy_(largest(torch.rand(mask.shape, generator=generator, device=mask.device),
-                               count))  # fmt: skip
+        drawn = [torch.rand(m.shape, generator=generator, device=m.device) for m in self.values]
+        choose(self.flat, self._scores(drawn), counts, self.memory)
 
     @torch.no_grad()
-    def keep_largest_of_all(self, count: int) -> None:
-        """Let the kernels keep so many of their largest |w| together."""
-        chosen = largest_of_all([weight.abs() for weight in self.weights], count)
-        torch._foreach_copy_(self.values, chosen)
+    def keep_largest_of_all(self, count: int, *, active: bool = False) -> None:
+        """Let the kernels keep so many of their largest |w| together.
+
+        Args:
+            count: how many.
+            active: whether what is masked stays so.
+        """
+        scores = self._active_sizes() if active else self._sizes()
+        choose_of_all(self.flat, scores, count, self.memory)
 
     @torch.no_grad()
     def drop_smallest(self, counts: Sequence[int]) -> None:
         """Mask so many more of each kernel's smallest active |w|."""
         left = [max(have - count, 0) for have, count in zip(self.counts(), counts, strict=True)]
-        for weight, mask, count in zip(self.weights, self.values, left, strict=True):
-            mask.copy_(largest(torch.where(mask > 0, weight.abs(), -1.0), count))
+        choose(self.flat, self._active_sizes(), left, self.memory)
 
     @torch.no_grad()
-    def grow(
-        self,
-        counts: Sequence[int],
-        scores: Sequence[Tensor],
-        barred: Sequence[Tensor] | None = None,
-    ) -> list[Tensor]:
+    def grow(self, counts: Sequence[int], scores: Sequence[Tensor]) -> list[Tensor]:
         """Unmask so many inactive weights of each kernel, those of the largest score.
 
         An inactive weight is 0, where :meth:`apply` was called since it was masked; one that was
@@ -104,21 +114,17 @@ class Masks:
         Args:
             counts: how many of each kernel; no more than there are.
             scores: at least 0, of the kernels' shapes.
-            barred: masks of what may not grow now, beside what is active.
 
         Returns:
             masks of what has grown.
         """
-        taken = self.values
-        if barred is not None:
-            taken = [torch.maximum(a, b) for a, b in zip(taken, barred, strict=True)]
-        free = [mask.numel() - count for mask, count in zip(taken, _counted(taken), strict=True)]
-        grown = [
-            largest(torch.where(mask > 0, -1.0, score), min(count, room))
-            for mask, score, count, room in zip(taken, scores, counts, free, strict=True)
-        ]
-        torch._foreach_add_(self.values, grown)
-        return grown
+        room, grown = self._scores(scores), self.flat.room()
+        pairs = zip(self.flat.sizes, self.counts(), counts, strict=True)
+        most = [min(count, size - held) for size, held, count in pairs]
+        torch.lerp(room.memory, self._barred(), self.memory.memory, out=room.memory)
+        choose(self.flat, room, most, grown)
+        self.memory.memory.add_(grown.memory)
+        return grown.parts
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the masks by their kernels' names."""
@@ -129,8 +135,30 @@ class Masks:
         for name, mask in zip(self.names, self.values, strict=True):
             mask.copy_(tensors[f"mask.{name}"])
 
+    def _room(self) -> Values:
+        """Memory for scores: fresh memory costs as much as a choice."""
+        self.align()
+        if self.scratch is None:
+            self.scratch = self.flat.room()
+        return self.scratch
 
-def _counted(masks: Sequence[Tensor]) -> list[int]:
-    """How many of each are not 0; one wait for the device."""
-    counts: list[int] = torch.stack([mask.count_nonzero() for mask in masks]).tolist()
-    return counts
+    def _sizes(self) -> Values:
+        """|w| of every weight."""
+        room = self._room()
+        torch.abs(self.flat.raw.memory, out=room.memory)
+        return room
+
+    def _active_sizes(self) -> Values:
+        """|w|, −1 where the mask is 0."""
+        room = self._sizes()
+        torch.lerp(self._barred(), room.memory, self.memory.memory, out=room.memory)
+        return room
+
+    def _barred(self) -> Tensor:
+        """The score of what is not to be chosen; `lerp` by a mask is the fastest way to put it."""
+        return torch.full((), -1.0, dtype=self.memory.memory.dtype, device=self.weights[0].device)
+
+    def _scores(self, scores: Sequence[Tensor]) -> Values:
+        room = self._room()
+        torch._foreach_copy_(room.parts, list(scores))
+        return room

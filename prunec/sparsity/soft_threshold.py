@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from prunec.recipe import TrainSpec
+from prunec.sparsity.flat import softshrink
 from prunec.sparsity.schedules import cubic
 from prunec.sparsity.straight_through import Projected
 from prunec.training.method import Moment
@@ -93,28 +94,42 @@ class SoftThreshold(Projected):
                 torch.clamp(raw, -bound, bound, out=shown)
                 torch.sub(raw, shown, out=shown)
             return
-        bounds = torch.cat(self.thresholds()).tolist()
-        for raw, bound, shown in zip(kernels.raw, bounds, kernels.shown, strict=True):
-            if math.isfinite(bound):
-                torch.ops.aten.softshrink.out(raw, bound, out=shown)
-            else:  # softshrink refuses it, and the loop is to say that the training diverged
-                shown.fill_(math.nan)
+        bounds = torch.cat(self.thresholds())
+        for span in kernels.flat.spans:
+            softshrink(span, kernels.flat.raw.memory, bounds[span.kernels], kernels.room.memory)
 
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:
         """Mask the kernels' gradient, and sum up that of each threshold."""
         kernels = self.kernels
         kernels.hide()
-        sums = []
-        for shown, gradient, parts in zip(
-            kernels.shown, kernels.gradients(), self.parts, strict=True
-        ):
-            torch.ops.aten.hardshrink_backward.grad_input(gradient, shown, 0, grad_input=gradient)
-            sums.append(_dots(shown.sign_(), gradient, parts))
-        total = torch.cat(sums)
+        total = self._slopes(kernels.gradients())
         if self.granularity == "global":
             total = total.sum().view(1)
         self.slope = -self.g_slope(self.s) * total
+
+    def _slopes(self, gradients: list[Tensor]) -> Tensor:
+        """Mask the gradients; return Σ sign(W̃)·∂L/∂W̃ over the weights of each threshold.
+
+        Leaves the signs in the memory of what was shown.
+        """
+        if self.kernels.flat.whole.row_of is not None and self.granularity != "filter":
+            return self._slopes_at_once(gradients)
+        sums = []
+        for shown, gradient, parts in zip(self.kernels.shown, gradients, self.parts, strict=True):
+            torch.ops.aten.hardshrink_backward.grad_input(gradient, shown, 0, grad_input=gradient)
+            sums.append(_dots(shown.sign_(), gradient, parts))
+        return torch.cat(sums)
+
+    def _slopes_at_once(self, gradients: list[Tensor]) -> Tensor:
+        flat, signs = self.kernels.flat, self.kernels.room.memory.sign_()
+        products = flat.room()
+        torch.abs(signs, out=products.memory)
+        torch._foreach_mul_(gradients, products.parts)
+        torch._foreach_copy_(products.parts, gradients)
+        products.memory.mul_(signs)
+        (span,) = flat.spans
+        return span.sums(span.of(products.memory)).to(self.s.dtype)
 
     @torch.no_grad()
     def after_step(self, moment: Moment) -> None:
@@ -131,8 +146,8 @@ class SoftThreshold(Projected):
     def shift(self, moment: Moment) -> None:
         """Bring the density nearer to what the schedule wants."""
         # gradient() left the signs of W̃ in the memory of what was shown
-        found = torch.stack([torch.count_nonzero(signs) for signs in self.kernels.shown])
-        density = max(int(found.sum()), 1) / sum(w.numel() for w in self.weights)
+        found = sum(self.kernels.flat.counts(self.kernels.room))
+        density = max(found, 1) / sum(w.numel() for w in self.weights)
         wanted = 1 - self.sparsity * cubic(moment.share / self.ramp)
         self.s.clamp_(min=BITES)
         shift = GAIN * math.log(density / wanted)

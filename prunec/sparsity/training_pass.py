@@ -18,6 +18,7 @@ from prunec.contract import Remarks, Training
 from prunec.errors import PassError
 from prunec.seeding import derived_seed
 from prunec.sparsity.densities import checked_densities, load_densities
+from prunec.sparsity.flat import give_own_memory
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.spread import SPREADS, from_densities
 from prunec.tasks.quality import measured
@@ -112,6 +113,7 @@ class SparseTraining(Training):
     ) -> tuple[Artifact, Remarks]:
         """Return the artifact of a trained network, and what to tell of it."""
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
+        give_own_memory(module)
         masks = {name: module.get_parameter(name).detach() != 0 for name in method.names}
         kept = {name: int(mask.sum()) for name, mask in masks.items()}
         total = method.counted()

@@ -20,7 +20,7 @@ class Average:
         self.decay = decay
         held = {**dict(model.named_parameters()), **dict(model.named_buffers())} if decay else {}
         floating = {name: x for name, x in held.items() if x.is_floating_point()}
-        self.weights: list[Tensor] = [x.detach() for x in floating.values()]
+        self.weights: list[Tensor] = list(floating.values())  # themselves: their memory may move
         self.values = {name: x.detach().clone() for name, x in floating.items()}
 
     @torch.no_grad()

@@ -250,11 +250,6 @@ def test_many_weights_stand_beside_the_source(tmp_path: Path) -> None:
         Native().open(path)
 
 
-class Sorted(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.sort(1).values
-
-
 class Named(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.argmax(1)
@@ -263,7 +258,6 @@ class Named(nn.Module):
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (Sorted(), "C has no TopK"),
         (Named(), "C has no ArgMax"),
         (nn.LSTM(4, 4, batch_first=True), "C has no "),
     ],
