@@ -64,8 +64,11 @@ def _share(value: float, ends: tuple[int, int]) -> float:
     return min(max((math.log10(max(value, 1e-12)) - low) / (high - low), 0.0), 1.0)
 
 
-def roofline(about: str, roof: Roof, spots: Sequence[Spot]) -> Markup:
-    """Return a figure: the roof, and a disc for each layer with its name where a pointer rests."""
+def roofline(roof: Roof, spots: Sequence[Spot]) -> list[Markup]:
+    """Return the pieces of a figure, ``WIDTH`` × ``HEIGHT``: the roof, a disc for each layer.
+
+    The name and the numbers of a layer are shown where a pointer rests.
+    """
     ridge = roof.peak / roof.bandwidth
     plane = _Plane(
         _ends([*(spot.intensity for spot in spots), ridge]),
@@ -78,10 +81,8 @@ def roofline(about: str, roof: Roof, spots: Sequence[Spot]) -> Markup:
         corners[0] = (lowest / roof.bandwidth, lowest)
     parts = [*_grid(plane), svg.path("roof", [plane.place(*corner) for corner in corners])]
     x, y = plane.place(last, roof.peak)
-    parts.append(svg.text("mark", (x, y - 6), "end", f"{short(roof.peak)} GMAC/s in registers"))
-    slope = f"{short(roof.bandwidth)} GB/s from memory"
-    x, y = plane.place(*corners[0])
-    parts.append(svg.text("mark", (x + 14, y - 2), "start", slope))
+    bounds = f"{short(roof.peak)} GMAC/s in registers, {short(roof.bandwidth)} GB/s from memory"
+    parts.append(svg.text("mark", (x, y - 6), "end", bounds))
     parts += [
         svg.dot(
             f"spot {spot.kind}", plane.place(spot.intensity, spot.speed), 4,
@@ -90,7 +91,7 @@ def roofline(about: str, roof: Roof, spots: Sequence[Spot]) -> Markup:
         )
         for spot in sorted(spots, key=lambda spot: spot.kind)
     ]  # fmt: skip
-    return svg.drawing(WIDTH, HEIGHT, about, parts, "roofline")
+    return parts
 
 
 def _ends(values: Sequence[float]) -> tuple[int, int]:

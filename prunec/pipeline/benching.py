@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from prunec.charts import svg
+from prunec.charts.roofline import HEIGHT
 from prunec.deploy.runner import LayerTime
 from prunec.deploy.timing import quartiles
 from prunec.errors import RunError
@@ -126,7 +127,9 @@ def bench_plot(name: str, bench: Bench) -> Markup:
     """Return a bar chart, as SVG, of both files' median times in every setting, with quartiles."""
     left, width, row = 130.0, 640.0, 48.0
     rounds = [m.latency.rounds for m in bench.measurements]
-    parts = [svg.text("title", (left, 16), "start", f"{name}: ms per sample, {bench.runner}")]
+    lines = f"{name}: ms per sample, {bench.runner}".replace(" beside ", "\nbeside ").splitlines()
+    parts = [svg.text("title", (8, 16 + 16 * i), "start", line) for i, line in enumerate(lines)]
+    under = 14 + 16 * len(lines)
     each = [
         [
             (side, [pair[i] / m.batch for pair in pairs])
@@ -136,16 +139,15 @@ def bench_plot(name: str, bench: Bench) -> Markup:
     ]
     most = max(quartiles(times)[1] for pair in each for _, times in pair)
     for index, (m, pair) in enumerate(zip(bench.measurements, each, strict=True)):
-        top = 30 + index * row
+        top = under + index * row
         words = f"batch {m.batch}, {m.threads} thread{'s' if m.threads > 1 else ''}"
         parts.append(svg.text("mark", (left - 8, top + 20), "end", words))
         for place, (side, times) in enumerate(pair):
             parts += _bar(side, times, (left, top + 16 * place), (width - left - 120) / most)
-    height = 30 + row * len(rounds) + 10
+    height = under + row * len(rounds) + 10
     if bench.layers and bench.peaks:
-        drawn = layer_roofline(*bench.layers, bench.peaks)
-        parts.append(svg.moved((0, height), [drawn]))
-        height += 320
+        parts.append(svg.moved((0, height), layer_roofline(*bench.layers, bench.peaks)))
+        height += HEIGHT
     return svg.document(width, height, f"latency of {name}", STYLE, parts, "bench")
 
 

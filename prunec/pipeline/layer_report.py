@@ -1,4 +1,4 @@
-"""What each layer of native code reaches, beside the dense network and under the machine's roof."""
+"""Speed of every layer of native code, beside the dense network and under the machine's roof."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ def layer_report(
     )
 
 
-def layer_roofline(ours: Sequence[LayerTime], theirs: Sequence[LayerTime], peaks: Peaks) -> Markup:
-    """Return a figure of all layers with weights: shipped, and dense where both have the layer."""
+def layer_roofline(
+    ours: Sequence[LayerTime], theirs: Sequence[LayerTime], peaks: Peaks
+) -> list[Markup]:
+    """Return the pieces of a figure of all layers with weights; dense where both have the layer."""
     known, spots = _by_name(theirs), []
     for layer in (layer for layer in ours if layer.work is not None):
         spots.append(Spot(layer.name, "shipped", _intensity(layer), _speed(layer)))
@@ -57,17 +59,17 @@ def layer_roofline(ours: Sequence[LayerTime], theirs: Sequence[LayerTime], peaks
             dense = layer.work.products / max(layer.work.density, 1e-9)
             speed = dense / known[layer.name].milliseconds / 1e6
             spots.append(Spot(layer.name, "dense", dense / layer.work.dense_bytes, speed))
-    return roofline("layers under the roof", Roof(peaks.gmacs, peaks.gbytes), spots)
+    return roofline(Roof(peaks.gmacs, peaks.gbytes), spots)
 
 
 def _by_name(layers: Sequence[LayerTime]) -> dict[str, LayerTime]:
-    found = {}
+    named = {}
     for layer in layers:
         name = layer.name
         for end in _ENDS:
             name = name.removesuffix(end)
-        found[name] = layer
-    return found
+        named[name] = layer
+    return named
 
 
 def _speed(layer: LayerTime) -> float:
