@@ -16,6 +16,7 @@ class Wishes:
         key: a private key that signs it; None: nobody signs.
         bom: whether it holds a bill of materials.
         layers: whether it holds the values between the layers.
+        native: whether it holds native code, and a library of it built here.
     """
 
     place: Path | None = None
@@ -23,3 +24,4 @@ class Wishes:
     key: Path | None = None
     bom: bool = False
     layers: bool = False
+    native: bool = False

@@ -17,11 +17,14 @@ _ENDS = ("_nchwc", "_token_0", "_quant")
 """What onnxruntime puts behind a node's name when it changes its layout."""
 
 
+_PRODUCTS = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
+
+
 def layer_report(
     ours: Sequence[LayerTime], theirs: Sequence[LayerTime], peaks: Peaks
 ) -> Iterator[RenderableType]:
     """Yield a row for every layer that has weights, in order, and what the others take."""
-    known = _by_name(theirs)
+    known = _paired(ours, theirs)
     columns = ("density", "ms", "GMAC/s", "of peak", "of roof", "dense, ms")
     made = table("shipped: every layer with weights", "layer", "kernel", *columns, numbers=columns)
     rest = 0.0
@@ -51,7 +54,7 @@ def layer_roofline(
     ours: Sequence[LayerTime], theirs: Sequence[LayerTime], peaks: Peaks
 ) -> list[Markup]:
     """Return the pieces of a figure of all layers with weights; dense where both have the layer."""
-    known, spots = _by_name(theirs), []
+    known, spots = _paired(ours, theirs), []
     for layer in (layer for layer in ours if layer.work is not None):
         spots.append(Spot(layer.name, "shipped", _intensity(layer), _speed(layer)))
         if layer.name in known and layer.work is not None:
@@ -62,14 +65,21 @@ def layer_roofline(
     return roofline(Roof(peaks.gmacs, peaks.gbytes), spots)
 
 
-def _by_name(layers: Sequence[LayerTime]) -> dict[str, LayerTime]:
+def _paired(ours: Sequence[LayerTime], theirs: Sequence[LayerTime]) -> dict[str, LayerTime]:
+    """Return layer of ours → the dense one: of the same name, else products by their order."""
     named = {}
-    for layer in layers:
+    for layer in theirs:
         name = layer.name
         for end in _ENDS:
             name = name.removesuffix(end)
         named[name] = layer
-    return named
+    wanted = [layer for layer in ours if layer.work is not None]
+    known = {layer.name: named[layer.name] for layer in wanted if layer.name in named}
+    left = [x for x in wanted if x.name not in known and x.operator.endswith("linear")]
+    others = [x for x in theirs if x.operator in _PRODUCTS and x not in known.values()]
+    if len(left) == len(others):
+        known |= {layer.name: other for layer, other in zip(left, others, strict=True)}
+    return known
 
 
 def _speed(layer: LayerTime) -> float:
