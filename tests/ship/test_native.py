@@ -21,10 +21,11 @@ import prunec
 from prunec.artifact import Artifact
 from prunec.deploy.exporter import Source
 from prunec.deploy.gate import verify_file
+from prunec.deploy.native.library import load
 from prunec.deploy.native.lowering import lower
 from prunec.deploy.native.reading import read_network
 from prunec.deploy.native.source import program, write_program
-from prunec.deploy.runners.native import Native, load
+from prunec.deploy.runners.native import Native
 from prunec.errors import PassError, PrunecError
 from prunec.exporters.to_c import ToC
 from prunec.recipe import VerifySpec

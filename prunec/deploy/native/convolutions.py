@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prunec.deploy.native.builder import Builder, Fields, Place, Step
+from prunec.deploy.native.builder import Builder, Fields, Place, Step, Work
 from prunec.deploy.native.geometry import Geometry, geometry
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
@@ -147,7 +148,17 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
+    step.work = _work(builder, call, weights, kernel=kernel)
     return step
+
+
+def _work(builder: Builder, call: Call, weights: Filters, *, kernel: str) -> Work:
+    out = builder.layout(call.results[0])
+    live = int(np.count_nonzero(weights.values))
+    tensors = math.prod(builder.shape(call.operands[0])) + math.prod(out.sizes)
+    stored = 4 * weights.values.size if kernel == "dense" else 6 * live
+    products = live * out.height * out.width
+    return Work(kernel, weights.values.size, live, products, stored, 4 * tensors)
 
 
 def _dense_from(read: Read, taps: int) -> float:

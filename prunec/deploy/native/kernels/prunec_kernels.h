@@ -19,6 +19,29 @@
 #define PRUNEC_MOST 3
 #endif
 
+/* With PRUNEC_PROFILE every call is timed: what it computes, and the seconds that it took last. */
+#ifdef PRUNEC_PROFILE
+#include <time.h>
+struct pn_about {
+    const char *layer, *kernel;
+    double weights, live, products, stored, tensors, seconds;
+};
+static inline double pn_since(const struct timespec *start) {
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (double)(now.tv_sec - start->tv_sec) + 1e-9 * (double)(now.tv_nsec - start->tv_nsec);
+}
+#define PN_STEP(number, call)                                                                      \
+    do {                                                                                           \
+        struct timespec start;                                                                     \
+        timespec_get(&start, TIME_UTC);                                                            \
+        call;                                                                                      \
+        about[number].seconds = pn_since(&start);                                                  \
+    } while (0)
+#else
+#define PN_STEP(number, call) call
+#endif
+
 enum { PN_RANK = 6 };
 /* Of dense convolutions: filters of a block, taps of a panel. */
 #define PN_ROWS 4
