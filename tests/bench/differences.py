@@ -16,7 +16,7 @@ def difference(wanted: Outputs, actual: Outputs) -> float:
 
     Args:
         wanted: leaves of the output and the text of its structure, as ``oracles.outputs`` gives.
-        found: the same of the other network.
+        actual: the same of the other network.
     """
     (mine, shape), (theirs, same) = wanted, actual
     if shape != same or [x.shape for x in mine] != [x.shape for x in theirs]:

@@ -102,7 +102,7 @@ LONG = [
     "lstm-with-projection",
     "written-at-fixed-places",
 ]
-"""Those that take seconds each."""
+"""Cases that take seconds each."""
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ import typer
 from fake_pipeline import run
 from sampling import sampled
 
+from prunec.cli.commands import app
+from prunec.cli.failures import ORDER
 from prunec.cli.starter import DATA
 from prunec.recipe import DataName, load_recipe, packaged_recipes, packaged_text
 

@@ -15,7 +15,7 @@ VALUES = (
     '"torch.hub:load"', '"os:system"', "0x7fffffffffffffff", "0.1e-300", "'''\n\n'''",
     '{ name = "Resize", size = "large" }', '[{ name = "Resize" }]', '[{ name = "NoSuch" }]',
 )  # fmt: skip
-"""What may stand where another value stood."""
+"""Values, as TOML spells them, that replace another."""
 NAMES = (
     "name", "pass", "export", "model", "data", "train", "verify", "budget", "epochs", "options",
     "augment", "learning_rate", "schedule", "teacher", "group", "match", "", "a.b", "__class__",

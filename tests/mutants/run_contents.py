@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 _TIMES = {"seconds", "images_per_second", "checked"}
 _DIGESTS = {"record_digest", "export/verified.json", "status"}
-"""What every command may write anew."""
+"""Files and keys that every command may write anew."""
 _ELSEWHERE = ("root", "download", "workers")  # where data lie may change
 
 

@@ -17,7 +17,7 @@ ABSURD: tuple[Any, ...] = (
     None, True, -1, 0, 10**9, 10**400, 1e308, float("nan"), "", "x" * 5000, "../../etc", [], {},
     [[[]]],
 )  # fmt: skip
-"""What takes the place of a value."""
+"""Values that replace another."""
 
 
 def byte_edits(path: Path, other: Path, rng: random.Random) -> Iterator[tuple[str, Edit]]:

@@ -66,7 +66,7 @@ macs_ratio = 1.0
 latency_ratio = false
 """
 STOPPED = "stopped/"
-"""What the names of a stopped run's files begin with."""
+"""Prefix of the names of a stopped run's files."""
 _TRAINED, _LAST = "steps/00-train-gdp", "steps/03-fold-batchnorm"
 _SHIPPED = "export/onnx/model.onnx"
 _UNREAD = (".lock", "report.html", "log.txt")
