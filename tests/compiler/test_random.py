@@ -183,7 +183,7 @@ def ships_as_it_is(wiring: Wiring, original: nn.Module, path: Path) -> None:
     for batch in BATCHES:
         inputs = fresh_inputs(example, batch, 5)
         ours, _ = outputs(compiled, inputs)
-        found = next(Onnxruntime().open(path).run([[x.numpy() for x in inputs]]))
-        for mine, theirs in zip(ours, found, strict=True):
+        actual = next(Onnxruntime().open(path).run([[x.numpy() for x in inputs]]))
+        for mine, theirs in zip(ours, actual, strict=True):
             scale = float(mine.abs().max()) or 1.0
             np.testing.assert_allclose(theirs / scale, mine.numpy() / scale, rtol=0, atol=1e-4)

@@ -1,4 +1,4 @@
-"""What a bundle holds on request: signature, bill of materials, values between layers."""
+"""Optional contents of a bundle: signature, bill of materials, intermediate values."""
 
 from __future__ import annotations
 
