@@ -42,6 +42,23 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class LayerWork:
+    """Work of a layer in one run.
+
+    Attributes:
+        density: the share of its weights that is not zero.
+        products: multiply-adds with weights that are not zero.
+        bytes: of weights as they are stored, of input and output.
+        dense_bytes: the same with all weights, four bytes each.
+    """
+
+    density: float
+    products: int
+    bytes: int
+    dense_bytes: int
+
+
+@dataclass(frozen=True)
 class LayerTime:
     """Time of a layer of a loaded file, as the runtime measured it.
 
@@ -49,11 +66,13 @@ class LayerTime:
         name: name of the file's node.
         operator: executed operator.
         milliseconds: median over runs.
+        work: its work, where the runner reports it.
     """
 
     name: str
     operator: str
     milliseconds: float
+    work: LayerWork | None = None
 
 
 class LoadedFile(ABC):
@@ -145,6 +164,7 @@ class LoadedFile(ABC):
         Raises:
             PrunecError: the file does not run, or its times would be meaningless.
         """
+        # Includes the call from Python, for shipped and dense file alike.
         return timer(partial(once, self, inputs))
 
 

@@ -16,6 +16,7 @@ class Wishes:
         key: private key to sign with; None for no signature.
         bom: whether to include a bill of materials.
         layers: whether to include the values between layers.
+        native: whether it holds native code, and a library of it built here.
     """
 
     place: Path | None = None
@@ -23,3 +24,4 @@ class Wishes:
     key: Path | None = None
     bom: bool = False
     layers: bool = False
+    native: bool = False
