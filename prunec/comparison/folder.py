@@ -3,6 +3,7 @@
 comparisons/<name>/
 ├── comparison.json    what was asked, by which versions, on which machine
 ├── runs/              a run folder a cell, with its log.txt and, where it failed, failure.json
+├── claims/            a lock for each cell that is worked on, on whichever machine
 ├── results.csv        a line a cell
 ├── table.csv, .md     a line a recipe and sparsity: means and deviations over seeds
 ├── plot.svg           accuracy against sparsity and against MACs

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from prunec.comparison.claims import Claim
 from prunec.comparison.folder import Failure, is_busy, keep_failure, steps_left
 from prunec.comparison.grid import Cell
 from prunec.store.runs import RunFolder
@@ -28,11 +29,19 @@ class Job:
         share: which share of the machine it takes.
         step: what it does now; ``wait`` while a process that is not ours works on the run.
         began: the clock when this began.
+        claim: on the cell; None where nobody else can work on it.
         failure: why it ended early; None while it did not.
     """
 
-    def __init__(self, cell: Cell, run: RunFolder, share: int, variables: Mapping[str, str]):
-        self.cell, self.run, self.share = cell, run, share
+    def __init__(
+        self,
+        cell: Cell,
+        run: RunFolder,
+        share: int,
+        variables: Mapping[str, str],
+        claim: Claim | None = None,
+    ) -> None:
+        self.cell, self.run, self.share, self.claim = cell, run, share, claim
         self.step = "wait"
         self.began = time.monotonic()
         self.failure: Failure | None = None
@@ -47,6 +56,8 @@ class Job:
 
     def advance(self) -> bool:
         """Start what is due; return whether the cell is over, well or not."""
+        if self.claim and not self.claim.take():
+            return False
         if self._process is not None:
             code = self._process.poll()
             if code is None:
@@ -58,6 +69,7 @@ class Job:
         left = steps_left(self.run)  # after the look at the lock: its holder may have just ended
         if self.failure or not left:
             keep_failure(self.run, self.failure)
+            self.release()
             return True
         self._start(left[0])
         return False
@@ -68,9 +80,23 @@ class Job:
             self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> None:
-        """Return when the process has ended."""
+        """Return when the process has ended; others may have the cell then."""
         if self._process:
             self._process.wait()
+        self.release()
+
+    def release(self) -> None:
+        """Let others have the cell."""
+        if self.claim:
+            self.claim.release()
+
+    @property
+    def held_elsewhere(self) -> str:
+        """Who else works on the cell; empty where nobody does, or it is over."""
+        if self.step != "wait" or self._process:
+            return ""
+        theirs = self.claim is not None and not self.claim.is_own
+        return (self.claim.holder if self.claim and theirs else "") or "another process"
 
     def _start(self, step: str) -> None:
         self.step = step
