@@ -17,7 +17,7 @@ from prunec.pipeline.bundles.reading import opened_bundle
 
 
 def load_native(path: Path | str) -> Callable[..., np.ndarray | list[np.ndarray]]:
-    """Build what ``prunec export --c`` wrote, by this machine's compiler, and load it.
+    """Compile the C sources of ``prunec export --c`` with this machine's compiler, and load them.
 
     Args:
         path: the folder, or the source in it; or a library that was built elsewhere (``.so``),
@@ -25,18 +25,18 @@ def load_native(path: Path | str) -> Callable[..., np.ndarray | list[np.ndarray]
             bundle only where its digest and its weights' are those of the manifest.
 
     Returns:
-        A function of one array for each input, float32, batch first ([N, C, H, W] for images), that
-        returns the output, or a list of them where there are more. It keeps a workspace: for calls
-        from several threads at once load it once for each.
+        A function of one float32 array per input, batch first ([N, C, H, W] for images), that
+        returns the output, or a list of several outputs. It owns a workspace: load it once per
+        thread for concurrent calls.
 
     Raises:
-        PrunecError: there is no such file, no compiler, or the files are not whole.
+        PrunecError: there is no such file, no compiler, or files are missing or damaged.
     """
     given = Path(path)
     source = given / "model.c" if given.is_dir() else given
     if not source.is_file():
         raise PrunecError(
-            f"{source} is not there", remedy="Write it: prunec export --c, and name its folder."
+            f"{source} does not exist", remedy="Write it: prunec export --c; then name its folder."
         )
     loaded = _loaded(source)
 

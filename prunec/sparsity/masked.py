@@ -51,8 +51,16 @@ class Masked(MaskMethod):
         self._scale_momentum(self.masks.values)
 
     def forget_momentum(self) -> None:
-        """Let nothing be left of the steps that the kernels took."""
-        self._scale_momentum([torch.zeros_like(mask) for mask in self.masks.values])
+        """Let nothing be left of the steps that parameters took, norms and biases included."""
+        assert self.optimizer is not None
+        momentum = [
+            value
+            for parameter, state in self.optimizer.state.items()
+            for value in state.values()
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim()
+        ]
+        if momentum:
+            torch._foreach_zero_(momentum)
 
     @torch.no_grad()
     def _scale_momentum(self, factors: Sequence[Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import prod
@@ -50,6 +51,20 @@ def densities(shapes: Sequence[Shape], density: float, raw: Sequence[float]) -> 
             return [epsilon * raw[i] if i in free else 1.0 for i in range(len(sizes))]
         free -= above
     return [1.0] * len(sizes)
+
+
+def clamped(shapes: Sequence[Shape], density: float, least: float) -> Counts:
+    """ERK as published versions of EAST's code have it: clamped to [least, 1], not solved again.
+
+    density_l = min(max(ε·raw_l, least), 1) with the ε that would be exact without clamping, so the
+    total is missed, by little or, where ``least`` binds, by a factor of ten.
+    """
+    sizes = [prod(shape) for shape in shapes]
+    epsilon = density * sum(sizes) / sum(sum(shape) for shape in shapes)
+    shares = [epsilon * sum(shape) / size for shape, size in zip(shapes, sizes, strict=True)]
+    return [
+        round(min(max(share, least), 1.0) * size) for share, size in zip(shares, sizes, strict=True)
+    ]
 
 
 def _solved(shapes: Sequence[Shape], density: float, raw: Sequence[float]) -> Counts:
@@ -115,6 +130,37 @@ def from_densities(
         min(max(1, round(densities[layer] * size)), size)
         for layer, size in zip(layers, sizes, strict=True)
     ]
+
+
+def shared_equally(total: int, weights: list[float], room: list[int]) -> list[int]:
+    """Return integers whose sum is ``total``: each its proportion and c more, none above its cap.
+
+    With the same c for all, min(total·w_l/Σw + c, cap_l) adds up to the total, cap_l = 0.99·room_l:
+    where Dettmers & Zettlemoyer's code ends, which shares equally among all layers, again and
+    again, what those at their cap cannot take. Where the caps are too few, rooms are filled.
+    """
+    mass = sum(weights)
+    even = [total / len(room)] * len(room)
+    wanted = [total * weight / mass for weight in weights] if mass else even
+    for caps in ([FULL * limit for limit in room], [float(limit) for limit in room]):
+        if sum(caps) >= total:
+            return exact_total(_level(wanted, caps, total), room, least=0)
+    return list(room)
+
+
+FULL = 0.99  # of a layer's room: more does not grow at once; theirs
+
+
+def _level(wanted: Sequence[float], caps: Sequence[float], total: float) -> list[float]:
+    """Return min(wanted_l + c, caps_l) for the c whose sum is the total."""
+    gaps = sorted((cap - want for cap, want in zip(caps, wanted, strict=True)), reverse=True)
+    left, c = total - sum(caps), 0.0
+    # Layers whose gap is above c are not full: one of them at first, then one more each time.
+    for number, following in enumerate([*gaps[1:], -math.inf], 1):
+        c = (left + sum(gaps[:number])) / number
+        if c >= following:
+            break
+    return [min(want + c, cap) for want, cap in zip(wanted, caps, strict=True)]
 
 
 def shared_out(total: int, weights: list[float], room: list[int]) -> list[int]:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,13 +32,16 @@ class OptimizerState:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, train: TrainSpec, own: Mapping[str, nn.Parameter] = MappingProxyType({})
+) -> torch.optim.Optimizer:
     """Return the optimizer of a recipe over the parameters that want gradients.
 
     ``train.weight_decay`` holds for kernels, parameters of more than one axis; biases and the
     scales and shifts of norms are not decayed, unless a ``[[train.group]]`` says so: the first that
-    matches a parameter's name decides. Updates run over all tensors at once: fused on CUDA,
-    ``foreach`` elsewhere, unless the recipe names one of the two.
+    matches a parameter's name decides. ``own``, a method's parameters, are decayed.
+    Updates run over all tensors at once: fused on CUDA, ``foreach`` elsewhere, unless the recipe
+    names one of the two.
 
     Raises:
         RecipeError: torch.optim has no such class, it refuses an argument, or a group matches no
@@ -45,6 +49,9 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
     """
     factory = optimizer_class(train.optimizer["name"])
     groups = list(_groups(model, train))
+    if own:
+        decay = train.weight_decay
+        groups.append({"params": list(own.values()), "weight_decay": decay, RATE: 1.0})
     arguments = {key: value for key, value in train.optimizer.items() if key != "name"}
     known = inspect.signature(factory).parameters
     for key in arguments:
@@ -73,11 +80,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group[RATE]
 
 
-def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimizerState:
+def state_of(
+    parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> OptimizerState:
     """Return what the optimizer remembers of every parameter, by the parameter's name."""
     entries = {
         f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
     return OptimizerState(
@@ -86,10 +95,14 @@ def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimizerSta
     )
 
 
-def load_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: OptimizerState) -> None:
+def load_state(
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    state: OptimizerState,
+) -> None:
     """Put back what :func:`state_of` returned, each tensor laid out as its parameter is."""
     fused = {id(p): bool(g.get("fused")) for g in optimizer.param_groups for p in g["params"]}
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         for key, value in _entries(state.tensors, name):
             optimizer.state[parameter][key] = _like(value, parameter, fused.get(id(parameter)))
         for key, number in _entries(state.numbers, name):

@@ -91,7 +91,7 @@ class Keeper:
     def restore(self, checkpoint: Checkpoint, take: Stepper, average: Average) -> None:
         """Let network, optimizer, method and average be as the checkpoint says."""
         take.model.load_state_dict(dict(checkpoint.model))
-        load_state(take.model, take.optimizer, checkpoint.optimizer)
+        load_state(take.named, take.optimizer, checkpoint.optimizer)
         take.method.load_tensors(checkpoint.tensors)
         average.load(checkpoint.average)
         if checkpoint.scaler:
@@ -124,7 +124,7 @@ class Keeper:
             epoch=epoch,
             step=step,
             model=take.model.state_dict(),
-            optimizer=state_of(take.model, take.optimizer),
+            optimizer=state_of(take.named, take.optimizer),
             tensors=take.method.tensors(),
             average=average.values,
             history=tuple(self.history),

@@ -38,7 +38,7 @@ Fields = dict[str, Value | Place | Layout]
 
 @dataclass(frozen=True)
 class Work:
-    """What a call of a kernel computes.
+    """Work of a call of a kernel.
 
     Attributes:
         kernel: its name.

@@ -22,16 +22,16 @@ _INSTALL = "Install one (Debian and Ubuntu: apt install gcc), or name it in CC."
 
 
 def compiler() -> str:
-    """Return the C compiler: that of ``CC``, or ``cc``.
+    """Return the C compiler: ``CC``, or ``cc``.
 
     Raises:
         PrunecError: there is none.
     """
     named = os.environ.get("CC") or "cc"
-    found = shutil.which(named)
-    if found is None:
+    path = shutil.which(named)
+    if path is None:
         raise PrunecError(f"no C compiler: {named} is not installed", remedy=_INSTALL)
-    return found
+    return path
 
 
 def library_name(stem: str) -> str:
@@ -48,7 +48,7 @@ def build(path: Path, library: Path, flags: Sequence[str] = HERE) -> None:
         flags: of the compiler, besides those that every library needs.
 
     Raises:
-        PrunecError: there is no compiler, or it refuses the source.
+        PrunecError: there is no compiler, or it rejects the source.
     """
     command = [compiler(), *_FLAGS, *flags, "-o", str(library), str(path), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

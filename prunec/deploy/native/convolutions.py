@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,9 +14,21 @@ from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import compressed, in_fours
 from prunec.deploy.native.reading import Call
 
-DENSE_FROM = 0.5
-"""Share of weights that are not zero from which all of them are multiplied."""
+DENSE_FROM = 0.46
+"""Share of nonzero weights at which the dense kernel is as fast as the sparse one."""
+_DENSE_FROM_SPLIT = 0.37
+"""The same where the input is split into phases: the sparse kernel reads more memory there."""
+_DENSE_FROM_FEW, _FEW_TAPS = 0.55, 160
+"""The same for filters of at most so many weights: packing weighs more in the dense kernel."""
 _MOST_INDICES = 1 << 16
+_ROWS, _DEPTH = 4, 256
+"""PN_ROWS and PN_DEPTH of the kernels."""
+_PANELS = tuple((wide * lanes, lanes) for wide, lanes in ((1, 1), (3, 4), (3, 8), (6, 16)))
+"""Positions of a panel, and floats of a vector, of each kind of processor."""
+_HELD = 1 << 16
+"""Floats of panels that are packed together: 256 KiB, half of a usual second-level cache."""
+_FEW_WEIGHTS = 1 << 15
+"""Weights that stay in the second-level cache beside one panel: no need to read them seldom."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +39,13 @@ class Read:
         place: what the first position of the output reads at offset 0.
         channel: floats from channel to channel.
         taps: offset of each number of the kernel, from 0.
+        split: whether it reads phases of its input.
     """
 
     place: Place
     channel: int
     taps: tuple[int, ...]
+    split: bool = False
 
     def offsets(self, channels: int) -> np.ndarray:
         """Return the offset of every weight of a filter over a number of channels."""
@@ -100,7 +114,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     buffer = builder.new(name)
     count = weights.group_in * taps
     live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
-    dense = (live >= DENSE_FROM and weights.group_out >= 4) or count > _MOST_INDICES
+    dense = (live >= _dense_from(read, count) and weights.group_out >= 4) or count > _MOST_INDICES
     fields: Fields = {
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
@@ -108,6 +122,9 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
     }  # fmt: skip
     if dense:
+        size = _scratch(weights, count, out.positions)
+        scratch = builder.scratch(size)
+        fields |= {"scratch": Place(scratch), "scratch_size": size}
         fields["values"] = data.add(in_fours(weights.values, weights.groups))
     else:
         starts, indices, values = compressed(weights.values)
@@ -115,7 +132,8 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         fields["values"] = data.add(values)
     code = "k->dense(&S, w, d);" if dense else "k->sparse(&S, w, d);"
     layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
-    step = builder.add(code, "pn_conv", fields, [read.place.buffer], buffer, layer)
+    reads = [read.place.buffer, *([scratch] if dense else [])]
+    step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
     step.work = _work(builder, call, weights, kernel="dense" if dense else "sparse")
     return step
@@ -128,6 +146,26 @@ def _work(builder: Builder, call: Call, weights: Filters, *, kernel: str) -> Wor
     stored = 4 * weights.values.size if kernel == "dense" else 6 * live
     products = live * out.height * out.width
     return Work(kernel, weights.values.size, live, products, stored, 4 * tensors)
+
+
+def _dense_from(read: Read, taps: int) -> float:
+    """Return the density from which a convolution is dense; `tests/bench/native_kernels.py`."""
+    if read.split:
+        return _DENSE_FROM_SPLIT
+    return _DENSE_FROM_FEW if taps <= _FEW_TAPS else DENSE_FROM
+
+
+def _scratch(weights: Filters, taps: int, positions: int) -> int:
+    """Return the floats that a dense convolution needs beside its tensors, on any processor."""
+    depths = -(-taps // _DEPTH)
+    depth, rows = -(-taps // depths), -(-weights.group_out // _ROWS) * _ROWS
+    most = 0 if weights.values.size <= _FEW_WEIGHTS else _HELD
+    needed = []
+    for panel, lanes in _PANELS:
+        one = depth * panel + lanes + (rows * panel if depths > 1 else 0)
+        tiles = -(-positions // panel) + 1  # they differ by one vector at most
+        needed.append(one * min(max(1, most // one), tiles))
+    return max(needed)
 
 
 def _read(builder: Builder, call: Call, how: Geometry, stride: int) -> Read:
@@ -152,7 +190,7 @@ def _read(builder: Builder, call: Call, how: Geometry, stride: int) -> Read:
         _split(builder, call, how, buffer, (plane, stride, used))
     else:
         _spread(builder, call, how, buffer, (plane, stride, origin))
-    return _from_least(Place(buffer, origin), plane * len(used), taps)
+    return replace(_from_least(Place(buffer, origin), plane * len(used), taps), split=True)
 
 
 def _from_least(place: Place, channel: int, taps: list[int]) -> Read:

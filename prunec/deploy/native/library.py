@@ -16,7 +16,7 @@ from prunec.errors import PrunecError
 
 
 def load(path: Path, flags: Sequence[str] = ()) -> Compiled:
-    """Return a compiled network, built with further flags of the compiler.
+    """Return a compiled network, built with further compiler flags.
 
     Raises:
         PrunecError: it cannot be built, or its weights are missing.
@@ -95,7 +95,7 @@ class _About(ctypes.Structure):
 
 
 class Compiled(LoadedFile):
-    """A library of a compiled network, with a workspace of its own."""
+    """Library of a compiled network, with its own workspace."""
 
     def __init__(self, path: Path, library: ctypes.CDLL, flags: Sequence[str] = ()) -> None:
         """Take a loaded library, and the flags that it was built with.
@@ -128,7 +128,7 @@ class Compiled(LoadedFile):
 
     @property
     def input_shapes(self) -> list[Sizes]:
-        """Sizes of the inputs, the batch by its name."""
+        """Sizes of the inputs; the batch by name."""
         return [("batch", *x.shape[1:]) if x.holds_samples else x.shape for x in self._inputs]
 
     @property
@@ -154,7 +154,7 @@ class Compiled(LoadedFile):
         return [about[i].timed(time, batch) for i, time in enumerate(medians)]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Yield the outputs of a batch when they are asked for."""
+        """Yield the outputs of a batch when they are requested."""
         for inputs in batches:
             yield self._of_batch(inputs)
 
@@ -173,10 +173,10 @@ class Compiled(LoadedFile):
         return made
 
     def _batch(self, inputs: Sequence[np.ndarray]) -> int:
-        """Return how many samples are given.
+        """Return the number of given samples.
 
         Raises:
-            PrunecError: the inputs are not those of the network.
+            PrunecError: the inputs do not fit the network.
         """
         if len(inputs) != len(self._inputs):
             raise PrunecError(f"{self._path} has {len(self._inputs)} inputs, {len(inputs)} given")
@@ -185,9 +185,9 @@ class Compiled(LoadedFile):
             wanted = tensor.shape
             skipped = 1 if tensor.holds_samples else 0
             if x.ndim != len(wanted) or x.shape[skipped:] != wanted[skipped:]:
-                raise PrunecError(f"{self._path} takes {wanted}, and is given {x.shape}")
+                raise PrunecError(f"{self._path} takes {wanted}, but got {x.shape}")
             if skipped:
                 batches.add(len(x))
         if len(batches) > 1:
-            raise PrunecError(f"{self._path} is given batches of {sorted(batches)} samples")
+            raise PrunecError(f"{self._path} got batches of {sorted(batches)} samples")
         return batches.pop() if batches else 1

@@ -1,4 +1,4 @@
-"""What this machine can at most, measured on one thread: the roof over what a layer reaches."""
+"""Peaks of this machine, measured on one thread: the roof over the speed of a layer."""
 
 from __future__ import annotations
 

@@ -12,12 +12,13 @@ from string import Template
 import numpy as np
 
 from prunec.deploy.native.builder import Builder, Place, Step, Value, Work
-from prunec.deploy.native.layout import Layout
+from prunec.deploy.native.layout import Layout, rounded
 from prunec.deploy.native.memory import Memory, plan
 from prunec.deploy.signature import file_digest
 
 HEADERS = (
-    "prunec_kernels.h", "prunec_vectors.h", "prunec_plain.h", "prunec_planes.h", "prunec_choices.h",
+    "prunec_kernels.h", "prunec_vectors.h", "prunec_dense.h",
+    "prunec_plain.h", "prunec_planes.h", "prunec_choices.h",
 )  # fmt: skip
 LARGEST_SOURCE = 1 << 18
 """Bytes of weights up to which they stand in the source."""
@@ -86,7 +87,7 @@ def _source(made: Program, stem: str) -> str:
     parts = [
         f"/* A network compiled by prunec: {len(steps)} calls of kernels, "
         f"{len(data)} bytes of weights and tables.\n * cc -O2 -c {stem}.c\n */",
-        f'#include "{stem}.h"\n\n#include "prunec_kernels.h"',
+        f'#include "{stem}.h"\n\n{_sizes(made)}\n#include "prunec_kernels.h"',
         _weights(data) if made.in_source else _beside(stem, data),
         *(_arguments(number, step, made.memory) for number, step in enumerate(steps)),
         _about(steps),
@@ -95,6 +96,16 @@ def _source(made: Program, stem: str) -> str:
         _functions(made, stem),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sizes(made: Program) -> str:
+    """Return the floats of the workspace, and of the scratch memory of each further thread."""
+    sizes = [step.fields.get("scratch_size", 0) for step in made.builder.steps]
+    largest = max((size for size in sizes if isinstance(size, int)), default=0)
+    return (
+        f"#define PN_PEAK ((size_t){made.memory.peak})\n"
+        f"#define PN_SCRATCH ((size_t){rounded(largest)})"
+    )
 
 
 def _weights(data: bytes) -> str:
@@ -234,9 +245,7 @@ def _escaped(text: bytes) -> str:
 
 
 def _functions(made: Program, stem: str) -> str:
-    return Template(_packaged("functions.c.in")).substitute(
-        model=stem, floats=made.memory.peak + 16
-    )
+    return Template(_packaged("functions.c.in")).substitute(model=stem)
 
 
 def digest_of(folder: Path, names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Compiled networks in C, built by this machine's compiler and run in this process."""
+"""Compiled networks in C, built with this machine's compiler and run in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunec.deploy.runner import Identity, LoadedFile, Runner
 
 @dataclass(frozen=True)
 class Native(Runner):
-    """Build a compiled network and run it, on one thread unless told otherwise."""
+    """Runner that builds a compiled network and runs it, by default on one thread."""
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".c"})
 
@@ -23,14 +23,14 @@ class Native(Runner):
 
     @property
     def identity(self) -> Identity:
-        """The compiler, and on how many threads."""
-        told = subprocess.run(
+        """Compiler and threads."""
+        output = subprocess.run(
             [compiler(), "-dumpfullversion"], capture_output=True, text=True, check=False
         )
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         name = Path(compiler()).resolve().name
-        return Identity(f"C, {name}", told.stdout.strip(), f"{platform.machine()}, {threads}")
+        return Identity(f"C, {name}", output.stdout.strip(), f"{platform.machine()}, {threads}")
 
     def open(self, path: Path) -> LoadedFile:
-        """Return a network, built."""
+        """Return a built network."""
         return load(path, ("-fopenmp",) if self.threads > 1 else ())

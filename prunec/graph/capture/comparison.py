@@ -111,10 +111,10 @@ def _departure(
         with torch.no_grad():
             returned = pytree.tree_leaves(graph(*(x.clone() for x in given)))
     except Exception as error:  # any error of an operator traced for other sizes
-        said = str(error).strip().partition("\n")[0]
-        if "shape[0]" in said:  # torch's check of a batch size that it took for a constant
+        message = str(error).strip().partition("\n")[0]
+        if "shape[0]" in message:  # torch's check of a batch size that it took for a constant
             return f"its graph does not run on {size}: the batch size is a literal number in it"
-        return f"its graph does not run on {size} ({said})"
+        return f"its graph does not run on {size} ({message})"
     how = _difference(expected, returned)
     return f"on {size} {how}{_place(graph, original, given)}" if how else None
 

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from prunec.graph.capture.agreement import Traced
 from prunec.graph.capture.form import KEY, Form
 from prunec.graph.capture.of_batch import BATCHES, OfBatch, united, united_form
-from prunec.graph.capture.recording import Call, Hollow, Recording, Unrecorded, Value
+from prunec.graph.capture.recording import Call, Hollow, Recording, TensorRef, Unrecorded
 from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
 
@@ -90,7 +90,7 @@ class _Drawing:
         self.module, self.example, self.names = module, example, names
         self.calls: list[str] = []  # node name of each call
         self._numbers: dict[OfBatch, Node] = {}
-        self._made: dict[Value, Node] = {}
+        self._made: dict[TensorRef, Node] = {}
 
     def draw(self, first: Recording, second: Recording) -> GraphModule:
         """Return the graph of both recordings; raise Unrecorded if they differ in structure."""
@@ -109,12 +109,12 @@ class _Drawing:
         for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
             node = self.graph.create_node("get_attr", name, name=name.replace(".", "_"))
             node.meta[KEY] = Form(tuple(tensor.shape), tensor.dtype, self.device)
-            self._made[Value(name, "stored")] = node
+            self._made[TensorRef(name, "stored")] = node
         for i, (name, given) in enumerate(zip(self.names, self.example, strict=True)):
             node = self.graph.placeholder(name)
             shape = _shape(given, self.example, OfBatch(1, 0))
             node.meta[KEY] = Form(shape, given.dtype, self.device)
-            self._made[Value(i, "input")] = node
+            self._made[TensorRef(i, "input")] = node
 
     def _draw_call(self, number: int, a: Call, b: Call) -> None:
         if a.target is not b.target or a.path != b.path:
@@ -127,7 +127,7 @@ class _Drawing:
         self.calls.append(node.name)
         if isinstance(a.result, Form) and isinstance(b.result, Form):
             node.meta[KEY] = united_form(a.result, b.result)
-            self._made[Value(number, "call")] = node
+            self._made[TensorRef(number, "call")] = node
             return
         assert not isinstance(a.result, Form)
         assert not isinstance(b.result, Form)
@@ -137,7 +137,7 @@ class _Drawing:
         for i, form in enumerate(forms):
             part = self._call(operator.getitem, (node, i), {}, stack)
             part.meta[KEY] = form
-            self._made[Value(number, "call", i)] = part
+            self._made[TensorRef(number, "call", i)] = part
 
     def _call(self, target: Any, args: Any, kwargs: Any, stack: dict[str, Any]) -> Node:
         packet = getattr(target, "overloadpacket", target)
@@ -149,7 +149,7 @@ class _Drawing:
         """Return arguments with nodes in place of tensors and of numbers that depend on the
         batch.
         """
-        if isinstance(given, Value):
+        if isinstance(given, TensorRef):
             return self._made[given]
         if isinstance(given, OfBatch):
             return self._number(given)
@@ -165,7 +165,7 @@ class _Drawing:
         one = OfBatch(1, 0)
         if given == one:
             target: Any = torch.ops.aten.sym_size.int
-            args: tuple[Any, ...] = (self._made[Value(0, "input")], 0)
+            args: tuple[Any, ...] = (self._made[TensorRef(0, "input")], 0)
         elif given.rest:
             target, args = operator.add, (self._number(OfBatch(given.slope, 0)), given.rest)
         else:

@@ -23,7 +23,7 @@ class Unrecorded(Exception):
     """A forward pass does something that a recording cannot represent."""
 
 
-class Value(NamedTuple):
+class TensorRef(NamedTuple):
     """Reference to a tensor of a recording.
 
     Attributes:
@@ -39,7 +39,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operator, with tensors as :class:`Value`."""
+    """One call of an operator, with tensors as :class:`TensorRef`."""
 
     target: torch._ops.OpOverload
     args: tuple[Any, ...]
@@ -53,7 +53,7 @@ class Recording:
     """All calls of a forward pass, its flat outputs, their structure, and the input shapes."""
 
     calls: tuple[Call, ...]
-    outputs: tuple[Value, ...]
+    outputs: tuple[TensorRef, ...]
     structure: pytree.TreeSpec
     shapes: tuple[tuple[int, ...], ...]
 
@@ -135,14 +135,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._paths = hollow.paths
         self._device = device
         self._alive: list[object] = list(inputs)  # an id stands for one tensor only while it lives
-        self._known: dict[int, Value] = {
-            key: Value(name, "stored") for key, name in hollow.stored.items()
+        self._known: dict[int, TensorRef] = {
+            key: TensorRef(name, "stored") for key, name in hollow.stored.items()
         }
-        self._known |= {id(given): Value(i, "input") for i, given in enumerate(inputs)}
+        self._known |= {id(given): TensorRef(i, "input") for i, given in enumerate(inputs)}
         self._seen: dict[Any, Tensor] = {}
         self._in_place: set[Any] = set()
 
-    def value(self, tensor: object) -> Value:
+    def value(self, tensor: object) -> TensorRef:
         """Return the reference of a tensor; raise Unrecorded if no call made it."""
         value = self._known.get(id(tensor)) if isinstance(tensor, Tensor) else None
         if value is None:
@@ -167,7 +167,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise Unrecorded(f"{func} returns no tensors.")
         forms = tuple(Form(tuple(item.shape), item.dtype, self._device) for item in tensors)
         for i, item in enumerate(tensors):
-            self._known[id(item)] = Value(len(self.calls), "call", i if many else -1)
+            self._known[id(item)] = TensorRef(len(self.calls), "call", i if many else -1)
         self._alive.append(result)
         path = self._paths[-1] if self._paths else ""
         self.calls.append(Call(func, given, named, forms if many else forms[0], path))
@@ -179,7 +179,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Torch detaches the tensors that its factories return.
         """
         last = self.calls[-1] if self.calls else None
-        is_last = self.value(tensor) == Value(len(self.calls) - 1, "call")
+        is_last = self.value(tensor) == TensorRef(len(self.calls) - 1, "call")
         leaves = pytree.tree_leaves((last.args, last.kwargs), _is_value) if last else []
         return is_last and not any(_is_value(leaf) for leaf in leaves)
 
@@ -247,7 +247,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _is_value(given: object) -> bool:
-    return isinstance(given, Value)
+    return isinstance(given, TensorRef)
 
 
 def _is_random(func: Any, args: tuple[Any, ...], kwargs: Any) -> bool:

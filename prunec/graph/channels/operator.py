@@ -43,7 +43,7 @@ class Writer(Protocol):
     def call(self, node: Node, **changes: Any) -> Written:
         """Write a call with other arguments, by their names."""
 
-    def layer(self, node: Node, source: Node, layer: Layer) -> Written:
+    def layer(self, node: Node, source: Node, layer: WrittenLayer) -> Written:
         """Write a call that owns tensors: as a module, if the network had a module for this call
         alone.
         """
@@ -110,7 +110,7 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True)
-class Layer:
+class WrittenLayer:
     """Tensors and changed arguments of a call that is written as a layer.
 
     Attributes:

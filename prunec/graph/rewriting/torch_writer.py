@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 
 from prunec.graph.capture.node import Node, replaced
 from prunec.graph.capture.torch_nodes import TorchGraph
-from prunec.graph.channels.operator import Layer
+from prunec.graph.channels.operator import WrittenLayer
 from prunec.graph.channels.operators.recurrent import first_states, is_zeros
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision
@@ -175,7 +175,7 @@ class TorchWriter(Kept):
 
     # -- modules ------------------------------------------------------------------------------
 
-    def layer(self, node: Node, source: Node, layer: Layer) -> fx.Node:
+    def layer(self, node: Node, source: Node, layer: WrittenLayer) -> fx.Node:
         """Write a call that owns tensors: as a module, if the network had a module for this call
         alone.
         """

@@ -43,6 +43,9 @@ static inline double pn_since(const struct timespec *start) {
 #endif
 
 enum { PN_RANK = 6 };
+/* Of dense convolutions: filters of a block, taps of a panel. */
+#define PN_ROWS 4
+#define PN_DEPTH 256
 enum { PN_NONE, PN_RELU, PN_CLIP };
 
 /* Planes of a tensor: the first value of channel c stands at `at + c * plane`. */
@@ -57,7 +60,7 @@ struct pn_conv {
     struct pn_planes out;
     size_t in, residual, positions;
     size_t group_out, group_step, taps;
-    size_t bias, starts, indices, values, offsets;
+    size_t bias, starts, indices, values, offsets, scratch, scratch_size;
     int has_residual, activation;
     float low, high;
 };
@@ -131,6 +134,24 @@ struct pn_kernels {
     void (*linear)(const struct pn_linear *, float *, const float *);
     void (*combine)(const struct pn_walk *, float *);
 };
+
+/* Threads of a run: as many as have scratch memory, each but the first behind the planned workspace. */
+#ifdef _OPENMP
+#include <omp.h>
+#ifndef PRUNEC_THREADS_MOST
+#define PRUNEC_THREADS_MOST 8
+#endif
+static inline int pn_threads(void) {
+    return omp_get_max_threads() < PRUNEC_THREADS_MOST ? omp_get_max_threads() : PRUNEC_THREADS_MOST;
+}
+static inline float *pn_scratch(float *w, size_t first) {
+    const size_t number = (size_t)omp_get_thread_num();
+    return number ? w + PN_PEAK + (number - 1) * PN_SCRATCH : w + first;
+}
+#else
+#define PRUNEC_THREADS_MOST 1
+static inline float *pn_scratch(float *w, size_t first) { return w + first; }
+#endif
 
 typedef uint16_t pn_u16;
 typedef uint32_t pn_u32;

@@ -12,7 +12,7 @@ from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import on_axis
-from prunec.graph.channels.operator import Known, Layer, Mark, Writer, Written
+from prunec.graph.channels.operator import Known, Mark, Writer, Written, WrittenLayer
 from prunec.graph.channels.operators.kernel import stored_name
 from prunec.graph.channels.weights import Weights
 
@@ -87,4 +87,4 @@ class Norm(Family):
             "running_var": self.variance,
         }
         tensors = {key: None if n is None else writer.tensor(n) for key, n in names.items()}
-        return writer.layer(self.node, self.source, Layer(names, tensors, {}))
+        return writer.layer(self.node, self.source, WrittenLayer(names, tensors, {}))
