@@ -3,7 +3,8 @@
     python tests/bench/native_networks.py [torchvision|timm|NAME ...]
 
 Weights are random, half of them zero, inputs small; batch norms have the statistics of one batch
-and are folded. A row says how far the outputs lie apart, in shares of the largest, or what C refused.
+and are folded. A row says how far the outputs lie apart, in shares of the largest, or the operator
+that C refused.
 """
 
 from __future__ import annotations
