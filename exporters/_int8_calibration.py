@@ -79,6 +79,7 @@ def ranges_of(
                 continue
             ends = _ends(tensor, wanted)
             for share, low, high in zip(percentiles, ends, ends[len(percentiles) :], strict=False):
+                # Ranges contain 0, so that it has an exact integer.
                 ranges[share].setdefault(name, []).append((min(low, 0.0), max(high, 0.0)))
     return {share: {n: _mean(pairs) for n, pairs in of.items()} for share, of in ranges.items()}
 

@@ -133,6 +133,7 @@ def _keep_bias(
     steps = numpy_helper.to_array(held[layer.bias.input[1]]).copy()
     original = weights[layer.bias.input[0].removesuffix(_SUFFIX)]
     values = numpy_helper.to_array(original).astype(np.float64)[zero]
+    # Bias = integer · (input scale · filter scale), so its own scale follows from the filter's.
     wanted = np.maximum(np.abs(values) / 2.0**_BITS, _LEAST) / layer.input_scale
     scales[zero] = np.where(values != 0, wanted, scales[zero])
     steps[zero] = scales[zero] * np.float32(layer.input_scale)

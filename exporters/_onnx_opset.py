@@ -92,6 +92,7 @@ def _earlier(
     if rule is not None and opset < rule.below:
         made = rule.write(node, graph, opset)
         if [n.op_type for n in made] != [node.op_type]:
+            # Replacements may need rewriting themselves.
             return [last for n in made for last in _earlier(graph.known(n), graph, opset, now)]
         node = made[0]
     _fit(node, graph, opset, now)

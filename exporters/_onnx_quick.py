@@ -48,6 +48,7 @@ def _replaced(module: str, name: str, by: Callable[..., Any]) -> Iterator[None]:
         home: Any = importlib.import_module(module)
         for part in path:
             home = getattr(home, part)
+        # `own` is the raw attribute (a staticmethod, perhaps), to be restored as it was.
         own, original = vars(home)[last], getattr(home, last)
     except (ImportError, AttributeError, KeyError):
         yield

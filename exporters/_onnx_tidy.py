@@ -29,6 +29,7 @@ def tidy(model: onnx.ModelProto, roles: Mapping[str, str]) -> onnx.ModelProto:
         roles: tensor of the network → ``parameter`` or ``buffer``.
     """
     graph = model.graph
+    # First: later steps must not drop or rename outputs.
     _name_outputs(graph, output_names(len(graph.output)))
     _drop_zero_biases(graph, roles)
     _merge_constants(graph, roles)

@@ -186,6 +186,7 @@ class _Work:
     def quantised(self, ranges: Ranges, left: Errors) -> onnx.ModelProto:
         """Return the file in which all layers but ``left`` are integer."""
         model = copy.deepcopy(self.model)
+        # Tells the quantiser that shapes are inferred already; it warns otherwise.
         model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
         overrides = {
             name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]

@@ -17,7 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60.0, 24.0, 26.0, 46.0
 
 @dataclass(frozen=True)
 class Roof:
-    """Bounds of a layer.
+    """Bounds of the speed of any layer on a machine.
 
     Attributes:
         peak: 1e9 multiply-adds a second, operands in registers.

@@ -169,6 +169,7 @@ class Exporter(ABC):
             RunError: the file cannot be written.
         """
         self._require(source)
+        # Checked before the rename: a wrong file never appears under its name.
         with files_atomic(path) as draft:
             reported = self._write(source, draft, batches)
             written = self._check(source, draft)

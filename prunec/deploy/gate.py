@@ -150,6 +150,7 @@ def verify_elsewhere(
         some = Some(data, runner.samples)
         checks, _ = compare_on_data(loaded, module, example, some, bounds)
         if some.less:
+            # Outputs and agreement; qualities of a few samples say little.
             checks = checks[:2]
             few = f"all but the first {runner.samples} test images"
             not_checked = [f"{exporter.form()} under {name}: {few}, and the accuracy"]

@@ -98,4 +98,5 @@ def share(answers: np.ndarray, expected: np.ndarray) -> float:
     if not np.isfinite(apart).all():
         return float("inf")
     finite = np.abs(other[np.isfinite(other)])
+    # tiny: an output of zeros has no scale.
     return float(apart.max(initial=0.0) / max(finite.max(initial=0.0), np.finfo(np.float32).tiny))

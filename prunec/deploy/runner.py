@@ -66,7 +66,7 @@ class LayerTime:
         name: name of the file's node.
         operator: executed operator.
         milliseconds: median over runs.
-        work: computed work, where the runner reports it.
+        work: its work, where the runner reports it.
     """
 
     name: str
@@ -164,6 +164,7 @@ class LoadedFile(ABC):
         Raises:
             PrunecError: the file does not run, or its times would be meaningless.
         """
+        # Includes the call from Python, for shipped and dense file alike.
         return timer(partial(once, self, inputs))
 
 

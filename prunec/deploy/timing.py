@@ -171,6 +171,7 @@ class Block:
             least: smallest number of runs.
         """
         self._timer = timer
+        # Three runs warm caches and threads up; the last one is representative.
         self._runs = max(least, min(_LARGEST_BLOCK, round(seconds / timer(3)[-1])))
 
     def fastest(self) -> float:

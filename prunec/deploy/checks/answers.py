@@ -96,6 +96,7 @@ def top_answers(
     none = torch.full(labels.shape, task.classes, dtype=torch.int64)
     if ours.shape != theirs.shape or ours.ndim != labels.ndim + 1:
         return none, none
+    # argmax of NaN is arbitrary.
     usable = torch.from_numpy(np.isfinite(ours).all(1) & np.isfinite(theirs).all(1))
     a, b = (torch.from_numpy(values.argmax(1)) for values in (ours, theirs))
     return a, torch.where(usable, b, none)

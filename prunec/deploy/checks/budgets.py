@@ -125,6 +125,7 @@ def _latency(limit: float, latency: Latency, path: Path) -> Check:
     wrong = (
         f"the file takes {latency.shipped_ms:.3g} ms, the dense network {latency.dense_ms:.3g} ms. "
     )
+    # A budget fails only on evidence: noise must not stop a release.
     passed = not latency.certainly_above(limit)
     certain = f"At {percent(CONFIDENCE)} confidence the ratio is at least {latency.least:.3g}. "
     kept = f" {KEPT.format('latency_ratio=RATIO')}"

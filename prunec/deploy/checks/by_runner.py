@@ -54,6 +54,7 @@ def form_row(
     outcomes |= dict.fromkeys(others, True)
     for check in checks:
         runner = check.name.partition(": ")[0]
+        # Names of the form's own checks may contain a colon too.
         runner = runner if runner in outcomes else own
         if not check.passed and runner:
             outcomes[runner] = False

@@ -133,6 +133,7 @@ def gap_of(ours: np.ndarray, theirs: np.ndarray, noise: Noise, tolerance: float)
         apart = largest(difference, axis)
         explained = noise.bounds(values, axis)
         bounds = np.minimum(explained, most)
+        # Any difference beyond a bound of 0 is worse than every ratio.
         excess = np.divide(apart, bounds, out=(apart > 0) * 1e300, where=bounds > 0)
         place = int(np.argmax(excess))
         gaps.append(Gap(float(apart[place]), float(bounds[place]), size, float(explained[place])))

@@ -123,6 +123,7 @@ def compare_on_data(
     task = data.task
     samples, total, equal, tally = 0, 0, 0, Tally(task.classes)
     counts = torch.zeros(2, task.counted, dtype=torch.int64)
+    # Labels are read beside the outputs, which a runner may compute for several batches at once.
     batches, again = itertools.tee(data.test_batches(_batch_size(module, example)))
     pairs = _outputs(session, module, ((images,) for images, _ in again))
     for images, labels in batches:
@@ -182,6 +183,7 @@ class _Judge:
             gap = self._measured(inputs, ours, theirs)
         else:
             gap = self._judged(ours, theirs, self._noises, self._tolerance)
+            # Rounding of another batch may explain less; measure on this one before a failure.
             if not gap.passed and self._gap.passed:
                 gap = self._measured(inputs, ours, theirs)
         self._gap = farthest([self._gap, gap])

@@ -114,9 +114,11 @@ class Rounding:
             try:
                 with approximating(roundings):
                     return run(self._variant(roundings), wide)
+            # Mixed types in forward fail in one of these ways.
             except (RuntimeError, TypeError, ValueError):
                 self._wide, self._variants = False, {}
         with approximating(roundings):
+            # In place of float64: the same type with weights moved the other way.
             return run(self._variant(roundings or -1.0), inputs)
 
     def _variant(self, roundings: float) -> nn.Module:

@@ -61,6 +61,7 @@ def _difference(name: str, expected: Tensor, theirs: np.ndarray) -> str:
     kind = str(expected.dtype).removeprefix("torch.")
     if theirs.dtype.name != kind:
         return f"{name} is {theirs.dtype.name}, expected {kind}."
+    # Compared as bits: NaN equals itself, and −0 differs from 0.
     bits = np.ascontiguousarray(theirs).reshape(-1).view(ours.dtype)
     if np.array_equal(ours, bits):
         return ""

@@ -42,6 +42,7 @@ def assemble(
     read_after = _names_read(graph)
     read_before = _names_read(source.model.graph)
     old = {tensor.name for tensor in source.model.graph.initializer}
+    # Tensors that were unread before stay as they were.
     stored = [t for t in graph.initializer if t.name in read_after or (t.name in old - read_before)]
     gone = {t.name for t in graph.initializer} - {t.name for t in stored}
     _replace(graph.initializer, stored)

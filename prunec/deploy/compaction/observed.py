@@ -101,6 +101,7 @@ def observe(model: onnx.ModelProto, first: Sizes, second: Sizes | None) -> Obser
             tuple(array.shape),
             torch_type(array.dtype),
             frozenset(differing) if same else frozenset(range(array.ndim)),
+            # Other values may take any amount of memory.
             array if name in constant or name in shaped else None,
         )
     for tensor in model.graph.initializer:

@@ -45,6 +45,7 @@ class Reading:
         if stored not in self._stored:
             array = self.observed.values[name].array
             assert array is not None
+            # A copy: arrays of protobuf are read-only.
             tensor = torch.from_numpy(np.array(array))
             tensor = tensor.t().contiguous() if turned else tensor
             tensor = tensor.reshape(-1) if flat else tensor

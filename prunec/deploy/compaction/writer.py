@@ -219,6 +219,7 @@ class OnnxWriter(Kept):
         made = self.source.observed.values[proto.output[0]]
         assert known is not None
         numbers = [int(n) for n in known]
+        # −1 and 0 follow the cut operand by themselves.
         if axis is not None and numbers[axis] not in (*_COPIED, 1):
             numbers[axis] = len(self.kept(node, axis))
         computed = name not in self.source.observed.constant

@@ -87,6 +87,7 @@ class Channel:
         process, self._process = self._process, None
         if process is None:
             return
+        # The end of its input ends the worker, which then deletes its files.
         for stream in (process.stdin, process.stdout):
             with suppress(OSError):
                 if stream:

@@ -32,8 +32,9 @@ class Place:
     at: int = 0
 
 
-Fields = dict[str, Value | Place | Layout]
-"""Arguments of a kernel by name; a layout stands for the planes of what the call writes."""
+Fields = dict[str, "Value | Place | Layout | Step"]
+"""Arguments of a kernel by name; a layout stands for the planes of what the call writes, a step for
+the address of its arguments."""
 
 
 @dataclass(frozen=True)

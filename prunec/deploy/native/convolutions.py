@@ -18,6 +18,8 @@ DENSE_FROM = 0.46
 """Share of nonzero weights at which the dense kernel is as fast as the sparse one."""
 _DENSE_FROM_SPLIT = 0.37
 """The same where the input is split into phases: the sparse kernel reads more memory there."""
+_THREE_FROM = 0.45
+"""The same for the kernel of 3×3 depthwise convolutions."""
 _DENSE_FROM_FEW, _FEW_TAPS = 0.55, 160
 """The same for filters of at most so many weights: packing weighs more in the dense kernel."""
 _MOST_INDICES = 1 << 16
@@ -39,13 +41,15 @@ class Read:
         place: what the first position of the output reads at offset 0.
         channel: floats from channel to channel.
         taps: offset of each number of the kernel, from 0.
-        split: whether it reads phases of its input.
+        phases: the call that splits its input into phases; those of one channel where ``alone``.
+        alone: whether every channel is split just before it is read.
     """
 
     place: Place
     channel: int
     taps: tuple[int, ...]
-    split: bool = False
+    phases: Step | None = None
+    alone: bool = False
 
     def offsets(self, channels: int) -> np.ndarray:
         """Return the offset of every weight of a filter over a number of channels."""
@@ -103,7 +107,8 @@ def convolution(builder: Builder, call: Call) -> None:
         return
     name = call.results[0]
     stride = builder.layout(name).stride
-    read = _read(builder, call, how, stride)
+    alone = weights.group_in == weights.group_out == 1 and how.spread == (1, 1)
+    read = _read(builder, call, how, stride, alone=alone)
     add_filters(builder, call, read, weights, len(read.taps))
 
 
@@ -130,12 +135,20 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         starts, indices, values = compressed(weights.values)
         fields |= {"starts": data.add(starts), "indices": data.add(indices)}
         fields["values"] = data.add(values)
-    code = "k->dense(&S, w, d);" if dense else "k->sparse(&S, w, d);"
-    layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
+    three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
+    if three:
+        fields["dense"] = data.add(weights.values)
+    kernel = "dense" if dense else "three" if three else "sparse"
     reads = [read.place.buffer, *([scratch] if dense else [])]
+    if read.alone and read.phases:
+        kernel = "stepped"
+        reads += read.phases.reads
+        fields |= {"phases": read.phases, "scratch_size": builder.sizes[read.place.buffer]}
+    code = f"k->{kernel}(&S, w, d);"
+    layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
-    step.work = _work(builder, call, weights, kernel="dense" if dense else "sparse")
+    step.work = _work(builder, call, weights, kernel=kernel)
     return step
 
 
@@ -150,9 +163,15 @@ def _work(builder: Builder, call: Call, weights: Filters, *, kernel: str) -> Wor
 
 def _dense_from(read: Read, taps: int) -> float:
     """Return the density from which a convolution is dense; `tests/bench/native_kernels.py`."""
-    if read.split:
+    if read.phases:
         return _DENSE_FROM_SPLIT
     return _DENSE_FROM_FEW if taps <= _FEW_TAPS else DENSE_FROM
+
+
+def _is_three(read: Read, weights: Filters, stride: int) -> bool:
+    """Whether a convolution is depthwise, 3×3, without steps or gaps."""
+    square = tuple(y * stride + x for y in range(3) for x in range(3))
+    return weights.group_in == weights.group_out == 1 and read.taps == square and not read.phases
 
 
 def _scratch(weights: Filters, taps: int, positions: int) -> int:
@@ -168,8 +187,11 @@ def _scratch(weights: Filters, taps: int, positions: int) -> int:
     return max(needed)
 
 
-def _read(builder: Builder, call: Call, how: Geometry, stride: int) -> Read:
-    """Return where a convolution reads: its input as it lies, or its phases, appended before."""
+def _read(builder: Builder, call: Call, how: Geometry, stride: int, *, alone: bool) -> Read:
+    """Return where a convolution reads: its input as it lies, or its phases.
+
+    They are made before it, or, where its channels stand ``alone``, of one channel after the other.
+    """
     name = call.operands[0]
     source = builder.layout(name).planes
     rows, columns = how.rows, how.columns
@@ -185,12 +207,15 @@ def _read(builder: Builder, call: Call, how: Geometry, stride: int) -> Read:
         for y in rows.taps for x in columns.taps
     ]  # fmt: skip
     origin = -rows.low * stride - columns.low
-    buffer = builder.scratch(source.channels * plane * len(used) + 2 * OVERRUN)
+    count = 1 if alone else source.channels
+    buffer = builder.scratch(count * plane * len(used) + 2 * OVERRUN)
+    read = _from_least(Place(buffer, origin), plane * len(used), taps)
     if how.spread == (1, 1):
-        _split(builder, call, how, buffer, (plane, stride, used))
-    else:
-        _spread(builder, call, how, buffer, (plane, stride, origin))
-    return replace(_from_least(Place(buffer, origin), plane * len(used), taps), split=True)
+        step = _split(builder, call, how, buffer, (plane, stride, used))
+        step.code = "(void)&S;" if alone else step.code
+        return replace(read, phases=step, alone=alone)
+    _spread(builder, call, how, buffer, (plane, stride, origin))
+    return read
 
 
 def _from_least(place: Place, channel: int, taps: list[int]) -> Read:
@@ -205,7 +230,7 @@ def _split(
     how: Geometry,
     buffer: str,
     form: tuple[int, int, list[tuple[int, int]]],
-) -> None:
+) -> Step:
     """Append the phases of an input: plane, row stride, and row and column of each phase."""
     (plane, stride, used), (rows, columns) = form, (how.rows, how.columns)
     source, name = builder.layout(call.operands[0]).planes, builder.buffer(call.operands[0])
@@ -219,7 +244,7 @@ def _split(
         "columns": min(columns.out + columns.high - columns.low, stride),
         "at": builder.data.add(np.array(firsts, np.int32)),
     }  # fmt: skip
-    builder.add("pn_split(&S, w, d);", "pn_phases", fields, [name], buffer, call.name)
+    return builder.add("pn_split(&S, w, d);", "pn_phases", fields, [name], buffer, call.name)
 
 
 def _spread(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,7 @@ from prunec.deploy.native.memory import Memory, plan
 from prunec.deploy.signature import file_digest
 
 HEADERS = (
-    "prunec_kernels.h", "prunec_vectors.h", "prunec_dense.h",
+    "prunec_kernels.h", "prunec_vectors.h", "prunec_dense.h", "prunec_depthwise.h",
     "prunec_plain.h", "prunec_planes.h", "prunec_choices.h",
 )  # fmt: skip
 LARGEST_SOURCE = 1 << 18
@@ -89,7 +89,7 @@ def _source(made: Program, stem: str) -> str:
         f"{len(data)} bytes of weights and tables.\n * cc -O2 -c {stem}.c\n */",
         f'#include "{stem}.h"\n\n{_sizes(made)}\n#include "prunec_kernels.h"',
         _weights(data) if made.in_source else _beside(stem, data),
-        *(_arguments(number, step, made.memory) for number, step in enumerate(steps)),
+        *(_arguments(number, steps, made.memory) for number in range(len(steps))),
         _about(steps),
         _run(steps),
         _description(made, stem),
@@ -124,8 +124,11 @@ def _beside(stem: str, data: bytes) -> str:
     )
 
 
-def _arguments(number: int, step: Step, memory: Memory) -> str:
+def _arguments(number: int, steps: Sequence[Step], memory: Memory) -> str:
+    step = steps[number]
     fields = _planes(step, memory) if step.struct == "pn_planes" else _fields(step, memory)
+    others = {key: value for key, value in step.fields.items() if isinstance(value, Step)}
+    fields += [f".{key} = &step{steps.index(value)}" for key, value in others.items()]
     return (
         f"/* {_plain(step.layer)} */\n"
         f"static const struct {step.struct} step{number} = {{{', '.join(fields)}}};"
@@ -160,7 +163,7 @@ def _fields(step: Step, memory: Memory) -> list[str]:
             found.append(f".{key} = {{{inner}}}")
         elif isinstance(value, Place):
             found.append(f".{key} = {memory.places[value.buffer] + value.at}")
-        else:
+        elif not isinstance(value, Step):
             found.append(f".{key} = {_number(value)}")
     return found
 

@@ -38,6 +38,7 @@ class Original:
 
     def __init__(self, network: nn.Module, example: Inputs) -> None:
         self.module = copied(network).eval()
+        # The last sample: the first one is repeated in the larger batch below.
         single = of_samples(example, lambda x: x[-1:])
         more = of_samples(example, lambda x: torch.cat([x, x[:1]]))
         self.example = example
@@ -46,6 +47,7 @@ class Original:
             answers = [self.answer(single)]
         except Exception:  # any error of a network that does not accept a single sample
             answers, self.batches = [], (more, example, more, example)
+        # Fresh copies, see above.
         first = (_answer(copied(network).eval(), given) for given in (more, example))
         self.answers = (*answers, self.answer(more), self.answer(example), *first)
 

@@ -39,8 +39,10 @@ def see_through(module: GraphModule) -> None:
     """
     graph = module.graph
     for node in graph.nodes:
+        # Forward-mode derivatives leave their level markers in the graph.
         if "dual_level" in _name(node):
             raise derivatives("torch.func.jvp or a relative")
+    # Inlined graphs may hold further contexts, so repeat until none is left.
     while calls := [n for n in graph.nodes if _is_of_higher_order(n)]:
         for node in calls:
             inner = next((a for a in node.args if _graph_of(module, a) is not None), None)

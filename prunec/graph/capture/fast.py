@@ -36,9 +36,11 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
         The graph as ``torch.export`` would write it; None if a recording cannot represent it.
     """
     names = _argument_names(module, example)
+    # A recording has only shapes, and would assume contiguous inputs.
     if names is None or not all(given.is_contiguous() for given in example):
         return None
     held = [*module.parameters(), *module.buffers(), *example]
+    # A recording has one device for all tensors.
     if len({tensor.device for tensor in held}) != 1 or held[0].is_meta:
         return None
     try:
@@ -94,6 +96,7 @@ class _Drawing:
 
     def draw(self, first: Recording, second: Recording) -> GraphModule:
         """Return the graph of both recordings; raise Unrecorded if they differ in structure."""
+        # A network that branches on the batch size makes other calls.
         if len(first.calls) != len(second.calls) or first.structure != second.structure:
             raise Unrecorded("The calls depend on the batch.")
         self._draw_held()
@@ -184,6 +187,8 @@ class _Drawing:
         for name, buffer in self.module.named_buffers(remove_duplicate=False):
             parent, leaf = _parent(root, name)
             parent.register_buffer(leaf, buffer, persistent=name in kept)
+        # The constructor copies only tensors that its graph reads; unread ones must stay in the
+        # state too.
         made = GraphModule(nn.Module(), Graph())
         for leaf, child in root.named_children():
             made.add_module(leaf, child)

@@ -35,6 +35,7 @@ def united(a: Any, b: Any) -> Any:
         return a
     if type(a) is not int:
         raise Unrecorded("An argument depends on the batch.")
+    # Two points determine a line; a third batch size is compared later (agreement.py).
     slope, left = divmod(b - a, BATCHES[1] - BATCHES[0])
     if left or slope < 1:
         raise Unrecorded("A number does not depend on the batch linearly.")

@@ -67,6 +67,7 @@ def _same(a: Any, b: Any) -> bool:
         return _same(list(a.items()), list(b.items())) if isinstance(b, dict) else False
     if isinstance(a, (list, tuple)):
         return type(a) is type(b) and len(a) == len(b) and all(map(_same, a, b))
+    # NaN arguments equal each other here.
     return bool(a == b) or (a != a and b != b)
 
 

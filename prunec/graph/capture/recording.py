@@ -71,6 +71,7 @@ class Hollow:
         self.stored: dict[int, str] = {}
         memo: dict[int, Any] = {}
         for name, parameter in module.named_parameters():
+            # Gradients are not needed.
             empty = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
             memo[id(parameter)], self.stored[id(empty)] = empty, name
         for name, buffer in module.named_buffers():
@@ -98,6 +99,7 @@ class Hollow:
         """
         self.paths.clear()
         fastpath = torch.backends.mha.get_fastpath_enabled()
+        # The fast path would record attention as one fused operator.
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             without_cudnn = torch.backends.cudnn.flags(enabled=False)  # an argument of batch norms
@@ -154,6 +156,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Compute the shapes of the call's result and keep the call."""
         kwargs = kwargs or {}
+        # Queries of shapes and devices run as they are and leave no call.
         if func.namespace == "prim" or func in _OF_NO_TENSOR:
             return func(*args, **kwargs)
         if func is torch.ops.aten.detach.default and self._is_made_of_numbers(args[0]):
@@ -168,6 +171,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         forms = tuple(Form(tuple(item.shape), item.dtype, self._device) for item in tensors)
         for i, item in enumerate(tensors):
             self._known[id(item)] = TensorRef(len(self.calls), "call", i if many else -1)
+        # Keeps the tensor alive: its id identifies it.
         self._alive.append(result)
         path = self._paths[-1] if self._paths else ""
         self.calls.append(Call(func, given, named, forms if many else forms[0], path))
@@ -217,6 +221,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return whole
 
     def _result(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        # In evaluation the result has its operand's shape: no need for torch's rule.
         if func is torch.ops.aten.batch_norm.default and not args[5]:
             return torch.empty_like(args[0])
         if func is torch.ops.aten.fake_quantize_per_tensor_affine.default:

@@ -42,6 +42,7 @@ def trace(
             program = torch.export.export(own, given, dynamic_shapes=shapes)
     except Exception as error:
         raise _uncaptured(module, example, error) from error
+    # Outside the try: its errors name the context already.
     see_through(program.graph_module)
     return program
 
@@ -170,6 +171,7 @@ def place_of(error: BaseException) -> str:
     unknown.
     """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        # The innermost line that belongs neither to torch nor to prunec.
         if not frame.filename.startswith(_NOT_ITS_OWN):
             return f", at {Path(frame.filename).name}:{frame.lineno} (in {frame.name})"
     return ""

@@ -169,6 +169,8 @@ class Operator:
             return None
         first, *others = uneven.values()
         alike = all(other.pattern == first.pattern for other in others)
+        # A nonlinear f(a·P + b·Q) is f(a)·P + f(b)·Q only if P and Q are 0 or 1; an affine one also
+        # if P + Q = 1.
         if not alike or not (first.sharp or (linear and first.whole)):
             return None
         even = {n: known[n] for n in sources if n in known}

@@ -53,6 +53,14 @@ struct pn_planes {
     size_t at, lead, channels, plane, height, width, stride;
 };
 
+/* Planes split by the parity of row and column (`step` apart), with the row stride of an output. */
+struct pn_phases {
+    size_t in, plane, stride, height, width, channels;
+    size_t out, out_plane, out_stride, origin, size;
+    size_t step_y, step_x, count;
+    size_t rows, columns, at; /* of a phase: its first row and column, as pairs in the weights */
+};
+
 /* A convolution whose output has the row stride of its input; `positions` of an output lie in a row.
  * Row c of the weights is `starts[c] .. starts[c + 1]`: numbers of taps and values; a dense one holds
  * blocks of four channels, for each tap of the group one value a channel. */
@@ -60,17 +68,10 @@ struct pn_conv {
     struct pn_planes out;
     size_t in, residual, positions;
     size_t group_out, group_step, taps;
-    size_t bias, starts, indices, values, offsets, scratch, scratch_size;
+    size_t bias, starts, indices, values, offsets, dense, scratch, scratch_size;
     int has_residual, activation;
     float low, high;
-};
-
-/* Planes split by the parity of row and column (`step` apart), with the row stride of an output. */
-struct pn_phases {
-    size_t in, plane, stride, height, width, channels;
-    size_t out, out_plane, out_stride, origin, size;
-    size_t step_y, step_x, count;
-    size_t rows, columns, at; /* of a phase: its first row and column, as pairs in the weights */
+    const struct pn_phases *phases; /* of one channel, where each is split just before it is read */
 };
 
 struct pn_pool {
@@ -131,6 +132,8 @@ struct pn_kernels {
     const char *name;
     void (*sparse)(const struct pn_conv *, float *, const float *);
     void (*dense)(const struct pn_conv *, float *, const float *);
+    void (*three)(const struct pn_conv *, float *, const float *);
+    void (*stepped)(const struct pn_conv *, float *, const float *);
     void (*linear)(const struct pn_linear *, float *, const float *);
     void (*combine)(const struct pn_walk *, float *);
 };

@@ -150,6 +150,7 @@ static void PN(pn_sparse)(const struct pn_conv *k, float *w, const float *data) 
 }
 
 #include "prunec_dense.h"
+#include "prunec_depthwise.h"
 
 /* Panels of 32 outputs, for each input one value an output. */
 static void PN(pn_linear)(const struct pn_linear *k, float *w, const float *data) {
@@ -193,7 +194,8 @@ static void PN(pn_combine)(const struct pn_walk *k, float *w) {
 }
 
 static const struct pn_kernels PN(pn_kernels) = {
-    PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_linear), PN(pn_combine)};
+    PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_three),
+    PN(pn_stepped), PN(pn_linear), PN(pn_combine)};
 
 #undef PN_V
 #undef PN_LOAD

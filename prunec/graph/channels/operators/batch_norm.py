@@ -64,6 +64,7 @@ class Norm(Family):
         gamma, beta = stored(self.weight, 1.0), stored(self.bias, 0.0)
         mean, variance = stored(self.mean, 0.0), stored(self.variance, 1.0)
         result = (value - mean) / torch.sqrt(variance + self.epsilon) * gamma + beta
+        # NaN · 0 is NaN, so the known case is selected explicitly.
         return torch.where((gamma == 0).expand_as(result), beta.expand_as(result), result)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
