@@ -176,7 +176,7 @@ class Compiled(LoadedFile):
         """Return the number of samples.
 
         Raises:
-            PrunecError: the inputs are not those of the network.
+            PrunecError: the inputs do not fit the network.
         """
         if len(inputs) != len(self._inputs):
             raise PrunecError(f"{self._path} takes {len(self._inputs)} inputs, not {len(inputs)}")
