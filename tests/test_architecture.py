@@ -93,11 +93,11 @@ def test_rooms_are_few() -> None:
 
 
 def test_the_map_lists_every_room_in_the_order_of_imports() -> None:
-    """CONTRIBUTING lists the layers of pyproject.toml, the lowest first."""
+    """docs/contributing.md lists the layers of pyproject.toml, the lowest first."""
     rules = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
     layers = next(c["layers"] for c in rules["contracts"] if c["type"] == "layers")
     rooms = [room for layer in reversed(layers) for room in re.split(r"\s*\|\s*", layer)]
-    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    text = (ROOT / "docs" / "contributing.md").read_text("utf-8")
     table = text.partition("## The house")[2].partition("\n## ")[0]
     listed = re.findall(r"^\| `(\w+?)(?:/|\.py)` \|", table, re.MULTILINE)
     assert listed == [room for room in rooms if room != "__main__"]

@@ -67,8 +67,8 @@ def run(python: Path, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_example_of_the_readme_runs(python: Path, tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_example_of_the_docs_runs(python: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "from_python.md").read_text("utf-8")
     code = re.search(r"```python\n(import prunec\n.*?)```", text, re.DOTALL)
     assert code is not None
     code_there = code[1].replace('"plan.json"', f"{str(tmp_path / 'plan.json')!r}")

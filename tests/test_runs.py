@@ -143,7 +143,7 @@ def test_a_run_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
     edit(run, prunec="99.1.0")
     with pytest.raises(RunError, match=r"was written by prunec 99\.1\.0") as caught:
         open_run(run.path)
-    assert "pip install 'prunec==99.1.0'" in caught.value.remedy
+    assert "git checkout v99.1.0 && pip install ." in caught.value.remedy
     with pytest.raises(RunError, match="99"):
         latest_run(tmp_path)
 

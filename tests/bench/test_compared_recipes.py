@@ -1,4 +1,4 @@
-"""The recipes of the tables in docs/methods.md: equal terms, every method, passes that build."""
+"""The recipes of the tables in docs/results.md: equal terms, every method, passes that build."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def is_rightly_refused(wiring: Wiring, error: prunec.PrunecError) -> None:
     Or one that makes a root of its batch, which is not recorded, and asks for it by ``len``, which
     is a number to ``torch.export``.
     """
-    by_len = wiring.uses("of-batch") and "size of the batch is a number" in str(error)
+    by_len = wiring.uses("of-batch") and "the batch size is a literal number" in str(error)
     assert by_len or wiring.uses("state", *REFUSED), str(error)
     assert error.remedy
     assert PLACE.search(str(error)), str(error)

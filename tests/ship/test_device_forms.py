@@ -170,7 +170,7 @@ def test_a_missing_package_is_told_with_its_extra(
             monkeypatch.delitem(sys.modules, module)
     for package in form.packages:
         monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(PassError, match="cannot be loaded") as raised:
+    with pytest.raises(PassError, match="cannot be imported") as raised:
         catalogue.exporter(name)
     assert raised.value.remedy == f"Install it: pip install 'prunec[{form.name}]'"
 

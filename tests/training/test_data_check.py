@@ -14,7 +14,9 @@ from typer.testing import CliRunner, Result
 from prunec.batches.data_check import check_data
 from prunec.batches.data_findings import DataFindings
 from prunec.cli.commands import app
+from prunec.cli.data_tables import pace_table
 from prunec.recipe import DataSpec
+from prunec.training import pace
 
 RECIPE = """
 name = "small"
@@ -185,3 +187,29 @@ def test_a_mistake_exits_with_one(tmp_path: Path, more: Any, message: str) -> No
     assert result.exit_code == 1
     assert message in result.stderr
     assert "remedy: " in result.stderr
+
+
+def test_the_pace_of_data_and_steps_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --device alone, as numbers or as a sentence."""
+    for name in ("WARM", "LEAST", "MOST"):
+        monkeypatch.setattr(pace, name, 2)
+    write_folders(tmp_path, train=6, val=2)
+    small = ("--set", "train.batch_size=4", "--set", "model.name=end_to_end_net:Tiny")
+    own = ("--set", "data.workers=0", "--set", "train.precision=fp32")
+    result = command(tmp_path, "--device", "cpu", "--json", *small, *own)
+    told = json.loads(result.stdout)["pace"]
+    assert told["device"] == "cpu"
+    assert told["bound"] == ("data" if told["data"] < told["steps"] else "steps")
+    assert 0 < told["together"] <= min(told["data"], told["steps"])
+
+
+def test_data_and_steps_run_side_by_side_with_workers_and_in_turns_without() -> None:
+    """And the sentence for people names the slower one."""
+    with_workers = pace.Pace("cuda", 64, data=1000.0, steps=3000.0, workers=4)
+    assert (with_workers.bound, with_workers.together) == ("data", 1000.0)
+    in_memory = pace.Pace("cuda", 64, data=3000.0, steps=1000.0, workers=0)
+    assert (in_memory.bound, in_memory.together) == ("steps", 750.0)
+    for one, said in ((with_workers, "Data bound the training"), (in_memory, "75 % of the steps'")):
+        assert said in str(pace_table(one)[1])
