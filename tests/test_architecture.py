@@ -38,7 +38,7 @@ def laid_out(folder: Path) -> Path:
 
 
 def lint(installed: Path) -> subprocess.CompletedProcess[str]:
-    """What import-linter says of the rules in pyproject.toml."""
+    """Output of import-linter for the rules in pyproject.toml."""
     command = [sys.executable, "-c", LINTER, str(ROOT / "pyproject.toml")]
     environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "200"}
     return subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True)
@@ -70,7 +70,7 @@ SPOILED = {
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the linter says of a package in which every rule is broken at once."""
+    """Output of the linter for a package that breaks every rule."""
     installed = laid_out(tmp_path_factory.mktemp("broken"))
     for name, line, _ in SPOILED.values():
         with (installed / "prunec" / name).open("a", encoding="utf-8") as file:

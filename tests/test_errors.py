@@ -32,8 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def classes() -> list[type[errors.PrunecError]]:
-    found = inspect.getmembers(errors, inspect.isclass)
-    return [cls for _, cls in found if issubclass(cls, errors.PrunecError)]
+    actual = inspect.getmembers(errors, inspect.isclass)
+    return [cls for _, cls in actual if issubclass(cls, errors.PrunecError)]
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:

@@ -36,7 +36,7 @@ FETCHES = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "b
 
 @dataclass
 class Reader(HTMLParser):
-    """What a browser would find: tags balanced, texts, and what is fetched."""
+    """Parser in place of a browser: balanced tags, texts, and references."""
 
     text: str
     open: list[str] = field(default_factory=list)

@@ -56,7 +56,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(python: Path, *arguments: str, code: int = 0) -> str:
-    """What a program prints that is started in the checkout's folder."""
+    """Output of a program that is started in the checkout's folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON"))}
     environment["PYTHONPATH"] = str(ROOT / "tests")
     done = subprocess.run(

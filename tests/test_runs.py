@@ -45,8 +45,8 @@ def test_a_run_folder_says_everything(tmp_path: Path) -> None:
     assert run.record["prunec"] == prunec_version()
     assert run.status == "new"
     machine = json.loads((run.path / "environment.json").read_text())
-    found = machine.pop("record_digest")
-    assert found == record_digest(machine)
+    actual = machine.pop("record_digest")
+    assert actual == record_digest(machine)
     assert machine.pop("began") == beginning_digest(run.record)
     assert machine == json.loads(json.dumps(environment()))
     assert {"python", "torch", "torchvision", "onnx", "onnxruntime", "cpu", "cuda"} <= set(machine)

@@ -101,9 +101,9 @@ def test_the_compact_network_is_called_by_the_names_of_the_first() -> None:
     module = Named().eval()
     compact = prunec.compile(module, (torch.zeros(1, 4), torch.zeros(1, 5))).module
     image, extra = torch.randn(3, 4), torch.randn(3, 5)
-    expected, found = module(image, extra), compact(image, extra=extra)
-    assert found.keys() == expected.keys()
-    torch.testing.assert_close(found["all"], expected["all"])
+    expected, actual = module(image, extra), compact(image, extra=extra)
+    assert actual.keys() == expected.keys()
+    torch.testing.assert_close(actual["all"], expected["all"])
 
 
 def test_masks_count_as_zeros() -> None:
