@@ -1,7 +1,7 @@
 """Code blocks of README and docs run as written, page by page, in a folder with one small run.
 
 The folder holds the network, the images and the pruned checkpoint of docs/tasks.md, a run called
-``RUN`` that was compiled from them, a ``model.onnx`` with dead channels, and an image ``shirt.jpg``.
+``RUN`` that was compiled from them, a ``model.onnx`` with dead channels, and one ``shirt.jpg``.
 """
 
 from __future__ import annotations
