@@ -9,7 +9,7 @@ start of a decompressed phase momentum is forgotten; arXiv 2106.12379. Phases ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -101,6 +101,10 @@ class Acdc(Masked):
         number = (epoch - warmup) // phase
         ends = warmup + (number + 1) * phase
         return number % 2 == 0 and ends < last
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        return () if moment.step else None
 
     @torch.no_grad()
     def before_forward(self, moment: Moment) -> None:

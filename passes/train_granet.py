@@ -7,7 +7,7 @@ f(t) of its smallest and grows as many where |∂L/∂W| is largest, as RigL doe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -62,6 +62,11 @@ class Granet(Regrowth):
         """|∂L/∂W|, averaged over processes already; fewer weights are active from here on."""
         self.prune(moment.share / self.options.stop)
         return [gradient.abs() for gradient in self.masks.gradients()]
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        ends = moment.reached(self.options.stop) and not self.ended
+        return None if ends else super().kind(moment)
 
     def before_forward(self, moment: Moment) -> None:
         """Reach the last sparsity when the updates end."""

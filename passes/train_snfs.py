@@ -9,7 +9,7 @@ layers' mean |m| over active weights, and grows where |m| is largest; arXiv 1907
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -58,6 +58,10 @@ class Snfs(Masked):
         self.masks.draw(options.counts(self.names, self.masks.shapes), generator)
         self.masks.apply()
         self.m = [torch.zeros_like(w, requires_grad=False) for w in self.weights]
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        return None if moment.epoch and not moment.step else ()
 
     def before_forward(self, moment: Moment) -> None:
         """Move weights when an epoch begins: the one before was evaluated as it had learned."""

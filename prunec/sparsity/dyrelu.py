@@ -39,7 +39,7 @@ class DyReLU(nn.Module):
         self.squeeze = nn.Linear(channels, hidden)
         self.expand = nn.Linear(hidden, 4 * channels)
 
-    def forward(self, x: Tensor, beta: float) -> Tensor:
+    def forward(self, x: Tensor, beta: float | Tensor) -> Tensor:
         """Return y, of the shape of x [N, C, …]."""
         s = x.flatten(2).mean(-1) if x.dim() > 2 else x
         half = self.expand(F.relu(self.squeeze(s))) / 2
@@ -132,12 +132,14 @@ class Phasing:
         channels: of each call.
         units: one for each.
         beta: how far they are from ReLU.
+        shown: the same as a tensor beside the units, off the CPU: recorded steps read it there.
     """
 
     def __init__(self, channels: list[int], *, writes: bool = False) -> None:
         self.channels = channels
         self.units = Units(DyReLU(count) for count in channels)
         self.beta = 1.0
+        self.shown: Tensor | None = None
         self.calls = 0
         self.mode = _Answering(self._answer, writes=writes)
         self.hooks: tuple[RemovableHandle, ...] = ()
@@ -149,6 +151,15 @@ class Phasing:
             module.register_forward_pre_hook(self._begin),
             module.register_forward_hook(self._end, always_call=True),
         )
+
+    def blend(self, beta: float) -> None:
+        """Let the units be so far from ReLU."""
+        self.beta = beta
+        device = next(self.units.parameters()).device
+        if self.shown is None and device.type != "cpu":
+            self.shown = torch.empty((), device=device)
+        if self.shown is not None:
+            self.shown.fill_(beta)
 
     def remove(self) -> None:
         """Let the network call ReLU again; it still holds the units."""
@@ -172,7 +183,7 @@ class Phasing:
             raise _differs("other ReLUs")
         unit = self.units[self.calls]
         self.calls += 1
-        result: Tensor = unit(x, self.beta)
+        result: Tensor = unit(x, self.beta if self.shown is None else self.shown)
         return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Literal, Protocol
 
 import torch
@@ -69,6 +69,7 @@ class SoftThreshold(Projected):
         self.s = torch.full((count,), options.s_init, device=self.weights[0].device)
         self.velocity = torch.zeros_like(self.s)
         self.slope = torch.zeros_like(self.s)
+        self.rate, self.wanted, self.due = self.s.new_zeros(3).unbind()
 
     @abstractmethod
     def g(self, s: Tensor) -> Tensor:
@@ -84,6 +85,12 @@ class SoftThreshold(Projected):
         if self.granularity == "global":
             return [g] * len(self.weights)
         return list(torch.split(g, self.parts))
+
+    def prepare(self, moment: Moment) -> None:
+        """Let what a step needs to know be tensors, for those that are recorded."""
+        self.rate.fill_(moment.learning_rate)
+        self.wanted.fill_(self._wanted(moment))
+        self.due.fill_(self._is_due(moment))
 
     def project(self) -> None:
         """W̃ = S(W, s)."""
@@ -113,7 +120,7 @@ class SoftThreshold(Projected):
 
         Leaves the signs in the memory of what was shown.
         """
-        if self.kernels.flat.whole.row_of is not None and self.granularity != "filter":
+        if self.kernels.flat.at_once and self.granularity != "filter":
             return self._slopes_at_once(gradients)
         sums = []
         for shown, gradient, parts in zip(self.kernels.shown, gradients, self.parts, strict=True):
@@ -135,9 +142,19 @@ class SoftThreshold(Projected):
     def after_step(self, moment: Moment) -> None:
         """Move s: v ← μv + ∂L/∂s + λs, s ← s − ηv; shift it where a sparsity is asked for."""
         self.velocity.mul_(self.momentum).add_(self.slope).add_(self.s, alpha=self.weight_decay)
-        self.s.sub_(self.velocity, alpha=moment.learning_rate)
-        if self.sparsity and self._is_due(moment):
+        if self.kernels.flat.at_once:
+            self.s.sub_(self.velocity * self.rate)
+        else:
+            self.s.sub_(self.velocity, alpha=moment.learning_rate)
+        if self.sparsity and self._shifts_at_once():
+            self._shift_at_once()
+        elif self.sparsity and self._is_due(moment):
             self.shift(moment)
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps are alike, but those that look at the density."""
+        looks = self.sparsity and not self._shifts_at_once()
+        return None if looks and self._is_due(moment) else ()
 
     def _is_due(self, moment: Moment) -> bool:
         every = max(1, moment.epochs * moment.steps_per_epoch // SHIFTS)
@@ -148,10 +165,26 @@ class SoftThreshold(Projected):
         # gradient() left the signs of W̃ in the memory of what was shown
         found = sum(self.kernels.flat.counts(self.kernels.room))
         density = max(found, 1) / sum(w.numel() for w in self.weights)
-        wanted = 1 - self.sparsity * cubic(moment.share / self.ramp)
         self.s.clamp_(min=BITES)
-        shift = GAIN * math.log(density / wanted)
+        shift = GAIN * math.log(density / self._wanted(moment))
         self.s.add_(min(max(shift, -LARGEST), LARGEST))
+
+    def _wanted(self, moment: Moment) -> float:
+        """The density that the schedule wants."""
+        return 1 - self.sparsity * cubic(moment.share / self.ramp)
+
+    def _shifts_at_once(self) -> bool:
+        own = type(self).shift is SoftThreshold.shift
+        return own and self.kernels.flat.at_once
+
+    def _shift_at_once(self) -> None:
+        """The same without a look at a value; nothing where it is not due."""
+        flat, signs = self.kernels.flat, self.kernels.room.memory
+        found = torch.cat([span.nonzero(signs) for span in flat.spans]).sum()
+        density = found.clamp(min=1) / sum(flat.sizes)
+        shift = (GAIN * torch.log(density / self.wanted)).clamp(-LARGEST, LARGEST)
+        moved = self.s.clamp(min=BITES) + shift
+        self.s.copy_(torch.where(self.due > 0, moved, self.s))
 
     def after_epoch(self, moment: Moment) -> dict[str, Any]:
         """Sparsity, densities and thresholds."""
