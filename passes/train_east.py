@@ -281,6 +281,7 @@ class East(Masked):
 
     def before_forward(self, moment: Moment) -> None:
         """Let ReLU be ReLU when it is time; find the kernels where they lie."""
+        self.ready(moment)
         super().before_forward(moment)
         if self.phasing and moment.reached(self.options.dyrelu_until):
             self.phasing.remove()

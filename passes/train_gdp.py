@@ -292,6 +292,7 @@ class Gdp(Method):
 
     def before_forward(self, moment: Moment) -> None:
         """Change the phase when it is time, then gate the kernels."""
+        self.ready(moment)
         self.close_kernels()
         self.advance(moment)
         if int(self.phase) == 2:
@@ -330,6 +331,7 @@ class Gdp(Method):
         """The gates' gradient step and their proximal step, while gates are chosen."""
         if int(self.phase) != 1:
             return
+        self.ready(moment)
         self.square.mul_(RMS_DECAY).addcmul_(self.slope, self.slope, value=1 - RMS_DECAY)
         self.seen += 1
         rms, unit = self.metric()

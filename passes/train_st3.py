@@ -112,6 +112,7 @@ class St3(Projected):
 
     def before_forward(self, moment: Moment) -> None:
         """Find τ and c when it is time; show W̃."""
+        self.ready(moment)
         if self.is_due(moment):
             self.update()
         super().before_forward(moment)

@@ -162,7 +162,7 @@ class Capturing(Steps):
 
     def _prepare(self, moment: Moment) -> None:
         set_learning_rate(self.take.optimizer, moment.learning_rate)
-        self.take.method.prepare(moment)
+        self.take.method.ready(moment)
         self.average.prepare(moment.number)
 
     def _plainly(self, inputs: Inputs, moment: Moment) -> tuple[Tensor, Tensor]:

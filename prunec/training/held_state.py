@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,4 +87,4 @@ class HeldState:
 
 def _norm(tensors: list[Tensor]) -> float:
     """The norm of all values together, in float64."""
-    return sum(float(t.double().square().sum()) for t in tensors) ** 0.5
+    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors))

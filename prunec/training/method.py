@@ -95,8 +95,17 @@ class Method:
         """
         return () if type(self) is Method else None
 
+    ready_for: Moment | None = None
+    """The moment that was prepared for last."""
+
     def prepare(self, moment: Moment) -> None:
-        """Write what the step at a moment needs to know of it into tensors; before the step."""
+        """Write what the step at a moment needs to know of it into tensors."""
+
+    def ready(self, moment: Moment) -> None:
+        """Prepare once for each moment: before the step, which may be a replay, or in its hooks."""
+        if self.ready_for is not moment:
+            self.prepare(moment)
+            self.ready_for = moment
 
     def settle(self) -> None:
         """Let the weights be those that the optimizer moves, after a step that broke off."""

@@ -98,7 +98,7 @@ class Stepper:
             moment: where the training stands.
         """
         set_learning_rate(self.optimizer, moment.learning_rate)
-        self.method.prepare(moment)
+        self.method.ready(moment)
         return self.learn(*self.given(images, labels), moment)
 
     def given(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from every_method import SHIPPED, artifact
-from small_training import Stopped, small_context, small_net, stopping_after
 from sampling import slow_but
+from small_training import Stopped, small_context, small_net, stopping_after
 from tape import Tape
 from torch import Tensor, nn
 
