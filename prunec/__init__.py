@@ -1,7 +1,7 @@
 """prunec compiles and exports sparse convolutional networks: train, cut, prove, ship.
 
-The public functions are those of :mod:`prunec.api`; what one needs is imported when it is first
-used.
+The public functions are those of :mod:`prunec.api`. Each is imported when it is first used, because
+torch takes seconds to import.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# In a checkout passes/, exporters/ and recipes/ stand beside this folder, and Python that is
-# started there finds this folder before the installed package: let it find them too.
+# In a checkout, passes/, exporters/ and recipes/ are siblings of this folder, and Python started
+# there imports this folder instead of the installed package: the siblings must be importable too.
 _CHECKOUT = Path(__file__).parent.parent
 if (_CHECKOUT / "passes" / "__init__.py").is_file() and str(_CHECKOUT) not in __path__:
     __path__.append(str(_CHECKOUT))
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
+if not TYPE_CHECKING:  # a type checker would accept any name because of __getattr__
     _COMPILING, _SHIPPING = "prunec.api.compiling", "prunec.api.shipping"
     _HOMES = {
         "ChannelGroup": "prunec.graph.channels.groups",
@@ -82,7 +82,7 @@ if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
             return prunec_version()
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        state = random.getstate()  # of the caller: libraries draw numbers as they are imported
+        state = random.getstate()  # some libraries draw random numbers when they are imported
         try:
             return getattr(import_module(_HOMES[name]), name)
         finally:

@@ -1,4 +1,4 @@
-"""What flows through the pipeline: a network, its masks, and the history of what was done to it."""
+"""Artifact: the value that flows through the pipeline, a network with masks and history."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from prunec.models.low_rank import Form
 
 @dataclass(frozen=True)
 class Step:
-    """One pass that ran.
+    """Record of a pass that ran.
 
     Attributes:
-        name: the pass.
-        options: its options, as the recipe gave them, defaults filled in.
-        facts: what holds of the artifact after it.
-        macs: MACs of one sample, before and after.
+        name: name of the pass.
+        options: its options from the recipe, defaults filled in.
+        facts: facts that hold after it, such as ``trained`` or ``gated``.
+        macs: MACs per sample, before and after.
         params: number of parameters, before and after.
         error: largest relative difference of the outputs before and after; None for training.
         seconds: wall-clock time.
         digest: sha256 of the weights after it.
-        notes: what a person should know: refusals with reasons, accuracies, counts.
-        details: the same for machines.
+        notes: sentences for the user: refusals with reasons, accuracies, counts.
+        details: the same as values of JSON.
     """
 
     name: str
@@ -48,18 +48,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A network as a value; a pass returns a new one.
+    """A network as an immutable value; a pass returns a new one.
 
     Attributes:
-        module: the network, in eval mode, on the CPU, always runnable as it stands.
-        example: one small fixed input (batch of 2): traces, counts, checks and export use it.
+        module: the network, in eval mode, on the CPU, always runnable.
+        example: one tensor per input, two samples each; used to trace, count, check and export.
         masks: parameter name → bool tensor of its shape; the weight is zero where it is False.
-        ties: name of a parameter → name of the one that takes its place, in the network that the
-            recipe's constructor makes, before it is cut.
-        forms: name of a linear map → how it is computed, where that is not how the recipe's
-            constructor has it; before it is cut.
-        plans: how it was cut, in order, from the network that the recipe's constructor makes.
-        history: a step per pass.
+        ties: parameter name → name of the parameter that replaces it, in the network of the
+            recipe's constructor, before any cut.
+        forms: name of a linear map → its form (low rank, …), where it differs from that of the
+            recipe's constructor, before any cut.
+        plans: the cuts, in order, starting from the network of the recipe's constructor.
+        history: one step per pass.
     """
 
     module: nn.Module
@@ -72,12 +72,12 @@ class Artifact:
 
     @property
     def facts(self) -> frozenset[str]:
-        """What holds of the network now, by the last step's word."""
+        """Facts that hold of the network now, as the last step recorded them."""
         return frozenset(self.history[-1].facts) if self.history else frozenset()
 
     @cached_property
     def cost(self) -> Cost:
-        """Cost of the network as it stands, counted once."""
+        """Cost of the network, gates absorbed; counted once."""
         module = absorbed(self.module)
         captured = capture(module, self.example)
         cost = count_captured(captured, module)
@@ -86,12 +86,15 @@ class Artifact:
         return cost
 
     def captured(self) -> Captured:
-        """Return the network's graph, for one who uses it up: the one counted, if it is left."""
-        found = self.__dict__.pop(_GRAPH, None)
-        return found or capture(self.module, self.example)
+        """Return the network's graph, which the caller may modify.
+
+        The graph that :attr:`cost` was counted on is handed out once; after that, a new one.
+        """
+        graph = self.__dict__.pop(_GRAPH, None)
+        return graph or capture(self.module, self.example)
 
     def knows(self, same: Artifact) -> None:
-        """Take over what is known of another artifact's cost, whose network and weights it has."""
+        """Take over the cached cost and graph of an artifact of the same network and weights."""
         for key in ("cost", _GRAPH):
             if key in same.__dict__:
                 self.__dict__[key] = same.__dict__[key]

@@ -1,6 +1,7 @@
-"""The one dynamic door: from a name in a recipe to the class in the file of that name.
+"""Plug-ins by name: the only dynamic imports, from a name in a recipe to a class.
 
-``train-gdp`` is the class ``TrainGdp`` of ``passes/train_gdp.py``: the file is the registration.
+``train-gdp`` is the class ``TrainGdp`` of ``passes/train_gdp.py``: a plug-in is registered by its
+file.
 """
 
 from __future__ import annotations
@@ -42,23 +43,23 @@ def pass_class(name: str) -> type[Pass]:
 
     Raises:
         RecipeError: there is no such pass.
-        PassError: its file cannot be imported, or holds no such class.
+        PassError: its file cannot be imported, or has no such class.
     """
-    from prunec.contract import Pass  # here: it imports torch, names need none
+    from prunec.contract import Pass  # here: it imports torch, which names do not need
 
-    found = _load(PASSES, name, "pass")
-    if not issubclass(found, Pass) or inspect.isabstract(found) or found.pass_name() != name:
-        raise PassError(f"{found.__module__}.{found.__name__} is not the pass {name!r}")
-    return found
+    cls = _load(PASSES, name, "pass")
+    if not issubclass(cls, Pass) or inspect.isabstract(cls) or cls.pass_name() != name:
+        raise PassError(f"{cls.__module__}.{cls.__name__} is not the pass {name!r}")
+    return cls
 
 
 def pass_classes() -> dict[str, type[Pass]]:
-    """Return every pass by its name, sorted by name."""
+    """Return all passes, name → class, sorted by name."""
     return {name: pass_class(name) for name in pass_names()}
 
 
 def pass_options(name: str) -> dict[str, Any]:
-    """Return the JSON schema of a pass's options: types, defaults, ranges, what they are.
+    """Return the JSON schema of a pass's options: types, defaults, ranges, descriptions.
 
     Raises:
         RecipeError: there is no such pass.
@@ -77,14 +78,14 @@ def exporter(name: str) -> type[Exporter]:
 
     Raises:
         RecipeError: there is no such exporter.
-        PassError: its file cannot be imported, or holds no such class.
+        PassError: its file cannot be imported, or has no such class.
     """
     from prunec.deploy.exporter import Exporter
 
-    found = _load(EXPORTERS, name, "exporter")
-    if not issubclass(found, Exporter) or inspect.isabstract(found):
-        raise PassError(f"{found.__module__}.{found.__name__} is not the exporter {name!r}")
-    return found
+    cls = _load(EXPORTERS, name, "exporter")
+    if not issubclass(cls, Exporter) or inspect.isabstract(cls):
+        raise PassError(f"{cls.__module__}.{cls.__name__} is not the exporter {name!r}")
+    return cls
 
 
 def runner_names() -> tuple[str, ...]:
@@ -97,74 +98,74 @@ def runner(name: str) -> type[Runner]:
 
     Raises:
         RecipeError: there is no such runner.
-        PassError: its file cannot be imported, or holds no such class.
+        PassError: its file cannot be imported, or has no such class.
     """
     from prunec.deploy.runner import Runner
 
-    found = _load(RUNNERS, name, "runner")
-    if not issubclass(found, Runner) or inspect.isabstract(found):
-        raise PassError(f"{found.__module__}.{found.__name__} is not the runner {name!r}")
-    return found
+    cls = _load(RUNNERS, name, "runner")
+    if not issubclass(cls, Runner) or inspect.isabstract(cls):
+        raise PassError(f"{cls.__module__}.{cls.__name__} is not the runner {name!r}")
+    return cls
 
 
 def runner_named(text: str) -> Runner:
-    """Return the runner that a text means: ``openvino``, ``qemu-aarch64``, ``ssh://pi@board``.
+    """Return the runner that a text names: ``openvino``, ``qemu-aarch64``, ``ssh://pi@board``.
 
     Raises:
-        RecipeError: there is no such runner, or it has no such place.
+        RecipeError: there is no such runner, or it does not take this address.
         PassError: its runtime is not installed.
     """
     name, colon, place = text.partition("://")
-    found = runner(name)
-    return found.at(place) if colon else found()
+    cls = runner(name)
+    return cls.at(place) if colon else cls()
 
 
 def runner_for(suffix: str) -> Runner:
-    """Return the first runner here that opens files of a suffix; runtimes not installed have none.
+    """Return the first installed runner that opens files of a suffix.
 
     Raises:
         RecipeError: there is none.
     """
-    found = next(_opening(suffix), None)
-    if found is None:
+    runner = next(_opening(suffix), None)
+    if runner is None:
         raise RecipeError(
-            f"no runner here opens {suffix} files",
+            f"no installed runner opens {suffix} files",
             remedy=f"Install the runtime of one of: {', '.join(runner_names())}.",
         )
-    return found
+    return runner
 
 
 def runner_by(name: str, suffix: str) -> Runner:
-    """Return the runner that a name means, or without one the first here, for files of a suffix.
+    """Return the named runner, or for an empty name the first installed one, for a suffix.
 
     Raises:
-        RecipeError: there is none, or it does not open such files.
+        RecipeError: there is no such runner, or it does not open such files.
         PassError: its runtime is not installed.
     """
     if not name:
         return runner_for(suffix)
-    found = runner_named(name)
-    if suffix not in found.suffixes:
+    runner = runner_named(name)
+    if suffix not in runner.suffixes:
         raise RecipeError(
-            f"{name} opens no {suffix or 'such'} files",
-            remedy=f"It opens {', '.join(sorted(found.suffixes))}.",
+            f"{name} does not open {suffix or 'such'} files",
+            remedy=f"It opens {', '.join(sorted(runner.suffixes))}.",
         )
-    return found
+    return runner
 
 
 def other_runners(suffix: str) -> tuple[Runner, ...]:
-    """Return the further runners here that open files of a suffix, besides :func:`runner_for`'s."""
+    """Return all installed runners that open files of a suffix, except :func:`runner_for`'s."""
     return tuple(_opening(suffix))[1:]
 
 
 def _opening(suffix: str) -> Iterator[Runner]:
     for name in runner_names():
         try:
-            found = runner(name)
+            cls = runner(name)
         except PassError:
             continue
-        if found.unasked and suffix in found.suffixes:
-            yield found()
+        if cls.unasked and suffix in cls.suffixes:
+            yield cls()
 
 
 def build_exporter(table: Mapping[str, Any], entry: str, source: str) -> Exporter:
@@ -172,8 +173,8 @@ def build_exporter(table: Mapping[str, Any], entry: str, source: str) -> Exporte
 
     Args:
         table: its ``name`` and its options.
-        entry: where the table stands in ``source``, for errors.
-        source: who names it, for errors.
+        entry: path of the table in ``source``, for errors.
+        source: file or command that names it, for errors.
 
     Raises:
         RecipeError: an unknown exporter, or a wrong option.
@@ -192,12 +193,12 @@ def build_exporters(
     Args:
         recipe: the recipe.
         source: the recipe's file, for errors.
-        forms: further forms, with the defaults of their options.
-        options: form → options that take the place of the recipe's.
+        forms: further forms, with default options.
+        options: form → options that override the recipe's.
 
     Raises:
-        RecipeError: an unknown exporter, a wrong option, a form named twice, one that reads another
-            which does not come before it, or options for a form that is not exported.
+        RecipeError: an unknown exporter, a wrong option, a form named twice, a form before the form
+            that it reads, or options for a form that is not exported.
     """
     named = {str(table["name"]) for table in recipe.exports}
     more = [f"to-{form}" for form in forms if f"to-{form}" not in named]
@@ -210,7 +211,7 @@ def build_exporters(
     for index, writer in enumerate(built):
         place, form = f"{source}: export[{index}] ({writer.exporter_name()})", writer.form()
         if form in before:
-            raise RecipeError(f"{place} stands twice", remedy="Leave one of them out.")
+            raise RecipeError(f"{place} is named twice", remedy="Leave one of them out.")
         if writer.reads and writer.reads not in before:
             raise RecipeError(
                 f"{place} reads the {writer.reads} file",
@@ -227,8 +228,8 @@ def _with_options(
     for form in options:
         if f"to-{form}" not in names:
             raise RecipeError(
-                f"{source} exports no {form}, and options for it are given",
-                remedy=f"Ask for it too: --{form}",
+                f"options for {form} are given, but {source} does not export it",
+                remedy=f"Export it as well: --{form}",
             )
     return [{**t, **options.get(str(t["name"]).removeprefix("to-"), {})} for t in tables]
 
@@ -241,8 +242,8 @@ def build_passes(recipe: Recipe, source: str) -> tuple[Pass, ...]:
         source: the recipe's file, for errors.
 
     Raises:
-        RecipeError: an unknown pass, a wrong option, or an order in which a pass's needs are not
-            met; nothing has run yet.
+        RecipeError: an unknown pass, a wrong option, or an order in which the needs of a pass are
+            not met; raised before any pass runs.
     """
     built = tuple(
         _build(table, f"pass[{index}]", source, pass_class)
@@ -256,16 +257,16 @@ def build_passes(recipe: Recipe, source: str) -> tuple[Pass, ...]:
 
 
 def trains(recipe: Recipe, source: str) -> bool:
-    """Say whether a pass of the recipe trains.
+    """Return whether the recipe has a training pass.
 
     Raises:
-        RecipeError: as :func:`build_passes` has it.
+        RecipeError: as in :func:`build_passes`.
     """
     return any(map(_trains, build_passes(recipe, source)))
 
 
 def _trains(step: Pass) -> bool:
-    from prunec.contract import Training  # here: it imports torch, names need none
+    from prunec.contract import Training  # here: it imports torch, which names do not need
 
     return isinstance(step, Training)
 
@@ -273,18 +274,18 @@ def _trains(step: Pass) -> bool:
 def _require_training(recipe: Recipe, source: str) -> None:
     if not recipe.train.epochs:
         raise RecipeError(
-            f"{source}: train.epochs is missing, and a pass trains",
-            remedy="Say for how many epochs: [train] epochs = 12.",
+            f"{source}: train.epochs is missing, but a pass trains",
+            remedy="State the number of epochs: [train] epochs = 12.",
         )
     if recipe.data.name == "none":
         raise RecipeError(
-            f"{source}: data.name = 'none', and a pass trains",
-            remedy="Name the images: [data] name = 'imagefolder', say.",
+            f"{source}: data.name = 'none', but a pass trains",
+            remedy="Name the images, for example: [data] name = 'imagefolder'.",
         )
 
 
 def _require_phases(passes: Sequence[Pass], epochs: int, source: str) -> None:
-    """Refuse a training whose phases do not fit into its epochs."""
+    """Check that the phases of every training pass fit into its epochs."""
     from prunec.contract import Training
 
     for index, step in enumerate(passes):
@@ -298,17 +299,17 @@ def _require_phases(passes: Sequence[Pass], epochs: int, source: str) -> None:
 
 
 def self_contained(recipe: Recipe, source: str) -> Recipe:
-    """Return a recipe with the files that its passes' options name read into the options.
+    """Return a recipe whose text and digest determine everything that a run does.
 
-    What its pretrained weights expect of images stands in its data, where they say nothing. So its
-    text and its digest say all that will be done. One that names neither stays as it is.
+    Files that options of passes name are read into the options; mean, deviation and size of the
+    pretrained weights' images are filled in where the data section leaves them out.
 
     Args:
         recipe: the recipe.
         source: the recipe's file, for errors.
 
     Raises:
-        RecipeError: as :func:`build_passes` has it, or a file cannot be read.
+        RecipeError: as in :func:`build_passes`, or a file cannot be read.
     """
     tables = []
     for index, step in enumerate(build_passes(recipe, source)):
@@ -320,7 +321,7 @@ def self_contained(recipe: Recipe, source: str) -> Recipe:
             raise RecipeError(f"{place}: {error.message}", remedy=error.remedy) from None
         tables.append(plain({**table, **read}) if read else table)
     whole = with_own_images(recipe.model_copy(update={"passes": tuple(tables)}))
-    require_readable(dumps(whole), f"{source}, with the files that its passes name read into it")
+    require_readable(dumps(whole), f"{source}, with the files that its passes name")
     return whole
 
 
@@ -336,16 +337,16 @@ def _load(package: str, name: str, kind: str) -> type:
         module = importlib.import_module(path)
     except ImportError as error:
         raise PassError(
-            f"the {kind} {name!r} cannot be loaded: {error}", remedy=_installing(name)
+            f"the {kind} {name!r} cannot be imported: {error}", remedy=_installing(name)
         ) from error
-    found = getattr(module, "".join(word.capitalize() for word in name.split("-")), None)
-    if not isinstance(found, type):
-        raise PassError(f"{path} holds no class for the {kind} {name!r}")
-    return found
+    cls = getattr(module, "".join(word.capitalize() for word in name.split("-")), None)
+    if not isinstance(cls, type):
+        raise PassError(f"{path} has no class for the {kind} {name!r}")
+    return cls
 
 
 def _installing(name: str) -> str:
-    """Say how what a plug-in imports is installed: by the extra of its name, where there is one."""
+    """Return the remedy that installs a plug-in's dependencies: the extra of its name, if any."""
     extra = name.removeprefix("to-")
     try:
         extras = metadata("prunec").get_all("Provides-Extra") or []
@@ -354,7 +355,7 @@ def _installing(name: str) -> str:
     return f"Install it: pip install 'prunec[{extra}]'" if extra in extras else _INSTALL
 
 
-_INSTALL = "Install what it imports."
+_INSTALL = "Install the package that it imports."
 
 
 def _build(
@@ -370,7 +371,7 @@ def _build(
     fields = [field.name for field in dataclasses.fields(cls) if field.init]
     options_of: TypeAdapter[P] = _options_of(cls)  # type: ignore[arg-type] # every class has a hash
     try:
-        # JSON, because only there a strict schema takes an array as a tuple.
+        # As JSON: pydantic's strict mode accepts an array for a tuple only in JSON.
         return options_of.validate_json(json.dumps(options))
     except ValidationError as error:
         known = Known(lambda _: fields, options_of.json_schema)
@@ -381,7 +382,7 @@ def _build(
 
 @cache
 def _options_of(cls: Any) -> TypeAdapter[Any]:
-    """What reads the options of a pass or an exporter: made once, it takes milliseconds."""
+    """Return the validator of a plug-in's options; cached: building it takes milliseconds."""
     return TypeAdapter(cls)
 
 
@@ -393,26 +394,27 @@ def _check_order(passes: Sequence[Pass], source: str) -> None:
             raise RecipeError(f"{place} needs {fact!r}", remedy=_supply(passes, index, fact))
         for fact in sorted(step.forbids & facts):
             raise RecipeError(
-                f"{place} may not stand where {fact!r} holds", remedy=_remove(passes, index, fact)
+                f"{place} may not run on a network that is {fact!r}",
+                remedy=_remove(passes, index, fact),
             )
         facts = (facts - step.drops) | step.adds
 
 
 def _supply(passes: Sequence[Pass], index: int, fact: str) -> str:
-    """Say which pass must come before ``passes[index]`` so that ``fact`` holds there."""
+    """Return the remedy that makes ``fact`` hold before ``passes[index]``."""
     step = passes[index].pass_name()
     later = [other.pass_name() for other in passes[index + 1 :] if fact in other.adds]
     if later:
         return f"Move {later[0]} before {step}."
     ended = [other.pass_name() for other in passes[:index] if fact in other.drops]
     if ended and any(fact in other.adds for other in passes[:index]):
-        return f"Move {step} before {ended[-1]}, after which it holds no more."
+        return f"Move {step} before {ended[-1]}, which ends it."
     adding = [name for name, cls in pass_classes().items() if fact in cls.adds]
     return f"Put {_or(adding)} before {step}." if adding else "No pass provides it."
 
 
 def _remove(passes: Sequence[Pass], index: int, fact: str) -> str:
-    """Say which pass must come before ``passes[index]`` so that ``fact`` holds no more."""
+    """Return the remedy that ends ``fact`` before ``passes[index]``."""
     step = passes[index].pass_name()
     later = [other.pass_name() for other in passes[index + 1 :] if fact in other.drops]
     if later:
@@ -421,7 +423,7 @@ def _remove(passes: Sequence[Pass], index: int, fact: str) -> str:
     if dropping:
         return f"Put {_or(dropping)} before {step}."
     adding = [other.pass_name() for other in passes[:index] if fact in other.adds]
-    return f"Move {step} before {_or(adding)}, which brings it about."
+    return f"Move {step} before {_or(adding)}, which causes it."
 
 
 def _or(names: Sequence[str]) -> str:

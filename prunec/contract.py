@@ -1,4 +1,4 @@
-"""What a pass promises, and the one way to run it: nobody runs a pass unchecked."""
+"""Contract of a pass: base classes, and the single entry point that checks every run of a pass."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from prunec.training.phases import DENSE, Phases, told, too_few, too_rare
 if TYPE_CHECKING:
     from prunec.training.context import Context
 
-# Relative to the largest output. A float32 network that is badly scaled may round by more than the
-# first; whether it is rounding is then seen in float64.
+# Bounds on the outputs' difference, relative to the largest output. Within ROUNDING (about eight
+# units of float32's 2⁻²³) a rewrite passes at once. A badly scaled float32 network may round by
+# more; then up to BADLY_SCALED is accepted, provided that in float64 the difference is below EXACT.
 ROUNDING = 1e-6
 BADLY_SCALED = 1e-2
 EXACT = 1e-10
@@ -31,7 +32,7 @@ EXACT = 1e-10
 
 @dataclass(frozen=True)
 class Remarks:
-    """What a pass tells: sentences for people, values for machines."""
+    """Remarks of a pass: sentences for the user, and the same as values of JSON."""
 
     notes: tuple[str, ...] = ()
     details: Mapping[str, object] = field(default_factory=dict)
@@ -39,10 +40,16 @@ class Remarks:
 
 @dataclass(frozen=True)
 class Pass(ABC):
-    """A frozen value whose fields are its options in a recipe.
+    """Base class of passes: a frozen dataclass whose fields are the options in a recipe.
 
-    Its name is its class's name in kebab case, equal to its file's. The class variables say at
-    which place of a recipe it may stand; the order is checked before anything is built.
+    Its name is the class's name in kebab case, equal to its file's. The class variables are sets of
+    facts; the order of a recipe's passes is checked by them before anything is built.
+
+    Attributes:
+        needs: facts that must hold before the pass.
+        forbids: facts that must not hold before it.
+        drops: facts that no longer hold after it.
+        adds: facts that hold after it.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
@@ -54,12 +61,12 @@ class Pass(ABC):
 
     @classmethod
     def pass_name(cls) -> str:
-        """The name in a recipe: ``TrainGdp`` is ``train-gdp``."""
+        """Return the name in a recipe: ``train-gdp`` for ``TrainGdp``."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
 
     @classmethod
     def missing(cls, facts: frozenset[str]) -> str:
-        """Why the pass may not run where these facts hold, or empty."""
+        """Return why the pass may not run where these facts hold; empty where it may."""
         if cls.needs - facts:
             return f"it needs a network that is {', '.join(sorted(cls.needs - facts))}"
         if cls.forbids & facts:
@@ -68,13 +75,13 @@ class Pass(ABC):
 
     @classmethod
     def facts_after(cls, facts: frozenset[str]) -> frozenset[str]:
-        """What holds after the pass."""
+        """Return the facts after the pass."""
         return (facts - cls.drops) | cls.adds
 
     def read(self) -> Mapping[str, Any]:
-        """Return the options that name files, each as what its file holds now.
+        """Return the options that name files, with the contents of the files as their values.
 
-        A recipe that is about to run takes them in, so that its run needs no file that may change.
+        A new run stores them in its recipe, so that it does not depend on files that may change.
 
         Raises:
             PassError: a file cannot be read.
@@ -83,10 +90,10 @@ class Pass(ABC):
 
     @final
     def __call__(self, artifact: Artifact, context: Context | None = None) -> Artifact:
-        """Run the pass, check what it promises, and append the step.
+        """Run the pass, check its result, and append a step to the history.
 
         Raises:
-            NeedsNotMet: it may not run on this artifact.
+            NeedsNotMet: the pass may not run on this artifact.
             NotExact: a rewrite changed the outputs.
         """
         reason = self.missing(artifact.facts)
@@ -129,35 +136,36 @@ class Pass(ABC):
 
 
 class Training(Pass):
-    """A pass that changes weights by looking at data."""
+    """Base class of passes that change weights by training on data."""
 
     @abstractmethod
     def train(self, artifact: Artifact, context: Context) -> tuple[Artifact, Remarks]:
-        """Return the trained artifact and what to tell."""
+        """Return the trained artifact and remarks."""
 
     def require_possible(self, artifact: Artifact, context: Context) -> None:
-        """Refuse a network that this training cannot train, without a step of it.
-
-        What can be seen of it before hours of work, and before a run's folder is made.
+        """Refuse a network that this pass cannot train, before the run's folder is created.
 
         Raises:
-            PassError: it cannot; says why.
+            PassError: the pass cannot train it; names the reason.
         """
 
     def phases(self, epochs: int) -> Phases:
-        """Return how a training of so many epochs is divided; empty where it is all of a piece.
+        """Return the phases of a training, name → epochs; empty for a training of one phase.
 
-        ``dense`` is the phase before anything is masked, ``survivors`` the one that trains what is
-        left.
+        ``dense`` is the phase before anything is masked, ``survivors`` the training of the
+        remaining weights at the end.
+
+        Args:
+            epochs: epochs of the whole training.
 
         Raises:
-            PassError: they do not fit.
+            PassError: the phases do not fit into the epochs.
         """
         return {}
 
     def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Remarks]:
         if context is None:
-            raise PassError(f"{self.pass_name()} trains: it must be given data")
+            raise PassError(f"{self.pass_name()} is a training pass and needs data")
         train = context.recipe.train
         phases = self.phases(train.epochs)
         plan = told(phases, train.epochs, train.rising)
@@ -178,16 +186,16 @@ class Training(Pass):
 
 
 def _knows(artifact: Artifact, context: Context) -> bool:
-    """Whether the network has learned something before this training."""
+    """Return whether the network is already trained: by an earlier pass, or pretrained."""
     return "trained" in artifact.facts or bool(context.recipe.model.weights)
 
 
 class Rewrite(Pass):
-    """A pass that leaves the network's function as it was; it is given no data."""
+    """Base class of passes that do not change the network's function; they get no data."""
 
     @abstractmethod
     def rewrite(self, artifact: Artifact) -> tuple[Artifact, Remarks]:
-        """Return the rewritten artifact and what to tell; the runner compares the outputs."""
+        """Return the rewritten artifact and remarks; :meth:`__call__` compares the outputs."""
 
     def _run(self, artifact: Artifact, context: Context | None) -> tuple[Artifact, Remarks]:
         return self.rewrite(artifact)
@@ -201,7 +209,7 @@ class Rewrite(Pass):
         exact = _difference(wide, self.rewrite(wide)[0])
         if not (exact <= EXACT and error <= BADLY_SCALED):
             raise NotExact(
-                f"{self.pass_name()} changed the outputs by {error:.2g} of their size "
+                f"{self.pass_name()} changed the outputs by {error:.2g} of their largest value "
                 f"({exact:.2g} in float64, where at most {EXACT:.0e} is rounding); "
                 "nothing was written",
                 remedy="This is a defect of prunec: please report it with the recipe.",
@@ -220,9 +228,9 @@ def _in_float64(artifact: Artifact) -> Artifact:
 
 
 def outputs(module: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
-    """Every output tensor of a network for an example, flat."""
+    """Return all output tensors of a network for an example, nested containers flattened."""
     with torch.no_grad():
-        return _flat(module(*(x.clone() for x in example)))  # it may write into them
+        return _flat(module(*(x.clone() for x in example)))  # clones: it may modify its inputs
 
 
 def _flat(value: object) -> list[Tensor]:
@@ -235,23 +243,26 @@ def _flat(value: object) -> list[Tensor]:
 
 
 def _known_cost(artifact: Artifact) -> tuple[int, int]:
-    """MACs and parameters, as the last step counted them."""
+    """Return MACs and parameters as the last step counted them, or count them."""
     if artifact.history:
         return artifact.history[-1].macs[1], artifact.history[-1].params[1]
     return artifact.cost.macs, artifact.cost.params
 
 
 def _known_digest(artifact: Artifact) -> str:
-    """Digest of the weights, as the last step found them."""
+    """Return the digest of the weights that the last step recorded; empty for no step."""
     return artifact.history[-1].digest if artifact.history else ""
 
 
-def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
-    """Largest difference of two lists of tensors, relative to each one's largest expected value."""
-    if [t.shape for t in expected] != [t.shape for t in found]:
+def relative_difference(expected: list[Tensor], actual: list[Tensor]) -> float:
+    """Return the largest difference of two lists of tensors, relative to each one's largest value.
+
+    Inf where shapes differ; NaN where a difference is NaN.
+    """
+    if [t.shape for t in expected] != [t.shape for t in actual]:
         return float("inf")
     worst = 0.0
-    for a, b in zip(expected, found, strict=True):
+    for a, b in zip(expected, actual, strict=True):
         scale = float(a.abs().max()) if a.numel() else 0.0
         difference = float((a - b).abs().max()) if a.numel() else 0.0
         worst = (
@@ -263,7 +274,7 @@ def relative_difference(expected: list[Tensor], found: list[Tensor]) -> float:
 
 
 def _check(name: str, artifact: Artifact, facts: frozenset[str]) -> None:
-    """What must hold of every artifact: masks fit and are zeros, gates are there if it says so."""
+    """Check the invariants: masks fit, masked weights are 0, gates exist exactly if ``gated``."""
     if ("gated" in facts) != bool(gates_of(artifact.module)):
         raise PassError(
             f"{name} left the network {'without' if 'gated' in facts else 'with'} gates"

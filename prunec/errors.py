@@ -1,38 +1,38 @@
-"""Every error that prunec raises on purpose.
+"""All errors that prunec raises on purpose.
 
-PrunecError                what was found, where, and what mends it
+PrunecError                base: message and remedy (exit code 1)
 ├── RecipeError            a recipe (or an option of the command line) is wrong
 ├── DataError              data, weights or labels are missing or do not fit
 │   └── DamagedData        a file of a data set cannot be read or decoded
 ├── RunError               a run folder cannot be read, written or continued
-│   ├── ReadOnlyRun        it can only be read
-│   └── DamagedRecord      what it holds is not what was written
-├── UsageError             a command line that does not parse (exit code 3)
+│   ├── ReadOnlyRun        the folder cannot be written
+│   └── DamagedRecord      a file in it was changed or is missing
+├── UsageError             the command line does not parse (exit code 3)
 ├── UntraceableModel       a network could not be captured as a graph
-├── PassError              a pass could not do its work
-│   ├── NeedsNotMet        a pass stands where its needs are not met
-│   ├── Diverged           the loss left the finite numbers
-│   ├── OutOfMemory        a batch does not fit
-│   ├── LostProcess           another process of a training ended
+├── PassError              a pass failed
+│   ├── NeedsNotMet        the facts that a pass needs do not hold
+│   ├── Diverged           the loss is not finite
+│   ├── OutOfMemory        a batch does not fit into memory
+│   ├── LostProcess        another process of a training ended
 │   └── NotExact           a rewrite changed the network's function
-├── Interrupted            a signal stopped the training, all is saved (128 + its number)
-└── ParityError            a file is not equal to what was trained (exit code 2)
+├── Interrupted            a signal stopped the training (exit code 128 + its number)
+└── ParityError            a file is not equal to the trained network (exit code 2)
 """
 
 from __future__ import annotations
 
 LINES, REMEDY_LINES = 15, 4
-"""How many lines a message and a remedy have at most: together they fit on a screen."""
+"""Largest number of lines of a message and of a remedy: together they fit on a screen."""
 COLUMNS = 1000
-"""How many characters a line of them has at most: what was found may be megabytes."""
+"""Largest number of characters per line: a quoted value may be megabytes long."""
 
 
 class PrunecError(Exception):
-    """Base of all errors that a user can cause or mend; shown without a traceback.
+    """Base of all errors that a user can cause or fix; shown without a traceback.
 
     Args:
-        message: what was found, and where.
-        remedy: what mends it, as an instruction; empty when the message says it all.
+        message: the problem and its place.
+        remedy: an instruction that fixes it; empty where the message implies it.
     """
 
     exit_code = 1
@@ -47,7 +47,7 @@ class PrunecError(Exception):
 
 
 def bounded(text: str, lines: int) -> str:
-    """Return a text with the ends of long lines, and the lines beyond the first, cut off."""
+    """Return the first ``lines`` lines of a text, long ones cut; names the number of others."""
     parts = text[: 2 * lines * COLUMNS].split("\n") if len(text) > COLUMNS else text.split("\n")
     kept = [part if len(part) <= COLUMNS else f"{part[: COLUMNS - 1]}…" for part in parts[:lines]]
     if len(parts) > lines:
@@ -56,7 +56,7 @@ def bounded(text: str, lines: int) -> str:
 
 
 class RecipeError(PrunecError):
-    """A recipe or an override is wrong: names file, key and remedy."""
+    """A recipe or an override is wrong; names file and key."""
 
 
 class DataError(PrunecError):
@@ -64,7 +64,7 @@ class DataError(PrunecError):
 
 
 class DamagedData(DataError):
-    """A file of a data set cannot be read or decoded: names it."""
+    """A file of a data set cannot be read or decoded; names the file."""
 
 
 class RunError(PrunecError):
@@ -72,11 +72,11 @@ class RunError(PrunecError):
 
 
 class ReadOnlyRun(RunError):
-    """A run's folder that can only be read."""
+    """The folder of a run cannot be written."""
 
 
 class DamagedRecord(RunError):
-    """A record, an artifact or a checkpoint is not what was written; names its file."""
+    """A record, an artifact or a checkpoint was changed or is missing; names its file."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         usual = "Take another copy of the run, an earlier step or checkpoint, or train again."
@@ -84,7 +84,7 @@ class DamagedRecord(RunError):
 
 
 class UsageError(PrunecError):
-    """A command line does not parse: it names what there is not, or lacks or misspells a value."""
+    """A command line does not parse: an unknown command or option, a missing or wrong value."""
 
     exit_code = 3
 
@@ -94,36 +94,36 @@ class UntraceableModel(PrunecError):
 
 
 class PassError(PrunecError):
-    """A pass could not do its work."""
+    """A pass, an exporter or a runner failed."""
 
 
 class NeedsNotMet(PassError):
-    """A pass stands at a place of the recipe where its needs are not met."""
+    """A pass was run on an artifact on which the facts that it needs do not hold."""
 
 
 class Diverged(PassError):
-    """Training produced a loss that is not finite."""
+    """Training diverged: the loss is not finite."""
 
 
 class OutOfMemory(PassError):
-    """A batch does not fit into memory; says which would."""
+    """A batch does not fit into memory; the remedy names a batch size that does."""
 
 
 class LostProcess(PassError):
-    """Another process of a training on several ended or fell silent."""
+    """Another process of a distributed training ended or does not respond."""
 
 
 class NotExact(PassError):
-    """A rewrite changed the function of the network: a defect of prunec, nothing is written."""
+    """A rewrite changed the network's function: a defect of prunec; nothing is written."""
 
 
 class Interrupted(PrunecError):
-    """A signal stopped the training; it goes on with ``--resume``.
+    """A signal stopped the training; ``--resume`` continues it.
 
     Args:
-        message: which signal, and where.
-        exit_code: of the process, as shells count: 128 and the signal's number.
-        remedy: how it goes on.
+        message: the signal, and where it arrived.
+        exit_code: exit code of the process, as shells count: 128 plus the signal's number.
+        remedy: the command that continues.
     """
 
     def __init__(self, message: str, exit_code: int, *, remedy: str = "") -> None:
@@ -132,6 +132,6 @@ class Interrupted(PrunecError):
 
 
 class ParityError(PrunecError):
-    """A shipped file is not equal to the network it was made from."""
+    """An exported file is not equal to the network that it was made from."""
 
     exit_code = 2

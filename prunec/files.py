@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place, then renamed onto it."""
+"""Atomic writes: files are complete or absent, written beside their place and then renamed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REMEDIES = {
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` whole or not at all; missing folders are made.
+    """Write ``data`` to ``path`` completely or not at all; create missing folders.
 
     Raises:
         RunError: the system refused (disk full, read-only, no permission, …).
@@ -37,18 +37,18 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path`` whole or not at all; see :func:`write_bytes_atomic`."""
+    """Write ``text`` as UTF-8 to ``path``, as :func:`write_bytes_atomic` does."""
     write_bytes_atomic(path, text.encode())
 
 
 def cache_folder() -> Path:
-    """Return prunec's folder in the user's cache: what can be made again; it may not be there."""
+    """Return prunec's folder in the user's cache, for reproducible data; it may not exist."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (named if named.is_absolute() else Path.home() / ".cache") / "prunec"
 
 
 def require_writable(path: Path) -> None:
-    """Make the folder of ``path`` and try to write there; nothing is left.
+    """Check that ``path`` can be written: create its folder, write and remove a temporary file.
 
     Raises:
         RunError: the system refused (read-only, no permission, a folder of that name, …).
@@ -71,9 +71,9 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; when the block succeeds it takes the name ``path``.
+    """Yield an empty folder to fill; when the block succeeds, rename it to ``path``.
 
-    A folder that stood there is replaced; when the block fails it stays as it was.
+    An existing folder is replaced; if the block fails, it stays unchanged.
 
     Raises:
         RunError: the system refused (disk full, read-only, no permission, …).
@@ -94,10 +94,10 @@ def folder_atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def files_atomic(path: Path) -> Iterator[Path]:
-    """Yield a place in an empty folder for ``path`` and what may stand beside it.
+    """Yield a temporary path for ``path``, in an empty folder for it and files beside it.
 
-    When the block succeeds all that was written there takes its place, ``path`` itself last; when
-    it fails everything stays as it was.
+    When the block succeeds, all files there are moved beside ``path``, ``path`` itself last; if it
+    fails, everything stays unchanged.
 
     Raises:
         RunError: the system refused (disk full, read-only, no permission, …).
@@ -126,7 +126,7 @@ def _into_place(made: Path, place: Path) -> None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write ``path`` into a RunError with its remedy."""
+    """Turn an OSError on writing ``path`` into a RunError with a remedy."""
     try:
         yield
     except OSError as error:
@@ -152,13 +152,13 @@ def _write_and_rename(path: Path, data: bytes) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
+    mask = os.umask(0)  # the system reports the mask only when setting one
     os.umask(mask)
     return mask
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened, and the rename is durable enough
+    if os.name != "posix":  # Windows cannot open a folder for fsync
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -168,7 +168,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def near_file(path: Path) -> str:
-    """Return ``"Did you mean 'x'? "`` with what lies in a file's folder by nearly its name."""
+    """Return ``"Did you mean 'x'? "`` with the file of the nearest name, or an empty text."""
     try:
         there = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:

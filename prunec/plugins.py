@@ -1,4 +1,4 @@
-"""The names of plug-ins: each is a file in its folder, and nothing else registers it."""
+"""Names of plug-ins: every file in a plug-in folder is one, without further registration."""
 
 from __future__ import annotations
 

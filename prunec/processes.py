@@ -1,6 +1,6 @@
-"""Which of how many processes this one is, and what they say to one another.
+"""Processes of a distributed training: rank, number of ranks, and communication.
 
-Processes are started by torchrun, which names them in the environment; without it there is one.
+torchrun starts them and numbers them in the environment; without it there is a single process.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from torch.distributed.rendezvous import rendezvous
 from prunec.errors import DataError
 
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=10)  # a rank that says nothing for so long is lost
+PATIENCE = timedelta(minutes=10)  # torch's default for NCCL; a silent rank is then given up
 
 
 @dataclass(frozen=True)
 class Processes:
-    """One process among ``count``; rank 0 writes and speaks for all.
+    """This process among all processes of a training; rank 0 writes files and prints.
 
     Attributes:
-        rank: this process's number, from 0.
-        count: how many there are.
-        local: its number on its own machine.
-        local_count: how many share the machine.
+        rank: number of this process, from 0.
+        count: number of processes.
+        local: number of this process on its machine, from 0.
+        local_count: number of processes on its machine.
     """
 
     rank: int = 0
@@ -41,19 +41,20 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Return whether this is rank 0, which writes files and prints."""
         return self.rank == 0
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one."""
+        """Return whether there is more than one."""
         return self.count > 1
 
     def part(self, size: int) -> slice:
-        """Return this rank's part of a batch of ``size``.
+        """Return this rank's part of a batch of ``size`` samples.
 
         Raises:
-            DataError: the parts would not be equal, and the mean of their losses not the batch's.
+            DataError: the parts would not be equal: the mean of their losses would not be the
+                batch's loss.
         """
         if size % self.count:
             raise DataError(
@@ -81,14 +82,16 @@ class Processes:
         return shared
 
     def agree(self, tensors: Mapping[str, Tensor]) -> None:
-        """Let ``tensors`` be rank 0's on every rank, in place."""
+        """Overwrite ``tensors``, in place, by those of rank 0 on every rank."""
         if self.several:
-            for name in sorted(tensors):
+            for name in sorted(
+                tensors
+            ):  # the same order on every rank: broadcasts are matched by it
                 dist.broadcast(tensors[name], src=0)
 
     @contextmanager
     def turns(self) -> Iterator[None]:
-        """Let one rank of each machine run the block first: it fetches, the others find."""
+        """Run the block on one rank per machine first: it downloads, the others find the files."""
         if self.local:
             self.wait()
         yield
@@ -96,7 +99,7 @@ class Processes:
             self.wait()
 
     def wait(self) -> None:
-        """Go on when all processes are here."""
+        """Wait until all processes have arrived here."""
         if self.several:
             dist.barrier()
 
@@ -105,21 +108,21 @@ ALONE = Processes()
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     allowed = getattr(os, "sched_getaffinity", None)
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def workers_here(wanted: int) -> int:
-    """Return how many processes may load images: as many as wanted, but at most one a core.
+    """Return the number of processes that load images: as wanted, but at most one per core.
 
-    Processes that share a machine share its cores.
+    Processes on the same machine share its cores.
     """
     return min(wanted, max(1, available_cores() // processes_here().local_count))
 
 
 def processes_here() -> Processes:
-    """Return what torchrun put into the environment; one process without it."""
+    """Read this process's ranks from torchrun's environment variables; a single one without."""
     number = {key: int(os.environ.get(key, default)) for key, default in _VARIABLES.items()}
     return Processes(
         number["RANK"], number["WORLD_SIZE"], number["LOCAL_RANK"], number["LOCAL_WORLD_SIZE"]
@@ -138,8 +141,8 @@ def joined() -> Iterator[Processes]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
-    # torchrun keeps one store for every start of its processes: the addresses of those that died
-    # are still in it, and whoever waits there waits long.
+    # torchrun keeps one store across restarts: it still has the addresses of dead processes, and
+    # connecting to those waits for the timeout. A prefix per attempt hides them.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     own = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=own, rank=rank, world_size=count, timeout=PATIENCE)

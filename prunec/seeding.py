@@ -1,4 +1,4 @@
-"""Random numbers that depend only on named seeds, drawn without disturbing anybody else's."""
+"""Random numbers that depend only on given seeds and leave global generators unchanged."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 
 
 def derived_seed(*parts: int) -> int:
-    """Return a seed made of non-negative ``parts``; other parts give an unrelated seed."""
+    """Return a seed derived from non-negative ``parts``; different parts give unrelated seeds."""
     return seeds(1, *parts)[0]
 
 
 def seeds(count: int, *parts: int) -> list[int]:
-    """Return ``count`` seeds made of non-negative ``parts``, each unrelated to the others."""
+    """Return ``count`` unrelated seeds derived from non-negative ``parts``."""
     words = np.random.SeedSequence(parts).generate_state(count, np.uint64)
-    return [int(word >> np.uint64(1)) for word in words]
+    return [int(word >> np.uint64(1)) for word in words]  # 63 bits: torch takes signed integers
 
 
 @contextmanager
 def seeded(*parts: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed torch's generator of the CPU (and of a CUDA ``device``); restore it afterwards."""
+    """Seed torch's CPU generator (and a CUDA ``device``'s) for the block; restore it afterwards."""
     seed = derived_seed(*parts)
     on_cuda = device is not None and device.type == "cuda"
     devices = [device] if on_cuda else []
@@ -33,9 +33,9 @@ def seeded(*parts: int, device: torch.device | None = None) -> Iterator[None]:
 
 
 def seed_torch(seed: int, device: torch.device | None = None) -> None:
-    """Seed torch's generator of the CPU, and of a CUDA ``device``.
+    """Seed torch's CPU generator, and that of a CUDA ``device``.
 
-    ``torch.manual_seed`` does so for every device there may be, in 200 µs instead of 2.
+    ``torch.manual_seed`` seeds every possible device, which takes 200 µs instead of 2 µs.
     """
     torch.default_generator.manual_seed(seed)
     if device is not None and device.type == "cuda":
@@ -44,7 +44,7 @@ def seed_torch(seed: int, device: torch.device | None = None) -> None:
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Seed python's and numpy's generators, and torch's of the CPU and of ``device``."""
+    """Seed the global generators of Python and numpy, and torch's for the CPU and ``device``."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     seed_torch(seed, device)
@@ -52,7 +52,7 @@ def seed_everything(seed: int, device: torch.device) -> None:
 
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Give python, numpy and torch their random numbers back after the block."""
+    """Restore the global generators of Python, numpy and torch after the block."""
     states = random.getstate(), np.random.get_state()
     devices = [device] if device.type == "cuda" else []
     try:

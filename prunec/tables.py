@@ -1,7 +1,7 @@
-"""Tables for people: how they look, whatever stands in them and however wide the terminal is.
+"""Tables on a terminal, laid out for its width.
 
-A column is never narrower than its longest word. Where a table does not fit so, its rows are told
-one under the other.
+A column is never narrower than its longest word. A table that does not fit under this rule is
+printed as a list, one row after the other.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
-BOUNDLESS = 100_000  # columns of a terminal on which nothing need be wrapped
-INDENT = 4  # characters before what belongs to the line above
-SHORT = 40  # characters of a value that shares its line with others
+BOUNDLESS = 100_000  # width of an imaginary terminal on which nothing wraps
+INDENT = 4  # spaces before lines that belong to the line above
+SHORT = 40  # characters: shorter values share a line; two of them fit into 80 columns
 
 
 class FittedTable(Table):
-    """A table whose words stay whole. Cells are texts, never markup.
+    """A table that wraps only between words. Cells are plain text, never markup.
 
     Attributes:
-        firm: names of the columns that give up room after all others.
+        firm: names of the columns that are narrowed last.
     """
 
     firm: Sequence[str] = ()
@@ -37,12 +37,12 @@ class FittedTable(Table):
         style: StyleType | None = None,
         end_section: bool = False,
     ) -> None:
-        """Add a row; a cell is a text."""
+        """Add a row; a string is taken literally, not as markup."""
         texts = [Text(cell) if isinstance(cell, str) else cell for cell in cells]
         super().add_row(*texts, style=style, end_section=end_section)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render the table, or its rows one under the other where it has no room."""
+        """Render the table, or a list of its rows where it is too wide."""
         title, caption = self.title, self.caption
         if title:
             yield Text(str(title), style="italic")
@@ -67,24 +67,24 @@ class FittedTable(Table):
         yield from super().__rich_console__(console, options)
 
     def _least(self, columns: Sequence[Sequence[str]]) -> list[int]:
-        """The narrowest that each column may be."""
+        """Return the smallest width of each column: its longest word."""
         return [max(_lengths(texts, None), default=0) for texts in columns]
 
     def _narrow(
         self, console: Console, options: ConsoleOptions, columns: Sequence[Sequence[str]]
     ) -> RenderResult:
-        """What is shown where the words of a row have no room beside each other."""
+        """Render the table where its smallest widths do not fit."""
         yield from self._rows_apart(columns)
 
     def _frame(self, console: Console, options: ConsoleOptions, widths: Sequence[int]) -> int:
-        """Columns of the terminal that lines and padding take."""
+        """Return the width that lines and padding take."""
         for column, width in zip(self.columns, widths, strict=True):
             column.width = max(width, 1)
         whole = super().__rich_measure__(console, options.update(width=BOUNDLESS)).maximum
         return whole - sum(max(width, 1) for width in widths)
 
     def _widths(self, natural: list[int], least: list[int], room: int) -> list[int]:
-        """Widths that fit into ``room``: the widest text gives first, then the widest number."""
+        """Return widths that fit into ``room``: narrow the widest text first, then numbers."""
         widths = list(natural)
         texts = [k for k, column in enumerate(self.columns) if column.header not in self.firm]
         for giving in (texts, range(len(widths))):
@@ -96,22 +96,22 @@ class FittedTable(Table):
         return widths
 
     def _rows_apart(self, columns: Sequence[Sequence[str]]) -> Iterator[RenderableType]:
-        """Each row: its first cell, and under it what the others say, with their columns' names."""
+        """Yield each row as lines: its first cell, then the others with their columns' names."""
         heads = [" ".join(texts[0].split()) for texts in columns]
         for row in zip(*(texts[1:] for texts in columns), strict=True):
-            told = [(h, text.strip()) for h, text in zip(heads, row, strict=True) if text.strip()]
-            if not told:
+            pairs = [(h, text.strip()) for h, text in zip(heads, row, strict=True) if text.strip()]
+            if not pairs:
                 continue
-            yield Text(told[0][1], style="bold")
-            short = [f"{h} {text}".strip() for h, text in told[1:] if _is_short(text)]
-            long = [f"{h}: {text}" if h else text for h, text in told[1:] if not _is_short(text)]
+            yield Text(pairs[0][1], style="bold")
+            short = [f"{h} {text}".strip() for h, text in pairs[1:] if _is_short(text)]
+            long = [f"{h}: {text}" if h else text for h, text in pairs[1:] if not _is_short(text)]
             lines = [" · ".join(short)] if short else []
             for line in (*lines, *long):
                 yield Padding(Text(line), (0, 0, 0, INDENT), expand=False)
 
 
 class Listing(FittedTable):
-    """A table without lines, whose first cells may be long: such a one has a line of its own."""
+    """A table without lines; a first cell that is too long gets a line of its own."""
 
     def _least(self, columns: Sequence[Sequence[str]]) -> list[int]:
         first, *others = columns
@@ -140,7 +140,7 @@ class Listing(FittedTable):
 
 
 def _like(one: Table) -> Listing:
-    """A listing of the same columns, without rows."""
+    """Return a listing of the same columns, without rows."""
     made = Listing(box=None, padding=one.padding, header_style="bold", pad_edge=False)
     for column in one.columns:
         made.add_column(column.header, justify=column.justify)
@@ -169,7 +169,7 @@ def table(title: str, *columns: str, numbers: Sequence[str] = ()) -> FittedTable
 
 
 def listing(*columns: str, numbers: Sequence[str] = ()) -> Listing:
-    """Return an empty table without lines, which take the room of what stands there."""
+    """Return an empty table without lines; ``numbers`` are right-aligned."""
     made = Listing(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     made.firm = numbers
     for column in columns:
@@ -178,7 +178,7 @@ def listing(*columns: str, numbers: Sequence[str] = ()) -> Listing:
 
 
 def counts_table(title: str, counts: Mapping[str, int]) -> FittedTable:
-    """Return a table of reasons and how many channels each holds for."""
+    """Return a table of reasons and the number of channels per reason."""
     made = table(title, "reason", "channels", numbers=["channels"])
     for reason, count in counts.items():
         made.add_row(reason, f"{count:,}")
@@ -186,7 +186,7 @@ def counts_table(title: str, counts: Mapping[str, int]) -> FittedTable:
 
 
 def as_text(*parts: RenderableType) -> str:
-    """Return what a console of this terminal's width would print, without colours."""
+    """Return the output of a console of this terminal's width as text, without colours."""
     console = Console(file=StringIO(), color_system=None, highlight=False)
     with console.capture() as printed:
         console.print(*parts, sep="\n")
@@ -194,9 +194,9 @@ def as_text(*parts: RenderableType) -> str:
 
 
 def show(console: Console, text: str | Text, style: str = "") -> None:
-    """Print a line: wrapped between words on a terminal, whole in a file or a pipe.
+    """Print a line: wrapped between words on a terminal, unwrapped in a file or a pipe.
 
-    A line with a word that has no room is left to the terminal, so that it can be copied whole.
+    A line with a word longer than the terminal is not wrapped, so that the word can be copied.
     """
     line = text if isinstance(text, Text) else Text(text, style=style)
     longest = max(_lengths([line.plain], None), default=0)

@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: each written with its digest, so that damage has a name."""
+"""Tensors in safetensors files, each with its own digest, so that a damaged tensor is named."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from prunec.errors import DamagedRecord
 from prunec.files import write_bytes_atomic
 
-_DIGESTS = "digests"  # the key of a file's metadata: tensor name → the start of its sha256
-_SHOWN = 3
+_DIGESTS = "digests"  # key of the file's metadata: tensor name → start of its sha256
+_SHOWN = 3  # tensors that a message names
 _REMEDY = "Use another checkpoint or step, or train again."
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors as safetensors, whole or not at all; tensors that share memory are copied.
+    """Write tensors as safetensors, atomically; tensors that share memory are copied.
 
     Returns:
         The sha256 of the file.
@@ -42,16 +42,16 @@ def read_tensors(path: Path, sha256: str = "") -> dict[str, Tensor]:
 
     Args:
         path: the file.
-        sha256: of its bytes, as it was written down; empty where nobody did.
+        sha256: recorded digest of the file; empty where none was recorded.
 
     Raises:
-        DamagedRecord: the file is missing or damaged; names the tensors that are not as they were.
+        DamagedRecord: the file is missing or damaged; names the damaged tensors.
     """
     try:
         data = path.read_bytes()
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-            where = _damage(data) or "its digest is not the one written down"
-            raise DamagedRecord(f"{path} is damaged: {where}", remedy=_REMEDY)
+            reason = _damage(data) or "its digest is not the recorded one"
+            raise DamagedRecord(f"{path} is damaged: {reason}", remedy=_REMEDY)
         return load(data)
     except FileNotFoundError:
         raise DamagedRecord(f"{path} is missing", remedy=_REMEDY) from None
@@ -62,7 +62,7 @@ def read_tensors(path: Path, sha256: str = "") -> dict[str, Tensor]:
 
 
 def _damage(data: bytes) -> str:
-    """Which tensors of a file are not those that were written; empty where that cannot be told."""
+    """Name the tensors whose digest does not fit; empty where the header is damaged, too."""
     try:
         start = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:start])
@@ -71,12 +71,12 @@ def _damage(data: bytes) -> str:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
     more = f" and {len(wrong) - _SHOWN} more tensors" if len(wrong) > _SHOWN else ""
-    told = "is" if len(wrong) == 1 else "are"
-    return f"{', '.join(wrong[:_SHOWN])}{more} {told} not what was written" if wrong else ""
+    verb = "is" if len(wrong) == 1 else "are"
+    return f"{', '.join(wrong[:_SHOWN])}{more} {verb} not what was written" if wrong else ""
 
 
 def _slice(data: bytes, start: int, entry: Mapping[str, Any] | None) -> str:
-    """The digest of the tensor of an entry of the header; empty where there is none."""
+    """Return the digest of a tensor by its entry in the header; empty for a missing entry."""
     if entry is None:
         return ""
     begin, end = entry["data_offsets"]

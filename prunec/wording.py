@@ -1,4 +1,4 @@
-"""Words for people: mistakes as sentences, errors in a line, shares in percent, durations."""
+"""Wording of messages: validation errors, suggestions, shares in percent, durations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prunec.errors import RecipeError
 Location = tuple[int | str, ...]
 
 MOST = 8
-"""How many mistakes one message lists."""
+"""Mistakes that one message lists: with their remedies they fit on a screen."""
 
 EXPECTED = {
     "string_type": "a text in quotes",
@@ -44,7 +44,7 @@ RANGES = {
 }
 
 IN_EPOCHS = "_epochs"
-"""What ends the key of a length in epochs; without it, it is a share of the training."""
+"""Suffix of the key of a duration in epochs; the key without it is a share of the training."""
 
 LIMITS = {
     "exclusiveMinimum": "greater than",
@@ -57,7 +57,13 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Known:
-    """What is right: the keys of the table at a location, all keys by path, the JSON schema."""
+    """Valid keys, for suggestions.
+
+    Attributes:
+        at: returns the keys of the table at a location.
+        schema: returns the JSON schema.
+        everywhere: all keys by their paths.
+    """
 
     at: Callable[[Location], Sequence[str]]
     schema: Callable[[], Mapping[str, Any]]
@@ -65,7 +71,7 @@ class Known:
 
 
 def key_path(location: Location) -> str:
-    """Return a location as a person writes it: ``("pass", 0, "name")`` is ``pass[0].name``."""
+    """Return a location as a path: ``("pass", 0, "name")`` is ``pass[0].name``."""
     text = ""
     for part in location:
         word = shortened(str(part))
@@ -74,15 +80,15 @@ def key_path(location: Location) -> str:
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """Return ``"Did you mean 'x'? "`` with the name nearest to ``word``, or nothing."""
+    """Return ``"Did you mean 'x'? "`` with the name nearest to ``word``, or an empty text."""
     near = nearest(word, names)
     return f"Did you mean {near!r}? " if near else ""
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """Return the name that the fewest slips of the keyboard turn into ``word``; empty: none is.
+    """Return the name of the smallest edit distance to ``word``; empty where none is near.
 
-    Capitals do not count, nor does ``_`` for ``-``; of two as near, the first.
+    Case is ignored, ``_`` equals ``-``; of equally near names, the first is taken.
     """
     typed = _folded(shortened(word))
     slips = {name: edits(typed, _folded(name)) for name in names}
@@ -91,9 +97,9 @@ def nearest(word: str, names: Iterable[str]) -> str:
 
 
 def edits(one: str, other: str) -> int:
-    """Return how many letters are to be put in, left out, changed or swapped with the next one.
+    """Return the edit distance: insertions, deletions, substitutions, swaps of neighbours.
 
-    The distance of Damerau and Levenshtein in which no part is changed twice.
+    The restricted Damerau–Levenshtein distance (optimal string alignment): no part is edited twice.
     """
     before: list[int] = []
     last = list(range(len(other) + 1))
@@ -109,15 +115,15 @@ def edits(one: str, other: str) -> int:
 
 
 SLIPS = 0.35
-"""Slips of the keyboard for each letter of a word, beyond which another word was meant."""
+"""Edits per letter up to which a name counts as near: above it, suggestions mislead."""
 
 
 def _folded(name: str) -> str:
     return name.casefold().replace("_", "-")
 
 
-def found(value: object) -> str:
-    """Return what a TOML value is, in a few words."""
+def described(value: object) -> str:
+    """Return a TOML value in a few words: ``the text "gdp"``, ``an array``."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -133,25 +139,25 @@ def found(value: object) -> str:
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """Return ``text``, its end cut off where it is longer than ``length``."""
+    """Return ``text``, cut to ``length`` characters with ``…`` where it is longer."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def mistakes(error: ValidationError, source: str, known: Known, prefix: str = "") -> RecipeError:
-    """Return the error that tells every mistake the schema found, each with key and remedy.
+    """Return the error that lists the mistakes in a document, each with key and remedy.
 
     Args:
-        error: the schema's findings.
-        source: the file, or what else was read.
-        known: the right keys, for the nearest one to a wrong one.
-        prefix: the place of what was validated: ``pass[0] (train-gdp)``.
+        error: pydantic's error.
+        source: the file, or a name of what was read.
+        known: valid keys, for suggestions.
+        prefix: path of what was validated: ``pass[0] (train-gdp)``.
     """
     findings = error.errors(include_url=False)
-    told = [_sentence(finding, known, prefix) for finding in findings[:MOST]]
-    if len(told) == 1:
-        sentence, remedy = told[0]
+    sentences = [_sentence(finding, known, prefix) for finding in findings[:MOST]]
+    if len(sentences) == 1:
+        sentence, remedy = sentences[0]
         return RecipeError(f"{source}: {sentence}", remedy=remedy)
-    lines = [f"  {sentence}{remedy and '. ' + remedy}" for sentence, remedy in told]
+    lines = [f"  {sentence}{remedy and '. ' + remedy}" for sentence, remedy in sentences]
     if len(findings) > MOST:
         lines.append(f"  … and {len(findings) - MOST} more")
     head = f"{source}: {len(findings)} mistakes"
@@ -169,20 +175,20 @@ def _sentence(finding: ErrorDetails, known: Known, prefix: str) -> tuple[str, st
     if kind == "value_error":
         return f"{path} {context['error']}", ""
     if kind in EXPECTED:
-        return f"{path} must be {EXPECTED[kind]}, found {found(value)}", _of_percent(value)
+        return f"{path} must be {EXPECTED[kind]}, found {described(value)}", _of_percent(value)
     if kind in RANGES:
         words, key = RANGES[kind]
         remedy = _as_epochs(location, value, known) or _allowed(known.schema(), location)
-        return f"{path} must be {words} {context[key]}, found {found(value)}", remedy
+        return f"{path} must be {words} {context[key]}, found {described(value)}", remedy
     if kind == "literal_error":
         near = did_you_mean(str(value), re.findall(r"'([^']*)'", context["expected"]))
-        return f"{path} must be {context['expected']}, found {found(value)}", near.strip()
+        return f"{path} must be {context['expected']}, found {described(value)}", near.strip()
     if kind in ("too_short", "too_long"):
         bound = context.get("min_length", context.get("max_length"))
         least = "at least" if kind == "too_short" else "at most"
-        return f"{path} must hold {least} {bound} entries, found {context['actual_length']}", ""
+        return f"{path} must have {least} {bound} entries, found {context['actual_length']}", ""
     message = finding["msg"].replace("Input should be", "must be")
-    return f"{path}: {message[0].lower()}{message[1:]}, found {found(value)}", ""
+    return f"{path}: {message[0].lower()}{message[1:]}, found {described(value)}", ""
 
 
 def _nearest(location: Location, known: Known) -> str:
@@ -198,13 +204,13 @@ def _nearest(location: Location, known: Known) -> str:
 
 
 def _of_percent(value: object) -> str:
-    """What a text in percent is as a number."""
+    """Return the remedy for a text in percent: the same share as a number."""
     stated = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", value) if isinstance(value, str) else None
     return f"As a share: {float(stated[1]) / 100:g}." if stated else ""
 
 
 def _as_epochs(location: Location, value: object, known: Known) -> str:
-    """Where a share is more than all of the training, the key that takes epochs."""
+    """Return the remedy for a share above 1: the key of the same duration in epochs."""
     if not location:
         return ""
     *table, key = location
@@ -216,19 +222,19 @@ def _as_epochs(location: Location, value: object, known: Known) -> str:
 
 
 def _allowed(schema: Mapping[str, Any], location: Location) -> str:
-    """The whole range of the number at a location: both ends, of which a mistake names one."""
+    """Return the remedy for a number out of range: both ends, where the mistake names one."""
     for node in _nodes(schema, schema, location):
         limits = [f"{words} {node[key]:.10g}" for key, words in LIMITS.items() if key in node]
         if limits:
             kind = "whole number" if node.get("type") == "integer" else "number"
-            return f"Name a {kind} that is {' and '.join(limits)}."
+            return f"Give a {kind} that is {' and '.join(limits)}."
     return ""
 
 
 def _nodes(
     schema: Mapping[str, Any], node: Mapping[str, Any], location: Location
 ) -> Iterator[Mapping[str, Any]]:
-    """What a JSON schema says of the value at a location below a node, one kind after another."""
+    """Yield the nodes of a JSON schema for the value at a location, one per alternative type."""
     if "$ref" in node:
         node = schema["$defs"][node["$ref"].rpartition("/")[2]]
     for kind in node.get("anyOf", ()):
@@ -243,12 +249,12 @@ def _nodes(
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share (1 is all) in percent: ``39.9 %``."""
+    """Return a share (1 is the whole) in percent: ``39.9 %``."""
     return f"{100 * share:.{digits}f} %"
 
 
 def percent_of(part: float, whole: float) -> str:
-    """Return ``part`` of ``whole`` in percent, or a dash where there is no whole."""
+    """Return ``part`` of ``whole`` in percent, or a dash where ``whole`` is 0."""
     return percent(part / whole) if whole else "—"
 
 
@@ -260,11 +266,11 @@ def duration(seconds: float) -> str:
 
 
 def some_of(names: Iterable[str]) -> str:
-    """Return the first five names, and how many more there are."""
+    """Return the first five names, and the number of the others."""
     names = list(names)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
+    """Return the first line of an exception's message, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

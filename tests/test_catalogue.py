@@ -186,8 +186,12 @@ def test_the_nearest_name_is_offered(aviary: str) -> None:
         ([CLIP], "pass[0] (clip-wings) needs 'winged'", "Put grow-wings before clip-wings."),
         ([CLIP, GROW], "pass[0] (clip-wings) needs 'winged'", "Move grow-wings before clip-wings."),
         ([GROW, CLIP, PAINT], "pass[2] (paint-wings) needs", "Move paint-wings before clip-wings"),
-        ([GROW, ROOST], "pass[1] (roost) may not stand where 'winged'", "Put clip-wings before"),
-        ([GROW, ROOST, CLIP], "pass[1] (roost) may not stand", "Move clip-wings before roost."),
+        (
+            [GROW, ROOST],
+            "pass[1] (roost) may not run on a network that is 'winged'",
+            "Put clip-wings before",
+        ),
+        ([GROW, ROOST, CLIP], "pass[1] (roost) may not run", "Move clip-wings before roost."),
         ([{"name": "wait-for-godot"}], "needs 'godot'", "No pass provides it."),
     ],
 )
@@ -262,7 +266,7 @@ def test_an_exporter_is_a_file_with_options(workshop: None) -> None:
     [
         ([{**ONNX, "opset": 99}], "export[0] (to-onnx).opset must be at most 25", "at least 9"),
         ([{**ONNX, "opsett": 19}], "unknown key export[0] (to-onnx).opsett", "'opset'"),
-        ([ONNX, ONNX], "export[1] (to-onnx) stands twice", "Leave one"),
+        ([ONNX, ONNX], "export[1] (to-onnx) is named twice", "Leave one"),
         ([ONNX, {"name": "to-onxn"}], "export[1]: there is no exporter 'to-onxn'", "'to-onnx'"),
         ([{"name": "to-small"}, ONNX], "export[0] (to-small) reads the onnx file", "to-onnx"),
     ],
@@ -291,7 +295,7 @@ def test_a_runner_is_a_file() -> None:
     assert catalogue.runner_for(".onnx").runner_name() == "onnxruntime"
     with pytest.raises(RecipeError, match="there is no runner 'abacus'"):
         catalogue.runner("abacus")
-    with pytest.raises(RecipeError, match=r"no runner here opens \.tape files"):
+    with pytest.raises(RecipeError, match=r"no installed runner opens \.tape files"):
         catalogue.runner_for(".tape")
 
 

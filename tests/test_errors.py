@@ -55,7 +55,7 @@ def test_an_error_is_message_and_remedy() -> None:
 
 MISTAKES = [
     (["train", "gdp_mbv"], "", "there is no recipe file 'gdp_mbv'", "Did you mean 'gdp_mbv2'?"),
-    (["train", "a.toml"], "x", "a.toml, at its end: not valid TOML", "Texts stand in quotes"),
+    (["train", "a.toml"], "x", "a.toml, at its end: not valid TOML", "Put text in quotes"),
     (["train", "a.toml"], RECIPE + "epoch = 1", "unknown key pass[0] (train-dense).epoch", ""),
     (["train", "a.toml"], RECIPE.replace("= 2", "= -1"), "train.epochs must be at least 1", ""),
     (
@@ -115,13 +115,13 @@ def test_a_run_of_another_version_is_refused(command: str) -> None:
 
 
 def test_a_training_of_no_recipe_is_a_wrong_line() -> None:
-    failed(["train"], "no recipe is named", "`prunec recipes` lists", code=3)
+    failed(["train"], "prunec train needs a recipe", "`prunec recipes` lists", code=3)
 
 
 def test_a_root_that_cannot_be_written_is_explained() -> None:
     Path("a.toml").write_text(RECIPE)
     Path("runs").write_text("a file stands here")
-    failed(["train", "a.toml"], "no run folder can be made in runs", "--runs DIR")
+    failed(["train", "a.toml"], "no run folder can be created in runs", "--runs DIR")
 
 
 def test_an_output_that_cannot_be_written_is_explained() -> None:

@@ -71,7 +71,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_of_images_trains_at_once(place: Path) -> None:
     written(place / "images", [(40, 48), (44, 50)])
     told = " ".join(run("init", "init_net:net", "images/", "--epochs", "1").stdout.split())
-    assert "Looked at 24 of 24 training images in images/: 3 classes" in told
+    assert "Read 24 of 24 training images in images/: 3 classes" in told
     assert "prunec train net_images.toml" in told
     recipe = load_recipe("net_images.toml")
     assert (recipe.data.name, recipe.data.root) == ("imagefolder", "images/")
@@ -218,7 +218,7 @@ def test_networks_of_timm_bring_their_own_images() -> None:
 def test_a_size_is_of_images_with_a_class_each() -> None:
     done = CliRunner().invoke(app, ["init", "init_net:net", "har", "--size", "32"])
     assert done.exit_code == 1
-    assert "--size is of images that have a class each" in done.stderr
+    assert "--size does not apply to" in done.stderr
 
 
 def test_names_fit_a_folder() -> None:
@@ -245,7 +245,7 @@ def test_a_recipe_says_itself_what_inspect_looks_at() -> None:
     run("init", "init_net:net", "embedded", "-o", "e.toml")
     done = CliRunner().invoke(app, ["inspect", "e.toml", "--classes", "3"])
     assert done.exit_code == 1
-    assert "e.toml says its inputs, weights and classes itself" in done.stderr
+    assert "e.toml has its own inputs, weights and classes" in done.stderr
 
 
 def test_masks_change_within_a_short_training(place: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_folder_of_one_class_is_refused(place: Path) -> None:
     (place / "images/owls").rename(place / "owls")
     done = CliRunner().invoke(app, ["init", "init_net:net", "images"])
     assert done.exit_code == 1
-    assert "images holds one class alone, cats" in done.stderr
+    assert "images holds a single class, cats" in done.stderr
 
 
 def test_a_file_may_have_a_name_that_no_run_has(place: Path) -> None:

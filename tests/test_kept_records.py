@@ -86,7 +86,7 @@ def test_how_a_run_began_cannot_be_changed_by_a_record_that_fits(tmp_path: Path,
     (run.path / "run.json").write_text(record_text({**run.record, key: "another"}))
     found = checked(run)
     assert not found.passed
-    assert "run.json is not what it was when the run began" in found.message
+    assert "run.json was changed since the run was created" in found.message
 
 
 def test_records_of_another_run_fail(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_a_folded_network_does_not_train() -> None:
 
 def test_a_training_pass_must_be_given_data() -> None:
     module, example = ZOO["chain"]()
-    with pytest.raises(PassError, match="must be given data"):
+    with pytest.raises(PassError, match="is a training pass and needs data"):
         TrainDense()(Artifact(module, example))
 
 

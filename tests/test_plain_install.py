@@ -73,7 +73,7 @@ def test_the_example_of_the_readme_runs(python: Path, tmp_path: Path) -> None:
     assert code is not None
     code_there = code[1].replace('"plan.json"', f"{str(tmp_path / 'plan.json')!r}")
     code_there = code_there.replace('"model.onnx"', f"{str(tmp_path / 'model.onnx')!r}")
-    assert "What went" in run(python, "-c", code_there)
+    assert "Before and after" in run(python, "-c", code_there)
 
 
 @pytest.mark.nightly  # whoever trains finds them too

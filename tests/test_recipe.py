@@ -261,7 +261,7 @@ def test_overrides_apply_in_order() -> None:
             "",
         ),
         (f"{MINIMAL}[data]\nstd = [0]", "data.std[0] must be greater than 0", "greater than 0."),
-        (f"{MINIMAL}[data]\nmean = []", "data.mean must hold at least one entry", ""),
+        (f"{MINIMAL}[data]\nmean = []", "data.mean must have at least one entry", ""),
         (f"{MINIMAL}[data]\naugment = [{{ size = 3 }}]", "data.augment[0] has no 'name'", ""),
         (f"{MINIMAL}[verify.budget]\nmac_ratio = 1", "verify.budget.mac_ratio", "'macs_ratio'"),
         (

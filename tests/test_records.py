@@ -45,7 +45,7 @@ def test_an_edited_recipe_is_refused(tmp_path: Path, key: str) -> None:
     path = run.path / "recipe.toml"
     assert key in path.read_text()
     path.write_text(path.read_text().replace(key, key.replace("6", "7").replace("0.5", "0.9")))
-    with pytest.raises(RunError, match="not the recipe that the run began with") as caught:
+    with pytest.raises(RunError, match="not the recipe that the run started with") as caught:
         assert run.recipe
     assert "prunec train FILE" in caught.value.remedy
 

@@ -168,7 +168,7 @@ def test_a_damaged_recipe_is_named(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_the_root_is_explained(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(RunError, match="no run folder can be made") as caught:
+    with pytest.raises(RunError, match="no run folder can be created") as caught:
         create_run(recipe(), tmp_path / "runs")
     assert "--runs" in caught.value.remedy
 
@@ -216,7 +216,7 @@ def test_a_finished_run_is_continued_only_where_its_artifact_is_lost(
     run.mark("trained")
     assert resumed_run(None, [], tmp_path) == run
     monkeypatch.setattr(OpenedRun, "damaged", ())
-    with pytest.raises(RunError, match="trained to its end") as caught:
+    with pytest.raises(RunError, match="is fully trained") as caught:
         resumed_run(None, [], tmp_path)
     assert "prunec export" in caught.value.remedy
 
@@ -226,7 +226,7 @@ def test_a_step_that_was_left_and_is_missing_is_named(
     tmp_path: Path, command: Callable[[RunFolder], object]
 ) -> None:
     run = create_run(recipe(), tmp_path)
-    with pytest.raises(RunError, match=r"is not trained|has no finished pass"):
+    with pytest.raises(RunError, match=r"is not fully trained|has no finished pass"):
         command(run)
     run.keep({"steps/00-train-dense/artifact.json": "0" * 64})
     with pytest.raises(

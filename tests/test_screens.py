@@ -227,7 +227,7 @@ def test_a_slip_of_the_keyboard_is_recognised(words: list[str], near: str, code:
         (["train", "gdp_mbv2", "--device", "gpu"], "'gpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["compare", "--sparsity"], "prunec compare: option '--sparsity' requires an argument"),
         (["verify", "one", "two"], "unexpected extra argument"),
-        (["init", "a", "b", "--budget", "200%"], "'--budget': it is no number"),
+        (["init", "a", "b", "--budget", "200%"], "'--budget': it must be a number"),
         (["init", "a", "b", "--budget", "2"], "'--budget': it must be at most 0.999"),
         (["init", "a", "b", "--epochs", "0"], "'--epochs': it must be at least 1"),
         (["--no-such-thing"], "prunec has no option --no-such-thing"),
@@ -274,7 +274,7 @@ def test_a_mistyped_output_makes_no_folders(
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 1
-    assert "is no folder" in done.stderr
+    assert "does not exist" in done.stderr
     assert "mkdir -p nowhere" in done.stderr
     assert not list(tmp_path.iterdir())
     assert in_a_folder(Path("comparisons/small")) == Path("comparisons/small")
@@ -392,7 +392,7 @@ def test_what_libraries_say_is_in_the_run_and_not_on_the_screen(tmp_path: Path) 
     fault = done("fault")
     assert fault.returncode == 1
     assert fault.stdout == ""
-    assert fault.stderr.startswith("error: something went wrong that prunec did not foresee: ")
+    assert fault.stderr.startswith("error: unexpected error: ")
     assert "Traceback" not in fault.stderr
     [log] = tmp_path.glob("prunec-*.log")
     assert str(log) in fault.stderr

@@ -86,7 +86,7 @@ def test_what_two_shares_leave_is_never_negative(share: float, epochs: int) -> N
     [
         (written(options="macs_ratio = 0.5;dense = 0.2;dense_epochs = 2;select = 0.1"),
          ("dense", "dense_epochs", "both", "leave one")),
-        (written(options="macs_ratio = 0.5;dense = 0.2"), ("select", "select_epochs", "must hold")),
+        (written(options="macs_ratio = 0.5;dense = 0.2"), ("select", "select_epochs", "must have")),
         (written(options="macs_ratio = 0.5;dense = 3;select = 0.2"),
          ("pass[0] (train-gdp).dense", "at most 1", "dense_epochs = 3")),
         (written(options="macs_ratio = 0.5;dense_epochs = 9;select_epochs = 6"),
@@ -197,6 +197,6 @@ def test_every_option_in_epochs_has_its_share() -> None:
 def test_python_is_refused_what_a_recipe_is() -> None:
     with pytest.raises(PassError, match="found both"):
         TrainGdp(macs_ratio=0.5, dense=0.1, dense_epochs=1, select=0.1)
-    with pytest.raises(PassError, match="must hold dense"):
+    with pytest.raises(PassError, match="must have dense"):
         TrainGdp(macs_ratio=0.5, select=0.1)
     assert TrainAcdc(sparsity=0.9).whole(100) == (10, 5, 15)

@@ -96,8 +96,8 @@ def test_an_unfinished_run_says_how_far_it_came_and_why(tmp_path: Path) -> None:
     (run,) = made(tmp_path, "interrupted")
     run.metrics.write_text(json.dumps({"pass": "train-dense", "epoch": 2}) + "\n")
     error = unfinished(run)
-    assert error.message == f"{run.path} is not trained to its end: it was stopped after epoch 2"
-    assert error.remedy == f"Train it to its end: prunec train --resume {run.path}"
+    assert error.message == f"{run.path} is not fully trained: it was stopped after epoch 2"
+    assert error.remedy == f"Finish its training: prunec train --resume {run.path}"
     run.mark("failed", "the loss became nan")
     error = unfinished(run)
     assert error.message.endswith("it failed after epoch 2: the loss became nan")

@@ -77,7 +77,7 @@ class DataFindings:
 
     @property
     def passed(self) -> bool:
-        """Whether every image can be trained on."""
+        """Return whether every image can be trained on."""
         return not self.problems
 
     def to_json(self) -> str:

@@ -1,1 +1,1 @@
-"""The command line: its commands, what they ask for, what they show when they fail."""
+"""The command line: commands, their arguments, their screens and their error messages."""

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def keyed(changes: list[str] | None) -> list[str] | None:
-    """Return the values of ``--set`` as they are.
+    """Check that every value of ``--set`` has the form ``KEY=VALUE``; return them unchanged.
 
     Raises:
-        UsageError: one names no key.
+        UsageError: a value has no ``=``, or no key before it.
     """
     for change in changes or ():
         if not change.partition("=")[1] or change.startswith("="):
@@ -40,7 +40,7 @@ Run = Annotated[
     typer.Argument(
         metavar="RUN",
         help="A run's folder or name, or a recipe's name for its latest run  [default: the latest "
-        "that neither failed nor runs]",
+        "run that did not fail and is not training]",
         autocompletion=completion.run_names,
     ),
 ]
@@ -63,7 +63,7 @@ Inputs = Annotated[
     typer.Option(
         "--input",
         metavar="SIZES",
-        help="Of a network by name: one sample of each input: 3x160x160, 128:int64",
+        help="Shape of one sample of each input of a network by name: 3x160x160, 128:int64",
     ),
 ]
 Weights = Annotated[
@@ -72,7 +72,7 @@ Weights = Annotated[
         "--weights",
         metavar="FILE",
         show_default=False,
-        help="Of a network by name: a checkpoint, FILE::entry, or a name of torchvision's",
+        help="Weights of a network by name: a checkpoint, FILE::entry, or torchvision's name",
     ),
 ]
 Classes = Annotated[
@@ -82,24 +82,24 @@ Classes = Annotated[
         min=0,
         metavar="N",
         show_default=False,
-        help="Of a network by name  [default: the weights', the factory's or 1000]",
+        help="Classes of a network by name  [default: the weights', the factory's or 1000]",
     ),
 ]
 Opset = Annotated[
     int | None,
-    typer.Option("--opset", metavar="N", help="ONNX's operators, 9 to 25  [default: 18]"),
+    typer.Option("--opset", metavar="N", help="ONNX operator set, 9 to 25  [default: 18]"),
 ]
 IrVersion = Annotated[
     int | None,
-    typer.Option("--ir-version", metavar="N", help="ONNX's layout  [default: the opset's]"),
+    typer.Option("--ir-version", metavar="N", help="ONNX IR version  [default: the opset's]"),
 ]
 
 
 def known_runners(named: list[str] | str | None) -> list[str] | str | None:
-    """Return what ``--runner`` names, if there are such runners.
+    """Check that every runner that ``--runner`` names exists; return the names unchanged.
 
     Raises:
-        UsageError: there is none of a name.
+        UsageError: a runner does not exist.
     """
     from prunec.errors import UsageError
     from prunec.plugins import RUNNERS, plug_in_names
@@ -111,7 +111,7 @@ def known_runners(named: list[str] | str | None) -> list[str] | str | None:
         if text and name not in known:
             raise UsageError(
                 f"--runner: there is no runner {shortened(text)!r}",
-                remedy=f"{did_you_mean(name, known)}`prunec runners` lists what there is.",
+                remedy=f"{did_you_mean(name, known)}`prunec runners` lists all runners.",
             )
     return named
 
@@ -122,7 +122,7 @@ Runners = Annotated[
         "--runner",
         metavar="RUNNER",
         callback=known_runners,
-        help="Prove it there as well: ssh://user@board, qemu-aarch64 (see `prunec runners`).",
+        help="Also prove the files with RUNNER: ssh://user@board (see `prunec runners`).",
         autocompletion=completion.runner_names,
         show_default=False,
     ),
@@ -133,7 +133,7 @@ RunBy = Annotated[
         "--runner",
         metavar="RUNNER",
         callback=known_runners,
-        help="What runs it: ssh://user@board, openvino  [default: the file's own, here]",
+        help="Runner to use: ssh://user@board, openvino  [default: the form's own, here]",
         autocompletion=completion.runner_names,
         show_default=False,
     ),
@@ -143,37 +143,39 @@ WithPreprocessing = Annotated[
     typer.Option(
         "--with-preprocessing",
         metavar="LAYOUT",
-        help="Files take images as uint8, nhwc or nchw, and normalise them themselves.",
+        help="Let the files take uint8 images, nhwc or nchw, and normalise them inside.",
     ),
 ]
 NoRecipe = Annotated[
     bool,
-    typer.Option("--no-recipe", help="Leave the recipe's text, which names folders, out of files."),
+    typer.Option("--no-recipe", help="Leave the recipe, which names folders, out of the files."),
 ]
 
 
-USUAL = (Path("runs"), Path("comparisons"))
-"""Where runs and comparisons lie by default: these folders are made when they are first needed."""
+DEFAULT_FOLDERS = (Path("runs"), Path("comparisons"))
+"""Default folders of runs and comparisons; the only ones created when they are first needed."""
 
 
 def in_a_folder(path: Path | None) -> Path | None:
-    """Return the path of a file or folder to be made, in a folder that is there.
+    """Check that the folder that a new file or folder will stand in exists; return the path.
 
     Raises:
-        RunError: it is not there: a slip of the keyboard makes no folders.
+        RunError: the folder does not exist. It is not created, because the path may be a typing
+            mistake.
     """
-    if path is not None and not path.parent.is_dir() and path.parent not in USUAL:
-        there = path.parent.exists()
+    if path is not None and not path.parent.is_dir() and path.parent not in DEFAULT_FOLDERS:
+        is_file = path.parent.exists()
+        reason = "is a file" if is_file else "does not exist"
         raise RunError(
-            f"{path} cannot be written: {path.parent} is {'a file' if there else 'no folder'}",
+            f"{path} cannot be written: {path.parent} {reason}",
             remedy="Name another place: -o FILE."
-            if there
-            else f"Make it first (mkdir -p {path.parent}), or name another place.",
+            if is_file
+            else f"Create it first (mkdir -p {path.parent}), or name another place.",
         )
     return path
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="The file to write.", callback=in_a_folder),
@@ -181,10 +183,10 @@ Output = Annotated[
 
 
 def parsed_inputs(texts: list[str] | None) -> tuple[Input, ...]:
-    """Return the inputs that ``--input`` names; imports torch.
+    """Parse the values of ``--input``; imports torch.
 
     Raises:
-        UsageError: one is no input.
+        UsageError: a value is not the shape of an input.
     """
     from prunec.inspection.network import parse_input
 
@@ -195,16 +197,16 @@ def parsed_inputs(texts: list[str] | None) -> tuple[Input, ...]:
 
 
 def onnx_options(opset: int | None, ir_version: int | None) -> dict[str, int]:
-    """The options of the ONNX exporter that a command line gives."""
+    """Return the options of the ONNX exporter that the command line sets."""
     given = {"opset": opset, "ir_version": ir_version}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def run_of(reference: str | None, root: Path | None) -> RunFolder:
-    """Return the run that a command line means.
+    """Return the run that RUN and ``--runs`` of a command line name.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no such run.
     """
     from prunec.cli.selection import find_run
     from prunec.store.finding import runs_root

@@ -1,4 +1,4 @@
-"""``prunec bench``: a shipped file beside the dense network's, or any two files."""
+"""``prunec bench``: times an exported file against the file of the dense network, or any two."""
 
 from __future__ import annotations
 
@@ -23,42 +23,40 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    batch: Annotated[
-        str, typer.Option("--batch", metavar="N,…", help="Samples of a run.")
-    ] = "1,32",
+    batch: Annotated[str, typer.Option("--batch", metavar="N,…", help="Batch sizes.")] = "1,32",
     threads: Annotated[
-        str, typer.Option("--threads", metavar="N,…", help="Threads within an operator.")
+        str, typer.Option("--threads", metavar="N,…", help="Threads per operator.")
     ] = "1",
     inputs: Annotated[
         list[str] | None,
         typer.Option(
             "--input",
             metavar="NAME=SIZES",
-            help="All sizes of an input whose sizes a file leaves open: x=1x3x224x224",
+            help="Shape of an input that has dynamic sizes: x=1x3x224x224",
         ),
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="The time of every layer, by the runtime's profile.")
+        bool, typer.Option("--layers", help="Also time every layer, by the runtime's profiler.")
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw it, as SVG.", callback=in_a_folder),
+        typer.Option("--plot", metavar="FILE", help="Write a plot as SVG.", callback=in_a_folder),
     ] = None,
     runner: RunBy = "",
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:
-    """Time a shipped file against the dense network's, or two files, in turns.
+    """Time an exported file against the dense network's, or two files, in turns.
 
-    Each round runs both; rounds go on until the ratio is known to 2 % or one is faster, at 99 %
-    confidence, or for twenty seconds. Memory, samples and MACs a second stand below.
+    Each round runs both. Rounds go on until the ratio is known to 2 %, or one file is faster at
+    99 % confidence, or 20 s are over. Memory, samples/s and MACs/s follow below.
     """
     given = subjects or []
     numbers = _numbers("--batch", batch), _numbers("--threads", threads)
     if len(given) > 2 or (given and given[0].endswith(".onnx") and len(given) != 2):
         raise UsageError(
             f"bench compares two files, found {len(given)}",
-            remedy="prunec bench A.onnx B.onnx: how fast A is beside B.",
+            remedy="Name both: prunec bench A.onnx B.onnx.",
         )
     run = None if len(given) == 2 else run_of(given[0] if given else None, runs)
 
@@ -68,25 +66,25 @@ def bench(
 
     files = exported_files(run) if run else (Path(given[0]), Path(given[1]))
     name = run.name if run else f"{files[0].name} by {files[1].name}"
-    found = bench_files(*files, Settings(*numbers, parse_sizes(inputs or []), layers, runner))
+    result = bench_files(*files, Settings(*numbers, parse_sizes(inputs or []), layers, runner))
     if plot:
         from prunec.files import write_text_atomic
 
-        write_text_atomic(plot, str(bench_plot(name, found)))
+        write_text_atomic(plot, str(bench_plot(name, result)))
     if as_json:
         import json
 
-        typer.echo(json.dumps(found.to_dict(), indent=2))
+        typer.echo(json.dumps(result.to_dict(), indent=2))
         return
     from prunec.cli.printing import print_parts
 
-    print_parts(*bench_tables(name, found))
+    print_parts(*bench_tables(name, result))
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5})*", text):
         raise UsageError(
-            f"{option} {text!r} is no list of whole numbers from 1 on",
-            remedy=f"Write them with commas between: {option} 1,8,32.",
+            f"{option} {text!r} must be a list of whole numbers, at least 1",
+            remedy=f"Separate them with commas: {option} 1,8,32.",
         )
     return tuple(map(int, text.split(",")))

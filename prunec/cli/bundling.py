@@ -1,4 +1,4 @@
-"""What ``--bundle`` takes: its place, and what a bundle holds besides."""
+"""Options of ``--bundle``: the bundle's place, version, signature and optional contents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _options(
         typer.Option(
             "--bundle",
             metavar="PLACE",
-            help="Write all that passed as a bundle: a folder, or FILE.zip.",
+            help="Write every form that passed as a bundle: a folder, or FILE.zip.",
             callback=in_a_folder,
         ),
     ] = None,
@@ -30,29 +30,29 @@ def _options(
         typer.Option(
             "--release",
             metavar="VERSION",
-            help="Of the bundle  [default: the recipe's]",
+            help="The bundle's version  [default: the recipe's]",
             show_default=False,
         ),
     ] = "",
     sign: Annotated[
         Path | None,
-        typer.Option("--sign", metavar="KEY", help="Sign the bundle, offline: a key as PEM."),
+        typer.Option("--sign", metavar="KEY", help="Sign the bundle with a private key (PEM)."),
     ] = None,
     bom: Annotated[
-        bool, typer.Option("--bom", help="Put CycloneDX's bill of materials into the bundle.")
+        bool, typer.Option("--bom", help="Add a CycloneDX bill of materials to the bundle.")
     ] = False,
     layers: Annotated[
         bool,
-        typer.Option("--golden-layers", help="Put values between layers in: check.py --layers."),
+        typer.Option("--golden-layers", help="Add golden values per layer: check.py --layers."),
     ] = False,
 ) -> None:
     """Options of a bundle."""
 
 
 def with_bundle(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that takes the options of a bundle, and gets ``wishes``, what they say.
+    """Add the options of a bundle to a command, which receives them as ``wishes``.
 
-    It raises UsageError where they say what a bundle holds, and name no place for it.
+    The command raises UsageError where options of a bundle are given without ``--bundle``.
     """
     known = inspect.signature(_options).parameters
 
@@ -61,8 +61,7 @@ def with_bundle(command: Callable[..., None]) -> Callable[..., None]:
         place, *others = (options.pop(name) for name in known)
         if place is None and any(others):
             raise UsageError(
-                "--release, --sign, --bom and --golden-layers are of a bundle, and none is asked "
-                "for",
+                "--release, --sign, --bom and --golden-layers need --bundle",
                 remedy="Name a place for it: --bundle FILE.zip.",
             )
         command(**options, wishes=Wishes(place, *others))

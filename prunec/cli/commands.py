@@ -1,7 +1,7 @@
-"""The command line: each command finds its inputs, calls the pipeline, shows what came of it.
+"""The command line: each command finds its inputs, calls the pipeline and prints the result.
 
-torch is imported inside the commands, so that help and completion answer at once, and after
-their inputs are found, so that a mistake does.
+torch is imported inside the commands, so that help and completion answer at once, and only after
+their inputs are found, so that a wrong command line is reported at once, too.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Compile and export sparse convolutional networks: train, cut, prove, ship.",
-    epilog="Exit codes: 0 done, and every check passed; 1 a mistake, or something is missing; "
-    "2 a check failed; 3 the command line does not parse.",
+    epilog="Exit codes: 0 done, every check passed; 1 an error; 2 a check failed; 3 a wrong "
+    "command line.",
 )
 app.add_typer(
     passes_app,
@@ -92,19 +92,19 @@ app.add_typer(
 app.add_typer(
     runners_app,
     name="runners",
-    short_help="List what can run files; `setup NAME` fetches what one needs.",
+    short_help="List the runners of files; `setup NAME` installs what one needs.",
     invoke_without_command=True,
 )
 app.command(short_help="Remove the dead channels of a finished ONNX file.")(compact)
-app.command(short_help="Train several recipes on equal terms; one table, one page.")(compare)
-app.command("compile", short_help="Cut, write and prove a network that is sparse already.")(
+app.command(short_help="Train several recipes on equal terms; write one report.")(compare)
+app.command("compile", short_help="Cut, write and prove a network that is already sparse.")(
     with_forms(with_bundle(compile_network))
 )
-app.command(short_help="Time a shipped file against the dense network's, or two files.")(bench)
-app.command(short_help="Print MACs and parameters, layer by layer and in all.")(count)
+app.command(short_help="Time an exported file against the dense network's, or two files.")(bench)
+app.command(short_help="Print MACs and parameters, per layer and in total.")(count)
 app.command(short_help="Write a recipe for a network and its images.")(init)
-app.command(short_help="Print the five best classes of images, of any file that ships.")(predict)
-app.command(short_help="Show layers and channel groups, and what is left of them.")(inspect)
+app.command(short_help="Print the five best classes of images by an exported file.")(predict)
+app.command(short_help="Show layers and channel groups, and how much of them is left.")(inspect)
 
 
 def main() -> None:
@@ -139,7 +139,7 @@ def options(
     install: completion.Install = None,
     show: completion.Show = None,
 ) -> None:
-    """Take the options that stand before any command."""
+    """Accept the options that stand before a command."""
 
 
 @app.command(short_help="Train a recipe's network into a run's folder.")
@@ -159,7 +159,7 @@ def train(
     ] = False,
     runs: Root = None,
 ) -> None:
-    """Train a recipe's network; the run's folder says everything about it.
+    """Train a recipe's network; its folder records everything about the run.
 
     \b
     On several GPUs or machines:
@@ -171,7 +171,7 @@ def train(
     launch.train(recipe, changes or [], device=device, resume=resume, root=runs_root(runs))
 
 
-@app.command(short_help="Cut a trained network, write it, prove each file equal to it.")
+@app.command(short_help="Cut a trained network, write it, prove each file equal.")
 @with_forms
 @with_bundle
 def export(
@@ -190,7 +190,7 @@ def export(
 ) -> None:
     """Cut a trained network, write it in every form asked for, and prove each file equal to it.
 
-    RUN may be the file of a recipe without a training pass: its network is exported as it is built.
+    RUN may be the file of a recipe without a training pass: then its network is exported as built.
     """
     ending = Ending(as_json, junit, wishes)
     ending.begin()
@@ -205,13 +205,13 @@ def export(
         given_to = (None, output, options, no_recipe, *asked)
         export_recipe(recipe, run, made_in, forms, ending, *given_to)
         return
-    found = run_of(run, runs)
-    noise.keep_in(found.path)
+    trained = run_of(run, runs)
+    noise.keep_in(trained.path)
 
     from prunec import pipeline
 
     made = pipeline.export(
-        found,
+        trained,
         output,
         forms,
         options=options,
@@ -220,29 +220,29 @@ def export(
         runners=runner or (),
         layout=with_preprocessing or "",
     )
-    ending.end(made, found)
+    ending.end(made, trained)
 
 
-@app.command(short_help="Check a shipped file against its run.")
+@app.command(short_help="Check an exported file against its run.")
 def verify(
     run: Run = None,
     onnx: Annotated[
         Path | None,
-        typer.Option("--onnx", metavar="FILE", help="The file to check  [default: the run's]"),
+        typer.Option("--onnx", metavar="FILE", help="File to check  [default: the run's]"),
     ] = None,
     as_json: AsJson = False,
     no_code: NoCode = False,
     key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="FILE", help="The public key that signed a bundle, as PEM."),
+        typer.Option("--key", metavar="FILE", help="Public key of a signed bundle (PEM)."),
     ] = None,
     junit: JUnit = None,
     runner: Runners = None,
     runs: Root = None,
 ) -> None:
-    """Check a shipped file against its run: MACs, parameters, outputs, accuracy, budgets.
+    """Check an exported file against its run: MACs, parameters, outputs, accuracy, budgets.
 
-    With --no-code only against what the run's folder records: digests, counts, golden values.
+    With --no-code, check it only against what the folder records: digests, counts, golden values.
     A bundle (a folder or FILE.zip of `export --bundle`) is checked in the same way.
     """
     ending = Ending(as_json, junit)
@@ -252,26 +252,26 @@ def verify(
         return
     if key is not None:
         raise UsageError(
-            "--key is of a bundle, and none is named", remedy="Name one: prunec verify FILE.zip."
+            "--key needs a bundle", remedy="Name one: prunec verify FILE.zip --key FILE."
         )
-    found = run_of(run, runs)
+    checked_run = run_of(run, runs)
     if no_code:
-        verify_without_code(found, onnx, ending, runner or ())
+        verify_without_code(checked_run, onnx, ending, runner or ())
         return
 
     from prunec import pipeline
 
-    ending.end(pipeline.verify(found, onnx, runner or ()))
+    ending.end(pipeline.verify(checked_run, onnx, runner or ()))
 
 
-@app.command("report", short_help="Write a run's report.html anew.")
+@app.command("report", short_help="Write a run's report.html again.")
 def write_page(run: Run = None, runs: Root = None) -> None:
-    """Write a run's report.html anew: one page that opens offline, whatever the run has so far."""
-    found = run_of(run, runs)
+    """Write report.html again: one page that opens offline, with all that the run has so far."""
+    opened = run_of(run, runs)
 
     from prunec.page import write_report
 
-    typer.echo(write_report(found))
+    typer.echo(write_report(opened))
 
 
 @app.command(short_help="Write the density of every layer of a run.")
@@ -280,11 +280,11 @@ def densities(
     output: Output = None,
     runs: Root = None,
 ) -> None:
-    """Write the density of every layer of a run, for other mask methods to take over."""
-    found = run_of(run, runs)
+    """Write the density of every layer of a run, as a start for other mask methods."""
+    opened = run_of(run, runs)
 
     from prunec.sparsity.densities import save_densities
 
     path = output or Path("densities.json")
-    density = save_densities(found, path)
-    typer.echo(f"Wrote {path}: {len(density)} layers of {found.name}")
+    density = save_densities(opened, path)
+    typer.echo(f"Wrote {path}: {len(density)} layers of {opened.name}")

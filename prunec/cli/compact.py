@@ -1,4 +1,4 @@
-"""``prunec compact``: a finished ONNX file without the channels that do not matter."""
+"""``prunec compact``: removes channels without effect from a finished ONNX file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from prunec.deploy.compaction.compact import Compacted
     from prunec.deploy.compaction.files import FileResult
 
-_SHOWN = 12
+_SHOWN = 12  # rows per list: the whole result stays on a screen of 24 to 40 lines
 
 
 def compact(
@@ -21,13 +21,15 @@ def compact(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="Where to write  [default: FILE.compact.onnx]"
+            "-o", "--output", metavar="FILE", help="File to write  [default: FILE.compact.onnx]"
         ),
     ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", metavar="NAME=SIZES", help="Sizes that the file leaves open: x=1x3x640x640"
+            "--input",
+            metavar="NAME=SIZES",
+            help="Shape of an input that has dynamic sizes: x=1x3x640x640",
         ),
     ] = None,
     data: Annotated[
@@ -35,12 +37,12 @@ def compact(
         typer.Option(
             "--samples",
             metavar="FILE",
-            help="An .npz of arrays by the inputs' names, to prove it on as well",
+            help="Also prove it on the arrays of an .npz, one per input name.",
         ),
     ] = None,
     bounds: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="Of random inputs  [default: normal numbers]"),
+        typer.Option(metavar="LOW HIGH", help="Range of random inputs  [default: normal]"),
     ] = None,
     round_to: Annotated[
         int, typer.Option(min=1, metavar="N", help="Round kept counts up to a multiple of N.")
@@ -49,8 +51,8 @@ def compact(
 ) -> None:
     """Remove the dead, unread and constant channels of a finished ONNX file, exactly.
 
-    The smaller file is proven equal under onnxruntime before it is written; where nothing can go,
-    or it is not equal, nothing is written.
+    The smaller file is written only after it is proven equal under onnxruntime. Where no channel
+    can be removed, or the outputs differ, nothing is written.
     """
     from prunec.cost.onnx_sizes import parse_sizes
     from prunec.deploy.compaction.files import compact_file
@@ -62,20 +64,20 @@ def compact(
     if as_json:
         typer.echo(_json(result))
     else:
-        _tell(result)
+        _print_result(result)
 
 
 def _json(result: FileResult) -> str:
     import json
 
-    found = result.compacted
+    compacted = result.compacted
     return json.dumps(
         {
             "file": str(result.path),
             "written": None if result.written is None else str(result.written),
-            "removed": dict(found.removed),
-            "constants": list(found.constants),
-            "stayed": dict(found.because),
+            "removed": dict(compacted.removed),
+            "constants": list(compacted.constants),
+            "stayed": dict(compacted.because),
             "macs": result.macs,
             "bytes": result.bytes if result.written else None,
             "inputs": result.inputs,
@@ -88,44 +90,45 @@ def _json(result: FileResult) -> str:
     )
 
 
-def _tell(result: FileResult) -> None:
+def _print_result(result: FileResult) -> None:
     from prunec.cli.printing import say
 
-    found = result.compacted
+    compacted = result.compacted
     if result.written is None:
         say(f"{result.path} is left as it is: no channel is dead, unread or constant.")
     else:
-        say(f"{_many(sum(found.removed.values()), 'channel')} removed:")
-        groups = list(found.removed.items())
+        say(f"{_counted(sum(compacted.removed.values()), 'channel')} removed:")
+        groups = list(compacted.removed.items())
         say(
             *(
-                f"  {name}: {gone} of {found.before.get(name, gone)}"
+                f"  {name}: {gone} of {compacted.before.get(name, gone)}"
                 for name, gone in groups[:_SHOWN]
             )
         )
         if len(groups) > _SHOWN:
             more = sum(gone for _, gone in groups[_SHOWN:])
             say(f"  and {more} more in {len(groups) - _SHOWN} groups")
-        if found.constants:
-            say(f"{len(found.constants)} values are constants now")
-    say("What stays:", *(f"  {_many(count, 'channel')}: {why}" for why, count in _first(found)))
+        if compacted.constants:
+            say(f"{len(compacted.constants):,} values are constants now")
+    kept = (f"  {_counted(count, 'channel')}: {reason}" for reason, count in _first(compacted))
+    say("Kept:", *kept)
     if result.written is None:
         return
     if result.macs:
         say(f"MACs {result.macs[0]:,} → {result.macs[1]:,}")
     say(f"Bytes {result.bytes[0]:,} → {result.bytes[1]:,}")
-    on = _many(result.inputs, "batch")
+    batches = _counted(result.inputs, "batch")
     worst = max(result.proof, key=lambda one: one.share)
     say(
-        f"Equal on {on} under onnxruntime: largest difference {worst.found:.3g} "
-        f"({worst.output}), {worst.share:.2g} of what rounding explains",
-        f"Written: {result.written}",
+        f"Equal on {batches} under onnxruntime: largest difference {worst.found:.3g} "
+        f"({worst.output}), {worst.share:.2g} of the rounding bound",
+        f"Wrote {result.written}",
     )
 
 
-def _first(found: Compacted) -> list[tuple[str, int]]:
-    return list(found.because.items())[:_SHOWN]
+def _first(compacted: Compacted) -> list[tuple[str, int]]:
+    return list(compacted.because.items())[:_SHOWN]
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 'es' if what == 'batch' else 's'}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 'es' if noun == 'batch' else 's'}"

@@ -1,4 +1,4 @@
-"""The command `prunec compare`: several recipes on equal terms."""
+"""``prunec compare``: trains several recipes on equal terms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RECIPE…",
-            help="Recipes' files or packaged names.",
+            help="Recipe files or packaged names.",
             autocompletion=completion.recipe_references,
         ),
     ],
@@ -33,10 +33,10 @@ def compare(
         str | None,
         typer.Option(
             metavar="S,S,…",
-            help="Shares of zeros for each recipe: 0.9,0.99  [default: each recipe's own]",
+            help="Sparsities to train each recipe at: 0.9,0.99  [default: each recipe's own]",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Runs of each, with seeds from 0.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Runs per cell, with seeds from 0.")] = 3,
     changes: Changes = None,
     jobs: Annotated[
         int | None,
@@ -50,17 +50,17 @@ def compare(
             "--output",
             "-o",
             metavar="FOLDER",
-            help="Of runs and results  [default: in comparisons/]",
+            help="Folder of runs and results  [default: in comparisons/]",
             callback=in_a_folder,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train recipes at several sparsities and seeds; one table, one plot, one page.
+    """Train recipes at several sparsities and seeds; write one table, one plot, one page.
 
     Every cell of the grid is a run: trained, exported, verified. Data, network, epochs and batch
-    size must be equal: --set makes them so for all. The same command goes on where it stopped,
-    takes finished cells as they are, and tries failed ones again. Exit code 2: not all are proven.
+    size must be equal: --set makes them so. The same command again continues where it stopped: it
+    keeps finished cells and repeats failed ones. Exit code 2: not every cell is proven.
     """
     from rich.console import Console
 
@@ -74,7 +74,7 @@ def compare(
     console = Console(file=screen()) if as_json else Console()
     results = run_all(grid, folder, jobs=jobs, command=sys.argv, console=console)
     if as_json:
-        typer.echo(json.dumps(_said(results, folder), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_as_dict(results, folder), indent=2, ensure_ascii=False))
     if not _proven(results):
         raise typer.Exit(2)
 
@@ -83,8 +83,8 @@ def _proven(results: Sequence[Result]) -> bool:
     return all(result.proven for result in results)
 
 
-def _said(results: Sequence[Result], folder: ComparisonFolder) -> dict[str, object]:
-    """The verdict, the means over seeds and every cell, as JSON has them."""
+def _as_dict(results: Sequence[Result], folder: ComparisonFolder) -> dict[str, object]:
+    """Return the verdict, the means over seeds and every cell, ready for JSON."""
     from prunec.comparison.results import aggregated
 
     return {

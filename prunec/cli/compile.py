@@ -1,6 +1,6 @@
-"""``prunec compile``: a network that is sparse already, cut, written and proven without a recipe.
+"""``prunec compile``: cuts, writes and proves a network that is already sparse.
 
-It writes the recipe: one road for both.
+It generates a recipe without a training pass, so that the rest is the same as ``prunec export``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Folder = Annotated[
         "--output",
         "-o",
         metavar="FOLDER",
-        help="The run's folder  [default: in --runs]",
+        help="Folder of the run  [default: a new one in --runs]",
         callback=in_a_folder,
     ),
 ]
@@ -51,7 +51,7 @@ def compile_network(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="A network as in a recipe's model.name.",
+            help="A network, as in a recipe's model.name.",
             autocompletion=completion.model_names,
         ),
     ],
@@ -59,19 +59,21 @@ def compile_network(
     inputs: Inputs = None,
     masks: Annotated[
         str,
-        typer.Option("--masks", metavar="FILE", show_default=False, help="Masks, by weight."),
+        typer.Option(
+            "--masks", metavar="FILE", show_default=False, help="Masks by the weights' names."
+        ),
     ] = "",
     classes: Classes = 0,
     data: Annotated[
         str,
-        typer.Option("--data", metavar="DATA", help="Images to prove it on: a name, or a folder."),
+        typer.Option("--data", metavar="DATA", help="Images to prove it on: a set or a folder."),
     ] = "none",
     round_to: Annotated[
         str,
         typer.Option(
             "--round-to",
             metavar="N",
-            help="Channels kept, in blocks of N; or `measured`, in counts that are fast here.",
+            help="Keep channels in multiples of N; `measured`: in counts measured fast here.",
         ),
     ] = "1",
     output: Folder = None,
@@ -86,7 +88,7 @@ def compile_network(
     wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
 ) -> None:
-    """Cut a network that is sparse already, write it in every form, prove each file equal to it."""
+    """Cut a network that is already sparse, write it in every form, prove each file equal to it."""
     from prunec.recipe import ModelSpec
     from prunec.store.finding import runs_root
 
@@ -119,10 +121,10 @@ def export_recipe(
     runners: Sequence[str] = (),
     layout: str = "",
 ) -> None:
-    """Export a new run of a recipe without a training pass, and say where it lies.
+    """Export a new run of a recipe without a training pass, and print its folder.
 
-    The folder is made when the network is; where a mistake ends it before its first pass has left
-    anything, it goes again.
+    The folder is created after the network is built; it is removed again where an error ends the
+    export before the first pass has written anything.
     """
     import shutil
 
@@ -152,8 +154,8 @@ def _multiple(text: str) -> int | str:
         return text
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 10**6:
         raise UsageError(
-            f"--round-to {text!r} is no whole number from 1 on",
-            remedy="--round-to 8, or --round-to measured: what this machine's onnxruntime likes.",
+            f"--round-to {text!r} must be a whole number from 1 to 1,000,000, or 'measured'",
+            remedy="For example: --round-to 8. 'measured' takes counts that are fast here.",
         )
     return int(text[:9])
 
@@ -184,7 +186,7 @@ def _recipe(spec: ModelSpec, data: str, round_to: int | str, onnx: dict[str, int
 
 
 def _data(spec: ModelSpec, data: str) -> Any:
-    """The images: none, a set by its name, or a folder of images of ImageNet's normalisation."""
+    """Return the data section: none, a set by name, or a folder with ImageNet's normalisation."""
     from prunec.cli.starter import starter
     from prunec.cli.starter_data import IMAGENET
     from prunec.inspection.network import parse_input
@@ -206,6 +208,6 @@ def _data(spec: ModelSpec, data: str) -> Any:
 
 
 def _whole_path(named: str) -> str:
-    """A file by its whole path, so that the run can be exported again from any folder."""
+    """Make the path of a file absolute, so that the run can be exported again from any folder."""
     path, mark, entry = named.partition("::")
     return f"{Path(path).resolve()}{mark}{entry}" if Path(path).is_file() else named

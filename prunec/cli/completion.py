@@ -1,4 +1,4 @@
-"""What the shell offers to complete: names that are known without importing torch."""
+"""Shell completion: names that are known without importing torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typer.completion import (
     show_callback,
 )
 
-get_completion_inspect_parameters()  # it makes typer's shells known
+get_completion_inspect_parameters()  # registers typer's shells as a side effect
 
 
 Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
@@ -27,7 +27,7 @@ Install = Annotated[
         callback=install_callback,
         is_eager=True,
         expose_value=False,
-        help="Let bash, zsh, fish, powershell or pwsh complete commands, names and keys.",
+        help="Install completion of commands, names and keys: bash, zsh, fish, powershell, pwsh.",
     ),
 ]
 Show = Annotated[
@@ -38,13 +38,13 @@ Show = Annotated[
         callback=show_callback,
         is_eager=True,
         expose_value=False,
-        help="Print the script that does so.",
+        help="Print the completion script.",
     ),
 ]
 
 
 def recipe_references(incomplete: str) -> Iterator[str]:
-    """Yield the packaged recipes, recipe files and folders that begin so."""
+    """Yield the packaged recipes, recipe files and folders that begin with ``incomplete``."""
     from prunec.recipe import packaged_recipes
 
     yield from _beginning(packaged_recipes(), incomplete)
@@ -52,21 +52,21 @@ def recipe_references(incomplete: str) -> Iterator[str]:
 
 
 def packaged_names(incomplete: str) -> Iterator[str]:
-    """Yield the packaged recipes that begin so."""
+    """Yield the packaged recipes that begin with ``incomplete``."""
     from prunec.recipe import packaged_recipes
 
     return _beginning(packaged_recipes(), incomplete)
 
 
 def pass_names(incomplete: str) -> Iterator[str]:
-    """Yield the passes that begin so."""
+    """Yield the passes that begin with ``incomplete``."""
     from prunec.plugins import PASSES, plug_in_names
 
     return _beginning(plug_in_names(PASSES), incomplete)
 
 
 def runner_names(incomplete: str) -> Iterator[str]:
-    """Yield the runners that begin so."""
+    """Yield the runners that begin with ``incomplete``."""
     from prunec.plugins import RUNNERS, plug_in_names
 
     names = (f"{name}://" if name == "ssh" else name for name in plug_in_names(RUNNERS))
@@ -74,7 +74,7 @@ def runner_names(incomplete: str) -> Iterator[str]:
 
 
 def run_names(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Yield the runs that begin so, of the folder that the command line names."""
+    """Yield the runs that begin with ``incomplete``, of the folder of ``--runs``."""
     from prunec.store.finding import run_folders, runs_root
 
     named = context.params.get("runs") or context.params.get("root")
@@ -83,7 +83,7 @@ def run_names(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def data_names(incomplete: str) -> Iterator[str]:
-    """Yield the data sets and the folders that begin so."""
+    """Yield the data sets and folders that begin with ``incomplete``."""
     from prunec.cli.starter_data import DATA
 
     yield from _beginning(DATA, incomplete)
@@ -91,38 +91,41 @@ def data_names(incomplete: str) -> Iterator[str]:
 
 
 def method_names(incomplete: str) -> Iterator[str]:
-    """Yield the methods of training that begin so."""
+    """Yield the training methods that begin with ``incomplete``."""
     from prunec.cli.starter import methods
 
     return _beginning(methods(), incomplete)
 
 
 def model_names(incomplete: str) -> Iterator[str]:
-    """Yield torchvision's networks that begin so, timm's after ``timm:``, and files of Python."""
+    """Yield torchvision's networks that begin with ``incomplete``, or timm's after ``timm:``."""
     yield from _beginning(_networks(incomplete), incomplete)
 
 
 def inspectable(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Yield what `inspect` takes: runs, recipes, networks."""
+    """Yield the arguments of ``prunec inspect``: runs, recipes, networks."""
     yield from run_names(context, incomplete)
     yield from recipe_references(incomplete)
     yield from model_names(incomplete)
 
 
 def network_files(incomplete: str) -> Iterator[str]:
-    """Yield networks by name, recipe files, ONNX files and folders that begin so."""
+    """Yield networks, recipe files, ONNX files and folders that begin with ``incomplete``."""
     yield from model_names(incomplete)
     yield from (p for p in _paths(incomplete) if p.endswith(("/", ".toml", ".onnx")))
 
 
 def runs_and_files(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Yield runs, and ONNX files and folders, that begin so."""
+    """Yield runs, ONNX files and folders that begin with ``incomplete``."""
     yield from run_names(context, incomplete)
     yield from (p for p in _paths(incomplete) if p.endswith(("/", ".onnx")))
 
 
 def settings(args: list[str], incomplete: str) -> Iterator[str]:
-    """Yield keys for ``--set`` that begin so, those of the recipe that the line names included."""
+    """Yield the keys for ``--set`` that begin with ``incomplete``.
+
+    The keys of the passes of the recipe that the command line names are among them.
+    """
     from prunec.recipe import packaged_recipes, settable_keys
 
     typed = (os.environ.get(key, "") for key in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS"))
@@ -133,28 +136,28 @@ def settings(args: list[str], incomplete: str) -> Iterator[str]:
 
 
 def _networks(incomplete: str) -> Iterable[str]:
-    """Names of networks, read off the files of the libraries: importing them takes seconds."""
+    """Read the names of networks from the source files of a library: importing it takes seconds."""
     from importlib.util import find_spec
 
     library = "timm" if incomplete.startswith("timm:") else "torchvision"
-    found = find_spec(library)
-    if found is None or found.origin is None:
+    spec = find_spec(library)
+    if spec is None or spec.origin is None:
         return ["timm:"]
     names = set()
-    for path in (Path(found.origin).parent / "models").rglob("*.py"):
-        for hit in REGISTERED.finditer(path.read_text("utf-8")):
-            names.add(hit[1])
+    for path in (Path(spec.origin).parent / "models").rglob("*.py"):
+        for match in _REGISTERED.finditer(path.read_text("utf-8")):
+            names.add(match[1])
     if library == "timm":
         return sorted(f"timm:{name}" for name in names)
     return [*sorted(name for name in names), "timm:"]
 
 
-REGISTERED = re.compile(r"^@register_model\b.*\n(?:@.*\n|[ )].*\n)*def (\w+)\(", re.MULTILINE)
-"""A function by which torchvision and timm build a network."""
+_REGISTERED = re.compile(r"^@register_model\b.*\n(?:@.*\n|[ )].*\n)*def (\w+)\(", re.MULTILINE)
+"""The definition of a function that torchvision or timm registers as a constructor of a network."""
 
 
 def _paths(incomplete: str) -> Iterator[str]:
-    """Yield the files, and the folders with a slash, that begin so."""
+    """Yield the files, and the folders with a slash, that begin with ``incomplete``."""
     folder = Path(incomplete + "x").parent
     if not folder.is_dir():
         return

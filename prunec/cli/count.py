@@ -1,4 +1,4 @@
-"""``prunec count``: what a file, a network or a run costs."""
+"""``prunec count``: MACs, parameters and memory of a file, a network or a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def count(
         str,
         typer.Argument(
             metavar="FILE.onnx|NETWORK|RUN",
-            help="A file, a name of model.name, or a run's folder.",
+            help="An ONNX file, a network as in model.name, or a run's folder or name.",
             autocompletion=completion.network_files,
         ),
     ],
@@ -33,21 +33,21 @@ def count(
     weights: Weights = "",
     memory: Annotated[
         bool,
-        typer.Option("--memory", help="Where a file, or each of a run's, holds most activations."),
+        typer.Option("--memory", help="Print the peak activation memory of the file or files."),
     ] = False,
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:
-    """Print MACs, non-zero MACs and parameters, per layer and in all.
+    """Print MACs, non-zero MACs and parameters, per layer and in total.
 
-    Of a run: of the dense network, of what each pass left, of each file that ships. Operators whose
-    MACs are not known are named, and no sum holds them.
+    For a run, print the totals of the dense network, of the network after each pass, and of each
+    exported file. Operators of unknown MACs are named and not part of any sum.
     """
     run = _run(subject, runs)
     if run is not None:
-        _refuse_options(subject, inputs or [], weights)
+        _require_no_options(subject, inputs or [], weights)
     elif subject.endswith(".onnx"):
-        _refuse_options(subject, [], weights)
+        _require_no_options(subject, [], weights)
     if memory:
         print_memory(subject, run, inputs or [], as_json)
         return
@@ -55,14 +55,14 @@ def count(
         from prunec.pipeline.counting import count as count_run
 
         costs = count_run(run)
-        _tell(_run_json(costs) if as_json else "", _run_tables(run.name, costs))
+        _print(_run_json(costs) if as_json else "", _run_tables(run.name, costs))
     else:
         cost = _cost(subject, inputs or [], weights)
-        _tell(_json(cost) if as_json else "", [cost.table(subject), *cost.remarks])
+        _print(_json(cost) if as_json else "", [cost.table(subject), *cost.remarks])
 
 
 def _run(subject: str, root: Path | None) -> RunFolder | None:
-    """The run whose folder is meant; None where none is: a name may be a network's."""
+    """Return the run in a folder; None where there is no such folder: the name is a network's."""
     from prunec.store.finding import open_run, runs_root
 
     for folder in (Path(subject), runs_root(root) / subject):
@@ -71,13 +71,13 @@ def _run(subject: str, root: Path | None) -> RunFolder | None:
     return None
 
 
-def _refuse_options(subject: str, inputs: list[str], weights: str) -> None:
+def _require_no_options(subject: str, inputs: list[str], weights: str) -> None:
     from prunec.errors import PrunecError
 
     if inputs or weights:
         raise PrunecError(
-            f"{subject} knows its inputs and weights",
-            remedy="--input and --weights are for networks by name.",
+            f"{subject} has its own inputs and weights",
+            remedy="Leave --input and --weights out: they are for networks by name.",
         )
 
 
@@ -93,7 +93,7 @@ def _cost(subject: str, inputs: list[str], weights: str) -> Cost:
     return count_module(*named_network(subject, parsed_inputs(inputs), weights))
 
 
-def _tell(as_json: str, tables: list[RenderableType]) -> None:
+def _print(as_json: str, tables: list[RenderableType]) -> None:
     if as_json:
         typer.echo(as_json)
         return
@@ -104,7 +104,7 @@ def _tell(as_json: str, tables: list[RenderableType]) -> None:
         console.print(table)
 
 
-def _plain(cost: Cost) -> dict[str, object]:
+def _as_dict(cost: Cost) -> dict[str, object]:
     from dataclasses import asdict
 
     return {"macs": cost.macs, "nonzero_macs": cost.nonzero_macs, **asdict(cost)}
@@ -113,13 +113,13 @@ def _plain(cost: Cost) -> dict[str, object]:
 def _json(cost: Cost) -> str:
     import json
 
-    return json.dumps(_plain(cost), indent=2)
+    return json.dumps(_as_dict(cost), indent=2)
 
 
 def _run_json(costs: Mapping[str, Cost]) -> str:
     import json
 
-    return json.dumps({name: _plain(cost) for name, cost in costs.items()}, indent=2)
+    return json.dumps({name: _as_dict(cost) for name, cost in costs.items()}, indent=2)
 
 
 def _run_tables(title: str, costs: Mapping[str, Cost]) -> list[RenderableType]:

@@ -1,4 +1,4 @@
-"""The commands about data sets: `prunec data check`."""
+"""``prunec data check``: reads the images of a recipe before a training does."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ data_app = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Look at a recipe's data set before training on it.",
+    help="Check a recipe's data set before training on it.",
 )
 
 
 @data_app.callback()
 def data() -> None:
-    """Look at a recipe's data set before training on it."""
+    """Check a recipe's data set before training on it."""
 
 
-@data_app.command(short_help="Read the images through; find damaged files.")
+@data_app.command(short_help="Read every image; report damaged files.")
 def check(
     recipe: Annotated[
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe's file or packaged name.",
+            help="A recipe file or packaged name.",
             autocompletion=completion.recipe_references,
         ),
     ],
     changes: Changes = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Processes that read  [default: data.workers]"),
+        typer.Option(
+            min=1, metavar="N", help="Processes that read images  [default: data.workers]"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a recipe's images through: count them, time them, find damaged files (exit code 2)."""
+    """Read every image of a recipe: count and time them, report damaged files (exit code 2)."""
     from prunec.recipe import load_recipe
 
     override = [] if workers is None else [f"data.workers={workers}"]
-    found_recipe = load_recipe(recipe, [*(changes or []), *override])
-    _check(found_recipe, as_json)
+    _check(load_recipe(recipe, [*(changes or []), *override]), as_json)
 
 
 def _check(recipe: Recipe, as_json: bool) -> None:
@@ -64,18 +65,18 @@ def _check(recipe: Recipe, as_json: bool) -> None:
     with Progress(*columns, console=Console(file=screen()), transient=True) as progress:
         tasks = {name: progress.add_task(name, start=False, total=None) for name in SPLITS}
 
-        def told(split: str, done: int, images: int) -> None:
+        def advance(split: str, done: int, images: int) -> None:
             progress.start_task(tasks[split])
             progress.update(tasks[split], completed=done, total=images)
 
-        found = check_data(recipe.data, seed=recipe.seed, told=told)
+        findings = check_data(recipe.data, seed=recipe.seed, told=advance)
     if as_json:
-        typer.echo(found.to_json())
+        typer.echo(findings.to_json())
     else:
         console = Console()
-        for part in data_tables(found):
+        for part in data_tables(findings):
             console.print(part)
-    if not found.passed:
+    if not findings.passed:
         raise typer.Exit(2)
 
 

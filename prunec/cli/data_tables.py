@@ -1,4 +1,4 @@
-"""Tables for people: what a data set holds, how fast it is read, what of it is damaged."""
+"""Tables of ``prunec data check``: contents of a data set, reading speed, damaged images."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
     from prunec.batches.data_findings import DataFindings, Finding, SplitFindings
     from prunec.datasets.sequences import Standard
 
-SHOWN = 20  # findings that a table lists
+SHOWN = 20  # rows of a table: one screen; --json lists all
 
 
-def data_tables(found: DataFindings) -> tuple[RenderableType, ...]:
-    """Return what a person reads of a check: contents, speed, problems, doubts, the verdict."""
+def data_tables(check: DataFindings) -> tuple[RenderableType, ...]:
+    """Return the tables of a check: contents, speed, problems, doubts, the verdict."""
     parts: list[RenderableType] = []
-    if found.splits:
-        parts += [_contents(found), _speed(found)]
-        parts += [_kinds(found)] if any(split.kinds for split in found.splits) else []
-        parts += [_empty(found, split) for split in found.splits if 0 in split.per_class]
-    if found.left_out:
-        parts.append(_left_out(found))
-    if found.standard:
-        parts.append(_standard(found.standard))
-    if found.problems:
-        parts.append(_findings("Cannot be trained on", found.problems))
-    if found.doubts:
-        parts.append(_findings("Decoded, but the decoder complains", found.doubts))
-    return (*parts, _verdict(found))
+    if check.splits:
+        parts += [_contents(check), _speed(check)]
+        parts += [_kinds(check)] if any(split.kinds for split in check.splits) else []
+        parts += [_empty(check, split) for split in check.splits if 0 in split.per_class]
+    if check.left_out:
+        parts.append(_left_out(check))
+    if check.standard:
+        parts.append(_standard(check.standard))
+    if check.problems:
+        parts.append(_findings("Cannot be trained on", check.problems))
+    if check.doubts:
+        parts.append(_findings("Decoded, with warnings of the decoder", check.doubts))
+    return (*parts, _verdict(check))
 
 
-def _contents(found: DataFindings) -> Table:
-    where = f" in {found.root}" if found.root else ""
+def _contents(check: DataFindings) -> Table:
+    folder = f" in {check.root}" if check.root else ""
     numbers = ["images", "classes", "fewest", "median", "most", "empty"]
     made = table(
-        f"{found.data}{where}", "split", *numbers, "sizes, H×W", "to the network", numbers=numbers
+        f"{check.data}{folder}", "split", *numbers, "sizes, H×W", "to the network", numbers=numbers
     )
-    for split in found.splits:
+    for split in check.splits:
         counts = split.per_class
         made.add_row(
             split.name,
@@ -57,15 +57,15 @@ def _contents(found: DataFindings) -> Table:
             _sizes(split),
             ", ".join(map(_times, split.outputs[:3])),
         )
-    made.caption = "fewest, median, most: images of a class. Sizes: smallest, middle, largest."
+    made.caption = "fewest, median, most: images per class. Sizes: smallest, median, largest."
     return made
 
 
-def _speed(found: DataFindings) -> Table:
-    readers = f"{found.workers} worker{'s' * (found.workers > 1)}" if found.workers else "in memory"
+def _speed(check: DataFindings) -> Table:
+    readers = f"{check.workers} worker{'s' * (check.workers > 1)}" if check.workers else "in memory"
     numbers = ["seconds", "decoded/s", "decoded and transformed/s"]
-    made = table(f"Images a second, {readers}", "split", *numbers, numbers=numbers)
-    for split in found.splits:
+    made = table(f"Images per second, {readers}", "split", *numbers, numbers=numbers)
+    for split in check.splits:
         decoded = split.decoded_a_second
         made.add_row(
             split.name,
@@ -76,31 +76,31 @@ def _speed(found: DataFindings) -> Table:
     return made
 
 
-def _kinds(found: DataFindings) -> Table:
-    """What files the images are, and what is done or left out to read them as RGB."""
-    names = [split.name for split in found.splits]
-    made = table("Kinds of files", "kind", *names, numbers=names)
-    kinds = {kind: None for split in found.splits for kind in split.kinds}
+def _kinds(check: DataFindings) -> Table:
+    """Return the table of file formats, with what is converted or dropped to read them as RGB."""
+    names = [split.name for split in check.splits]
+    made = table("File formats", "format", *names, numbers=names)
+    kinds = {kind: None for split in check.splits for kind in split.kinds}
     for kind in list(kinds)[:SHOWN]:
-        made.add_row(Text(kind), *(f"{split.kinds.get(kind, 0):,}" for split in found.splits))
+        made.add_row(Text(kind), *(f"{split.kinds.get(kind, 0):,}" for split in check.splits))
     if len(kinds) > SHOWN:
         made.caption = f"and {len(kinds) - SHOWN:,} more: --json lists all"
     return made
 
 
-def _left_out(found: DataFindings) -> Text:
-    files = some_of(f"{many:,} {kind}" for kind, many in found.left_out.items())
-    return Text(f"Left out, as no images: {files}", style="yellow")
+def _left_out(check: DataFindings) -> Text:
+    files = some_of(f"{many:,} {kind}" for kind, many in check.left_out.items())
+    return Text(f"Skipped, not images: {files}", style="yellow")
 
 
 def _standard(standard: Standard) -> Text:
-    """What whoever feeds the shipped network must take out, too."""
+    """Return the mean and deviation that the shipped network's inputs must be standardised with."""
     mean, std = (", ".join(f"{x:.6g}" for x in row) for row in (standard.mean, standard.std))
-    return Text(f"Features are standardised. Their means: {mean}; deviations: {std}")
+    return Text(f"Features are standardised. Means: {mean}; deviations: {std}")
 
 
-def _empty(found: DataFindings, split: SplitFindings) -> Text:
-    pairs = zip(found.labels, split.per_class, strict=True)
+def _empty(check: DataFindings, split: SplitFindings) -> Text:
+    pairs = zip(check.labels, split.per_class, strict=True)
     names = some_of(label for label, count in pairs if not count)
     return Text(f"{split.name}: classes without a readable image: {names}", style="yellow")
 
@@ -114,11 +114,11 @@ def _findings(title: str, findings: Sequence[Finding]) -> Table:
     return made
 
 
-def _verdict(found: DataFindings) -> Text:
-    images = sum(split.images for split in found.splits)
-    if found.passed:
+def _verdict(check: DataFindings) -> Text:
+    images = sum(split.images for split in check.splits)
+    if check.passed:
         return Text(f"All {images:,} images can be trained on.", style="green")
-    many = len(found.problems)
+    many = len(check.problems)
     return Text(f"{many:,} problem{'s' * (many > 1)} in {images:,} images.", style="red")
 
 

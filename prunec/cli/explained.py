@@ -1,4 +1,4 @@
-"""One pass in plain words: what it does, its options with their ranges, its paper, who uses it."""
+"""Description of one pass: purpose, options with their ranges, paper, recipes that use it."""
 
 from __future__ import annotations
 
@@ -27,27 +27,28 @@ KINDS = {
     "object": "table",
     "null": "",
 }
-"""The types of a JSON schema in plain words; what may be left out has no word."""
+"""JSON schema type → plain words; null has none, because an option that may be null is optional."""
 
 FACTS = {
     "needs": "Takes a network that is",
     "forbids": "Refuses one that is",
     "adds": "Leaves it",
-    "drops": "Leaves it no more",
+    "drops": "Leaves it no longer",
 }
+"""Class variable of a pass → the words before its facts."""
 
 
 def explained(cls: type[Pass], schema: Mapping[str, Any], recipes: Iterable[str]) -> list[Any]:
-    """Return what a person reads of a pass.
+    """Return the parts of the screen of ``prunec passes show``.
 
     Args:
-        cls: the pass.
-        schema: of its options, as JSON schema has it.
-        recipes: names of packaged recipes that use it.
+        cls: class of the pass.
+        schema: JSON schema of its options.
+        recipes: names of the packaged recipes that use it.
     """
-    from prunec.contract import Training  # here: it imports torch, the other screens need none
+    from prunec.contract import Training  # here: it imports torch, which other screens do not need
 
-    kind = "training pass" if issubclass(cls, Training) else "rewrite: outputs stay as they were"
+    kind = "training pass" if issubclass(cls, Training) else "rewrite: it does not change outputs"
     parts: list[RenderableType] = [Text.assemble((cls.pass_name(), "bold"), f", a {kind}")]
     parts += [Padding(Text(paragraph), (0, 0, 0, INDENT)) for paragraph in _paragraphs(cls.__doc__)]
     parts += [Text(line) for line in _facts(cls)]
@@ -58,8 +59,8 @@ def explained(cls: type[Pass], schema: Mapping[str, Any], recipes: Iterable[str]
 
 
 def options_table(schema: Mapping[str, Any]) -> FittedTable:
-    """Return the table of options: what each takes, what holds where it is not named, its sense."""
-    made = table("Options", "option", "takes", "default", "what it is")
+    """Return the table of options: name, allowed values, default, meaning."""
+    made = table("Options", "option", "takes", "default", "meaning")
     needed = schema.get("required", ())
     for name, node in schema["properties"].items():
         default = "required" if name in needed else _value(node.get("default"))
@@ -68,7 +69,7 @@ def options_table(schema: Mapping[str, Any]) -> FittedTable:
 
 
 def value_in_words(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """Return what values a part of a JSON schema allows: ``whole number, at least 1``."""
+    """Return the values that a node of a JSON schema allows: ``whole number, at least 1``."""
     if "$ref" in node:
         node = schema["$defs"][node["$ref"].rpartition("/")[2]]
     if "anyOf" in node:
@@ -102,7 +103,7 @@ def _facts(cls: type[Pass]) -> Iterator[str]:
 
 
 def _method(cls: type[Pass]) -> Iterator[RenderableType]:
-    """The text at the head of the pass's file: paragraphs, and formulas as they stand there."""
+    """Yield the module docstring of the pass: paragraphs are wrapped, formulas are not."""
     for paragraph in _paragraphs(inspect.getmodule(cls).__doc__):
         yield Padding(Text(paragraph), (0, 0, 0, INDENT))
 

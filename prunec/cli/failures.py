@@ -1,4 +1,4 @@
-"""What the command line shows when a command fails: a message and a remedy, never a traceback."""
+"""Errors on the screen: a message and a remedy, never a traceback; and the exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunec.cli.usage import MISTAKES, explained
 from prunec.errors import PrunecError, RunError, UsageError
 
 INTERRUPTED = 130
-"""The exit code of a program that Ctrl-C ended: 128 and the number of the signal."""
+"""Exit code after Ctrl-C, as shells count: 128 plus the number of the signal, SIGINT = 2."""
 
 REMEDIES = {
     errno.ENOSPC: "Free some space, or name a folder on another disk (--runs DIR, -o FILE).",
@@ -26,10 +26,10 @@ REMEDIES = {
 
 
 class Guarded(Group):
-    """A group of commands whose failures a person can read."""
+    """The root group of commands: turns exceptions into messages and exit codes."""
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
-        """Read the options that stand before any command; say what is wrong about them."""
+        """Parse the options that stand before a command; report mistakes in them."""
         try:
             return super().make_context(*arguments, **more)
         except MISTAKES as mistake:
@@ -46,7 +46,7 @@ class Guarded(Group):
             show(error)
             raise typer.Exit(error.exit_code) from error
         except BrokenPipeError:
-            raise  # `prunec passes | head`: click ends it in silence
+            raise  # `prunec passes | head`: click ends the process silently
         except OSError as error:
             show(from_system(error))
             raise typer.Exit(PrunecError.exit_code) from error
@@ -56,7 +56,7 @@ class Guarded(Group):
 
 
 def _ended(mistake: Any) -> typer.Exit:
-    """Say what is wrong about a command line, or how one is written; return how that ends."""
+    """Print a mistake in the command line, or the help where nothing was given; return the exit."""
     if type(mistake).__name__ == "NoArgsIsHelpError":
         mistake.show()
     else:
@@ -65,14 +65,14 @@ def _ended(mistake: Any) -> typer.Exit:
 
 
 def from_system(error: OSError) -> RunError:
-    """Return the system's refusal as an error of ours: the file, the reason, the remedy."""
-    where = f"{error.filename}: " if error.filename else ""
+    """Return an error of the operating system as a RunError: file, reason, remedy."""
+    file = f"{error.filename}: " if error.filename else ""
     reason = (error.strerror or str(error)).lower()
-    return RunError(f"{where}{reason}", remedy=REMEDIES.get(error.errno or 0, ""))
+    return RunError(f"{file}{reason}", remedy=REMEDIES.get(error.errno or 0, ""))
 
 
 def show(error: PrunecError) -> None:
-    """Print an error on stderr, and what mends it: lines that can be copied as they stand."""
+    """Print an error and its remedy on stderr, unwrapped where a word has no room, for copying."""
     from rich.console import Console
     from rich.text import Text
 
@@ -80,7 +80,7 @@ def show(error: PrunecError) -> None:
 
     console = Console(stderr=True)
     rank = os.environ.get("RANK", "0")
-    if rank != "0":  # rank 0 says at length what befell all
+    if rank != "0":  # one line: rank 0 prints message and remedy for all
         console.print(Text(f"[rank {rank}] {error.message}"), soft_wrap=True)
         return
     parts = [("error: ", "red bold", error.message), ("remedy: ", "cyan bold", error.remedy)]

@@ -1,4 +1,4 @@
-"""A flag for every form that an exporter writes: ``--onnx``."""
+"""One flag per form that an exporter writes: ``--onnx``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from prunec.plugins import EXPORTERS, plug_in_names
 
 
 def with_forms(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that takes a flag for each form, and gets ``forms``, those given.
-
-    The file of an exporter is its registration.
-    """
+    """Add one flag per exporter to a command, which receives the forms given as ``forms``."""
     names = {name.removeprefix("to-").replace("-", "_"): name for name in plug_in_names(EXPORTERS)}
 
     @functools.wraps(command)
@@ -29,10 +26,10 @@ def with_forms(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [p.replace(annotation=hints[p.name]) for p in given if p.name != "forms"]
     for key, name in names.items():
         form = name.removeprefix("to-")
-        told = typer.Option(f"--{form}", help=f"Write {form}, whether or not the recipe names it.")
+        flag = typer.Option(f"--{form}", help=f"Also write {form}.")
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         parameters.append(
-            inspect.Parameter(key, kind, default=False, annotation=Annotated[bool, told])
+            inspect.Parameter(key, kind, default=False, annotation=Annotated[bool, flag])
         )
     called.__annotations__ = {p.name: p.annotation for p in parameters}
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Groups of commands: near names for a wrong one, and one way to write what a command takes."""
+"""Groups of commands: suggestions for a misspelt command, and one notation for arguments."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from prunec.wording import did_you_mean
 
 
 class Group(TyperGroup):
-    """A group whose commands' arguments stand in help as ``NAME``, and ``[NAME]`` if optional."""
+    """A group of commands; help shows their arguments as ``NAME``, or ``[NAME]`` if optional."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find a command; name the nearest where there is none.
+        """Find a command by its name.
 
         Raises:
-            UsageError: there is none of this name.
+            UsageError: there is no such command; names the nearest one.
         """
         self.suggest_commands = False
         try:
@@ -29,11 +29,11 @@ class Group(TyperGroup):
             near = did_you_mean(args[0], list(self.commands))
             raise UsageError(
                 f"{ctx.command_path} has no command {args[0]}",
-                remedy=f"{near}`{ctx.command_path} -h` lists what there is.",
+                remedy=f"{near}`{ctx.command_path} -h` lists the commands.",
             ) from error
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, its arguments named in one style, its mistakes under its name."""
+        """Return a command: its arguments in one notation, its parse errors with its name."""
         command: Any = super().get_command(ctx, cmd_name)
         if command:
             command.parse_args = located(type(command).parse_args.__get__(command))

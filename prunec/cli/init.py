@@ -1,4 +1,4 @@
-"""The command `prunec init`: a first recipe for a network and its images."""
+"""``prunec init``: writes a first recipe for a network and its images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def init(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="torchvision's name, timm:NAME or package.module:factory.",
+            help="A torchvision name, timm:NAME or package.module:factory.",
             autocompletion=completion.model_names,
         ),
     ],
@@ -26,7 +26,7 @@ def init(
         str,
         typer.Argument(
             metavar="DATA",
-            help="A folder of images, a folder a class; or a set: embedded, cifar10, imagenet …",
+            help="A folder of images, one folder per class; or a set: embedded, cifar10 …",
             autocompletion=completion.data_names,
         ),
     ],
@@ -34,20 +34,20 @@ def init(
         str,
         typer.Option(
             metavar="NAME",
-            help="gdp, str, rigl …: a pass train-NAME.",
+            help="Training method, of the pass train-NAME: gdp, str, rigl …",
             autocompletion=completion.method_names,
         ),
     ] = "gdp",
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Of the training  [default: as suits the data]"),
+        typer.Option(min=1, metavar="N", help="Epochs of training  [default: by data set]"),
     ] = None,
     size: Annotated[
         int,
         typer.Option(
             min=0,
             metavar="N",
-            help="Side of the images  [default: as suits network and data]",
+            help="Height and width of the images  [default: by network and data set]",
             show_default=False,
         ),
     ] = 0,
@@ -57,15 +57,15 @@ def init(
             min=0.001,
             max=0.999,
             metavar="SHARE",
-            help="What is left: of the MACs (gdp, magnitude), of the weights (others): 0.3  "
-            "[default: the method's]",
+            help="Share to keep of the MACs (gdp, magnitude) or of the weights (others): 0.3  "
+            "[default: by method]",
         ),
     ] = None,
     weights: Annotated[
         str,
         typer.Option(
             metavar="WEIGHTS",
-            help="Trained ones to begin with: IMAGENET1K_V1 or a file  [default: random]",
+            help="Weights to start from: IMAGENET1K_V1 or a file  [default: random]",
             show_default=False,
         ),
     ] = "",
@@ -73,7 +73,7 @@ def init(
 ) -> None:
     """Write a commented recipe for a network and its images; it runs as it is.
 
-    Sizes, classes, mean and deviation of a folder's images are read from a sample of them.
+    Sizes, classes, mean and deviation of the images of a folder are read from a sample of them.
     """
     from prunec.cli.starter import Wishes, recipe_name, starter
     from prunec.errors import RecipeError
@@ -81,7 +81,7 @@ def init(
 
     path = output or Path(f"{recipe_name(model, data, method)}.toml")
     if path.exists():
-        raise RecipeError(f"{path} exists already", remedy="Name another file: -o FILE")
+        raise RecipeError(f"{path} already exists", remedy="Name another file: -o FILE.")
     wishes = Wishes(method, epochs, size, budget, weights)
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")
     text, seen = starter(model, data, name or recipe_name(model, data, method), wishes)

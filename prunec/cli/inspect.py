@@ -1,4 +1,4 @@
-"""The command `prunec inspect`: layers and channel groups."""
+"""``prunec inspect``: shows layers and channel groups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def inspect(
         str | None,
         typer.Argument(
             metavar="RUN|RECIPE|NETWORK",
-            help="A run, a recipe's file, or a network as in model.name  [default: the latest run]",
+            help="A run, a recipe file, or a network as in model.name  [default: the latest run]",
             autocompletion=completion.inspectable,
         ),
     ] = None,
@@ -35,9 +35,9 @@ def inspect(
     no_code: NoCode = False,
     runs: Root = None,
 ) -> None:
-    """Show layers and channel groups of a run, a recipe or a network, and what of them is left.
+    """Show layers and channel groups of a run, a recipe or a network, and how much of them is left.
 
-    With --no-code only the layers of the files that a run's folder holds.
+    With --no-code, show only the layers of the files that a run's folder holds.
     """
     if no_code:
         inspect_without_code(run_of(target, runs), as_json)
@@ -47,22 +47,22 @@ def inspect(
     if recipe is not None:
         if any(given.values()):
             raise PrunecError(
-                f"{target} says its inputs, weights and classes itself",
-                remedy="--input, --weights and --classes are for networks by name.",
+                f"{target} has its own inputs, weights and classes",
+                remedy="Leave --input, --weights and --classes out: they are for networks by name.",
             )
         from prunec import pipeline
 
-        _tell(pipeline.inspect_recipe(recipe, str(target)), as_json)
+        _print(pipeline.inspect_recipe(recipe, str(target)), as_json)
         return
     subject = _subject(target, runs)
 
     from prunec import pipeline
 
-    _tell(pipeline.inspect(subject, parsed_inputs(inputs), weights, classes), as_json)
+    _print(pipeline.inspect(subject, parsed_inputs(inputs), weights, classes), as_json)
 
 
 def _recipe(target: str | None, runs: Path | None) -> Recipe | None:
-    """The recipe that is meant: a file of one, or a packaged one that has no run yet."""
+    """Return the recipe in a file, or the packaged recipe without a run; None for anything else."""
     from prunec.recipe import load_recipe, packaged_recipes
 
     if target is None:
@@ -83,7 +83,7 @@ def _recipe(target: str | None, runs: Path | None) -> Recipe | None:
 
 
 def _subject(target: str | None, runs: Path | None) -> RunFolder | str:
-    """The run, or else the name of a network."""
+    """Return the run that ``target`` names; where there is none, ``target`` as a network's name."""
     from prunec.store.states import NoneLeft
 
     try:
@@ -94,10 +94,10 @@ def _subject(target: str | None, runs: Path | None) -> RunFolder | str:
         return target
 
 
-def _tell(seen: Inspection, as_json: bool) -> None:
+def _print(inspection: Inspection, as_json: bool) -> None:
     from prunec.inspection.network import inspection_tables
 
     if as_json:
-        typer.echo(seen.to_json())
+        typer.echo(inspection.to_json())
     else:
-        print_parts(*inspection_tables(seen))
+        print_parts(*inspection_tables(inspection))

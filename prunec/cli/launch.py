@@ -1,7 +1,7 @@
-"""Starts a training: one process, or the one of several that torchrun calls this one.
+"""Start of a training: in a single process, or in this one of several under torchrun.
 
-What can be seen to be wrong is said before the run's folder is made. Rank 0 finds or makes that
-folder and speaks; the others are told which it is.
+Mistakes that are visible beforehand are reported before the run's folder is created. Rank 0 finds
+or creates that folder, prints, and shares the folder with the other ranks.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be trained: a new run of a recipe, or one that goes on.
+class Request:
+    """A training to start: a new run of a recipe, or a run to continue.
 
     Attributes:
         recipe: the recipe.
-        source: its file, for errors.
-        run: the run that goes on; None for a new one.
+        source: file of the recipe, for errors.
+        run: the run to continue; None for a new one.
     """
 
     recipe: Recipe
@@ -54,36 +54,36 @@ def train(
     resume: bool,
     root: Path,
 ) -> None:
-    """Train a new run of a recipe, or go on with one; print what came of it.
+    """Train a new run of a recipe, or continue a run; print the result.
 
     Args:
         reference: a recipe's file or packaged name; with ``resume`` also a run.
-        changes: ``key=value`` each, for a new run.
+        changes: overrides ``key=value`` for a new run.
         device: ``auto``, ``cpu``, ``cuda``; None for the recipe's.
-        resume: whether a run goes on. One that torchrun starts again after a loss does so anyway.
+        resume: whether to continue a run. A run that torchrun restarts is continued in any case.
         root: the folder of the runs.
 
     Raises:
-        PrunecError: as its parts do.
-        KeyboardInterrupt: as it came.
+        PrunecError: the recipe, the run or the training failed.
+        Interrupted: a signal stopped the training.
     """
-    with _together() as processes:
-        asked = _asked(reference, changes, resume, root, processes)
+    with _joined() as processes:
+        request = _request(reference, changes, resume, root, processes)
         first = processes is None or processes.first
-        with asked.run.held() if asked.run and first else nullcontext():
-            prepared, console = _prepared(asked, device, first)
-            if asked.run:
-                _finished(asked.run, prepared, console, first)
-        if asked.run is None:
-            made = create_run(asked.recipe, root) if first else None
-            run = made if processes is None else processes.share(made)
+        with request.run.held() if request.run and first else nullcontext():
+            prepared, console = _prepared(request, device, first)
+            if request.run:
+                _train_and_report(request.run, prepared, console, first)
+        if request.run is None:
+            created = create_run(request.recipe, root) if first else None
+            run = created if processes is None else processes.share(created)
             assert run is not None
             with run.held() if first else nullcontext():
-                _finished(run, prepared, console, first)
+                _train_and_report(run, prepared, console, first)
 
 
-def _together() -> AbstractContextManager[Processes | None]:
-    """Join the other processes, if there are any; torch is not imported before."""
+def _joined() -> AbstractContextManager[Processes | None]:
+    """Join the other processes, if there are any; torch is imported only then."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return nullcontext(None)
     from prunec.processes import joined
@@ -91,52 +91,52 @@ def _together() -> AbstractContextManager[Processes | None]:
     return joined()
 
 
-def _asked(
+def _request(
     reference: str | None,
     changes: Sequence[str],
     resume: bool,
     root: Path,
     processes: Processes | None,
-) -> Asked:
-    """What is to be trained; rank 0 finds it."""
-    found: Asked | None = None
+) -> Request:
+    """Return the training to start, on every rank; rank 0 determines it and shares it."""
+    request: Request | None = None
     if processes is None or processes.first:
         run = launched_run(root) if int(os.environ.get(_RESTARTS, "0")) else None
         if resume and run is None:
             run = resumed_run(reference, changes, root)
         if run:
-            found = Asked(run.recipe, str(run.path / "recipe.toml"), run)
+            request = Request(run.recipe, str(run.path / "recipe.toml"), run)
         else:
-            found = Asked(*trainable(reference, changes))
+            request = Request(*trainable(reference, changes))
             require_room(root)
-    found = found if processes is None else processes.share(found)
-    assert found is not None
-    return found
+    request = request if processes is None else processes.share(request)
+    assert request is not None
+    return request
 
 
-_RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # how often torchrun has started these processes again
+_RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # set by torchrun: restarts of its processes so far
 
 
-def _prepared(asked: Asked, device: str | None, first: bool) -> tuple[Prepared, Console]:
-    """What trains, checked, and the console that is told of it."""
+def _prepared(request: Request, device: str | None, first: bool) -> tuple[Prepared, Console]:
+    """Return the checked training and the console of its progress, silent except on rank 0."""
     from rich.console import Console
 
     from prunec import pipeline
     from prunec.training.progress import make_progress
 
     console = Console(quiet=not first)
-    place, progress = device or asked.recipe.device, make_progress(console)
-    if asked.run:
-        return pipeline.prepare_again(asked.run, device=place, progress=progress), console
-    made = pipeline.prepare(asked.recipe, asked.source, device=place, progress=progress)
-    return made, console
+    place, progress = device or request.recipe.device, make_progress(console)
+    if request.run:
+        return pipeline.prepare_again(request.run, device=place, progress=progress), console
+    prepared = pipeline.prepare(request.recipe, request.source, device=place, progress=progress)
+    return prepared, console
 
 
-def _finished(run: RunFolder, prepared: Prepared, console: Console, first: bool) -> None:
-    """Train to the end, and tell what came of it."""
+def _train_and_report(run: RunFolder, prepared: Prepared, console: Console, first: bool) -> None:
+    """Train to the end; rank 0 prints the result."""
     artifact = _trained(run, prepared, console, first)
     if first:
-        _tell(run, artifact)
+        _print_result(run, artifact)
 
 
 def _trained(run: RunFolder, prepared: Prepared, console: Console, first: bool) -> Artifact:
@@ -163,12 +163,12 @@ def _trained(run: RunFolder, prepared: Prepared, console: Console, first: bool) 
 
 
 def _mark(run: RunFolder, status: Status, first: bool, failure: str = "") -> None:
-    """Write down how far the run came, once."""
+    """Record the state of the run, on rank 0 only."""
     if first:
         run.mark(status, failure)
 
 
-def _tell(run: RunFolder, artifact: Artifact) -> None:
+def _print_result(run: RunFolder, artifact: Artifact) -> None:
     from rich.console import Console
 
     from prunec.cli import listings

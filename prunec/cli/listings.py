@@ -1,4 +1,4 @@
-"""Tables of recipes, passes and the steps of a run, as the command line lists them."""
+"""Tables that the command line prints of recipes, of passes and of the steps of a run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def recipes_table(recipes: Iterable[Recipe]) -> FittedTable:
-    """Return the table of recipes: what each trains on what, for how long."""
-    made = listing("recipe", "epochs", "what it is", numbers=["epochs"])
+    """Return the table of recipes: name, epochs, description."""
+    made = listing("recipe", "epochs", "description", numbers=["epochs"])
     for recipe in recipes:
         made.add_row(recipe.name, str(recipe.train.epochs), recipe.description)
     return made
 
 
 def passes_table(classes: Mapping[str, type[Pass]]) -> FittedTable:
-    """Return the table of passes: a line each, read off their classes."""
+    """Return the table of passes: one line per pass, the first of its class's docstring."""
     made = listing("pass", "what it does")
     for name, cls in classes.items():
         made.add_row(name, (cls.__doc__ or "").strip().partition("\n")[0])
@@ -31,7 +31,7 @@ def passes_table(classes: Mapping[str, type[Pass]]) -> FittedTable:
 
 
 def steps_table(title: str, steps: Iterable[Step]) -> FittedTable:
-    """Return the table of what was done to a network: a row a pass."""
+    """Return the table of the history of a network: one row per pass."""
     numbers = ["MACs", "params", "error", "seconds"]
     made = table(title, "step", *numbers, "notes", numbers=numbers)
     for step in steps:

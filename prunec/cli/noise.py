@@ -1,7 +1,7 @@
-"""What other libraries say, kept off the screen: in a file of the run's folder.
+"""Output of other libraries, kept off the screen: it goes to a file in the run's folder.
 
-Their warnings, log records and tracebacks, and those of their processes, arrive at this process's
-standard error. While a command runs, that is a file; what prunec says there goes to `screen()`.
+Their warnings, log records and tracebacks, and those of their subprocesses, are written to this
+process's standard error. While a command runs, that is a file; prunec itself prints to `screen()`.
 """
 
 from __future__ import annotations
@@ -19,87 +19,93 @@ from prunec.errors import PrunecError
 
 STDERR = 2
 NAME = "libraries.log"
-"""The file in a run's folder; none is left where nobody said anything."""
+"""Name of the file in a run's folder; an empty one is removed."""
 
 
 class Unexpected(PrunecError):
-    """A fault of prunec's or of a library's, not of what was asked for."""
+    """A defect of prunec or of a library, not a mistake of the user."""
 
 
 class Noise:
-    """Where standard error goes while a command runs."""
+    """Redirection of standard error to a file while a command runs.
+
+    Attributes:
+        screen: the standard error of before, for messages of prunec.
+        path: the file.
+    """
 
     def __init__(self, screen: TextIO, path: Path) -> None:
         self.screen, self.path = screen, path
 
     def keep_in(self, folder: Path) -> None:
-        """Let what was said, and what will be, stand in a file of ``folder``."""
+        """Move the output so far to a file in ``folder``, and redirect later output there."""
         sys.stderr.flush()
-        said, before = self.path.read_bytes(), self.path
+        output, before = self.path.read_bytes(), self.path
         self.path = folder / NAME
-        _lead_to(self.path)
-        os.write(STDERR, said)
+        _redirect_to(self.path)
+        os.write(STDERR, output)
         before.unlink()
 
     def end(self, failed: bool) -> None:
-        """Remove the file that nobody needs: an empty one, or one of no run after no failure."""
+        """Restore standard error; keep the file only if it has output of a run or a failure."""
         sys.stderr.flush()
         os.dup2(self.screen.fileno(), STDERR)
         self.screen.close()
-        said = self.path.is_file() and self.path.stat().st_size
-        if not said or not (failed or self.path.name == NAME):
+        has_output = self.path.is_file() and self.path.stat().st_size
+        if not has_output or not (failed or self.path.name == NAME):
             self.path.unlink(missing_ok=True)
 
 
-_wanted = False
-_now: Noise | None = None
+_enabled = False
+_current: Noise | None = None
 
 
 def keep_off_the_screen() -> None:
-    """Let the commands of this process keep what libraries say from the screen."""
-    global _wanted
-    _wanted = True
+    """Enable the redirection for the commands of this process."""
+    global _enabled
+    _enabled = True
 
 
 def screen() -> TextIO:
-    """Return where prunec speaks to a person beside its results."""
-    return _now.screen if _now else sys.stderr
+    """Return the stream for messages to the user: the real standard error."""
+    return _current.screen if _current else sys.stderr
 
 
 def keep_in(folder: Path) -> None:
-    """Let what libraries say stand in a file of ``folder``."""
-    if _now:
-        _now.keep_in(folder)
+    """Keep the output of libraries in a file in ``folder``."""
+    if _current:
+        _current.keep_in(folder)
 
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Lead standard error to a file while the block runs, where this process wants that.
+    """Redirect standard error to a file while the block runs, if the redirection is enabled.
 
     Raises:
-        Unexpected: what no error of prunec's is; its traceback is in the file that it names.
+        Unexpected: in place of any exception that is not an error of prunec, of the system or of
+            the parser; it names the file with the traceback.
     """
-    global _now
-    if not _wanted:
+    global _current
+    if not _enabled:
         yield
         return
-    _now, failed = _begun(), False
+    _current, failed = _begun(), False
     try:
         yield
     except Exception as error:
         if isinstance(error, PrunecError | OSError) or _is_clicks(error):
             raise
         failed = True
-        raise _told(error, _now.path) from error
+        raise _unexpected(error, _current.path) from error
     finally:
-        _now.end(failed)
-        _now = None
+        _current.end(failed)
+        _current = None
 
 
 def hush() -> None:
-    """Let nobody speak any more: what libraries say when the interpreter ends helps nobody."""
+    """Discard standard error: complaints of libraries while the interpreter ends help nobody."""
     sys.stderr.flush()
-    _lead_to(Path(os.devnull))
+    _redirect_to(Path(os.devnull))
 
 
 def _begun() -> Noise:
@@ -107,26 +113,27 @@ def _begun() -> Noise:
     screen = os.fdopen(os.dup(STDERR), "w", buffering=1, encoding="utf-8", errors="replace")
     handle, path = tempfile.mkstemp(prefix="prunec-", suffix=".log")
     os.close(handle)
-    _lead_to(Path(path))
+    _redirect_to(Path(path))
     return Noise(screen, Path(path))
 
 
-def _lead_to(path: Path) -> None:
+def _redirect_to(path: Path) -> None:
+    # The descriptor, not sys.stderr: libraries in C and subprocesses write to the descriptor.
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(handle, STDERR)
     os.close(handle)
 
 
 def _is_clicks(error: Exception) -> bool:
-    """Whether an error is one by which a command line ends or says how it is used."""
+    """Return whether an exception is one of the command line parser's: an exit or a usage error."""
     return any(cls.__module__.startswith(("click", "typer")) for cls in type(error).__mro__)
 
 
-def _told(error: Exception, path: Path) -> Unexpected:
-    """An error for a person; the traceback goes where the libraries' words go."""
+def _unexpected(error: Exception, path: Path) -> Unexpected:
+    """Return an error for the screen; its traceback goes to the file of the libraries' output."""
     traceback.print_exception(error)
-    said = (str(error).strip() or "no message").splitlines()[0]
+    message = (str(error).strip() or "no message").splitlines()[0]
     return Unexpected(
-        f"something went wrong that prunec did not foresee: {type(error).__name__}: {said}",
+        f"unexpected error: {type(error).__name__}: {message}",
         remedy=f"The traceback is in {path}: please report it with the command.",
     )

@@ -1,4 +1,4 @@
-"""The command `prunec passes`: the passes that a recipe may name."""
+"""``prunec passes``: lists the passes that a recipe may name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def passes(context: typer.Context) -> None:
     from prunec.cli import listings
 
     print_parts(listings.passes_table(catalogue.pass_classes()))
-    typer.echo("Options, ranges, defaults and the paper of one: prunec passes show NAME")
+    typer.echo("Options, ranges, defaults and paper of a pass: prunec passes show NAME")
 
 
 @passes_app.command("show", short_help="Explain a pass: options, ranges, defaults, paper.")

@@ -1,4 +1,4 @@
-"""``prunec predict``: what a file that ships says of images."""
+"""``prunec predict``: classifies images with an exported file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 
 def predict(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A file of any form, a bundle, or a run.")
+        str, typer.Argument(metavar="FILE", help="An exported file, a bundle, or a run.")
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Files of images.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files.")],
     form: Annotated[
-        str, typer.Option("--form", metavar="FORM", help="Of a bundle or a run  [default: onnx]")
+        str,
+        typer.Option("--form", metavar="FORM", help="Form of a bundle or a run  [default: onnx]"),
     ] = "",
     runner: RunBy = "",
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:
-    """Print the five best classes of every image, prepared as the file says that it is fed."""
+    """Print the five best classes of every image, prepared as the file's metadata says."""
     path = Path(file)
     if not path.exists() and not path.suffix:
         from prunec.cli.arguments import run_of
@@ -34,15 +35,17 @@ def predict(
         path = run_of(file, runs).path
     from prunec import pipeline
 
-    found = pipeline.predict(path, images, form, runner=runner)
+    answers = pipeline.predict(path, images, form, runner=runner)
     if as_json:
-        typer.echo(json.dumps([_said(answer) for answer in found], indent=2, ensure_ascii=False))
+        typer.echo(
+            json.dumps([_as_dict(answer) for answer in answers], indent=2, ensure_ascii=False)
+        )
         return
-    for answer in found:
+    for answer in answers:
         _print(answer)
 
 
-def _said(answer: Answer) -> dict[str, object]:
+def _as_dict(answer: Answer) -> dict[str, object]:
     best = [{"label": label, "share": share} for label, share in answer.best]
     return {"image": answer.image, "best": best, "remark": answer.remark}
 

@@ -1,4 +1,4 @@
-"""How a command prints its results: lines and tables, as wide as the terminal."""
+"""Printing of results: lines and tables, as wide as the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's folder or a bundle that was received, looked at without running its code."""
+"""Run folders and bundles from others, checked and inspected without running their code."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ if TYPE_CHECKING:
 
 NoCode = Annotated[
     bool,
-    typer.Option(
-        "--no-code", help="Of a folder that was received: run no code that its recipe names."
-    ),
+    typer.Option("--no-code", help="For a folder from others: run no code that its recipe names."),
 ]
 
 
 def verify_without_code(
     run: RunFolder, onnx: Path | None, ending: Ending, runners: Sequence[str]
 ) -> None:
-    """Print what is found of the folder's files; exit with 2 where a check failed.
+    """Check the folder's files and print the result; exit with 2 where a check failed.
 
     Raises:
-        RunError: a file or a runner is named: only those that the folder records can be checked so.
+        RunError: a file or a runner is named: only the files that the folder records are checked,
+            by the runners here.
     """
     if runners:
         raise RunError(
-            "--no-code runs the files here",
-            remedy="Leave --runner out; a bundle can be checked elsewhere: verify BUNDLE --runner",
+            "--no-code runs the files on this machine only",
+            remedy="Leave --runner out; for a bundle: prunec verify BUNDLE --runner RUNNER.",
         )
     if onnx is not None:
         raise RunError(
-            "--no-code checks the files that the run's folder records",
-            remedy="Leave --onnx out; another file is compared with the network itself.",
+            "--no-code checks only the files that the run's folder records",
+            remedy="Leave --onnx out; or leave --no-code out, to compare with the network itself.",
         )
     from prunec import pipeline
 
@@ -46,7 +45,7 @@ def verify_without_code(
 
 
 def names_bundle(reference: str) -> bool:
-    """Say whether a command line means a bundle; imports nothing heavy."""
+    """Return whether a path is a bundle: a folder with a manifest but no run, or a zip."""
     path = Path(reference)
     if path.is_dir():
         return (path / "manifest.json").is_file() and not (path / "run.json").exists()
@@ -56,22 +55,24 @@ def names_bundle(reference: str) -> bool:
 def verify_received_bundle(
     path: Path, onnx: Path | None, ending: Ending, runners: Sequence[str], key: Path | None = None
 ) -> None:
-    """Print what is found of a bundle, here and by runners; exit with 2 where a check failed.
+    """Check a bundle here and by ``runners``; print the result; exit with 2 where a check failed.
 
     Raises:
-        RunError: it is not there, or a file is named besides.
+        RunError: the bundle does not exist, or a file is named as well.
     """
     if onnx is not None:
-        raise RunError(f"{path} is a bundle: its own files are checked", remedy="Leave --onnx out.")
+        raise RunError(
+            f"{path} is a bundle: only its own files are checked", remedy="Leave --onnx out."
+        )
     if not path.exists():
         raise RunError(f"there is no bundle {path}")
     from prunec import pipeline
 
-    found = pipeline.verify_bundle_on(path, runners, key)
-    for report in found.forms.values():
+    result = pipeline.verify_bundle_on(path, runners, key)
+    for report in result.forms.values():
         for remark in report.details.remarks:
             ending.tell(remark)
-    ending.end(found)
+    ending.end(result)
 
 
 def inspect_without_code(run: RunFolder, as_json: bool) -> None:

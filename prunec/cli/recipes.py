@@ -1,4 +1,4 @@
-"""The command `prunec recipes`: the recipes that come with prunec."""
+"""``prunec recipes``: lists and prints the recipes that come with prunec."""
 
 from __future__ import annotations
 

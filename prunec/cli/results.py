@@ -1,4 +1,4 @@
-"""What an export or a check found, shown; it decides the exit code."""
+"""Output and exit code of the commands that end in a verdict: compile, export, verify."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JUnit = Annotated[
     typer.Option(
         "--junit",
         metavar="FILE",
-        help="Write the checks as JUnit XML, a test case each.",
+        help="Write the checks as JUnit XML, one test case per check.",
         callback=in_a_folder,
     ),
 ]
@@ -28,12 +28,12 @@ JUnit = Annotated[
 
 @dataclass(frozen=True)
 class Ending:
-    """How a command with a verdict ends: what it prints and writes, and its exit code.
+    """Output of a command with a verdict.
 
     Attributes:
-        as_json: print JSON; what is told on the way goes to stderr then.
-        junit: a file for the checks as JUnit XML.
-        wishes: a bundle of what passed; None: none is asked for.
+        as_json: print JSON on stdout, and progress on stderr.
+        junit: file for the checks as JUnit XML.
+        wishes: the bundle to write of the forms that passed; None for no bundle.
     """
 
     as_json: bool = False
@@ -41,11 +41,11 @@ class Ending:
     wishes: Wishes | None = None
 
     def begin(self) -> None:
-        """Refuse places that are taken, and keys that do not sign, before anything is computed.
+        """Check output places and signing key before anything is computed.
 
         Raises:
-            RunError: one is, or does not.
-            PassError: a bundle is to be signed, and the package for that is missing.
+            RunError: a place is taken or cannot be written, or the key cannot sign.
+            PassError: the package that signs is not installed.
         """
         from prunec.files import require_writable
 
@@ -57,11 +57,11 @@ class Ending:
             require_wishes(self.wishes)
 
     def tell(self, line: str) -> None:
-        """Say how far the command is."""
+        """Print a line of progress."""
         typer.echo(line, err=self.as_json)
 
     def end(self, result: ExportReport, run: RunFolder | None = None) -> None:
-        """Write what was asked for, print what was found; exit with 2 where a check failed."""
+        """Write JUnit file and bundle, print the result; exit with 2 where a check failed."""
         if self.junit:
             from prunec.deploy.checks.junit import junit_xml
             from prunec.files import write_text_atomic
@@ -79,7 +79,7 @@ class Ending:
 
 
 def _print(result: ExportReport, as_json: bool) -> None:
-    """Print what was found of every form."""
+    """Print the checks of every form."""
     from rich.console import Console
 
     from prunec.deploy.checks import render
@@ -89,11 +89,11 @@ def _print(result: ExportReport, as_json: bool) -> None:
         return
     for form, report in result.forms.items():
         render(report, Console(), f"Parity of {form}")
-    _tell_runners(result)
+    _print_runners(result)
 
 
-def _tell_runners(result: ExportReport) -> None:
-    """Print which form was proven by which runner, where there are several of either."""
+def _print_runners(result: ExportReport) -> None:
+    """Print the table of forms by runners, where there are several of either."""
     from rich.console import Console
     from rich.text import Text
 
@@ -104,10 +104,10 @@ def _tell_runners(result: ExportReport) -> None:
 
     rows = []
     for form, report in result.forms.items():
-        known = report.details
-        own = known.runner.name if known.runner else ""
-        others = [other.name for other in known.other_runners]
-        rows.append(form_row(form, known.bytes, own, others, report.checks))
+        details = report.details
+        own = details.runner.name if details.runner else ""
+        others = [other.name for other in details.other_runners]
+        rows.append(form_row(form, details.bytes, own, others, report.checks))
     if not worth_a_table(rows):
         return
     console, runners = Console(), runners_of(rows)

@@ -1,4 +1,4 @@
-"""The command `prunec runners`: what can run files that ship."""
+"""``prunec runners``: lists the runners of exported files, and installs what one needs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from prunec.cli.printing import print_parts
 runners_app = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
-    help="List what can run files; `setup NAME` fetches what one needs.",
+    help="List the runners of exported files; `setup NAME` installs what one needs.",
 )
 
 
 @runners_app.callback(invoke_without_command=True)
 def runners(context: typer.Context) -> None:
-    """List what can run files: `--runner NAME` of verify, export, bench and predict."""
+    """List the runners that `--runner NAME` of verify, export, bench and predict takes."""
     if context.invoked_subcommand:
         return
     from prunec.pipeline import runner_states
@@ -31,7 +31,7 @@ def runners(context: typer.Context) -> None:
     print_parts(made)
 
 
-@runners_app.command(short_help="Fetch what a runner needs besides packages of Python.")
+@runners_app.command(short_help="Install what a runner needs besides Python packages.")
 def setup(
     name: Annotated[
         str,
@@ -40,7 +40,7 @@ def setup(
         ),
     ],
 ) -> None:
-    """Fetch what a runner needs besides packages of Python, into the user's cache folder."""
+    """Install what a runner needs besides Python packages, into the user's cache folder."""
     from prunec import catalogue
 
     catalogue.runner(name).set_up(typer.echo)

@@ -1,4 +1,4 @@
-"""``prunec runs``: the runs that are there, with ``rm`` and ``diff``."""
+"""``prunec runs``: lists runs; ``rm`` deletes some, ``diff`` compares two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 runs_app = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
-    help="List the runs: state, accuracy, MACs, age; `rm` deletes some, `diff` compares two.",
+    help="List runs: state, accuracy, MACs, age; `rm` deletes some, `diff` compares two.",
 )
 
 Name = Annotated[
@@ -36,25 +36,26 @@ Name = Annotated[
         metavar="RUN", help="A run's name or folder.", autocompletion=completion.run_names
     ),
 ]
-STEPS = ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600), (float("inf"), "d", 86400))
+AGE_UNITS = ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600), (float("inf"), "d", 86400))
+"""(below how many seconds, unit, seconds of the unit): an age is written in its largest unit."""
 
 
 @runs_app.callback(invoke_without_command=True)
 def runs(context: typer.Context, as_json: AsJson = False, root: Root = None) -> None:
-    """List the runs: state, accuracy, MACs, age; `rm` deletes some, `diff` compares two."""
+    """List runs: state, accuracy, MACs, age; `rm` deletes some, `diff` compares two."""
     if context.invoked_subcommand:
         return
     from prunec.store.finding import run_folders, runs_root
     from prunec.store.summaries import summary
 
     place = runs_root(root)
-    found = sorted(map(summary, run_folders(place)), key=lambda s: (s.created, s.name))
+    summaries = sorted(map(summary, run_folders(place)), key=lambda s: (s.created, s.name))
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
-    elif found:
-        _print(_table(place, found))
+        typer.echo(json.dumps([asdict(one) for one in summaries], indent=2, ensure_ascii=False))
+    elif summaries:
+        _print(_table(place, summaries))
     else:
-        typer.echo(f"There is no run in {place}. Train one: prunec train gdp_mbv2")
+        typer.echo(f"No runs in {place}. Train one: prunec train gdp_mbv2")
 
 
 @runs_app.command("rm")
@@ -62,25 +63,25 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN…", help="Runs' names or folders.", autocompletion=completion.run_names
+            metavar="RUN…", help="Names or folders of runs.", autocompletion=completion.run_names
         ),
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     root: Root = None,
 ) -> None:
-    """Delete runs, with all that they hold. Asks first; a run that is at work stays."""
+    """Delete runs with everything in their folders. Asks first; refuses a run in progress."""
     from prunec.store.finding import runs_root
     from prunec.store.states import is_at_work
 
-    found = _named(names, runs_root(root))
-    busy = [str(run.path) for run in found if is_at_work(run)]
+    chosen = _named(names, runs_root(root))
+    busy = [str(run.path) for run in chosen if is_at_work(run)]
     if busy:
         raise RunError(
             f"another process is working on {', '.join(busy)}: nothing was deleted",
             remedy="Wait for it, or stop it: Ctrl-C saves its state.",
         )
-    _require_consent(found, yes)
-    for run in found:
+    _require_consent(chosen, yes)
+    for run in chosen:
         with run.held():
             shutil.rmtree(run.path)
         typer.echo(f"Deleted {run.path}")
@@ -88,49 +89,49 @@ def remove(
 
 @runs_app.command("diff", short_help="Compare two runs: recipes, results, environment.")
 def diff(first: Name, second: Name, as_json: AsJson = False, root: Root = None) -> None:
-    """Compare two runs: keys of their recipes that differ, results, MACs, environment."""
+    """Compare two runs: recipe keys that differ, results, MACs, environment."""
     from prunec.store.differences import difference
     from prunec.store.finding import runs_root
 
     a, b = _named([first, second], runs_root(root), unique=False)
-    found = difference(a, b)
+    differences = difference(a, b)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(asdict(differences), indent=2, ensure_ascii=False))
         return
-    _print(*_tables((a.name, b.name), found))
+    _print(*_tables((a.name, b.name), differences))
 
 
 def _named(names: Sequence[str], root: Path, unique: bool = True) -> list[RunFolder]:
-    """The runs of these names, in ``root``, or folders, each once."""
+    """Return the runs of these names in ``root`` or at these paths; each once if ``unique``."""
     from prunec.store.finding import runs_there
     from prunec.store.runs import RunFolder
 
-    found: dict[Path, RunFolder] = {}
+    by_path: dict[Path, RunFolder] = {}
     several = []
     for name in names:
         places = [place for place in (root / name, Path(name)) if (place / "run.json").is_file()]
         if not places or not name.strip("./"):
             raise RunError(f"there is no run {name}", remedy=runs_there(root))
         several.append(RunFolder(places[0]))
-        found[places[0].resolve()] = several[-1]
-    return list(found.values()) if unique else several
+        by_path[places[0].resolve()] = several[-1]
+    return list(by_path.values()) if unique else several
 
 
-def _require_consent(found: Sequence[RunFolder], yes: bool) -> None:
+def _require_consent(chosen: Sequence[RunFolder], yes: bool) -> None:
     if yes:
         return
-    what = f"{len(found)} run{'' if len(found) == 1 else 's'}"
-    listed = ", ".join(str(run.path) for run in found)
+    count = f"{len(chosen)} run{'' if len(chosen) == 1 else 's'}"
+    listed = ", ".join(str(run.path) for run in chosen)
     if not sys.stdin.isatty():
         raise RunError(
-            f"{listed}: nobody is there to be asked, so nothing was deleted",
-            remedy="Say that they may go: --yes",
+            f"{listed}: nothing was deleted, because no terminal is there to confirm it",
+            remedy="Confirm with --yes.",
         )
-    if not typer.confirm(f"Delete {what}, with checkpoints and exports: {listed}?"):
+    if not typer.confirm(f"Delete {count}, with checkpoints and exports: {listed}?"):
         raise RunError("nothing was deleted")
 
 
-def _table(root: Path, found: Iterable[Summary]) -> Table:
+def _table(root: Path, summaries: Iterable[Summary]) -> Table:
     from rich.text import Text
 
     from prunec.tables import listing
@@ -138,7 +139,7 @@ def _table(root: Path, found: Iterable[Summary]) -> Table:
     numbers = ("accuracy", "MACs", "age")
     made = listing("run", "state", *numbers, numbers=numbers)
     made.title = f"Runs in {root}"
-    for one in found:
+    for one in summaries:
         made.add_row(Text(one.name), _state(one), _value(one), _macs(one), age_text(one.age))
     return made
 
@@ -169,14 +170,16 @@ def age_text(seconds: float | None) -> str:
     if seconds is None:
         return "—"
     seconds = max(0.0, seconds)
-    return next(f"{seconds // unit:.0f} {name}" for below, name, unit in STEPS if seconds < below)
+    return next(
+        f"{seconds // unit:.0f} {name}" for below, name, unit in AGE_UNITS if seconds < below
+    )
 
 
-def _tables(names: tuple[str, str], found: Difference) -> list[Table | str]:
+def _tables(names: tuple[str, str], differences: Difference) -> list[Table | str]:
     parts = (
-        ("Recipe", found.recipe, "The recipes are equal."),
-        ("Results", found.results, "Neither has results."),
-        ("Environment", found.environment, "The environments are equal."),
+        ("Recipe", differences.recipe, "The recipes are equal."),
+        ("Results", differences.results, "Neither run has results."),
+        ("Environment", differences.environment, "The environments are equal."),
     )
     return [_pairs(title, names, pairs) if pairs else none for title, pairs, none in parts]
 

@@ -1,4 +1,4 @@
-"""Which run a command means: a new one, the one to continue, or one that is there."""
+"""Selection of the recipe or the run that a command line names."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from prunec.store.states import resumable_run, sound_run
 
 
 def trainable(reference: str | None, changes: Sequence[str]) -> tuple[Recipe, str]:
-    """Return the recipe that ``reference`` names, of which a pass trains, and where it stands.
+    """Return the recipe that ``reference`` names, and ``reference`` itself.
 
     Raises:
-        UsageError: none is named.
-        RecipeError: there is no such recipe, or it is wrong.
+        UsageError: no recipe is named.
+        RecipeError: there is no such recipe, it is wrong, or it has no training pass.
     """
     if reference is None:
         raise UsageError(
-            "no recipe is named",
-            remedy="Name a file, or one of those that `prunec recipes` lists: prunec train "
-            "gdp_mbv2. `prunec init` writes a new one.",
+            "prunec train needs a recipe",
+            remedy="Name a recipe file or one that `prunec recipes` lists: prunec train gdp_mbv2. "
+            "`prunec init` writes a new one.",
         )
     if (Path(reference) / "run.json").is_file():
         raise RecipeError(
             f"{reference} is a run, not a recipe",
-            remedy=f"Go on with it: prunec train --resume {reference}; or begin anew with its "
+            remedy=f"Continue it: prunec train --resume {reference}; or start a new run of its "
             f"recipe: prunec train {Path(reference) / 'recipe.toml'}",
         )
     recipe = self_contained(load_recipe(reference, changes), reference)
     if not trains(recipe, reference):
         raise RecipeError(
-            f"{reference} has no training pass: there is nothing to train",
-            remedy=f"Cut, write and prove its network: prunec export {reference}",
+            f"{reference} has no training pass",
+            remedy=f"Export its network as built: prunec export {reference}",
         )
     return recipe, reference
 
 
 def untrained(reference: str) -> Recipe:
-    """Return the recipe that ``reference`` names, of which no pass trains.
+    """Return the recipe without a training pass that ``reference`` names.
 
     Raises:
-        RecipeError: there is no such recipe, it is wrong, or a pass of it trains.
+        RecipeError: there is no such recipe, it is wrong, or it has a training pass.
     """
     recipe = self_contained(load_recipe(reference), reference)
     if trains(recipe, reference):
@@ -60,12 +60,12 @@ def untrained(reference: str) -> Recipe:
 
 
 def find_run(reference: str | None, root: Path) -> RunFolder:
-    """Return the run at a path, of a name in ``root``, or the latest of a recipe or of all.
+    """Return the run at a path, by its name in ``root``, or the latest of a recipe or of all.
 
-    The latest is one that neither failed nor still trains; which ones were passed over is said.
+    Runs that failed or are still training are skipped, with a message on stderr.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no such run.
     """
     named = named_run(reference, root) if reference else None
     if named:
@@ -76,20 +76,20 @@ def find_run(reference: str | None, root: Path) -> RunFolder:
 
 
 def named_run(reference: str, root: Path) -> RunFolder | None:
-    """Return the run at a path, or of a name in ``root``; None where neither is there.
+    """Return the run at a path, or by its name in ``root``; None where there is no such folder.
 
     Raises:
-        RunError: what is there is no run, or another version of prunec wrote it.
+        RunError: the folder is not a run, or a newer version of prunec wrote it.
     """
     places = (Path(reference), root / reference)
     return next((open_run(place) for place in places if place.is_dir()), None)
 
 
 def resumed_run(reference: str | None, changes: Sequence[str], root: Path) -> RunFolder:
-    """Return the run to continue: the one named, or the latest that is not finished.
+    """Return the run to continue: the one named, or the latest unfinished one.
 
     Raises:
-        RunError: there is none, or the recipe is not the one that the run began with.
+        RunError: there is none, or it started with another recipe.
     """
     if reference is None or not (changes or Path(reference).suffix == ".toml"):
         return _unfinished(_unchanged(_resumable(reference, root), changes))
@@ -97,9 +97,9 @@ def resumed_run(reference: str | None, changes: Sequence[str], root: Path) -> Ru
     run = resumable_run(root, recipe.name, _say)
     if run.record.get("digest") != digest(recipe):
         raise RunError(
-            f"{reference} is not the recipe that {run.path} began with",
-            remedy=f"Continue it as it began: prunec train --resume {run.path}; or leave --resume "
-            f"out and begin a new run.",
+            f"{reference} is not the recipe that {run.path} started with",
+            remedy=f"Continue it with its own: prunec train --resume {run.path}; or leave --resume "
+            f"out to start a new run.",
         )
     return _unfinished(run)
 
@@ -114,20 +114,20 @@ def _resumable(reference: str | None, root: Path) -> RunFolder:
 
 
 def _is_recipe(name: str, root: Path) -> bool:
-    """Whether a run in ``root`` is of the recipe of this name."""
+    """Return whether a run in ``root`` is of the recipe of this name."""
     return any(run.recipe_name == name for run in run_folders(root))
 
 
 def _say(sentence: str) -> None:
-    """Say on stderr which run is meant: stdout may be read by machines."""
+    """Print on stderr which run is taken: stdout may be read by a program."""
     typer.echo(sentence, file=screen())
 
 
 def _unchanged(run: RunFolder, changes: Sequence[str]) -> RunFolder:
     if changes:
         raise RunError(
-            f"{run.path} continues with the recipe that it began with",
-            remedy="Leave --set out, or leave --resume out and begin a new run.",
+            f"{run.path} continues with the recipe that it started with",
+            remedy="Leave --set out, or leave --resume out to start a new run.",
         )
     return run
 
@@ -135,13 +135,13 @@ def _unchanged(run: RunFolder, changes: Sequence[str]) -> RunFolder:
 def _unfinished(run: RunFolder) -> RunFolder:
     if run.status in ("trained", "exported") and not _damage(run):
         raise RunError(
-            f"{run.path} is trained to its end", remedy=f"Ship it with: prunec export {run.path}"
+            f"{run.path} is fully trained", remedy=f"Export it: prunec export {run.path}"
         )
     return run
 
 
 def _damage(run: RunFolder) -> tuple[str, ...]:
-    """What training must make again, for it is not as it was written."""
+    """Return the parts of the training's output that are damaged and must be made again."""
     from prunec.pipeline.opened import OpenedRun  # here: it imports torch
 
     return OpenedRun(run).damaged

@@ -1,6 +1,6 @@
-"""A first recipe for a network and its images: complete, commented, ready to run.
+"""Text of a first recipe for a network and its images: complete, commented, ready to run.
 
-What stands after the training is a packaged recipe's text: a method is described once.
+The passes and budgets come from the packaged recipe of the method, so that each is described once.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from prunec.recipe.network_and_data import ModelSpec
 from prunec.wording import did_you_mean
 
 MODELS = ("_resnet20", "_mbv2")
-"""Endings of the packaged recipes that say how to use a method; the first that exists is taken."""
+"""Suffixes of the names of the packaged recipes that serve as templates; the first is preferred."""
 
 FINE_TUNING = 0.1
 """Learning rate for pretrained weights, as a share of the rate for random ones: the usual tenth."""
 
 USUAL_STEPS = 1100
-"""Of the trainings that the packaged recipes of the methods are for."""
+"""Optimizer steps of the trainings that the intervals in those recipes were chosen for."""
 
 LEAST_APART = 4
-"""Steps: the weights learn between two changes of the masks, some of which take a step's place."""
+"""Smallest interval between two mask updates, in steps: the weights must learn between them, and
+some updates replace a step."""
 
-BELOW = 0.96  # of a budget of MACs: what gates aim at, for channels go in blocks
+BELOW = 0.96
+"""Share of a MACs budget that gates aim at: channels are removed in blocks, so the result may lie
+above the aim."""
 
 TEMPLATE = Template("""\
 # $model trained on $data by $method, exported to ONNX.
@@ -66,15 +69,15 @@ precision = "auto"  # fp32, bf16 or fp16: a few steps are measured, the fastest 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a person says beside network and data.
+    """Options of ``prunec init``.
 
     Attributes:
-        method: one of `methods`.
-        epochs: of the training; None: as it suits the data.
-        size: side of the images that the network sees; 0: as it suits the data.
-        budget: share that is left, of the MACs (gdp, magnitude) or of the weights (other
-            methods); None: the packaged recipe's.
-        weights: to begin with, as in a recipe's ``model.weights``; empty: random ones.
+        method: one of :func:`methods`.
+        epochs: epochs of training; None for the data set's default.
+        size: height and width of the network's input; 0 for the default of network and data set.
+        budget: share of the MACs (gdp, magnitude) or of the weights (other methods) to keep; None
+            for the packaged recipe's.
+        weights: weights to start from, as in a recipe's ``model.weights``; empty for random ones.
     """
 
     method: str = "gdp"
@@ -85,12 +88,12 @@ class Wishes:
 
 
 def methods() -> tuple[str, ...]:
-    """Return the methods of which a packaged recipe says how to use them, sorted."""
-    return tuple(sorted(_recipes_of_methods()))
+    """Return the training methods that have a template among the packaged recipes, sorted."""
+    return tuple(sorted(_templates()))
 
 
-def _recipes_of_methods() -> dict[str, str]:
-    """The packaged recipe of each method."""
+def _templates() -> dict[str, str]:
+    """Return method → name of the packaged recipe that serves as its template."""
     names = packaged_recipes()
     return {
         name.removesuffix(ending).replace("_", "-"): name
@@ -101,7 +104,7 @@ def _recipes_of_methods() -> dict[str, str]:
 
 
 def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> tuple[str, str]:
-    """Return the text of a recipe that trains ``model`` on ``data``, and what was seen of the data.
+    """Return the text of a recipe that trains ``model`` on ``data``, and a summary of the images.
 
     Args:
         model: as in a recipe: a torchvision name, ``timm:name``, ``package.module:factory``.
@@ -109,8 +112,11 @@ def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> t
         name: the recipe's name.
         wishes: method, epochs, size, budget.
 
+    Returns:
+        The text as TOML; a sentence on the images of a folder, empty for a known data set.
+
     Raises:
-        RecipeError: there is no such data set or method, or ``name`` is no name for a recipe.
+        RecipeError: there is no such data set or method, or ``name`` is not a name for a recipe.
         DataError: the folder holds no images.
         PrunecError: there is no such network.
     """
@@ -163,40 +169,40 @@ def recipe_name(model: str, data: str, method: str = "gdp") -> str:
 
 
 def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
-    """What is said of the images, how many classes they have, and what was seen of a folder."""
+    """Return the data section's values, the number of classes, and a summary of a folder."""
     own = _own(model, wishes.weights)
     size = (wishes.size, wishes.size) if wishes.size else own.get("size")
     if data not in DATA and Path(data).is_dir():
         from prunec.datasets.survey import survey
 
-        found = survey(data)
-        if len(found.labels) < 2:
+        seen = survey(data)
+        if len(seen.labels) < 2:
             raise DataError(
-                f"{data} holds one class alone, {found.labels[0]}: there is nothing to tell apart",
+                f"{data} holds a single class, {seen.labels[0]}",
                 remedy="Put the images of every class into a folder of its own, all of them in "
                 f"{data}; or name the folder above.",
             )
-        images = of_folder(found, data, size)
-        seen = (
-            f"Looked at {found.looked:,} of {found.train:,} training images in {data}: "
-            f"{len(found.labels)} classes; the middle one of them is "
-            f"{'×'.join(map(str, found.sizes[1]))} (H×W); mean {images.mean}, std {images.std}."
+        images = of_folder(seen, data, size)
+        summary = (
+            f"Read {seen.looked:,} of {seen.train:,} training images in {data}: "
+            f"{len(seen.labels):,} classes; median size "
+            f"{'×'.join(map(str, seen.sizes[1]))} (H×W); mean {images.mean}, std {images.std}."
         )
-        return _as_trained(images, own), len(found.labels), seen
+        return _as_trained(images, own), len(seen.labels), summary
     if data not in DATA:
         folders = [entry.name for entry in Path().iterdir() if entry.is_dir()]
         near = did_you_mean(data.rstrip("/"), (*DATA, *sorted(folders)))
         raise RecipeError(
             f"there is no data set and no folder {data!r}",
-            remedy=f"{near}Name a folder of images, a folder a class; or one of: "
+            remedy=f"{near}Name a folder of images, one folder per class; or one of: "
             f"{', '.join(DATA)}.",
         )
     images = DATA[data]
     if data in SIZELESS:
         if wishes.size:
             raise RecipeError(
-                f"--size is of images that have a class each, and {data} has none",
-                remedy="Leave it out, and change the recipe that is written.",
+                f"--size does not apply to {data}: its samples are not images with one class each",
+                remedy="Leave --size out, and edit the recipe that is written.",
             )
         return images, 10, ""
     images = resized(images, size) if size else images
@@ -204,7 +210,7 @@ def _images(model: str, data: str, wishes: Wishes) -> tuple[Images, int, str]:
 
 
 def _own(model: str, weights: str) -> dict[str, Any]:
-    """Size, mean and std of the images of a network of timm, or of pretrained weights."""
+    """Return size, mean and std of the images that timm or the weights expect; {} for others."""
     kind, _, name = model.partition(":")
     if kind == "timm":
         from prunec.models.building import timm_configuration
@@ -223,12 +229,12 @@ def _as_trained(images: Images, own: dict[str, Any]) -> Images:
 
 
 def _steps(wishes: Wishes) -> str:
-    """The passes and budgets of the packaged recipe that uses a method, at another budget."""
-    packaged = _recipes_of_methods()
+    """Return the passes and budgets of a method's packaged recipe, at the wanted budget."""
+    packaged = _templates()
     if wishes.method not in packaged:
         near = did_you_mean(wishes.method, methods())
         raise RecipeError(
-            f"there is no method {wishes.method!r} to begin with",
+            f"there is no template for the method {wishes.method!r}",
             remedy=f"{near}There are: {', '.join(methods())}.",
         )
     whole = packaged_text(packaged[wishes.method])
@@ -248,29 +254,29 @@ def _steps(wishes: Wishes) -> str:
 
 
 def _set(text: str, key: str, value: float) -> tuple[str, int]:
-    """``text`` with a key's number replaced, its comment in its column, and how often."""
+    """Replace the number of a key in ``text``; return the text and the number of replacements."""
 
-    def replaced(found: re.Match[str]) -> str:
-        return _setting(key, f"{value:.4g}", found[1])
+    def replaced(match: re.Match[str]) -> str:
+        return _setting(key, f"{value:.4g}", match[1])
 
     return re.subn(rf"^{key} = [\d.]+ *(#.*)?$", replaced, text, flags=re.MULTILINE)
 
 
 def _in_rhythm(text: str, images: Images) -> str:
-    """``text`` with what is done every so many steps done as often in a shorter training."""
+    """Scale the intervals in ``text``, given in steps, down to a training shorter than usual."""
     steps = images.epochs * (images.train // images.batch)
     if not 0 < steps < USUAL_STEPS:
         return text
 
-    def replaced(found: re.Match[str]) -> str:
-        every = max(LEAST_APART, int(found[2]) * steps // USUAL_STEPS)
-        return _setting(found[1], str(min(int(found[2]), every)), found[3])
+    def replaced(match: re.Match[str]) -> str:
+        every = max(LEAST_APART, int(match[2]) * steps // USUAL_STEPS)
+        return _setting(match[1], str(min(int(match[2]), every)), match[3])
 
     return re.sub(r"^(\w+_steps) = (\d+) *(#.*)?$", replaced, text, flags=re.MULTILINE)
 
 
 def _setting(key: str, value: str, comment: str | None) -> str:
-    """A line of a recipe, its comment in its column."""
+    """Return a line of a recipe, its comment in column 31, where the packaged recipes have it."""
     return f"{f'{key} = {value}':<29} {comment or ''}".rstrip()
 
 

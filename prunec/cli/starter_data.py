@@ -1,4 +1,4 @@
-"""What a first recipe says of the data: of sets that prunec knows, of a folder of images."""
+"""Data sections of first recipes: of the known data sets, and of a folder of images."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Images:
-    """What a recipe must say of a data set.
+    """Values of a recipe that depend on the data set.
 
     Attributes:
-        what: a few words.
-        channels: of an image.
-        mean: of the training images, as TOML.
-        std: the standard deviation, as TOML.
+        what: a description in a few words.
+        channels: channels of an image.
+        mean: mean of the training images, as TOML.
+        std: their standard deviation, as TOML.
         augment: transforms of training images, as TOML.
-        prepare: transforms of test images.
-        epochs: of a training.
-        batch: images of a batch.
-        rate: the learning rate.
+        prepare: transforms of test images, as TOML.
+        epochs: epochs of training.
+        batch: images per batch.
+        rate: learning rate.
         workers: processes that load images.
-        root: where the files lie, or are put.
-        goal: the line of the budget that a person fills in.
-        train: how many training images there are; 0: as many as usual.
+        root: folder of the files.
+        goal: the commented-out line of the accuracy budget.
+        train: number of training images; 0 for as many as the method's template assumes.
     """
 
     what: str
@@ -52,10 +52,10 @@ FLIP = '{ name = "RandomHorizontalFlip" }'
 
 
 def cropped(size: tuple[int, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return transforms of images of any size that end at one, for training and for test."""
+    """Return transforms from images of any size to ``size`` (H, W), for training and for test."""
     height, width = size
     side = height if height == width else [height, width]
-    larger = math.ceil(max(size) * 8 / 7)
+    larger = math.ceil(max(size) * 8 / 7)  # ImageNet's usual test crop: 224 of 256
     return (
         (f'{{ name = "RandomResizedCrop", size = {side} }}', FLIP),
         (f'{{ name = "Resize", size = {larger} }}', f'{{ name = "CenterCrop", size = {side} }}'),
@@ -63,7 +63,10 @@ def cropped(size: tuple[int, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def shifted(size: tuple[int, int]) -> tuple[str, ...]:
-    """Return transforms of training images that all have this size: shifted by an eighth."""
+    """Return transforms of training images that all have ``size``: random shifts by an eighth.
+
+    An eighth is the usual padding of CIFAR-10: 4 pixels for 32.
+    """
     padding = max(1, min(size) // 8)
     crop = f'{{ name = "RandomCrop", size = {list(size)}, padding = {padding} }}'
     return (crop, FLIP)
@@ -164,16 +167,16 @@ DATA = {
 SIZELESS = frozenset(
     {"har", "speech-commands", "speech-commands-12", "voc-segmentation", "embedded-segmentation"}
 )
-"""Sets of sequences, and sets with a class for every pixel."""
+"""Data sets of sequences or with one class per pixel, to which ``--size`` does not apply."""
 
 
 def of_folder(seen: Survey, root: str, size: tuple[int, int] | None) -> Images:
-    """Return what a recipe says of an image folder that was looked at.
+    """Return the values of a recipe for a folder of images.
 
     Args:
-        seen: what it holds.
-        root: where it lies.
-        size: (H, W) that the network is to see; None: as it suits the images.
+        seen: the survey of the folder.
+        root: path of the folder.
+        size: (H, W) of the network's input; None to choose it by the images.
     """
     goal = size or _suitable(seen)
     same = seen.same and goal == seen.sizes[0]
@@ -190,42 +193,45 @@ def of_folder(seen: Survey, root: str, size: tuple[int, int] | None) -> Images:
         prepare=prepare,
         epochs=30,
         batch=batch,
+        # 0.1 at a batch of 128 is the CIFAR setting of He et al. 2016 (arXiv:1512.03385);
+        # proportional to the batch after Goyal et al. 2017 (arXiv:1706.02677).
         rate=float(f"{0.1 * batch / 128:.2g}"),
-        workers=min(4, seen.train // 500),
+        workers=min(4, seen.train // 500),  # a few hundred images decode faster than workers start
         root=root,
         train=seen.train,
     )
 
 
 def resized(images: Images, size: tuple[int, int]) -> Images:
-    """Return what a recipe says of a known set whose images the network sees at another size."""
+    """Return the values for a known data set whose images are resized to ``size`` (H, W)."""
     augment, prepare = cropped(size)
     what = f"{images.what}; at {size[0]}×{size[1]}"
     return replace(images, what=what, augment=augment, prepare=prepare)
 
 
 def normalised(images: Images, mean: Sequence[float], std: Sequence[float]) -> Images:
-    """Return the same, normalised as a network was trained."""
+    """Return the same values with the mean and std that a network was trained with."""
     return replace(images, mean=_array_of(mean), std=_array_of(std))
 
 
 def _suitable(seen: Survey) -> tuple[int, int]:
-    """The images' own size where they have one that is no larger than usual; else a usual one."""
+    """Choose (H, W): the images' own size if all share one up to 224, else a usual square."""
     middle = seen.sizes[1]
-    if seen.same and max(middle) <= USUAL:
+    if seen.same and max(middle) <= USUAL_SIDE:
         return middle
     side = min(middle)
-    side = min(USUAL, side - side % 32 if side >= 32 else side)
+    # A multiple of 32, by which most networks divide the side in five halvings.
+    side = min(USUAL_SIDE, side - side % 32 if side >= 32 else side)
     return side, side
 
 
 def _batch(images: int) -> int:
-    """A power of two from 8 to 128 of which an epoch has ten, where that many images are there."""
+    """Choose a batch size: the largest power of two from 8 to 128 with ten batches per epoch."""
     batch = 128
     while batch > 8 and images < 10 * batch:
         batch //= 2
     return batch
 
 
-USUAL = 224
-"""The side of the images that most networks were made for."""
+USUAL_SIDE = 224
+"""Side of the images of ImageNet, which most networks are designed for."""

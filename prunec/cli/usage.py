@@ -1,7 +1,7 @@
-"""What is wrong about a command line, as an error of ours.
+"""Mistakes in a command line, turned from the parser's exceptions into errors of prunec.
 
-The parser's own exit code for it is 2, which is that of a gate that failed: who asks whether a file
-may ship must be able to tell one from the other. Ours is 3.
+Their exit code is 3. The parser's own is 2, which here means that a check failed: a script that
+asks whether a file may ship must be able to tell the two apart.
 """
 
 from __future__ import annotations
@@ -17,34 +17,36 @@ PROGRAM = "prunec"
 
 PHRASES = {
     "Value error, ": "",
-    "Input should be a valid integer, unable to parse string as an integer": "it is no integer",
-    "Input should be a valid number, unable to parse string as a number": "it is no number",
+    "Input should be a valid integer, unable to parse string as an integer": (
+        "it must be a whole number"
+    ),
+    "Input should be a valid number, unable to parse string as a number": "it must be a number",
     "Input should be less than or equal to": "it must be at most",
     "Input should be greater than or equal to": "it must be at least",
     "Input should be": "it must be",
 }
-"""What the parser says of a value → the same in our words."""
+"""Message of the parser → the same in prunec's words."""
 
 MISTAKES: Any = typer.BadParameter.__bases__[0]
-"""What the parser raises: of click, or of typer's own copy of it."""
+"""Base of the parser's exceptions: click's UsageError, or that of typer's own copy of click."""
 
 
 def explained(error: Any) -> UsageError:
-    """Return a parser's error as a sentence and a remedy."""
+    """Return the parser's exception as an error with a remedy."""
     command = error.ctx.command_path if error.ctx else PROGRAM
     ask = f"`{command} -h` shows what it takes."
     if error.ctx and type(error).__name__ == "NoSuchOption":
         near = _nearest(error.option_name, error.ctx.command)
         return UsageError(f"{command} has no option {error.option_name}", remedy=f"{near}{ask}")
-    said = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".")
     for theirs, ours in PHRASES.items():
-        said = said.replace(theirs, ours)
-    said_for = _said_for(getattr(error, "param", None) or _parameter(error))
-    return UsageError(f"{command}: {said[:1].lower()}{said[1:]}", remedy=f"{said_for}{ask}")
+        message = message.replace(theirs, ours)
+    help_text = _help_of(getattr(error, "param", None) or _parameter(error))
+    return UsageError(f"{command}: {message[:1].lower()}{message[1:]}", remedy=f"{help_text}{ask}")
 
 
 def located(read: Any) -> Any:
-    """Return a command's reader of arguments, whose mistakes know the command."""
+    """Wrap a command's argument parser so that its exceptions carry the command's context."""
 
     def reading(context: Any, arguments: list[str]) -> Any:
         try:
@@ -57,13 +59,13 @@ def located(read: Any) -> Any:
 
 
 def _parameter(error: Any) -> Any:
-    """The option that an error names, where the parser did not say which it is."""
+    """Return the option that an exception names, where the parser did not attach it."""
     name, command = getattr(error, "option_name", ""), error.ctx.command if error.ctx else None
     return next((p for p in getattr(command, "params", ()) if name and name in p.opts), None)
 
 
-def _said_for(parameter: Any) -> str:
-    """What the help says of an option whose value was wrong."""
+def _help_of(parameter: Any) -> str:
+    """Return an option and its help, ``--runs FOLDER: Folder of the runs.``, or nothing."""
     words = (getattr(parameter, "help", "") or "").partition("  [")[0].rstrip(". ")
     if not words:
         return ""
@@ -72,7 +74,7 @@ def _said_for(parameter: Any) -> str:
 
 
 def _nearest(option: str, command: Any) -> str:
-    """Name the option that was meant, or the key of a recipe that ``--set`` gives."""
+    """Suggest the nearest option, or the recipe key to override with ``--set``."""
     known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
     near = did_you_mean(option, sorted(name for name in known if name.startswith("--")))
     if "--set" not in known:

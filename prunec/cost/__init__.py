@@ -1,8 +1,8 @@
-"""What a network costs: MACs and parameters, by two counters that share no rule.
+"""Cost of a network: MACs and parameters, by two counters that share no rule.
 
 One MAC is one multiply–accumulate of a weight (or of two activations in a matrix product) for one
-sample; batch norm, bias, activations, pooling and additions count nothing. Papers that print these
-as "FLOPs" mean this unit.
+sample. Batch norms, biases, activations, pooling and additions count 0. Papers that print this
+number as "FLOPs" mean this unit.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from rich.text import Text
 from prunec.tables import as_text, table
 
 NUMBERS = ("MACs", "non-zero", "params", "non-zero ")
-"""The columns of a table of costs."""
+"""Columns of a cost table."""
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """The cost of one operator: MACs and kernel weights, all and those of non-zero weights."""
+    """Cost of one operator: MACs and kernel weights, in total and non-zero."""
 
     name: str
     operator: str
@@ -32,7 +32,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Uncounted:
-    """An operator whose MACs are not known, and why."""
+    """Operator with unknown MACs, and the reason."""
 
     name: str
     operator: str
@@ -44,11 +44,16 @@ class Uncounted:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a network for one sample; ``params`` counts every parameter, norms included.
+    """Cost of a network for one sample; ``params`` counts every parameter, norms included.
 
-    ``uncounted`` names the operators whose MACs are not known: no sum holds them. ``unread_params``
-    are those of the parameters that no output follows from, as of a head for training alone: an
-    exported file does not hold them.
+    Attributes:
+        layers: cost of each operator with MACs.
+        params: number of parameters.
+        nonzero_params: number of non-zero parameters.
+        uncounted: operators with unknown MACs; no sum includes them.
+        unread_params: parameters that no output depends on, such as those of an auxiliary head; an
+            exported file does not hold them.
+        nonzero_unread_params: non-zero parameters among these.
     """
 
     layers: tuple[LayerCost, ...]
@@ -60,16 +65,16 @@ class Cost:
 
     @property
     def macs(self) -> int:
-        """Multiply–accumulates of one sample."""
+        """MACs of one sample."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def nonzero_macs(self) -> int:
-        """Multiply–accumulates of one sample by weights that are not zero."""
+        """MACs of one sample with non-zero weights."""
         return sum(layer.nonzero_macs for layer in self.layers)
 
     def table(self, title: str = "Cost of one sample") -> Table:
-        """Return a row for each layer, and the sums."""
+        """Return a table with one row per layer, and the sums."""
         made = table(title, "layer", "operator", *NUMBERS, numbers=NUMBERS)
         for layer in self.layers:
             values = (layer.macs, layer.nonzero_macs, layer.params, layer.nonzero_params)
@@ -77,19 +82,19 @@ class Cost:
         for item in self.uncounted:
             made.add_row(item.name, item.operator, "?", "?", "", "")
         made.add_section()
-        made.add_row("in all", "", *self.totals)
+        made.add_row("total", "", *self.totals)
         return made
 
     @property
     def totals(self) -> tuple[str, ...]:
-        """The sums as text, in the order of ``NUMBERS``; what is not counted is said."""
+        """Sums as text, in the order of ``NUMBERS``; "+ ?" marks uncounted operators."""
         more = " + ?" if self.uncounted else ""
         macs = (f"{value:,}{more}" for value in (self.macs, self.nonzero_macs))
         return (*macs, *(f"{value:,}" for value in (self.params, self.nonzero_params)))
 
     @property
     def remarks(self) -> tuple[Text, ...]:
-        """A line for each operator that no sum holds."""
+        """One line per operator that no sum includes."""
         return tuple(Text(f"Not counted: {item}.") for item in self.uncounted)
 
     def __str__(self) -> str:
@@ -97,17 +102,19 @@ class Cost:
 
 
 UNKNOWN = "its MACs are not known"
-"""Why an operator that is in no list is not counted."""
+"""Reason for an operator that no list contains."""
 
 
 @dataclass(frozen=True)
 class Weight:
-    """Weights of an operator: where they are stored, how many they are, how many are not zero."""
+    """Weights of an operator: names of the stored tensors, number of values, number of non-
+    zeros.
+    """
 
     sources: tuple[str, ...]
     size: int
     nonzero: int
-    key: object  # the same for the same weights wherever they are read
+    key: object  # equal for the same weights at every reader, so that they count once
 
 
 ROLE = "prunec.role"

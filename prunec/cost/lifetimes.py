@@ -1,14 +1,15 @@
-"""Peak activation memory of a graph, by lifetimes: no device, no measurement.
+"""Peak activation memory of a graph by lifetimes, computed without a device.
 
 Definition. Operations run in the order of the file. A value is held from the operation that makes
-it, an input from the start, to the last operation that reads it, an output to the end; one that
-nobody reads is held while it is made. While operation t runs,
+it (an input: from the start) to the last operation that reads it (an output: to the end); an unread
+value is held while it is made. While operation t runs,
 
     M_t = Σ bytes(v)   over the values v that are held,        peak = max_t M_t
 
-Weights, and whatever depends on no input, are no activations. A view (a reshape, say) is the buffer
-that it shows. Nothing is computed in place, and no kernel has space of its own: an allocator that
-packs without gaps reaches the peak, one that works in place may stay below it.
+Weights, and values that do not depend on an input, are not activations. A view (for example a
+reshape) shares the buffer of its source. Nothing is computed in place, and kernels have no
+workspace: an allocator that packs without gaps reaches this peak, one that works in place may stay
+below it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Operation:
-    """A step of a graph: its name, what it does, the values that it reads and makes."""
+    """One step of a graph: name, operator, values read and written."""
 
     name: str
     operator: str
@@ -29,14 +30,14 @@ class Operation:
 
 @dataclass(frozen=True)
 class Flow:
-    """What a file computes, as its activations see it.
+    """Activations of a graph and the operations on them.
 
     Attributes:
-        inputs: values that are there from the start.
-        outputs: values that are there at the end.
-        operations: in the order in which they run.
-        bytes: of each activation; a value that is missing is none.
-        shows: view → the value whose buffer it is.
+        inputs: values held from the start.
+        outputs: values held to the end.
+        operations: operations in the order of execution.
+        bytes: activation → size in bytes; other values are not activations.
+        shows: view → the value whose buffer it shares.
     """
 
     inputs: tuple[str, ...]
@@ -46,7 +47,7 @@ class Flow:
     shows: Mapping[str, str] = field(default_factory=dict)
 
     def buffer(self, value: str) -> str:
-        """Return the value whose buffer a value is: its own, but for a view."""
+        """Return the value that owns a value's buffer: itself, except for views."""
         while value in self.shows:
             value = self.shows[value]
         return value
@@ -54,13 +55,13 @@ class Flow:
 
 @dataclass(frozen=True)
 class Peak:
-    """Where a graph holds most.
+    """Operation during which a graph holds the most activation memory.
 
     Attributes:
-        bytes: that are held there.
-        operation: its name.
-        operator: what it does.
-        held: value → bytes, the largest first.
+        bytes: bytes held.
+        operation: name of the operation.
+        operator: operator of the operation.
+        held: (value, bytes) pairs, the largest first.
     """
 
     bytes: int
@@ -70,7 +71,7 @@ class Peak:
 
 
 def peak(flow: Flow) -> Peak:
-    """Return the most that a graph holds at once; the first such place where there are several."""
+    """Return the first operation that holds the most bytes."""
     spans = _spans(flow)
     change = [0] * (len(flow.operations) + 1)
     for value, (first, last) in spans.items():
@@ -88,7 +89,7 @@ def peak(flow: Flow) -> Peak:
 
 
 def _spans(flow: Flow) -> dict[str, tuple[int, int]]:
-    """First and last operation that each buffer is held for."""
+    """Return buffer → first and last operation during which it is held."""
     spans: dict[str, tuple[int, int]] = {}
 
     def hold(values: Sequence[str], place: int) -> None:

@@ -1,6 +1,6 @@
-"""The weights that operators of an ONNX graph read: initialisers, also behind what only moves them.
+"""Weights of ONNX operators: initialisers, also behind operators that only move their values.
 
-Values are moved by ONNX's own reference implementation.
+Moved values are computed by ONNX's reference implementation.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from prunec.cost.onnx_operators import zero_point
 from prunec.cost.onnx_parameters import Use
 from prunec.errors import PrunecError
 
-# These neither add nor drop a value, so zeros can be counted at the source.
+# These keep every value exactly once, so zeros can be counted at the source.
 _WHOLE = frozenset({"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-# These move values too, but some may be left out, repeated or put together.
+# These move values too, but may drop, repeat or combine them.
 _PARTS = frozenset({"Concat", "Expand", "Gather", "Slice", "Split", "Tile", "Cast", "CastLike"})
-# These keep a place for every value, and change which are zero.
+# These keep one entry per value, but change which of them are zero.
 _QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _LATER = (helper.make_opsetid("", 21),)
 _MOVES = _WHOLE | _PARTS | _QUANTISED
-# What ONNX's reference implementation raises where it lacks an operator, a type or a form of it.
+# Raised by ONNX's reference implementation where it lacks an operator, a type or a variant.
 _CANNOT_MOVE = (RuntimeError, NotImplementedError, ValueError, TypeError, KeyError, IndexError)
 
 
 class Constants:
-    """The stored tensors of a graph, and what depends on no input of it."""
+    """Stored tensors of a graph, and values that do not depend on its inputs."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
@@ -47,21 +47,21 @@ class Constants:
             if not self._per_sample.isdisjoint(given):
                 self._per_sample.update(node.output)
             elif node.op_type in _MOVES and all(name in self._sources for name in given):
-                moved = given if node.op_type == "Concat" else given[:1]  # the rest says how
+                moved = given if node.op_type == "Concat" else given[:1]  # the rest are arguments
                 listed = tuple(dict.fromkeys(s for name in moved for s in self._sources[name]))
                 self._makers |= dict.fromkeys(node.output, node)
                 self._sources |= dict.fromkeys(node.output, listed)
 
     def per_sample(self, node: onnx.NodeProto) -> bool:
-        """Whether an operator reads what depends on an input, if only on its batch size."""
+        """Return whether an operator depends on an input, even if only on its batch size."""
         return not self._per_sample.isdisjoint(node.input)
 
     def weight(self, name: str, zero: str = "") -> Weight | None:
-        """The weights that a value is, or None if it is something else.
+        """Return the weights that a value holds, or None if it is not made of weights.
 
         Args:
-            name: of the value.
-            zero: name of the integers that stand for zero in it, one or one an output channel.
+            name: name of the value.
+            zero: name of its zero points, one in total or one per output channel.
         """
         if name not in self._sources or (zero and zero not in self._sources):
             return None
@@ -79,7 +79,9 @@ class Constants:
         return Weight(sources, value.size, nonzero, key)
 
     def nonzero_as_read(self, tensor: onnx.TensorProto, read: Sequence[Use]) -> int:
-        """How many entries of a stored tensor are not zero, where integers need not mean zero."""
+        """Return the number of non-zero entries, quantised tensors by the zero points of their
+        readers.
+        """
         for node, place in read:
             zero = zero_point(node, tensor.name)
             weight = self.weight(tensor.name, zero) if zero else None
@@ -90,13 +92,13 @@ class Constants:
         return self.nonzero(tensor)
 
     def nonzero(self, tensor: onnx.TensorProto) -> int:
-        """How many entries of a stored tensor are not zero."""
+        """Return the number of non-zero entries of a stored tensor."""
         if tensor.name not in self._nonzero:
             self._nonzero[tensor.name] = int(np.count_nonzero(_array(tensor)))
         return self._nonzero[tensor.name]
 
     def _source(self, name: str) -> onnx.TensorProto | None:
-        """The stored tensor that a value is, in another order or shape, if it is one."""
+        """Return the stored tensor that a value is in another order or shape, or None."""
         while name in self._makers and self._makers[name].op_type in _WHOLE:
             name = self._makers[name].input[0]
         return self._tensors.get(name)
@@ -118,14 +120,15 @@ class Constants:
             [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(node.input) if name],
             [onnx.ValueInfoProto(name=name) for name in node.output],
         )
-        # The reference knows these from 19 on; their earlier forms mean the same there.
+        # The reference implements these from opset 19 on; earlier versions have the same semantics.
         opsets = _LATER if node.op_type in _QUANTISED else self._opsets
         return ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
 
 
 def _centred(value: np.ndarray, zero: np.ndarray) -> np.ndarray:
-    """Whether each integer is another than the zero of its output channel."""
-    if zero.size > 1 and value.shape[-1:] != zero.shape:  # of a convolution; a product's is last
+    """Return whether each integer differs from the zero point of its output channel."""
+    # Output channels are the first axis of a convolution's weight, the last of a matrix product's.
+    if zero.size > 1 and value.shape[-1:] != zero.shape:
         zero = zero.reshape(-1, *[1] * (value.ndim - 1))
     differs: np.ndarray = np.not_equal(value, zero)
     return differs
@@ -134,7 +137,7 @@ def _centred(value: np.ndarray, zero: np.ndarray) -> np.ndarray:
 def _array(tensor: onnx.TensorProto) -> np.ndarray:
     if external_data_helper.uses_external_data(tensor):
         raise PrunecError(
-            f"the weights of {tensor.name} lie in another file and were not loaded",
-            remedy="Give the path of the .onnx file instead of the parsed model.",
+            f"the weights of {tensor.name} are in an external file that was not loaded",
+            remedy="Pass the path of the .onnx file instead of the parsed model.",
         )
     return numpy_helper.to_array(tensor)

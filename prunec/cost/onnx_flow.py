@@ -1,7 +1,7 @@
-"""The activations of an ONNX graph, of one sample: what is held, and by which nodes.
+"""Activations of an ONNX graph for one sample, and the nodes that hold them.
 
-An integer graph is read as its runtimes run it: what stands between DequantizeLinear and
-QuantizeLinear is one kernel of integers, so the floats at its ends are no buffers of their own.
+Integer graphs are read as runtimes execute them: everything between DequantizeLinear and
+QuantizeLinear is one integer kernel, so the floats at its ends have no buffers of their own.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from prunec.cost.onnx_shapes import infer
 from prunec.errors import PrunecError
 
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-"""Operators whose first output is their first input, written otherwise."""
+"""Operators whose first output shares the buffer of their first input."""
 _BRANCHING = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _TO_INTEGERS, _TO_FLOATS = "QuantizeLinear", "DequantizeLinear"
 
 
 def onnx_flow(model: onnx.ModelProto) -> Flow:
-    """Return the activations of a graph; a dynamic batch is one sample.
+    """Return the activations of a graph; a dynamic batch is bound to one sample.
 
     Args:
-        model: with its weights in it, or without.
+        model: model, with or without its weights.
 
     Raises:
-        PrunecError: a size is not known, or what runs depends on the input.
+        PrunecError: a size is unknown, or the executed operators depend on the input.
     """
     proto = plain(model)
     branching = next((node for node in proto.graph.node if node.op_type in _BRANCHING), None)
     if branching is not None:
         raise PrunecError(
-            f"{branching.op_type} at {where(branching)}: what is held depends on the input",
+            f"{branching.op_type} at {where(branching)}: the held values depend on the input",
             remedy="Export the network without it.",
         )
     nodes, inputs = _that_depend(proto.graph)
@@ -54,7 +54,7 @@ def onnx_flow(model: onnx.ModelProto) -> Flow:
 
 
 def _that_depend(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], tuple[str, ...]]:
-    """The nodes that an input reaches, and the inputs; the others are computed once, not a run."""
+    """Return the nodes that an input reaches, and the inputs; other nodes are computed once."""
     stored = {tensor.name for tensor in graph.initializer}
     inputs = tuple(value.name for value in graph.input if value.name not in stored)
     known, nodes = set(inputs), []
@@ -69,7 +69,7 @@ def _bytes(name: str, sizes: Mapping[str, tuple[int, ...]], types: Mapping[str, 
     if name not in sizes or name not in types:
         raise PrunecError(
             f"the shape of {name} cannot be inferred",
-            remedy="Export with fixed sizes but for the batch.",
+            remedy="Export with all sizes fixed except the batch.",
         )
     return math.prod(sizes[name]) * int(helper.tensor_dtype_to_np_dtype(types[name]).itemsize)
 
@@ -85,7 +85,7 @@ def _views(nodes: Sequence[onnx.NodeProto], sizes: Mapping[str, int]) -> dict[st
 def _integers(
     nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], sizes: Mapping[str, int]
 ) -> dict[str, str]:
-    """Floats at the ends of integer kernels, each with the integers that are held in its place."""
+    """Return floats at the ends of integer kernels → the integers that are held instead."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes:
         for name in node.input:
@@ -100,12 +100,12 @@ def _integers(
         for reader in readers.get(name, ()):
             yield from reader.output if reader.op_type != _TO_INTEGERS else ()
 
-    found = {}
+    held = {}
     for node in nodes:
         first, made = node.input[0], node.output[0]
         if node.op_type == _TO_INTEGERS and becomes(first) and len(readers[first]) == 1:
-            found[first] = made
+            held[first] = made
         inside = node.op_type == _TO_FLOATS and first in sizes and not kept[made]
         if inside and all(map(becomes, ends(made))):
-            found[made] = first
-    return {value: integers for value, integers in found.items() if value in sizes}
+            held[made] = first
+    return {value: integers for value, integers in held.items() if value in sizes}

@@ -1,4 +1,4 @@
-"""Operators that onnxruntime fuses, as ONNX's own operators that cost and shape the same."""
+"""Operators that onnxruntime fuses, replaced by standard operators of equal cost and shape."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ DOMAIN = "com.microsoft"
 
 
 def unfused(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model whose fused operators are such that can be counted; others stay.
+    """Return a model with countable operators in place of fused ones; others stay.
 
-    Only cost and shapes are the same: activations and sums that count nothing are left out.
+    Only cost and shapes are preserved: activations and sums, which count 0, are dropped.
     """
     if not any(node.domain == DOMAIN and node.op_type in _SAME for node in model.graph.node):
         return model
-    found = onnx.ModelProto()
-    found.CopyFrom(model)
-    axes = {tensor.name: len(tensor.dims) for tensor in found.graph.initializer}
-    nodes = [standard for node in found.graph.node for standard in _standard(node, axes)]
-    del found.graph.node[:]
-    found.graph.node.extend(nodes)
-    return found
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    axes = {tensor.name: len(tensor.dims) for tensor in copied.graph.initializer}
+    nodes = [standard for node in copied.graph.node for standard in _standard(node, axes)]
+    del copied.graph.node[:]
+    copied.graph.node.extend(nodes)
+    return copied
 
 
 def _standard(node: onnx.NodeProto, axes: Mapping[str, int]) -> list[onnx.NodeProto]:
@@ -51,7 +51,7 @@ def _gemm(node: onnx.NodeProto, axes: Mapping[str, int]) -> list[onnx.NodeProto]
 
 
 def _matmul(node: onnx.NodeProto, axes: Mapping[str, int]) -> list[onnx.NodeProto]:
-    """Activations with the same batch axes, or a stored matrix, either turned or not."""
+    """Return an einsum of activations with equal batch axes, or a product with a stored matrix."""
     given = {a.name for a in node.attribute if a.i}
     first, second = node.input[:2]
     if given & {"transBatchA", "transBatchB"}:

@@ -1,23 +1,23 @@
-"""Counts MACs and parameters of an ONNX file by ONNX's own shape inference, without torch.
+"""Counter of MACs and parameters of an ONNX file, by ONNX's shape inference, without torch.
 
 Definition, per sample:
 
-- ``Conv``, ``DeformConv``, ``Gemm``, ``MatMul``, of integers too: one MAC for each output element
-  and each weight it reads; positions of the zero padding count as all others do.
-  ``ConvTranspose``: one MAC for each input element and each weight it meets. ``Einsum`` of two
-  operands: the product of all index sizes. ``LSTM``, ``GRU``, ``RNN``: one MAC for each time step
-  and each entry of W and R.
-- What depends on no input of the graph, not even on the size of its batch, counts nothing: it is
-  computed once, not once a sample.
-- Non-zero MACs: the same with the weights that are not 0. Weights are initialisers and constants,
-  also behind operators that only move or (de)quantise values. A product of two activations counts
-  whole, and so does a weight that is computed in the graph.
-- Every other operator of the known list counts nothing; one that is not listed is named.
-- Functions of the file are put in place of their calls, branches whose condition is known too.
+- ``Conv``, ``DeformConv``, ``Gemm``, ``MatMul`` and their integer variants: one MAC per output
+  element and weight that it reads; positions in zero padding count like all others.
+  ``ConvTranspose``: one MAC per input element and weight that it meets. ``Einsum`` of two operands:
+  the product of all index sizes. ``LSTM``, ``GRU``, ``RNN``: one MAC per time step and entry of W
+  and R.
+- Operators that do not depend on an input, not even on its batch size, count 0: they are computed
+  once, not once per sample.
+- Non-zero MACs: the same with non-zero weights only. Weights are initialisers and constants, also
+  behind operators that only move or (de)quantise values. Products of two activations, and weights
+  computed in the graph, count in full.
+- All other listed operators count 0; operators that are not listed are reported.
+- Functions of the file are inlined, and branches whose condition is known are resolved.
 - Parameters: floating-point initialisers, each once however often it is read, except running
-  statistics of batch norm, limits of ``Clip``, scales of ``Resize`` and the like, single numbers in
-  arithmetic, and whatever the exporter marked as buffer or constant. Integers (axes, shapes) never
-  count, but for quantised weights under ``DequantizeLinear``.
+  statistics of batch norms, limits of ``Clip``, scales of ``Resize`` and similar settings, single
+  numbers in arithmetic, and everything that the exporter marked as buffer or constant. Integers
+  (axes, shapes) never count, except quantised weights read by ``DequantizeLinear``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from prunec.cost.onnx_shapes import Shapes, UnknownShape, constants_of, infer
 from prunec.cost.onnx_sizes import Sizes, sized
 from prunec.errors import PrunecError
 
-_MOST = 4  # operators that an error names besides the first
+_MOST = 4  # operators named in an error besides the first, so that it stays readable
 
 _FLOW = {
     "If": "which branch is taken depends on the input",
@@ -51,10 +51,10 @@ def count_onnx(model: Path | str | onnx.ModelProto, sizes: Sizes | None = None) 
     """Return the cost of one sample of an ONNX network.
 
     Args:
-        model: a file, or a model with its weights in it. The first axis of every input is the
-            batch: bound to 1 when it is dynamic, divided out when it is fixed.
-        sizes: input → all its sizes, the batch first, where the file leaves any open; of an input
-            that is one number, the number.
+        model: file, or model with its weights. The first axis of every input is the batch: bound
+            to 1 if it is dynamic, divided out if it is fixed.
+        sizes: input → all its sizes, batch first, if the file leaves any open; for an input that is
+            a single number, the number.
 
     Raises:
         PrunecError: the file cannot be read, a size other than the batch is not fixed, or the graph
@@ -67,14 +67,14 @@ def count_onnx(model: Path | str | onnx.ModelProto, sizes: Sizes | None = None) 
         more += f"; and {len(others) - _MOST} more" if len(others) > _MOST else ""
         raise PrunecError(
             f"{first}{more}",
-            remedy="`prunec count` shows what the rest costs. Count what is named by hand, export "
-            "it in operators that are known, or teach prunec/cost/onnx_operators.py the operator.",
+            remedy="`prunec count` shows the cost of the rest. Count the named operators by hand, "
+            "export known ones instead, or add them to prunec/cost/onnx_operators.py.",
         )
     return cost
 
 
 def count_known(model: Path | str | onnx.ModelProto, sizes: Sizes | None = None) -> Cost:
-    """Return the cost of one sample; operators whose MACs are not known are named in it.
+    """Return the cost of one sample; operators with unknown MACs are listed in it.
 
     Args:
         model: as for :func:`count_onnx`.
@@ -116,13 +116,13 @@ def _counted(model: onnx.ModelProto) -> Cost:
 
 
 def _measured(graph: onnx.GraphProto) -> set[str]:
-    """The values that operators read and make whose MACs follow from their shapes."""
+    """Return the values read and written by operators with MACs, whose shapes are needed."""
     nodes = [node for node in graph.node if node.op_type in macs_of]
     return {name for node in nodes for name in (*node.input, *node.output) if name}
 
 
 def _without_branches(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take the branches whose condition the graph computes from sizes that are fixed."""
+    """Resolve branches whose condition the graph computes from fixed sizes."""
     conditions = [node.input[0] for node in model.graph.node if node.op_type == "If"]
     while conditions:
         known = constants_of(model, conditions)
@@ -134,7 +134,7 @@ def _without_branches(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _unknown(node: onnx.NodeProto) -> str:
-    """Why the MACs of an operator are not known; empty where they are."""
+    """Return why the MACs of an operator are unknown; empty if they are known."""
     if not is_standard(node):
         return UNKNOWN
     if node.op_type in FREE or node.op_type in macs_of:
@@ -143,7 +143,7 @@ def _unknown(node: onnx.NodeProto) -> str:
 
 
 def operator_of(node: onnx.NodeProto) -> str:
-    """Return an operator's name, with its domain where it is not one of ONNX's own."""
+    """Return an operator's name, prefixed with its domain unless it is standard ONNX."""
     return node.op_type if is_standard(node) else f"{node.domain}.{node.op_type}"
 
 
@@ -155,18 +155,18 @@ def _layer(
     total = macs_of[node.op_type](node, shapes) if constants.per_sample(node) else 0
     if total % shapes.batch:
         raise PrunecError(
-            f"{where(node)}: {total:,} MACs do not divide by the fixed batch of {shapes.batch}",
+            f"{where(node)}: {total:,} MACs are not divisible by the batch size {shapes.batch}",
             remedy="Export with a dynamic batch.",
         )
     macs = total // shapes.batch
-    weights = [constants.weight(n, zero_point(node, n)) for n in weights_of(node) if n]
-    found = [weight for weight in weights if weight is not None]
-    if not found:
+    candidates = [constants.weight(n, zero_point(node, n)) for n in weights_of(node) if n]
+    weights = [weight for weight in candidates if weight is not None]
+    if not weights:
         return LayerCost(where(node), node.op_type, macs, macs, 0, 0)
-    size, nonzero = sum(w.size for w in found), sum(w.nonzero for w in found)
-    new = [w for w in found if w.key not in counted]
-    counted.update(w.key for w in found)
-    name = found[0].sources[0]
+    size, nonzero = sum(w.size for w in weights), sum(w.nonzero for w in weights)
+    new = [w for w in weights if w.key not in counted]
+    counted.update(w.key for w in weights)
+    name = weights[0].sources[0]
     return LayerCost(
         name=_layer_name(node, name),
         operator=node.op_type,
@@ -178,7 +178,7 @@ def _layer(
 
 
 def _layer_name(node: onnx.NodeProto, weight: str) -> str:
-    """The layer that holds a weight, by the weight's name; else the operator's place."""
+    """Return the layer that holds a weight, by the weight's name; else the operator's name."""
     if node.op_type in RECURRENT:
         return weight.rpartition(".")[0] or where(node)
     return weight.removesuffix(".weight")

@@ -1,4 +1,4 @@
-"""What each ONNX operator multiplies and accumulates, and which operators do neither."""
+"""MACs of each ONNX operator, and the list of operators without MACs."""
 
 from __future__ import annotations
 
@@ -21,32 +21,34 @@ def _text(node: onnx.NodeProto, name: str) -> str:
 
 
 def _conv(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """N·O·positions × (I/groups)·kernel; what a deformable one interpolates counts nothing."""
+    """Return N·O·positions × (I/groups)·taps; interpolation of deformable kernels counts 0."""
     kernel = shapes.of(_factors(node)[1], node)[1:]
     return math.prod(shapes.of(node.output[0], node)) * math.prod(kernel)
 
 
 def _conv_transpose(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """N·I·positions of the input × (O/groups)·kernel."""
+    """Return N·I·(positions of the input) × (O/groups)·taps."""
     kernel = shapes.of(node.input[1], node)[1:]
     return math.prod(shapes.of(node.input[0], node)) * math.prod(kernel)
 
 
 def _gemm(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """M·N × K."""
+    """Return M·N × K."""
     axis = 0 if _integer(node, "transA") else 1
     return math.prod(shapes.of(node.output[0], node)) * shapes.of(node.input[0], node)[axis]
 
 
 def _matmul(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Elements of the output × the axis summed over."""
+    """Return elements of the output × length of the summed axis."""
     return math.prod(shapes.of(node.output[0], node)) * shapes.of(_factors(node)[0], node)[-1]
 
 
 def _einsum(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Operands from left to right: the sizes of all indices held, those of no more use dropped.
+    """Return MACs of operands combined from left to right, dropping indices that are no longer
+    used.
 
-    One operand alone is only moved or summed.
+    Each step costs the product of the sizes of all indices it holds. A single operand is only moved
+    or summed, which counts 0.
     """
     equation = _text(node, "equation").replace(" ", "")
     terms, arrow, result = equation.partition("->")
@@ -71,15 +73,15 @@ def _einsum(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 
 def _recurrent(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Steps × (W of all gates and directions + R of them); biases and peepholes left out."""
-    steps = math.prod(shapes.of(node.input[0], node)[:2])  # of all samples, whatever the layout
+    """Return steps × (W of all gates and directions + R); biases and peepholes count 0."""
+    steps = math.prod(shapes.of(node.input[0], node)[:2])  # time × batch, in either layout
     return steps * sum(math.prod(shapes.of(name, node)) for name in weights_of(node))
 
 
 def _attention(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Pairs of query and key, in every head of the query × (width of a key + that of a value).
+    """Return pairs of query and key in all query heads × (width of a key + width of a value).
 
-    Keys of earlier steps are keys too.
+    Keys of earlier steps (the cache) count as keys.
     """
     query, key, value = (shapes.of(name, node) for name in node.input[:3])
     past = shapes.of(node.input[4], node)[2] if len(node.input) > 4 and node.input[4] else 0
@@ -91,7 +93,7 @@ def _attention(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-"""Those that hold several weights each."""
+"""Operators that hold several weights each."""
 
 macs_of: dict[str, Callable[[onnx.NodeProto, Shapes], int]] = {
     **dict.fromkeys(("Conv", "DeformConv", "ConvInteger", "QLinearConv"), _conv),
@@ -102,11 +104,11 @@ macs_of: dict[str, Callable[[onnx.NodeProto, Shapes], int]] = {
     "Attention": _attention,
     **dict.fromkeys(RECURRENT, _recurrent),
 }
-"""Operator → MACs of the whole batch."""
+"""Operator → function that returns the MACs of the whole batch."""
 
 
 def weights_of(node: onnx.NodeProto) -> list[str]:
-    """Names of the inputs that may be weights."""
+    """Return the names of the inputs that may be weights."""
     if node.op_type in RECURRENT:
         return list(node.input[1:3])
     if node.op_type == "Attention" or (node.op_type == "Einsum" and len(node.input) != 2):
@@ -120,17 +122,17 @@ _QUANTISED: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "QLinearConv": ((0, 2), (3, 5)),
     "QLinearMatMul": ((0, 2), (3, 5)),
 }
-"""Operator of integers → input and zero point of its two factors."""
+"""Integer operator → (input, zero point) of its two factors, by input index."""
 
 
 def _factors(node: onnx.NodeProto) -> list[str]:
-    """Names of the two inputs that are multiplied, the weights usually the second."""
+    """Return the names of the two multiplied inputs; weights are usually the second."""
     places = _QUANTISED.get(node.op_type)
     return list(node.input[:2]) if places is None else [node.input[i] for i, _ in places]
 
 
 def zero_point(node: onnx.NodeProto, name: str) -> str:
-    """Name of the integer that stands for zero in an input of an operator; empty where 0 does."""
+    """Return the name of an input's zero point; empty if 0 stands for zero."""
     for place, zero in _QUANTISED.get(node.op_type, ()):
         if node.input[place] == name and len(node.input) > zero:
             return str(node.input[zero])
@@ -159,4 +161,4 @@ _FREE = """
 """
 
 FREE = frozenset(_FREE.split())
-"""Operators that count nothing, by the unit's definition; what is in neither list is refused."""
+"""Operators that count 0 by the definition of a MAC; operators in neither list are refused."""

@@ -1,14 +1,14 @@
-"""Weights that stand in an ONNX file without their zeros, put together by standard operators.
+"""Packed weights: tensors stored without their zeros, restored by standard ONNX operators.
 
-A packed tensor of n values, k of which are stored, is four stored tensors and six operators::
+A packed tensor of n values, of which k are stored, consists of four tensors and six operators::
 
     gaps [k] u8|u16 ─ Cast ─ CumSum ──┐
     values [k] ─ (Cast if halves) ────┤
     count [1] ─ ConstantOfShape ── ScatterElements ─ Reshape(shape) ─▶ the weight, under its name
 
-``gaps`` are the distances between stored values, the first one's from the start. Where zeros go on
-for longer than a gap can say, a zero is stored in between. Nothing depends on an input, so runtimes
-work it out once, when they load the file.
+``gaps`` are the distances between stored values, the first one's from the start. Runs of zeros
+longer than the largest gap are bridged by stored zeros. Nothing depends on an input, so runtimes
+fold it once, when they load the file.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from prunec.errors import PrunecError
 
 OLDEST_OPSET = 11
-"""The first opset that has CumSum and ScatterElements."""
+"""First opset with CumSum and ScatterElements."""
 LARGEST = 2**31
-"""Bytes that all packed weights of a file may take: more than a file could hold without packing."""
+"""Largest size in bytes of all unpacked weights of a file: protobuf's limit for an ONNX file."""
 _AXIS = "packed_axis"
 _GAPS = frozenset({TensorProto.UINT8, TensorProto.UINT16})
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A tensor without its zeros.
+    """Tensor without its zeros.
 
     Attributes:
-        values: those that are stored, [k].
-        gaps: the distance of each from the one before, the first one's from the start, [k].
-        shape: of the tensor.
+        values: stored values, shape (k,).
+        gaps: distance of each from its predecessor, of the first from the start, shape (k,).
+        shape: shape of the tensor.
     """
 
     values: np.ndarray
@@ -47,17 +47,17 @@ class Packed:
 
 
 def pack(array: np.ndarray, gap: type[np.unsignedinteger]) -> Packed:
-    """Leave the zeros out of an array, bit for bit: −0 is none of them.
+    """Return an array without its zeros, bit for bit: −0 is kept.
 
     Args:
-        array: of at least one value.
-        gap: type of the gaps.
+        array: array of at least one value.
+        gap: integer type of the gaps.
     """
     flat = array.reshape(-1)
     most = int(np.iinfo(gap).max)
     places = np.flatnonzero(flat.view(f"u{array.itemsize}"))
     steps = np.diff(places, prepend=0)
-    fillers = np.maximum(steps - 1, 0) // most  # each of them `most` further
+    fillers = np.maximum(steps - 1, 0) // most  # stored zeros, each `most` after the last value
     if not len(places):
         return Packed(flat[:1].copy(), np.zeros(1, gap), array.shape)
     ends = np.cumsum(fillers + 1) - 1
@@ -72,16 +72,16 @@ def unpack(packed: Packed) -> np.ndarray:
     """Return the array of a packed tensor.
 
     Raises:
-        ValueError: a value lies outside it, or two lie at one place.
+        ValueError: a value lies outside the tensor, or two have the same position.
     """
     size = math.prod(packed.shape)
     places = np.cumsum(packed.gaps, dtype=np.int64)
     if packed.values.shape != packed.gaps.shape or packed.values.ndim != 1:
         raise ValueError(f"it has {packed.values.size} values and {packed.gaps.size} gaps")
     if (packed.gaps[1:] == 0).any():
-        raise ValueError("two of its values lie at one place")
+        raise ValueError("two of its values have the same position")
     if len(places) and places[-1] >= size:
-        raise ValueError(f"a value lies at {places[-1]:,}, and it has {size:,}")
+        raise ValueError(f"a value lies at position {places[-1]:,} of {size:,}")
     flat = np.zeros(size, packed.values.dtype)
     flat[places] = packed.values
     return flat.reshape(packed.shape)
@@ -90,13 +90,13 @@ def unpack(packed: Packed) -> np.ndarray:
 def packed_nodes(
     name: str, packed: Packed, dtype: int, number: int
 ) -> tuple[list[TensorProto], list[NodeProto]]:
-    """Return what a packed tensor is in a file: stored tensors, its values first, and operators.
+    """Return the stored tensors (values first) and operators of a packed tensor in a file.
 
     Args:
-        name: of the tensor.
-        packed: its values may be halves of a tensor of another type.
+        name: name of the tensor.
+        packed: packed tensor; its values may be of half precision if the tensor's type is not.
         dtype: ONNX's number of the tensor's type.
-        number: tells the names of several packed tensors apart.
+        number: number of the packed tensor in the file, which makes the names unique.
     """
     halves = helper.np_dtype_to_tensor_dtype(packed.values.dtype) != dtype
     v, g, n, d, a, b, c, e, f = (f"p{number}{letter}" for letter in "vgndabcef")
@@ -121,15 +121,15 @@ def packed_nodes(
 
 
 def axis_of_sums() -> TensorProto:
-    """Return the stored tensor that all packed tensors of a file share."""
+    """Return the axis of CumSum, a stored tensor that all packed tensors of a file share."""
     return numpy_helper.from_array(np.zeros((), np.int64), _AXIS)
 
 
 def unpack_weights(model: onnx.ModelProto) -> None:
-    """Put every packed tensor of a model back in place, where its values stood.
+    """Replace every packed tensor of a model by a dense one.
 
     Raises:
-        PrunecError: one is damaged; names it.
+        PrunecError: a packed tensor is damaged; the message names it.
     """
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
@@ -148,7 +148,7 @@ def unpack_weights(model: onnx.ModelProto) -> None:
 
 @dataclass(frozen=True)
 class _Chain:
-    """The operators of a packed tensor, the names of what they read, its shape and its type."""
+    """Operators of a packed tensor, names of its values and gaps, its shape and type."""
 
     nodes: tuple[NodeProto, ...]
     values: str
@@ -160,7 +160,7 @@ class _Chain:
 def _chain(
     last: NodeProto, makers: dict[str, NodeProto], stored: dict[str, TensorProto]
 ) -> _Chain | None:
-    """Return the operators that end in a reshape, if they are those of a packed tensor."""
+    """Return the operators that end in a reshape, if they form a packed tensor."""
     scatter = makers.get(last.input[0])
     if scatter is None or scatter.op_type != "ScatterElements" or scatter.attribute:
         return None
@@ -191,15 +191,15 @@ def _type_of(fill: NodeProto) -> int:
 
 
 def _require_room(values: list[TensorProto], chains: dict[str, _Chain]) -> None:
-    """Refuse what only pretends to be weights: no file could hold them."""
+    """Refuse tensors that claim to be larger than any file could hold."""
     needed = sum(
         math.prod(chain.shape) * helper.tensor_dtype_to_np_dtype(chain.dtype).itemsize
         for chain in chains.values()
     )
     if needed > LARGEST:
         raise PrunecError(
-            f"its {len(values)} packed weights would take {needed:,} bytes; {LARGEST:,} are the "
-            "most that one file holds"
+            f"its {len(values)} packed weights would take {needed:,} bytes; one file holds "
+            f"at most {LARGEST:,}"
         )
 
 
@@ -216,7 +216,7 @@ def _dense(name: str, chain: _Chain, stored: dict[str, TensorProto]) -> TensorPr
 
 
 def _drop(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
-    """Remove operators, and the stored tensors that only they read."""
+    """Remove operators, and the stored tensors that no other operator reads."""
     gone = {id(node) for node in nodes}
     reads = Counter(name for node in graph.node for name in node.input)
     reads.subtract(name for node in nodes for name in node.input)

@@ -1,4 +1,4 @@
-"""Tells which initialisers of an ONNX graph are parameters: by marks, else by their readers."""
+"""Distinction of parameters from other initialisers of an ONNX graph: by marks, else by readers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FLOATS = frozenset(
     }
 )
 
-# Operator → inputs that are settings or statistics, not weights.
+# Operator → indices of inputs that are settings or statistics, not weights.
 _SETTINGS: Mapping[str, frozenset[int]] = {
     "BatchNormalization": frozenset({3, 4}),
     "Clip": frozenset({1, 2}),
@@ -45,23 +45,23 @@ _INTEGERS = frozenset(
     | {(name, place) for name in ("QLinearConv", "QLinearMatMul") for place in (0, 3, 8)}
     | {(name, place) for name in ("ConvInteger", "MatMulInteger") for place in (0, 1)}
 )
-"""Operator and input that read quantised weights."""
+"""(operator, input index) pairs that read quantised weights."""
 
 Use = tuple[onnx.NodeProto, int]
-"""A reader of a value, and at which input."""
+"""A reader of a value, and the index of the input that reads it."""
 
 
 def uses(graph: onnx.GraphProto) -> dict[str, list[Use]]:
-    """Return for each value the operators that read it and at which input."""
-    found: dict[str, list[Use]] = defaultdict(list)
+    """Return value → its readers."""
+    readers: dict[str, list[Use]] = defaultdict(list)
     for node in graph.node:
         for index, name in enumerate(node.input):
-            found[name].append((node, index))
-    return found
+            readers[name].append((node, index))
+    return readers
 
 
 def is_parameter(tensor: onnx.TensorProto, read: Sequence[Use]) -> bool:
-    """Say whether an initialiser was learnt, given who reads it."""
+    """Return whether an initialiser was learnt, given its readers."""
     role = {entry.key: entry.value for entry in tensor.metadata_props}.get(ROLE, "")
     if role:
         return bool(role == "parameter")

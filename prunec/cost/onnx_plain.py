@@ -1,4 +1,4 @@
-"""One graph without functions, constant nodes and branches: the form in which a file is counted."""
+"""Plain form of an ONNX model: one graph without functions, constant nodes and branches."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from prunec.wording import first_line
 
 
 def plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model that computes the same, as one graph of operators and initialisers.
+    """Return an equivalent model as one graph of operators and initialisers.
 
-    - Functions that the file holds are put in place of their calls.
-    - Constants, sparse ones too, become initialisers.
-    - An ``If`` whose condition is a constant becomes the branch that is taken.
+    - Functions of the file are inlined.
+    - Constants, sparse ones included, become initialisers.
+    - An ``If`` with a constant condition becomes the branch that is taken.
+
+    Raises:
+        PrunecError: the graph cannot be put into this form.
 
     Raises:
         PrunecError: the graph cannot be put into this form.
@@ -26,21 +29,21 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     graph, kinds = model.graph, {node.op_type for node in model.graph.node}
     if not (model.functions or graph.sparse_initializer or kinds & {"Constant", "If"}):
         return unfused(model)
-    found = onnx.ModelProto()
-    found.CopyFrom(model)
-    if found.functions:
-        found = _inlined(found)
-    store_constants(found.graph)
-    resolve_branches(found.graph, {})
-    return unfused(found)
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    if copied.functions:
+        copied = _inlined(copied)
+    store_constants(copied.graph)
+    resolve_branches(copied.graph, {})
+    return unfused(copied)
 
 
 def resolve_branches(graph: onnx.GraphProto, known: Mapping[str, bool]) -> None:
-    """Put the branch that is taken in place of each ``If`` whose condition is a constant.
+    """Replace each ``If`` with a constant condition by the branch that is taken.
 
     Args:
-        graph: changed in place.
-        known: conditions that are constants although no initialiser holds them.
+        graph: graph, changed in place.
+        known: condition → value, for constants that no initialiser holds.
     """
     while node := next((n for n in graph.node if _condition(graph, n, known) is not None), None):
         _take(graph, node, bool(_condition(graph, node, known)))
@@ -49,7 +52,7 @@ def resolve_branches(graph: onnx.GraphProto, known: Mapping[str, bool]) -> None:
 def _condition(
     graph: onnx.GraphProto, node: onnx.NodeProto, known: Mapping[str, bool]
 ) -> bool | None:
-    """The condition of an ``If``; None where it is not known, and for other operators."""
+    """Return the condition of an ``If``; None if it is unknown, and for other operators."""
     if node.op_type != "If":
         return None
     name = node.input[0]
@@ -60,7 +63,7 @@ def _condition(
 
 
 def store_constants(graph: onnx.GraphProto) -> None:
-    """Make initialisers of a graph's constants, in place."""
+    """Turn the constants of a graph into initialisers, in place."""
     graph.initializer.extend(dense(tensor) for tensor in graph.sparse_initializer)
     del graph.sparse_initializer[:]
     kept = []
@@ -77,17 +80,17 @@ def store_constants(graph: onnx.GraphProto) -> None:
 
 
 def is_standard(node: onnx.NodeProto) -> bool:
-    """Say whether an operator is one of ONNX's own."""
+    """Return whether an operator belongs to the standard ONNX domain."""
     return node.domain in ("", "ai.onnx")
 
 
 def where(node: onnx.NodeProto) -> str:
-    """Return the name of a node, or of what it computes."""
+    """Return the name of a node, or of its first output."""
     return node.name or next(iter(node.output), node.op_type)
 
 
 def dense(tensor: onnx.SparseTensorProto) -> onnx.TensorProto:
-    """Return a sparse tensor with its zeros.
+    """Return a sparse tensor in dense form.
 
     Raises:
         PrunecError: its indices do not fit its shape.
@@ -119,7 +122,7 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _stored(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """The tensor of a constant; None where it holds text."""
+    """Return the tensor of a constant node; None for text."""
     for attribute in node.attribute:
         if attribute.name == "sparse_value":
             tensor = dense(attribute.sparse_tensor)
@@ -152,7 +155,7 @@ def _take(graph: onnx.GraphProto, node: onnx.NodeProto, condition: bool) -> None
 def _renamed(
     branch: onnx.GraphProto, prefix: str, outputs: list[str]
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """The nodes and initialisers of a branch, their names nobody else's, outputs those given."""
+    """Return nodes and initialisers of a branch under unique names, ending in ``outputs``."""
     inner = onnx.GraphProto()
     inner.CopyFrom(branch)
     store_constants(inner)

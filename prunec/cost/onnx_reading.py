@@ -1,4 +1,4 @@
-"""Reads ONNX files that may be damaged: whatever foreign bytes lead to is one kind of error."""
+"""Reader of ONNX files that may be damaged: all failures become one kind of error."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from prunec.cost.onnx_texts import not_texts
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
-_SHOWN = 3
-_DIGITS = 18  # of a place in a file: more are no number of bytes
+_SHOWN = 3  # faults named in one error
+_DIGITS = 18  # of an offset in a file: 18 digits always fit 63 bits
 _HALF_BYTES = frozenset({TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1})
 _PAIRS = frozenset({TensorProto.COMPLEX64, TensorProto.COMPLEX128})
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Return a valid model with its weights in it, packed ones put back in place.
+    """Return a valid model with its weights loaded and packed ones restored.
 
     Raises:
-        PrunecError: the file cannot be read, or is not whole and valid; names the tensor or node.
+        PrunecError: the file cannot be read, or is damaged; the message names the tensor or node.
     """
     with foreign_bytes(path):
         model = _parsed(path)
@@ -49,10 +49,10 @@ def _unpack(model: onnx.ModelProto, path: Path) -> None:
 
 @contextmanager
 def foreign_bytes(source: object) -> Iterator[None]:
-    """Turn whatever libraries raise over bytes that are not ours into an error that names them.
+    """Turn every exception over foreign bytes into an error that names them.
 
-    They raise what their code runs into (KeyError, ValueError, OverflowError, MemoryError and
-    more), so every exception counts.
+    Libraries raise whatever their code runs into (KeyError, ValueError, OverflowError, MemoryError
+    and more), so every exception counts.
     """
     try:
         yield
@@ -82,10 +82,10 @@ def _truncated(path: Path, why: str) -> PrunecError:
 
 
 def _check(path: Path, model: onnx.ModelProto) -> None:
-    """Have ONNX's own checker look at a file.
+    """Run ONNX's checker on a file.
 
-    It asks for the shape of every output, which runtimes do without: where one is not given, a copy
-    is looked at that has what can be inferred.
+    The checker requires shapes of all outputs, which runtimes do not: if one is missing, it checks
+    a copy with the shapes that can be inferred.
     """
     shapeless = [v.name for v in model.graph.output if not _has_shape(v)]
     try:
@@ -102,38 +102,38 @@ def _has_shape(value: onnx.ValueInfoProto) -> bool:
 
 
 def _with_shapes(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """A copy whose outputs have the shapes that can be inferred; those that cannot are left out."""
-    found = onnx.ModelProto()
-    found.CopyFrom(model)
-    inferred = onnx.shape_inference.infer_shapes(found).graph.output
-    del found.graph.output[:]
-    found.graph.output.extend(v for v in inferred if v.name not in names or _has_shape(v))
-    return found
+    """Return a copy whose outputs have inferred shapes; outputs without one are dropped."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    inferred = onnx.shape_inference.infer_shapes(copied).graph.output
+    del copied.graph.output[:]
+    copied.graph.output.extend(v for v in inferred if v.name not in names or _has_shape(v))
+    return copied
 
 
 def _in_one_line(error: Exception) -> str:
-    """The first line says what, a later one at which node."""
+    """Return the first line of an error, which states it, and the line that names the node."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     places = [line for line in lines[1:] if "name:" in line.lower()]
     return "; ".join([*lines[:1], *places[:1]])[:500] or type(error).__name__
 
 
 def _damages(model: onnx.ModelProto, folder: Path) -> list[str]:
-    found = [(t.name, t) for t in model.graph.initializer]
-    found += [(s.values.name, s.values) for s in model.graph.sparse_initializer]
-    found += [
+    tensors = [(t.name, t) for t in model.graph.initializer]
+    tensors += [(s.values.name, s.values) for s in model.graph.sparse_initializer]
+    tensors += [
         (f"{node.name or node.op_type}.{attribute.name}", tensor)
         for node in model.graph.node
         for attribute in node.attribute
         for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
     ]
-    said = [(name, _damage(tensor, folder)) for name, tensor in found]
-    said += [(place, "is no text: its bytes are not UTF-8") for place in not_texts(model)]
-    return [f"{name} {wrong}" for name, wrong in said if wrong]
+    damages = [(name, _damage(tensor, folder)) for name, tensor in tensors]
+    damages += [(place, "is not text: its bytes are not UTF-8") for place in not_texts(model)]
+    return [f"{name} {wrong}" for name, wrong in damages if wrong]
 
 
 def _damage(tensor: onnx.TensorProto, folder: Path) -> str:
-    """Say what is wrong with a tensor; empty if its values can be read."""
+    """Return what is wrong with a tensor; empty if its values can be read."""
     kind, dims = tensor.data_type, list(tensor.dims)
     if kind not in TensorProto.DataType.values() or kind == TensorProto.UNDEFINED:
         return f"is of type {kind}, which ONNX does not know"
@@ -142,13 +142,13 @@ def _damage(tensor: onnx.TensorProto, folder: Path) -> str:
     if external_data_helper.uses_external_data(tensor):
         return _external_damage(tensor, folder)
     if tensor.HasField("raw_data"):
-        expected, found, unit = _bytes(tensor), len(tensor.raw_data), "bytes"
+        expected, held, unit = _bytes(tensor), len(tensor.raw_data), "bytes"
     else:
         field = helper.tensor_dtype_to_field(kind)
-        expected, found, unit = _items(tensor), len(getattr(tensor, field)), "values"
-    if expected == found:
+        expected, held, unit = _items(tensor), len(getattr(tensor, field)), "values"
+    if expected == held:
         return ""
-    return f"holds {found:,} {unit}, its shape {dims} needs {expected:,}"
+    return f"holds {held:,} {unit}, but its shape {dims} needs {expected:,}"
 
 
 def _bytes(tensor: onnx.TensorProto) -> int:
@@ -159,7 +159,7 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
 
 def _items(tensor: onnx.TensorProto) -> int:
-    """How many entries the typed field of a tensor has."""
+    """Return the number of entries of a tensor's typed field."""
     count: int = math.prod(tensor.dims)
     if tensor.data_type in _HALF_BYTES:
         return -(-count // 2)
@@ -167,22 +167,22 @@ def _items(tensor: onnx.TensorProto) -> int:
 
 
 def _external_damage(tensor: onnx.TensorProto, folder: Path) -> str:
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    location, home = said.get("location", ""), folder.resolve()
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location, home = entries.get("location", ""), folder.resolve()
     try:
         file = (folder / location).resolve()
-        found = file.is_file()
+        exists = file.is_file()
     except (OSError, ValueError):
-        return f"points to {location[:80]!r}, which is no name of a file"
+        return f"points to {location[:80]!r}, which is not a file name"
     if not location or file == home or not file.is_relative_to(home):
         return f"points to {location!r}, outside the file's folder"
-    if not found:
+    if not exists:
         return f"keeps weights in {location}, which is missing"
     size, needed = file.stat().st_size, _bytes(tensor)
-    start, length = said.get("offset", "0"), said.get("length", str(needed))
+    start, length = entries.get("offset", "0"), entries.get("length", str(needed))
     for word in (start, length):
         if not (word.isascii() and word.isdigit() and len(word) <= _DIGITS):
-            return f"has no place in {location}: offset {start[:20]}, length {length[:20]}"
+            return f"has no valid place in {location}: offset {start[:20]}, length {length[:20]}"
     if int(length) != needed or int(start) + needed > size:
         return (
             f"needs {needed:,} bytes; {location} of {size:,} bytes keeps {int(length):,} at "

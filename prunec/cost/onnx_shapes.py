@@ -1,4 +1,4 @@
-"""Shapes of every value of an ONNX graph for one sample, by ONNX's own inference."""
+"""Shapes of all values of an ONNX graph for one sample, by ONNX's shape inference."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from prunec.cost.onnx_sizes import BATCH, dims_of
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
-# Above this an initialiser cannot be a shape or an axis; inference needs its type alone.
+# Larger initialisers (in elements) cannot be a shape or an axis; inference needs only their type.
 _LARGEST_SHAPE = 1024
 
 
 class UnknownShape(PrunecError):
-    """Shape inference could not tell the shape of a value."""
+    """The shape of a value cannot be inferred."""
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Sizes by value name, and the batch that they were taken with (1 unless the file fixes it).
+    """Sizes by value name, and the batch size they were inferred with (1 unless the file fixes it).
 
-    ``types`` are ONNX's numbers of the values' types; those of stored tensors are left out.
+    ``types`` are ONNX's type numbers by value name, without stored tensors.
     """
 
     batch: int
@@ -39,12 +39,12 @@ class Shapes:
         """Return the shape of a value that ``node`` reads or writes.
 
         Raises:
-            UnknownShape: shape inference could not tell it.
+            UnknownShape: the shape cannot be inferred.
         """
         if name not in self.sizes:
             raise UnknownShape(
                 f"the shape of {name} at {node.op_type} {node.name} cannot be inferred",
-                remedy="Export with fixed sizes but for the batch.",
+                remedy="Export with all sizes fixed except the batch.",
             )
         return self.sizes[name]
 
@@ -53,8 +53,8 @@ def infer(model: onnx.ModelProto, needed: Collection[str] = ()) -> Shapes:
     """Bind a dynamic batch to 1 and infer all shapes.
 
     Args:
-        model: the file.
-        needed: values for whose shapes the file is run where they cannot be inferred.
+        model: model with its weights.
+        needed: values for whose shapes the file is run if inference fails.
 
     Raises:
         PrunecError: an input has another dynamic size, or the graph contradicts itself.
@@ -64,7 +64,7 @@ def infer(model: onnx.ModelProto, needed: Collection[str] = ()) -> Shapes:
     inputs = [value for value in bare.graph.input if value.name not in sizes]
     try:
         graph = _inferred(bare)
-    except PrunecError:  # or it is inference that is wrong
+    except PrunecError:  # the graph contradicts itself, or inference is wrong: running decides
         ran = sizes_by_running(model, inputs, needed)
         if not ran:
             raise
@@ -72,7 +72,7 @@ def infer(model: onnx.ModelProto, needed: Collection[str] = ()) -> Shapes:
     sizes |= _sizes(graph)
     unknown = [n for node in model.graph.node for n in node.output if n and n not in sizes]
     if unknown:
-        # A shape that the graph computes from its input's is a constant once the batch is bound.
+        # Shapes computed from input shapes are constants once the batch is bound.
         _fold(bare, unknown)
         graph = _inferred(bare)
         sizes |= _sizes(graph)
@@ -82,7 +82,7 @@ def infer(model: onnx.ModelProto, needed: Collection[str] = ()) -> Shapes:
 
 
 def constants_of(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return those of the values that are constants once the batch is bound to 1.
+    """Return the values that are constants once the batch is bound to 1.
 
     Raises:
         PrunecError: as :func:`infer`.
@@ -92,18 +92,18 @@ def constants_of(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, np.n
     inputs = [value for value in bare.graph.input if value.name not in weights]
     _fold(bare, names)
     stored = {tensor.name: tensor for tensor in bare.graph.initializer}
-    found = {name: numpy_helper.to_array(stored[name]) for name in names if name in stored}
-    return found or constants_by_running(model, inputs, names)
+    constants = {name: numpy_helper.to_array(stored[name]) for name in names if name in stored}
+    return constants or constants_by_running(model, inputs, names)
 
 
 def _fold(bare: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Fold constants in place; being an output keeps a value that is folded away."""
+    """Fold constants in place; values made outputs survive the folding."""
     known = {value.name for value in bare.graph.output}
     bare.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in known)
-    from onnxscript import optimizer  # half a second, for few files
+    from onnxscript import optimizer  # imported late: half a second, and few files need it
 
     optimizer.fold_constants(bare, onnx_shape_inference=True)
-    store_constants(bare.graph)  # it writes constants as opset 13 has them, whatever the opset
+    store_constants(bare.graph)  # the optimiser writes opset-13 constants into any opset
 
 
 def _inferred(bare: onnx.ModelProto) -> onnx.GraphProto:
@@ -129,7 +129,7 @@ def _sizes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
 
 
 def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
-    """Return the model with large weights and recorded shapes left out, and its batch."""
+    """Return the model without large weights and recorded shapes, and its batch size."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
@@ -150,10 +150,10 @@ def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
 
 
 def _batch(inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> int:
-    """The size of the batch that the inputs have; 1 where it is dynamic.
+    """Return the batch size of the inputs; 1 if it is dynamic.
 
-    Of inputs that do not agree, as a state whose first axis is that of layers, it is the size that
-    was open in the file; else the one that the first output has as well.
+    If the inputs disagree, for example because a state has its layers first, the size is the one
+    that was open in the file; else the one that the first output has too.
     """
     dims = [value.type.tensor_type.shape.dim for value in inputs]
     first = {max(sizes[0].dim_value, 0): value for sizes, value in zip(dims, inputs, strict=True)
@@ -165,16 +165,18 @@ def _batch(inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueIn
         made = outputs[0].type.tensor_type.shape.dim if outputs else []
         if made and made[0].dim_value in first:
             return int(made[0].dim_value)
-        told = " and ".join(f"{size} of {value.name}" for size, value in sorted(first.items()))
+        sizes_told = " and ".join(
+            f"{size} of {value.name}" for size, value in sorted(first.items())
+        )
         raise PrunecError(
-            f"the inputs do not agree on the size of the batch, their first axis: {told}",
+            f"the inputs disagree on the batch size, their first axis: {sizes_told}",
             remedy="Export with a dynamic batch.",
         )
     return min(first, default=1) or 1
 
 
 def _one_sample(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    """An input with its batch bound to 1; sizes below 1 are those that exporters did not know."""
+    """Return an input with its batch bound to 1; exporters write unknown sizes as 0 or −1."""
     sizes = dims_of(value)
     bound = onnx.ValueInfoProto()
     bound.CopyFrom(value)
@@ -182,9 +184,9 @@ def _one_sample(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
         if sizes[axis] is not None:
             continue
         if axis:
-            told = dim.dim_param or (dim.dim_value if dim.HasField("dim_value") else "?")
+            size = dim.dim_param or (dim.dim_value if dim.HasField("dim_value") else "?")
             raise PrunecError(
-                f"input {value.name} has no fixed size on axis {axis} ({told})",
+                f"input {value.name} has no fixed size on axis {axis} ({size})",
                 remedy=f"Give all its sizes: {_example(value.name, sizes)}.",
             )
         dim.dim_value = 1
@@ -192,10 +194,10 @@ def _one_sample(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
 
 
 def _example(name: str, sizes: Sequence[int | None]) -> str:
-    """How sizes are given, those that the file fixes as they are."""
-    shown = [1 if axis == 0 else 224 for axis in range(len(sizes))]
-    told = "x".join(str(size or shown[axis]) for axis, size in enumerate(sizes))
-    return f"--input {name}={told}"
+    """Return an example of the option with the sizes that the file fixes."""
+    shown = [1 if axis == 0 else 224 for axis in range(len(sizes))]  # ImageNet's usual size
+    text = "x".join(str(size or shown[axis]) for axis, size in enumerate(sizes))
+    return f"--input {name}={text}"
 
 
 def _type_of(tensor: onnx.TensorProto) -> onnx.ValueInfoProto:

@@ -1,4 +1,4 @@
-"""Sizes of the inputs of an ONNX file: those that it fixes, and those that a user gives."""
+"""Sizes of the inputs of an ONNX file: fixed by the file, or given by the user."""
 
 from __future__ import annotations
 
@@ -13,66 +13,67 @@ from prunec.errors import PrunecError, UsageError
 from prunec.wording import did_you_mean
 
 Sizes = Mapping[str, tuple[int, ...]]
-"""Input → all its sizes; of an input that is one number, the number."""
+"""Input → all its sizes; for an input that is a single number, the number."""
 
 BATCH = "DATA_BATCH"
-"""ONNX's word for the axis of samples: what was open before its size was given."""
+"""ONNX's denotation of a batch axis; marks the axis that was open before its size was given."""
 
 
 def parse_sizes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return input → sizes of what was written as ``x=1x3x224x224``.
+    """Return input → sizes of texts such as ``x=1x3x224x224``.
 
     Raises:
-        PrunecError: it is not written so.
+        UsageError: a text has another form.
+        PrunecError: an input is named twice.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, tuple[int, ...]] = {}
     for text in given:
         parts = re.fullmatch(r"(.+)=([1-9]\d*(?:[x×,][1-9]\d*)*|0)", text.strip())
         if not parts:
             raise UsageError(
-                f"--input {text!r} names no input with its sizes",
+                f"--input {text!r} does not name an input with its sizes",
                 remedy="Write all sizes, the batch first: --input x=1x3x224x224.",
             )
-        if parts[1] in found:
+        if parts[1] in sizes:
             raise PrunecError(
                 f"--input names {parts[1]} twice", remedy="Give the sizes of each input once."
             )
-        found[parts[1]] = tuple(map(int, re.split("[x×,]", parts[2])))
-    return found
+        sizes[parts[1]] = tuple(map(int, re.split("[x×,]", parts[2])))
+    return sizes
 
 
 def inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Return what a caller gives."""
+    """Return the inputs of a graph that are not stored tensors."""
     stored = {tensor.name for tensor in graph.initializer}
     stored |= {tensor.values.name for tensor in graph.sparse_initializer}
     return [value for value in graph.input if value.name not in stored]
 
 
 def dims_of(value: onnx.ValueInfoProto) -> list[int | None]:
-    """Return the sizes of an input; None where one is open, or written as 0 or −1.
+    """Return the sizes of an input; None for sizes that are open, or written as 0 or −1.
 
     Raises:
-        PrunecError: the file does not say how many axes it has, or it is no tensor.
+        PrunecError: the file does not give its number of axes, or it is not a tensor.
     """
     if not value.type.HasField("tensor_type"):
         kind = (value.type.WhichOneof("value") or "unknown").removesuffix("_type")
         raise PrunecError(
-            f"input {value.name} is no tensor: its type is {kind}",
+            f"input {value.name} is not a tensor: its type is {kind}",
             remedy="Export the network with tensors as inputs.",
         )
     if not value.type.tensor_type.HasField("shape"):
         raise PrunecError(
-            f"input {value.name} has no shape", remedy="Export the file with shapes of its inputs."
+            f"input {value.name} has no shape", remedy="Export the file with shapes for its inputs."
         )
     dims = value.type.tensor_type.shape.dim
     return [dim.dim_value if dim.dim_value > 0 else None for dim in dims]
 
 
 def require_fit(graph: onnx.GraphProto, given: Sizes) -> None:
-    """Check sizes that were given against what the file says of its inputs.
+    """Check given sizes against the inputs of the file.
 
     Raises:
-        PrunecError: it has no such input, or the input has another number of axes or fixes a size.
+        PrunecError: there is no such input, or it has another number of axes or another fixed size.
     """
     inputs = {value.name: value for value in inputs_of(graph)}
     for name, sizes in given.items():
@@ -85,10 +86,10 @@ def require_fit(graph: onnx.GraphProto, given: Sizes) -> None:
         number = not own and len(sizes) == 1
         alike = len(own) == len(sizes) and all(sizes)
         if not number and not (alike and _agree(own, sizes)):
-            told = "x".join("?" if size is None else str(size) for size in own) or "one number"
+            expected = "x".join("?" if size is None else str(size) for size in own) or "one number"
             raise PrunecError(
-                f"--input {name}={'x'.join(map(str, sizes))} does not fit {told}",
-                remedy="Give a size for every axis; those that the file fixes as they are.",
+                f"--input {name}={'x'.join(map(str, sizes))} does not fit {expected}",
+                remedy="Give a size for every axis; keep those that the file fixes.",
             )
 
 
@@ -97,28 +98,28 @@ def _agree(own: Sequence[int | None], sizes: Sequence[int]) -> bool:
 
 
 def sized(model: onnx.ModelProto, given: Sizes) -> onnx.ModelProto:
-    """Return a model whose inputs have the sizes that were given, and numbers their values.
+    """Return a model whose inputs have the given sizes, and number inputs the given values.
 
     Raises:
-        PrunecError: they do not fit.
+        PrunecError: the sizes do not fit the file.
     """
     if not given:
         return model
     require_fit(model.graph, given)
-    found = onnx.ModelProto()
-    found.CopyFrom(model)
-    for value in list(found.graph.input):
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    for value in list(copied.graph.input):
         if value.name not in given:
             continue
         if not dims_of(value):
-            found.graph.initializer.append(_number(value, given[value.name][0]))
+            copied.graph.initializer.append(_number(value, given[value.name][0]))
             continue
         dims = value.type.tensor_type.shape.dim
         if dims[0].dim_value <= 0 and len(dims) > 1:
             dims[0].denotation = BATCH
         for dim, size in zip(dims, given[value.name], strict=True):
             dim.dim_value = size
-    return found
+    return copied
 
 
 def _number(value: onnx.ValueInfoProto, number: int) -> onnx.TensorProto:

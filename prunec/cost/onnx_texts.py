@@ -1,6 +1,6 @@
-"""Texts of an ONNX file that are none: a name or note whose bytes are not UTF-8.
+"""Invalid texts of an ONNX file: names or notes that are not UTF-8.
 
-A protocol buffer is parsed all the same, and hands out bytes in place of text.
+A protocol buffer is parsed nevertheless, and returns bytes in place of text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _LOOKED_AT = frozenset({FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAG
 
 
 def not_texts(message: Message, place: str = "") -> Iterator[str]:
-    """Yield the places, as ``graph.node[3].name``, of texts that are not UTF-8."""
+    """Yield the places of texts that are not UTF-8, such as ``graph.node[3].name``."""
     for field in message.DESCRIPTOR.fields:
         if field.type not in _LOOKED_AT:
             continue

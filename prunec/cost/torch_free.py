@@ -1,8 +1,8 @@
-"""ATen's and torchvision's operators that count nothing, by the unit's definition.
+"""ATen and torchvision operators without MACs, by the unit's definition.
 
-They move values, make them, compare or count them, act on each alone, add them up, or take their
-mean, spread, norm or order. What stands here multiplies no weight with an activation and sums no
-products of two activations, but element by element, as its file does too.
+They move, create, compare or count values, act on each value alone, add values up, or take their
+mean, spread, norm or order. None multiplies a weight with an activation or sums products of two
+activations, except element by element, which the ONNX counter treats alike.
 """
 
 from __future__ import annotations
@@ -87,9 +87,10 @@ _FREE = frozenset(f"{_MOVED} {_MADE} {_EACH} {_GATHERED}".split())
 
 
 def counts_nothing(operator: str) -> bool:
-    """Say whether an operator multiplies nothing that is counted.
+    """Return whether an operator has no MACs.
 
-    In-place and copying forms are as their plain ones; special functions act on each value alone.
+    In-place and copying variants count like their plain operator; special functions act on each
+    value alone.
     """
     plain = operator.removesuffix("_").removesuffix("_copy")
     return operator in _FREE or plain in _FREE or operator.startswith(("special_", "sym_"))

@@ -1,22 +1,23 @@
-"""MACs and parameters of a torch network, counted over its captured graph.
+"""Counter of MACs and parameters of a torch network, over its captured graph.
 
-Each call is counted from the shapes that went through it when the example ran:
+Each call is counted from its shapes for the example:
 
 - convolution, deformable too: (output positions) · (weights); transposed: (input positions) ·
   (weights);
-- linear: (positions) · (weights); bilinear: the same, and (outputs) · (second input) a position;
-- matmul, mm, bmm, mv, dot and those that add to them, attention: (elements of the result) · (length
-  of the sum);
+- linear: (positions) · (weights); bilinear: the same plus (outputs) · (second input) per position;
+- matmul, mm, bmm, mv, dot, their variants that add, attention: (elements of the result) · (length
+of
+  the sum);
 - einsum of two operands: the product of the sizes of all its letters;
 - LSTM, GRU, RNN: (time steps) · (weights of inputs, states and projections), biases left out.
 
-What is known to multiply nothing of this kind counts nothing; what is in neither list is named in
-``uncounted``. What depends on no input of the network, not even on the size of its batch, counts
-nothing: it is computed once, not once a sample.
+Operators known to multiply nothing of this kind count 0; operators in neither list are reported in
+``uncounted``. Operators that do not depend on an input, not even on its batch size, count 0: they
+are computed once, not once per sample.
 
-Non-zero MACs are the share of the weights that are not zero. Weights are what operators that only
-move values about make of parameters, buffers and constants; two activations, and a weight that is
-computed, count whole.
+Non-zero MACs are the share of non-zero weights. Weights are parameters, buffers and constants, also
+behind operators that only move values; products of two activations, and computed weights, count in
+full.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ from prunec.models.gates import absorbed
 
 
 def count(module: nn.Module, example: tuple[Tensor, ...]) -> Cost:
-    """Cost of one sample.
+    """Return the cost of one sample.
 
     Args:
-        module: the network; it is not changed. Gates count as part of their kernels.
-        example: its positional inputs, batch first, at least two samples.
+        module: network; it is not changed. Gates count as part of their kernels.
+        example: positional inputs, batch first, at least two samples.
 
     Raises:
         UntraceableModel: the network cannot be captured.
@@ -52,11 +53,11 @@ def count(module: nn.Module, example: tuple[Tensor, ...]) -> Cost:
 def count_captured(
     captured: Captured, module: nn.Module, masks: Mapping[str, Tensor] | None = None
 ) -> Cost:
-    """Cost of one sample of a network that is captured already.
+    """Return the cost of one sample of a network that is already captured.
 
     Args:
-        captured: the network's graph; it is not changed.
-        module: the network, gates taken into their kernels: its parameters are counted.
+        captured: graph of the network; it is not changed.
+        module: network with gates absorbed into their kernels; its parameters are counted.
         masks: parameter name → bool tensor of its shape; False counts as weight zero.
     """
     masks = masks or {}
@@ -84,27 +85,29 @@ def count_captured(
 
 
 def _sizes(parameters: Iterable[Tensor]) -> tuple[int, int]:
-    """How many numbers parameters hold, and how many that are not zero."""
+    """Return the numbers of values and of non-zero values of parameters."""
     sizes = [(p.numel(), int(torch.count_nonzero(p))) for p in parameters]
     return sum(size for size, _ in sizes), sum(nonzero for _, nonzero in sizes)
 
 
 def _unknown(node: Node) -> bool:
-    """Whether nothing is known of what an operator multiplies; what makes numbers makes shapes."""
+    """Return whether the MACs of an operator are unknown; operators that return numbers have
+    none.
+    """
     if node.kind != "call" or node.operator in macs_of or is_number(node.value):
         return False
     return not counts_nothing(node.operator)
 
 
 class _Weights:
-    """Stored tensors of a captured network, found also behind operators that only move them."""
+    """Stored tensors of a captured network, also behind operators that only move them."""
 
     def __init__(self, captured: Captured, masked: Mapping[str, Tensor]) -> None:
         self._captured = captured
         self._masked = masked
         self._values: dict[Node, Tensor] = {}
         self._sources: dict[Node, tuple[str, ...]] = {}
-        self._found: dict[Node, Weight | None] = {}
+        self._weights: dict[Node, Weight | None] = {}
         self.per_sample: set[Node] = set()
         for node in captured.nodes:
             inputs = node.operands
@@ -117,10 +120,10 @@ class _Weights:
                 self._sources[node] = tuple(dict.fromkeys(listed))
 
     def of(self, node: Node) -> Weight | None:
-        """The weights that a value is, or None if it is something else."""
-        if node not in self._found:
-            self._found[node] = self._find(node) if node in self._sources else None
-        return self._found[node]
+        """Return the weights that a value holds, or None if it is not made of weights."""
+        if node not in self._weights:
+            self._weights[node] = self._find(node) if node in self._sources else None
+        return self._weights[node]
 
     def _find(self, node: Node) -> Weight | None:
         value = self._value(node)
@@ -144,17 +147,17 @@ class _Weights:
         return self._masked[name] if name in self._masked else self._captured.stored[name].detach()
 
 
-def _layer(weights: _Weights, node: Node, samples: int, counted: set[object]) -> LayerCost:
+def _layer(stored: _Weights, node: Node, samples: int, counted: set[object]) -> LayerCost:
     made = macs_of[node.operator](node)
-    macs = made.macs // samples if node in weights.per_sample else 0
-    whole = made.whole // samples if node in weights.per_sample else 0
-    found = [weight for operand in made.operands if (weight := weights.of(operand))]
-    if not found:
+    macs = made.macs // samples if node in stored.per_sample else 0
+    whole = made.whole // samples if node in stored.per_sample else 0
+    weights = [weight for operand in made.operands if (weight := stored.of(operand))]
+    if not weights:
         return LayerCost(node.name, node.operator, macs, macs, 0, 0)
-    size, nonzero = sum(w.size for w in found), sum(w.nonzero for w in found)
-    new = [w for w in found if w.key not in counted]
-    counted.update(w.key for w in found)
-    name = found[0].sources[0]
+    size, nonzero = sum(w.size for w in weights), sum(w.nonzero for w in weights)
+    new = [w for w in weights if w.key not in counted]
+    counted.update(w.key for w in weights)
+    name = weights[0].sources[0]
     return LayerCost(
         name.rpartition(".")[0] if node.operator in RECURRENT else name.removesuffix(".weight"),
         node.operator,

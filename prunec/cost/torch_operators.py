@@ -1,4 +1,4 @@
-"""What each operator of ATen and torchvision multiplies and accumulates."""
+"""MACs of each ATen and torchvision operator."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from prunec.graph.capture import Node
 
 
 class Counted(NamedTuple):
-    """What an operator costs.
+    """MACs of an operator and its possible weights.
 
     Attributes:
-        macs: of all samples.
-        operands: those that may be weights.
-        whole: MACs of ``macs`` that no weight is in.
+        macs: MACs of all samples.
+        operands: operands that may be weights.
+        whole: MACs among ``macs`` that involve no weight.
     """
 
     macs: int
@@ -24,7 +24,7 @@ class Counted(NamedTuple):
 
 
 def _convolution(node: Node) -> Counted:
-    """What a deformable one interpolates counts nothing."""
+    """Count a convolution; interpolation of deformable kernels counts 0."""
     named = node.arguments
     weight = named["weight"]
     transposed = "transpose" in node.operator or named.get("transposed")
@@ -33,7 +33,7 @@ def _convolution(node: Node) -> Counted:
 
 
 def _convolution_over_time(node: Node) -> Counted:
-    """Steps first, then samples; the kernel is (width, inputs, outputs)."""
+    """Count conv_tbc: input (time, batch, channels), kernel (width, inputs, outputs)."""
     weight = node.arguments["weight"]
     return Counted(math.prod(node.shape[:2]) * math.prod(weight.shape), [weight])
 
@@ -44,7 +44,7 @@ def _linear(node: Node) -> Counted:
 
 
 def _bilinear(node: Node) -> Counted:
-    """The weights with the first input, what comes of it with the second."""
+    """Count the weights times the first input, and the result times the second."""
     weight = node.arguments["weight"]
     positions = math.prod(node.shape[:-1])
     outputs, _, second = weight.shape
@@ -58,7 +58,7 @@ def _product(node: Node) -> Counted:
 
 
 def _product_of_all(node: Node) -> Counted:
-    """Matrices are multiplied one by one, and added up over the batch."""
+    """Count addbmm: the matrix products of a batch, summed."""
     first, second = node.arguments["batch1"], node.arguments["batch2"]
     return Counted(math.prod(first.shape) * second.shape[-1], [second, first])
 
@@ -70,15 +70,15 @@ def _outer(node: Node) -> Counted:
 def _tensordot(node: Node) -> Counted:
     named = node.arguments
     first, second = named["self"], named["other"]
-    axes = named.get("dims_self", [-1])  # of inner: the last
+    axes = named.get("dims_self", [-1])  # inner sums over the last axis
     summed = math.prod(first.shape[axis] for axis in axes)
     return Counted(math.prod(node.shape) * summed, [second, first])
 
 
 def _einsum(node: Node) -> Counted:
-    """Operands are taken in from left to right; a product keeps the letters that are asked later.
+    """Count operands combined from left to right, dropping letters that are no longer used.
 
-    One operand alone is only moved or summed.
+    A single operand is only moved or summed, which counts 0.
     """
     equation, operands = list(node.arguments.values())[:2]
     listed = [n for n in operands if isinstance(n, Node)]
@@ -91,7 +91,7 @@ def _einsum(node: Node) -> Counted:
         for letter, size in zip(words[-1], shape, strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
     asked = set(right) if "->" in equation else {c for c in left if left.count(c) == 1}
-    asked |= {letter for letter in sizes if len(letter) > 1}  # of an ellipsis
+    asked |= {letter for letter in sizes if len(letter) > 1}  # axes of an ellipsis
     macs, held = 0, set(words[0])
     for place, word in enumerate(words[1:], 2):
         held |= set(word)
@@ -101,7 +101,7 @@ def _einsum(node: Node) -> Counted:
 
 
 def _letters(word: str, dims: int) -> list[str]:
-    """One letter an axis; those of an ellipsis are numbered from the last."""
+    """Return one letter per axis; axes of an ellipsis are numbered from the last."""
     before, dots, after = word.partition("...")
     covered = dims - len(before) - len(after) if dots else 0
     return [*before, *(f"...{i}" for i in range(covered, 0, -1)), *after]
@@ -117,13 +117,13 @@ def _attention(node: Node) -> Counted:
 def _recurrent(node: Node) -> Counted:
     named = node.arguments
     first = next(n for n in node.operands if n.is_tensor)
-    steps = math.prod(first.shape[:-1])  # of all samples
+    steps = math.prod(first.shape[:-1])  # time × batch
     kernels = [n for n in named["params"] if len(n.shape) == 2]
     return Counted(steps * sum(math.prod(n.shape) for n in kernels), kernels)
 
 
 def _cell(node: Node) -> Counted:
-    """One step."""
+    """Count one step of a recurrent cell."""
     named = node.arguments
     kernels = [named["w_ih"], named["w_hh"]]
     rows = named["input"].shape[0]
@@ -147,10 +147,10 @@ MOVES = frozenset(
         "_to_copy type_as float"
     ).split()
 )
-"""Those that only move values: behind them a weight is still a weight."""
+"""Operators that only move values: behind them a weight is still a weight."""
 
 RECURRENT = _LAYERS | _CELLS
-"""Those that hold several weights each."""
+"""Operators that hold several weights each."""
 
 macs_of: dict[str, Callable[[Node], Counted]] = {
     **dict.fromkeys(_CONVOLUTIONS, _convolution),
@@ -166,4 +166,4 @@ macs_of: dict[str, Callable[[Node], Counted]] = {
     **dict.fromkeys(_LAYERS, _recurrent),
     **dict.fromkeys(_CELLS, _cell),
 }
-"""Operator → MACs of the whole batch, and its weights."""
+"""Operator → function that returns the MACs of the whole batch and the possible weights."""

@@ -124,7 +124,7 @@ HELD_OUT = 5
 
 
 def _holds_classes(root: Path) -> bool:
-    """Whether images lie in folders right below, none of which is called ``val`` or ``test``."""
+    """Return whether the folder has class folders with images, none called ``val`` or ``test``."""
     classes = [Path(entry) for entry in os.scandir(root) if _is_class(entry)]
     named = {folder.name.lower() for folder in classes} & {"val", "test"}
     return not named and any(

@@ -38,7 +38,7 @@ class Survey:
 
     @property
     def same(self) -> bool:
-        """Whether the images looked at have one size."""
+        """Return whether the images looked at have one size."""
         return len(set(self.sizes)) == 1
 
 

@@ -1,1 +1,1 @@
-"""What a network is made of, and what a compile made of it."""
+"""Inspection of networks and of compilations: layers, channel groups, reasons."""

@@ -1,4 +1,6 @@
-"""What a compile did and why: channel groups, layers that went, cost before and after."""
+"""Report of a compilation: channel groups, removed layers, cost before and after, and the
+reasons.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +22,19 @@ from prunec.wording import percent_of
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What :func:`prunec.compile` did; ``print(report)`` shows it.
+    """Report of :func:`prunec.compile`; ``print(report)`` shows it.
 
-    The cost after is counted when it is first asked for, of the network as it is then.
+    ``after`` is counted at first access, for the network as it is then.
 
     Attributes:
         groups: every channel group, in the order of computation.
-        round_to: the multiple that kept counts were rounded up to.
-        layers: the layers with kernels of the network before.
-        gone: those of them that nothing is left of.
-        constants: modules (or nodes of the graph) of which nothing but a stored constant is left.
-        computed: weights that were computed of parameters alone, and are stored now.
-        before: cost of one sample of the network before, masks as zeros.
+        round_to: multiple to which kept counts were rounded up.
+        layers: layers with kernels in the original network.
+        gone: layers with kernels that are removed entirely.
+        constants: modules (or graph nodes) that a stored constant replaces.
+        computed: weights that the network computed from parameters alone, and that are stored now.
+        before: cost of one sample of the original network, masks as zeros.
+        count_after: function that counts the compact network.
     """
 
     groups: tuple[GroupSummary, ...]
@@ -55,16 +58,16 @@ class CompileReport:
 
     @property
     def because(self) -> dict[str, int]:
-        """Why channels stayed → how many, wherever in the network, the most frequent first."""
+        """Reason for keeping channels → their number in the whole network, the largest first."""
         return added_up(item for group in self.groups for item in group.because.items())
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        """Operators whose MACs are not known, with the reasons; cost leaves them out."""
+        """Operators with unknown MACs, with the reasons; costs leave them out."""
         return tuple(map(str, self.before.uncounted))
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON's kinds of values."""
+        """Return the report as JSON values."""
         before, after = self.before, self.after
         return {
             "channels": _pair(*self.channels),
@@ -84,7 +87,7 @@ class CompileReport:
         }
 
     def to_json(self) -> str:
-        """The report as JSON."""
+        """Return the report as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
 
     def __str__(self) -> str:
@@ -97,13 +100,13 @@ def compile_report(
     before: Cost,
     count_after: Callable[[], Cost],
 ) -> CompileReport:
-    """Return the report of a compile.
+    """Return the report of a compilation.
 
     Args:
-        compiled: what it made.
-        round_to: the multiple that kept counts were rounded up to.
-        before: cost of the network before, masks as zeros.
-        count_after: counts the compact network.
+        compiled: result of the compilation.
+        round_to: multiple to which kept counts were rounded up.
+        before: cost of the original network, masks as zeros.
+        count_after: function that counts the compact network.
     """
     groups = tuple(
         GroupSummary(
@@ -133,10 +136,10 @@ def _pair(before: int, after: int) -> dict[str, int]:
 
 
 def compile_tables(report: CompileReport) -> tuple[RenderableType, ...]:
-    """Return what a person reads of a compile: how much went, why the rest stayed, the groups."""
+    """Return a compilation as tables: sizes, kept channels by reason, channel groups."""
     before, after = report.before, report.after
     numbers = ["before", "after", "left"]
-    cost = table("What went", "", *numbers, numbers=numbers)
+    cost = table("Before and after", "", *numbers, numbers=numbers)
     layers = len(report.layers)
     for name, pair in {
         "channels": report.channels,
@@ -148,15 +151,15 @@ def compile_tables(report: CompileReport) -> tuple[RenderableType, ...]:
     }.items():
         cost.add_row(name, *(f"{count:,}" for count in pair), percent_of(pair[1], pair[0]))
     lines = [
-        _listed("Layers gone", report.gone),
-        _listed("Constants now", report.constants),
+        _listed("Removed layers", report.gone),
+        _listed("Now constant", report.constants),
         _listed("Weights computed once", report.computed),
         _listed("Not counted", report.uncounted),
     ]
     return (
         cost,
         *(line for line in lines if line),
-        counts_table("Why channels stayed", report.because),
+        counts_table("Kept channels by reason", report.because),
         groups_text(report.groups),
     )
 

@@ -1,4 +1,6 @@
-"""Channel groups: what of each went, what stayed and why, as values and as text."""
+"""Summaries of channel groups, as values and as text: removed and kept channels, and the
+reasons.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,16 @@ from prunec.inspection.layer_tree import left_of
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """A channel group: what of it went, what stayed and why.
+    """Channel group with its numbers of channels and the reasons for keeping them.
 
     Attributes:
-        name: of the first kernel that makes the channels.
-        size: how many there were.
-        kept: how many stayed.
-        members: the parameters and buffers that they are cut from.
-        pinned: why none may go, with the operator's name; empty where they may.
-        because: why channels stayed → how many. ``live``: an output depends on them; ``pinned: …``;
-            anything else: kept though dead.
+        name: name of the first kernel that makes the channels.
+        size: number of channels before.
+        kept: number of kept channels.
+        members: parameters and buffers that the channels are cut from.
+        pinned: reason why no channel may be removed, with the operator's name; empty if they may.
+        because: reason for keeping channels → their number. ``live``: an output depends on them;
+            ``pinned: …``; any other reason: kept although dead.
     """
 
     name: str
@@ -39,16 +41,16 @@ class GroupSummary:
 
     @property
     def removed(self) -> int:
-        """How many channels went."""
+        """Number of removed channels."""
         return self.size - self.kept
 
     def to_dict(self) -> dict[str, Any]:
-        """The group as JSON's kinds of values."""
+        """Return the group as JSON values."""
         return {**asdict(self), "removed": self.removed}
 
 
 def added_up(reasons: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Add up numbers of channels by reason, whatever node or kernel it names, largest first."""
+    """Sum numbers of channels by reason, places left out, the largest first."""
     counts: Counter[str] = Counter()
     for reason, count in reasons:
         counts[re.sub(r" at \w+|\S+\.weight", _anywhere, reason)] += count
@@ -60,7 +62,7 @@ def _anywhere(place: re.Match[str]) -> str:
 
 
 def groups_text(groups: Iterable[GroupSummary]) -> Group:
-    """Return the channel groups: what is left of each and why, and under it what is cut with it."""
+    """Return the channel groups as text: kept channels, reasons, and the modules cut together."""
     lines: list[RenderableType] = [Text("Channel groups", style="italic")]
     for group in groups:
         why = ", ".join(f"{count:,} {reason}" for reason, count in group.because.items())
@@ -74,14 +76,14 @@ def groups_text(groups: Iterable[GroupSummary]) -> Group:
 
 
 def owners(members: Iterable[str]) -> str:
-    """Return the modules that own parameters, each once; those beside each other in braces.
+    """Return the modules that own parameters, each once; siblings in braces.
 
-    Parameters that no module owns stand by their own names.
+    Parameters without a module stand by their own names.
     """
     names = dict.fromkeys(name.rpartition(".")[0] or name for name in members)
-    found = []
+    paths = []
     for parent, run in itertools.groupby(names, key=lambda name: name.rpartition(".")[0]):
         last = [name.rpartition(".")[2] for name in run]
         inside = f"{{{', '.join(last)}}}" if len(last) > 1 else last[0]
-        found += last if not parent else [f"{parent}.{inside}"]
-    return ", ".join(found)
+        paths += last if not parent else [f"{parent}.{inside}"]
+    return ", ".join(paths)

@@ -1,4 +1,4 @@
-"""Layers as the tree of the modules that hold them, and that tree as a table."""
+"""Layers as a tree of their modules, and the tree as a table."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from prunec.inspection.layers import Layer
 from prunec.tables import listing
 from prunec.wording import percent_of
 
-BILLION = 10**9  # from here on MACs are told in millions
-USUAL = ("conv2d", "linear")  # operators that need not be named
+BILLION = 10**9  # from this total on, the table shows MACs in millions
+USUAL = ("conv2d", "linear")  # operators that the table does not name
 
 
 @dataclass
 class Branch:
-    """A module: its layer if it is one, and the modules inside it by their own names."""
+    """Module: its layer if it is one, and its children by name."""
 
     layer: Layer | None = None
     inside: dict[str, Branch] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Every layer at or under this module."""
+        """All layers at or below this module."""
         own = (self.layer,) if self.layer else ()
         return own + tuple(x for branch in self.inside.values() for x in branch.layers)
 
     @property
     def macs(self) -> tuple[int, int]:
-        """MACs of one sample: what is left, and what the dense network has."""
+        """MACs of one sample: (now, dense)."""
         return sum(x.macs[0] for x in self.layers), sum(x.macs[1] for x in self.layers)
 
     @property
     def params(self) -> tuple[int, int]:
-        """Kernel weights: what is left, and what the dense network has."""
+        """Kernel weights: (now, dense)."""
         return sum(x.params[0] for x in self.layers), sum(x.params[1] for x in self.layers)
 
     @property
     def nonzero_params(self) -> int:
-        """Kernel weights that are left and not zero."""
+        """Number of non-zero kernel weights."""
         return sum(x.nonzero_params for x in self.layers)
 
     def rows(self, indent: str = "") -> Iterator[tuple[str, Branch]]:
-        """Yield what stands inside, top down: a label with its branches drawn, and the module.
+        """Yield (label with drawn branches, module) for all modules inside, top down.
 
-        A module that holds one other and nothing else shares its line.
+        A module with a single child and no layer of its own shares its child's row.
         """
         last = len(self.inside) - 1
         for place, (name, branch) in enumerate(self.inside.items()):
@@ -60,7 +60,7 @@ class Branch:
 
 
 def layer_tree(layers: Iterable[Layer]) -> Branch:
-    """Return the tree whose root holds the whole network."""
+    """Return the tree of layers; its root is the whole network."""
     root = Branch()
     for layer in layers:
         branch = root
@@ -71,12 +71,12 @@ def layer_tree(layers: Iterable[Layer]) -> Branch:
 
 
 def layers_table(title: str, layers: Iterable[Layer], now: Cost, dense: Cost) -> Table:
-    """Return the tree of layers: channels read and made, cost, what is left of what there was.
+    """Return the tree of layers as a table: channels, cost, shares of the dense network.
 
     Args:
-        title: stands above the table.
-        layers: every layer that costs something.
-        now: cost of what is left.
+        title: title of the table.
+        layers: layers with MACs or weights.
+        now: cost of the network now.
         dense: cost of the dense network.
     """
     cut = now != dense
@@ -108,12 +108,12 @@ def layers_table(title: str, layers: Iterable[Layer], now: Cost, dense: Cost) ->
         if operator not in USUAL and operator not in label:
             text.append(f" {operator}", style="dim")
         add(text, branch, branch.params[0])
-    add("all, biases and norms too", tree, now.params, "bold")
+    add("total, with biases and norms", tree, now.params, "bold")
     return made
 
 
 def left_of(pair: tuple[int, int] | None) -> str:
-    """Return what is left of what there was; one number where nothing went."""
+    """Return ``kept/total``, or one number if nothing was removed."""
     if pair is None:
         return ""
     return f"{pair[0]:,}" if pair[0] == pair[1] else f"{pair[0]:,}/{pair[1]:,}"

@@ -1,4 +1,4 @@
-"""The layers of a network: channels and cost, what is left of what the dense network has."""
+"""Layers of a network: channels and cost, now and in the dense network."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _WIDTHS = (
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that costs something; each pair is what is left and what the dense network has.
+    """A layer with MACs or weights; each pair is (now, dense).
 
     Attributes:
-        name: the module, or the node of the graph where it is none.
-        operator: the ATen operator.
-        inputs: channels read; None where the layer owns no weight.
-        outputs: channels made; None where the layer owns no weight.
-        macs: MACs of one sample, of all its calls.
+        name: module path, or name of the graph node if there is no module.
+        operator: ATen operator.
+        inputs: input channels; None if the layer owns no weight.
+        outputs: output channels; None if the layer owns no weight.
+        macs: MACs of one sample, summed over all calls.
         params: kernel weights.
-        nonzero_params: those that are left and not zero.
+        nonzero_params: non-zero kernel weights now.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Layer:
 
 
 def layers_of(dense: nn.Module, before: Cost, now: nn.Module, after: Cost) -> tuple[Layer, ...]:
-    """Return every layer that costs something, in the order of computation.
+    """Return all layers with MACs or weights, in the order of computation.
 
     Args:
-        dense: the network before anything was cut.
+        dense: original network.
         before: its cost.
-        now: what is left of it; a layer keeps its name.
-        after: the cost of that.
+        now: compact network, in which layers keep their names.
+        after: its cost.
     """
     old, new = _by_name(before), _by_name(after)
     none = LayerCost("", "", 0, 0, 0, 0)
@@ -71,12 +71,12 @@ def layers_of(dense: nn.Module, before: Cost, now: nn.Module, after: Cost) -> tu
 
 
 def _by_name(cost: Cost) -> dict[str, LayerCost]:
-    """The cost of every layer, its calls added up."""
-    found: dict[str, LayerCost] = {}
+    """Return layer name → cost, summed over calls."""
+    costs: dict[str, LayerCost] = {}
     for layer in cost.layers:
-        known = found.get(layer.name)
-        found[layer.name] = layer if known is None else _sum(known, layer)
-    return found
+        known = costs.get(layer.name)
+        costs[layer.name] = layer if known is None else _sum(known, layer)
+    return costs
 
 
 def _sum(a: LayerCost, b: LayerCost) -> LayerCost:
@@ -91,7 +91,7 @@ def _sum(a: LayerCost, b: LayerCost) -> LayerCost:
 
 
 def _widths(network: nn.Module, name: str) -> tuple[int, int] | None:
-    """Channels that a layer reads and makes; None where no module of that name does."""
+    """Return input and output channels of a layer; None if there is no such module or weight."""
     try:
         part = network.get_submodule(name)
     except AttributeError:

@@ -1,4 +1,4 @@
-"""What a network is made of: its layers and channel groups, and how much of each is left."""
+"""Inspection of a network: its layers and channel groups, and the kept share of each."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from prunec.tables import counts_table
 
 @dataclass(frozen=True)
 class Inspection:
-    """What ``prunec inspect`` shows.
+    """Content of ``prunec inspect``.
 
     Attributes:
-        title: what was looked at.
-        inputs: what the inputs look like.
-        cost: cost of what is left.
+        title: name of the network.
+        inputs: shapes and types of the inputs.
+        cost: cost of the network now.
         dense: cost of the dense network.
-        layers: every layer that costs something, in the order of computation.
-        groups: every channel group of the dense network, with what is left of it.
+        layers: layers with MACs or weights, in the order of computation.
+        groups: channel groups of the dense network, with their kept channels.
     """
 
     title: str
@@ -45,11 +45,11 @@ class Inspection:
 
     @property
     def refusals(self) -> dict[str, int]:
-        """Why channels may not go → how many, wherever in the network, the most frequent first."""
+        """Reason why channels may not be removed → their number, the largest first."""
         return added_up((group.pinned, group.size) for group in self.groups if group.pinned)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON's kinds of values."""
+        """Return the inspection as JSON values."""
         return {
             "title": self.title,
             "inputs": [asdict(item) for item in self.inputs],
@@ -61,7 +61,7 @@ class Inspection:
         }
 
     def to_json(self) -> str:
-        """The same as JSON."""
+        """Return the inspection as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
 
 
@@ -74,15 +74,15 @@ def inspect_module(
     plans: Sequence[Plan] = (),
     because: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Inspection:
-    """Look at a network, and at what is left of it.
+    """Inspect a network, and its compact form if there is one.
 
     Args:
-        title: what to call it.
-        dense: the network before anything was cut.
-        example: its positional inputs, batch first, at least two samples.
-        now: what is left of it; the same network by default.
-        plans: how that was cut from ``dense``, in order.
-        because: channel group → why channels stayed → how many, where that is known.
+        title: name to show.
+        dense: original network.
+        example: positional inputs, batch first, at least two samples.
+        now: compact network; by default ``dense``.
+        plans: plans that cut ``now`` from ``dense``, in order.
+        because: channel group → reason for keeping channels → their number, if known.
 
     Raises:
         UntraceableModel: a network cannot be captured.
@@ -104,24 +104,26 @@ _DTYPES = frozenset(
 
 
 def parse_input(text: str) -> Input:
-    """Return the input that ``3x224x224`` or ``128:int64`` names: sizes of one sample, and a dtype.
+    """Return the input that a text such as ``3x224x224`` or ``128:int64`` describes.
+
+    The text holds the sizes of one sample and a dtype; the batch size of the result is 2.
 
     Raises:
-        PrunecError: the text names no input.
+        PrunecError: the text does not describe an input.
     """
-    found = re.fullmatch(r"([1-9]\d*(?:[x×,][1-9]\d*)*)(?::(\w+))?", text.strip())
-    dtype = found[2] or "float32" if found else ""
-    if not found or dtype not in _DTYPES:
+    parts = re.fullmatch(r"([1-9]\d*(?:[x×,][1-9]\d*)*)(?::(\w+))?", text.strip())
+    dtype = parts[2] or "float32" if parts else ""
+    if not parts or dtype not in _DTYPES:
         raise PrunecError(
-            f"--input {text!r} is no input",
+            f"--input {text!r} is not an input",
             remedy="Write the sizes of one sample, and a dtype if it is not float32: 3x224x224, "
             "128:int64.",
         )
-    return Input((2, *map(int, re.split("[x×,]", found[1]))), dtype)
+    return Input((2, *map(int, re.split("[x×,]", parts[1]))), dtype)
 
 
 class _Left:
-    """Which positions of the dense network's parameters are left after some plans."""
+    """Positions of the dense network's parameters that remain after some plans."""
 
     def __init__(self, now: nn.Module, plans: Sequence[Plan]) -> None:
         self._names = set(now.state_dict())
@@ -140,7 +142,7 @@ class _Left:
         )
 
     def _kept(self, group: ChannelGroup) -> int:
-        """Channels that are left on the parameters that are; none where none is."""
+        """Return the number of kept channels, by the parameters that remain; 0 if none remains."""
         here = [s for s in group.slices if s.parameter in self._names]
         gone: set[int] = set() if here else set(range(group.size))
         for cut in here:
@@ -149,7 +151,11 @@ class _Left:
         return group.size - len(gone)
 
     def _lost(self, key: str) -> set[int]:
-        """Positions of the dense network that plan after plan removed along an axis."""
+        """Return the positions of the dense network that the plans removed along an axis.
+
+        Each plan counts positions of the network before it, so its positions shift by the earlier
+        removals.
+        """
         lost: list[int] = []  # ascending
         for plan in self._plans:
             earlier = tuple(lost)
@@ -172,7 +178,7 @@ def _plain_layer(layer: Layer) -> dict[str, Any]:
 
 
 def inspection_tables(seen: Inspection) -> tuple[RenderableType, ...]:
-    """Return what a person reads of a network: its layers as a tree, its groups, the refusals."""
-    refusals = counts_table("Channels that may not go", seen.refusals)
+    """Return an inspection as tables: tree of layers, channel groups, pinned channels."""
+    refusals = counts_table("Pinned channels by reason", seen.refusals)
     layers = layers_table(seen.title, seen.layers, seen.cost, seen.dense)
     return layers, groups_text(seen.groups), refusals

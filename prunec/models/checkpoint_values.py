@@ -70,7 +70,7 @@ def _flaw(given: Tensor, fresh: Tensor) -> tuple[str, str]:
 
 
 def _is_coarse(given: Tensor, fresh: Tensor) -> bool:
-    """Whether numbers of a finer kind are wanted than a checkpoint of them has."""
+    """Return whether numbers of a finer kind are wanted than a checkpoint of them has."""
     floating = given.is_floating_point() and given.element_size() > 1
     return fresh.is_floating_point() and not floating
 

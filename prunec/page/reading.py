@@ -315,7 +315,7 @@ class _Reader:
 
 
 def _is_number(value: object) -> bool:
-    """Whether a chart can show it; not-a-number compares as false."""
+    """Return whether a chart can show it; not-a-number compares as false."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     return abs(value) <= LARGEST

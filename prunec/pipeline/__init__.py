@@ -1,7 +1,7 @@
-"""The run of a recipe: training passes, rewrites, the file, the proof.
+"""Execution of a recipe: training passes, rewrites, export, proof.
 
-It knows no pass: it calls what the recipe names, saves the artifact after each, and refuses to ship
-a file that is not equal to it.
+No pass is known here by name: the pipeline runs the passes that the recipe names, saves the
+artifact after each, and does not ship a file that is not equal to the last artifact.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The artifacts of a run, as its passes make them."""
+"""Artifacts of a run: load the last one that is sound, run a pass and save its result."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from prunec.training.context import Context
 def resumed(
     opened: OpenedRun, last: int, tell: Callable[[str], None]
 ) -> tuple[Artifact | None, int]:
-    """Return the artifact after the last finished of the first ``last`` passes, and how many.
+    """Return the artifact after the last finished of the first ``last`` passes, and their number.
 
-    One that is not what was written is told of, and the one before it is taken.
+    A damaged artifact is reported through ``tell``, and the one before it is taken.
     """
     done = 0
     while done < last and opened.is_done(done):
@@ -43,7 +43,7 @@ def run_pass(
     context: Context | None,
     announce: Callable[[str], None],
 ) -> Artifact:
-    """What a pass makes of an artifact, saved in the run by the first of the processes."""
+    """Run a pass on an artifact; rank 0 saves the result in the run."""
     announce(step.pass_name())
     result = step(artifact, context)
     processes = context.processes if context else ALONE

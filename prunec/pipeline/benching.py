@@ -1,4 +1,4 @@
-"""Latency of a shipped file beside the dense one, or of any two files."""
+"""Tables and plot of ``prunec bench``: a shipped file and the dense one, or any two files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prunec.store.runs import RunFolder
 from prunec.store.states import state_of, unfinished
 from prunec.tables import FittedTable, table
 
-MOST_LAYERS = 15  # in a table: the slowest
+MOST_LAYERS = 15  # rows of a table, the slowest layers: two tables fit on a screen
 STYLE = (
     "text{font:12px sans-serif}.paper{fill:#fff}.dense{fill:#9aa5b1}.shipped{fill:#2b6cb0}"
     ".spread{stroke:#222;stroke-width:1.5}"
@@ -27,7 +27,7 @@ STYLE = (
 
 
 def exported_files(run: RunFolder) -> tuple[Path, Path]:
-    """Return the file that a run ships, and its dense network's.
+    """Return the ONNX file that a run ships, and that of its dense network.
 
     Raises:
         RunError: the run has no export yet.
@@ -42,21 +42,21 @@ def exported_files(run: RunFolder) -> tuple[Path, Path]:
     return shipped, dense
 
 
-def bench_tables(name: str, found: Bench) -> list[RenderableType]:
-    """Return what was measured, for people."""
+def bench_tables(name: str, bench: Bench) -> list[RenderableType]:
+    """Return the measurements as tables and sentences."""
     columns = ("batch", "threads", "dense, ms", "shipped, ms", "ratio", "at 99 %", "MACs")
-    made = table(f"{name}: {found.runner}", *columns, numbers=columns)
-    for m in found.measurements:
-        made.add_row(*_row(m, found.macs))
+    made = table(f"{name}: {bench.runner}", *columns, numbers=columns)
+    for m in bench.measurements:
+        made.add_row(*_row(m, bench.macs))
     lines = [
-        "Times are medians of rounds, ± half the distance of their quartiles. Ratio: the median of "
-        "each round's shipped / dense (--json has the rounds); with the confidence stated it lies "
-        "in the interval. MACs: shipped / dense."
+        "Times are medians over rounds ± half the interquartile range. Ratio: median of each "
+        "round's shipped / dense, with its confidence interval (--json has the rounds). MACs: "
+        "shipped / dense."
     ]
-    lines += list(_speeds(found))
+    lines += list(_speeds(bench))
     parts: list[RenderableType] = [made, *(Text(line) for line in lines)]
-    if found.layers:
-        parts += [_layers(side, own) for side, own in zip(("shipped", "dense"), found.layers,
+    if bench.layers:
+        parts += [_layers(side, own) for side, own in zip(("shipped", "dense"), bench.layers,
                                                           strict=True)]  # fmt: skip
     return parts
 
@@ -64,7 +64,7 @@ def bench_tables(name: str, found: Bench) -> list[RenderableType]:
 def _row(m: Measurement, macs: Sequence[int | None]) -> tuple[str, ...]:
     latency = m.latency
     ours, theirs = macs
-    ratio = f"{latency.ratio:.3f}" if latency.apart else "not told apart"
+    ratio = f"{latency.ratio:.3f}" if latency.apart else "no difference"
     interval = f"{latency.least:.3f}–{latency.most:.3f}"
     sides = [_spread([pair[side] for pair in latency.rounds]) for side in (1, 0)]
     known = ours is not None and theirs
@@ -77,9 +77,9 @@ def _spread(times: Sequence[float]) -> str:
     return f"{statistics.median(times):.3g} ± {(third - first) / 2:.1g}"
 
 
-def _speeds(found: Bench) -> Iterator[str]:
-    """What the fastest setting reaches, and the memory."""
-    sides = [m.to_dict(found.macs) for m in found.measurements]
+def _speeds(bench: Bench) -> Iterator[str]:
+    """Yield sentences on the throughput of the fastest setting and on resident memory."""
+    sides = [m.to_dict(bench.macs) for m in bench.measurements]
     for name in ("shipped", "dense"):
         best = max(sides, key=lambda m: m[name]["samples_per_second"])
         speed = best[name]["macs_per_second"]
@@ -88,12 +88,12 @@ def _speeds(found: Bench) -> Iterator[str]:
             f"{name}: at most {best[name]['samples_per_second']:,.0f} samples/s (batch "
             f"{best['batch']}, {best['threads']} thread{'s' if best['threads'] > 1 else ''}){macs}"
         )
-    if found.memory:
-        ours, theirs = found.memory
+    if bench.memory:
+        ours, theirs = bench.memory
         yield (
-            "Resident memory beyond an empty process with the runtime: shipped "
-            f"{ours.loaded / 1e6:.1f} MB loaded, {ours.peak / 1e6:.1f} MB at most; dense "
-            f"{theirs.loaded / 1e6:.1f} MB and {theirs.peak / 1e6:.1f} MB"
+            "Resident memory above that of the runtime alone: shipped "
+            f"{ours.loaded / 1e6:.1f} MB loaded, {ours.peak / 1e6:.1f} MB peak; dense "
+            f"{theirs.loaded / 1e6:.1f} MB loaded, {theirs.peak / 1e6:.1f} MB peak"
         )
 
 
@@ -108,20 +108,20 @@ def _layers(side: str, layers: Sequence[LayerTime]) -> FittedTable:
     return made
 
 
-def bench_plot(name: str, found: Bench) -> Markup:
-    """Return bars of both files' medians in every setting, with their quartiles."""
+def bench_plot(name: str, bench: Bench) -> Markup:
+    """Return a bar chart, as SVG, of both files' median times in every setting, with quartiles."""
     left, width, row = 130.0, 640.0, 48.0
-    rounds = [m.latency.rounds for m in found.measurements]
-    parts = [svg.text("title", (left, 16), "start", f"{name}: ms of a sample, {found.runner}")]
+    rounds = [m.latency.rounds for m in bench.measurements]
+    parts = [svg.text("title", (left, 16), "start", f"{name}: ms per sample, {bench.runner}")]
     each = [
         [
             (side, [pair[i] / m.batch for pair in pairs])
             for i, side in ((1, "dense"), (0, "shipped"))
         ]
-        for m, pairs in zip(found.measurements, rounds, strict=True)
+        for m, pairs in zip(bench.measurements, rounds, strict=True)
     ]
     most = max(quartiles(times)[1] for pair in each for _, times in pair)
-    for index, (m, pair) in enumerate(zip(found.measurements, each, strict=True)):
+    for index, (m, pair) in enumerate(zip(bench.measurements, each, strict=True)):
         top = 30 + index * row
         words = f"batch {m.batch}, {m.threads} thread{'s' if m.threads > 1 else ''}"
         parts.append(svg.text("mark", (left - 8, top + 20), "end", words))
@@ -132,7 +132,7 @@ def bench_plot(name: str, found: Bench) -> Markup:
 
 
 def _bar(side: str, times: Sequence[float], at: svg.Point, scale: float) -> Iterator[Markup]:
-    """A bar from the left to the median, a line over the quartiles, the median's value."""
+    """Yield a bar up to the median, a line between the quartiles, and the median as text."""
     (x, y), median, (first, third) = at, statistics.median(times), quartiles(times)
     ends = [(x, y), (x + median * scale, y), (x + median * scale, y + 12), (x, y + 12)]
     yield svg.path(side, ends, closed=True)

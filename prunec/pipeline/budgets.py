@@ -1,4 +1,4 @@
-"""Budgets of the device: what a file holds, takes and uses, measured where the recipe bounds it."""
+"""Device budgets: memory, latency and operators of a file, measured if the recipe bounds them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 from prunec.recipe import Budget
 
-Found = Iterator[Check | str]
-"""Checks, and what was not checked, a phrase each."""
+Findings = Iterator[Check | str]
+"""Checks, and phrases on budgets that were not checked."""
 
 
 def check_device(
     budget: Budget, writer: Exporter, path: Path, latency: Latency | None
 ) -> tuple[list[Check], list[str]]:
-    """Return the checks of what a recipe allows a file on its device, and what was not checked.
+    """Check a file against the recipe's budgets for the device.
 
     Args:
-        budget: what it allows.
-        writer: of the file's form.
+        budget: the recipe's budgets.
+        writer: exporter of the file's form.
         path: the file.
-        latency: as measured by the form's own runner.
+        latency: latency measured by the form's own runner; None where it was not measured.
+
+    Returns:
+        The checks; phrases on budgets that were not checked.
     """
-    found: list[Check | str] = []
+    findings: list[Check | str] = []
     for name, one in (
         ("activation memory", _activations(budget, writer, path)),
         ("resident memory", _resident(budget, writer, path)),
@@ -46,53 +49,55 @@ def check_device(
         ("operators", _operators(budget, writer, path)),
     ):
         try:
-            found += one
+            findings += one
         except PrunecError as error:
             wrong = f"{error.message}. {error.remedy}".strip()
-            found.append(failed(f"budget: {name}", "a figure", "none", wrong))
-    checks = [one for one in found if isinstance(one, Check)]
-    return checks, [one for one in found if isinstance(one, str)]
+            findings.append(failed(f"budget: {name}", "a figure", "none", wrong))
+    checks = [one for one in findings if isinstance(one, Check)]
+    return checks, [one for one in findings if isinstance(one, str)]
 
 
-def _activations(budget: Budget, writer: Exporter, path: Path) -> Found:
+def _activations(budget: Budget, writer: Exporter, path: Path) -> Findings:
     limit = limit_of(budget.activation_bytes, writer.form())
     if limit is None:
         return
     flow = writer.flow(path)
     if flow is None:
-        yield f"activation memory: the file of {writer.form()} does not tell what it holds"
+        yield f"activation memory: unknown for {writer.form()} files"
     else:
         yield check_activations(limit, peak(flow))
 
 
-def _resident(budget: Budget, writer: Exporter, path: Path) -> Found:
+def _resident(budget: Budget, writer: Exporter, path: Path) -> Findings:
     limit = limit_of(budget.resident_bytes, writer.form())
     if limit is None:
         return
     yield check_resident(limit, memory_of(path, runner_for(path.suffix)))
 
 
-def _milliseconds(budget: Budget, writer: Exporter, path: Path, latency: Latency | None) -> Found:
+def _milliseconds(
+    budget: Budget, writer: Exporter, path: Path, latency: Latency | None
+) -> Findings:
     for name, limit in sorted((budget.latency_ms or {}).items()):
-        there = runner_named(name)
-        if path.suffix not in there.suffixes:
-            yield f"latency on {name}: it opens no {path.suffix} files"
+        runner = runner_named(name)
+        if path.suffix not in runner.suffixes:
+            yield f"latency on {name}: it does not open {path.suffix} files"
             continue
-        own = runner_for(writer.suffix).identity == there.identity
+        own = runner_for(writer.suffix).identity == runner.identity
         if latency is None or not own:
-            loaded = there.open(path)
+            loaded = runner.open(path)
             timed = loaded.time(loaded)
         else:
             timed = latency
-        yield check_milliseconds(limit, there.identity, [ours for ours, _ in timed.rounds])
+        yield check_milliseconds(limit, runner.identity, [ours for ours, _ in timed.rounds])
 
 
-def _operators(budget: Budget, writer: Exporter, path: Path) -> Found:
+def _operators(budget: Budget, writer: Exporter, path: Path) -> Findings:
     if budget.operators is None:
         return
     target = operator_set(budget.operators)
     used = writer.operators(path) if path.suffix == target.suffix else None
     if used is None:
-        yield f"operators of {target.name}: they are those of {target.suffix} files"
+        yield f"operators of {target.name}: it runs only {target.suffix} files"
     else:
         yield check_operators(target, used)

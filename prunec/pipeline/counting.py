@@ -1,4 +1,4 @@
-"""What a run costs: its dense network, what each of its passes left, each file that ships."""
+"""Costs of a run: of its dense network, of the network after each pass, of each exported file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from prunec.store.states import unfinished
 
 
 def count(run: RunFolder) -> dict[str, Cost]:
-    """Return what each step and each form of a run costs, counted now, not as it was recorded.
+    """Count each step and each form of a run anew, ignoring recorded costs.
 
-    Keys are ``dense``, then the names of the steps, ``00-train-str``, then those of the forms,
-    ``export/onnx``.
+    Returns:
+        ``dense``, names of steps (``00-train-str``) and forms (``export/onnx``) → cost.
 
     Raises:
         RunError: the run has no finished pass, or a step of it is damaged.
-        PrunecError: a file that ships is missing, or cannot be read or counted.
+        PrunecError: an exported file is missing, or cannot be read or counted.
     """
     opened = OpenedRun(run)
     if not opened.done:
@@ -36,7 +36,7 @@ def count(run: RunFolder) -> dict[str, Cost]:
     }
     example = next(iter(artifacts.values())).example
     artifacts = {"dense": Artifact(opened.dense, example), **artifacts}
-    found = {name: artifact.cost for name, artifact in artifacts.items()}
+    costs = {name: artifact.cost for name, artifact in artifacts.items()}
     for writer in opened.exporters(run.export.forms):
         path = run.export.shipped(writer.form(), writer.suffix)
         if writer.form() not in run.export.forms:
@@ -45,18 +45,20 @@ def count(run: RunFolder) -> dict[str, Cost]:
         if written.cost is None and written.uncounted:
             raise PrunecError(f"{path}: {written.uncounted}")
         if written.cost is not None:
-            found[f"export/{writer.form()}"] = written.cost
-    return found
+            costs[f"export/{writer.form()}"] = written.cost
+    return costs
 
 
 def memory(run: RunFolder) -> dict[str, Peak | None]:
-    """Return the peak activation memory of every file of a run's export; None: it does not tell.
+    """Return the peak activation memory of every file of a run's export.
 
-    Keys are ``dense``, the ONNX file of the network before anything was cut, then the forms.
+    Returns:
+        ``dense`` (the ONNX file of the dense network) and forms → peak; None for a form whose files
+        cannot be analysed.
 
     Raises:
         RunError: the run has no export.
-        PrunecError: a file is missing or cannot be read, or what it holds depends on the input.
+        PrunecError: a file is missing or cannot be read, or its memory depends on the input.
     """
     shipped = run.export.forms
     writers = [w for w in OpenedRun(run).exporters(shipped) if w.form() in shipped]
@@ -64,13 +66,13 @@ def memory(run: RunFolder) -> dict[str, Peak | None]:
         raise RunError(
             f"{run.path} has no export", remedy=f"Export first: prunec export {run.path}"
         )
-    found: dict[str, Peak | None] = {}
+    peaks: dict[str, Peak | None] = {}
     for writer in writers:
         dense = run.export.dense(writer.form(), writer.suffix)
         if dense.is_file():
-            found["dense"] = _peak(writer, dense)
-        found[writer.form()] = _peak(writer, run.export.shipped(writer.form(), writer.suffix))
-    return found
+            peaks["dense"] = _peak(writer, dense)
+        peaks[writer.form()] = _peak(writer, run.export.shipped(writer.form(), writer.suffix))
+    return peaks
 
 
 def _peak(writer: Exporter, path: Path) -> Peak | None:
@@ -83,10 +85,11 @@ def memory_of(path: Path, sizes: Sizes) -> Peak:
 
     Args:
         path: the file.
-        sizes: of inputs that an ONNX file leaves open.
+        sizes: shapes of inputs that have dynamic sizes in an ONNX file.
 
     Raises:
-        PrunecError: no form of its kind tells it, it cannot be read, or it depends on the input.
+        PrunecError: files of this suffix cannot be analysed, the file cannot be read, or its
+            memory depends on the input.
     """
     if path.suffix == ".onnx":
         with foreign_bytes(path):
@@ -100,7 +103,7 @@ def memory_of(path: Path, sizes: Sizes) -> Peak:
         if flow:
             return peak(flow)
     raise PrunecError(
-        f"what {path} holds is not known: {path.suffix or 'such'} files do not tell it",
+        f"the memory of {path} is unknown: {path.suffix or 'such'} files cannot be analysed",
         remedy="Name a .onnx, .xml or .tflite file, or a run; OpenVINO and LiteRT are extras.",
     )
 

@@ -1,4 +1,4 @@
-"""What the other runners here, besides the form's own, make of a file."""
+"""Checks of a file under further runners, besides the form's own."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def named_runners(names: Iterable[str], recipe: Recipe | None = None) -> tuple[R
     """Return the runners that a command and a recipe name, each once.
 
     Raises:
-        PrunecError: one is not there: before anything is worked out.
+        PrunecError: a runner does not exist or cannot be reached; raised before any computation.
     """
     wanted = dict.fromkeys([*names, *((recipe.verify.runners if recipe else None) or ())])
-    found = tuple(map(runner_named, wanted))
-    for runner in found:
+    runners = tuple(map(runner_named, wanted))
+    for runner in runners:
         _ = runner.identity
-    return found
+    return runners
 
 
-def found_elsewhere(
+def check_elsewhere(
     writer: Exporter,
     path: Path,
     recipe: Recipe,
@@ -36,18 +36,21 @@ def found_elsewhere(
     data: Data | None,
     named: Sequence[Runner] = (),
 ) -> tuple[list[Check], list[str], list[Identity]]:
-    """Return the checks under the other runners, what was not checked, and what they are.
+    """Check a file under the further runners here and the named ones.
 
     Args:
-        writer: of the file's form.
+        writer: exporter of the file's form.
         path: the file.
-        recipe: says what is allowed.
-        artifact: what ships.
+        recipe: recipe with the tolerances.
+        artifact: the artifact that ships.
         data: the test split; None where there is none.
         named: runners that were asked for by name.
+
+    Returns:
+        The checks; phrases on what was not checked; the runners that checked something.
     """
     checks: list[Check] = []
-    untold: list[str] = []
+    unchecked: list[str] = []
     identities: list[Identity] = []
     own, others = runner_for(writer.suffix), other_runners(writer.suffix)
     for runner in named:
@@ -57,9 +60,11 @@ def found_elsewhere(
             others = (*others, runner)
         else:
             name = runner.identity.name
-            untold.append(f"{writer.form()} under {name}: it opens no {writer.suffix} files")
+            unchecked.append(
+                f"{writer.form()} under {name}: it does not open {writer.suffix} files"
+            )
     for runner in others:
-        found, unopened = verify_elsewhere(
+        under, unopened = verify_elsewhere(
             path,
             artifact.module,
             artifact.example,
@@ -68,6 +73,6 @@ def found_elsewhere(
             spec=recipe.verify,
             data=data,
         )
-        checks, untold = [*checks, *found], [*untold, *unopened]
-        identities += [runner.identity] if found else []
-    return checks, untold, identities
+        checks, unchecked = [*checks, *under], [*unchecked, *unopened]
+        identities += [runner.identity] if under else []
+    return checks, unchecked, identities

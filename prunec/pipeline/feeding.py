@@ -1,6 +1,6 @@
-"""How a file is fed: the size of a sample, what is done to an image before, names of the classes.
+"""Description of a file's inputs: shapes, preparation of images, names of the classes.
 
-It stands in the metadata of every file that can hold some, and in the manifest for every form.
+It is written into the metadata of every file that has metadata, and into the manifest.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from prunec.batches.batches import Data
 from prunec.deploy.signature import FEEDING
 from prunec.recipe import Recipe
 
-_LAYOUTS = {4: "NCHW", 3: "NCL", 2: "NC"}
+_LAYOUTS = {4: "NCHW", 3: "NCL", 2: "NC"}  # number of axes → their usual meaning in torch
 _SEQUENCES = ("har", "speech-commands", "speech-commands-12")
 
 
 def feeding(
     recipe: Recipe, artifact: Artifact, data: Data | None, layout: str = ""
 ) -> dict[str, Any]:
-    """Return how a file of an artifact is fed, as JSON has it.
+    """Return the description of an artifact's inputs, as values of JSON.
 
     Args:
-        recipe: says how images are prepared and normalised.
-        artifact: what ships; its example has the sizes.
+        recipe: recipe with the preparation and normalisation of images.
+        artifact: the artifact that ships; its example has the shapes.
         data: the images, for the names of the classes; None where the recipe names none.
-        layout: of the bytes that the file takes, whose normalisation is in it; empty: it takes
-            numbers.
+        layout: ``nhwc`` or ``nchw`` where the file takes uint8 images and normalises them itself;
+            empty for float inputs.
     """
     inputs = [
         {
@@ -39,44 +39,44 @@ def feeding(
         for x in artifact.example
     ]
     if data is None:
-        text = "No data are known of it: give the numbers as the network takes them, batch first."
+        text = "Its data are unknown: feed the values as the network takes them, batch first."
         return {"inputs": inputs, "how_to_feed": text}
     spec, channels = recipe.data, data.shape[0]
-    found: dict[str, Any] = {
+    preparation: dict[str, Any] = {
         "kind": "image" if is_image(recipe) else "sequence",
         **({"normalised_by": "the file itself"} if layout else {}),
         "mean": spread(spec.mean, channels),
         "std": spread(spec.std, channels),
         "prepare": json.loads(json.dumps(list(spec.prepare))),
     }
-    text = _text(found, data.shape, data.kind.__name__.lower(), layout)
-    return {"inputs": inputs, **found, "how_to_feed": text, "labels": list(data.labels)}
+    text = _text(preparation, data.shape, data.kind.__name__.lower(), layout)
+    return {"inputs": inputs, **preparation, "how_to_feed": text, "labels": list(data.labels)}
 
 
 def is_image(recipe: Recipe) -> bool:
-    """Say whether a recipe's samples are images."""
+    """Return whether a recipe's samples are images, not sequences."""
     return recipe.data.name not in _SEQUENCES
 
 
-def as_metadata(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return how a file is fed as an entry of its metadata."""
-    return {FEEDING: json.dumps(found, ensure_ascii=False, sort_keys=True)}
+def as_metadata(description: Mapping[str, Any]) -> dict[str, str]:
+    """Return the description of inputs as an entry of a file's metadata."""
+    return {FEEDING: json.dumps(description, ensure_ascii=False, sort_keys=True)}
 
 
 def spread(values: Sequence[float], channels: int) -> list[float]:
-    """Return a value for each channel."""
+    """Return one value per channel, repeating ``values`` (one value, or one per channel)."""
     return [float(value) for value in values] * (channels // len(values))
 
 
-def _text(found: Mapping[str, Any], shape: Sequence[int], task: str, layout: str) -> str:
-    """A paragraph for whoever has the file and an image."""
+def _text(preparation: Mapping[str, Any], shape: Sequence[int], task: str, layout: str) -> str:
+    """Return instructions, in prose, from an image to the file's input and from its output."""
     channels, height, width = shape
-    mean, std = (", ".join(f"{x:g}" for x in found[key]) for key in ("mean", "std"))
-    if found["kind"] == "sequence":
+    mean, std = (", ".join(f"{x:g}" for x in preparation[key]) for key in ("mean", "std"))
+    if preparation["kind"] == "sequence":
         first = "Take a sequence as the data set has it, float32 [features, 1, steps], standardised"
     else:
         colour = "one channel, grey" if channels == 1 else "RGB in this order"
-        steps = ", then ".join(map(_step, found["prepare"])) or "at the size that it has"
+        steps = ", then ".join(map(_step, preparation["prepare"])) or "at its own size"
         first = f"Take an image, {colour}, uint8 from 0 to 255; {steps}; divide by 255"
         first = first.removesuffix("; divide by 255") if layout else first
     answer = "a score for every class, in the order of labels"
@@ -98,6 +98,6 @@ def _text(found: Mapping[str, Any], shape: Sequence[int], task: str, layout: str
 
 
 def _step(table: Mapping[str, Any]) -> str:
-    """A transform of torchvision, as it is called."""
+    """Return a transform of torchvision as a call."""
     given = ", ".join(f"{key}={value}" for key, value in table.items() if key != "name")
     return f"{table.get('name')}({given})"

@@ -1,4 +1,4 @@
-"""The forms of an export: written, timed, proven, put in their place, written down."""
+"""Forms of an export: write, time, prove, publish and record the file of each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
 from prunec.pipeline.budgets import check_device
-from prunec.pipeline.elsewhere import found_elsewhere
+from prunec.pipeline.elsewhere import check_elsewhere
 from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
 from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
@@ -46,24 +46,25 @@ from prunec.store.records import record_text
 
 Batched = list[tuple[Tensor, ...]]
 
-_CALIBRATION_BATCH = 32
+_CALIBRATION_BATCH = 32  # images per batch of a calibration: it bounds memory, not the result
 _MADE_BY = "prunec.made_by"
 
 
 @dataclass(frozen=True)
 class Forms:
-    """The forms that are exported, and where to.
+    """The forms of an export, their places and options.
 
     Attributes:
-        folder: the run's.
-        exporters: in an order in which each finds the file that it reads.
-        output: where the file goes besides the run, of an export in one form.
-        records: what was found of the run's records: checks, and what was not checked.
-        made_by: which other build began the run; empty where this one did.
-        with_recipe: whether the files hold the recipe's text, which names folders; its digest
-            stands in them anyway.
-        runners: those that were asked for by name, besides the ones here.
-        layout: of images as bytes, whose normalisation goes into the files; empty: it does not.
+        folder: the run's export folder.
+        exporters: one per form, each after the exporter of the form that it reads.
+        output: further place of the file, for an export in a single form.
+        records: checks of the run's records, and phrases on what was not checked of them.
+        made_by: the other build of prunec that started the run; empty where it was this one.
+        with_recipe: whether to write the recipe's text, which names folders, into the files; its
+            digest is written in any case.
+        runners: runners asked for by name, besides those of the forms.
+        layout: ``nhwc`` or ``nchw`` to put the normalisation of uint8 images into the files; empty
+            for float inputs.
     """
 
     folder: ExportFolder
@@ -79,29 +80,29 @@ class Forms:
         if self.output is not None and len(self.exporters) > 1:
             names = ", ".join(writer.form() for writer in self.exporters)
             raise RunError(
-                f"{self.output} is one file, and the export has the forms {names}",
-                remedy="Leave -o out: each form has its folder in the run.",
+                f"-o {self.output} names one file, but the export has the forms {names}",
+                remedy="Leave -o out: each form is written to its own folder in the run.",
             )
 
     def require_places(self) -> None:
-        """Refuse a place that no file can be written to, before anything is worked out.
+        """Check that every place can be written, before any computation.
 
         Raises:
-            RunError: it names a folder, or a file that must not be overwritten.
+            RunError: a place is a folder, or cannot be written.
         """
         for writer in self.exporters:
             require_writable(self.output or self.shipped(writer))
 
     def shipped(self, writer: Exporter) -> Path:
-        """Return the file of a form that ships."""
+        """Return the path of a form's published file."""
         return self.folder.shipped(writer.form(), writer.suffix)
 
     def candidate(self, writer: Exporter) -> Path:
-        """Return the file of a form that is checked before it ships."""
+        """Return the path of a form's file before it is proven."""
         return self.folder.candidate(writer.form(), writer.suffix)
 
     def dense(self, writer: Exporter) -> Path:
-        """Return the dense network's file: of the form that this one's file is made from."""
+        """Return the path of the dense network's file, in the form that this one is made from."""
         root = writer
         while root.reads:
             root = next(other for other in self.exporters if other.form() == root.reads)
@@ -115,24 +116,24 @@ class Forms:
         dense: Artifact,
         data: Data | None,
     ) -> ExportReport:
-        """Return what is found of files, by their form."""
+        """Check files, form → path, against an artifact; return their reports."""
         recorded, flaw = self.folder.recorded, self.folder.flaw
         writers = [writer for writer in self.exporters if writer.form() in files]
-        found = {}
+        reports = {}
         for writer in writers:
             entry = recorded.get(writer.form(), {})
             fed = with_raw_images(layout_of(entry), recipe, Shipping(artifact, dense, data))
             again = partial(writer.graph_again, Source(fed.artifact))
             path = files[writer.form()]
-            found[writer.form()] = _proven(self, writer, path, recipe, fed, entry, flaw, again)
+            reports[writer.form()] = _proven(self, writer, path, recipe, fed, entry, flaw, again)
         for writer in writers:
             if (
                 isinstance(writer, Exact)
                 and not writer.runs_on
                 and files[writer.form()] == self.shipped(writer)
             ):
-                found[writer.form()] = self._with_golden(writer, found[writer.form()])
-        return ExportReport(found)
+                reports[writer.form()] = self._with_golden(writer, reports[writer.form()])
+        return ExportReport(reports)
 
     def _with_golden(self, writer: Exporter, report: Report) -> Report:
         entry = self.folder.recorded.get(writer.form(), {})
@@ -148,26 +149,26 @@ def ship(
     data: Data | None,
     tell: Callable[[str], None],
 ) -> ExportReport:
-    """Write an artifact in every form, prove the files, and put those that pass in their place.
+    """Write an artifact in every form, prove the files, and publish those that pass.
 
     Args:
-        forms: which, and where to.
-        recipe: says what is allowed, and goes into the files.
-        artifact: what ships.
-        dense: the network before anything was cut: what a file must be faster than.
-        data: the test split, and what lossy forms are calibrated on; None where there is none.
-        tell: takes a line a form.
+        forms: the forms and their places.
+        recipe: recipe with tolerances and budgets; its text goes into the files.
+        artifact: the artifact that ships.
+        dense: the network before any cut, for latency and size ratios.
+        data: test split, and training images to calibrate lossy forms on; None where there is none.
+        tell: callback for one line per form.
 
     Returns:
-        What was found, also written into the folder, with the manifest of what passed.
+        The report, also written into the folder, as is the manifest of the forms that passed.
 
     Raises:
-        PrunecError: as exporters do.
+        PrunecError: an exporter failed.
     """
     reports: dict[str, Report] = {}
     fed = with_raw_images(forms.layout, recipe, Shipping(artifact, dense, data))
     if forms.folder.manifest.exists() and forms.folder.flaw:
-        tell(f"{forms.folder.flaw}; it is written anew")
+        tell(f"{forms.folder.flaw}; it will be rewritten")
     manifest: dict[str, object] = {**forms.folder.recorded}
     for writer in forms.exporters:
         form = writer.form()
@@ -187,14 +188,14 @@ def ship(
     known = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
     report = ExportReport(reports, known)
     report = record(report, forms.folder.report)
-    forms.folder.verified.unlink(missing_ok=True)  # it was of the files before
+    forms.folder.verified.unlink(missing_ok=True)  # a report on the previous files
     if manifest:
         write_text_atomic(forms.folder.manifest, record_text(manifest))
     return report
 
 
 def record(report: ExportReport, path: Path) -> ExportReport:
-    """Write a report down, with the time of it."""
+    """Write a report as JSON, with the time of its checks; return it with that time."""
     checked = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     report = replace(report, details={**report.details, "checked": checked})
     write_text_atomic(path, record_text(json.loads(report.to_json())))
@@ -204,7 +205,7 @@ def record(report: ExportReport, path: Path) -> ExportReport:
 def _written(
     forms: Forms, writer: Exporter, recipe: Recipe, shipping: Shipping
 ) -> tuple[dict[str, object], Report]:
-    """Write a form beside its place; return its entry in the manifest and what is found of it."""
+    """Write a candidate file of a form; return its entry in the manifest and its report."""
     artifact, dense, data = shipping.artifact, shipping.dense, shipping.data
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
     fed = feeding(recipe, artifact, data, forms.layout)
@@ -223,14 +224,14 @@ def _written(
     entry["feeding"] = fed
     report = _proven(forms, writer, exported.path, recipe, shipping, entry, "")
     target = forms.output or forms.shipped(writer)
-    told = replace(
+    details = replace(
         report.details,
         file=str(target),
         dense_bytes=twin.stat().st_size,
         remarks=remarks(exported),
         told=exported.told,
     )
-    return entry, replace(report, details=told)
+    return entry, replace(report, details=details)
 
 
 def _write_twin(
@@ -240,40 +241,41 @@ def _write_twin(
     batches: Batched | None,
     kept: object,
 ) -> None:
-    """Write the dense network's file, unless the very same one is there from an earlier export.
+    """Write the dense network's file, unless an earlier export left the same one.
 
-    Its batch norms are folded, as a runtime folds them when it loads the file: it is here to be
-    timed, and half as large a graph takes half the time to write.
+    Its batch norms are folded, as a runtime folds them when it loads the file: the file is only
+    timed, and a graph of half the size takes half the time to write.
 
     Args:
-        writer: the exporter.
-        dense: the network before anything was cut.
-        twin: the file.
-        batches: for a lossy form.
-        kept: the digest that the manifest has of the file from an earlier export.
+        writer: exporter of the form.
+        dense: the network before any cut.
+        twin: path of the file.
+        batches: calibration inputs, for a lossy form.
+        kept: digest of the file of an earlier export, from the manifest.
     """
     versions = {key: value for key, value in environment().items() if key in PACKAGES}
     of = {"prunec": prunec_version(), "dense": weights_digest(dense.module)}
     made = json.dumps({**of, **versions, **asdict(writer)}, sort_keys=True)
     with suppress(PrunecError):
-        found = writer.read_back(twin)
-        if sha256_of(twin) == kept and (found.metadata or {}).get(_MADE_BY) == made:
+        written = writer.read_back(twin)
+        if sha256_of(twin) == kept and (written.metadata or {}).get(_MADE_BY) == made:
             return
     folded, *_ = fold_batch_norms(dense.module, dense.example)
     writer(Source(Artifact(folded, dense.example), {_MADE_BY: made}), twin, batches)
 
 
 def _labelled(data: Data, writer: Lossy) -> list[tuple[Tensor, Tensor]]:
-    """Training images and their labels, as many as are calibrated on."""
+    """Return batches of training images and labels, as many as the exporter calibrates on."""
     count = -(-writer.calibration // _CALIBRATION_BATCH)
     return list(islice(data.train_batches(0, _CALIBRATION_BATCH), count))
 
 
 def _publish(forms: Forms, writer: Exporter) -> None:
-    """Let the files that passed take their place; a file that was asked for elsewhere is a copy."""
+    """Move the files that passed to their place; ``output`` gets a copy."""
     candidate, place = forms.candidate(writer), forms.shipped(writer)
     if forms.output is not None:
         write_bytes_atomic(forms.output, candidate.read_bytes())
+    # The form's own file last: once it is in place, the files that it refers to are there too.
     made = sorted(candidate.parent.iterdir(), key=lambda path: path == candidate)
     for path in made:
         target = place.parent / path.name
@@ -336,11 +338,11 @@ def _proven(
         recipe.verify.budget, artifact.history, report.details.figures
     )
     device, unknown = check_device(recipe.verify.budget, writer, path, latency)
-    elsewhere, unopened, runners = found_elsewhere(
+    elsewhere, unopened, runners = check_elsewhere(
         writer, path, recipe, artifact, data, forms.runners
     )
-    checks, untold = forms.records
-    reasons = (*report.not_checked, *unknown, *unopened, *unmeasured, *untold)
+    checks, unchecked = forms.records
+    reasons = (*report.not_checked, *unknown, *unopened, *unmeasured, *unchecked)
     checks = (*report.checks, *device, *elsewhere, *trained, *recorded, *checks)
     details = replace(
         report.details,
@@ -353,16 +355,16 @@ def _proven(
 
 
 def _pictured(report: Report, entry: Mapping[str, object]) -> tuple[Flip, ...]:
-    """The samples that a file answers otherwise, as pictures where they are images."""
+    """Return the samples whose prediction changed, as pictures where they are images."""
     fed = entry.get("feeding")
     known = fed if isinstance(fed, Mapping) and fed.get("kind") == "image" else {}
     return pictured(report.details.flips, known.get("mean", ()), known.get("std", ()))
 
 
 def remarks(exported: Exported) -> tuple[str, ...]:
-    """Return what an exporter remarked of its file, in sentences."""
-    found = exported.told.get("remarks", [])
-    return tuple(map(str, found)) if isinstance(found, list) else ()
+    """Return the exporter's remarks on its file, in sentences."""
+    sentences = exported.told.get("remarks", [])
+    return tuple(map(str, sentences)) if isinstance(sentences, list) else ()
 
 
 def _unwritten(writer: Exporter) -> Report:
@@ -371,6 +373,6 @@ def _unwritten(writer: Exporter) -> Report:
 
 
 def _layers(dense: Artifact, artifact: Artifact) -> Sequence[dict[str, object]]:
-    """Every layer with its channels, MACs and weights: those that ship, and the dense network's."""
+    """Return every layer with channels, MACs and weights, before and after the cut."""
     layers = layers_of(dense.module, dense.cost, artifact.module, artifact.cost)
     return [asdict(layer) for layer in layers]

@@ -1,4 +1,4 @@
-"""What a run or a network by name is made of."""
+"""Inspection of a run, a recipe or a network by name: layers and channel groups."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from prunec.store.states import unfinished
 def inspect(
     subject: RunFolder | str, inputs: tuple[Input, ...] = (), weights: str = "", classes: int = 0
 ) -> Inspection:
-    """Layers and channel groups of a run's last artifact, or of a network by name.
+    """Return layers and channel groups of a run's last artifact, or of a network by name.
 
-    What is left of a run is what its rewrites left; before them, what they would leave.
+    For a run, the remaining channels are those after its rewrites; before the rewrites ran, those
+    that a cut would keep.
 
     Args:
         subject: a run, or a name as in a recipe's ``model.name``.
-        inputs: what a network by name takes; by default one image of its usual size.
-        weights: of a network by name, as in a recipe's ``model.weights``.
-        classes: of a network by name; 0: as its weights or its factory have it, or 1000.
+        inputs: inputs of a network by name; by default one image of its usual size.
+        weights: weights of a network by name, as in a recipe's ``model.weights``.
+        classes: classes of a network by name; 0 for those of its weights or factory, or 1000.
 
     Raises:
         RunError: the run has no finished pass, or inputs are given for it.
@@ -39,7 +40,7 @@ def inspect(
     if isinstance(subject, str):
         return _inspect_named(subject, inputs, weights, classes)
     if inputs or weights or classes:
-        raise _knows(str(subject.path))
+        raise _refused_options(str(subject.path))
     opened = OpenedRun(subject)
     if not opened.done:
         raise unfinished(subject, "finished pass")
@@ -55,7 +56,7 @@ def inspect(
     round_to = max((value for value in said if isinstance(value, int)), default=1)
     made = compile_module(dense, artifact.example, masks=artifact.masks, round_to=round_to)
     return inspect_module(
-        f"{title}, and what of it a cut would keep",
+        f"{title}, and what a cut would keep",
         dense,
         artifact.example,
         now=made.module,
@@ -65,10 +66,10 @@ def inspect(
 
 
 def inspect_recipe(recipe: Recipe, source: str) -> Inspection:
-    """Layers and channel groups of the network that a recipe would train, at its images' size.
+    """Return layers and channel groups of the network that a recipe builds, at its images' size.
 
     Raises:
-        DataError: its data are not there, or the network does not take them.
+        DataError: its data are missing, or the network does not take them.
         UntraceableModel: the network cannot be captured.
     """
     fresh = OpenedRecipe(lambda: recipe, source).fresh()
@@ -84,8 +85,8 @@ def _inspected(title: str, module: nn.Module, example: tuple[Tensor, ...]) -> In
     return inspect_module(f"{title}, input {shapes}", module, example)
 
 
-def _knows(subject: str) -> RunError:
+def _refused_options(subject: str) -> RunError:
     return RunError(
-        f"{subject} knows its inputs, weights and classes",
-        remedy="--input, --weights and --classes are for networks by name.",
+        f"{subject} has its own inputs, weights and classes",
+        remedy="Leave --input, --weights and --classes out: they are for networks by name.",
     )

@@ -1,4 +1,4 @@
-"""What the manifest says of a file that shipped, and whether it is what is read now."""
+"""Entries of the manifest: written for an exported file, and compared with it later."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from prunec.store.environment import prunec_version
 from prunec.store.exports import STEM
 
 UNRECORDED = {"sha256": "", "graph_digest": "", "recipe_digest": ""}
-"""What the manifest lacks of a file that it says nothing of."""
+"""Entry of a file that the manifest does not record: digests that no file has."""
 
 
 def manifest_entry(
     writer: Exporter, exported: Exported, twin: Path, recipe: Recipe, artifact: Artifact
 ) -> dict[str, object]:
-    """Return what the manifest says of a file.
+    """Return the manifest's entry of a file.
 
     Args:
-        writer: what wrote it.
+        writer: exporter that wrote it.
         exported: the file.
-        twin: the file of the network before anything was cut.
-        recipe: the run's.
-        artifact: what ships.
+        twin: path of the dense network's file.
+        recipe: recipe of the run.
+        artifact: the artifact that ships.
     """
     first, last = artifact.history[0], artifact.history[-1]
     costs = {"macs": last.macs[1], "params": last.params[1], "dense_macs": first.macs[0]}
@@ -44,7 +44,7 @@ def manifest_entry(
 
 
 def told_of(exported: Exported) -> dict[str, object]:
-    """Return what the manifest keeps of what an exporter tells of its file."""
+    """Return the exporter's report on its file, as the manifest keeps it; nothing if empty."""
     return {"told": dict(exported.told)} if exported.told else {}
 
 
@@ -59,18 +59,21 @@ def compare_with_records(
     flaw: str,
     made_by: str,
 ) -> tuple[Check, Check]:
-    """Return the checks that what was recorded at training and at export is what is read now.
+    """Check the records of training and export against what is read and counted now.
 
     Args:
-        writer: of the file's form.
+        writer: exporter of the file's form.
         path: the file.
-        twin: the file of the network before anything was cut.
-        recipe: the run's.
-        artifact: what ships; its costs are counted.
-        dense: the network before anything was cut; its costs are counted.
-        entry: what the manifest says of the file; empty where it says nothing.
-        flaw: why the manifest cannot be believed; empty where it can.
-        made_by: which other build began the run; empty where this one did.
+        twin: path of the dense network's file.
+        recipe: recipe of the run.
+        artifact: the artifact that ships; it is counted anew.
+        dense: the network before any cut; it is counted anew.
+        entry: the manifest's entry of the file; empty where there is none.
+        flaw: why the manifest cannot be trusted; empty where it can.
+        made_by: the other build of prunec that started the run; empty where it was this one.
+
+    Returns:
+        The check of the manifest and the check of the history.
     """
     counted = {
         "macs": artifact.cost.macs,

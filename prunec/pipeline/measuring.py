@@ -1,4 +1,4 @@
-"""Two files on one runner: latency and throughput over settings, layers, memory, MACs a second."""
+"""Measurement of two files on one runner: latency, throughput, layers, memory, MACs per second."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Measurement:
     """Latency in one setting.
 
     Attributes:
-        batch: samples of a run.
-        threads: within an operator.
-        latency: of both files, with every round.
+        batch: samples per run.
+        threads: threads per operator.
+        latency: latency of both files, with every round.
     """
 
     batch: int
@@ -33,10 +33,10 @@ class Measurement:
     latency: Latency
 
     def to_dict(self, macs: Sequence[int | None]) -> dict[str, Any]:
-        """The measurement as JSON's kinds of values; ``ratio`` follows from ``rounds``.
+        """Return the measurement as values of JSON; ``ratio`` follows from ``rounds``.
 
         Args:
-            macs: of one sample of the shipped and of the dense file, where they are known.
+            macs: MACs per sample of the shipped and of the dense file; None where unknown.
         """
         latency = self.latency
         sides = zip(("shipped", "dense"), macs, zip(*latency.rounds, strict=True), strict=True)
@@ -62,14 +62,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured of two files.
+    """Measurements of two files.
 
     Attributes:
-        runner: what ran them, in words.
-        measurements: one a setting.
-        macs: of one sample of the shipped and of the dense file; None where they are not known.
-        memory: of both; None where it cannot be measured.
-        layers: of both, in the first setting.
+        runner: name, version and device of the runner.
+        measurements: one per setting.
+        macs: MACs per sample of the shipped and of the dense file; None where unknown.
+        memory: resident memory of both; None where it cannot be measured.
+        layers: times of the layers of both, in the first setting; None where not asked for.
     """
 
     runner: str
@@ -79,7 +79,7 @@ class Bench:
     layers: tuple[Sequence[LayerTime], Sequence[LayerTime]] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON's kinds of values."""
+        """Return everything as values of JSON."""
         names = ("shipped", "dense")
         return {
             "runner": self.runner,
@@ -99,14 +99,14 @@ class Bench:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is to be measured.
+    """Settings of a measurement.
 
     Attributes:
-        batches: numbers of samples of a run.
-        threads: numbers of threads within an operator.
-        sizes: name of an input → all its sizes; then ``batches`` are not asked for.
-        layers: whether the layers are measured.
-        runner: the name of what runs them; empty for the first here that opens them.
+        batches: batch sizes.
+        threads: numbers of threads per operator.
+        sizes: name of an input → its shape, batch first; where given, ``batches`` is ignored.
+        layers: whether to time the layers.
+        runner: name of the runner; empty for the first here that opens the files.
     """
 
     batches: Sequence[int] = (1, 32)
@@ -117,13 +117,13 @@ class Settings:
 
 
 def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
-    """Measure two files that one runner opens, in turns, in every setting.
+    """Measure two files on one runner, in turns, in every setting.
 
     Raises:
-        PrunecError: no runner opens them, they do not run, a size is not fixed and not given, or
-            an input of this name is in neither.
+        PrunecError: no runner opens them, they do not run, a dynamic size is not given, or a shape
+            is given for an input that neither file has.
     """
-    found, layers, memory = [], None, None
+    measurements, layers, memory = [], None, None
     for count in settings.threads:
         runner = _with_threads(runner_by(settings.runner, shipped.suffix), count)
         ours, theirs = runner.open(shipped), runner.open(dense)
@@ -132,14 +132,14 @@ def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
             pair = [file.noise(batch, settings.sizes) for file in (ours, theirs)]
             samples = len(pair[0][0]) if pair[0] and pair[0][0].ndim else 1
             latency = in_turns(ours.timed(pair[0]), theirs.timed(pair[1]))
-            found.append(Measurement(samples, count, latency))
+            measurements.append(Measurement(samples, count, latency))
             if layers is None and settings.layers:
                 layers = (ours.profile(pair[0]), theirs.profile(pair[1]))
             if memory is None and runner.unasked:
                 memory = _memory((shipped, dense), runner, batch, settings.sizes)
     identity = runner.identity
     return Bench(
-        f"{identity.name} {identity.version}, {identity.device}", tuple(found),
+        f"{identity.name} {identity.version}, {identity.device}", tuple(measurements),
         (_macs(shipped, ours, settings), _macs(dense, theirs, settings)), memory, layers,
     )  # fmt: skip
 
@@ -176,7 +176,7 @@ def _require_inputs(sizes: Mapping[str, Sequence[int]], *files: LoadedFile) -> N
                     f"--input {name}: {'x'.join(map(str, given or ()))} does not fit "
                     f"{'x'.join(map(str, shape))}",
                     remedy="Name all sizes, the batch first"
-                    + (", those that the file fixes as it has them." if fixed else "."),
+                    + (", and fixed sizes as the file has them." if fixed else "."),
                 )
     known = {name for file in files for name in file.input_names}
     unknown = [name for name in sizes if name not in known]

@@ -1,4 +1,4 @@
-"""A network by its name, as ``inspect``, ``count`` and ``compile`` take it."""
+"""Networks by name, as ``inspect``, ``count`` and ``compile`` take them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from prunec.models.weights import named_weights
 from prunec.recipe import ModelSpec
 from prunec.recipe.network_and_data import ModuleEdit
 
-IMAGE = (3, 224, 224)  # what such a network takes unless it knows better
+IMAGE = (3, 224, 224)  # (C, H, W) of ImageNet, for networks that do not state their input
 
-BY_NAME = "Name one sample of each input that it takes: --input 3x299x299"
+BY_NAME = "Name the shape of one sample of each input: --input 3x299x299."
 
 Network = tuple[nn.Module, tuple[Tensor, ...]]
 
@@ -27,9 +27,9 @@ def named_network(
 
     Args:
         name: as in a recipe's ``model.name``.
-        inputs: what it takes; by default one image of its usual size.
-        weights: as in a recipe's ``model.weights``; their number of classes is the network's.
-        classes: how many there are; 0: as the weights or the factory have it, or 1000.
+        inputs: its inputs; by default one image of its usual size.
+        weights: as in a recipe's ``model.weights``.
+        classes: number of classes; 0 for that of the weights or of the factory, or 1000.
 
     Raises:
         RecipeError: there is no such network.
@@ -47,25 +47,25 @@ def named_network(
 
 
 def usual_inputs(module: nn.Module) -> tuple[Input, ...]:
-    """Return one image of a network's usual size; timm's networks know theirs."""
+    """Return one image of a network's usual size: timm's networks state theirs."""
     usual = getattr(module, "default_cfg", {}).get("input_size", IMAGE)
     return (Input((2, *usual), "float32"),)
 
 
 def random_example(inputs: tuple[Input, ...], seed: int) -> tuple[Tensor, ...]:
-    """Return inputs of these shapes: normal numbers, and zeros where they are whole."""
+    """Return inputs of these shapes: normal numbers, or zeros for integer types."""
     generator = torch.Generator().manual_seed(seed)
     blank = [item.blank(torch.device("cpu")) for item in inputs]
     return tuple(x.normal_(generator=generator) if x.is_floating_point() else x for x in blank)
 
 
 def classes_of(spec: ModelSpec) -> int:
-    """Return the number of classes that a checkpoint's head has.
+    """Return the number of classes of a checkpoint's head.
 
-    It is read where the network of 1000 classes and the checkpoint differ in their first axis.
+    It is the size of the first axis where the checkpoint differs from the network of 1000 classes.
 
     Raises:
-        DataError: nothing is found, or heads of several sizes are.
+        DataError: the file cannot be read, or it has heads of several sizes.
     """
     bare = spec.model_copy(update={"weights": "", "masks": "", "backbone_weights": ""})
     module = build_model(bare, CLASSES, seed=0)
@@ -77,16 +77,16 @@ def classes_of(spec: ModelSpec) -> int:
         if fresh.shape[0] == CLASSES != given[key].shape[0]
     }
     if len(sizes) > 1:
-        found = ", ".join(map(str, sorted(sizes)))
+        counts = ", ".join(map(str, sorted(sizes)))
         raise DataError(
-            f"model.weights = {spec.weights!r} have heads of {found} classes",
-            remedy="Say the number of classes: --classes N, or model.classes = N.",
+            f"model.weights = {spec.weights!r} has heads of {counts} classes",
+            remedy="State the number of classes: --classes N, or model.classes = N.",
         )
     return sizes.pop() if sizes else CLASSES
 
 
 def checkpoint_notes(spec: ModelSpec, classes: int) -> tuple[str, ...]:
-    """Return what was recognised of a checkpoint's form, a sentence each."""
+    """Return sentences on the recognised format of a checkpoint."""
     bare = spec.model_copy(update={"weights": "", "masks": "", "backbone_weights": ""})
     return named_weights(build_model(bare, classes, seed=0), spec.name, spec.weights).notes
 
@@ -94,10 +94,16 @@ def checkpoint_notes(spec: ModelSpec, classes: int) -> tuple[str, ...]:
 def require_inputs(
     name: str, module: nn.Module, example: tuple[Tensor, ...], remedy: str = BY_NAME
 ) -> None:
-    """Refuse inputs that a network does not take; ``remedy`` is where others are named.
+    """Check that a network takes an example.
+
+    Args:
+        name: name of the network, for errors.
+        module: the network.
+        example: one tensor per input.
+        remedy: how to name other inputs.
 
     Raises:
-        DataError: it does not.
+        DataError: its forward pass fails.
     """
     try:
         with torch.no_grad():
@@ -112,7 +118,7 @@ def require_inputs(
 
 
 def _fit_first_convolution(module: nn.Module, inputs: tuple[Input, ...]) -> None:
-    """Let a network of one image input read images of another number of channels."""
+    """Replace the first convolution of a network of one image input to fit other channels."""
     convolutions = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d)]
     if len(inputs) > 1 or len(inputs[0].shape) != 4 or not convolutions:
         return

@@ -1,4 +1,4 @@
-"""An opened run: what its recipe names, and the artifacts that its passes left."""
+"""An opened run: everything that its recipe names, and the artifacts that its passes left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OpenedRun(OpenedRecipe):
 
     Args:
         run: the run.
-        data: its data, where they are at hand or another's take their place.
+        data: its data, if already loaded; None to load them when first needed.
     """
 
     def __init__(self, run: RunFolder, data: Data | None = None) -> None:
@@ -30,22 +30,22 @@ class OpenedRun(OpenedRecipe):
 
     @property
     def done(self) -> tuple[int, ...]:
-        """Which passes have left their artifact."""
+        """Indices of the passes that have left their artifact."""
         return tuple(i for i in range(len(self.passes)) if self.is_done(i))
 
     def is_done(self, index: int) -> bool:
-        """Say whether a pass has left its artifact; one that is missing now is damage."""
+        """Return whether a pass left its artifact; true also if it is missing now: damage."""
         path = self._step(index) / "artifact.json"
         return path.is_file() or self.run.key(path) in self.run.kept
 
     def artifact(self, index: int) -> Artifact:
-        """Return the artifact after a pass; weights that the recipe names are not loaded.
+        """Return the artifact after a pass.
 
-        They would be replaced at once.
+        Pretrained weights that the recipe names are not loaded: the artifact's replace them.
 
         Raises:
-            DamagedRecord: it is not what was written, or not what these passes make.
-            RunError: it is not there, or of another network.
+            DamagedRecord: it was changed, or made by other passes than the recipe's.
+            RunError: it is missing, or of another network.
         """
         folder = self._step(index)
         try:
@@ -62,7 +62,7 @@ class OpenedRun(OpenedRecipe):
 
     @property
     def damaged(self) -> tuple[str, ...]:
-        """What is missing, or is not as it was written, of what the training passes left."""
+        """Sentences on missing or changed artifacts of the training passes."""
         folders = [self._step(index) for index in range(self.trained)]
         return tuple(text for f in folders if (text := damage(f, *self._known(f))))
 
@@ -70,18 +70,21 @@ class OpenedRun(OpenedRecipe):
         return self.run.step(index, self.passes[index].pass_name())
 
     def _known(self, folder: Path) -> tuple[str, str]:
-        """What the artifact in a folder must say of itself: its run, and its digest."""
+        """Return the run identity and the digest that the artifact in a folder must have."""
         return self.run.identity, self.run.kept.get(self.run.key(folder / "artifact.json"), "")
 
     def _again(self, index: int) -> str:
-        """How the artifact after a pass is made anew."""
+        """Return the remedy that makes the artifact after a pass anew."""
         if index < self.trained:
-            return f"Train on from the last sound state: prunec train --resume {self.run.path}"
-        return f"Make it again from what was trained: prunec export {self.run.path}"
+            return f"Continue from the last sound state: prunec train --resume {self.run.path}"
+        return f"Make it again from the trained network: prunec export {self.run.path}"
 
 
 def _made_by(artifact: Artifact, passes: Sequence[Pass]) -> bool:
-    """Whether the steps of an artifact are these passes; an option that one lacks is no other."""
+    """Return whether an artifact was made by these passes, with these options.
+
+    Options that its step does not record, because an older version wrote it, are ignored.
+    """
     if [step.name for step in artifact.history] != [step.pass_name() for step in passes]:
         return False
     for step, stated in zip(artifact.history, passes, strict=True):

@@ -1,4 +1,4 @@
-"""An opened recipe: what it names, each made when it is first asked for."""
+"""An opened recipe: passes, data and networks that it names, each built when first needed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from prunec.pipeline.named import (
 from prunec.recipe import Recipe
 
 OF_DATA = (
-    "Let data.prepare and data.augment end at a size that it takes; model.edit fits a first "
-    "convolution to the channels of the images."
+    "Let data.prepare and data.augment end at a size that it takes; fit the first convolution to "
+    "the channels of the images with model.edit."
 )
 
 
 @dataclass(frozen=True)
 class Untrained:
-    """The network as a recipe builds it, and the images that the recipe names, if any."""
+    """The network as a recipe builds it, and the recipe's images, if any."""
 
     artifact: Artifact
     images: Data | None
@@ -45,9 +45,9 @@ class OpenedRecipe:
     """A recipe's passes, data and networks.
 
     Args:
-        read: reads the recipe.
+        read: function that reads the recipe.
         source: its file, for errors.
-        data: its data, where they are at hand or another's take their place.
+        data: its data, if already loaded; None to load them when first needed.
     """
 
     def __init__(self, read: Callable[[], Recipe], source: str, data: Data | None = None) -> None:
@@ -81,10 +81,10 @@ class OpenedRecipe:
 
     @property
     def classes(self) -> int:
-        """Number of classes: the recipe's, the data's, or that of a network by name.
+        """Number of classes: that of the data, else the recipe's, else 1000.
 
         Raises:
-            DataError: the recipe's is not the data's.
+            DataError: the recipe states another number than the data have.
         """
         stated, images = self.recipe.model.classes, self.images
         if images is None:
@@ -98,20 +98,20 @@ class OpenedRecipe:
 
     @property
     def trained(self) -> int:
-        """Number of passes up to and with the last that trains."""
+        """Number of passes up to and including the last training pass."""
         return max((i + 1 for i, p in enumerate(self.passes) if isinstance(p, Training)), default=0)
 
     def exporters(
         self, forms: Sequence[str] = (), options: Mapping[str, Mapping[str, Any]] | None = None
     ) -> tuple[Exporter, ...]:
-        """Return its exporters, and those of further forms; options replace the recipe's."""
+        """Return its exporters and those of further forms; ``options`` override the recipe's."""
         return build_exporters(self.recipe, self.source, forms, options)
 
     def fresh(self, note: Callable[[str], None] = lambda _: None) -> Artifact:
-        """Return the network as the recipe builds it, and two samples as its example.
+        """Return the network as the recipe builds it, with an example of two samples.
 
-        They are test images (one twice, where there is no other), or random where the recipe names
-        no data. ``note`` takes what is worth knowing of its weights, in sentences.
+        The example is two test images (one twice, if there is no other), or random where the recipe
+        names no data. ``note`` receives sentences on the weights.
 
         Raises:
             DataError: the network does not take the inputs that the recipe names.
@@ -123,14 +123,14 @@ class OpenedRecipe:
             example = random_example(inputs, recipe.seed)
         else:
             images, _ = next(iter(self.images.test_batches(2)))
-            example = (torch.cat([images, images])[:2],)  # a set of one image has it twice
+            example = (torch.cat([images, images])[:2],)  # twice: the set may have a single image
         remedy = BY_NAME if self.images is None else OF_DATA
         require_inputs(f"{self.source}: {recipe.model.name}", module, example, remedy)
         return Artifact(module, example)
 
     @cached_property
     def dense(self) -> nn.Module:
-        """The recipe's network as its constructor makes it."""
+        """The recipe's network as its constructor builds it, with random weights, in eval mode."""
         return self._network().eval()
 
     def _network(self) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The answers of a file to images: fed as its metadata or manifest says, under any runner."""
+"""Predictions of a file on images, prepared as its metadata or manifest says, on any runner."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from prunec.store.exports import ExportFolder
 from prunec.store.runs import RunFolder
 
 MOST_SIZE = 10_000
-"""The largest number that a transform of somebody else's file may be given."""
-_AGAIN = "Export it again: its manifest and metadata then say how it is fed."
+"""Largest argument of a transform in a file's metadata: a foreign file must not fill the memory."""
+_AGAIN = "Export it again: its manifest and metadata then describe its inputs."
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a file answers to an image.
+    """Prediction for an image.
 
     Attributes:
-        image: its path.
-        best: the classes of the highest scores: label, and its share of all (softmax).
-        remark: what was done to the image besides what training images undergo.
+        image: path of the image.
+        best: (label, softmax probability) of the classes of the highest scores, best first.
+        remark: preparation of the image beyond that of test images; empty for none.
     """
 
     image: str
@@ -51,31 +51,31 @@ class Answer:
 def predict(
     path: Path, images: Sequence[Path], form: str = "", most: int = 5, runner: str = ""
 ) -> list[Answer]:
-    """Return what a file answers to images.
+    """Classify images with an exported file.
 
     Args:
-        path: a file of any form, a bundle, or a run's folder.
-        images: files of images.
-        form: of a bundle or a run: which; empty for its first.
-        most: classes that are told of an image.
-        runner: the name of what runs it; empty for the first here that opens it.
+        path: an exported file, a bundle, or a run's folder.
+        images: image files.
+        form: form of a bundle or a run; empty for ONNX, or its first.
+        most: classes per image.
+        runner: name of the runner; empty for the first here that opens the file.
 
     Raises:
         DataError: an image cannot be read, or the file does not classify images.
-        RunError: there is no such file, or nothing says how it is fed.
+        RunError: there is no such file, or its inputs are not described.
         PrunecError: no runner here opens it, or it does not run.
     """
-    with _found(path, form) as (file, fed):
+    with _located(path, form) as (file, fed):
         _require_images(fed, path)
         loaded = runner_by(runner, file.suffix).open(file)
         return [_answer(loaded, fed, image, most) for image in images]
 
 
 @contextmanager
-def _found(path: Path, form: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """The file that is meant, and how it is fed."""
+def _located(path: Path, form: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield the file to run, and the description of its inputs."""
     if not path.exists():
-        raise RunError(f"there is no {path}", remedy=near_file(path).strip())
+        raise RunError(f"there is no file {path}", remedy=near_file(path).strip())
     if is_bundle(path):
         with opened_bundle(path) as bundle:
             chosen = _chosen(form, list(bundle.forms), path)
@@ -87,7 +87,7 @@ def _found(path: Path, form: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 
 
 def _chosen(form: str, forms: Sequence[str], path: Path) -> str:
-    """The form that is asked for; without a word ONNX, or the first."""
+    """Return the form asked for; by default ONNX, or else the first."""
     if not forms or (form and form not in forms):
         raise RunError(
             f"{path} has no form {form}".rstrip(),
@@ -103,7 +103,7 @@ def _of_run(export: ExportFolder, form: str, path: Path) -> tuple[Path, Mapping[
 
 
 def _of_file(path: Path) -> Mapping[str, Any]:
-    """What the file says of itself; of a form that cannot, the manifest of its export."""
+    """Return the description of inputs in an ONNX file, or for another form in its manifest."""
     if path.suffix == ".onnx":
         try:
             text = metadata_of(onnx.load(path, load_external_data=False)).get(FEEDING, "null")
@@ -113,7 +113,7 @@ def _of_file(path: Path) -> Mapping[str, Any]:
         except Exception as error:  # protobuf's own, of no common kind
             if isinstance(error, PrunecError):
                 raise
-            raise RunError(f"{path} is no ONNX file: {str(error)[:200]}") from None
+            raise RunError(f"{path} is not an ONNX file: {str(error)[:200]}") from None
     folder = path.resolve().parent
     if is_bundle(folder.parent):
         with opened_bundle(folder.parent) as bundle:
@@ -124,7 +124,7 @@ def _of_file(path: Path) -> Mapping[str, Any]:
 
 def _feeding(said: object, path: Path) -> Mapping[str, Any]:
     if not isinstance(said, dict):
-        raise RunError(f"nothing says how {path} is fed", remedy=_AGAIN)
+        raise RunError(f"{path} does not describe its inputs", remedy=_AGAIN)
     return said
 
 
@@ -136,7 +136,7 @@ def _require_images(fed: Mapping[str, Any], path: Path) -> None:
         raise DataError(f"{path} is not known to take an image: {fed.get('how_to_feed', '')}")
     for table in fed["prepare"]:
         if _largest(table) > MOST_SIZE:
-            raise DataError(f"{path}: {table.get('name')} is given more than {MOST_SIZE:,}")
+            raise DataError(f"{path}: an argument of {table.get('name')} exceeds {MOST_SIZE:,}")
 
 
 def _largest(value: object) -> float:
@@ -156,7 +156,7 @@ def _answer(loaded: LoadedFile, fed: Mapping[str, Any], image: Path, most: int) 
     if scores.ndim != 2:
         raise DataError(
             f"the first output has the shape {scores.shape}: it does not classify images",
-            remedy="Segmentation and other answers are not shown.",
+            remedy="Only classification is supported.",
         )
     shares = torch.softmax(torch.from_numpy(scores[0].astype(np.float64)), 0)
     labels = fed.get("labels") or []
@@ -169,7 +169,7 @@ def _answer(loaded: LoadedFile, fed: Mapping[str, Any], image: Path, most: int) 
 
 
 def _prepared(fed: Mapping[str, Any], path: Path) -> tuple[Tensor, str]:
-    """An image as the network takes it, [1, C, H, W]; what was done to it that training does not.
+    """Return an image as the file takes it, [1, C, H, W] or as bytes, and a remark on resizing.
 
     Raises:
         DataError: it cannot be read.

@@ -1,7 +1,6 @@
-"""What a training needs, made and checked before anything of it is written.
+"""Preparation of a training: everything is built and checked before the run's folder is created.
 
-Data, weights, device, network, phases, forms: what can be seen to be wrong is said while there is
-no folder of a run yet.
+Mistakes in data, weights, device, network, phases and forms are so reported without side effects.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ from prunec.training.progress import Progress
 from prunec.wording import first_line
 
 UNMADE = RunFolder(Path("runs") / "not-made-yet")
-PROBE = 10  # what a seed is derived for
+PROBE = 10  # part of the seed of the trial forward pass: no other random number is drawn with it
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training that can begin, or go on.
+    """A training that is ready to start or to continue.
 
     Attributes:
         opened: its recipe, with data and passes.
-        artifact: what the next pass takes.
-        done: how many passes have left their artifact.
-        context: what a training pass is given; its run is that of :meth:`within`.
+        artifact: input of the next pass.
+        done: number of passes that have left their artifact.
+        context: context of the training passes; its run is set by :meth:`within`.
     """
 
     opened: OpenedRecipe
@@ -55,25 +54,25 @@ class Prepared:
     context: Context
 
     def within(self, run: RunFolder) -> Prepared:
-        """Return the same, to be written into a run."""
+        """Return a copy that is written into a run."""
         return replace(self, context=replace(self.context, run=run))
 
 
 def prepare(
     recipe: Recipe, source: str, *, device: str, progress: Progress, data: Data | None = None
 ) -> Prepared:
-    """Return a new training of a recipe; nothing of it is on disk.
+    """Prepare a new training of a recipe; nothing is written.
 
     Args:
         recipe: the recipe.
         source: its file, for errors.
         device: ``auto``, ``cpu`` or ``cuda``.
-        progress: whom to tell.
-        data: its data, where they are at hand.
+        progress: receiver of progress.
+        data: its data, if already loaded.
 
     Raises:
-        PrunecError: something of it cannot be: data or weights are missing, the network does not
-            take the data, a pass cannot train it, a budget is out of reach, …
+        PrunecError: data or weights are missing, the network does not take the data, a pass cannot
+            train it, a budget is out of reach, …
     """
     opened = OpenedRecipe(lambda: recipe, source, data)
     place = _require_training(opened, device)
@@ -92,13 +91,13 @@ def prepare_untrained(
     forms: Sequence[str] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Untrained:
-    """Return the network of a recipe without a training pass, and its data; nothing is on disk.
+    """Build the network of a recipe without a training pass, and load its data; write nothing.
 
     Args:
         recipe: the recipe.
         source: its file, for errors.
-        forms: forms to write besides those that the recipe names.
-        options: form → options of its exporter that take the place of the recipe's.
+        forms: forms to write in addition to the recipe's.
+        options: form → options of its exporter that override the recipe's.
 
     Raises:
         PrunecError: data or weights are missing, the network does not take its inputs, …
@@ -109,7 +108,7 @@ def prepare_untrained(
 
 
 def prepare_again(run: RunFolder, *, device: str, progress: Progress) -> Prepared:
-    """Return the training of a run that goes on after the last sound state of it.
+    """Prepare a training that continues a run after its last sound artifact.
 
     Raises:
         PrunecError: as :func:`prepare`, or the run is damaged.
@@ -124,7 +123,7 @@ def prepare_again(run: RunFolder, *, device: str, progress: Progress) -> Prepare
 
 
 def _require_training(opened: OpenedRecipe, device: str) -> torch.device:
-    """The device, of a recipe that trains."""
+    """Return the device; refuse a recipe without a training pass."""
     if not opened.trained:
         raise RunError(
             f"{opened.recipe.name} has no training pass", remedy="Add one: [[pass]] name = …"
@@ -159,7 +158,7 @@ def _context(
 
 
 def _require_answers(recipe: Recipe, artifact: Artifact, data: Data) -> None:
-    """Refuse a network that does not answer, while it trains, what the data ask for."""
+    """Refuse a network whose outputs in training mode do not fit the data's task."""
     module = copy.deepcopy(artifact.module).train()
     images = artifact.example[0].clone()
     try:
@@ -176,7 +175,7 @@ def _require_answers(recipe: Recipe, artifact: Artifact, data: Data) -> None:
 
 
 def _require_possible(opened: OpenedRecipe, artifact: Artifact, context: Context) -> None:
-    """Refuse what the first pass cannot train, and a budget that it does not aim at."""
+    """Refuse a network that the first pass cannot train, and a budget below a pass's aim."""
     budget = opened.recipe.verify.budget.macs_ratio
     for index, step in enumerate(opened.passes):
         place = f"{opened.source}: pass[{index}] ({step.pass_name()})"
@@ -199,14 +198,14 @@ def _require_possible(opened: OpenedRecipe, artifact: Artifact, context: Context
 
 
 def _auxiliary(recipe: Recipe, data: Data) -> nn.Module | None:
-    """The head that only trains, where the recipe's network has one and the recipe wants it."""
+    """Return the auxiliary head, used only in training; None unless the recipe asks for it."""
     if not recipe.train.auxiliary:
         return None
     return build_auxiliary(recipe.model, data.classes, seed=recipe.seed)
 
 
 def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> nn.Module:
-    """The dense network that the recipe learns from, in eval mode."""
+    """Return the teacher network of the recipe's distillation, in eval mode, without gradients."""
     spec = recipe.train.teacher
     assert spec is not None
     if spec.model is not None:
@@ -223,7 +222,7 @@ def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> n
             data.task.read(module(*(x.clone() for x in example)), example[0])
     except Exception as error:  # whatever the network's own code raises
         raise DataError(
-            f"train.teacher does not answer like a network for this data: {first_line(error)}",
+            f"train.teacher does not fit the data: {first_line(error)}",
             remedy=f"It must take {'×'.join(map(str, data.shape))} and return {data.classes} "
             "logits.",
         ) from error
@@ -231,10 +230,10 @@ def _teacher(recipe: Recipe, data: Data, example: tuple[torch.Tensor, ...]) -> n
 
 
 def torch_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means here.
+    """Return the device of this process for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        DataError: CUDA was asked for and is not there.
+        DataError: CUDA was asked for and is not available, or the machine has too few GPUs.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -243,7 +242,7 @@ def torch_device(name: str) -> torch.device:
     local, count = processes_here().local, torch.cuda.device_count()
     if local >= count:
         raise DataError(
-            f"process {local} of this machine finds no GPU of its own: there are {count}",
+            f"process {local} of this machine has no GPU of its own: there are {count}",
             remedy=f"Start at most {count}: torchrun --nproc-per-node {count}",
         )
     return torch.device("cuda", local)

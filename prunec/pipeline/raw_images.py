@@ -1,4 +1,4 @@
-"""What ships, as it takes images of bytes: the network, its dense twin and its data alike."""
+"""Networks with the normalisation of uint8 images inside: network, dense network and data."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from prunec.recipe import Recipe
 
 @dataclass(frozen=True)
 class Shipping:
-    """What ships and what it is compared with.
+    """Artifact to ship, and what it is compared with.
 
     Attributes:
-        artifact: what ships.
-        dense: the network before anything was cut.
+        artifact: the artifact that ships.
+        dense: the network before any cut.
         data: the images; None where there are none.
     """
 
@@ -32,7 +32,7 @@ class Shipping:
 
 
 def layout_of(entry: Mapping[str, Any]) -> str:
-    """Return the layout of bytes that a recorded file takes; empty where it takes numbers."""
+    """Return the layout of a recorded file's uint8 images; empty where it takes floats."""
     feeding = entry.get("feeding")
     inputs = feeding.get("inputs") if isinstance(feeding, Mapping) else None
     first = inputs[0] if isinstance(inputs, list) and inputs else {}
@@ -41,18 +41,17 @@ def layout_of(entry: Mapping[str, Any]) -> str:
 
 
 def with_raw_images(layout: str, recipe: Recipe, shipping: Shipping) -> Shipping:
-    """Return the same, taking uint8 images; as it is where no layout is named.
+    """Return the same networks and data with uint8 inputs; unchanged for an empty layout.
 
     Raises:
-        RunError: the recipe has no images that could be bytes.
+        RunError: the recipe names no images, or they are not uint8 before normalisation.
     """
     data = shipping.data
     if not layout:
         return shipping
     if data is None or not is_image(recipe) or len(shipping.artifact.example) != 1:
         raise RunError(
-            "--with-preprocessing puts the normalisation of images into the file, and the recipe "
-            "names no images",
+            "--with-preprocessing needs images, and the recipe names none",
             remedy="Leave it out, or name the images: [data] name, mean, std.",
         )
     channels = data.shape[0]
@@ -77,15 +76,15 @@ def with_raw_images(layout: str, recipe: Recipe, shipping: Shipping) -> Shipping
 
 
 def _require_bytes(data: Data) -> None:
-    """Refuse images whose transforms make numbers of them, before anything is written.
+    """Refuse data whose transforms convert images to floats, before anything is written.
 
     Raises:
-        RunError: they do.
+        RunError: a transform converts them.
     """
     try:
         next(iter(data.test_batches(1)))
     except TypeError as error:
         raise RunError(
             f"--with-preprocessing: {error}",
-            remedy="Leave ToDtype and its like out of data.prepare: bytes become numbers last.",
+            remedy="Leave ToDtype and its like out of data.prepare: the file converts the bytes.",
         ) from None

@@ -1,9 +1,9 @@
-"""A run's folder that was received: compared with what it records, without running its code.
+"""Verification of a run folder from an untrusted source, without running its code.
 
-A recipe names code: the factory of its network. Nothing of it is imported here, no network is built
-and no data are read: the file, the manifest, the golden values and the counts must fit together.
-That the file does what its maker says, this cannot prove; that it is the one that was made, it can,
-as far as the manifest can be trusted.
+A recipe names code: the factory of its network. That code is not imported, no network is built and
+no data are read; file, manifest, golden values and counts must fit together. This proves that the
+file is the one that was made, as far as the manifest can be trusted, but not that it does what its
+maker claims.
 """
 
 from __future__ import annotations
@@ -40,13 +40,11 @@ _ASK = (
 
 
 def verify_received(run: RunFolder) -> ExportReport:
-    """Check every form that a folder records, by what lies in the folder alone.
-
-    Nothing is written into it.
+    """Check every form that a folder records against the folder's records; write nothing.
 
     Raises:
         RunError: its manifest records no file.
-        RecipeError: its recipe is no recipe.
+        RecipeError: its recipe is not valid.
     """
     recipe_digest = digest(run.recipe)
     return ExportReport(
@@ -58,19 +56,19 @@ def verify_received(run: RunFolder) -> ExportReport:
 
 
 def inspect_received(run: RunFolder) -> dict[str, Cost]:
-    """Return what every recorded form costs, layer by layer, counted over its file.
+    """Count every recorded form over its file; return form → cost.
 
     Raises:
         RunError: its manifest records no file.
         PrunecError: a file cannot be read or counted.
     """
-    found = {}
+    costs = {}
     for writer, _ in _recorded(run):
         written = writer.read_back(_shipped(run, writer))
         if written.cost is None:
             raise RunError(f"{_shipped(run, writer)} cannot be counted: {written.uncounted}")
-        found[writer.form()] = written.cost
-    return found
+        costs[writer.form()] = written.cost
+    return costs
 
 
 def costs_json(costs: Mapping[str, Cost]) -> str:
@@ -79,7 +77,7 @@ def costs_json(costs: Mapping[str, Cost]) -> str:
 
 
 def _recorded(run: RunFolder) -> list[tuple[Exporter, dict[str, object]]]:
-    """The exporter of every recorded form, and what the manifest says of its file."""
+    """Return the exporter of every recorded form, with the manifest's entry."""
     try:
         recorded = run.export.said
     except DamagedRecord as error:
@@ -99,17 +97,17 @@ def _checked(
     run: RunFolder, writer: Exporter, recipe_digest: str, recorded: Mapping[str, object]
 ) -> Report:
     path = _shipped(run, writer)
-    records, untold = check_records(run)
+    records, unchecked = check_records(run)
     name, valid = "readable", f"a valid {writer.form()} file"
     try:
         written = writer.read_back(path)
     except PrunecError as error:
-        details = Details(str(path), not_checked=(NOT_CHECKED, *untold))
+        details = Details(str(path), not_checked=(NOT_CHECKED, *unchecked))
         return Report((failed(name, valid, "none", f"{error.message}."),), details)
     uncounted = [f"MACs: {item}" for item in (written.cost.uncounted if written.cost else ())]
     unfit = writer.runs_on or writer.is_code
     code = (f"golden values of {writer.form()}: it is code",) if writer.is_code else ()
-    details = Details(str(path), not_checked=(NOT_CHECKED, *code, *untold, *uncounted))
+    details = Details(str(path), not_checked=(NOT_CHECKED, *code, *unchecked, *uncounted))
     checks = [
         Check(name, valid, valid, None, True),
         *_of_recipe(written, recipe_digest, recorded),
@@ -123,14 +121,14 @@ def _checked(
 
 
 def _sealed(export: ExportFolder) -> Check:
-    """The check that the manifest is as it was written: what it says may have been made to fit."""
+    """Check that the manifest is unchanged: the other checks rely on it."""
     name, whole, flaw = "manifest", "as it was written", export.flaw
-    wrong = f"{flaw}; what the other checks compare with may have been changed to fit."
+    wrong = f"{flaw}; the values of the other checks may have been changed to fit."
     return failed(name, whole, "changed", wrong) if flaw else Check(name, whole, whole, None, True)
 
 
 def _of_recipe(written: Written, recipe_digest: str, recorded: Mapping[str, object]) -> list[Check]:
-    """The checks that manifest and file name the recipe that lies in the folder."""
+    """Check that manifest and file name the recipe in the folder."""
     said = {"manifest": recorded.get("recipe_digest")}
     if written.metadata is not None:
         said["file"] = written.metadata.get(RECIPE_DIGEST)
@@ -138,17 +136,19 @@ def _of_recipe(written: Written, recipe_digest: str, recorded: Mapping[str, obje
         equal(
             f"recipe digest, {where}",
             recipe_digest[:12],
-            str(found)[:12],
+            str(stated)[:12],
             "recipe.toml is not the recipe that the file was made by.",
         )
-        for where, found in said.items()
+        for where, stated in said.items()
     ]
 
 
 def _counts(written: Written, recorded: Mapping[str, object]) -> list[Check]:
-    """The checks that the file costs what was recorded of it."""
+    """Check the file's MACs and parameters against the manifest."""
     if written.cost is None:
         return [failed("MACs", str(recorded.get("macs")), "not counted", f"{written.uncounted}.")]
     pairs = (("MACs", "macs", written.cost.macs), ("parameters", "params", written.cost.params))
     wrong = "the manifest records another number."
-    return [equal(name, str(recorded.get(key)), str(found), wrong) for name, key, found in pairs]
+    return [
+        equal(name, str(recorded.get(key)), str(counted), wrong) for name, key, counted in pairs
+    ]

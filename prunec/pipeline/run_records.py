@@ -1,4 +1,4 @@
-"""Whether the records of a run are what it wrote: a check beside those of its files."""
+"""Check of a run's records against the digests that it keeps of them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def check_records(
 
     Args:
         run: the run.
-        steps: the folders of the artifacts that must be there.
-        anew: records that are written anew in a moment.
+        steps: folders of the artifacts that must exist.
+        anew: records to skip, because the caller rewrites them.
 
     Returns:
-        The check; or, of a run that an earlier build began without digests, what was not checked.
+        The check; or, for a run of an earlier build that kept no digests, a phrase that says so.
     """
     if not run.identity:
-        return [], [f"records of the run: {run.made_by} began it, and kept no digests of them"]
+        return [], [f"records of the run: {run.made_by} started it, and kept no digests of them"]
     if not run.kept:
-        wrong = f"run.json keeps no digests: {run.made_by} began the run, or it was changed"
+        wrong = f"run.json keeps no digests: {run.made_by} started the run, or it was changed"
         return [compare_run_records(0, [wrong])], []
     paths = [path for path in _paths(run, steps) if path not in {*anew}]
     flaws = [text for text in (beginning_flaw(run), *flaws_of(run, paths)) if text]
@@ -41,9 +41,9 @@ def steps_of(opened: OpenedRun) -> list[Path]:
 
 
 def _paths(run: RunFolder, steps: Iterable[Path]) -> list[Path]:
-    """Records that must be there, those that the run keeps a digest of, and those that are there.
+    """Return the records that must exist, that the run keeps a digest of, or that exist.
 
-    What ``prunec verify`` found is left out: it is found anew.
+    The report of ``prunec verify`` is left out, because it is about to be rewritten.
     """
     wanted = {run.path / ENVIRONMENT, *(step / "artifact.json" for step in steps)}
     there = {path for path in (run.settings, run.metrics) if path.is_file()}

@@ -1,4 +1,4 @@
-"""The runners that there are, and whether each is ready."""
+"""States of the runners: ready, not installed, or not set up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = tuple[str, tuple[str, ...], str]
 
 
 def runner_states() -> Iterator[Row]:
-    """Yield the name, the suffixes of files and the state of every runner, in words."""
+    """Yield name, file suffixes and state, in words, of every runner."""
     for name in runner_names():
         try:
             kind = runner(name)

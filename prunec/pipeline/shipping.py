@@ -1,4 +1,4 @@
-"""What follows training: rewrites, the files, the proof."""
+"""Export and verification: the steps after training, from rewrites to proven files."""
 
 from __future__ import annotations
 
@@ -39,23 +39,24 @@ def export(
 ) -> ExportReport:
     """Run the rewrites that follow training, write every form, and prove each file equal.
 
-    A file takes its place only if every check of it passed; otherwise it is left in the folder
-    ``rejected`` of its form. The run is marked as exported if all of them did.
+    A file is published only if all its checks pass; otherwise it stays in the folder ``rejected``
+    of its form. The run is marked as exported if all files passed.
 
     Args:
-        run: a trained run, or a new one of a recipe without a training pass.
-        output: where the file goes besides the run, of an export in one form.
-        forms: forms to write besides those that the recipe names.
-        tell: takes a line a step.
-        options: form → options of its exporter that take the place of the recipe's.
-        untrained: the network as a recipe without a training pass builds it, where it is at hand.
-        with_recipe: whether the files hold the recipe's text.
-        runners: names of runners that the files are proven on besides those here.
-        layout: of images as bytes, whose normalisation goes into the files; empty: it does not.
+        run: a trained run, or a new run of a recipe without a training pass.
+        output: further place of the file, for an export in a single form.
+        forms: forms to write in addition to the recipe's.
+        tell: callback for one line per step.
+        options: form → options of its exporter that override the recipe's.
+        untrained: network of a recipe without a training pass, if already built.
+        with_recipe: whether to write the recipe's text into the files.
+        runners: names of further runners to prove the files on.
+        layout: ``nhwc`` or ``nchw`` to put the normalisation of uint8 images into the files; empty
+            for float inputs.
 
     Raises:
-        RunError: the run was not trained to its end, another process works on it, or something
-            cannot be written.
+        RunError: the run is not fully trained, another process works on it, or a place cannot be
+            written.
         NotExact: a rewrite changed the network's function, or a file is not what was written.
     """
     _require_trained(run)
@@ -67,8 +68,8 @@ def export(
         artifact = _rewritten(opened, tell, untrained)
         dense = Artifact(opened.dense, artifact.example)
         shipped = run.export.report, run.export.manifest
-        found = check_records(run, steps_of(opened), anew=shipped)
-        made = replace(made, records=found, made_by=_other_build(run), with_recipe=with_recipe)
+        records = check_records(run, steps_of(opened), anew=shipped)
+        made = replace(made, records=records, made_by=_other_build(run), with_recipe=with_recipe)
         made = replace(made, runners=others, layout=layout)
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
         keep_records(run, *shipped)
@@ -79,14 +80,14 @@ def export(
 
 
 def verify(run: RunFolder, onnx_file: Path | None, runners: Sequence[str] = ()) -> ExportReport:
-    """Check a file against a run: every form of its export by default.
+    """Check a file against a run; by default every form of its export.
 
-    The run remembers what was found of its own files and its page shows it, unless the run can only
-    be read; what is found of another file says nothing of the run.
+    The report on the run's own files is recorded and shown on its page, unless the run is
+    read-only; a report on another file is not recorded.
 
     Raises:
         RunError: the run has no export yet, or another process works on it.
-        ParityError: the file is not there.
+        ParityError: the file does not exist.
     """
     _require_trained(run)
     others = named_runners(runners, run.recipe)
@@ -103,7 +104,7 @@ def verify(run: RunFolder, onnx_file: Path | None, runners: Sequence[str] = ()) 
 
 @contextmanager
 def _held_if_writable(run: RunFolder) -> Iterator[None]:
-    """Hold the run; one that can only be read changes under nobody's hands."""
+    """Hold the run; a read-only run needs no lock, because no process can change it."""
     with ExitStack() as stack:
         with suppress(ReadOnlyRun):
             stack.enter_context(run.held())
@@ -113,7 +114,7 @@ def _held_if_writable(run: RunFolder) -> Iterator[None]:
 def _rewritten(
     opened: OpenedRun, tell: Callable[[str], None], untrained: Untrained | None
 ) -> Artifact:
-    """The artifact after the last pass."""
+    """Run the rewrites; return the artifact after the last pass."""
     trained = opened.artifact(opened.trained - 1) if opened.trained else None
     artifact = trained or (untrained.artifact if untrained else opened.fresh())
     for index in range(opened.trained, len(opened.passes)):
@@ -123,14 +124,14 @@ def _rewritten(
 
 
 def _require_trained(run: RunFolder) -> None:
-    """Refuse a run that is not trained to its end; before it is held, which looks like work."""
+    """Refuse a run that is not fully trained, before holding it, which marks it as in use."""
     opened = OpenedRun(run)
     if opened.trained and not opened.is_done(opened.trained - 1):
         raise unfinished(opened.run)
 
 
 def _line(step: Step) -> str:
-    """One line about a rewrite that ran."""
+    """Return one line on a rewrite that ran."""
     error = "" if step.error is None else f", outputs within {step.error:.0e}"
     return (
         f"{step.name}: {step.macs[1]:,} MACs, {step.params[1]:,} parameters{error}; {step.notes[0]}"
@@ -138,23 +139,23 @@ def _line(step: Step) -> str:
 
 
 def _other_build(run: RunFolder) -> str:
-    """Which build of prunec began the run; empty where it was this one."""
+    """Return the build of prunec that started the run; empty where it was this one."""
     return "" if run.record.get("build") == build() else run.made_by
 
 
 def _checked(run: RunFolder, files: dict[str, Path], runners: tuple[Runner, ...]) -> ExportReport:
-    """What is found of files, by their form; of those that shipped where none is given."""
+    """Check files, form → path; by default the published file of every form."""
     opened = OpenedRun(run)
     known = {name.removeprefix("to-") for name in exporter_names()}
     forms = [form for form in run.export.forms if form in known or form in run.export.recorded]
-    found = check_records(run, steps_of(opened))
+    records = check_records(run, steps_of(opened))
     writers = opened.exporters((*forms, *files))
-    made = Forms(run.export, writers, records=found, made_by=_other_build(run), runners=runners)
+    made = Forms(run.export, writers, records=records, made_by=_other_build(run), runners=runners)
     paths = files or {writer.form(): made.shipped(writer) for writer in made.exporters}
     for path in paths.values():
         if not path.is_file():
             raise ParityError(
-                f"{path} is not there", remedy=f"Export first: prunec export {run.path}"
+                f"{path} does not exist", remedy=f"Export first: prunec export {run.path}"
             )
     artifact = opened.artifact(len(opened.passes) - 1)
     dense = Artifact(opened.dense, artifact.example)

@@ -1,4 +1,4 @@
-"""Training: the passes of a recipe up to the last that trains."""
+"""Training: the passes of a recipe up to its last training pass."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def train(prepared: Prepared, run: RunFolder) -> Artifact:
     """Run a recipe's passes up to its last training pass.
 
     Args:
-        prepared: what trains.
-        run: where everything is written.
+        prepared: the prepared training.
+        run: the run to write to.
 
     Raises:
-        PrunecError: as the passes do.
+        PrunecError: a pass failed.
     """
     prepared = prepared.within(run)
     artifact, opened, context = prepared.artifact, prepared.opened, prepared.context

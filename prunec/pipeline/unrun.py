@@ -1,4 +1,4 @@
-"""Files that nothing here runs: whole, and those that were made; never called proven."""
+"""Checks of files that no runner here can run: intact and unchanged, but not proven."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def unrun(
     recorded: Sequence[Check],
     records: tuple[Sequence[Check], Sequence[str]],
 ) -> Report:
-    """Return what can be found of such a file.
+    """Check a file as far as possible without running it.
 
     Args:
-        writer: of its form; ``runs_on`` says what would run it.
+        writer: exporter of its form; ``runs_on`` names what would run it.
         path: the file.
-        entry: what the manifest says of it.
-        recorded: the checks that what was recorded is what is read now.
-        records: what was found of the run's records: checks, and what was not checked.
+        entry: the manifest's entry of the file.
+        recorded: checks of the records of training and export.
+        records: checks of the run's records, and phrases on what was not checked of them.
     """
     name, valid = "readable", f"a valid {writer.form()} file"
     try:
@@ -40,13 +40,13 @@ def unrun(
         *recorded,
         *records[0],
     ]
-    untold = (not_run(writer), *records[1])
-    return Report(tuple(checks), Details(str(path), writer.size(path), not_checked=untold))
+    unchecked = (not_run(writer), *records[1])
+    return Report(tuple(checks), Details(str(path), writer.size(path), not_checked=unchecked))
 
 
 def not_run(writer: Exporter) -> str:
-    """Return that its outputs are not proven, and what would prove them."""
+    """Return the phrase that a form's outputs are not proven, with what would run them."""
     return (
-        f"outputs, accuracy and latency of {writer.form()}, which are not proven: not run here: "
-        f"needs {writer.runs_on}"
+        f"outputs, accuracy and latency of {writer.form()}, unproven: not run here: needs "
+        f"{writer.runs_on}"
     )

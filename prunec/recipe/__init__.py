@@ -1,4 +1,4 @@
-"""A recipe: its schema, its reading and writing as TOML, ``--set`` on the command line."""
+"""Recipes: schema, reading and writing as TOML, overrides by ``--set``."""
 
 from __future__ import annotations
 

@@ -14,17 +14,17 @@ DataName = Literal[
     "embedded-segmentation", "none",
 ]  # fmt: skip
 PER_PIXEL: tuple[DataName, ...] = ("voc-segmentation", "embedded-segmentation")
-"""Sets that have a class for every pixel."""
+"""Data sets with one class per pixel."""
 
 MOST_PIXELS = 100_000_000
-"""How many pixels an image may declare where a recipe says nothing else: 300 MB as RGB."""
+"""Default of the largest number of pixels that an image may declare: 300 MB as RGB."""
 
 PILLOWS_PIXELS = 178_956_970
-"""How many Pillow opens at most."""
+"""Largest number of pixels that Pillow opens: twice its limit against decompression bombs."""
 
 
 class ModuleEdit(Table):
-    """One change of a built network: a module is rebuilt with other arguments, or becomes identity.
+    """One edit of a built network: a module with other arguments, or replaced by identity.
 
     ``{ module = "features.0.0", set = { stride = 1, in_channels = 1 } }`` or
     ``{ module = "maxpool", identity = true }``.
@@ -37,7 +37,7 @@ class ModuleEdit(Table):
     @model_validator(mode="after")
     def _one_change(self) -> Self:
         if bool(self.set) == self.identity:
-            raise ValueError("must hold either set = { … } or identity = true")
+            raise ValueError("must have either set = { … } or identity = true")
         return self
 
 
@@ -47,19 +47,19 @@ class ModelSpec(Table):
     name: Text
     weights: Text = ""
     backbone_weights: Text = Field(
-        default="", description="of the backbone alone: NETWORK:NAME of torchvision, or a file"
+        default="", description="weights of the backbone: NETWORK:NAME of torchvision, or a file"
     )
     masks: Text = Field(default="", description="a file of masks: weights that count as zero")
-    classes: int = Field(default=0, ge=0, description="0: as many as the data have")
+    classes: int = Field(default=0, ge=0, description="number of classes; 0: that of the data")
     inputs: tuple[Text, ...] = Field(
-        default=(), alias="input", description="without data: one sample of each, 3x224x224"
+        default=(), alias="input", description="without data: shape of one sample: 3x224x224"
     )
     options: Options = Field(default_factory=dict)
     edit: tuple[ModuleEdit, ...] = ()
 
 
 class DataSpec(Table):
-    """The images: which set, where it lies, how it is augmented, prepared and normalised.
+    """The images: data set, folder, augmentation, preparation and normalisation.
 
     ``augment`` (training images) and ``prepare`` (test images, and training images where
     ``augment`` is empty) are torchvision v2 transforms, each a table with its class ``name`` and
@@ -70,7 +70,7 @@ class DataSpec(Table):
     root: Text = "data"
     download: bool = True
     images: Literal["train", "trainaug"] = Field(
-        default="train", description="of voc-segmentation: the list of training images"
+        default="train", description="list of training images of voc-segmentation"
     )
     augment: tuple[Named, ...] = Field(default=(), max_length=MOST_ENTRIES)
     prepare: tuple[Named, ...] = Field(default=(), max_length=MOST_ENTRIES)
@@ -81,7 +81,7 @@ class DataSpec(Table):
         default=MOST_PIXELS,
         ge=1,
         le=PILLOWS_PIXELS,
-        description="that an image may declare: a larger one is refused before it is decoded",
+        description="largest number of pixels of an image: a larger one is refused undecoded",
     )
 
     @model_validator(mode="after")
@@ -89,6 +89,6 @@ class DataSpec(Table):
         means, stds = len(self.mean), len(self.std)
         if means != stds and 1 not in (means, stds):
             raise ValueError(
-                f"must hold as many numbers in mean as in std, found {means} and {stds}"
+                f"must have as many numbers in mean as in std, found {means} and {stds}"
             )
         return self

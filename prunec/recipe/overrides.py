@@ -1,4 +1,4 @@
-"""``--set key=value``: one key of a recipe's document replaced, before the recipe is validated."""
+"""Overrides by ``--set key=value``: replace a key of a recipe before it is validated."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from typing import Any
 from prunec.errors import RecipeError
 from prunec.recipe.lengths import twin_of
 from prunec.recipe.values import DEEPEST
-from prunec.wording import did_you_mean, found, shortened
+from prunec.wording import described, did_you_mean, shortened
 
 
 def override(document: dict[str, Any], text: str) -> dict[str, Any]:
-    """Return the document with one key replaced; the document given stays as it was.
+    """Return a copy of the document with one key replaced.
 
     Args:
         document: a recipe as TOML tables.
-        text: ``key=value``. The key's parts are parted by dots; an entry of an array is named by
-            its index from 0 or, where it is a table, by its ``name``
-            (``pass.train-gdp.macs_ratio``). Tables on the way that are not there are made. The
-            value is TOML, or bare text. A length in epochs takes the place of its share, and a
-            share that of its epochs.
+        text: ``key=value``. The parts of the key are separated by dots; an entry of an array is
+            named by its index from 0 or, if it is a table, by its ``name``
+            (``pass.train-gdp.macs_ratio``). Missing tables on the way are created. The value is
+            TOML or bare text. A duration in epochs replaces its share, and vice versa.
 
     Raises:
-        RecipeError: ``text`` has no such form, or leads to an entry that is not there.
+        RecipeError: ``text`` does not have this form, or the entry of an array does not exist.
     """
     key, equals, value = text.partition("=")
     text = shortened(text)
@@ -51,7 +50,7 @@ def _value(text: str, whole: str) -> Any:
             ) from None
         return text
     value = document["value"]
-    times = (datetime.date, datetime.time)  # no key takes a time: a folder may be called 2026-01-01
+    times = (datetime.date, datetime.time)  # kept as text: a folder may be called 2026-01-01
     return text if len(document) > 1 or isinstance(value, times) else value
 
 
@@ -67,7 +66,7 @@ def _replaced(node: Any, parts: list[str], value: Any, whole: str) -> Any:
             index = _index(node, head, whole)
             changed = _replaced(node[index], rest, value, whole)
             return [*node[:index], changed, *node[index + 1 :]]
-    raise RecipeError(f"--set {whole}: {shortened(head)!r} cannot be set inside {found(node)}")
+    raise RecipeError(f"--set {whole}: {shortened(head)!r} cannot be set inside {described(node)}")
 
 
 def _index(array: list[Any], part: str, whole: str) -> int:

@@ -1,6 +1,6 @@
-"""A recipe: what is trained on what, by which passes, and what may ship.
+"""Reading and writing of recipes: network, data, passes and budgets as TOML.
 
-TOML in, frozen values out. Unknown keys are refused with the nearest right one; every error names
+Recipes are frozen values. Unknown keys are refused with the nearest valid one; every error names
 file, key and remedy. ``loads(dumps(r)) == r`` for every valid recipe.
 """
 
@@ -29,23 +29,23 @@ from prunec.recipe.values import DEEPEST, Table, plain
 from prunec.wording import Known, Location, did_you_mean, key_path, mistakes, shortened
 
 LONGEST = 100_000
-"""How many bytes a recipe may have: reading one takes some 10 µs a byte at worst."""
+"""Largest size of a recipe in bytes: reading takes up to 10 µs per byte, so at most a second."""
 
 DOTTED = re.compile(
     rf"""(?:(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{2 * DEEPEST}}}"""
 )
-"""A key of more parts than any table is deep: the time that tomllib takes is their square."""
+"""A dotted key of too many parts: tomllib's time is quadratic in their number."""
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe at a path or of a packaged name, with or without ``.toml``.
+    """Load the recipe at a path or of a packaged name, with or without ``.toml``.
 
     Args:
-        reference: a path, or one of `packaged_recipes`; a path that exists wins.
-        overrides: ``key=value`` each, the value in TOML or bare text (``train.epochs=3``).
+        reference: a path, or one of `packaged_recipes`; an existing path has precedence.
+        overrides: items ``key=value``, the value in TOML or bare text (``train.epochs=3``).
 
     Raises:
-        RecipeError: nothing is found there, or what is found is no valid recipe.
+        RecipeError: there is no such recipe, or it is not valid.
     """
     text, source = _read(reference)
     document = _parse(text, source)
@@ -57,19 +57,19 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def loads(text: str, source: str = "recipe") -> Recipe:
-    """Return the recipe that a TOML text holds; ``source`` names the text in errors."""
+    """Parse a recipe from TOML text; ``source`` names the text in errors."""
     return _validated(_parse(text, source), source)
 
 
 def dumps(recipe: Recipe) -> str:
-    """Return the recipe's canonical TOML text: every key, defaults filled in, in one order."""
+    """Return the recipe's canonical TOML text: every key, defaults filled in, in fixed order."""
     document = tomlkit.document()
     for key, value in recipe.model_dump(mode="json", by_alias=True).items():
         match value:
             case dict() if key == "train" and not recipe.train.epochs:
                 continue  # it has no training pass
             case dict() if key == "bundle" and not any(value.values()):
-                continue  # its digest is that of recipes from before there were bundles
+                continue  # keeps the digest of recipes written before this table existed
             case dict():
                 document.add(key, _table(value))
             case list():
@@ -91,8 +91,8 @@ def json_schema() -> dict[str, Any]:
 
 def packaged_recipes() -> tuple[str, ...]:
     """Return the names of the recipes that come with prunec, sorted."""
-    found = (Path(entry.name) for entry in files("prunec.recipes").iterdir())
-    return tuple(sorted(path.stem for path in found if path.suffix == ".toml"))
+    paths = (Path(entry.name) for entry in files("prunec.recipes").iterdir())
+    return tuple(sorted(path.stem for path in paths if path.suffix == ".toml"))
 
 
 def packaged_text(name: str) -> str:
@@ -116,9 +116,9 @@ def _read(reference: str) -> tuple[str, str]:
 
 def _file_text(path: Path) -> str:
     try:
-        if path.stat().st_size > LONGEST:  # before it fills the memory
+        if path.stat().st_size > LONGEST:  # before reading: it may not fit into memory
             raise _too_long(str(path), path.stat().st_size)
-        return path.read_text("utf-8-sig")  # some editors put a mark before the text
+        return path.read_text("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         raise RecipeError(
             f"{path}: byte {error.start} is not UTF-8 text", remedy="Save the file as UTF-8."
@@ -132,15 +132,15 @@ def _not_found(reference: str) -> RecipeError:
     near = did_you_mean(reference, own) or did_you_mean(Path(reference).stem, packaged_recipes())
     return RecipeError(
         f"there is no recipe file {reference!r}, and no recipe of that name comes with prunec",
-        remedy=f"{near}`prunec recipes` lists those that do; `prunec init` writes a new one.",
+        remedy=f"{near}`prunec recipes` lists the packaged ones; `prunec init` writes a new one.",
     )
 
 
 def require_readable(text: str, source: str) -> None:
-    """Refuse a text that is too long for a recipe, or whose keys are too deep.
+    """Refuse a text that is too long for a recipe, or has keys of too many parts.
 
     Raises:
-        RecipeError: it is; says what is allowed.
+        RecipeError: the text exceeds a limit; names the limit.
     """
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > LONGEST:
@@ -152,7 +152,7 @@ def require_readable(text: str, source: str) -> None:
 def _too_long(source: str, size: int) -> RecipeError:
     return RecipeError(
         f"{source}: a recipe has at most {LONGEST:,} bytes, this one {size:,}",
-        remedy="Let options that hold much name a file.",
+        remedy="Move long options into a file and name the file.",
     )
 
 
@@ -164,14 +164,14 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         raise RecipeError(f"{source}: arrays or tables are nested too deep") from None
     except ValueError as error:  # TOMLDecodeError, and integers too long to convert
         place = r"(.*) \(at (?:line (\d+), column (\d+)|(end of document))\)"
-        found = re.fullmatch(place, str(error))
-        if found is None:
+        match = re.fullmatch(place, str(error))
+        if match is None:
             raise RecipeError(f"{source}: not valid TOML: {str(error).split(';')[0]}") from None
-        what, line, column, end = found.groups()
+        what, line, column, end = match.groups()
         where = "at its end" if end else f"line {line}, column {column}"
         raise RecipeError(
             f"{source}, {where}: not valid TOML: {what[0].lower()}{what[1:]}",
-            remedy='Texts stand in quotes: name = "value"; tables begin with [name].',
+            remedy='Put text in quotes: name = "value"; start a table with [name].',
         ) from None
 
 
@@ -190,7 +190,7 @@ def _validated(document: dict[str, Any], source: str) -> Recipe:
 
 
 def _with_exporters(document: dict[str, Any]) -> dict[str, Any]:
-    """Read the one ``[export]`` table of earlier recipes, and runs, as ``to-onnx`` and its options.
+    """Convert the single ``[export]`` table of older recipes into ``[[export]] name = "to-onnx"``.
 
     Its only ``format`` was ``onnx``.
     """
@@ -202,7 +202,7 @@ def _with_exporters(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keys_at(location: Location) -> tuple[str, ...]:
-    """Return the keys that the table at ``location`` takes; none where any key is taken."""
+    """Return the keys of the table at ``location``; none where it takes any key."""
     table: type[Table] | None = Recipe
     for part in location:
         if isinstance(part, int):
@@ -212,7 +212,7 @@ def _keys_at(location: Location) -> tuple[str, ...]:
 
 
 def settable_keys(reference: str = "") -> tuple[str, ...]:
-    """Return the keys that ``--set`` takes; with a recipe, those that its passes name, too."""
+    """Return the keys that ``--set`` takes, and those in the passes and exports of a recipe."""
     keys = [key for key in _all_keys() if key not in ("pass", "export")]
     try:
         document = _parse(*_read(reference)) if reference else {}

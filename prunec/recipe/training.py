@@ -18,28 +18,27 @@ from prunec.recipe.network_and_data import ModelSpec
 from prunec.recipe.values import Named, Positive, Table, Text
 
 FACTOR = 0.1
-"""Of the learning rate at each milestone, where a schedule names none."""
+"""Default factor of the learning rate at each milestone: the usual step of He et al. 2016."""
 
 
 class Schedule(Table):
-    """How the learning rate runs after the warm-up: a factor of ``train.learning_rate``.
+    """Schedule of the learning rate after the warm-up, as a factor of ``train.learning_rate``.
 
-    cosine: end + (1 − end)·½(1 + cos πt), t from 0 to 1 · linear: 1 − (1 − end)·t · multistep:
-    ``factor`` to the number of milestones passed · exponential: endᵗ, which fits any number of
-    epochs, or, without an ``end``, ``factor`` to the number of epochs · constant. It and the
-    warm-up change with every step or with every epoch. ``milestones`` are shares of the training; a
-    recipe whose numbers are 1 and more states ``milestones_epochs``.
+    With t from 0 to 1: cosine: end + (1 − end)·½(1 + cos πt) · linear: 1 − (1 − end)·t · multistep:
+    ``factor`` to the power of milestones passed · exponential: endᵗ, or without ``end``, ``factor``
+    to the power of epochs passed · constant. The rate changes with every step or every epoch.
+    ``milestones`` are shares of the training, ``milestones_epochs`` epochs.
     """
 
     name: Literal["cosine", "linear", "multistep", "exponential", "constant"] = "cosine"
-    end: float = Field(default=0.0, ge=0, le=1, description="of cosine, linear, exponential")
+    end: float = Field(default=0.0, ge=0, le=1, description="for cosine, linear, exponential")
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
-        default=None, description="shares of the training, of multistep"
+        default=None, description="shares of the training, for multistep"
     )
     milestones_epochs: tuple[Positive, ...] | None = Field(
         default=None, description="in epochs, in place of the shares"
     )
-    factor: float = Field(default=FACTOR, gt=0, le=1, description="of multistep and exponential")
+    factor: float = Field(default=FACTOR, gt=0, le=1, description="for multistep and exponential")
     per: Literal["step", "epoch"] = "step"
 
     @model_validator(mode="after")
@@ -48,24 +47,24 @@ class Schedule(Table):
             raise ValueError(wrong)
         if self.name == "exponential" and self.end and self.factor != FACTOR:
             raise ValueError(
-                "must hold end (where the rate ends) or factor (of each epoch) with name = "
+                "must have end (the last rate) or factor (of each epoch) with name = "
                 "'exponential', found both: leave one of them out"
             )
         stated = self.milestones or self.milestones_epochs or ()
         if (self.name == "multistep") != bool(stated):
-            raise ValueError("must hold milestones with name = 'multistep', and with no other name")
+            raise ValueError("must have milestones with name = 'multistep', and with no other name")
         if list(stated) != sorted(set(stated)):
-            raise ValueError("must hold milestones in ascending order")
+            raise ValueError("must have milestones in ascending order")
         return self
 
     def at_epochs(self, epochs: int) -> tuple[float, ...]:
-        """Return the milestones of a training of so many epochs, in epochs."""
+        """Return the milestones in epochs, for a training of ``epochs``."""
         shares = self.milestones or ()
         return self.milestones_epochs or tuple(share_in_epochs(s, epochs) for s in shares)
 
 
 class ParameterGroup(Table):
-    """Parameters by name (``*`` stands for any text) with a rate and a decay of their own."""
+    """Parameters by name (``*`` matches any text) with their own learning rate and decay."""
 
     match: Text
     weight_decay: float | None = Field(default=None, ge=0)
@@ -73,9 +72,9 @@ class ParameterGroup(Table):
 
 
 class Teacher(Table):
-    """The dense network whose answers are learned too: (1 − share)·CE + share·T²·KL(teacher).
+    """Teacher of a distillation (Hinton et al. 2015): (1 − share)·CE + share·T²·KL(teacher).
 
-    It is the network that a run trained, or another one by name with its weights.
+    It is the network of a run, or one by name with its weights.
     """
 
     run: Text = Field(default="", description="a run's folder")
@@ -86,22 +85,21 @@ class Teacher(Table):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.run) == (self.model is not None):
-            raise ValueError("must hold either run = … or model = { name = …, weights = … }")
+            raise ValueError("must have either run = … or model = { name = …, weights = … }")
         if self.model is not None and not self.model.weights:
-            raise ValueError("must hold the weights of its model: nobody learns from a fresh one")
+            raise ValueError("must have weights of its model: random ones teach nothing")
         return self
 
 
 class Stop(Table):
-    """When training ends before its last epoch; the first that holds decides.
+    """Conditions that end a training before its last epoch; the first that holds decides.
 
-    ``accuracy``, ``miou`` and ``patience`` wait until the method has reached its budget. A patience
-    of 1 and more, in a recipe, states ``patience_epochs``.
+    ``accuracy``, ``miou`` and ``patience`` apply only after the method has reached its budget.
     """
 
     accuracy: float | None = Field(default=None, gt=0, le=100, description="percent, test images")
     miou: float | None = Field(
-        default=None, gt=0, le=100, description="percent, of segmentation, in place of accuracy"
+        default=None, gt=0, le=100, description="percent, for segmentation instead of accuracy"
     )
     patience: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="share of the training without a better accuracy"
@@ -120,7 +118,7 @@ class Stop(Table):
         return self
 
     def patient_epochs(self, epochs: int) -> int | None:
-        """Return how many of so many epochs may pass without a better accuracy; None: any."""
+        """Return the epochs that may pass without a better accuracy, of ``epochs``; None: any."""
         if self.patience is None and self.patience_epochs is None:
             return None
         return in_whole_epochs(self, "patience", epochs, least=1)
@@ -129,40 +127,40 @@ class Stop(Table):
 def _named_optimizer(table: dict[str, Any]) -> dict[str, Any]:
     for key, home in (("lr", "train.learning_rate"), ("weight_decay", "train.weight_decay")):
         if key in table:
-            raise ValueError(f"must leave {key} to {home}")
+            raise ValueError(f"must not have {key}: it is {home}")
     return table
 
 
 class TrainSpec(Table):
-    """How weights are trained, by whichever method."""
+    """Settings of training that are common to all methods."""
 
     epochs: int = Field(ge=1)
-    batch_size: int = Field(default=128, ge=1, description="of all processes together")
+    batch_size: int = Field(default=128, ge=1, description="over all processes together")
     learning_rate: float = Field(default=0.1, gt=0)
-    weight_decay: float = Field(default=5e-4, ge=0, description="of kernels; norms, biases: none")
+    weight_decay: float = Field(default=5e-4, ge=0, description="of kernels, not of norms, biases")
     optimizer: Annotated[Named, AfterValidator(_named_optimizer)] = Field(
         default={"name": "SGD", "momentum": 0.9},
-        description="a class of torch.optim and its arguments",
+        description="class of torch.optim and its arguments",
     )
     groups: tuple[ParameterGroup, ...] = Field(default=(), alias="group")
     schedule: Schedule = Schedule()
     warmup: Share | None = Field(
-        default=None, description="share of the training of linear rise from 0"
+        default=None, description="share of the training in which the rate rises from 0"
     )
     warmup_epochs: Epochs | None = Field(
         default=None, description="in epochs, in place of the share"
     )
-    clip_norm: float = Field(default=0.0, ge=0, description="of all gradients; 0: no clipping")
+    clip_norm: float = Field(default=0.0, ge=0, description="norm of all gradients; 0: no clipping")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     mixup: float = Field(default=0.0, ge=0, description="α of its Beta(α, α); 0: none")
     cutmix: float = Field(default=0.0, ge=0, description="α of its Beta(α, α); 0: none")
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay per step; 0: no average")
     teacher: Teacher | None = None
     auxiliary: float = Field(
-        default=0.5, ge=0, description="weight of an auxiliary head's loss; 0: it does not train"
+        default=0.5, ge=0, description="weight of an auxiliary head's loss; 0: no such head"
     )
     stop: Stop = Stop()
-    ship: Literal["last", "best"] = Field(default="last", description="whose weights go on")
+    ship: Literal["last", "best"] = Field(default="last", description="epoch whose weights ship")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
@@ -171,8 +169,10 @@ class TrainSpec(Table):
         default="auto", description="whether a GPU's steps are recorded once and replayed"
     )
     sync_batchnorm: bool = Field(default=True, description="statistics over all processes")
-    checkpoint_minutes: float = Field(default=10.0, gt=0, description="at most between two")
-    keep: int = Field(default=2, ge=1, description="checkpoints, beside the best")
+    checkpoint_minutes: float = Field(
+        default=10.0, gt=0, description="longest time between two checkpoints"
+    )
+    keep: int = Field(default=2, ge=1, description="checkpoints to keep, besides the best")
     tensorboard: bool = False
 
     @model_validator(mode="after")
@@ -194,9 +194,9 @@ class TrainSpec(Table):
 
     @property
     def rising(self) -> float:
-        """Epochs of linear rise of the learning rate from 0."""
+        """Duration of the warm-up in epochs: the learning rate rises linearly from 0."""
         return in_epochs(self, "warmup", self.epochs)
 
 
 NO_TRAINING = TrainSpec.model_construct(epochs=0)
-"""What a recipe without a training pass has in place of the table."""
+"""Table ``train`` of a recipe without a training pass."""

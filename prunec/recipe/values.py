@@ -1,4 +1,4 @@
-"""What a key of a recipe may hold: values that TOML knows, names, tables without unknown keys."""
+"""Types of recipe keys: values of TOML, names, tables without unknown keys."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 DEEPEST = 16
-"""How many levels of arrays and tables an option may nest: more is an accident or an attack."""
+"""Largest nesting of arrays and tables in an option: more is an accident or an attack."""
 
 MOST_ENTRIES = 100
-"""How many passes, exports, transforms or edits a recipe may list."""
+"""Largest number of passes, exports, transforms or edits in a recipe: far above any real one."""
 
 LONGEST_NAME = 80
-"""How many characters the name of a recipe may have."""
+"""Longest name of a recipe, in characters: with a number it is a folder's name, shown in tables."""
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return ``value`` as TOML can hold it, keys in one order, or raise ValueError.
+    """Return ``value`` in canonical form: tuples as lists, ``name`` first, other keys sorted.
 
-    Arrays become lists; ``name`` is the first key, the others are sorted. Times are refused because
-    no option is one, numbers that are not finite because they do not equal themselves.
+    Raises:
+        ValueError: a value that no option takes (a time), that does not equal itself (NaN), or that
+            TOML cannot express.
     """
     if depth > DEEPEST:
         raise ValueError(f"is nested deeper than {DEEPEST} levels")
@@ -66,12 +67,12 @@ def _named(table: dict[str, Any]) -> dict[str, Any]:
     if "name" not in table:
         raise ValueError("has no 'name'")
     if not isinstance(table["name"], str) or not table["name"]:
-        raise ValueError(f"has a 'name' that is no text: {_in_short(table['name'])}")
+        raise ValueError(f"has a 'name' that is not text: {_in_short(table['name'])}")
     return table
 
 
 def folder_name(text: str) -> str:
-    """Return ``text`` if it is a name for a folder, or raise ValueError."""
+    """Return ``text`` if it is a valid name of a folder; raise ValueError if not."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) or len(text) > LONGEST_NAME:
         raise ValueError(
             f"must be a name for a folder: at most {LONGEST_NAME} letters, digits, '.', '_' or "
@@ -81,9 +82,9 @@ def folder_name(text: str) -> str:
 
 
 def some(entries: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return ``entries`` if there are any, or raise ValueError."""
+    """Return ``entries`` if there are any; raise ValueError if not."""
     if not entries:
-        raise ValueError("must hold at least one entry")
+        raise ValueError("must have at least one entry")
     return entries
 
 

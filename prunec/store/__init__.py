@@ -1,1 +1,1 @@
-"""What is on disk: the folders of runs, artifacts in them, versions and machine."""
+"""Files of runs: run folders, their artifacts and records, versions and machine."""

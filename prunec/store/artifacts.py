@@ -1,11 +1,11 @@
 """Artifacts on disk: safetensors and JSON, one folder each, nothing to unpickle.
 
 folder/
-├── artifact.json         format, run, files' digests, ties, forms, plans, gated kernels, masks'
-│                         shapes, history, and a digest of all this
-├── weights.safetensors   the network's state
-├── example.safetensors   the example input
-└── masks.safetensors     masks, eight positions a byte
+├── artifact.json         format, run, digests of the files, ties, forms, plans, gated kernels,
+│                         shapes of masks, history, and a digest of all this
+├── weights.safetensors   state dict of the network
+├── example.safetensors   example input
+└── masks.safetensors     masks, packed, eight positions per byte
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from prunec.tensor_files import read_tensors, write_tensors
 from prunec.wording import first_line
 
 FORMAT = 2
-UNDIGESTED = 1  # the format of an earlier build: only the weights have a digest
+UNDIGESTED = 1  # format of an earlier build: only the weights have a digest
 _FILES = ("weights", "example", "masks")
 _STEPS = TypeAdapter(tuple[Step, ...])
 
 
 def save_artifact(artifact: Artifact, folder: Path, run: str = "") -> str:
-    """Write an artifact into a folder; ``artifact.json`` comes last and makes it whole.
+    """Write an artifact into a folder; ``artifact.json`` is written last and completes it.
 
     Args:
-        artifact: what is written.
-        folder: where to.
-        run: what tells its run from others.
+        artifact: the artifact.
+        folder: the folder to write.
+        run: unique identity of its run.
 
     Returns:
-        The digest of all that ``artifact.json`` says.
+        The digest of ``artifact.json``.
 
     Raises:
         RunError: the folder cannot be written.
@@ -78,17 +78,17 @@ def save_artifact(artifact: Artifact, folder: Path, run: str = "") -> str:
 def load_artifact(
     folder: Path, build: Callable[[], nn.Module], run: str = "", recorded: str = ""
 ) -> Artifact:
-    """Read an artifact: the constructor's network, cut by the plans, filled with the weights.
+    """Read an artifact: build the recipe's network, cut it by the plans, load the weights.
 
     Args:
-        folder: as :func:`save_artifact` left it.
-        build: makes the network of the recipe; its weights do not matter.
-        run: what tells the run from others, as the artifact was saved with it.
-        recorded: the digest that :func:`save_artifact` returned; empty where nobody kept it.
+        folder: folder that :func:`save_artifact` wrote.
+        build: builds the network of the recipe, with any weights.
+        run: identity of the run that the artifact was saved with.
+        recorded: digest that :func:`save_artifact` returned; empty where it was not kept.
 
     Raises:
-        DamagedRecord: something in the folder is not what was written there.
-        RunError: the folder is missing, or of another network.
+        DamagedRecord: a file in the folder was changed or is missing.
+        RunError: the folder is missing, or the artifact is of another network.
     """
     record = _record(folder, run, recorded)
     try:
@@ -101,13 +101,13 @@ def load_artifact(
     if artifact.history and artifact.history[-1].digest != weights_digest(artifact.module):
         raise DamagedRecord(
             f"{_file(folder, 'weights')} does not hold the weights that "
-            f"{artifact.history[-1].name} left: their digest is another"
+            f"{artifact.history[-1].name} left: their digest does not fit"
         )
     return artifact
 
 
 def damage(folder: Path, run: str = "", recorded: str = "") -> str:
-    """Return what is not as it was written in an artifact's folder; empty: nothing is."""
+    """Return a sentence on the first damage in an artifact's folder; empty for none."""
     try:
         for name, digest in _record(folder, run, recorded).get("files", {}).items():
             read_tensors(_file(folder, name), digest)
@@ -121,12 +121,12 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _record(folder: Path, run: str, recorded: str) -> dict[str, Any]:
-    """What ``artifact.json`` says, of this very run."""
+    """Return ``artifact.json``, checked to be of this run and unchanged."""
     path = folder / "artifact.json"
     if not path.is_file():
         raise DamagedRecord(
-            f"{folder} holds no artifact: artifact.json is missing",
-            remedy=f"Train the run to its end: prunec train --resume {folder.parent.parent}",
+            f"{folder} has no artifact: artifact.json is missing",
+            remedy=f"Finish the training: prunec train --resume {folder.parent.parent}",
         )
     record = parse_record(path)
     form = record.get("format")
@@ -169,7 +169,7 @@ def _restored(folder: Path, record: Mapping[str, Any], build: Callable[[], nn.Mo
 
 
 def _packed(mask: Tensor) -> Tensor:
-    """Eight positions a byte, the first in the highest bit."""
+    """Pack a mask: eight positions per byte, the first in the highest bit."""
     return torch.from_numpy(np.packbits(mask.numpy(force=True)))
 
 

@@ -1,4 +1,4 @@
-"""Two runs beside each other: the keys of their recipes, their results, their environment."""
+"""Comparison of two runs: recipe keys, results, environment."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SHIPPED = ("accuracy", "miou", "bytes")
 
 @dataclass(frozen=True)
 class Difference:
-    """What two runs differ in, and what came of each.
+    """Differences between two runs, and the results of both.
 
     Attributes:
-        recipe: key → its values, where they differ; None for a key that is not there.
-        results: figure → its values.
-        environment: versions and machine, where they differ.
+        recipe: key → the two values, where they differ; None for a missing key.
+        results: figure → the two values.
+        environment: versions and machine → the two values, where they differ.
     """
 
     recipe: Mapping[str, Pair]
@@ -38,7 +38,7 @@ class Difference:
 
 
 def difference(a: RunFolder, b: RunFolder) -> Difference:
-    """Return what two runs differ in; what cannot be read counts as not there."""
+    """Compare two runs; a file that cannot be read counts as missing."""
     environments = (json_table(run.path / "environment.json") for run in (a, b))
     first, second = ({k: v for k, v in e.items() if k not in (DIGEST, BEGAN)} for e in environments)
     return Difference(
@@ -49,7 +49,7 @@ def difference(a: RunFolder, b: RunFolder) -> Difference:
 
 
 def flat(value: object, prefix: str = "") -> dict[str, object]:
-    """Return a document's values by their paths: ``pass[0].name``, ``train.epochs``."""
+    """Flatten a document: path → value, with paths like ``pass[0].name``, ``train.epochs``."""
     match value:
         case dict():
             inner = [(f"{prefix}.{key}" if prefix else key, item) for key, item in value.items()]
@@ -61,18 +61,20 @@ def flat(value: object, prefix: str = "") -> dict[str, object]:
 
 
 def _results(run: RunFolder) -> dict[str, object]:
-    found = summary(run)
+    figures = summary(run)
     metrics, details, steps = last_metrics(run), shipped_details(run), last_steps(run)
     last: Mapping[str, Any] = steps[-1] if steps else {}
     latency = details.get("latency")
     made: dict[str, object] = {
-        "state": found.state,
-        "epoch": found.epoch,
+        "state": figures.state,
+        "epoch": figures.epoch,
         **{f"last epoch: {key}": metrics.get(key) for key in MEASURED},
         **{f"file: {key}": details.get(key) for key in SHIPPED},
         "file: latency / dense": latency.get("ratio") if isinstance(latency, dict) else None,
-        "MACs": found.macs,
-        "MACs / dense": found.macs / found.dense_macs if found.macs and found.dense_macs else None,
+        "MACs": figures.macs,
+        "MACs / dense": figures.macs / figures.dense_macs
+        if figures.macs and figures.dense_macs
+        else None,
         "parameters": (last.get("params") or [None, None])[-1],
         "seconds of all passes": sum(float(s.get("seconds") or 0) for s in steps) or None,
     }
@@ -80,7 +82,7 @@ def _results(run: RunFolder) -> dict[str, object]:
 
 
 def _paired(a: Mapping[str, object], b: Mapping[str, object]) -> dict[str, Pair]:
-    """Every figure that at least one of them has."""
+    """Return the pairs of figures that at least one of the two has."""
     pairs = {key: (a.get(key), b.get(key)) for key in (*a, *(key for key in b if key not in a))}
     return {key: pair for key, pair in pairs.items() if pair != (None, None)}
 

@@ -1,4 +1,4 @@
-"""What a result may depend on besides its recipe: versions and machine."""
+"""Versions and machine: everything besides the recipe that a result may depend on."""
 
 from __future__ import annotations
 
@@ -54,20 +54,21 @@ def install_line() -> str:
     if "archive_info" in source:
         return f"pip install {url.rpartition('/')[2]}"
     if "dir_info" in source:
-        found = commit(Path(url.removeprefix("file://")))
-        if found:
-            changed = "; it had changes besides" if found.endswith("+") else ""
+        revision = commit(Path(url.removeprefix("file://")))
+        if revision:
+            changed = "; it had changes besides" if revision.endswith("+") else ""
             known = f"# in a checkout of prunec {version}, build {build()}{changed}"
-            return f"git checkout {found.rstrip('+')} && pip install .    {known}"
+            return f"git checkout {revision.rstrip('+')} && pip install .    {known}"
         return f"pip install .    # in the sources of prunec {version}, build {build()}"
     return f"pip install prunec=={version}"
 
 
 def _source() -> dict[str, Any]:
-    """Where the installed prunec came from, as pip wrote it down; empty: from an index."""
-    for found in metadata.distributions(name="prunec"):  # of a checkout besides, which says nothing
+    """Return pip's record (PEP 610) of where prunec was installed from; empty for an index."""
+    # A checkout in the current folder is a distribution too, without such a record.
+    for distribution in metadata.distributions(name="prunec"):
         with suppress(OSError, ValueError):
-            said = json.loads(found.read_text("direct_url.json") or "{}")
+            said = json.loads(distribution.read_text("direct_url.json") or "{}")
             if isinstance(said, dict) and said:
                 return said
     return {}
@@ -75,10 +76,10 @@ def _source() -> dict[str, Any]:
 
 @cache
 def commit(folder: Path) -> str | None:
-    """Return the commit of git that a folder stands at, with ``+`` where files differ from it."""
+    """Return the git commit of a folder, with ``+`` for uncommitted changes; None without git."""
     with suppress(OSError, subprocess.SubprocessError):
-        if found := _git(folder, "rev-parse", "HEAD"):
-            return found + ("+" if _git(folder, "status", "--porcelain", "-uno") else "")
+        if revision := _git(folder, "rev-parse", "HEAD"):
+            return revision + ("+" if _git(folder, "status", "--porcelain", "-uno") else "")
     return None
 
 
@@ -90,7 +91,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 @cache
 def build() -> str:
-    """Return what tells this build of prunec from others of its version: of its sources."""
+    """Return the start of the sha256 over prunec's sources: it identifies a build of a version."""
     digest = hashlib.sha256()
     for name in ("prunec", "prunec.passes", "prunec.exporters"):
         spec = find_spec(name)
@@ -109,7 +110,7 @@ def _version(package: str) -> str | None:
 
 def _cpu() -> str:
     try:
-        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return found.group(1) if found else platform.processor() or platform.machine()
+        match = None
+    return match.group(1) if match else platform.processor() or platform.machine()

@@ -1,12 +1,12 @@
-"""The folder of what ships: the one place that knows the names of its files.
+"""Folder of the exported files; no other module knows the names in it.
 
 export/
-├── report.json            what was found of every form at export
-├── verified.json          what ``prunec verify`` found after it
-├── manifest.json          what was recorded of every form that shipped
+├── report.json            report of the export, form by form
+├── verified.json          report of a later ``prunec verify``
+├── manifest.json          digests, sizes and costs of every published form
 └── <form>/                onnx, …
-    ├── model<suffix>      the file that ships
-    ├── dense/             the file of the network before anything was cut
+    ├── model<suffix>      the published file
+    ├── dense/             the file of the dense network
     └── rejected/          a file that failed a check
 """
 
@@ -25,67 +25,67 @@ STEM = "model"
 
 @dataclass(frozen=True)
 class ExportFolder:
-    """The folder of what ships.
+    """The export folder of a run.
 
     Attributes:
-        path: the folder; it may not be there yet.
+        path: the folder; it may not exist yet.
     """
 
     path: Path
 
     @property
     def report(self) -> Path:
-        """The file of what was found at export, form by form."""
+        """Path of the report of the export."""
         return self.path / "report.json"
 
     @property
     def verified(self) -> Path:
-        """The file of what ``prunec verify`` found after the export."""
+        """Path of the report of a later ``prunec verify``."""
         return self.path / "verified.json"
 
     @property
     def manifest(self) -> Path:
-        """The file that records what shipped: digests, sizes, costs, form by form."""
+        """Path of the manifest: digests, sizes and costs of every published form."""
         return self.path / "manifest.json"
 
     def shipped(self, form: str, suffix: str) -> Path:
-        """Return the file of a form that ships."""
+        """Return the path of a form's published file."""
         return self.path / form / f"{STEM}{suffix}"
 
     def dense(self, form: str, suffix: str) -> Path:
-        """Return the file of the network before anything was cut."""
+        """Return the path of the dense network's file."""
         return self.path / form / "dense" / f"{STEM}{suffix}"
 
     def candidate(self, form: str, suffix: str) -> Path:
-        """Return the file that is checked before it ships, and stays there where it fails."""
+        """Return the path of a file before it is checked; a file that fails stays there."""
         return self.path / form / "rejected" / f"{STEM}{suffix}"
 
     @property
     def recorded(self) -> dict[str, dict[str, Any]]:
-        """What the manifest says of every form that shipped; empty where it is damaged."""
+        """Form → its entry in the manifest; empty if the manifest is missing or damaged."""
         try:
-            found = parse_record(self.manifest)
+            manifest = parse_record(self.manifest)
         except DamagedRecord:
             return {}
-        return {form: entry for form, entry in found.items() if isinstance(entry, dict)}
+        return {form: entry for form, entry in manifest.items() if isinstance(entry, dict)}
 
     @property
     def said(self) -> dict[str, dict[str, Any]]:
-        """What the manifest says of every form, whether or not it is as it was written.
+        """Form → its entry in the manifest, even if the manifest was changed.
 
         Raises:
-            DamagedRecord: it cannot be read at all.
+            DamagedRecord: it cannot be read or parsed.
         """
         try:
-            found = json.loads(self.manifest.read_text("utf-8"))
+            manifest = json.loads(self.manifest.read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
-            found = parse_record(self.manifest)
-        found = found if isinstance(found, dict) else {}
-        return {form: entry for form, entry in found.items() if isinstance(entry, dict)}
+            manifest = parse_record(self.manifest)
+        manifest = manifest if isinstance(manifest, dict) else {}
+        return {form: entry for form, entry in manifest.items() if isinstance(entry, dict)}
 
     @property
     def flaw(self) -> str:
-        """Why the manifest cannot be believed; empty where it can."""
+        """Why the manifest cannot be trusted; empty where it can."""
         try:
             read_record(self.manifest)
         except DamagedRecord as error:
@@ -94,7 +94,7 @@ class ExportFolder:
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """The forms that shipped: those of the manifest, and those whose folder holds a file."""
+        """Published forms: those in the manifest, and others that have a file."""
         recorded = self.recorded
         there = {path.parent.name for path in self.path.glob(f"*/{STEM}.*")}
         return (*recorded, *sorted(there - recorded.keys()))

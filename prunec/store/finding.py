@@ -1,4 +1,4 @@
-"""Which runs there are, and which of them is meant."""
+"""Lookup of runs: all in a folder, the latest, the one at a path."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ def open_run(path: Path) -> RunFolder:
     """Return the run in the folder ``path``.
 
     Raises:
-        RunError: no run is there, or another version of prunec wrote it.
+        RunError: it is not a run, or another version of prunec wrote it.
     """
     if not (path / "run.json").is_file():
         raise RunError(
-            f"{path} is not a run folder: it holds no run.json", remedy=runs_there(path.parent)
+            f"{path} is not a run folder: it has no run.json", remedy=runs_there(path.parent)
         )
     run = RunFolder(path)
     written, ours = _version_in(path / "run.json"), prunec_version()
     if written.split(".")[:2] != ours.split(".")[:2]:
         raise RunError(
             f"{path} was written by prunec {written}, this is prunec {ours}",
-            remedy=f"Install that version (pip install 'prunec=={written}') or train anew: "
+            remedy=f"Install that version (pip install 'prunec=={written}') or train again: "
             f"prunec train {path / 'recipe.toml'}",
         )
-    run.record  # noqa: B018 — what is damaged is told before anything else
+    run.record  # noqa: B018 — raises for a damaged record, before anything else does
     return run
 
 
 def _version_in(path: Path) -> str:
-    """The version that wrote a record, whatever its digest: another may take it otherwise."""
+    """Return the version that wrote a record, without checking a digest of another version."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
-        found = {}
-    whole = isinstance(found, dict) and "prunec" in found
-    return str(found["prunec"]) if whole else prunec_version()
+        record = {}
+    whole = isinstance(record, dict) and "prunec" in record
+    return str(record["prunec"]) if whole else prunec_version()
 
 
 def latest_run(root: Path, recipe_name: str | None = None) -> RunFolder:
@@ -65,24 +65,24 @@ def latest_run(root: Path, recipe_name: str | None = None) -> RunFolder:
 
 
 def launched_run(root: Path) -> RunFolder | None:
-    """Return the latest run that this very torchrun began, if there is one."""
+    """Return the latest run that this launch of torchrun created; None where there is none."""
     launch = os.environ.get("TORCHELASTIC_RUN_ID", "")
     runs = [run for run in run_folders(root) if run.record_or_empty.get("launch") == launch]
     return max(runs, key=sequence) if launch and runs else None
 
 
 def run_folders(root: Path) -> list[RunFolder]:
-    """Return the runs in ``root``, sorted by name, whoever wrote them."""
+    """Return the runs in ``root``, of any version, sorted by name."""
     return [RunFolder(path.parent) for path in sorted(root.glob("*/run.json"))]
 
 
 def runs_there(root: Path) -> str:
-    """Return the sentence that names the runs in ``root``."""
+    """Return a remedy: a sentence with the names of the runs in ``root``."""
     names = [run.name for run in run_folders(root)]
     return f"Runs in {root}: {', '.join(names)}." if names else "Train one: prunec train gdp_mbv2"
 
 
 def sequence(run: RunFolder) -> int:
-    """Return the number of a run among all that were created; 0 where it is not known."""
+    """Return the sequence number of a run, by order of creation; 0 where unknown."""
     number = run.record_or_empty.get("sequence", 0)
     return number if isinstance(number, int) else 0

@@ -1,10 +1,10 @@
-"""The metrics file of a run: one JSON object a line, one line an epoch, each chained to the last.
+"""Metrics file of a run: one JSON object per line and epoch, in a hash chain.
 
-    dₙ = sha256 of line n and dₙ₋₁,   d₀ = what tells the run from others
+    dₙ = sha256(line n, dₙ₋₁),   d₀ = identity of the run
 
-A line carries its d, so that one that was changed, left out, moved or brought from another run does
-not fit, and lines can be added while a training runs and survive its death. Of lines cut off at the
-end only the last digest tells, which the run keeps when the training is over.
+Every line carries its dₙ, so that a line that was changed, removed, moved or copied from another
+run does not fit, and lines can be appended while a training runs. Lines cut off at the end are
+detected by the last digest, which the run keeps when the training is over.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _BEFORE = "after"
 
 @dataclass(frozen=True)
 class Line:
-    """A line as it was found.
+    """A line of the file.
 
     Attributes:
-        number: from 1.
-        said: what it says, its digest left out; None where it is no JSON object.
-        digest: what it carries; empty where it carries none.
-        fits: whether it is as it was written, behind the line before it.
+        number: line number, from 1.
+        said: the line's object without its digest; None where it is not a JSON object.
+        digest: the digest that it carries; empty for none.
+        fits: whether the digest fits the line and the line before it.
     """
 
     number: int
@@ -39,11 +39,11 @@ class Line:
 
 
 class MetricsLog:
-    """Writes the metrics of a run.
+    """Writer of a run's metrics.
 
     Args:
         path: the file.
-        run: what tells the run from others.
+        run: identity of the run.
     """
 
     def __init__(self, path: Path, run: str) -> None:
@@ -63,17 +63,16 @@ class MetricsLog:
                 file.write(text)
 
     def rewrite(self, method: str, history: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Let ``history`` be all that ``method`` wrote: no epoch twice, none missing.
+        """Replace the lines of ``method`` by ``history``, so that no epoch is double or missing.
 
         Returns:
-            The numbers of the lines of other methods that are not as they were written: they are
-            left out.
+            The numbers of damaged lines of other methods, which are dropped.
         """
-        found = list(read_metrics(self.path, self._run))
-        others = [line for line in found if line.said and line.said.get("pass") != method]
+        before = list(read_metrics(self.path, self._run))
+        others = [line for line in before if line.said and line.said.get("pass") != method]
         kept = [line.said for line in others if line.fits]
         self._last = self._run
-        if found or history:
+        if before or history:
             lines = []
             for said in [*kept, *history]:
                 text, self._last = _chained(said or {}, self._last)
@@ -83,10 +82,12 @@ class MetricsLog:
 
 
 def read_metrics(path: Path, run: str) -> Iterator[Line]:
-    """Yield the lines of the file, none where it is missing; bytes that are no text spoil theirs.
+    """Yield the lines of the file, none where it is missing.
+
+    Bytes that are not UTF-8 spoil only their own line.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     try:
         text = path.read_bytes().decode("utf-8", "replace")
@@ -102,7 +103,7 @@ def read_metrics(path: Path, run: str) -> Iterator[Line]:
 
 
 def last_digest(path: Path, run: str) -> str:
-    """Return the digest of the last line; that of a file without lines is ``run``."""
+    """Return the digest of the last line; ``run`` for a file without lines."""
     last = run
     for line in read_metrics(path, run):
         last = line.digest
@@ -110,13 +111,13 @@ def last_digest(path: Path, run: str) -> str:
 
 
 def metrics_flaw(path: Path, run: str, kept: str) -> str:
-    """Return why the file is not what the run wrote; empty where it is.
+    """Return why the file is not the one that the run wrote; empty where it is.
 
     Args:
         path: the file.
-        run: what tells the run from others.
-        kept: the last digest when a training pass was over, ``run`` where none is; lines may
-            follow.
+        run: identity of the run.
+        kept: last digest at the end of the last training pass, or ``run`` before the first; lines
+            may follow it.
     """
     try:
         lines = list(read_metrics(path, run))
@@ -139,7 +140,7 @@ def _chained(metrics: Mapping[str, Any], before: str) -> tuple[str, str]:
 
 def _object(line: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""The folder of a new run: made, numbered, and filled with what is known before anything runs."""
+"""Creation of a run folder: number, recipe, environment and record, before anything runs."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def create_run(
     command: Sequence[str] | None = None,
     folder: Path | None = None,
 ) -> RunFolder:
-    """Return a new run folder ``root/<recipe>-<number>`` that says what will run and where.
+    """Create a run folder ``root/<recipe>-<number>`` with recipe, environment and run.json.
 
     Args:
         recipe: the recipe, overrides applied.
-        root: the folder of the runs; made if it is not there.
+        root: the folder of the runs; created if missing.
         command: the command line; that of this process by default.
-        folder: where the run lies instead; it must be empty or not there.
+        folder: another place of the run's folder; it must be empty or missing.
 
     Raises:
-        RunError: the folder cannot be made or written, or holds something.
+        RunError: the folder cannot be created or written, or is not empty.
     """
     run = RunFolder(_empty_folder(folder) if folder else _new_folder(recipe.name, root))
     record = {
@@ -62,9 +62,9 @@ def _empty_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
-            raise RunError(f"{path} is not empty", remedy="Name a new folder: -o DIR")
+            raise RunError(f"{path} is not empty", remedy="Name a new folder: -o DIR.")
     except OSError as error:
-        raise RunError(f"{path} cannot be made: {error.strerror}") from error
+        raise RunError(f"{path} cannot be created: {error.strerror}") from error
     return path
 
 
@@ -85,6 +85,6 @@ def _new_folder(name: str, root: Path) -> Path:
                 number += 1
     except OSError as error:
         raise RunError(
-            f"no run folder can be made in {root}: {error.strerror}",
+            f"no run folder can be created in {root}: {error.strerror}",
             remedy="Name a folder that can be written: --runs DIR, or the variable PRUNEC_RUNS.",
         ) from error

@@ -1,4 +1,4 @@
-"""Records: JSON that carries a digest of all it says, compared whenever it is read."""
+"""Records: JSON files that carry a digest of their own contents, checked whenever they are read."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Any
 from prunec.errors import DamagedRecord
 
 DIGEST = "record_digest"
+"""Key of the digest of everything else in a record."""
 BEGAN = "began"
-"""The key under which a record holds the digest of how its run began."""
+"""Key, in environment.json, of the digest of run.json as it was when the run was created."""
 _LATER = frozenset(("records", "steps", "status", "failure", DIGEST))
-"""What a run's record is told after the run began."""
-"""The key of a record that holds the digest of everything else in it."""
+"""Keys of run.json that change after the run was created."""
 
 
 def record_digest(record: Mapping[str, Any]) -> str:
-    """Return the sha256 of a record, its own digest left out: of sorted keys and their values."""
+    """Return the sha256 of a record without its own digest, as JSON with sorted keys."""
     said = {key: value for key, value in record.items() if key != DIGEST}
     text = json.dumps(json.loads(json.dumps(said)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def beginning_digest(record: Mapping[str, Any]) -> str:
-    """Return the digest of what a run's record says of how the run began."""
+    """Return the digest of the keys of run.json that never change."""
     return record_digest({key: value for key, value in record.items() if key not in _LATER})
 
 
 def record_text(record: Mapping[str, Any]) -> str:
-    """Return a record as the text of its file, with its digest as the last key."""
+    """Return a record as JSON text, with its digest as the last key."""
     said = {key: value for key, value in record.items() if key != DIGEST}
     return json.dumps({**said, DIGEST: record_digest(said)}, indent=1) + "\n"
 
 
 def parse_record(path: Path) -> dict[str, Any]:
-    """Return what a record says; one without a digest, of an earlier build, is taken as it is.
+    """Read a record; one without a digest, of an earlier build, is accepted unchecked.
 
     Raises:
-        DamagedRecord: it cannot be read, is no JSON object, or was changed after it was written.
+        DamagedRecord: it cannot be read, is not a JSON object, or was changed.
     """
     try:
         record = json.loads(path.read_text("utf-8"))
@@ -51,14 +51,14 @@ def parse_record(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DamagedRecord(f"{path} is damaged: {str(error)[:200]}") from None
     if not isinstance(record, dict):
-        raise DamagedRecord(f"{path} is damaged: it holds no object")
+        raise DamagedRecord(f"{path} is damaged: it is not a JSON object")
     if DIGEST in record and record[DIGEST] != record_digest(record):
-        raise DamagedRecord(f"{path} was changed after it was written: its digest is another")
+        raise DamagedRecord(f"{path} was changed after it was written: its digest does not fit")
     return record
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return what a record says.
+    """Read a record that must have a digest.
 
     Raises:
         DamagedRecord: as :func:`parse_record`, or it has no digest.

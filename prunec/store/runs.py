@@ -1,15 +1,15 @@
-"""The folder of a run: everything that one training wrote and what later commands read.
+"""Folder of a run: all files that a training wrote and that later commands read.
 
 runs/<recipe>-<number>/
 ├── recipe.toml        the recipe as it ran, defaults filled in
-├── run.json           who made it and when, its status, its command line, its records' digests
+├── run.json           version and time of creation, status, command line, digests of records
 ├── environment.json   versions and machine
-├── settings.json      how each training pass computes
-├── metrics.jsonl      one object a line, one line an epoch
-├── checkpoint/        where a stopped training continues
+├── settings.json      measured settings of each training pass: precision, layout, threads
+├── metrics.jsonl      one JSON object per line and epoch
+├── checkpoint/        state from which a stopped training continues
 ├── steps/NN-name/     the artifact after each pass
-├── export/            what ships, and the reports of its checks
-└── report.html        all of this as one page
+├── export/            exported files and reports of their checks
+└── report.html        everything above as one page
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENVIRONMENT, SETTINGS, METRICS = "environment.json", "settings.json", "metrics.j
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run on disk; nothing is kept in memory.
+    """A run on disk; every property reads its file anew.
 
     Attributes:
         path: the folder.
@@ -46,16 +46,16 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The folder's name: the recipe's, and a number."""
+        """Name of the folder: the recipe's name and a number."""
         return self.path.name
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe as it ran; only where its data lie and on what it computes may change.
+        """The recipe of the run; only device and place of the data may have been edited.
 
         Raises:
-            RunError: the file cannot be read, or is not the recipe that the run began with.
-            RecipeError: it is no valid recipe any more.
+            RunError: the file cannot be read, or is not the recipe that the run started with.
+            RecipeError: it is not a valid recipe.
         """
         path = self.path / "recipe.toml"
         text = _text(path)
@@ -69,15 +69,15 @@ class RunFolder:
         began = record.get("digest") in (_sha256(text), digest(recipe))
         if not began and record.get("digest_anywhere") != digest_anywhere(recipe):
             raise RunError(
-                f"{self.path / 'recipe.toml'} is not the recipe that the run began with: it was "
+                f"{self.path / 'recipe.toml'} is not the recipe that the run started with: it was "
                 "changed",
-                remedy="Put back what it said, or begin a new run with it: copy it elsewhere, then "
-                "prunec train FILE (prunec export FILE where nothing trains).",
+                remedy="Undo the change, or start a new run with it: copy it elsewhere, then "
+                "prunec train FILE (prunec export FILE without a training pass).",
             )
 
     @property
     def record(self) -> dict[str, Any]:
-        """What run.json says.
+        """Contents of run.json, without its digest.
 
         Raises:
             DamagedRecord: it cannot be read, or was changed after it was written.
@@ -94,9 +94,9 @@ class RunFolder:
 
     @property
     def identity(self) -> str:
-        """What tells this run and its copies from all others; empty: of an earlier build.
+        """Unique identity of this run and its copies.
 
-        That build wrote records without digests.
+        Empty for a run of an earlier build, which wrote records without digests.
         """
         if not (self.path / "run.json").is_file():
             return ""
@@ -104,30 +104,30 @@ class RunFolder:
 
     @property
     def made_by(self) -> str:
-        """Which build of prunec began the run, in words."""
+        """Version, build and date of the prunec that created the run, in words."""
         record = self.record
         build = f", build {record['build']}" if "build" in record else ""
         return f"prunec {record.get('prunec')}{build}, {record.get('created', 'long ago')}"
 
     @property
     def kept(self) -> dict[str, str]:
-        """The digests of the run's records, by their path in the folder, as they were written."""
-        found = self.record.get("records", {})
-        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+        """Path of a record in the folder → its digest when it was written."""
+        digests = self.record.get("records", {})
+        return {str(k): str(v) for k, v in digests.items()} if isinstance(digests, dict) else {}
 
     def keep(self, digests: Mapping[str, str]) -> None:
-        """Write down the digests of records; a run of an earlier build keeps none."""
+        """Store digests of records in run.json; a run of an earlier build stores none."""
         if self.identity:
             self._write({**self.record, "records": {**self.kept, **digests}})
 
     @property
     def recipe_name(self) -> str:
-        """The recipe's name; empty where run.json is damaged."""
+        """Name of the recipe; empty where run.json is damaged."""
         return str(self.record_or_empty.get("recipe", ""))
 
     @property
     def record_or_empty(self) -> dict[str, Any]:
-        """What run.json says; nothing where it is damaged: that must hide no other run."""
+        """Contents of run.json; empty where it is damaged, so that listing the other runs works."""
         try:
             return self.record
         except RunError:
@@ -135,32 +135,32 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """How far the run came: one of `Status`."""
+        """Recorded status of the run, one of `Status`."""
         return str(self.record.get("status", "new"))
 
     @property
     def metrics(self) -> Path:
-        """The file of metrics, one JSON object a line."""
+        """Path of the metrics, one JSON object per line."""
         return self.path / METRICS
 
     @property
     def settings(self) -> Path:
-        """The file of how each training pass computes."""
+        """Path of the measured settings of each training pass."""
         return self.path / SETTINGS
 
     @property
     def checkpoint(self) -> Path:
-        """The folder from which a stopped training continues."""
+        """Path of the folder from which a stopped training continues."""
         return self.path / "checkpoint"
 
     @property
     def steps(self) -> Path:
-        """The folder of the artifacts, one folder a pass."""
+        """Path of the folder of artifacts, one folder per pass."""
         return self.path / "steps"
 
     @property
     def export(self) -> ExportFolder:
-        """The folder of what ships."""
+        """Folder of the exported files."""
         return ExportFolder(self.path / "export")
 
     def step(self, number: int, name: str) -> Path:
@@ -168,18 +168,18 @@ class RunFolder:
         return self.steps / f"{number:02d}-{name}"
 
     def key(self, record: Path) -> str:
-        """Return what a record in the folder is called in :attr:`kept`."""
+        """Return the key of a record in :attr:`kept`: its path in the folder."""
         return record.relative_to(self.path).as_posix()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes from training, exporting or verifying while the block runs.
 
-        Not to be nested: who holds a run is refused it a second time.
+        Not re-entrant: a second acquire by the holder raises.
 
         Raises:
-            RunError: one does.
-            ReadOnlyRun: the run can only be read.
+            RunError: another process, or this one, holds the run.
+            ReadOnlyRun: the folder cannot be written.
         """
         lock = FileLock(self.path / ".lock", blocking=False)
         try:
@@ -187,7 +187,7 @@ class RunFolder:
         except Timeout:
             raise RunError(
                 f"another process is working on {self.path}",
-                remedy="Wait for it or stop it; a run whose process has died is free again.",
+                remedy="Wait for it or stop it; the run is free again when its process has ended.",
             ) from None
         except OSError as error:
             raise ReadOnlyRun(
@@ -198,20 +198,20 @@ class RunFolder:
             yield
 
     def mark(self, status: Status, failure: str = "") -> None:
-        """Write down how far the run came, and why it went no further where it failed."""
+        """Record the status of the run and, if it failed, the reason."""
         record = {key: value for key, value in self.record.items() if key != "failure"}
         why = {"failure": failure} if failure else {}
         self._write({**record, "status": status, **why})
 
     def _write(self, record: dict[str, Any]) -> None:
-        """Write run.json; one of an earlier build stays without a digest."""
+        """Write run.json; that of an earlier build stays without a digest."""
         old = "id" not in record
         text = json.dumps(record, indent=2) + "\n" if old else record_text(record)
         write_text_atomic(self.path / "run.json", text)
 
 
 def digest_anywhere(recipe: Recipe) -> str:
-    """Return the digest of a recipe but for where its data lie and on what it computes."""
+    """Return the digest of a recipe without device and place of the data, which may be edited."""
     data = recipe.data.model_copy(update={"root": "", "download": False, "workers": 0})
     return digest(recipe.model_copy(update={"device": "auto", "data": data}))
 
@@ -223,7 +223,7 @@ def _text(path: Path) -> str:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise RunError(
             f"{path} cannot be read: {why}",
-            remedy="It belongs to the run: put it back from a copy, or remove the run: "
+            remedy="Restore it from a copy of the run, or remove the run: "
             f"prunec runs rm {path.parent}",
         ) from None
 

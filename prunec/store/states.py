@@ -1,4 +1,4 @@
-"""In what state runs are, and which of them a command means that names none."""
+"""States of runs, and the run that a command without RUN takes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from prunec.store.finding import latest_run, open_run, run_folders, sequence
 from prunec.store.runs import RunFolder
 
 State = Literal["new", "training", "interrupted", "failed", "trained", "exported", "damaged"]
-"""As a run's status has it; but a training whose process is gone is interrupted."""
+"""Status of a run, except that a training whose process has ended is interrupted."""
 
 
 def require_room(root: Path) -> None:
-    """Refuse a folder of runs in which no run could be made; makes nothing.
+    """Check that a run can be created in a folder; create nothing.
 
     Raises:
-        RunError: it cannot be made or written, as far as that can be seen.
+        RunError: the folder, or its nearest parent that exists, is a file or cannot be written.
     """
     place = root.absolute()
     while not place.exists() and place != place.parent:
@@ -31,13 +31,13 @@ def require_room(root: Path) -> None:
         return
     why = "it cannot be written" if place.is_dir() else f"{place} is a file"
     raise RunError(
-        f"no run folder can be made in {root}: {why}",
+        f"no run folder can be created in {root}: {why}",
         remedy="Name a folder that can be written: --runs DIR, or the variable PRUNEC_RUNS.",
     )
 
 
 def is_at_work(run: RunFolder) -> bool:
-    """Say whether a process is training, exporting or verifying a run; changes nothing."""
+    """Return whether a process is training, exporting or verifying a run; changes nothing."""
     place = run.path / ".lock"
     if not place.is_file():
         return False
@@ -46,14 +46,14 @@ def is_at_work(run: RunFolder) -> bool:
         lock.acquire()
     except Timeout:
         return True
-    except OSError:  # it can only be read: nobody works on it
+    except OSError:  # read-only: no process can work on it
         return False
     lock.release()
     return False
 
 
 def state_of(run: RunFolder) -> State:
-    """Return the state of a run; never raises for what is in its folder."""
+    """Return the state of a run; never raises, whatever its folder holds."""
     try:
         status = run.status
     except RunError:
@@ -65,26 +65,26 @@ def state_of(run: RunFolder) -> State:
 
 
 def last_epoch(run: RunFolder) -> int:
-    """Return the number of the last finished epoch that the run's metrics have; 0 for none."""
-    found = last_metrics(run).get("epoch")
-    return found if isinstance(found, int) else 0
+    """Return the number of the last finished epoch in the run's metrics; 0 for none."""
+    epoch = last_metrics(run).get("epoch")
+    return epoch if isinstance(epoch, int) else 0
 
 
 def last_metrics(run: RunFolder) -> dict[str, object]:
-    """Return the last line of a run's metrics; empty where there is none that can be read."""
+    """Return the last line of a run's metrics; empty where it is missing or damaged."""
     try:
         with run.metrics.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - TAIL))
             lines = file.read().decode("utf-8", "replace").splitlines()
-        found = json.loads(lines[-1]) if lines else {}
+        line = json.loads(lines[-1]) if lines else {}
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return line if isinstance(line, dict) else {}
 
 
 TAIL = 2**22
-"""Bytes at the end of a file of metrics in which its last line is looked for."""
+"""Bytes read from the end of a metrics file, 4 MiB: far more than any line, and quick to read."""
 
 
 def described(run: RunFolder) -> str:
@@ -95,12 +95,12 @@ def described(run: RunFolder) -> str:
 
 
 def sound_run(root: Path, recipe_name: str | None, tell: Callable[[str], None]) -> RunFolder:
-    """Return the latest run, of all recipes or of one, that neither failed nor still trains.
+    """Return the latest run, of all recipes or of one, that did not fail and is not training.
 
     Args:
         root: the folder of the runs.
-        recipe_name: whose run; None for any.
-        tell: is told which newer ones were passed over, in a sentence.
+        recipe_name: name of the recipe; None for any.
+        tell: callback for a sentence on newer runs that were skipped.
 
     Raises:
         RunError: there is none, or another version of prunec wrote it.
@@ -110,9 +110,9 @@ def sound_run(root: Path, recipe_name: str | None, tell: Callable[[str], None]) 
 
 
 def resumable_run(root: Path, recipe_name: str | None, tell: Callable[[str], None]) -> RunFolder:
-    """Return the latest run that is not trained to its end and that nobody works on.
+    """Return the latest run that is not fully trained and that no process works on.
 
-    Where every one is trained to its end, the latest of all.
+    If every run is fully trained, return the latest of all.
 
     Raises:
         RunError: as :func:`sound_run`.
@@ -125,7 +125,7 @@ def resumable_run(root: Path, recipe_name: str | None, tell: Callable[[str], Non
 
 
 class NoneLeft(RunError):
-    """There are runs, but none that a command could mean."""
+    """There are runs, but none in a state that the command can use."""
 
 
 def _latest(
@@ -140,7 +140,7 @@ def _latest(
     for run in runs:
         if wanted(run):
             if passed:
-                tell(f"Latest run: {run.path}. Passed over: {_listed(passed)}.")
+                tell(f"Latest run: {run.path}. Skipped: {_listed(passed)}.")
             return open_run(run.path)
         passed.append(run)
     raise NoneLeft(f"no run in {root} is finished: {_listed(runs)}", remedy=how_to_go_on(newest))
@@ -156,7 +156,7 @@ def _listed(runs: Sequence[RunFolder], most: int = 4) -> str:
 
 
 def how_to_go_on(run: RunFolder) -> str:
-    """Return what brings a run that is not trained to its end there."""
+    """Return the remedy that finishes a run that is not fully trained."""
     state = state_of(run)
     if state == "training":
         return f"Wait for {run.path}, or name another run: prunec runs lists them."
@@ -164,23 +164,23 @@ def how_to_go_on(run: RunFolder) -> str:
         return "Take another copy of the run, or train again."
     if state == "failed":
         return (
-            f"Mend what made it fail, then go on: prunec train --resume {run.path}; or begin anew: "
+            f"Remove the cause, then continue: prunec train --resume {run.path}; or start again: "
             f"prunec train {run.path / 'recipe.toml'}"
         )
-    return f"Train it to its end: prunec train --resume {run.path}"
+    return f"Finish its training: prunec train --resume {run.path}"
 
 
 def unfinished(run: RunFolder, what: str = "") -> RunError:
-    """Return the error that says that a run is not trained to its end, how far it came, and why.
+    """Return the error on a run that is not fully trained: how far it came, and why it ended.
 
     Args:
         run: the run.
-        what: what it has not yet, where that is less than a whole training: "a finished pass".
+        what: what is missing, if less than a whole training: ``finished pass``.
     """
     epoch, state = last_epoch(run), state_of(run)
     after = f" after epoch {epoch}" if epoch else " before its first epoch ended"
-    how = {"failed": "it failed", "training": "it is at work"}.get(state, "it was stopped")
+    how = {"failed": "it failed", "training": "it is training"}.get(state, "it was stopped")
     failure = str(run.record.get("failure", "")) if state == "failed" else ""
     why = f": {failure}" if failure else ""
-    has = f"has no {what} yet" if what else "is not trained to its end"
+    has = f"has no {what} yet" if what else "is not fully trained"
     return RunError(f"{run.path} {has}: {how}{after}{why}", remedy=how_to_go_on(run))

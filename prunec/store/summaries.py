@@ -1,4 +1,4 @@
-"""Runs in a few figures, read off their files as they are: no network is built, no code runs."""
+"""Summaries of runs, read from their files alone: no network is built, no code runs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from prunec.tasks.quality import decisive
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in a few figures; None where it is not known.
+    """A run in a few figures; None for a figure that is unknown.
 
     Attributes:
-        name: the run's.
+        name: name of the run.
         path: its folder.
-        state: how far it came.
+        state: its state.
         failure: why it failed; empty where it did not.
-        recipe: the recipe's name.
-        epoch: the last finished one of its last training pass.
-        epochs: how many there are to be.
+        recipe: name of the recipe.
+        epoch: last finished epoch of its last training pass.
+        epochs: number of epochs of the recipe.
         quality: the figure that decides: ``accuracy`` or ``miou``.
-        value: what it is, in percent: of the file that ships, else of the last epoch.
-        macs: of the network as its last pass left it.
-        dense_macs: of the network before the first pass.
-        created: when, in ISO 8601.
+        value: that figure in percent, of the exported file, else of the last epoch.
+        macs: MACs per sample after the last pass.
+        dense_macs: MACs per sample before the first pass.
+        created: time of creation, ISO 8601.
         age: seconds since then.
     """
 
@@ -52,7 +52,7 @@ class Summary:
 
 
 def summary(run: RunFolder) -> Summary:
-    """Return a run in a few figures; never raises for what is in its folder."""
+    """Summarise a run; never raises, whatever its folder holds."""
     record = _record(run)
     metrics = last_metrics(run)
     quality, value = _quality(run, metrics)
@@ -76,7 +76,7 @@ def summary(run: RunFolder) -> Summary:
 
 
 def recipe_table(run: RunFolder) -> dict[str, Any]:
-    """Return a run's recipe as TOML has it; empty where it cannot be read."""
+    """Return a run's recipe as TOML tables; empty where it cannot be read."""
     try:
         return tomllib.loads((run.path / "recipe.toml").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -84,16 +84,16 @@ def recipe_table(run: RunFolder) -> dict[str, Any]:
 
 
 def json_table(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds; empty where it cannot be read."""
+    """Return the object in a JSON file; empty where it cannot be read."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        table = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return table if isinstance(table, dict) else {}
 
 
 def shipped_details(run: RunFolder) -> Mapping[str, Any]:
-    """Return what was measured of the first form that was exported; empty before that."""
+    """Return the measurements of the first exported form; empty before an export."""
     for path in (run.export.verified, run.export.report):
         forms = _table(json_table(path), "forms")
         for parity in forms.values():
@@ -120,9 +120,9 @@ def _record(run: RunFolder) -> dict[str, Any]:
 
 
 def _quality(run: RunFolder, metrics: Mapping[str, object]) -> tuple[str | None, float | None]:
-    for found, prefix in ((shipped_details(run), ""), (metrics, "test_")):
-        key = decisive(found, prefix).key
-        value = found.get(prefix + key)
+    for figures, prefix in ((shipped_details(run), ""), (metrics, "test_")):
+        key = decisive(figures, prefix).key
+        value = figures.get(prefix + key)
         if isinstance(value, int | float):
             return key, float(value)
     return None, None
@@ -144,8 +144,8 @@ def _age(created: str) -> float | None:
 
 
 def _table(value: object, key: str) -> dict[str, Any]:
-    found = value.get(key) if isinstance(value, Mapping) else None
-    return found if isinstance(found, dict) else {}
+    table = value.get(key) if isinstance(value, Mapping) else None
+    return table if isinstance(table, dict) else {}
 
 
 def _whole(value: object) -> int | None:

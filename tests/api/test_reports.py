@@ -78,7 +78,7 @@ def test_the_report_names_layers_that_vanished() -> None:
     compiled = prunec.compile(module, example, round_to=4)
     assert compiled.report.gone == ("body.0",)
     assert not any(name.startswith("body") for name in compiled.module.state_dict())
-    assert "Layers gone: body.0" in str(compiled.report)
+    assert "Removed layers: body.0" in str(compiled.report)
     assert worst(module, compiled.module, fresh_inputs(example, 3, 1)) < 1e-10
 
 

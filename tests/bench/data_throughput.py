@@ -123,7 +123,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.set_num_threads(1)
-    made = table(f"Images a second, {os.cpu_count()} cores", "workers", *STORES, numbers=STORES)
+    made = table(f"Images per second, {os.cpu_count()} cores", "workers", *STORES, numbers=STORES)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         write(Path(folder), options.images, options.shard)
         for workers in options.workers:

@@ -137,7 +137,7 @@ def test_inspect_takes_inputs_by_their_sizes(pipeline: FakePipeline) -> None:
     for wrong in ("1x", "0x3", "3x3:float33", "3x3:nn", ""):
         result = run("inspect", "net", "--input", wrong)
         assert result.exit_code == 3
-        assert "is no input" in result.stderr
+        assert "is not an input" in result.stderr
         assert "3x224x224" in result.stderr
 
 

@@ -106,7 +106,7 @@ def test_commands_with_a_verdict_take_json(name: str) -> None:
 def test_the_help_says_what_the_codes_mean() -> None:
     said = " ".join(run("-h").stdout.split())
     assert "Exit codes: 0 done" in said
-    assert "3 the command line does not parse" in said
+    assert "3 a wrong command line" in said
 
 
 def test_a_comparison_with_an_unproven_cell_ends_in_two(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_init_overwrites_nothing() -> None:
     before = Path("small.toml").read_text()
     result = run("init", "resnet18", "embedded", "-o", "small.toml")
     assert result.exit_code == 1
-    assert "small.toml exists already" in result.stderr
+    assert "small.toml already exists" in result.stderr
     assert Path("small.toml").read_text() == before
 
 

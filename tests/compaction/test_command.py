@@ -102,7 +102,7 @@ def test_what_is_not_equal_is_not_written(tmp_path: Path, monkeypatch: pytest.Mo
     {
         "a size that it fixes": (["--input", "x=1x4x8x8"], "does not fit ?x3x8x8", 1),
         "another input": (["--input", "z=1x3x8x8"], "the file has no input z", 1),
-        "no sizes": (["--input", "x"], "names no input with its sizes", 3),
+        "no sizes": (["--input", "x"], "does not name an input with its sizes", 3),
         "samples that are not there": (["--samples", "none.npz"], "none.npz cannot be read", 1),
     }.values(),
 )

@@ -225,5 +225,5 @@ def test_a_text_that_is_none_is_named(tmp_path: Path, text: bytes, place: str) -
     net.metadata_props.add(key="note", value="a note")
     path = tmp_path / "net.onnx"
     path.write_bytes(net.SerializeToString().replace(text, b"\xc6" + text[1:], 1))
-    with pytest.raises(PrunecError, match=f"{place}.* is no text"):
+    with pytest.raises(PrunecError, match=f"{place}.* is not text"):
         read_model(path)

@@ -211,7 +211,7 @@ def test_keys_of_earlier_steps_are_attended_to() -> None:
         ([value("x", "n", 3, -1, 8)], r"input x has no fixed size on axis 2 \(-1\)"),
         ([value("x", "n", 3, 8, 0)], r"input x has no fixed size on axis 3 \(0\)"),
         ([untold("x")], "input x has no shape"),
-        ([value("x", 4, 3, 8, 8), value("z", 9, 2)], "do not agree on the size of the batch"),
+        ([value("x", 4, 3, 8, 8), value("z", 9, 2)], "inputs disagree on the batch size"),
     ],
 )
 def test_a_size_that_is_not_fixed_is_refused(inputs: list[onnx.ValueInfoProto], told: str) -> None:

@@ -82,7 +82,7 @@ def test_a_state_whose_first_axis_is_no_batch() -> None:
 
 @pytest.mark.parametrize("written", ["x", "x=", "x=0x3", "=1x3", "x=1x", "x=-1x3", "x=1.5"])
 def test_sizes_that_are_none(written: str) -> None:
-    with pytest.raises(PrunecError, match="names no input with its sizes"):
+    with pytest.raises(PrunecError, match="does not name an input with its sizes"):
         parse_sizes([written])
 
 

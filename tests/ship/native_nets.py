@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from ship_nets import METADATA
@@ -11,8 +14,14 @@ from torch import Tensor, nn
 
 from prunec.artifact import Artifact
 from prunec.deploy.exporter import Source
+from prunec.deploy.runner import once
+from prunec.deploy.runners.native import Compiled, Native
+from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.exporters.to_c import ToC
 from prunec.exporters.to_onnx import ToOnnx
+
+_Masked = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d, nn.Linear)
+need_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler is installed")
 
 
 def exported(module: nn.Module, example: tuple[Tensor, ...], folder: Path) -> Path:
@@ -21,12 +30,32 @@ def exported(module: nn.Module, example: tuple[Tensor, ...], folder: Path) -> Pa
     return ToC()(Source(artifact, METADATA, {"onnx": onnx}), folder / "c" / "model.c").path
 
 
+def distance(path: Path, inputs: list[np.ndarray], loaded: Compiled | None = None) -> list[float]:
+    """The difference of every output to onnxruntime's, in shares of its largest value."""
+    ours = once(loaded or Native().open(path), inputs)
+    theirs = once(Onnxruntime().open(path.parent.parent / "model.onnx"), inputs)
+    assert [x.shape for x in ours] == [x.shape for x in theirs]
+    pairs = zip(ours, theirs, strict=True)
+    return [float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs]
+
+
 def masked(module: nn.Module, density: float) -> nn.Module:
     with torch.no_grad():
         for part in module.modules():
-            if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            if isinstance(part, _Masked):
                 part.weight.mul_(torch.rand_like(part.weight) < density)
     return module
+
+
+class Beside(nn.Module):
+    """Networks beside each other, each with an input and an output: built once for all of them."""
+
+    def __init__(self, parts: list[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        return [part(x) for part, x in zip(self.parts, inputs, strict=True)]
 
 
 class Everything(nn.Module):

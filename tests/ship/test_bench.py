@@ -68,7 +68,7 @@ def test_open_sizes_are_given_and_wrong_ones_are_refused(tmp_path: Path, quick: 
     assert [m["batch"] for m in json.loads(answer.stdout)["measurements"]] == [2]
     for wrong, word in {
         "x0=2x4x24x16": "does not fit", "x0=2x3x24": "does not fit", "y=1x3": "Inputs are: x0",
-        "x0": "names no input with its sizes",
+        "x0": "does not name an input with its sizes",
     }.items():  # fmt: skip
         answer = bench(file, file, "--input", wrong)
         assert answer.exit_code == (1 if "=" in wrong else 3), wrong
@@ -78,7 +78,7 @@ def test_open_sizes_are_given_and_wrong_ones_are_refused(tmp_path: Path, quick: 
 @pytest.mark.parametrize(
     ("arguments", "word", "code"),
     [(("a.onnx",), "compares two files", 3), (("a.onnx", "b.onnx", "c.onnx"), "found 3", 3),
-     (("a.onnx", "b.onnx", "--batch", "0"), "no list of whole numbers", 3),
+     (("a.onnx", "b.onnx", "--batch", "0"), "must be a list of whole numbers", 3),
      (("a.onnx", "b.onnx"), "a.onnx", 1)],
 )  # fmt: skip
 def test_a_wrong_line_is_told(arguments: tuple[str, ...], word: str, code: int) -> None:

@@ -124,7 +124,7 @@ def test_a_runner_that_is_not_there_fails_and_one_of_other_files_is_told(shipped
     assert "Did you mean 'onnxruntime'?" in checks[0].message
     litert = Budget(operators="xnnpack", activation_bytes=10**9)
     checks, untold = check_device(litert, ToOnnx(), shipped.path, None)
-    assert untold == ["operators of xnnpack: they are those of .tflite files"]
+    assert untold == ["operators of xnnpack: it runs only .tflite files"]
     assert [check.passed for check in checks] == [True]
 
 

@@ -153,7 +153,7 @@ def test_what_names_no_host_is_refused_before_anything_is_run(place: str) -> Non
 
 def test_a_runner_is_found_by_what_it_opens() -> None:
     assert catalogue.runner_by("", ".onnx") == Onnxruntime()
-    with pytest.raises(RecipeError, match=r"qemu-aarch64 opens no \.xml files"):
+    with pytest.raises(RecipeError, match=r"qemu-aarch64 does not open \.xml files"):
         catalogue.runner_by("qemu-aarch64", ".xml")
     with pytest.raises(RecipeError, match="onnxruntime runs here alone, not at board"):
         catalogue.runner_named("onnxruntime://board")

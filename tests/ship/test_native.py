@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_nets import Everything, exported, masked
+from native_nets import Beside, Everything, distance, exported, masked, need_compiler
 from ship_nets import METADATA, TINY_COST, FakeData, Shipped
 from torch import Tensor, nn
 
@@ -24,24 +24,13 @@ from prunec.deploy.gate import verify_file
 from prunec.deploy.native.lowering import lower
 from prunec.deploy.native.reading import read_network
 from prunec.deploy.native.source import program, write_program
-from prunec.deploy.runner import once
-from prunec.deploy.runners.native import Compiled, Native, load
-from prunec.deploy.runners.onnxruntime import Onnxruntime
+from prunec.deploy.runners.native import Native, load
 from prunec.errors import PassError, PrunecError
 from prunec.exporters.to_c import ToC
 from prunec.recipe import VerifySpec
 
-pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler is installed")
+pytestmark = need_compiler
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
-
-
-def distance(path: Path, inputs: list[np.ndarray], loaded: Compiled | None = None) -> float:
-    """The largest difference to onnxruntime's outputs, in shares of the largest of each."""
-    ours = once(loaded or Native().open(path), inputs)
-    theirs = once(Onnxruntime().open(path.parent.parent / "model.onnx"), inputs)
-    assert [x.shape for x in ours] == [x.shape for x in theirs]
-    pairs = zip(ours, theirs, strict=True)
-    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs)
 
 
 @st.composite
@@ -68,17 +57,6 @@ def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     return masked(module, draw(st.sampled_from([0, 0.1, 0.4, 0.7, 1]))), x
 
 
-class Beside(nn.Module):
-    """Networks beside each other, each with an input and an output: built once for all of them."""
-
-    def __init__(self, parts: list[nn.Module]) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(parts)
-
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
-        return [part(x) for part, x in zip(self.parts, inputs, strict=True)]
-
-
 @pytest.mark.slow
 @given(drawn=st.lists(layers(), min_size=8, max_size=8))
 @settings(max_examples=max(1, int(os.environ.get("PRUNEC_EXAMPLES", "8")) // 8), deadline=None)
@@ -87,7 +65,7 @@ def test_any_convolution(
 ) -> None:
     inputs = tuple(x for _, x in drawn)
     path = exported(Beside([m for m, _ in drawn]), inputs, tmp_path_factory.mktemp("layers"))
-    assert distance(path, [x.numpy() for x in inputs]) < 1e-5
+    assert max(distance(path, [x.numpy() for x in inputs])) < 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +78,15 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_every_kernel(everything: Path, batch: int) -> None:
     x = np.random.default_rng(0).standard_normal((batch, 3, 13, 16)).astype(np.float32)
-    assert distance(everything, [x]) < 1e-5
+    assert max(distance(everything, [x])) < 1e-5
 
 
 @pytest.mark.parametrize("most", [0, 1])
 def test_processors_without_wide_vectors(everything: Path, most: int) -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 13, 16)).astype(np.float32)
     flags = ("-march=x86-64",) if platform.machine() == "x86_64" else ()
-    assert distance(everything, [x], load(everything, (f"-DPRUNEC_MOST={most}", *flags))) < 1e-5
+    loaded = load(everything, (f"-DPRUNEC_MOST={most}", *flags))
+    assert max(distance(everything, [x], loaded)) < 1e-5
 
 
 @pytest.mark.nightly
@@ -116,12 +95,12 @@ def test_the_code_for_the_widest_vectors(everything: Path) -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 13, 16)).astype(np.float32)
     halves = load(everything, ("-DPRUNEC_HALVES",))
     assert halves.processor == "avx512"
-    assert distance(everything, [x], halves) < 1e-5
+    assert max(distance(everything, [x], halves)) < 1e-5
 
 
 def test_threads_within_a_run(everything: Path) -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 13, 16)).astype(np.float32)
-    assert distance(everything, [x], load(everything, ("-fopenmp",))) < 1e-5
+    assert max(distance(everything, [x], load(everything, ("-fopenmp",)))) < 1e-5
 
 
 GUARDED = """
@@ -261,7 +240,7 @@ def test_it_is_proven_as_it_was_written(shipped: Shipped, tmp_path: Path) -> Non
 def test_many_weights_stand_beside_the_source(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = exported(nn.Linear(400, 300), (torch.randn(2, 400),), tmp_path)
-    assert distance(path, [np.ones((3, 400), np.float32)]) < 1e-5
+    assert max(distance(path, [np.ones((3, 400), np.float32)])) < 1e-5
     assert prunec.load_native(path.parent)(np.ones((3, 400), np.float32)).shape == (3, 300)
     weights = path.with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:-64])
@@ -269,11 +248,6 @@ def test_many_weights_stand_beside_the_source(tmp_path: Path) -> None:
         ToC().read_back(path)
     with pytest.raises(PrunecError, match="cut off"):
         Native().open(path)
-
-
-class Sorted(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.sort(1).values
 
 
 class Named(nn.Module):
@@ -284,18 +258,15 @@ class Named(nn.Module):
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (Sorted(), "C has no TopK"),
         (Named(), "C has no ArgMax"),
-        (nn.Conv3d(4, 4, 1), "C has no Conv of a tensor"),
         (nn.LSTM(4, 4, batch_first=True), "C has no "),
     ],
 )
 def test_what_has_no_kernel_is_refused_by_name(
     module: nn.Module, said: str, tmp_path: Path
 ) -> None:
-    shape = (2, 4, 3, 3, 3) if isinstance(module, nn.Conv3d) else (2, 3, 4)
     with pytest.raises(PassError, match=said):
-        exported(module, (torch.randn(shape),), tmp_path)
+        exported(module, (torch.randn(2, 3, 4),), tmp_path)
     assert not (tmp_path / "c" / "model.c").exists()
 
 

@@ -163,7 +163,7 @@ def test_an_opset_without_running_sums_is_refused(tmp_path: Path) -> None:
     ("change", "said"),
     [
         (lambda gaps: gaps + 40, "a value lies at"),
-        (lambda gaps: gaps * (np.arange(len(gaps)) != 3), "two of its values lie at one place"),
+        (lambda gaps: gaps * (np.arange(len(gaps)) != 3), "values have the same position"),
         (lambda gaps: gaps[:-1], "values and"),
     ],
 )

@@ -141,7 +141,7 @@ def test_what_holds_no_image_is_refused(exported: Path, monkeypatch: pytest.Monk
     result = run("compile", "a_network_of_bytes:build", "--input", "1x28x28", "--classes", "10",
                  "--with-preprocessing", "nchw", "--runs", "others")  # fmt: skip
     assert result.exit_code == 1
-    assert "the recipe names no images" in " ".join(result.output.split())
+    assert "needs images, and the recipe names none" in " ".join(result.output.split())
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_densities_go_from_one_run_to_another_method(tmp_path: Path) -> None:
         'name = "r"\n[model]\nname = "x:y"\n[train]\nepochs = 2\n[[pass]]\nname = "train-str"\n'
     )
     run = create_run(recipe, tmp_path / "runs", ["prunec"])
-    with pytest.raises(RunError, match="not trained to its end") as caught:
+    with pytest.raises(RunError, match="not fully trained") as caught:
         save_densities(run, tmp_path / "densities.json")
     assert f"prunec train --resume {run.path}" in caught.value.remedy
     run.mark("trained")

@@ -107,7 +107,7 @@ def test_missing_and_damaged_tensors_are_told(tmp_path: Path, content: bytes | N
         (lambda data: data[:-1] + b"\x7f", "last is not what was written"),
         (lambda data: b"fjrst".join(data.rsplit(b"first", 1)), "first is not what was written"),
         (lambda data: data[:-9] + bytes(9), "last is not what was written"),
-        (lambda data: data[:40], "its digest is not the one written down"),
+        (lambda data: data[:40], "its digest is not the recorded one"),
     ],
 )
 def test_the_tensor_that_was_damaged_is_named(

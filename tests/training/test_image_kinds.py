@@ -272,7 +272,7 @@ def test_the_check_says_which_kinds_there_are_and_what_was_left_out(tmp_path: Pa
     )
     told = CliRunner().invoke(app, ["data", "check", str(recipe)]).output
     assert "JPEG, RGB, turned by its orientation" in told
-    assert "Left out, as no images: 1 *.mp4, 1 *.txt, 2 hidden files, 1 no suffix" in told
+    assert "Skipped, not images: 1 *.mp4, 1 *.txt, 2 hidden files, 1 no suffix" in told
 
 
 def test_files_are_found_in_torchvisions_order(tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_the_command_tells_what_was_taken_out(tmp_path: Path) -> None:
     assert len(report["standard"]["mean"]) == 9
     assert report["standard"]["std"][8] == pytest.approx(9, rel=0.1)
     result = CliRunner().invoke(app, ["data", "check", str(recipe)])
-    assert "Features are standardised. Their means:" in result.output
+    assert "Features are standardised. Means:" in result.output
     (folder / "test" / "y_test.txt").write_text("one\n")
     result = CliRunner().invoke(app, ["data", "check", str(recipe)])
     assert result.exit_code == 2

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from prunec.deploy.native.layout import RANK, Border, Layout, View, joined, layout_of, padded
+from prunec.deploy.native.layout import (
+    RANK,
+    Border,
+    Layout,
+    View,
+    joined,
+    layout_of,
+    padded,
+    rounded,
+)
 from prunec.deploy.native.reading import Call, Network
 
 Value = int | float | str | tuple[int, ...]
@@ -114,9 +123,17 @@ class Builder:
             self._layouts[name] = layout_of(self.shape(name), self.borders)
         return self._layouts[name]
 
+    def introduce(self, name: str, layout: Layout) -> None:
+        """Take a tensor that the graph does not have, with its layout."""
+        self._layouts[name] = layout
+
     def once(self, name: str) -> bool:
         """Whether a tensor is read by one operator and is no output."""
         return self._uses[name] == 1
+
+    def unread(self, name: str) -> bool:
+        """Whether nothing reads a tensor."""
+        return not name or not self._uses[name]
 
     def new(self, name: str) -> str:
         """Return the buffer of a tensor, made now."""
@@ -140,6 +157,17 @@ class Builder:
         if name not in self._buffers:
             self._load(name)
         return self._buffers[name]
+
+    def stored(self, values: np.ndarray) -> str:
+        """Return a new buffer that holds numbers in a row."""
+        buffer, count = self.scratch(rounded(values.size)), (1,) * (RANK - 1) + (values.size,)
+        steps = (0,) * (RANK - 1) + (1,)
+        fields: Fields = {
+            "a": self.data.add(values.astype(np.float32)), "out": Place(buffer), "sizes": count,
+            "a_steps": steps, "out_steps": steps,
+        }  # fmt: skip
+        self.add("pn_of_each(&S, d, w);", "pn_walk", fields, (), buffer, "numbers")
+        return buffer
 
     def _load(self, name: str) -> None:
         values = self.network.constants[name]
@@ -213,6 +241,16 @@ class Builder:
     def move(self, call: Call, source: tuple[str, View], out: tuple[str, View]) -> None:
         """Append a copy of values, of the same sizes."""
         self.walk(call, "PN_MOVE", [source], out)
+
+    def repeated(self, name: str, result: str) -> tuple[str, View]:
+        """Return buffer and values of a tensor, repeated to the sizes of another one."""
+        buffer, view = self.values(name)
+        sizes = self.shape(result)
+        missing = len(sizes) - len(view.sizes)
+        steps = (0,) * missing + tuple(
+            0 if size == 1 else step for size, step in zip(view.sizes, view.steps, strict=True)
+        )
+        return buffer, View(sizes, steps, view.at)
 
     def values(self, name: str) -> tuple[str, View]:
         """Return the buffer of a tensor and its values there."""

@@ -79,8 +79,9 @@ def geometry(call: Call, network: Network) -> Geometry:
     if before is None or after is None:
         raise call.refuse(f"of a tensor {list(source)}: images and sequences of one sample alone")
     kernel = (1,) * (2 - len(weight.shape[2:])) + weight.shape[2:]
+    count = len(weight.shape[2:])
     axes = [
-        _axis(call, number - (2 - len(weight.shape[2:])), kernel[number], size, out)
+        axis_of(call, (number - (2 - count), count), kernel[number], size, out)
         for number, (size, out) in enumerate(zip(before[1:], after[1:], strict=True))
     ]
     spread = (1, 1)
@@ -90,10 +91,19 @@ def geometry(call: Call, network: Network) -> Geometry:
     return Geometry(axes[0], axes[1], spread)
 
 
-def _axis(call: Call, number: int, kernel: int, size: int, out: int) -> Axis:
+def axis_of(call: Call, place: tuple[int, int], kernel: int, size: int, out: int) -> Axis:
+    """Return an axis of a convolution.
+
+    Args:
+        call: the convolution.
+        place: the number of the axis, and how many it has.
+        kernel: its size on the axis.
+        size: of the input.
+        out: of the output.
+    """
+    number, count = place
     if number < 0:
         return Axis(1, 1, 1, (0,))
-    count = 2 if len(call.numbers("kernel_shape", (0, 0))) == 2 else 1
     step = call.numbers("strides", (1,) * count)[number]
     gap = call.numbers("dilations", (1,) * count)[number]
     reach = (kernel - 1) * gap
@@ -121,7 +131,8 @@ def borders(network: Network) -> dict[tuple[int, int], Border]:
     """Return height and width → the zeros around planes that all convolutions there ask for."""
     found: dict[tuple[int, int], Border] = {}
     for call in network.calls:
-        if call.operator not in ("Conv", "ConvTranspose"):
+        volume = len(network.shapes.get(call.operands[0], ())) == 5
+        if call.operator not in ("Conv", "ConvTranspose") or volume:
             continue
         how = geometry(call, network)
         key = (how.rows.out, how.columns.out)

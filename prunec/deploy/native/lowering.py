@@ -5,13 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from onnx import TensorProto
+
 from prunec.deploy.native.builder import Builder, Fields, Place
+from prunec.deploy.native.choices import (
+    folded,
+    largest,
+    picked,
+    put,
+    summed,
+    tiled,
+    triangle,
+    where,
+)
 from prunec.deploy.native.convolutions import convolution
+from prunec.deploy.native.einsum import einsum
 from prunec.deploy.native.geometry import borders
 from prunec.deploy.native.layout import contiguous, joined, padded
 from prunec.deploy.native.linear import gemm, product
 from prunec.deploy.native.positions import NUMBERED, ONES, PAIRS, bounded, normalised, one, pair
 from prunec.deploy.native.reading import Call, Network
+from prunec.deploy.native.resizing import resized, sampled
 from prunec.deploy.native.shapes import (
     concatenated,
     depth_to_space,
@@ -23,27 +37,62 @@ from prunec.deploy.native.shapes import (
     split,
     transposed,
 )
+from prunec.deploy.native.volumes import is_volume, pooled_volume, volume
 from prunec.deploy.native.windows import (
     REDUCTIONS,
     along,
     instance_norm,
     pooled,
     reduced,
-    resized,
 )
+
+
+def filtered(builder: Builder, call: Call) -> None:
+    """Append a convolution of images, sequences or volumes."""
+    (volume if is_volume(builder, call) else convolution)(builder, call)
+
+
+def windowed(builder: Builder, call: Call) -> None:
+    """Append pooling of images, sequences or volumes."""
+    (pooled_volume if is_volume(builder, call) else pooled)(builder, call)
+
+
+def taken(builder: Builder, call: Call) -> None:
+    """Append slices by their numbers: of one axis, or of several."""
+    numbers = builder.constant(call, 1)
+    several = numbers is not None and numbers.ndim > 1
+    (picked if several else gathered)(builder, call)
+
+
+def cast(builder: Builder, call: Call) -> None:
+    """Append what is true of a number, or the number that is true or false: 1 or 0 already."""
+    (one if call.whole("to", 0) == TensorProto.BOOL else reshaped)(builder, call)
+
 
 Lower = Callable[[Builder, Call], None]
 OPERATORS: dict[str, Lower] = {
-    "Conv": convolution,
-    "ConvTranspose": convolution,
+    "Conv": filtered,
+    "ConvTranspose": filtered,
     "BatchNormalization": normalised,
     "Relu": bounded,
     "Clip": bounded,
     "Gelu": one,
     "Gemm": gemm,
     "MatMul": product,
-    "MaxPool": pooled,
-    "AveragePool": pooled,
+    "MaxPool": windowed,
+    "AveragePool": windowed,
+    "Einsum": einsum,
+    "Where": where,
+    "Tile": tiled,
+    "Trilu": triangle,
+    "GridSample": sampled,
+    "GatherND": picked,
+    "GatherElements": picked,
+    "ScatterND": put,
+    "ScatterElements": put,
+    "Col2Im": folded,
+    "CumSum": summed,
+    "TopK": largest,
     "Softmax": along,
     "LogSoftmax": along,
     "LayerNormalization": along,
@@ -54,7 +103,8 @@ OPERATORS: dict[str, Lower] = {
     "Slice": sliced,
     "Expand": expanded,
     "Pad": padding,
-    "Gather": gathered,
+    "Cast": cast,
+    "Gather": taken,
     "Resize": resized,
     "DepthToSpace": depth_to_space,
     "SpaceToDepth": depth_to_space,

@@ -15,6 +15,9 @@ from prunec.deploy.native.reading import Call
 PAIRS = {
     "Add": "PN_ADD", "Sub": "PN_SUB", "Mul": "PN_MUL", "Div": "PN_DIV", "Max": "PN_MAXIMUM",
     "Min": "PN_MINIMUM", "Pow": "PN_POW", "PRelu": "PN_PRELU", "Sum": "PN_ADD",
+    "Greater": "PN_GREATER", "GreaterOrEqual": "PN_NOT_LESS", "Less": "PN_LESS",
+    "LessOrEqual": "PN_NOT_GREATER", "Equal": "PN_EQUAL", "And": "PN_AND", "Or": "PN_OR",
+    "Xor": "PN_XOR", "Mod": "PN_REMAINDER",
 }  # fmt: skip
 _BY_VECTORS = frozenset({"Add", "Sub", "Mul", "Sum"})
 ONES = {
@@ -22,13 +25,14 @@ ONES = {
     "Log": "PN_LOG", "Sqrt": "PN_SQRT", "Neg": "PN_NEG", "Abs": "PN_ABS",
     "Reciprocal": "PN_RECIPROCAL", "Softplus": "PN_SOFTPLUS", "Erf": "PN_ERF", "Mish": "PN_MISH",
     "Softsign": "PN_SOFTSIGN", "Floor": "PN_FLOOR", "Ceil": "PN_CEIL", "Sin": "PN_SIN",
-    "Cos": "PN_COS", "Sign": "PN_SIGN",
+    "Cos": "PN_COS", "Sign": "PN_SIGN", "Not": "PN_NOT", "Cast": "PN_TRUTH", "Round": "PN_ROUND",
+    "Tan": "PN_TAN", "Atan": "PN_ATAN", "IsNaN": "PN_ISNAN",
 }  # fmt: skip
 NUMBERED = {
     "LeakyRelu": ("PN_LEAKY", 0.01, 0.0), "Elu": ("PN_ELU", 1.0, 0.0),
     "Selu": ("PN_SELU", 1.67326319217681884765625, 1.05070102214813232421875),
     "Celu": ("PN_CELU", 1.0, 0.0), "HardSigmoid": ("PN_HARDSIGMOID", 0.2, 0.5),
-    "Swish": ("PN_SWISH", 1.0, 0.0),
+    "Swish": ("PN_SWISH", 1.0, 0.0), "ThresholdedRelu": ("PN_THRESHOLDED", 1.0, 0.0),
 }  # fmt: skip
 _LARGEST = math.inf
 
@@ -88,20 +92,10 @@ def pair(builder: Builder, call: Call) -> None:
     if same and call.operator in _BY_VECTORS:
         _in_a_row(builder, call)
         return
-    operands = [_repeated(builder, operand, name) for operand in call.operands]
+    operands = [builder.repeated(operand, name) for operand in call.operands]
     out = builder.new(name), builder.layout(name).view
     builder.walk(call, PAIRS[call.operator], operands, out)
     builder.clean(name)
-
-
-def _repeated(builder: Builder, operand: str, result: str) -> tuple[str, View]:
-    buffer, view = builder.values(operand)
-    sizes = builder.shape(result)
-    missing = len(sizes) - len(view.sizes)
-    steps = (0,) * missing + tuple(
-        0 if size == 1 else step for size, step in zip(view.sizes, view.steps, strict=True)
-    )
-    return buffer, View(sizes, steps, view.at)
 
 
 def _in_a_row(builder: Builder, call: Call) -> None:
@@ -196,4 +190,17 @@ def normalised(builder: Builder, call: Call) -> None:
         place = Place(builder.buffer(call.operands[0]), source.lead)
         add_linear(builder, call, place, np.diag(factor.astype(np.float32)), bias)
     else:
-        raise call.refuse(f"of a tensor {list(sizes)}")
+        _by_channel(builder, call, factor.astype(np.float32), bias)
+
+
+def _by_channel(builder: Builder, call: Call, scale: np.ndarray, bias: np.ndarray) -> None:
+    """Append ``scale · x + bias`` of every channel of a tensor of any axes."""
+    name, source = call.results[0], builder.values(call.operands[0])
+    out = builder.new(name), builder.layout(name).view
+    steps = (0, 1, *(0,) * (len(out[1].sizes) - 2))
+    operation = "PN_MUL"
+    for numbers in (scale, bias):
+        own = View(out[1].sizes, steps)
+        builder.walk(call, operation, [source, (builder.stored(numbers), own)], out)
+        source, operation = out, "PN_ADD"
+    builder.clean(name)

@@ -112,7 +112,23 @@ def read_network(path: Path) -> Network:
     inputs = tuple(value.name for value in graph.input if value.name not in constants)
     shapes = _shapes(folded, calls, inputs, constants)
     outputs = tuple(value.name for value in graph.output)
+    _each_of_one_sample(calls, inputs, outputs, whole)
     return Network(inputs, outputs, calls, constants, shapes, whole)
+
+
+def _each_of_one_sample(
+    calls: Sequence[Call], inputs: Sequence[str], outputs: Sequence[str], whole: frozenset[str]
+) -> None:
+    """Refuse an output that is one for all samples: C computes them one by one."""
+    makers: dict[str, Call] = {}
+    by_samples = set(inputs) - whole
+    for call in calls:
+        makers |= dict.fromkeys(call.results, call)
+        if by_samples & set(call.operands):
+            by_samples |= set(call.results)
+    for name in outputs:
+        if name in whole & by_samples:
+            raise makers[name].refuse(f"that makes {name!r} of all samples together")
 
 
 def _without_samples(model: onnx.ModelProto) -> Iterator[str]:
@@ -167,6 +183,10 @@ def _calls(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> Iterator
         yield Call(node.op_type, name, tuple(node.input), tuple(node.output), options)
 
 
+_COMPUTED = (onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL)
+"""Types of what is computed: true and false are 1.0 and 0.0, and stay within the network."""
+
+
 def _shapes(
     model: onnx.ModelProto,
     calls: Sequence[Call],
@@ -174,16 +194,19 @@ def _shapes(
     constants: Mapping[str, np.ndarray],
 ) -> dict[str, tuple[int, ...]]:
     graph, found = model.graph, {}
+    outputs = {value.name for value in graph.output}
     for value in (*graph.input, *graph.output, *graph.value_info):
         kind = value.type.tensor_type
         dims = kind.shape.dim
         if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
             found[value.name] = (kind.elem_type, tuple(dim.dim_value for dim in dims))
-    makers = {name: call for call in calls for name in call.results if name}
+    read = {name for call in calls for name in call.operands} | outputs
+    makers = {name: call for call in calls for name in call.results if name in read}
     for name in (*inputs, *makers):
         if name not in found:
             raise makers[name].refuse(f"whose result {name!r} has a size that is not known")
-        if found[name][0] != onnx.TensorProto.FLOAT:
+        kinds = _COMPUTED if name in makers and name not in outputs else _COMPUTED[:1]
+        if found[name][0] not in kinds:
             raise _not_float(name, found[name][0], makers)
     return {name: sizes for name, (_, sizes) in found.items() if name not in constants}
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from prunec.deploy.native.builder import Builder, Fields, Place
-from prunec.deploy.native.layout import View, contiguous, joined, padded, rounded
+from prunec.deploy.native.layout import RANK, View, contiguous, joined, padded, rounded
 from prunec.deploy.native.reading import Call
 
 
@@ -222,23 +222,36 @@ def _take_one(
     along: tuple[int, np.ndarray],
 ) -> None:
     (buffer, given), (made, wanted), (axis, chosen) = source, out, along
+    fields = moved_along(call, (given, wanted), axis)
+    fields |= {"in": Place(buffer, given.at), "out": Place(made, wanted.at)}
+    fields["numbers"] = builder.data.add(chosen.astype(np.uint32))
+    builder.add("pn_taken(&S, w, d);", "pn_take", fields, [buffer], made, call.name)
+
+
+def moved_along(call: Call, views: tuple[View, View], axis: int) -> Fields:
+    """Return sizes and steps of what is taken along an axis, neighbours of the axis joined.
+
+    Args:
+        call: what it stems from.
+        views: of what is read and made; other axes have the same sizes.
+        axis: the one along which values are taken.
+
+    Raises:
+        PassError: it has more axes than kernels have.
+    """
+    given, wanted = views
     before, own_before = joined(wanted.sizes[:axis], [given.steps[:axis], wanted.steps[:axis]])
     after, own_after = joined(
         wanted.sizes[axis + 1 :], [given.steps[axis + 1 :], wanted.steps[axis + 1 :]]
     )
-    sizes = (*before, len(chosen), *after)
-    if len(sizes) > 6:
+    sizes = (*before, wanted.sizes[axis], *after)
+    if len(sizes) > RANK:
         raise call.refuse(f"of {len(sizes)} axes that lie apart")
-    steps = [
-        (*own_before[i], view.steps[axis], *own_after[i]) for i, view in enumerate((given, wanted))
-    ]
-    fields: Fields = {
-        "in": Place(buffer, given.at), "out": Place(made, wanted.at),
-        "numbers": builder.data.add(chosen.astype(np.uint32)), "sizes": padded(sizes, steps[0])[0],
-        "in_steps": padded(sizes, steps[0])[1], "out_steps": padded(sizes, steps[1])[1],
-        "axis": 6 - len(sizes) + len(before),
+    steps = [(*own_before[i], view.steps[axis], *own_after[i]) for i, view in enumerate(views)]
+    return {
+        "sizes": padded(sizes, steps[0])[0], "in_steps": padded(sizes, steps[0])[1],
+        "out_steps": padded(sizes, steps[1])[1], "axis": RANK - len(sizes) + len(before),
     }  # fmt: skip
-    builder.add("pn_taken(&S, w, d);", "pn_take", fields, [buffer], made, call.name)
 
 
 def depth_to_space(builder: Builder, call: Call) -> None:

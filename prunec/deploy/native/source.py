@@ -16,7 +16,9 @@ from prunec.deploy.native.layout import Layout
 from prunec.deploy.native.memory import Memory, plan
 from prunec.deploy.signature import file_digest
 
-HEADERS = ("prunec_kernels.h", "prunec_vectors.h", "prunec_plain.h", "prunec_planes.h")
+HEADERS = (
+    "prunec_kernels.h", "prunec_vectors.h", "prunec_plain.h", "prunec_planes.h", "prunec_choices.h",
+)  # fmt: skip
 LARGEST_SOURCE = 1 << 18
 """Bytes of weights up to which they stand in the source."""
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from prunec.deploy.native.builder import Builder, Fields, Place
 from prunec.deploy.native.layout import joined, padded, plane_sizes
 from prunec.deploy.native.reading import Call
-from prunec.deploy.native.shapes import take
 
 REDUCTIONS = {
     "ReduceSum": "PN_SUM", "ReduceMean": "PN_MEAN", "ReduceMax": "PN_LARGEST",
@@ -74,19 +71,20 @@ def reduced(builder: Builder, call: Call) -> None:
     if len(full) != rank:
         steps = dict(zip(kept, full, strict=True))
         full = tuple(steps.get(axis, 0) for axis in range(rank))
-    fields = _rows(call, view.sizes, (view.steps, full), axes)
+    fields = rows_of(call, view.sizes, (view.steps, full), axes)
     fields |= {"in": Place(buffer, view.at), "out": Place(made, out.at)}
     fields |= {"operation": REDUCTIONS[call.operator]}
     builder.add("pn_reduce(&S, w);", "pn_rows", fields, [buffer], made, call.name)
     builder.clean(name)
 
 
-def _rows(
+def rows_of(
     call: Call,
     sizes: tuple[int, ...],
     steps: tuple[tuple[int, ...], tuple[int, ...]],
     axes: set[int],
 ) -> Fields:
+    """Return the arguments of a kernel that works along some axes, for each position of others."""
     fields: Fields = {}
     for key, numbers in (
         ("outer", [axis for axis in range(len(sizes)) if axis not in axes]),
@@ -116,7 +114,7 @@ def along(builder: Builder, call: Call) -> None:
     operation = operations.get(call.operator, "PN_LAYERNORM")
     made = builder.new(name)
     out = builder.layout(name).view
-    fields = _rows(call, view.sizes, (view.steps, out.steps), axes)
+    fields = rows_of(call, view.sizes, (view.steps, out.steps), axes)
     fields |= {"in": Place(buffer, view.at), "out": Place(made, out.at), "operation": operation}
     if layer_norm:
         count = int(np.prod(view.sizes[first:]))
@@ -142,7 +140,7 @@ def instance_norm(builder: Builder, call: Call) -> None:
     name, (buffer, view) = call.results[0], builder.values(call.operands[0])
     made = builder.new(name)
     out = builder.layout(name).view
-    fields = _rows(call, view.sizes, (view.steps, out.steps), set(range(2, len(view.sizes))))
+    fields = rows_of(call, view.sizes, (view.steps, out.steps), set(range(2, len(view.sizes))))
     fields |= {"in": Place(buffer, view.at), "out": Place(made, out.at), "operation": "PN_ROWNORM"}
     channels = view.sizes[1]
     fields |= _scales(builder, call, channels, channels)
@@ -150,69 +148,3 @@ def instance_norm(builder: Builder, call: Call) -> None:
         raise call.refuse("of several samples in one")
     builder.add("pn_along(&S, w, d);", "pn_rows", fields, [buffer], made, call.name)
     builder.clean(name)
-
-
-def resized(builder: Builder, call: Call) -> None:
-    """Append images of another size: nearest values, or two rows and columns mixed."""
-    before, after = (builder.shape(n) for n in (call.operands[0], call.results[0]))
-    mode, how = (
-        call.text("mode", "nearest"),
-        call.text("coordinate_transformation_mode", "half_pixel"),
-    )
-    if plane_sizes(before) is None or before[:2] != after[:2] or mode not in ("nearest", "linear"):
-        raise call.refuse(f"{mode} of {list(before)} to {list(after)}")
-    if call.whole("antialias", 0):
-        raise call.refuse("with antialias")
-    scales = builder.constant(call, 2)
-    places = {}
-    for axis in range(2, len(before)):
-        size, out = before[axis], after[axis]
-        scale = float(scales[axis]) if scales is not None and scales.size else out / size
-        places[axis] = _places(call, how, (size, out, scale))
-    if mode == "nearest":
-        rounding = call.text("nearest_mode", "round_prefer_floor")
-        rows = {a: _nearest(call, x, rounding, before[a]) for a, x in places.items()}
-        take(builder, call, rows)
-    else:
-        _mixed(builder, call, places)
-
-
-def _places(call: Call, how: str, axis: tuple[int, int, float]) -> np.ndarray:
-    size, out, scale = axis
-    x = np.arange(out, dtype=np.float64)
-    if how == "half_pixel" or (how == "pytorch_half_pixel" and out > 1):
-        return (x + 0.5) / scale - 0.5
-    if how == "pytorch_half_pixel":
-        return x * 0
-    if how == "align_corners":
-        return x * (size - 1) / (out - 1) if out > 1 else x * 0
-    if how == "asymmetric":
-        return x / scale
-    raise call.refuse(f"of coordinates {how}")
-
-
-def _nearest(call: Call, x: np.ndarray, rounding: str, size: int) -> np.ndarray:
-    ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "floor": np.floor, "ceil": np.ceil,
-        "round_prefer_floor": lambda v: np.ceil(v - 0.5),
-        "round_prefer_ceil": lambda v: np.floor(v + 0.5),
-    }  # fmt: skip
-    chosen: np.ndarray = np.clip(ways[rounding](x), 0, size - 1).astype(np.int64)
-    return chosen
-
-
-def _mixed(builder: Builder, call: Call, places: dict[int, np.ndarray]) -> None:
-    name, source = call.results[0], builder.layout(call.operands[0]).planes
-    given, buffer, data = builder.buffer(call.operands[0]), builder.new(name), builder.data
-    fields: Fields = {
-        "out": builder.layout(name), "in": Place(given, source.at), "plane": source.plane,
-        "stride": source.stride,
-    }  # fmt: skip
-    for key, axis, size in (("row", -2, source.height), ("column", -1, source.width)):
-        x = places.get(len(builder.shape(name)) + axis, np.zeros(1))
-        x = np.clip(x, 0, size - 1)
-        low = np.floor(x).astype(np.uint32)
-        pairs = np.stack([low, np.minimum(low + 1, size - 1)], axis=1)
-        fields[f"{key}s"] = data.add(pairs.astype(np.uint32))
-        fields[f"{key}_shares"] = data.add((x - low).astype(np.float32))
-    builder.add("pn_resized(&S, w, d);", "pn_resize", fields, [given], buffer, call.name)

@@ -1,4 +1,4 @@
-"""From a network to a functional graph of nodes whose shapes are known."""
+"""Capture: from a torch network to a functional graph of nodes with known shapes."""
 
 from __future__ import annotations
 

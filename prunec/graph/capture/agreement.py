@@ -1,4 +1,4 @@
-"""Whether a graph answers as the network that it was recorded from."""
+"""Comparison of a recorded graph's outputs with the outputs of its network."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from prunec.graph.capture.surroundings import undisturbed
 
 @dataclass(frozen=True)
 class Traced:
-    """A network's graph, and the network itself to compare it with.
+    """Graph of a network, and the network to compare it with.
 
     Attributes:
         graph: the graph with the network's own parameters and buffers.
         network: the caller's network.
-        hollow: the copy that was recorded.
-        recording: what was recorded first.
-        names: of the graph's node for each call of it.
+        hollow: recorded copy of the network, without values.
+        recording: first recording.
+        names: name of the graph's node for each call of the recording.
     """
 
     graph: GraphModule
@@ -37,13 +37,13 @@ class Traced:
     names: tuple[str, ...]
 
     def answers_as(self, outputs: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> bool:
-        """Whether the network answers the same on one sample, and on the example if need be.
+        """Return whether graph and network agree on one sample, and on the example if needed.
 
         Args:
-            outputs: of the graph for the example, a batch that was not recorded.
-            example: of which the network is given the first sample alone, yet another batch. Where
-                that is not the first of the graph's answers, since samples depend on each other or
-                lie elsewhere than along the first axis, the graph is given it as well.
+            outputs: the graph's outputs for the example, a batch size that was not recorded.
+            example: inputs; the network runs on their first sample alone, yet another batch size.
+                If that differs from the first of the graph's outputs, because samples depend on
+                each other or lie along another axis, the graph runs on one sample as well.
         """
         single = of_samples(example, lambda x: x[:1])
         expected = self.hollow.answers(single)
@@ -51,26 +51,27 @@ class Traced:
             return True
         with torch.no_grad():
             run = Interpreter(self.graph).run
-            found = pytree.tree_leaves(run(*(x.clone() for x in single)))
-        return _agree(found, expected) and _agree(outputs, self.hollow.answers(example))
+            outputs_of_one = pytree.tree_leaves(run(*(x.clone() for x in single)))
+        return _agree(outputs_of_one, expected) and _agree(outputs, self.hollow.answers(example))
 
     def lengths(self, example: tuple[Tensor, ...], otherwise: frozenset[str]) -> tuple[Fixed, ...]:
-        """The axes of the inputs that the graph has at one length only.
+        """Return the input axes for which the graph holds at one length only.
 
         Args:
-            example: inputs of the recorded shapes but for the batch.
-            otherwise: nodes of the graph whose numbers do not matter.
+            example: inputs of the recorded shapes, except for the batch size.
+            otherwise: nodes of the graph that are written otherwise, so their numbers do not
+                matter.
         """
         passed = frozenset(i for i, name in enumerate(self.names) if name in otherwise)
         with undisturbed(self.network):
             return lengths_by_recording(self.hollow, self.recording, example, passed)
 
 
-def _agree(found: Sequence[Any], expected: Sequence[Any]) -> bool:
-    """Whether all outputs are the same tensors."""
-    return len(found) == len(expected) and all(
+def _agree(returned: Sequence[Any], expected: Sequence[Any]) -> bool:
+    """Return whether all outputs are equal tensors."""
+    return len(returned) == len(expected) and all(
         isinstance(b, Tensor) and a.shape == b.shape and equal(a, b)
-        for a, b in zip(found, expected, strict=True)
+        for a, b in zip(returned, expected, strict=True)
     )
 
 
@@ -80,9 +81,11 @@ def _first(output: Tensor, expected: Any) -> Tensor:
 
 
 def equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same but for the order of sums."""
+    """Return whether two tensors are equal up to the order of summation."""
     if a.dtype != b.dtype or not a.is_floating_point():
         return torch.equal(a, b)
+    # Relative to the largest value: far above the rounding of a reordered sum, far below any wrong
+    # operator. Half types get ten times their epsilon.
     bound = 1e-10 if a.dtype == torch.float64 else max(1e-5, 10 * torch.finfo(a.dtype).eps)
     finite = b[b.isfinite()].abs()
     scale = float(finite.max()) if len(finite) else 0.0

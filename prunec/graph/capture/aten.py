@@ -1,4 +1,4 @@
-"""Calls of ATen operators in a graph of torch.fx: their names, their arguments by name."""
+"""Calls of ATen operators in a torch.fx graph: operator names, and arguments by name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _KNOWN = frozenset({"aten", "prim", "prims", "torchvision"})
 
 
 def op_name(node: Node) -> str:
-    """Name of the operator of a call, without overload: ``conv2d``, ``add``, ``getitem``.
+    """Return the operator name of a call, without overload: ``conv2d``, ``add``, ``getitem``.
 
-    One of somebody else's library has its library's name before it: no name is taken for torch's.
+    Operators of other libraries are prefixed with the library's name, so that none passes for a
+    torch operator of the same name.
     """
     if node.target is operator.getitem:
         return "getitem"
@@ -24,7 +25,7 @@ def op_name(node: Node) -> str:
 
 
 def arguments(node: Node) -> dict[str, Any]:
-    """Arguments of a call by the names of the operator's schema, defaults filled in."""
+    """Return the arguments of a call by their names in the schema, defaults filled in."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return {str(i): value for i, value in enumerate(node.args)}

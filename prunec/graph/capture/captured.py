@@ -1,4 +1,4 @@
-"""A captured network: nodes in the order of computation, and the tensors that it stores."""
+"""Captured network: nodes in the order of computation, and the stored tensors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from prunec.graph.capture.other_lengths import Fixed
 
 @dataclass(frozen=True)
 class Captured:
-    """A captured network.
+    """Captured network.
 
     Attributes:
-        nodes: in the order of computation; the last is the output.
+        nodes: nodes in the order of computation; the last is the output.
         state: name → every parameter and buffer that persists, read or not.
-        outputs: what the network returned for the example, flat.
-        source: the front end's own graph, for its writer alone.
-        lengths: finds the axes of its inputs that have one length only, if the nodes of some names
-            are written otherwise.
+        outputs: flat outputs for the example.
+        source: the front end's graph, used by its writer only.
+        lengths: function of the names of nodes that are written otherwise; returns the input axes
+            that are fixed at one length.
     """
 
     nodes: tuple[Node, ...]
@@ -37,12 +37,12 @@ class Captured:
         return self._readers.get(name, set())
 
     def held_by(self, path: str) -> set[str]:
-        """Return the names of what is read of a module and of the modules inside it."""
+        """Return the names of the read tensors of a module and of the modules inside it."""
         return self._held.get(path, set())
 
     @cached_property
     def stored(self) -> dict[str, Tensor]:
-        """Every parameter, buffer and constant that a node stands for, by its name."""
+        """Name → parameter, buffer or constant that a node stands for."""
         return {node.stored: node.tensor for node in self.nodes if node.tensor is not None}
 
     @cached_property

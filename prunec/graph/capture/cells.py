@@ -1,6 +1,7 @@
-"""One step of a recurrent layer, spelled out as the linear maps and gates of its definition.
+"""One step of a recurrent cell as the linear maps and gates of its definition.
 
-With i the input, h the state, W and R their weights and biases, of the rows of each gate:
+i: input, h: state, c: memory; W, R: weights and biases applied to input and state, split by gate
+(Elman, 1990; Hochreiter & Schmidhuber, 1997; Cho et al., 2014):
 
     rnn   h′ = tanh(Wi + Rh)                                  or relu in place of tanh
     lstm  c′ = σ(f)·c + σ(i)·tanh(g),  h′ = σ(o)·tanh(c′)     [i, f, g, o] = Wi + Rh
@@ -46,7 +47,7 @@ def _gru(graph: Graph, node: Node) -> Node | None:
 
 
 def _lstm(graph: Graph, node: Node) -> None:
-    """It returns state and memory: what reads one of them is given it here."""
+    """Replace the two results, state and memory, at their readers."""
     items = list(node.users)
     if any(user.target is not operator.getitem for user in items):
         return
@@ -61,9 +62,9 @@ def _lstm(graph: Graph, node: Node) -> None:
     memory = _sum(graph, _product(graph, forget, memory), _product(graph, enter, new))
     made = _product(graph, leave, _of(graph, aten.tanh.default, memory)), memory
     for user in items:
-        found = made[user.args[1]]  # type: ignore[index]
-        found.meta = dict(user.meta)
-        user.replace_all_uses_with(found)
+        replacement = made[user.args[1]]  # type: ignore[index]
+        replacement.meta = dict(user.meta)
+        user.replace_all_uses_with(replacement)
         graph.erase_node(user)
 
 
@@ -100,4 +101,4 @@ CELLS: Mapping[str, Callable[[Graph, Node], Node | None]] = {
     "gru_cell": _gru,
     "lstm_cell": _lstm,
 }
-"""Operator → what takes the place of a call in the graph."""
+"""Operator → function that writes the replacement of a call, or returns None if it did the rest."""

@@ -1,4 +1,4 @@
-"""A captured graph compared with the network itself, on the example and on another batch size."""
+"""Comparison of an exported graph with the network, on the example and on other batch sizes."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ Inputs = tuple[Tensor, ...]
 
 
 class Original:
-    """A copy of a network that answers for it, in the state that earlier answers left it in.
+    """Copy of a network that provides expected outputs, keeping its state between calls.
 
-    The last two answers are those of copies that never ran: what a first call keeps of its batch
-    would be a constant of the graph that agrees with all later ones.
+    The last two answers come from copies that never ran: state that a first call takes from its
+        batch
+    would be a constant in the graph, and would agree with all later calls.
 
     Attributes:
-        module: the copy, in evaluation mode.
-        example: the example.
-        batches: its last sample, where the network takes a single one; the example and one sample
-            more; the example; these two again.
-        answers: what the network returns for each of them, flat.
+        module: copy in evaluation mode.
+        example: example inputs.
+        batches: the last sample, if the network accepts a single one; the example plus one sample;
+            the example; the latter two again.
+        answers: flat outputs of the network for each of the batches.
     """
 
     def __init__(self, network: nn.Module, example: Inputs) -> None:
@@ -43,20 +44,20 @@ class Original:
         self.batches: tuple[Inputs, ...] = (single, more, example, more, example)
         try:
             answers = [self.answer(single)]
-        except Exception:  # whatever a network raises that takes no single sample
+        except Exception:  # any error of a network that does not accept a single sample
             answers, self.batches = [], (more, example, more, example)
         first = (_answer(copied(network).eval(), given) for given in (more, example))
         self.answers = (*answers, self.answer(more), self.answer(example), *first)
 
     def answer(self, given: Inputs) -> list[Any]:
-        """What it returns, flat."""
+        """Return the flat outputs for given inputs."""
         return _answer(self.module, given)
 
     def lengths(self, graph: GraphModule) -> tuple[Fixed, ...]:
-        """The axes of the inputs that a graph has at one length only.
+        """Return the input axes for which a graph holds at one length only.
 
         Args:
-            graph: it answers as the network does, but for inputs of other lengths.
+            graph: graph that agrees with the network for the lengths of the example.
         """
         example = self.example
 
@@ -64,12 +65,12 @@ class Original:
             given = tuple(_of_length(x, shape) for x, shape in zip(example, shapes, strict=True))
             try:
                 expected = self.answer(given)
-            except Exception:  # whatever an operator raises that takes no such length
+            except Exception:  # any error of an operator that does not accept this length
                 return None
             return _departure(graph, self, given, expected) or ""
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's notes on the network's own operators
+            warnings.simplefilter("ignore")  # warnings about the network's operators
             return fixed_lengths(tuple(tuple(x.shape) for x in example), follow, thorough=False)
 
 
@@ -80,7 +81,7 @@ def _answer(module: nn.Module, given: Inputs) -> list[Any]:
 
 
 def _of_length(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A tensor cut, or repeated, to another shape."""
+    """Return a tensor cut, or repeated, to another shape."""
     for axis, length in enumerate(shape):
         if length != x.shape[axis]:
             x = x.index_select(axis, torch.arange(length, device=x.device) % x.shape[axis])
@@ -88,11 +89,11 @@ def _of_length(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def parting(graph: GraphModule, original: Original) -> str | None:
-    """Say how a graph answers otherwise than its network, and where; None if it does not.
+    """Describe how and where a graph's outputs differ from its network's; None if they agree.
 
     Args:
-        graph: a functional one, with the network's own parameters and buffers.
-        original: the network.
+        graph: functional graph with the network's own parameters and buffers.
+        original: copy of the network, with its answers.
     """
     for given, expected in zip(original.batches, original.answers, strict=True):
         how = _departure(graph, original, given, expected)
@@ -104,24 +105,24 @@ def parting(graph: GraphModule, original: Original) -> str | None:
 def _departure(
     graph: GraphModule, original: Original, given: Inputs, expected: list[Any]
 ) -> str | None:
-    """How a graph answers otherwise than expected, and where; None if it does not."""
+    """Describe how and where a graph's outputs differ from the expected ones; None if equal."""
     size = f"a batch of {len(given[0])}" if given[0].dim() else "the example"
     try:
         with torch.no_grad():
-            found = pytree.tree_leaves(graph(*(x.clone() for x in given)))
-    except Exception as error:  # whatever an operator raises that was traced for other sizes
+            returned = pytree.tree_leaves(graph(*(x.clone() for x in given)))
+    except Exception as error:  # any error of an operator traced for other sizes
         said = str(error).strip().partition("\n")[0]
-        if "shape[0]" in said:  # torch's own check of what it takes for constant
-            return f"its graph does not run on {size}, the size of the batch is a number in it"
+        if "shape[0]" in said:  # torch's check of a batch size that it took for a constant
+            return f"its graph does not run on {size}: the batch size is a literal number in it"
         return f"its graph does not run on {size} ({said})"
-    how = _difference(expected, found)
+    how = _difference(expected, returned)
     return f"on {size} {how}{_place(graph, original, given)}" if how else None
 
 
-def _difference(expected: list[Any], found: list[Any]) -> str:
-    if len(expected) != len(found):
-        return f"the network returns {len(expected)} values, its graph {len(found)}"
-    for number, (a, b) in enumerate(zip(expected, found, strict=True)):
+def _difference(expected: list[Any], returned: list[Any]) -> str:
+    if len(expected) != len(returned):
+        return f"the network returns {len(expected)} values, its graph {len(returned)}"
+    for number, (a, b) in enumerate(zip(expected, returned, strict=True)):
         if not isinstance(a, Tensor) or not isinstance(b, Tensor):
             if a != b:
                 return f"output {number} is {a!r}, that of its graph {b!r}"
@@ -135,37 +136,37 @@ def _difference(expected: list[Any], found: list[Any]) -> str:
 
 
 def _place(graph: GraphModule, original: Original, given: Inputs) -> str:
-    """Between which of its modules they part, in words; empty where that cannot be said."""
+    """Name the modules between which graph and network part; empty if that is unknown."""
     last = ""
     try:
-        theirs = _values_of_modules(graph, given)
+        computed = _values_of_modules(graph, given)
         for path, value in _answers_of_modules(original, given):
-            if path not in theirs or not theirs[path]:
+            if path not in computed or not computed[path]:
                 continue
-            found = theirs[path].pop(0)
-            if found.shape != value.shape or not equal(found, value):
+            made = computed[path].pop(0)
+            if made.shape != value.shape or not equal(made, value):
                 return f": they part before {path} returns" + (f", after {last}" if last else "")
             last = path
-    except Exception:  # of whatever kind: what parts is known, where is not
+    except Exception:  # any error: the difference is known, only its place is not
         return ""
     return f": they part after {last}" if last else ""
 
 
 def _answers_of_modules(original: Original, given: Inputs) -> list[tuple[str, Tensor]]:
-    """What the innermost modules return, in the order of their calls."""
-    found: list[tuple[str, Tensor]] = []
+    """Return path and output of the innermost modules, in the order of their calls."""
+    outputs: list[tuple[str, Tensor]] = []
 
     def keep(path: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _given: Any, made: Any) -> None:
             if isinstance(made, Tensor):
-                found.append((path, made.clone()))
+                outputs.append((path, made.clone()))
 
         return hook
 
     inner = [(p, m) for p, m in original.module.named_modules() if p and not list(m.children())]
     with _hooked(inner, keep):
         original.answer(given)
-    return found
+    return outputs
 
 
 @contextmanager
@@ -181,7 +182,7 @@ def _hooked(
 
 
 def _values_of_modules(graph: GraphModule, given: Inputs) -> dict[str, list[Tensor]]:
-    """The last value of each run of nodes that one module made, by its path."""
+    """Return path of a module → last value of each run of nodes that it made."""
     watched = _Watched(graph)
     with torch.no_grad():
         watched.run(*(x.clone() for x in given))
@@ -209,10 +210,10 @@ class _Watched(Interpreter):
 
 
 def refusal(network: nn.Module, why: str) -> UntraceableModel:
-    """The error for a network whose graph is not the network."""
+    """Return the error for a network that its graph does not reproduce."""
     return UntraceableModel(
-        f"{type(network).__name__} is not what its graph computes: {why}.",
-        remedy="Its forward turns the batch or what it remembers into Python's numbers: loop over "
-        "no samples, take sizes from x.shape, name the axis of squeeze, and keep no state from "
-        "one call to the next.",
+        f"The graph of {type(network).__name__} does not compute what the network computes: {why}.",
+        remedy="Its forward turns the batch size or its state into Python numbers. Do not loop "
+        "over samples, take sizes from x.shape, name the axis of squeeze, and keep no state "
+        "between calls.",
     )

@@ -1,9 +1,9 @@
-"""Weights that a network computes from its parameters alone, evaluated once: constants of the file.
+"""Weights that a network computes from its parameters alone, evaluated once.
 
-Masks that still hang on a kernel, weight standardisation, one-bit weights, parametrisations, a blur
-kernel expanded to as many channels as come in: w = f(θ) depends on no input, so that w takes the
-place of θ and is cut as any other weight. It is computed by the network's own operators in its own
-type, and is therefore what the network computes each time.
+Examples are masks multiplied with a kernel, weight standardisation, one-bit weights,
+parametrisations, and a blur kernel expanded to the number of channels. w = f(θ) does not depend on
+any input, so w replaces θ and is cut like any other weight. It is computed by the network's own
+operators in its own type, and therefore equals the value that the network computes in every call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "matmul": ("self", "other"), "mm": ("self", "mat2"), "addmm": ("mat1", "mat2"),
     "bmm": ("self", "mat2"),
 }  # fmt: skip
-"""Operator → its arguments that are weights if they depend on no input."""
+"""Operator → its arguments that are weights if they do not depend on an input."""
 _PRODUCTS = frozenset(("matmul", "mm", "addmm", "bmm"))
 _MOVES = frozenset(
     (
@@ -36,17 +36,18 @@ _MOVES = frozenset(
         "slice select index_select contiguous detach alias"
     ).split()
 )
+# Prefixes of operators whose result differs from call to call, so it cannot be evaluated once.
 _RANDOM = ("rand", "bernoulli", "normal", "dropout", "empty", "multinomial", "uniform")
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A captured network whose computed weights are stored.
+    """Captured network whose computed weights are stored.
 
     Attributes:
-        captured: its graph.
-        masks: those of what it still reads, and of computed weights that were made of masked ones.
-        names: the computed weights.
+        captured: captured network.
+        masks: masks of the tensors that it still reads, and of weights computed from masked ones.
+        names: names of the computed weights.
     """
 
     captured: Captured
@@ -58,7 +59,7 @@ def evaluated(captured: Captured, masks: Mapping[str, Tensor] | None = None) -> 
     """Evaluate the weights that are computed from parameters and buffers alone.
 
     Args:
-        captured: the network; its graph is used up.
+        captured: captured network; its graph is consumed.
         masks: parameter name → bool tensor of its shape; False counts as weight zero.
     """
     masks = dict(masks or {})
@@ -85,9 +86,9 @@ def evaluated(captured: Captured, masks: Mapping[str, Tensor] | None = None) -> 
 
 
 def _targets(captured: Captured) -> dict[Node, str]:
-    """Computed weights, with what they are to the operator that reads them."""
+    """Return computed weights → their role in the operator that reads them."""
     fixed = _fixed(captured)
-    found = {
+    computed = {
         given: "bias" if key == "bias" else key if key.startswith("running") else "weight"
         for node in captured.nodes
         if node not in fixed
@@ -95,19 +96,19 @@ def _targets(captured: Captured) -> dict[Node, str]:
         if (given := node.arguments.get(key)) in fixed
         and not (node.operator in _PRODUCTS and _only_moves(given))
     }
-    needed = _needed(captured, found)
+    needed = _needed(captured, computed)
     return {
         node: key
-        for node, key in found.items()
+        for node, key in computed.items()
         if len(node.shape) < 2
         or not any(isinstance(x.tensor, nn.Parameter) and x in needed for x in _leaves(node))
     }
 
 
 def _fixed(captured: Captured) -> set[Node]:
-    """Calls that depend on no input, and are made of what is stored."""
+    """Return calls that do not depend on an input and are computed from stored tensors."""
     still: set[Node] = set()
-    found: set[Node] = set()
+    computed: set[Node] = set()
     for node in captured.nodes:
         if node.kind == "stored":
             still.add(node)
@@ -117,19 +118,19 @@ def _fixed(captured: Captured) -> set[Node]:
             still.add(node)
             floating = node.dtype is not None and node.dtype.is_floating_point
             if node.is_tensor and floating and node.operands:
-                found.add(node)
-    return found
+                computed.add(node)
+    return computed
 
 
 def _only_moves(node: Node) -> bool:
-    """Whether a value is a parameter, seen otherwise."""
+    """Return whether a value is a parameter in another view."""
     while node.kind == "call" and node.operator in _MOVES and len(node.operands) == 1:
         node = node.operands[0]
     return node.kind == "stored"
 
 
 def _needed(captured: Captured, targets: Mapping[Node, str]) -> set[Node]:
-    """Nodes that the outputs need if the targets need nothing."""
+    """Return the nodes that the outputs need if the targets need nothing."""
     needed = {captured.nodes[-1]}
     for node in reversed(captured.nodes):
         if node in needed and node not in targets:
@@ -138,7 +139,7 @@ def _needed(captured: Captured, targets: Mapping[Node, str]) -> set[Node]:
 
 
 def _leaves(node: Node) -> Iterator[Node]:
-    """The stored tensors that a value is made of."""
+    """Yield the stored tensors that a value is computed from."""
     seen, left = {node}, [node]
     while left:
         one = left.pop()
@@ -149,7 +150,7 @@ def _leaves(node: Node) -> Iterator[Node]:
 
 
 def _name(node: Node, key: str, leaves: list[Node], taken: set[str]) -> str:
-    """The usual name at the module that holds what it is made of, or one of its own."""
+    """Return the usual name in the module that holds the parameters, or a name from the node's."""
     owners = {_owner(leaf.stored) for leaf in leaves if isinstance(leaf.tensor, nn.Parameter)}
     usual = f"{owners.pop()}.{key}" if len(owners) == 1 else ""
     if usual and not usual.startswith(".") and usual not in taken:
@@ -166,7 +167,7 @@ def _owner(name: str) -> str:
 
 
 def _as_stored(value: Tensor, leaves: list[Node]) -> Tensor:
-    """A parameter where it is made of one."""
+    """Return a parameter if any of the leaves is one, else the value."""
     parameters = [leaf.tensor for leaf in leaves if isinstance(leaf.tensor, nn.Parameter)]
     if not parameters:
         return value
@@ -174,14 +175,14 @@ def _as_stored(value: Tensor, leaves: list[Node]) -> Tensor:
 
 
 class _Values:
-    """Values of nodes that depend on no input, under masks."""
+    """Values of nodes that do not depend on an input, under masks."""
 
     def __init__(self, masks: Mapping[str, Tensor]) -> None:
         self._masks = dict(masks)
         self._known: dict[Node, Any] = {}
 
     def of(self, node: Node) -> Any:
-        """What a node computes."""
+        """Return the value of a node."""
         if node not in self._known:
             self._known[node] = self._find(node)
         return self._known[node]

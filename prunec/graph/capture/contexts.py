@@ -1,7 +1,7 @@
-"""Contexts and control flow that torch.export keeps as calls of graphs inside a graph.
+"""Contexts and control flow that torch.export keeps as calls of inner graphs.
 
-What changes nothing in evaluation (gradients on or off, autocast off, a checkpoint) is seen
-through: its graph stands where the call stood. The rest is refused by name.
+Contexts without effect in evaluation (gradients on or off, autocast off, checkpointing) are
+inlined: their graph replaces the call. All others are refused by name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SEEN_THROUGH = frozenset(
     ).split()
 )
 _SAID: Mapping[str, str] = {
-    "wrap_with_autocast": "autocast that is on",
+    "wrap_with_autocast": "enabled autocast",
     "cond": "torch.cond",
     "while_loop": "torch.while_loop",
     "map_impl": "torch's map",
@@ -32,15 +32,15 @@ _SAID: Mapping[str, str] = {
 
 
 def see_through(module: GraphModule) -> None:
-    """Put the graphs of contexts that change nothing in place of their calls.
+    """Inline the graphs of contexts without effect.
 
     Raises:
-        UntraceableModel: a call of another kind; names it.
+        UntraceableModel: any other call of an inner graph; the message names it.
     """
     graph = module.graph
     for node in graph.nodes:
         if "dual_level" in _name(node):
-            raise derivatives("torch.func.jvp, or its kin")
+            raise derivatives("torch.func.jvp or a relative")
     while calls := [n for n in graph.nodes if _is_of_higher_order(n)]:
         for node in calls:
             inner = next((a for a in node.args if _graph_of(module, a) is not None), None)
@@ -58,8 +58,9 @@ def see_through(module: GraphModule) -> None:
 def derivatives(function: str, place: str = "") -> UntraceableModel:
     """Return the error for a network that takes derivatives in its forward."""
     return UntraceableModel(
-        f"The network takes derivatives in its forward ({function}), which is not followed{place}.",
-        remedy="Write the derivative with operators: 2 * x for that of x².",
+        f"The network takes derivatives in its forward ({function}), which prunec cannot "
+        f"trace{place}.",
+        remedy="Write the derivative with operators: 2 * x for the derivative of x².",
     )
 
 
@@ -74,12 +75,14 @@ def _name(node: Node) -> str:
 def _graph_of(module: GraphModule, argument: object) -> GraphModule | None:
     if not isinstance(argument, Node) or argument.op != "get_attr":
         return None
-    found = operator.attrgetter(str(argument.target))(module)
-    return found if isinstance(found, GraphModule) else None
+    inner = operator.attrgetter(str(argument.target))(module)
+    return inner if isinstance(inner, GraphModule) else None
 
 
 def _casts(node: Node) -> bool:
-    """Whether a context is an autocast that is on: (device, type, enabled, …)."""
+    """Return whether a context is an enabled autocast; its arguments are (device, type, enabled,
+    …).
+    """
     return _name(node) == "wrap_with_autocast" and node.args[2] is not False
 
 
@@ -109,9 +112,9 @@ def _refusal(node: Node) -> UntraceableModel:
     place = list((node.meta.get("nn_module_stack") or {}).values())
     where = f" in {place[-1][0]}" if place and place[-1][0] else ""
     return UntraceableModel(
-        f"The forward pass uses {said}{where} (at {node.name}), which is not followed.",
-        remedy="Leave autocast out of forward and give the network the type that it is to have."
+        f"The forward pass uses {said}{where} (at {node.name}), which prunec cannot trace.",
+        remedy="Leave autocast out of forward and convert the network to the wanted type."
         if name == "wrap_with_autocast"
-        else "Write what it computes with operators: torch.where for a choice, a loop of fixed "
+        else "Write the computation with operators: torch.where for a branch, a loop of fixed "
         "length for a repetition.",
     )

@@ -1,4 +1,4 @@
-"""A copy of a network that can be run without touching the network, its state or its hooks."""
+"""Copies of a network that can run without affecting the network, its state or its hooks."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _CONTAINERS = nn.Module, Tensor, list, dict, set
 def copied(module: nn.Module, tensors: Mapping[int, Any] | None = None) -> nn.Module:
     """Return a copy of a network, with its attributes, caches and hooks.
 
-    Tensors that were computed are copied without the graph that computed them. A function that
-    closes over a part of the network, as hooks do, closes over the part of the copy. What cannot be
-    copied (a lock, an open file) is shared.
+    Computed tensors are copied without their autograd graph. A function that closes over a part of
+    the network, as hooks do, closes over that part of the copy. Attributes that cannot be copied (a
+    lock, an open file) are shared.
 
     Args:
         module: any network.
-        tensors: id of a tensor of the network → the tensor that takes its place in the copy; what
-            is not named is cloned.
+        tensors: id of a tensor of the network → its replacement in the copy; all others are
+            cloned.
     """
     given = dict(tensors or {})
     try:
         made, memo = _deep(module, given)
-    except Exception:  # whatever an attribute raises that is not made to be copied
+    except Exception:  # any error of an attribute that does not support copying
         made, memo = _deep(module, given | _not_copied(module, given))
     _close_over(made, memo)
     return made
 
 
 def standing_in(module: nn.Module) -> nn.Module:
-    """Return a copy of a network in evaluation mode that has the network's own parameters.
+    """Return a copy in evaluation mode that shares the network's parameters.
 
-    For a trace, which writes into no parameter; buffers and all else are the copy's.
+    For traces, which never write parameters; buffers and everything else belong to the copy.
     """
     return copied(module, {id(value): value for value in module.parameters()}).eval()
 
@@ -51,12 +51,14 @@ def _deep(module: nn.Module, given: Mapping[int, Any]) -> tuple[nn.Module, dict[
 
 
 class _Detached(TorchFunctionMode):
-    """Copies a tensor that was computed, which torch refuses, without its graph."""
+    """Copies of computed tensors without their autograd graph; torch itself refuses to copy
+    them.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Every call as it is, but for copies."""
+        """Pass every call through, except for copies."""
         if func is Tensor.__deepcopy__ and not args[0].is_leaf:
             tensor, memo = args
             if id(tensor) not in memo:
@@ -67,9 +69,9 @@ class _Detached(TorchFunctionMode):
 
 
 def _not_copied(module: nn.Module, memo: Mapping[int, Any]) -> dict[int, Any]:
-    """Attributes that cannot be copied, by their ids."""
+    """Return attributes that cannot be copied, by their ids."""
     parts = {id(part): part for part in module.modules()}
-    found: dict[int, Any] = {}
+    shared: dict[int, Any] = {}
     for part in parts.values():
         for name, value in vars(part).items():
             items = value.values() if isinstance(value, dict) else (value,)
@@ -77,13 +79,13 @@ def _not_copied(module: nn.Module, memo: Mapping[int, Any]) -> dict[int, Any]:
                 try:
                     with _Detached():
                         copy.deepcopy(item, {**memo, **parts})
-                except Exception:  # of whatever kind
-                    found[id(item)] = item
-    return found
+                except Exception:  # any error means that it cannot be copied
+                    shared[id(item)] = item
+    return shared
 
 
 def _close_over(made: nn.Module, memo: dict[int, Any]) -> None:
-    """Let functions that are held by the copy close over the copy."""
+    """Make functions that the copy holds close over the copy."""
     for part in made.modules():
         for name, value in list(vars(part).items()):
             if isinstance(value, types.FunctionType):
@@ -118,13 +120,13 @@ def _inside(value: Any, memo: dict[int, Any]) -> Any:
     try:
         with _Detached():
             return copy.deepcopy(value, memo)
-    except Exception:  # of whatever kind: it is shared
+    except Exception:  # any error means that it cannot be copied: share it
         return value
 
 
 def _full(cell: types.CellType) -> bool:
     try:
         _ = cell.cell_contents
-    except ValueError:  # nothing was put into it yet
+    except ValueError:  # the cell is still empty
         return False
     return True

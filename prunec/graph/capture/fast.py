@@ -1,8 +1,8 @@
-"""A network's graph from two recordings of its forward pass, at two batch sizes.
+"""Fast capture: a graph from two recordings of the forward pass, at two batch sizes.
 
-What differs between them is a number that depends on the batch, and linearly so; otherwise, and
-for everything else that a recording does not stand for, there is no graph, and ``torch.export``
-is asked instead.
+Numbers that differ between the recordings depend on the batch size, linearly. If they do not, or if
+the network does anything else that a recording cannot represent, there is no graph, and the caller
+uses ``torch.export``.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
 
     Args:
         module: the network; it is not changed.
-        example: its positional inputs, batch first.
+        example: positional inputs, batch first.
 
     Returns:
-        The graph as ``torch.export`` makes it; None where a recording cannot stand for it.
+        The graph as ``torch.export`` would write it; None if a recording cannot represent it.
     """
     names = _argument_names(module, example)
     if names is None or not all(given.is_contiguous() for given in example):
@@ -47,12 +47,12 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
         drawing = _Drawing(module, example, names)
         graph = drawing.draw(*recordings)
         return Traced(graph, module, hollow, recordings[0], tuple(drawing.calls))
-    except Exception:  # whatever the network does to tensors without values: export will say it
+    except Exception:  # any error of tensors without values; torch.export reports real ones
         return None
 
 
 def _argument_names(module: nn.Module, example: tuple[Tensor, ...]) -> list[str] | None:
-    """A name for each input; those of ``*inputs`` are numbered."""
+    """Return a name for each input, numbered for ``*inputs``; None if they do not fit."""
     parameters = list(inspect.signature(module.forward).parameters.values())
     plain = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = [p.name for p in parameters if p.kind in plain][: len(example)]
@@ -71,29 +71,29 @@ def _record(hollow: Hollow, example: tuple[Tensor, ...], batch: int) -> Recordin
         torch.empty(_shape(given, example, batch), dtype=given.dtype, device="meta")
         for given in example
     )
-    with undisturbed(hollow.module):  # what it keeps beside itself would be without values
+    with undisturbed(hollow.module):  # caches outside the module would keep tensors without values
         return hollow.record(inputs, example[0].device)
 
 
 def _shape(given: Tensor, example: tuple[Tensor, ...], batch: Any) -> tuple[Any, ...]:
-    """The shape of an input for a batch of some size."""
+    """Return the shape of an input for a given batch size."""
     rest = tuple(given.shape)
     return (batch, *rest[1:]) if holds_samples(given, example) else rest
 
 
 class _Drawing:
-    """A graph in the making."""
+    """Graph under construction."""
 
     def __init__(self, module: nn.Module, example: tuple[Tensor, ...], names: list[str]) -> None:
         self.graph = Graph()
         self.device = example[0].device
         self.module, self.example, self.names = module, example, names
-        self.calls: list[str] = []  # the name of the node of each
+        self.calls: list[str] = []  # node name of each call
         self._numbers: dict[OfBatch, Node] = {}
         self._made: dict[Value, Node] = {}
 
     def draw(self, first: Recording, second: Recording) -> GraphModule:
-        """The graph of both; Unrecorded if they are not alike."""
+        """Return the graph of both recordings; raise Unrecorded if they differ in structure."""
         if len(first.calls) != len(second.calls) or first.structure != second.structure:
             raise Unrecorded("The calls depend on the batch.")
         self._draw_held()
@@ -132,7 +132,7 @@ class _Drawing:
         assert not isinstance(a.result, Form)
         assert not isinstance(b.result, Form)
         if len(a.result) != len(b.result):
-            raise Unrecorded("How many tensors a call returns depends on the batch.")
+            raise Unrecorded("The number of tensors that a call returns depends on the batch.")
         forms = [united_form(x, y) for x, y in zip(a.result, b.result, strict=True)]
         for i, form in enumerate(forms):
             part = self._call(operator.getitem, (node, i), {}, stack)
@@ -146,7 +146,9 @@ class _Drawing:
         return node
 
     def _put(self, given: Any) -> Any:
-        """Arguments with nodes for tensors and for numbers that depend on the batch."""
+        """Return arguments with nodes in place of tensors and of numbers that depend on the
+        batch.
+        """
         if isinstance(given, Value):
             return self._made[given]
         if isinstance(given, OfBatch):
@@ -173,7 +175,7 @@ class _Drawing:
         return node
 
     def _filled(self) -> GraphModule:
-        """The graph with the network's own parameters and buffers."""
+        """Return the graph with the network's own parameters and buffers."""
         root = nn.Module()
         for name, parameter in self.module.named_parameters(remove_duplicate=False):
             parent, leaf = _parent(root, name)

@@ -1,7 +1,7 @@
-"""What is known of a tensor of a traced graph before anything has run: its shape and type.
+"""Shape and type of a tensor in a traced graph, known before anything runs.
 
-``torch.export`` tells it by a tensor without values; a recording leaves it as it stands here,
-since symbols of torch would take longer to make than the rest of the graph.
+``torch.export`` stores them in a tensor without values; a recording stores them as a :class:`Form`,
+because creating torch's symbols would take longer than the rest of the graph.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import Tensor
 from torch.fx import Node
 
 KEY = "form"
-"""Where a node of a recorded graph keeps it."""
+"""Key of a recorded node's :class:`Form` in ``node.meta``."""
 
 DTYPE = "dtype"
-"""Where a node that was written into a graph, and of which no more is known, keeps its type."""
+"""Key in ``node.meta`` of the type of an inserted node for which no form is known."""
 
 
 class Form(NamedTuple):
     """Shape, type and device of a tensor.
 
     Attributes:
-        shape: its sizes; one that depends on the batch is no ``int``.
-        dtype: the type of its elements.
-        device: where it lies.
+        shape: sizes; a size that depends on the batch is not an ``int``.
+        dtype: type of the elements.
+        device: device of the tensor.
     """
 
     shape: tuple[object, ...]
@@ -34,7 +34,7 @@ class Form(NamedTuple):
 
 
 def form_of(node: object) -> Form | None:
-    """What a node of a traced graph returns; None for what is no tensor."""
+    """Return the form of a node's result; None if it is not a tensor."""
     if not isinstance(node, Node):
         return None
     kept = node.meta.get(KEY)
@@ -47,7 +47,7 @@ def form_of(node: object) -> Form | None:
 
 
 def shape_of(node: object) -> tuple[object, ...]:
-    """The sizes of the tensor that a node returns."""
+    """Return the sizes of the tensor that a node returns."""
     form = form_of(node)
     assert form is not None
     return form.shape

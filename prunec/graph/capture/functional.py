@@ -1,8 +1,8 @@
-"""In-place operators of a captured graph replaced by those that return a new tensor.
+"""Replacement of in-place operators by functional ones.
 
-Where nothing else looks at the memory that is written, the operator's functional twin stands in for
-it. Where it is a part of another tensor, that tensor is put together anew around the part. What is
-computed from numbers alone is computed once, here.
+If nothing else views the written memory, the functional variant replaces the operator. If the
+written tensor is a part of another one, that tensor is reassembled around the part. Values computed
+from numbers alone are computed once, here.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _ALIASES = frozenset(
 _FACTORIES = frozenset(
     "zeros ones full arange new_zeros new_ones new_full new_empty empty eye linspace".split()
 )
-_END = 2**63 - 1  # how a slice says that it has no end
+_END = 2**63 - 1  # ATen's end of a slice without one
 _RANDOM = frozenset("dropout feature_dropout alpha_dropout bernoulli rand randn".split())
 
 
 def functionalise(module: GraphModule) -> bool:
-    """Replace in-place operators; False, and the graph spoilt, where memory is shared otherwise."""
+    """Replace in-place operators; False, with the graph unusable, for other shared memory."""
     graph = module.graph
     order = {node: i for i, node in enumerate(graph.nodes)}
     root: dict[Node, Node] = {}
@@ -67,7 +67,7 @@ def functionalise(module: GraphModule) -> bool:
             for user in readers[old]:
                 user.replace_input_with(old, new)
             readers[new] = readers.pop(old)
-            if new is not node:  # what reads the whole from now on reads the new one
+            if new is not node:  # later readers of the whole read the new one
                 order[new] = order[node]
                 root[new] = root[node]
                 family[root[node]].append(new)
@@ -79,7 +79,7 @@ def _users_after(node: Node, write: Node, order: dict[Node, int]) -> list[Node]:
 
 
 def is_inplace(name: str) -> bool:
-    """Whether an operator of this name writes into what it is given."""
+    """Return whether an operator of this name writes into its first argument."""
     return name.endswith("_") and not name.endswith("__")
 
 
@@ -115,10 +115,10 @@ def _put_together(
     now: dict[Node, Node],
     later: set[Node],
 ) -> list[tuple[Node, Node]] | None:
-    """New tensors in place of those that a written part was taken from, where they are read later.
+    """Reassemble the tensors that a written part was taken from, if they are read later.
 
     Returns:
-        Pairs of an old tensor and the new one; None where a tensor that is read later is neither.
+        Pairs of an old tensor and its replacement; None if a later-read tensor has no replacement.
     """
     pairs: list[tuple[Node, Node]] = []
     part, new, place = taken[node], node, node
@@ -161,15 +161,15 @@ def _after(graph: torch.fx.Graph, place: Node, target: object, *args: object) ->
 
 
 def _range(named: dict[str, object], size: object) -> tuple[int, int | None] | None:
-    """First position of a slice or a pick, and the one behind its last, None for the end.
+    """Return the first position of a slice or pick and the end after its last, None for no end.
 
     Returns:
-        None where they depend on the batch, or positions are left out in between.
+        None if they depend on the batch or skip positions.
     """
     if named.get("step", 1) != 1:
         return None
     start, end = named.get("start") or named.get("index") or 0, named.get("end")
-    if not isinstance(size, int):  # of any length: all of it or nothing that can be said here
+    if not isinstance(size, int):  # unknown length: only a slice of everything is understood
         return (0, None) if start == 0 and "end" in named and end in (None, _END) else None
     if not isinstance(start, int) or not isinstance(end, int | None):
         return None
@@ -182,7 +182,7 @@ def _range(named: dict[str, object], size: object) -> tuple[int, int | None] | N
 
 
 def fold_numbers(module: GraphModule) -> None:
-    """Compute once what is made of numbers alone (masks, ranges), in-place writing included."""
+    """Compute values made of numbers alone (masks, ranges) once, in-place writes included."""
     graph = module.graph
     values = _constant_values(graph)
     for node, value in values.items():
@@ -202,7 +202,7 @@ def fold_numbers(module: GraphModule) -> None:
 
 
 def _constant_values(graph: torch.fx.Graph) -> dict[Node, object]:
-    """The values of nodes that are made of numbers alone, and that nothing else writes into."""
+    """Return values of nodes computed from numbers alone that nothing else writes into."""
     constant = _constant_nodes(graph.nodes)
     families = _families(graph.nodes)
     written, spoilt = set[Node](), set[Node]()
@@ -218,7 +218,7 @@ def _constant_values(graph: torch.fx.Graph) -> dict[Node, object]:
         if inputs and op_name(node) not in _FACTORIES:
             continue
         if op_name(node) in FACTORIES and families[node] not in written:
-            continue  # a tensor of one number stays what it is
+            continue  # tensors of one number stay calls: their size may be cut
         values[node] = _computed(node, values)
     return values
 
@@ -241,8 +241,8 @@ def _computed(node: Node, values: dict[Node, object]) -> object:
 
 
 def _constant_nodes(nodes: Iterable[Node]) -> set[Node]:
-    """Nodes whose value depends on no input, parameter or buffer."""
-    found: set[Node] = set()
+    """Return nodes that do not depend on any input, parameter or buffer."""
+    constant: set[Node] = set()
     for node in nodes:
         if node.op != "call_function" or op_name(node) in _RANDOM:
             continue
@@ -251,14 +251,14 @@ def _constant_nodes(nodes: Iterable[Node]) -> set[Node]:
             flat: list[object] = []
             torch.fx.node.map_arg((numbers, node.kwargs), flat.append)
             if not flat:
-                found.add(node)
-        elif node.all_input_nodes and all(n in found for n in node.all_input_nodes):
-            found.add(node)
-    return found
+                constant.add(node)
+        elif node.all_input_nodes and all(n in constant for n in node.all_input_nodes):
+            constant.add(node)
+    return constant
 
 
 def _families(nodes: Iterable[Node]) -> dict[Node, Node]:
-    """Node → the node whose memory it may look at."""
+    """Return node → the node whose memory it may share."""
     root: dict[Node, Node] = {}
     for node in nodes:
         first = node.args[0] if node.args else None

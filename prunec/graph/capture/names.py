@@ -1,8 +1,8 @@
-"""Names of operators that a front end tells apart before any analysis does."""
+"""Names of operators that a front end must distinguish before any analysis."""
 
 from __future__ import annotations
 
-# The value of a position depends on that position alone, of one tensor or of several.
+# Operators whose result at a position depends on the operands at that position alone.
 ELEMENTWISE = frozenset(
     (
         "relu relu6 hardtanh sigmoid silu hardswish hardsigmoid gelu tanh softplus softsign elu "

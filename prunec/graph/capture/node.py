@@ -1,6 +1,6 @@
-"""A node of a captured network, in words of no front end.
+"""Node of a captured network, independent of the front end.
 
-A front end (torch's here) reads its own graph into such nodes; the analyses know nothing else.
+A front end, here torch's, converts its graph to such nodes; the analyses use nothing else.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ class Node:
     """One step of a network's computation.
 
     Attributes:
-        name: unique in its graph.
-        kind: an input of the network, a tensor that it stores, a call of an operator, the output.
-        operator: the operator that a call names, ``conv2d``, ``add``, ``getitem``; else empty.
-        arguments: of a call, by the names of the operator's schema, defaults filled in; a node
-            stands for what it computes.
-        value: shape of the tensor that it computes for the example, a list of such where it
-            computes several, or the number that it stands for.
-        dtype: of its tensor; None where it computes none.
-        dynamic: axes of its tensor whose length depends on the batch.
-        stored: name of the parameter, buffer or constant that it stands for; else empty.
-        tensor: that parameter, buffer or constant itself; else None.
-        module: path of the module that made the call; empty where it is unknown.
-        compute: computes the call from its arguments by name.
-        users: the nodes that read it, in the order of computation.
+        name: unique name in the graph.
+        kind: input, stored tensor, call of an operator, or output.
+        operator: operator of a call, such as ``conv2d``, ``add``, ``getitem``; else empty.
+        arguments: arguments of a call by their names in the schema, defaults filled in; nodes stand
+            for their values.
+        value: shape of the result for the example, a list of shapes for several results, or a
+            number.
+        dtype: type of the resulting tensor; None if there is none.
+        dynamic: axes of the resulting tensor whose length depends on the batch.
+        stored: name of the parameter, buffer or constant; else empty.
+        tensor: the parameter, buffer or constant; else None.
+        module: path of the module that made the call; empty if unknown.
+        compute: function of the arguments by name that computes the call.
+        users: nodes that read this one, in the order of computation.
+        operands: nodes that this one reads, each once.
     """
 
     name: str
@@ -60,32 +61,32 @@ class Node:
 
     @property
     def is_tensor(self) -> bool:
-        """Whether it computes one tensor."""
+        """Whether the result is a single tensor."""
         return isinstance(self.value, tuple) and all(isinstance(s, int) for s in self.value)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of its tensor for the example."""
+        """Shape of the result for the example."""
         shape: tuple[int, ...] = self.value
         return shape
 
     @property
     def first(self) -> Any:
-        """Its first argument."""
+        """First argument."""
         return next(iter(self.arguments.values()))
 
     def concrete(self, argument: Any) -> Any:
-        """Return an argument with every number that is computed replaced by its value."""
+        """Return an argument with computed numbers replaced by their values."""
         return replaced(argument, lambda node: node.value if is_number(node.value) else node)
 
 
 def is_number(value: object) -> bool:
-    """Say whether a node's value is a number, and no shape."""
+    """Return whether a node's value is a number rather than a shape."""
     return isinstance(value, (int, float))
 
 
 def replaced(argument: Any, put: Callable[[Node], Any]) -> Any:
-    """Return an argument with something else in place of every node in it."""
+    """Return an argument with ``put(node)`` in place of every node in it."""
     if isinstance(argument, Node):
         return put(argument)
     if isinstance(argument, (list, tuple)):

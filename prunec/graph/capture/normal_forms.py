@@ -1,4 +1,4 @@
-"""Operators of a captured graph spelled out in simpler ones, so that one rule serves them all."""
+"""Normal forms: operators of a captured graph rewritten as simpler ones that one rule covers."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def spell_out(module: GraphModule) -> None:
 
 
 def _as_it_is(graph: Graph, node: Node) -> None:
-    """Nothing takes its place."""
+    """Keep the call."""
 
 
 _EXTREMES = {"max": aten.amax.default, "min": aten.amin.default}
 
 
 def _extreme(graph: Graph, node: Node) -> None:
-    """The largest value along an axis, of which nobody asks where it stands; replaced here."""
+    """Replace a maximum or minimum along an axis whose index is not read."""
     if "dim" not in arguments(node):
         return
     for user in list(node.users):
@@ -51,12 +51,12 @@ def _extreme(graph: Graph, node: Node) -> None:
     if any(user.target is not operator.getitem or user.args[1] != 0 for user in node.users):
         return
     named = arguments(node)
-    found = graph.call_function(
+    values = graph.call_function(
         _EXTREMES[op_name(node)], (named["self"], [named["dim"]], named["keepdim"])
     )
     for user in list(node.users):
-        found.meta = dict(user.meta)
-        user.replace_all_uses_with(found)
+        values.meta = dict(user.meta)
+        user.replace_all_uses_with(values)
         graph.erase_node(user)
     graph.erase_node(node)
 
@@ -73,7 +73,7 @@ def _axes(node: object) -> int:
 
 
 def _glu(graph: Graph, node: Node) -> Node:
-    """The product a · sigmoid(b) of the two halves of an axis."""
+    """Write a · sigmoid(b), for the two halves a and b of an axis (Dauphin et al., 2017)."""
     named = arguments(node)
     source = named["self"]
     shape = shape_of(source)
@@ -87,7 +87,7 @@ def _glu(graph: Graph, node: Node) -> Node:
 
 
 def _rrelu(graph: Graph, node: Node) -> Node | None:
-    """In evaluation its slope is the mean of those that it would draw from."""
+    """Write the slope of evaluation mode: the mean of the range it is drawn from in training."""
     named = arguments(node)
     if named["training"]:
         return None
@@ -96,7 +96,7 @@ def _rrelu(graph: Graph, node: Node) -> Node | None:
 
 
 def _squeeze(graph: Graph, node: Node) -> Node | None:
-    """The axes that are left out by number: a channel axis may be cut to size 1."""
+    """Write a squeeze of explicit axes: a channel axis that is cut to size 1 must stay."""
     if "dim" in arguments(node):
         return None
     shape = shape_of(node.args[0])
@@ -105,7 +105,7 @@ def _squeeze(graph: Graph, node: Node) -> Node | None:
 
 
 def _without_computed_bias(graph: Graph, node: Node) -> Node | None:
-    """A bias that is computed is added after the kernel."""
+    """Write the addition of a computed bias after the kernel."""
     bias = arguments(node)["bias"]
     if not isinstance(bias, Node) or bias.op == "get_attr":
         return None
@@ -123,7 +123,7 @@ def _without_computed_bias(graph: Graph, node: Node) -> Node | None:
 
 
 def _transposed(node: object) -> Node | None:
-    """The parameter of two axes that a node is the transpose of."""
+    """Return the two-axis parameter that a node transposes; None for other nodes."""
     if not isinstance(node, Node) or op_name(node) not in ("t", "transpose", "permute", "numpy_T"):
         return None
     weight = node.args[0]
@@ -150,7 +150,7 @@ def _addmm(graph: Graph, node: Node) -> Node | None:
 
 
 def _skip_expansions(node: Node) -> None:
-    """An operand that is expanded to what another has anyway is read before it is."""
+    """Read operands before an expansion that broadcasting makes superfluous."""
     form = form_of(node)
     if form is None:
         return
@@ -164,11 +164,11 @@ def _skip_expansions(node: Node) -> None:
 
 
 _LONGEST = 32
-"""Steps of a loop whose cells are spelled out: a dozen nodes each, of which 200 took 20 s."""
+"""Most steps of a loop whose cells are spelled out: a dozen nodes each; 200 steps took 20 s."""
 
 
 def _cells_of_a_long_loop(graph: Graph) -> set[Node]:
-    """The steps of recurrent cells, where they are so many that their channels are kept instead."""
+    """Return the cells of loops that are too long to spell out; their channels are pinned."""
     calls = (node for node in graph.nodes if node.op == "call_function")
     cells = {node for node in calls if op_name(node) in CELLS}
     return cells if len(cells) > _LONGEST else set()
@@ -186,4 +186,4 @@ _SPELLED: Mapping[str, Callable[[Graph, Node], Node | None]] = {
     **dict.fromkeys(("linear", *CONVOLUTIONS), _without_computed_bias),
     **dict.fromkeys(_EXTREMES, _extreme),
 }
-"""Operator → what takes the place of a call in the graph, None for the call as it is."""
+"""Operator → function that writes the replacement of a call; None keeps the call."""

@@ -1,4 +1,4 @@
-"""Numbers of two recordings at two batch sizes, as one number that depends on the batch."""
+"""Merging of two recordings at two batch sizes: numbers become functions of the batch size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from prunec.graph.capture.form import Form
 from prunec.graph.capture.recording import Unrecorded, Value
 
-BATCHES = 7, 12  # far from each other and from what a network may hold as a number
+BATCHES = 7, 12  # distinct, and unlikely as literal numbers of a network
 
 
 class OfBatch(NamedTuple):
@@ -18,12 +18,14 @@ class OfBatch(NamedTuple):
 
 
 def united(a: Any, b: Any) -> Any:
-    """One value for both recordings, with numbers that depend on the batch as :class:`OfBatch`."""
+    """Return the value of both recordings, with :class:`OfBatch` where it depends on the batch
+    size.
+    """
     if type(a) is not type(b):
         raise Unrecorded("The type of an argument depends on the batch.")
     if isinstance(a, Value):
         if a != b:
-            raise Unrecorded("Which tensor is read depends on the batch.")
+            raise Unrecorded("The choice of a tensor depends on the batch.")
         return a
     if isinstance(a, (list, tuple)) and len(a) == len(b):
         return [united(x, y) for x, y in zip(a, b, strict=True)]
@@ -40,7 +42,7 @@ def united(a: Any, b: Any) -> Any:
 
 
 def united_form(a: Form, b: Form) -> Form:
-    """One form for both recordings."""
+    """Return the form of both recordings."""
     if a.dtype != b.dtype:
         raise Unrecorded("The type of a tensor depends on the batch.")
     return Form(tuple(united(a.shape, b.shape)), a.dtype, a.device)

@@ -1,9 +1,9 @@
-"""Axes of a network's inputs whose length is a number in its graph: an error at any other length.
+"""Input axes whose length is a literal number in the graph: an error at any other length.
 
-A loop over time steps, a division by ``x.shape[1]``, a grid of as many points: what Python made of
-a length, the graph holds as a number. The network is therefore followed at other lengths too. Where
-it then does something else, the graph holds for one length only; where it does not run at all, the
-length is nobody's choice.
+Loops over time steps, divisions by ``x.shape[1]``, grids of that many points: Python turns such a
+length into a number, and the graph holds the number. The network is therefore followed at other
+lengths too. If it then computes differently, the graph holds for one length only; if it does not
+run at all, the user cannot choose the length.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from torch.fx import GraphModule
 from prunec.errors import PrunecError
 
 Fixed = tuple[int, int, int, str]
-"""Number of an input, its axis, the length that it has to have, what depends on it."""
+"""(input number, axis, required length, operator that depends on it)."""
 Place = tuple[int, int]
-"""Number of an input, and one of its axes."""
+"""(input number, axis)."""
 Shapes = tuple[tuple[int, ...], ...]
 Follow = Callable[[Shapes], "str | None"]
-"""Inputs of other shapes → what the network then does otherwise, empty where it does the same; None
-where it does not run on them."""
+"""Input shapes → the first operator that differs, empty if none does; None if the network does not
+run."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """A hook before a forward pass: axes of its inputs that have one length only.
+    """Forward pre-hook that checks the lengths of fixed input axes.
 
     Attributes:
-        fixed: those axes.
+        fixed: the fixed axes.
     """
 
     fixed: tuple[Fixed, ...]
@@ -43,10 +43,10 @@ class Lengths:
     def __call__(
         self, module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
     ) -> None:
-        """Raise for another length, whether inputs are given by place or by name.
+        """Check the inputs, whether passed by position or by name.
 
         Raises:
-            PrunecError: an input has one; says which and what mends it.
+            PrunecError: an input has another length; the message names input, axis and remedy.
         """
         signature = inspect.signature(module.forward)
         given = signature.bind(*positional, **named).args
@@ -55,24 +55,24 @@ class Lengths:
             if shape[axis] != length:
                 raise PrunecError(
                     f"input {number} has shape {tuple(shape)}, but its axis {axis} is fixed at "
-                    f"length {length}: the network takes it step by step, or computes with it as "
+                    f"length {length}: the network loops over it, or computes with it as "
                     f"a number ({place})",
-                    remedy=f"Give it length {length}, or compile the network with an example of "
+                    remedy=f"Pass length {length}, or compile the network with an example of "
                     "the other length.",
                 )
 
 
 def insist(compact: GraphModule, fixed: tuple[Fixed, ...]) -> None:
-    """Let a compact network raise for other lengths, and remember that they were looked for."""
+    """Make a compact network raise for other lengths, and record the fixed axes in its ``meta``."""
     compact.meta[_LENGTHS] = fixed
     if fixed:
         compact.register_forward_pre_hook(Lengths(fixed), with_kwargs=True)
 
 
 def carried(module: nn.Module) -> tuple[Fixed, ...] | None:
-    """The lengths that a compact network insists on; None where they have to be looked for.
+    """Return the fixed axes recorded in a compact network; None if they must be determined.
 
-    They have to, too, where somebody has put a layer of another kind into a compact network.
+    They must also be determined if a layer of another kind was put into a compact network.
     """
     if not isinstance(module, GraphModule):
         return None
@@ -84,21 +84,21 @@ def carried(module: nn.Module) -> tuple[Fixed, ...] | None:
 
 _LENGTHS = "prunec: lengths"
 _LAYERS = "torch.nn.modules."
-"""Where the layers of a compact network are from, and the folders that keep their names."""
+"""Module of the classes that a compact network consists of."""
 
 
 def fixed_lengths(shapes: Shapes, follow: Follow, *, thorough: bool) -> tuple[Fixed, ...]:
-    """Find the axes of which a graph holds the length as a number.
+    """Return the axes whose length a graph holds as a number.
 
-    Axes of one length are changed together first, as the sides of a square image are; a network
-    that then does the same depends on none of them.
+    Axes of equal length are first changed together, like the sides of a square image; a network
+    that then computes the same depends on none of them.
 
     Args:
-        shapes: of the inputs, batch first.
-        follow: follows the network on inputs of other shapes.
-        thorough: whether each axis is changed alone too, to half and to double its length.
+        shapes: shapes of the inputs, batch first.
+        follow: function that follows the network on inputs of other shapes.
+        thorough: whether each axis is also changed alone, to half and to double its length.
     """
-    found: dict[Place, str] = {}
+    fixed: dict[Place, str] = {}
     for length, places in _of_one_length(shapes).items():
         for other in {(length + 1) // 2, 2 * length} - {length}:
             together = _quietly(follow, _changed(shapes, places, other))
@@ -110,29 +110,29 @@ def fixed_lengths(shapes: Shapes, follow: Follow, *, thorough: bool) -> tuple[Fi
                 else together
                 for place in places
             }
-            guilty = {place: what for place, what in alone.items() if what}
-            if together and not guilty:
-                guilty = dict.fromkeys(places, together)
-            found = guilty | found
+            dependent = {place: what for place, what in alone.items() if what}
+            if together and not dependent:
+                dependent = dict.fromkeys(places, together)
+            fixed = dependent | fixed
             if together is not None and not thorough:
                 break
     return tuple(
-        (number, axis, shapes[number][axis], found[number, axis]) for number, axis in sorted(found)
+        (number, axis, shapes[number][axis], fixed[number, axis]) for number, axis in sorted(fixed)
     )
 
 
 def _quietly(follow: Follow, shapes: Shapes) -> str | None:
-    """Follow a network; a traced one prints where it fails, which is no failure here."""
+    """Follow a network without the messages that torch prints where a trace fails."""
     with contextlib.redirect_stderr(io.StringIO()):
         return follow(shapes)
 
 
 def _of_one_length(shapes: Shapes) -> dict[int, list[Place]]:
-    found: dict[int, list[Place]] = {}
+    places: dict[int, list[Place]] = {}
     for number, shape in enumerate(shapes):
         for axis, length in enumerate(shape[1:], 1):
-            found.setdefault(length, []).append((number, axis))
-    return found
+            places.setdefault(length, []).append((number, axis))
+    return places
 
 
 def _changed(shapes: Shapes, places: list[Place], length: int) -> Shapes:

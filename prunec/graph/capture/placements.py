@@ -1,7 +1,7 @@
-"""Writes of one tensor into places of another, spelled out as a concatenation and a look-up.
+"""Writes of one tensor into positions of another, as a concatenation and an index.
 
-``slice_scatter`` and its like put the parts of one tensor in place of some positions of another. At
-places that are fixed, what comes out is a choice of positions of both, one behind the other.
+``slice_scatter`` and similar operators put one tensor in place of some positions of another. If the
+positions are fixed, the result is a selection from the concatenation of both.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from prunec.graph.capture.form import form_of, shape_of
 
 aten = torch.ops.aten
 
-_END = 2**63 - 1  # how a slice says that it has no end
+_END = 2**63 - 1  # ATen's end of a slice without one
 _COPIES = frozenset("alias lift_fresh_copy clone detach".split())
 _RESHAPES = _COPIES | {"view", "reshape", "unsqueeze"}
 
 
 def slice_scatter(graph: Graph, node: Node) -> Node | None:
-    """A tensor in place of a slice of another."""
+    """Write a tensor in place of a slice of another."""
     named = arguments(node)
     into, part, axis, size = _read(node, named)
     if (named["start"] or 0, named["end"], named["step"]) == (0, _END, 1):
@@ -37,7 +37,7 @@ def slice_scatter(graph: Graph, node: Node) -> Node | None:
 
 
 def select_scatter(graph: Graph, node: Node) -> Node | None:
-    """A tensor in place of one position of another."""
+    """Write a tensor in place of one position of another."""
     named = arguments(node)
     into, part, axis, size = _read(node, named)
     if size is None or not _numbers(named["index"]):
@@ -47,7 +47,7 @@ def select_scatter(graph: Graph, node: Node) -> Node | None:
 
 
 def index_copy(graph: Graph, node: Node) -> Node | None:
-    """A tensor in place of positions of another, by their numbers."""
+    """Write a tensor in place of positions of another, given by index."""
     named = arguments(node)
     into, part, axis, size = _read(node, named, "source")
     places = _fixed(named["index"])
@@ -57,7 +57,7 @@ def index_copy(graph: Graph, node: Node) -> Node | None:
 
 
 def index_put(graph: Graph, node: Node) -> Node | None:
-    """The same, as an assignment writes it that picks along one axis."""
+    """Write an assignment ``x[:, index] = values`` that indexes one axis."""
     named = arguments(node)
     listed = [(axis, index) for axis, index in enumerate(named["indices"]) if index is not None]
     into, part = named["self"], named["values"]
@@ -74,7 +74,7 @@ def index_put(graph: Graph, node: Node) -> Node | None:
 
 
 def scatter(graph: Graph, node: Node) -> Node | None:
-    """The same, by numbers that are repeated along the other axes."""
+    """Write a scatter whose index is constant along all other axes."""
     named = arguments(node)
     into, part, axis, size = _read(node, named)
     places = _repeated(named["index"], axis)
@@ -89,7 +89,7 @@ def scatter(graph: Graph, node: Node) -> Node | None:
 
 
 def gather(graph: Graph, node: Node) -> Node | None:
-    """Positions by numbers that are repeated along the other axes: an index_select."""
+    """Write a gather whose index is constant along all other axes, as an index_select."""
     named = arguments(node)
     source, axis = named["self"], int(named["dim"]) % len(shape_of(named["self"]))
     places = _repeated(named["index"], axis)
@@ -102,7 +102,7 @@ def gather(graph: Graph, node: Node) -> Node | None:
 
 
 def take_along_dim(graph: Graph, node: Node) -> Node | None:
-    """The same, by numbers that stand along one axis and are the same along the others."""
+    """Write a take_along_dim whose index has size 1 along all other axes."""
     named = arguments(node)
     if named["dim"] is None:
         return None
@@ -117,7 +117,7 @@ def take_along_dim(graph: Graph, node: Node) -> Node | None:
 
 
 def index_add(graph: Graph, node: Node) -> Node | None:
-    """A tensor added to positions of another, by their numbers."""
+    """Write a tensor added to positions of another, given by index."""
     named = arguments(node)
     into, part, axis, size = _read(node, named, "source")
     places = _fixed(named["index"])
@@ -127,7 +127,7 @@ def index_add(graph: Graph, node: Node) -> Node | None:
 
 
 def scatter_add(graph: Graph, node: Node) -> Node | None:
-    """The same, by numbers that are repeated along the other axes."""
+    """Write a scatter_add whose index is constant along all other axes."""
     named = arguments(node)
     into, part, axis, size = _read(node, named)
     places = _repeated(named["index"], axis)
@@ -137,7 +137,7 @@ def scatter_add(graph: Graph, node: Node) -> Node | None:
 
 
 def index_fill(graph: Graph, node: Node) -> Node | None:
-    """A number at positions along an axis: where flags say so."""
+    """Write a number at positions along an axis, as a masked_fill."""
     named = arguments(node)
     source, places = named["self"], _fixed(named["index"])
     axis = int(named["dim"]) % len(shape_of(source))
@@ -152,7 +152,7 @@ def index_fill(graph: Graph, node: Node) -> Node | None:
 
 
 def copy(graph: Graph, node: Node) -> Node | None:
-    """A tensor in the shape of another, whose values go."""
+    """Write a copy into another tensor as its source, expanded to the shape."""
     named = arguments(node)
     form, into = form_of(named["src"]), form_of(named["self"])
     if form is None or into is None or form.dtype != into.dtype:
@@ -163,7 +163,7 @@ def copy(graph: Graph, node: Node) -> Node | None:
 
 
 def diff(graph: Graph, node: Node) -> Node | None:
-    """Differences of neighbours along an axis."""
+    """Write the differences of neighbours along an axis."""
     named = arguments(node)
     source, extra = named["self"], (named["prepend"], named["append"])
     axis = int(named["dim"]) % len(shape_of(source))
@@ -194,7 +194,9 @@ PLACEMENTS: Mapping[str, Callable[[Graph, Node], Node | None]] = {
 def _read(
     node: Node, named: Mapping[str, Any], part: str = "src"
 ) -> tuple[Any, Any, int, int | None]:
-    """What is written into, what is written, along which axis, and its size if that is fixed."""
+    """Return the written-into tensor, the written one, the axis, and its size (None if not
+    fixed).
+    """
     into = named["self"]
     axis = int(named["dim"]) % len(shape_of(into))
     size = shape_of(into)[axis]
@@ -209,7 +211,7 @@ def _numbers(*values: object) -> bool:
 def _placed(
     graph: Graph, into: Any, part: Any, axis: int, size: int, places: Tensor
 ) -> Node | None:
-    """Positions of a tensor, and of another at ``places``; None where a place comes twice."""
+    """Write a selection from a tensor and one put at ``places``; None if a place repeats."""
     if len(set(places.tolist())) != len(places):
         return None
     choice = torch.arange(size)
@@ -223,7 +225,7 @@ def _placed(
 def _added(
     graph: Graph, into: Any, part: Any, axis: int, size: int, places: Tensor, factor: Any
 ) -> Node | None:
-    """The sum of both where the part is added; None where a place comes twice."""
+    """Write a tensor with another added at ``places``; None if a place repeats."""
     others = [[n for i, n in enumerate(shape_of(x)) if i != axis] for x in (into, part)]
     if len(set(places.tolist())) != len(places) or others[0] != others[1]:
         return None
@@ -234,7 +236,10 @@ def _added(
 
 
 def _stored(graph: Graph, value: Tensor, name: str, beside: object) -> Node:
-    """A tensor that the graph stores, where another lies; no part of the network's state."""
+    """Return a node of a tensor stored in the graph, on the device of ``beside``.
+
+    Not persistent: it is not part of the network's state.
+    """
     module, form = graph.owning_module, form_of(beside)
     assert module is not None
     assert form is not None
@@ -246,7 +251,7 @@ def _stored(graph: Graph, value: Tensor, name: str, beside: object) -> Node:
 
 
 def _fixed(index: object) -> Tensor | None:
-    """The whole numbers that a node stands for, if the network stores them."""
+    """Return the stored integers that a node stands for; None if it is not stored."""
     while isinstance(index, Node) and op_name(index) in _COPIES:
         index = index.args[0]
     if not isinstance(index, Node) or index.op != "get_attr":
@@ -260,7 +265,7 @@ def _fixed(index: object) -> Tensor | None:
 
 
 def _repeated(index: object, axis: int) -> Tensor | None:
-    """Stored numbers along one axis that are expanded along the others."""
+    """Return stored integers along one axis that are expanded along all others."""
     size = shape_of(index)[axis]
     if isinstance(index, Node) and op_name(index) == "expand":
         before = shape_of(index.args[0])
@@ -275,5 +280,5 @@ def _repeated(index: object, axis: int) -> Tensor | None:
 
 
 def _count(index: Node) -> int:
-    """How many numbers a node holds; 0 where that depends on the batch."""
+    """Return the number of elements of a node; 0 if it depends on the batch."""
     return math.prod(n if isinstance(n, int) else 0 for n in shape_of(index))

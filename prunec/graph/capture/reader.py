@@ -1,8 +1,8 @@
-"""A network as a functional ATen graph whose every shape is known.
+"""Capture of a network as a functional ATen graph with known shapes.
 
-``torch.export`` captures; operators that write in place are then replaced by those that return
-(cheaply where nothing else looks at the same memory, by torch's own decomposition where it does);
-one run on the example records the shape of every value.
+A recording, or ``torch.export``, captures. In-place operators are then replaced by functional ones:
+directly where nothing else views the memory, else by torch's own decomposition. One run on the
+example records the shape of every value.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from prunec.graph.capture.torch_nodes import read
 from prunec.graph.capture.tracing import does_not_run, not_captured, trace
 
 _GIVEN = ("placeholder", "get_attr")
-_LARGE = 1 << 20  # samples: what torch allows of a batch of any size is far more
+_LARGE = 1 << 20  # samples; torch's upper bound of an unlimited batch is far larger
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No garbage collection inside: each full one walks every object that tracing has made.
+    """Disable garbage collection inside: each full one walks all objects of the trace.
 
-    It takes a quarter of the time of a compile, and frees nothing.
+    It would take a quarter of the time of a compile, and free nothing.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -54,31 +54,31 @@ def uncollected() -> Iterator[None]:
 
 @uncollected()
 def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
-    """Capture a network in evaluation mode; the batch stays dynamic.
+    """Capture a network in evaluation mode; the batch size stays dynamic.
 
     Args:
-        module: any network that ``torch.export`` can follow; it is not changed.
-        example: its positional inputs, batch first, at least two samples.
+        module: network that ``torch.export`` can follow; it is not changed.
+        example: positional inputs, batch first, at least two samples.
 
     Raises:
-        UntraceableModel: the network cannot be followed; names where.
+        UntraceableModel: the network cannot be followed; the message names the place.
     """
     example = tuple(given.clone() for given in example)
     with undisturbed(module):
         captured = _recorded(module, example) or _compared(module, example)
     kept = carried(module)
-    return captured if kept is None else replace(captured, lengths=_found(kept))
+    return captured if kept is None else replace(captured, lengths=_known_lengths(kept))
 
 
-def _found(fixed: tuple[Fixed, ...]) -> Callable[[frozenset[str]], tuple[Fixed, ...]]:
-    """The lengths that are known already, however the graph is written."""
+def _known_lengths(fixed: tuple[Fixed, ...]) -> Callable[[frozenset[str]], tuple[Fixed, ...]]:
+    """Return a ``lengths`` function for lengths that are already known."""
     return lambda _written_otherwise: fixed
 
 
 def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None:
-    """The network by way of recordings; None unless it then answers as the network itself."""
+    """Capture by recordings; None unless the graph then agrees with the network."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's notes on the network's own operators
+        warnings.simplefilter("ignore")  # warnings about the network's operators
         traced = fast_trace(module, example)
         if traced is None:
             return None
@@ -90,14 +90,14 @@ def _recorded(module: nn.Module, example: tuple[Tensor, ...]) -> Captured | None
             if not traced.answers_as(captured.outputs, example):
                 return None
             return replace(captured, lengths=partial(traced.lengths, example))
-        except Exception:  # of whatever kind, it shows that the graph is not the network
+        except Exception:  # any error shows that the graph does not represent the network
             return None
 
 
 def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
-    """The network by way of ``torch.export``, as it is after it ran and, failing that, before.
+    """Capture by ``torch.export``, in the state after a first run or, failing that, before it.
 
-    What a network makes in its first run and keeps is a constant of the graph then.
+    State that a network creates in its first run and keeps is then a constant of the graph.
     """
     original = _original(module, example)
     errors: list[UntraceableModel] = []
@@ -107,14 +107,14 @@ def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
         except UntraceableModel as error:
             errors.append(error)
             continue
-        except Exception as error:  # whatever an operator raises outside the context it was in
+        except Exception as error:  # any error of an operator outside its context
             errors.append(not_captured(module, error))
             continue
         captured.source.module.recompile()
         why = parting(captured.source.module, original)
         if why is None:
             fixed = original.lengths(captured.source.module)
-            return replace(captured, lengths=_found(fixed))
+            return replace(captured, lengths=_known_lengths(fixed))
         errors.append(refusal(module, why))
     raise errors[-1]
 
@@ -122,14 +122,14 @@ def _compared(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
 def _original(module: nn.Module, example: tuple[Tensor, ...]) -> Original:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's notes on the network's own operators
+            warnings.simplefilter("ignore")  # warnings about the network's operators
             return Original(module, example)
-    except Exception as error:  # whatever the network raises for its example
+    except Exception as error:  # any error of the network on its example
         raise does_not_run(module, example, error) from error
 
 
 def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
-    """The network by way of ``torch.export``."""
+    """Capture by ``torch.export``."""
     program = trace(module, example)
     _require_any_batch(program)
     graph_module = program.module(check_guards=False)
@@ -146,19 +146,19 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
 
 
 def _read(graph_module: GraphModule, module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
-    """A functional graph in its normal form, with the shape of every value."""
+    """Return the nodes of a functional graph in normal form, with the shape of every value."""
     _call_by_first_name(graph_module, module)
     spell_out(graph_module)
     _require_free_batch(graph_module, example)
     recorder = _Recorder(graph_module)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's notes on the network's own operators
+        warnings.simplefilter("ignore")  # warnings about the network's operators
         recorder.run(*(x.clone() for x in _flat(graph_module, example)))
     return read(graph_module, recorder.values, tuple(recorder.outputs))
 
 
 def _call_by_first_name(traced: GraphModule, module: nn.Module) -> None:
-    """Let a shared parameter have the name under which ``named_parameters`` lists it."""
+    """Name shared parameters as ``named_parameters`` lists them."""
     first = {id(value): name for name, value in module.named_parameters()}
     names = {
         name: first[id(value)] for name, value in module.named_parameters(remove_duplicate=False)
@@ -175,18 +175,18 @@ def _flat(module: GraphModule, example: tuple[Tensor, ...]) -> tuple[Tensor, ...
     if count != len(example):
         raise UntraceableModel(
             f"The network takes {count} tensors, the example holds {len(example)}.",
-            remedy="Pass every input as one positional tensor.",
+            remedy="Pass each input as one positional tensor.",
         )
     return example
 
 
 def _require_any_batch(program: torch.export.ExportedProgram) -> None:
-    """Refuse a graph that holds up to some size of the batch only."""
-    for found in program.range_constraints.values():
-        if found.upper < _LARGE:
+    """Refuse a graph that is limited to some batch size."""
+    for limits in program.range_constraints.values():
+        if limits.upper < _LARGE:
             raise UntraceableModel(
-                f"The network computes something else for a batch of more than {found.upper}.",
-                remedy="Let its forward branch on no size of the batch.",
+                f"The network computes differently for more than {limits.upper} samples.",
+                remedy="Do not branch on the batch size in forward.",
             )
 
 
@@ -198,14 +198,14 @@ def _require_free_batch(module: GraphModule, example: tuple[Tensor, ...]) -> Non
             continue
         if isinstance(form.shape[0], int):
             raise UntraceableModel(
-                f"The network works for a batch of {form.shape[0]} only: its input {node.name}.",
-                remedy="Take the batch from x.shape[0], not from a number; if an input's "
-                "first axis is no batch, give an example of another number of samples.",
+                f"The network works for batches of {form.shape[0]} only (input {node.name}).",
+                remedy="Take the batch size from x.shape[0], not from a literal; if an input's "
+                "first axis is not the batch, pass an example of another number of samples.",
             )
 
 
 class _Recorder(Interpreter):
-    """Runs a graph once and keeps the shape and the type of every value."""
+    """Run of a graph that keeps the shape and type of every value."""
 
     def __init__(self, module: GraphModule) -> None:
         super().__init__(module)
@@ -232,21 +232,21 @@ def _shape_of(result: Any) -> Any:
 
 
 def _leave_inputs(module: GraphModule) -> None:
-    """Take out what torch adds behind the last operator to overwrite an input or a buffer."""
+    """Remove the copies with which torch's decomposition updates inputs and buffers at the end."""
     for node in reversed(list(module.graph.nodes)):
         if op_name(node) == "copy_" and node.args[0].op in _GIVEN and not node.users:
             module.graph.erase_node(node)
 
 
 def _let_views_copy(module: GraphModule) -> None:
-    """Turn views into reshapes: what was written through a view lies otherwise in memory now."""
+    """Turn views into reshapes: functional results may be laid out differently in memory."""
     for node in module.graph.nodes:
         if node.op == "call_function" and node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default
 
 
 def _restore_batch_norm(module: GraphModule) -> None:
-    """Turn the decomposition's three-output batch norm back into the one that has a mode."""
+    """Replace the decomposition's three-output batch norm by ``aten.batch_norm``."""
     graph = module.graph
     for node in list(graph.nodes):
         if node.op != "call_function" or "native_batch_norm" not in op_name(node):

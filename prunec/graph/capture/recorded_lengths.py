@@ -1,4 +1,4 @@
-"""A network recorded with inputs of other lengths, and compared call by call."""
+"""Fixed input lengths by recordings: the network at other lengths, compared call by call."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from prunec.graph.capture.other_lengths import Fixed, Shapes, fixed_lengths
 from prunec.graph.capture.recording import Call, Hollow, Recording, Value
 
 _FEW = 150
-"""Calls of a network that is quickly recorded."""
+"""Most calls of a network for which each axis is also tried alone: its recordings are quick."""
 
 
 def lengths_by_recording(
     hollow: Hollow, first: Recording, example: tuple[Tensor, ...], passed: frozenset[int]
 ) -> tuple[Fixed, ...]:
-    """Find the axes of which a recording holds the length as a number.
+    """Return the axes whose length a recording holds as a number.
 
     Args:
-        hollow: the copy that was recorded.
-        first: what was recorded.
-        example: inputs of its types, where the network lies.
+        hollow: recorded copy of the network.
+        first: its recording.
+        example: inputs of the same types, on the network's device.
         passed: calls of the recording whose arguments do not matter.
     """
     calls = _needed(first)
@@ -36,7 +36,7 @@ def lengths_by_recording(
         inputs = tuple(torch.empty(s, dtype=x.dtype, device="meta") for s, x in pairs)
         try:
             other = hollow.record(inputs, device)
-        except Exception:  # whatever an operator raises that takes no such length
+        except Exception:  # any error of an operator that does not accept this length
             return None
         return _difference(calls, _needed(other), passed)
 
@@ -44,7 +44,7 @@ def lengths_by_recording(
 
 
 def _difference(before: dict[int, Call], after: dict[int, Call], passed: frozenset[int]) -> str:
-    """The first call that is another one, with its module; empty where none is."""
+    """Return the first call that differs, with its module; empty if none differs."""
     for number, a, b in zip_longest(before, before.values(), after.values()):
         if a is None or b is None or a.target is not b.target:
             return _place(a or b)
@@ -71,9 +71,9 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _needed(recording: Recording) -> dict[int, Call]:
-    """The calls that the outputs need, by their numbers; all of them where one writes in place.
+    """Return the calls that the outputs need, by number; all of them if any writes in place.
 
-    What they read is numbered anew, as if there were no others.
+    Operands are renumbered as if there were no other calls.
     """
     if any(call.target._schema.is_mutable for call in recording.calls):
         return dict(enumerate(recording.calls))

@@ -1,8 +1,8 @@
-"""The ATen calls of one forward pass on tensors without values.
+"""Recording of the ATen calls of one forward pass on tensors without values.
 
-In inference mode no operator is taken apart before a dispatch mode sees it, so that the calls are
-those of ``torch.export``: ``conv2d``, ``batch_norm``, ``linear``. A value that Python asks for
-does not exist and raises; whatever else a recording cannot stand for raises ``Unrecorded``.
+In inference mode, no operator is decomposed before a dispatch mode sees it, so the calls are those
+of ``torch.export``: ``conv2d``, ``batch_norm``, ``linear``. Reading a value in Python raises, since
+there is none; anything else that a recording cannot represent raises ``Unrecorded``.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from prunec.graph.capture.form import Form
 
 
 class Unrecorded(Exception):
-    """A forward pass does what a recording cannot stand for."""
+    """A forward pass does something that a recording cannot represent."""
 
 
 class Value(NamedTuple):
-    """A tensor of a recording.
+    """Reference to a tensor of a recording.
 
     Attributes:
-        source: number of the call that made it, of the input, or name of what is stored.
+        source: number of the call or of the input, or name of the stored tensor.
         kind: ``call``, ``input`` or ``stored``.
-        position: which of the call's tensors it is, −1 for the only one.
+        position: index among several tensors of a call, −1 for a single one.
     """
 
     source: int | str
@@ -39,7 +39,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operator, its tensors given as :class:`Value`."""
+    """One call of an operator, with tensors as :class:`Value`."""
 
     target: torch._ops.OpOverload
     args: tuple[Any, ...]
@@ -50,7 +50,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """All calls of a forward pass, what it returned, flat and with its structure; shapes given."""
+    """All calls of a forward pass, its flat outputs, their structure, and the input shapes."""
 
     calls: tuple[Call, ...]
     outputs: tuple[Value, ...]
@@ -59,11 +59,12 @@ class Recording:
 
 
 class Hollow:
-    """A copy of a network in evaluation mode whose tensors have no values.
+    """Copy of a network in evaluation mode whose tensors have no values.
 
     Attributes:
         module: the copy.
-        stored: id of a tensor of the copy → name under which the network holds it first.
+        stored: id of a tensor of the copy → its first name in the network.
+        paths: paths of the modules whose forward is running.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -93,13 +94,13 @@ class Hollow:
 
         Args:
             inputs: tensors on ``meta``.
-            device: where the network's own tensors lie.
+            device: device of the network's own tensors.
         """
         self.paths.clear()
         fastpath = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
-            without_cudnn = torch.backends.cudnn.flags(enabled=False)  # batch norms name it
+            without_cudnn = torch.backends.cudnn.flags(enabled=False)  # an argument of batch norms
             with without_cudnn, torch.inference_mode(), _Recorder(self, inputs, device) as recorder:
                 returned = self.module(*inputs)
         finally:
@@ -110,7 +111,7 @@ class Hollow:
         return Recording(tuple(recorder.calls), outputs, structure, shapes)
 
     def answers(self, inputs: tuple[Tensor, ...]) -> list[Any]:
-        """What the network returns, flat: a copy that never ran, with the network's values."""
+        """Return the flat outputs of a copy that never ran, with the network's values."""
         fresh = copied(self._network, self._memo).eval()
         buffers = {name: buffer.clone() for name, buffer in self._network.named_buffers()}
         held = dict(self._network.named_parameters()) | buffers
@@ -122,11 +123,11 @@ class Hollow:
 _OF_NO_TENSOR = frozenset(
     (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten.sym_size.int)
 )
-"""What a graph asks of a tensor's shape, as Python does without a call."""
+"""Queries of shapes and types, which are not calls in a recording."""
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Keeps every call; the same call on the same shapes is worked out once."""
+    """Dispatch mode that keeps every call; equal calls on equal shapes are computed once."""
 
     def __init__(self, hollow: Hollow, inputs: tuple[Tensor, ...], device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -142,16 +143,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._in_place: set[Any] = set()
 
     def value(self, tensor: object) -> Value:
-        """What a tensor stands for; Unrecorded if nothing made it."""
-        found = self._known.get(id(tensor)) if isinstance(tensor, Tensor) else None
-        if found is None:
-            raise Unrecorded("A tensor comes from elsewhere, or is no tensor.")
-        return found
+        """Return the reference of a tensor; raise Unrecorded if no call made it."""
+        value = self._known.get(id(tensor)) if isinstance(tensor, Tensor) else None
+        if value is None:
+            raise Unrecorded("A value is not a tensor, or comes from outside the network.")
+        return value
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Work out the call's shapes and keep it."""
+        """Compute the shapes of the call's result and keep the call."""
         kwargs = kwargs or {}
         if func.namespace == "prim" or func in _OF_NO_TENSOR:
             return func(*args, **kwargs)
@@ -173,23 +174,26 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _is_made_of_numbers(self, tensor: Tensor) -> bool:
-        """Whether a tensor was made last, of none: torch hands on what it makes detached."""
+        """Return whether the last call made the tensor, from numbers alone.
+
+        Torch detaches the tensors that its factories return.
+        """
         last = self.calls[-1] if self.calls else None
         is_last = self.value(tensor) == Value(len(self.calls) - 1, "call")
         leaves = pytree.tree_leaves((last.args, last.kwargs), _is_value) if last else []
         return is_last and not any(_is_value(leaf) for leaf in leaves)
 
     def _same(self, new: Tensor, old: Tensor) -> Tensor:
-        """Let a tensor stand for what another stands for."""
+        """Make a tensor refer to the same value as another."""
         self._known[id(new)] = self.value(old)
         self._alive.append(new)
         return new
 
     def _written(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Tensor | None:
-        """The tensor that an operator writes into and returns; None for one that only reads."""
-        # An item that is set to a number is a tensor copied here, a fill for torch.export.
+        """Return the tensor that an operator writes into and returns; None if it only reads."""
+        # Assigning a number to an item is a copy of a tensor here, but a fill in torch.export.
         numbered = func is torch.ops.aten.scalar_tensor.default
-        batched = func is torch.ops.aten.convolution.default  # what vmap makes of one
+        batched = func is torch.ops.aten.convolution.default  # from a vmapped convolution
         if func.namespace != "aten" or numbered or batched or _is_random(func, args, kwargs):
             raise Unrecorded(f"{func} is not recorded.")
         if not func._schema.is_mutable:
@@ -198,10 +202,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if first.alias_info is None or any(
             a.alias_info is not None and a.alias_info.is_write for a in others
         ):
-            raise Unrecorded(f"{func} writes elsewhere than into its first tensor.")
+            raise Unrecorded(f"{func} writes into an argument other than its first.")
         whole = args[0]
         if self.value(whole).kind != "call" or not func.__name__.split(".")[0].endswith("_"):
-            raise Unrecorded(f"{func} writes into what the network was given.")
+            raise Unrecorded(f"{func} writes into an input or a stored tensor.")
         key = (func, repr(_signature((args, kwargs))))
         if key not in self._in_place:
             shape = whole.shape
@@ -218,21 +222,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten.fake_quantize_per_tensor_affine.default:
             return torch.empty_like(args[0])  # torch has no rule for its shape
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        if not tensors:  # made of numbers, whose values are nobody's to ask for either
+        if not tensors:  # made of numbers alone: the values are dropped like all others
             return func(*args, **kwargs).to("meta")
         key = (func, repr(_signature((args, kwargs))))
-        found = self._seen.get(key)
-        if found is not None:
-            return torch.empty_strided(
-                found.shape, found.stride(), dtype=found.dtype, device="meta"
-            )
+        seen = self._seen.get(key)
+        if seen is not None:
+            return torch.empty_strided(seen.shape, seen.stride(), dtype=seen.dtype, device="meta")
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and all(result is not x for x in tensors):
             self._seen[key] = result
         return result
 
     def _described(self, given: Any) -> Any:
-        """Arguments with tensors as values, and the device that the network really lies on."""
+        """Return arguments with tensors as values, and with the network's real device."""
         if isinstance(given, Tensor):
             return self.value(given)
         if isinstance(given, (list, tuple)):

@@ -1,8 +1,7 @@
-"""What a forward pass may change besides its network, kept as it was.
+"""Protection of the state outside a network that a forward pass may change.
 
-A network draws random numbers, counts in an attribute of its class, keeps grids and masks in a
-dictionary beside the class or in a function that remembers its results. A trace would leave tensors
-without values there.
+Networks draw random numbers, count in class attributes, and keep grids and masks in dictionaries
+beside the class or in caching functions. A trace would leave tensors without values there.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _LIBRARIES = frozenset(("torch", "builtins", "prunec"))
 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Leave random states, classes, caches and what is trained as they were, whatever is run."""
+    """Restore random states, classes, caches and ``requires_grad`` after the block."""
     kinds = _kinds(module)
     files = {kind.__module__ for kind in kinds}
     places = [_Place(kind, whole=True) for kind in kinds]
@@ -45,17 +44,17 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
 
 
 def _kinds(module: nn.Module) -> list[type]:
-    """The classes of a network, those of torch left out."""
+    """Return the classes of a network, except for torch's."""
     kinds = {kind for part in module.modules() for kind in type(part).__mro__}
     return [kind for kind in kinds if kind.__module__.partition(".")[0] not in _LIBRARIES]
 
 
 class _Place:
-    """A class, or the file that it stands in, as it was.
+    """State of a class, or of the module file that defines it, to be restored.
 
     Args:
-        owner: the class or the file.
-        whole: whether all that it holds is restored; otherwise what then holds a tensor without
+        owner: class or module file.
+        whole: whether to restore everything; otherwise only variables that hold a tensor without
             values, since a file has other users too.
     """
 
@@ -65,7 +64,7 @@ class _Place:
         self._misses = {name: value.cache_info().misses for name, value in _caches(owner).items()}
 
     def restore(self) -> None:
-        """Put back what changed."""
+        """Restore changed variables, containers and caches."""
         for name, now in _variables(self._owner).items():
             before, content = self._held.get(name, (None, None))
             if now is not before and self._spoilt(now):
@@ -104,7 +103,7 @@ def _copy(value: Any) -> Any:
 
 
 def _is_hollow(value: Any, depth: int = 3) -> bool:
-    """Whether a tensor without values is held, some containers deep."""
+    """Return whether a tensor without values is held, up to ``depth`` containers deep."""
     if isinstance(value, Tensor):
         return value.is_meta or isinstance(value, FakeTensor)
     items = value.values() if isinstance(value, dict) else value
@@ -113,7 +112,7 @@ def _is_hollow(value: Any, depth: int = 3) -> bool:
 
 
 def _same(now: Any, held: Any) -> bool:
-    """Whether a container holds the very values that it held."""
+    """Return whether a container holds the very objects that it held."""
     if len(now) != len(held):
         return False
     if isinstance(now, dict):

@@ -1,4 +1,4 @@
-"""The front end of torch: a functional graph of torch.fx read into prunec's own nodes."""
+"""Torch front end: a functional torch.fx graph converted to prunec's nodes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class TorchGraph:
-    """The captured graph of torch.
+    """Captured graph of torch.
 
     Attributes:
-        module: the graph with the network's parameters and buffers under their own names.
-        fx_nodes: node → the one of torch.fx that it was read from.
+        module: graph with the network's parameters and buffers under their own names.
+        fx_nodes: node → its torch.fx node.
     """
 
     module: GraphModule
@@ -40,10 +40,9 @@ def read(
     """Return the nodes of a functional graph.
 
     Args:
-        module: the graph with the network's own parameters and buffers.
-        values: what each of its nodes computes for the example: a shape, a list of shapes, or a
-            number.
-        outputs: what it returns for the example, flat.
+        module: graph with the network's own parameters and buffers.
+        values: node → shape of its result for the example, list of shapes, or number.
+        outputs: flat outputs for the example.
     """
     made: dict[fx.Node, Node] = {}
     for node in module.graph.nodes:
@@ -53,11 +52,11 @@ def read(
 
 
 def with_stored(captured: Captured, values: Mapping[Node, tuple[str, Tensor]]) -> Captured:
-    """The network with stored tensors in place of some of its values; its graph is used up.
+    """Return the network with stored tensors in place of some values; its graph is consumed.
 
     Args:
-        captured: the network.
-        values: node → name and value of the tensor that takes its place.
+        captured: captured network.
+        values: node → name and value of the tensor that replaces it.
     """
     source: TorchGraph = captured.source
     graph = source.module.graph
@@ -132,7 +131,7 @@ def _put(value: Any, made: Mapping[fx.Node, Node]) -> Any:
 
 
 def _computing(node: fx.Node) -> Callable[[Mapping[str, Any]], Any]:
-    """A function of the call's arguments by name."""
+    """Return the call as a function of its arguments by name."""
     target: Any = node.target
     schema = getattr(target, "_schema", None)
     keywords = frozenset(a.name for a in schema.arguments if a.kwarg_only) if schema else ()
@@ -146,7 +145,7 @@ def _computing(node: fx.Node) -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _module_path(node: fx.Node) -> str:
-    """Where the network kept the module that made a call; empty if unknown."""
+    """Return the path of the module that made a call; empty if unknown."""
     stack = node.meta.get("nn_module_stack")
     if not stack:
         return ""

@@ -1,4 +1,4 @@
-"""``torch.export``, with every batch open, quiet, and with errors that say what mends them."""
+"""``torch.export`` with dynamic batch sizes, silenced, and with errors that name a remedy."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from prunec.graph.capture.surroundings import undisturbed
 def trace(
     module: nn.Module, example: tuple[Tensor, ...], batch: object = torch.export.Dim.AUTO
 ) -> torch.export.ExportedProgram:
-    """Trace a network with the batch open, the first axis of every input that holds samples.
+    """Trace a network with a dynamic batch: the first axis of every input that holds samples.
 
     Args:
-        module: the network; a copy is traced, which has its parameters.
-        example: its positional inputs, batch first, at least two samples.
-        batch: what is asked of the first axes; by default each may turn out to be fixed.
+        module: network; a copy that shares its parameters is traced.
+        example: positional inputs, batch first, at least two samples.
+        batch: dimension requested for the first axes; by default each may turn out to be fixed.
 
     Raises:
-        UntraceableModel: it does not run on the example, or cannot be followed; says which.
+        UntraceableModel: the network does not run on the example, or cannot be followed.
     """
     try:
         own, given = standing_in(module), tuple(x.clone() for x in example)
@@ -47,7 +47,7 @@ def trace(
 
 
 def _dynamic(module: nn.Module, example: tuple[Tensor, ...], batch: object) -> dict[str, object]:
-    """The batch is open, in the form of the signature of ``forward``."""
+    """Return the dynamic axes in the form of the signature of ``forward``."""
     bound = inspect.signature(module.forward).bind(*example)
 
     def axes(value: object) -> object:
@@ -61,7 +61,7 @@ def _dynamic(module: nn.Module, example: tuple[Tensor, ...], batch: object) -> d
 
 @contextmanager
 def _torch_silent() -> Iterator[None]:
-    """Torch tells of a failed capture on stderr, graph and all, before it raises."""
+    """Silence torch, which prints a failed capture to stderr, graph included, before it raises."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -74,7 +74,7 @@ def _torch_silent() -> Iterator[None]:
 
 @contextmanager
 def _shapes_known() -> Iterator[None]:
-    """The shape of a fake quantisation, for which torch has no rule."""
+    """Register the shape rule of fake quantisation, which torch lacks."""
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     name = "fake_quantize_per_tensor_affine_cachemask"
     try:
@@ -91,7 +91,9 @@ def _quantised(x: Tensor, *_numbers: object) -> tuple[Tensor, Tensor]:
 def _uncaptured(
     module: nn.Module, example: tuple[Tensor, ...], error: Exception
 ) -> UntraceableModel:
-    """Why: the network does not take the example at all, or torch.export cannot follow it."""
+    """Return the error for a failed trace: the network rejects the example, or export cannot
+    follow.
+    """
     try:
         with torch.no_grad(), undisturbed(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -99,18 +101,20 @@ def _uncaptured(
     except Exception as plain:
         if _only_one_sample_runs(module, example):
             return UntraceableModel(
-                f"{type(module).__name__} runs on the one sample of the example, and not on two "
-                f"of it, of shape {_shapes(example)}: {_said(plain)}",
-                remedy="A batch of one is doubled, for it would be taken for a constant. Let the "
-                "network take any batch; beside two or more samples an input of another length (a "
-                "prior, a scale) is no batch.",
+                f"{type(module).__name__} runs on the example's one sample, but not on two copies "
+                f"of it, shape {_shapes(example)}: {_said(plain)}",
+                remedy="An example of one sample is doubled, because size 1 would become a "
+                "constant. Accept any batch size; with two or more samples, an input of another "
+                "length (a prior, a scale) is not taken for a batch.",
             )
         return does_not_run(module, example, plain)
     return not_captured(module, error)
 
 
 def not_captured(module: nn.Module, error: Exception) -> UntraceableModel:
-    """The error for a network that torch.export, or a reading of its graph, cannot follow."""
+    """Return the error for a network that torch.export, or the reading of its graph, cannot
+    follow.
+    """
     name, said = type(module).__name__, _said(error)
     derived = _derived(error)
     if derived is not None:
@@ -118,8 +122,8 @@ def not_captured(module: nn.Module, error: Exception) -> UntraceableModel:
     if "vmap" in said:
         return UntraceableModel(
             f"{name} maps a function over the batch (torch.vmap, or torch.func.jacrev, which uses "
-            "it), which is not followed.",
-            remedy="Give the batch to the function: operators take it as their first axis.",
+            "it), which prunec cannot trace.",
+            remedy="Pass the whole batch to the function: operators take it as their first axis.",
         )
     return UntraceableModel(
         f"torch.export could not capture {name} with any batch size: {said}{place_of(error)}",
@@ -131,14 +135,14 @@ def not_captured(module: nn.Module, error: Exception) -> UntraceableModel:
 def does_not_run(
     module: nn.Module, example: tuple[Tensor, ...], error: Exception
 ) -> UntraceableModel:
-    """The error for a network that raises one for its example."""
+    """Return the error for a network that fails on its example."""
     derived = _derived(error)
     if derived is not None:
         return derived
     name, shapes = type(module).__name__, _shapes(example)
     return UntraceableModel(
         f"{name} does not run on inputs of shape {shapes}: {_said(error)}{place_of(error)}",
-        remedy="Give inputs that its forward takes, in order and in shape.",
+        remedy="Pass inputs in the order and shapes that its forward takes.",
     )
 
 
@@ -146,23 +150,25 @@ _DERIVATIVES: Mapping[str, frozenset[str]] = {
     "_functorch/eager_transforms.py": frozenset("jvp vjp jacrev jacfwd hessian linearize".split()),
     "_functorch/apis.py": frozenset(("grad", "grad_and_value")),
     "autograd/__init__.py": frozenset(("grad", "backward")),
-}  # file of torch → its functions that take derivatives
+}  # torch source file → its functions that take derivatives
 
 
 def _derived(error: BaseException) -> UntraceableModel | None:
-    """The error for a network that takes derivatives in forward; None if that is not the cause."""
-    found = ""
+    """Return the error for a network that takes derivatives in forward; None for other causes."""
+    function = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = frame.f_code.co_qualname.partition(".")[0]
         for file, functions in _DERIVATIVES.items():
             if frame.f_code.co_filename.endswith(file) and name in functions:
                 room = "torch.autograd" if file.startswith("autograd") else "torch.func"
-                found = found or f"{room}.{name}"
-    return derivatives(found, place_of(error)) if found else None
+                function = function or f"{room}.{name}"
+    return derivatives(function, place_of(error)) if function else None
 
 
 def place_of(error: BaseException) -> str:
-    """The line of the network's own code that an error came from, in words; empty if unknown."""
+    """Return the line of the network's own code that raised an error, in words; empty if
+    unknown.
+    """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(_NOT_ITS_OWN):
             return f", at {Path(frame.filename).name}:{frame.lineno} (in {frame.name})"
@@ -179,7 +185,7 @@ def _shapes(example: tuple[Tensor, ...]) -> str:
 
 
 def _only_one_sample_runs(module: nn.Module, example: tuple[Tensor, ...]) -> bool:
-    """Whether an example of one sample was doubled, and is what the network takes."""
+    """Return whether the example is one doubled sample and the network accepts only one."""
     doubled = [x for x in example if x.dim() and len(x) == 2 and torch.equal(x[0], x[1])]
     if not doubled:
         return False
@@ -194,6 +200,6 @@ def _only_one_sample_runs(module: nn.Module, example: tuple[Tensor, ...]) -> boo
 
 
 def _said(error: Exception) -> str:
-    """What, and where torch announces a list, its first point."""
+    """Return the first line of an error message, or its first two if the first announces a list."""
     lines = [line.strip(" -") for line in str(error).strip().splitlines()]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__

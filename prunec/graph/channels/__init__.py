@@ -1,1 +1,1 @@
-"""Which channel stands where: atoms, carried through the graph by one class per operator family."""
+"""Channel identity: atoms, carried through the graph by one class per operator family."""

@@ -1,9 +1,9 @@
-"""Which atom of channel identity sits at each index of every tensor.
+"""Analysis of channel identity: the atom at each index of every tensor.
 
-Every output channel of a producer is an integer, an *atom*. Operators that only move values are
-run on tensors of such integers, so that views, concatenations, splits and shuffles need no rule of
-their own. Operators that combine several tensors position by position join atoms (union–find);
-whatever is not understood pins the atoms it reads, with its name as the reason.
+Each output channel of a producer is an integer, its *atom*. Operators that only move values are run
+on tensors of atoms, so views, concatenations, splits and shuffles need no rules of their own.
+Operators that combine tensors position by position join atoms (union–find). An operator that is not
+understood pins the atoms it reads, with its name as the reason.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def analyse(captured: Captured, families: tuple[type[Family], ...] = FAMILIES) -
 
     Args:
         captured: the network.
-        families: of the operators that are understood.
+        families: families of the understood operators.
     """
     builder = Builder(captured)
     family_of = by_name(families)
@@ -38,10 +38,10 @@ def analyse(captured: Captured, families: tuple[type[Family], ...] = FAMILIES) -
             for source in node.operands:
                 if source.is_tensor:
                     builder.pin(builder.layout(source), "network output")
-    _pin_what_is_read_otherwise(builder)
+    _pin_weights_read_elsewhere(builder)
     builder.settle_tables()
     _narrow(builder)
-    return builder.found
+    return builder.structure
 
 
 def _visit(builder: Builder, node: Node, family: type[Family] | None) -> None:
@@ -53,74 +53,80 @@ def _visit(builder: Builder, node: Node, family: type[Family] | None) -> None:
         builder.refuse(node, operands)
 
 
-def _pin_what_is_read_otherwise(builder: Builder) -> None:
-    """A weight that is also an operand of something else keeps the channels on all its sides."""
-    found = builder.found
-    weights = {name for operator in found.operators.values() for name in operator.cuts}
+def _pin_weights_read_elsewhere(builder: Builder) -> None:
+    """Pin the channels of weights that are also read by other operators."""
+    structure = builder.structure
+    weights = {name for operator in structure.operators.values() for name in operator.cuts}
     for name in sorted(weights):
         calls = sorted(builder.captured.readers(name), key=lambda call: call.name)
-        other = next((call for call in calls if not _only_cuts(found, call, name)), None)
+        other = next((call for call in calls if not _only_cuts(structure, call, name)), None)
         if other is not None:
             why = f"{name} is read by {other.operator} at {other.name} too"
             if name in builder.tables:
                 builder.pin(builder.tables.pop(name), why)
-            for (owner, _), atoms in found.slices.items():
+            for (owner, _), atoms in structure.slices.items():
                 if owner == name:
                     builder.pin(atoms, why)
 
 
-def _only_cuts(found: Structure, call: Node, name: str) -> bool:
-    """Whether a call reads a weight in such a way that it is cut with its channels."""
-    operator = found.operators.get(call)
+def _only_cuts(structure: Structure, call: Node, name: str) -> bool:
+    """Return whether a call reads a weight only as a table that is cut."""
+    operator = structure.operators.get(call)
     return operator is not None and operator.only_cuts(name)
 
 
 def _narrow(builder: Builder) -> None:
-    """Let the channels of every tensor lie along one axis: as a permutation seen from its ends, or
-    by joining those that lie at the same place along the longest axis.
+    """Make the channels of every tensor lie along one axis.
+
+    Runs of moves that permute channels are closed to one shuffle; elsewhere channels at the same
+    index of the longest axis are joined. A join changes other layouts, so the search restarts after
+    each.
     """
-    found = builder.found
-    suspects = [n for n in builder.captured.nodes if _spread(found, n)]
+    structure = builder.structure
+    suspects = [n for n in builder.captured.nodes if _spread(structure, n)]
     while True:
-        found.classes = builder.unions.classes()
+        structure.classes = builder.unions.classes()
         for node in suspects:
-            found.layouts[node] = found.classes[found.layouts[node]]
-        pinned = torch.zeros(len(found.classes), dtype=torch.bool)
-        pinned[found.pinned_classes()] = True
+            structure.layouts[node] = structure.classes[structure.layouts[node]]
+        pinned = torch.zeros(len(structure.classes), dtype=torch.bool)
+        pinned[structure.pinned_classes()] = True
         wide = [
             node
             for node in suspects
-            if _spread(found, node)
+            if _spread(structure, node)
             and node not in builder.ragged
-            and not bool(pinned[found.layouts[node]].all())
+            and not bool(pinned[structure.layouts[node]].all())
         ]
-        found.virtual, found.shuffles = set(), {}
+        structure.virtual, structure.shuffles = set(), {}
         for node in wide:
-            if node not in found.virtual and not close_region(found, node):
-                layout = found.layouts[node]
+            if node not in structure.virtual and not close_region(structure, node):
+                layout = structure.layouts[node]
                 builder.coarsen(layout, [max(varying(layout), key=lambda i: layout.shape[i])])
                 break
         else:
             break
-    _pin_what_cannot_be_picked(builder)
+    _pin_picks_along_several_axes(builder)
 
 
-def _pin_what_cannot_be_picked(builder: Builder) -> None:
-    """Positions along a channel axis are picked anew after a cut: by one axis and one row of them.
+def _pin_picks_along_several_axes(builder: Builder) -> None:
+    """Pin channels that a move picks along several axes at once.
+
+    A selection is rewritten after a cut as one selection along one axis; with several picked axes
+    all channels must stay in place.
 
     A move that picks along several axes at once must find all channels in place.
     """
-    found = builder.found
-    for node, move in found.of(Move).items():
+    structure = builder.structure
+    for node, move in structure.of(Move).items():
         name = move.call.operator
         if name not in PICKS:
             continue
         picked = picked_axes(move.call, move.moved[0])
-        source = found.layouts[move.moved[0]]
-        lies = set(varying(found.classes[source]))
+        source = structure.layouts[move.moved[0]]
+        lies = set(varying(structure.classes[source]))
         if lies & set(picked) and picked != sorted(lies):
             builder.pin(source, f"{name} at {node.name} picks along several axes")
 
 
-def _spread(found: Structure, node: Node) -> bool:
-    return node in found.layouts and len(varying(found.layouts[node])) > 1
+def _spread(structure: Structure, node: Node) -> bool:
+    return node in structure.layouts and len(varying(structure.layouts[node])) > 1

@@ -1,7 +1,7 @@
-"""Constants that a border makes uneven: a·P + b·Q, P and Q maps over positions, not over channels.
+"""Constants that a border makes uneven: a·P + b·Q, where P and Q are maps over positions.
 
-What pads a channel that is constant makes it *a* inside and *b* along the border. All channels of a
-value share P and Q, so that what reads several of them can take most of them from the others.
+Padding a constant channel makes it *a* inside and *b* along the border. All channels of a value
+share P and Q, so a reader of several such channels can replace most of them by the others.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from prunec.graph.channels.layouts import NAN, fit
 
 @dataclass(frozen=True)
 class Bordered:
-    """The constants of one value, channel by channel.
+    """Constants of one value, per channel.
 
     Attributes:
-        pattern: what made P and Q: two values of equal patterns have them in common.
+        pattern: operators that made P and Q; values of equal patterns share P and Q.
         inside: a, in the layout's shape; NaN where unknown.
         border: b.
-        sharp: whether each position is inside or border, and nothing between.
+        sharp: whether each position is either inside or border, so that P and Q are 0 or 1.
         whole: whether P + Q = 1, so that a = b is one constant.
-        widths: axis → how wide the border is before and after; None where that is not known.
+        widths: axis → (before, after) widths of the border; None if unknown.
     """
 
     pattern: tuple[object, ...]
@@ -39,23 +39,25 @@ class Bordered:
 
     @property
     def uniform(self) -> Tensor:
-        """The constants that are one number everywhere, zeros always; NaN for the others."""
+        """Constants with one value at all positions, zeros included; NaN for the others."""
         even = torch.tensor(self.whole) | (self.inside == 0)
         same = (self.inside == self.border) & even
         return torch.where(same, self.inside, NAN)
 
     @property
     def is_uneven(self) -> bool:
-        """Whether any channel's constant is not one number everywhere."""
+        """Whether any known constant differs between inside and border."""
         known = ~(self.inside.isnan() | self.border.isnan())
         return bool((known & self.uniform.isnan()).any())
 
     def fitted(self, shape: tuple[int, ...]) -> Bordered:
-        """Return it in a layout's shape."""
+        """Return the constants in the shape of a layout."""
         return replace(self, inside=fit(self.inside, shape), border=fit(self.border, shape))
 
     def moved(self, how: object, **changes: Any) -> Bordered:
-        """Return it behind an operator that moves or mixes positions, of all channels alike."""
+        """Return the constants after an operator that treats the positions of all channels
+        alike.
+        """
         return replace(self, pattern=(*self.pattern, how), widths=None, **changes)
 
 
@@ -64,7 +66,7 @@ Borders = Mapping[Node, Bordered]
 
 
 def settings(node: Node) -> tuple[object, ...]:
-    """Return what a call does to positions: its name, its arguments, the sizes of its operand."""
+    """Return the effect of a call on positions: operator, arguments, size of its operand."""
     source = node.operands[0]
     named = [(key, repr(value)) for key, value in node.arguments.items() if value is not source]
     return (node.operator, tuple(named), source.shape[2:])

@@ -1,8 +1,8 @@
-"""The analysis while it runs: layouts so far, joins, pins, and what the rules may do to them.
+"""State of the running analysis: layouts, joins and pins, and the operations on them.
 
 A tensor's *layout* holds its atoms with every axis along which they do not differ shrunk to size 1.
-Atom 0 stands for everything that is no channel: images, sequence positions, results that are not
-understood.
+Atom 0 stands for everything that is not a channel: images, sequence positions, results of operators
+that are not understood.
 """
 
 from __future__ import annotations
@@ -20,17 +20,26 @@ from prunec.graph.channels.operator import Operator, Unknown
 from prunec.graph.channels.structure import Structure
 from prunec.graph.channels.unions import Unions
 
-LARGEST_TABLE = 1 << 18  # entries of a parameter that may each be an atom while it is looked at
+# Parameters of more entries get no atoms: until its axis is settled, a table holds one per entry.
+LARGEST_TABLE = 1 << 18
 
 
 class Builder:
-    """What the rules write their findings to; it is final only when every node was seen."""
+    """Running analysis; its structure is final only after the last node.
+
+    Attributes:
+        structure: the findings so far.
+        unions: sets of joined atoms.
+        uses: weight → (transposed, groups) of its first kernel.
+        tables: parameter of several axes → atoms of its entries, until :meth:`settle_tables`.
+        ragged: states of recurrent stacks whose rows keep channels of their own.
+    """
 
     def __init__(self, captured: Captured) -> None:
         self.captured = captured
-        self.found = Structure(captured)
+        self.structure = Structure(captured)
         self.unions = Unions()
-        self.found.pins[0] = "not a channel"
+        self.structure.pins[0] = "not a channel"
         self.uses: dict[str, tuple[bool, int]] = {}
         self.tables: dict[str, Tensor] = {}
         self.ragged: set[Node] = set()
@@ -38,17 +47,17 @@ class Builder:
     # -- atoms --------------------------------------------------------------------------------
 
     def join(self, left: Tensor, right: Tensor, reason: str = "") -> None:
-        """Join atoms position by position; one that meets no channel is pinned."""
+        """Join atoms position by position; an atom that meets atom 0 is pinned."""
         for atom in self.unions.join(left, right):
-            self.found.pins.setdefault(atom, reason or "meets a value that is no channel")
+            self.structure.pins.setdefault(atom, reason or "meets a value that is not a channel")
 
     def pin(self, atoms: Tensor, reason: str) -> None:
-        """Say why atoms must stay; the first reason counts."""
-        pins = self.found.pins
+        """Record why atoms must stay; the first reason is kept."""
+        pins = self.structure.pins
         pins.update((a, reason) for a in torch.unique(atoms).tolist() if a not in pins)
 
     def coarsen(self, layout: Tensor, axes: Collection[int]) -> Tensor:
-        """Join all atoms that lie at the same place along some axes, shape kept along those."""
+        """Join all atoms with equal indices along ``axes``; shrink the other axes."""
         order = [*axes, *(i for i in range(layout.dim()) if i not in axes)]
         sizes = [layout.shape[i] for i in order]
         flat = layout.permute(order).reshape(math.prod(sizes[: len(axes)]), -1)
@@ -59,11 +68,11 @@ class Builder:
         return layout
 
     def slice(self, name: str, axis: int, atoms: Tensor | None, size: int) -> Tensor:
-        """Atoms along an axis of a parameter; a second use joins those of the first."""
-        known = self.found.slices.get((name, axis))
+        """Return the atoms along an axis of a parameter; a second use is joined with the first."""
+        known = self.structure.slices.get((name, axis))
         if known is None:
             known = self.unions.fresh(size) if atoms is None else atoms
-            self.found.slices[name, axis] = known
+            self.structure.slices[name, axis] = known
         elif atoms is not None:
             self.join(known, atoms)
         return known
@@ -71,23 +80,23 @@ class Builder:
     # -- layouts ------------------------------------------------------------------------------
 
     def layout(self, node: Node) -> Tensor:
-        """The layout of a value; a parameter's is made when it is first asked for."""
-        if node not in self.found.layouts:
-            self.found.layouts[node] = self.blank(node)
+        """Return the layout of a value; a parameter's is created at first use."""
+        if node not in self.structure.layouts:
+            self.structure.layouts[node] = self.blank(node)
             if node.kind == "stored":
                 self.own_parameter(node)
-        return self.found.layouts[node]
+        return self.structure.layouts[node]
 
     def blank(self, node: Node) -> Tensor:
-        """The layout of a value without channels."""
+        """Return the layout of a value without channels."""
         rank = len(node.shape) if node.is_tensor else 0
         return torch.zeros([1] * rank, dtype=torch.long)
 
     def own_parameter(self, node: Node) -> None:
-        """A parameter that enters arithmetic is a producer.
+        """Create atoms for a parameter that enters arithmetic.
 
-        The entries of a vector, of numbers or flags, are atoms. So are, for now, those of a table:
-        whom they meet shows along which of its axes the channels lie (:meth:`settle_tables`).
+        A vector of numbers or bools gets one atom per entry. So does a table, for now: the channels
+        its entries meet show along which axis they lie (:meth:`settle_tables`).
         """
         shape, name = node.shape, node.stored
         size = math.prod(shape)
@@ -101,19 +110,19 @@ class Builder:
             atoms = self.tables[name] = self.unions.fresh(size)
         else:
             return
-        self.found.layouts[node] = atoms.reshape(shape)
+        self.structure.layouts[node] = atoms.reshape(shape)
 
     def axes(self, node: Node) -> list[int]:
-        """Axes along which a value's channels lie, as far as is known by now."""
+        """Return the axes along which a value's channels lie, as far as known."""
         layout = self.layout(node)
         axes = varying(layout)
         if len(axes) > 1:
-            layout = self.found.layouts[node] = self.unions.names(layout)
+            layout = self.structure.layouts[node] = self.unions.names(layout)
             axes = varying(layout)
         return axes
 
     def along(self, node: Node, axis: int) -> Tensor:
-        """Atoms along one axis, shape (size,); those that differ along others are joined."""
+        """Return atoms along one axis, shape (size,); atoms that differ along others are joined."""
         size = node.shape[axis]
         axis %= max(len(node.shape), 1)
         axes = self.axes(node)
@@ -126,10 +135,11 @@ class Builder:
         return layout.reshape(-1).expand(size) if layout.numel() == 1 else layout.reshape(-1)
 
     def outside(self, node: Node, inner: Collection[int], reason: str) -> Tensor | None:
-        """The layout seen from an operator that mixes values along ``inner`` axes only.
+        """Return the layout outside ``inner``, the axes along which an operator mixes values.
 
         Returns:
-            It, of size 1 along them; None, and the atoms pinned, where the channels lie there.
+            The layout, of size 1 along ``inner``. None, with the atoms pinned, if channels lie only
+            there.
         """
         axes = self.axes(node)
         layout = self.layout(node)
@@ -146,12 +156,12 @@ class Builder:
     # -- findings -----------------------------------------------------------------------------
 
     def bind(self, operator: Operator, layout: Tensor) -> None:
-        """Record what a call means for channels, and the layout of what it returns."""
-        self.found.operators[operator.node] = operator
-        self.found.layouts[operator.node] = layout.contiguous()
+        """Record the operator of a call and the layout of its result."""
+        self.structure.operators[operator.node] = operator
+        self.structure.layouts[operator.node] = layout.contiguous()
 
     def refuse(self, node: Node, operands: Sequence[Node], why: str = "") -> None:
-        """Pin what a node reads; what it returns has no channels."""
+        """Pin the operands of a call; its result has no channels."""
         for operand in operands:
             self.pin(
                 self.layout(operand), why or f"{node.operator} at {node.name} is not understood"
@@ -161,7 +171,7 @@ class Builder:
     # -- the end ------------------------------------------------------------------------------
 
     def settle_tables(self) -> None:
-        """Find the axis of each table along which its entries met channels, and cut it there."""
+        """Keep atoms of each table along the one axis on which it met channels."""
         for name, atoms in self.tables.items():
             shape = tuple(self.captured.stored[name].shape)
             axis = self._table_axis(atoms.reshape(shape))
@@ -169,10 +179,10 @@ class Builder:
                 self.pin(atoms, f"{name} meets channels along several of its axes, or along none")
             else:
                 layout = self.coarsen(atoms.reshape(shape), [axis])
-                self.found.slices[name, axis] = layout.reshape(-1)
+                self.structure.slices[name, axis] = layout.reshape(-1)
 
     def _table_axis(self, layout: Tensor) -> int | None:
-        """The axis along which all joined entries belong to one set each; None if there is none."""
+        """Return the axis with one set of joined entries per index; None if there is none."""
         names = self.unions.names(layout)
         sizes = torch.bincount(names.reshape(-1))
         met = (sizes[names] > 1) | (names < layout.min())

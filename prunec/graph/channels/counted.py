@@ -1,4 +1,4 @@
-"""The layers of a network as functions of how many channels each channel group keeps."""
+"""Layers of a network as functions of the kept number of channels per group."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from prunec.graph.channels.structure import Structure
 
 @dataclass(frozen=True)
 class LayerShape:
-    """All that the time of a layer depends on besides the machine.
+    """Shape of a layer: all its time depends on besides the machine.
 
     Attributes:
         kind: ``conv`` or ``linear``.
-        inner: channels that it reads.
-        outer: channels that it makes.
-        groups: of a convolution.
-        size: positions that a sample has along each axis before it; of a linear layer, rows.
-        taps: of a convolution, along each axis.
-        stride: of a convolution, along each axis.
-        padding: of a convolution, at the beginning and at the end of each axis.
-        dilation: of a convolution, along each axis.
+        inner: input channels.
+        outer: output channels.
+        groups: groups of a convolution.
+        size: input size per spatial axis; of a linear layer, (rows per sample,).
+        taps: kernel size per axis.
+        stride: stride per axis.
+        padding: padding at the beginnings of all axes, then at the ends.
+        dilation: dilation per axis.
     """
 
     kind: str
@@ -40,18 +40,18 @@ class LayerShape:
 
 
 Times = Callable[[Sequence[LayerShape]], Sequence[float]]
-"""What layers take, in milliseconds each; those that are asked for together are compared."""
+"""Times of layers, in milliseconds each; layers of one call are measured to be compared."""
 
 
 @dataclass(frozen=True)
 class CountedLayer:
-    """A layer whose channels may go.
+    """A layer with channels in groups that may be cut.
 
     Attributes:
-        whole: as it is, uncut.
-        inner: group of channels → how many of its inputs one channel of the group is.
-        outer: the same of its outputs.
-        fixed: inputs and outputs that are in no group.
+        whole: shape before any cut.
+        inner: channel group → inputs of the layer per channel of the group.
+        outer: channel group → outputs of the layer per channel of the group.
+        fixed: numbers of inputs and outputs in no group.
     """
 
     whole: LayerShape
@@ -60,7 +60,7 @@ class CountedLayer:
     fixed: tuple[int, int]
 
     def at(self, counts: Sequence[int]) -> LayerShape | None:
-        """Return what is left of it where the groups keep so many; None: nothing, or no layer."""
+        """Return the shape for these kept counts per group; None if no such layer can exist."""
         inner, outer = (
             fixed + round(sum(share * counts[group] for group, share in side.items()))
             for fixed, side in zip(self.fixed, (self.inner, self.outer), strict=True)
@@ -72,11 +72,11 @@ class CountedLayer:
 
 
 def counted_layers(structure: Structure, groups: Sequence[Tensor]) -> list[CountedLayer]:
-    """Return the convolutions and linear layers of a network; no other is counted.
+    """Return the convolutions and linear layers of a network; other operators are not counted.
 
     Args:
-        structure: of the captured network.
-        groups: the classes of each group of channels.
+        structure: structure of the captured network.
+        groups: class numbers of each channel group.
     """
     group_of = torch.full((len(structure.classes),), -1)
     for number, classes in enumerate(groups):
@@ -102,12 +102,12 @@ def _counted(
 
 
 def _counts(side: Tensor, groups: int) -> list[int]:
-    found: list[int] = torch.bincount(side[side >= 0], minlength=groups).tolist()
-    return found
+    counts: list[int] = torch.bincount(side[side >= 0], minlength=groups).tolist()
+    return counts
 
 
 def _shape(structure: Structure, kernel: Kernel) -> LayerShape | None:
-    """A layer as it stands; None where it is another operator than the two that are timed."""
+    """Return the shape of a layer; None for operators that are not timed."""
     weight = structure.captured.stored[kernel.weight]
     inner, outer, shape = len(kernel.inputs), len(kernel.outputs), kernel.source.shape
     named, rank = kernel.node.arguments, weight.dim() - 2
@@ -144,7 +144,7 @@ def _each(value: object, rank: int) -> tuple[int, ...]:
 
 
 def _padding(value: object, rank: int) -> tuple[int, ...] | None:
-    """Padding at the beginnings, then at the ends; None where it is a word."""
+    """Return padding at the beginnings, then at the ends; None for a named padding."""
     if isinstance(value, str):
         return None
     return _each(0 if value is None else value, rank) * 2

@@ -1,4 +1,4 @@
-"""The families of operators that are understood: a name stands in one of them, or is unknown."""
+"""Registry of operator families: each operator name belongs to at most one."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ FAMILIES: tuple[type[Family], ...] = (
 
 
 def by_name(families: tuple[type[Family], ...] = FAMILIES) -> dict[str, type[Family]]:
-    """Return operator → its family."""
+    """Return operator name → family."""
     return {name: family for family in families for name in family.names}

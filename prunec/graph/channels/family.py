@@ -1,4 +1,4 @@
-"""A family of operators: which names it has, and how it finds what channels a call moves."""
+"""Base class of operator families: their names, and how a call is analysed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from prunec.graph.channels.operator import Operator
 
 
 class Family(Operator):
-    """One class in one file: channel identity, constants, liveness, and how it is written again.
+    """One operator family: its channel identity, constants, liveness and rewriting.
 
     A family is a promise about values: a name belongs to it only if the promise holds for every
-    call of that name, or ``visit`` refuses the others.
+    call of that name, or ``visit`` refuses the other calls.
     """
 
     names: ClassVar[Collection[str]] = ()
-    """Operators of this family."""
+    """Names of the family's operators."""
 
     several: ClassVar[bool] = False
-    """Whether a call may return several tensors, or take none."""
+    """Whether a call may return several tensors, or have no tensor operand."""
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """Find the layout of a call and bind it to an operator, or refuse it."""
+        """Determine the layout of a call and bind it to an operator, or refuse the call."""
         raise NotImplementedError
 
     def visit_item(self, builder: Builder, node: Node) -> None:
-        """Find the layout of one of the values that this call returns."""
+        """Determine the layout of one of the values that the call returns."""
         builder.refuse(node, ())

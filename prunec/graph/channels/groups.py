@@ -19,13 +19,13 @@ from prunec.graph.channels.structure import Structure
 
 @dataclass(frozen=True)
 class Slice:
-    """What a channel group cuts off one parameter.
+    """Part of one parameter that a channel group cuts.
 
     Attributes:
         parameter: name of the parameter or buffer.
-        axis: the axis; −1 for the input channels of a grouped kernel, counted through its groups,
-            −2 for such outputs of a transposed one.
-        indices: for each channel of the group its positions along the axis.
+        axis: the axis; −1 for input channels of a grouped kernel, counted over all groups, −2 for
+            output channels of a transposed one.
+        indices: positions along the axis, one tuple per channel of the group.
     """
 
     parameter: str
@@ -34,17 +34,17 @@ class Slice:
 
 
 class Positions:
-    """Where channels stand along the axes of parameters."""
+    """Positions of channels along the axes of parameters."""
 
     def __init__(self, structure: Structure) -> None:
         self._structure = structure
         self._sorted: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
 
     def of(self, axis: tuple[str, int], classes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        """Return for each class its positions along an axis of a parameter."""
+        """Return the positions of each class along an axis of a parameter."""
         if axis not in self._sorted:
-            found = self._structure.class_of(self._structure.slices[axis])
-            self._sorted[axis] = torch.sort(found, stable=True)
+            classes_along = self._structure.class_of(self._structure.slices[axis])
+            self._sorted[axis] = torch.sort(classes_along, stable=True)
         ordered, places = self._sorted[axis]
         wanted = torch.tensor(classes)
         start = torch.searchsorted(ordered, wanted)
@@ -57,15 +57,15 @@ class Positions:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that the same parameters make and read; each is cut on its own, whole.
+    """Channels that the same parameters make and read; each can be cut alone, as a whole.
 
     Attributes:
-        name: of the first kernel that makes them.
+        name: name of the first kernel that makes them.
         size: number of channels.
         axes: parameter and axis of each slice.
-        pinned: why they must stay, or empty.
-        channels: their class numbers in the analysis that found them.
-        found: the positions of channels along axes.
+        pinned: reason why they must stay, or empty.
+        channels: class numbers in the analysis.
+        positions: positions of channels along axes.
     """
 
     name: str
@@ -73,7 +73,7 @@ class ChannelGroup:
     axes: tuple[tuple[str, int], ...]
     pinned: str
     channels: tuple[int, ...]
-    found: Positions = field(repr=False, compare=False)
+    positions: Positions = field(repr=False, compare=False)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -82,11 +82,11 @@ class ChannelGroup:
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """What the group cuts off which parameter; worked out when it is first asked for."""
-        return tuple(Slice(*axis, self.found.of(axis, self.channels)) for axis in self.axes)
+        """Slices that the group cuts, computed at first use."""
+        return tuple(Slice(*axis, self.positions.of(axis, self.channels)) for axis in self.axes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The group as JSON's kinds of values; the class numbers, which mean nothing, left out."""
+        """Return the group as JSON values, without the class numbers, which are arbitrary."""
         return {
             "name": self.name,
             "size": self.size,
@@ -97,11 +97,11 @@ class ChannelGroup:
 
 
 def channel_groups(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[ChannelGroup, ...]:
-    """The channel groups of a network, in the order of computation.
+    """Return the channel groups of a network, in the order of computation.
 
     Args:
         module: the network; it is not changed.
-        example: its positional inputs, batch first, at least two samples.
+        example: positional inputs, batch first, at least two samples.
 
     Raises:
         UntraceableModel: the network cannot be captured.
@@ -110,13 +110,13 @@ def channel_groups(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Chan
 
 
 def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Tensor]:
-    """Return classes by the parameter slices they appear in: slices → class numbers, ascending."""
+    """Return the parameter slices that classes appear in → class numbers, ascending."""
     bundle_of = torch.zeros(len(structure.classes), dtype=torch.long)
     slices: list[tuple[tuple[str, int], ...]] = [()]
     for key, atoms in structure.slices.items():
         numbers = torch.unique(structure.class_of(atoms))
-        before, which = torch.unique(bundle_of[numbers], return_inverse=True)
-        bundle_of[numbers] = len(slices) + which
+        before, inverse = torch.unique(bundle_of[numbers], return_inverse=True)
+        bundle_of[numbers] = len(slices) + inverse
         slices += [(*slices[bundle], key) for bundle in before.tolist()]
     bundle_of[structure.pinned_classes()] = 0
     bundles: dict[int, list[int]] = defaultdict(list)
@@ -127,11 +127,11 @@ def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Ten
 
 
 def groups_of(structure: Structure) -> tuple[ChannelGroup, ...]:
-    """The channel groups of an analysed network, the pinned ones too."""
-    found = [(keys, numbers.tolist(), "") for keys, numbers in class_bundles(structure).items()]
-    found += _pinned_bundles(structure)
+    """Return the channel groups of an analysed network, pinned ones included."""
+    bundles = [(keys, numbers.tolist(), "") for keys, numbers in class_bundles(structure).items()]
+    bundles += _pinned_bundles(structure)
     makers = {k.weight: i for i, k in enumerate(structure.of(Kernel).values())}
-    found.sort(
+    bundles.sort(
         key=lambda item: (
             min(
                 (makers.get(n, len(makers)) for n, a in item[0] if a in (0, -2)),
@@ -143,7 +143,7 @@ def groups_of(structure: Structure) -> tuple[ChannelGroup, ...]:
     names: Counter[str] = Counter()
     positions = Positions(structure)
     groups = []
-    for keys, numbers, reason in found:
+    for keys, numbers, reason in bundles:
         base = _name(keys, makers)
         names[base] += 1
         name = base if names[base] == 1 else f"{base}#{names[base]}"
@@ -161,7 +161,7 @@ def _name(keys: tuple[tuple[str, int], ...], makers: dict[str, int]) -> str:
 def _pinned_bundles(
     structure: Structure,
 ) -> list[tuple[tuple[tuple[str, int], ...], list[int], str]]:
-    """Pinned classes by the slices they appear in and the reason, the lowest class first."""
+    """Return pinned classes by slices and reason, the lowest class first."""
     reasons = structure.pinned()
     reasons.pop(0, None)
     if not reasons:
@@ -170,16 +170,18 @@ def _pinned_bundles(
     code = {reason: i for i, reason in enumerate(words, 1)}
     bundle_of = torch.zeros(len(structure.classes), dtype=torch.long)
     bundle_of[torch.tensor(list(reasons))] = torch.tensor(list(map(code.get, reasons.values())))
-    found: list[tuple[tuple[tuple[str, int], ...], str]] = [((), reason) for reason in ("", *words)]
+    entries: list[tuple[tuple[tuple[str, int], ...], str]] = [
+        ((), reason) for reason in ("", *words)
+    ]
     for key, atoms in structure.slices.items():
         numbers = torch.unique(structure.class_of(atoms))
         numbers = numbers[bundle_of[numbers] > 0]
-        before, which = torch.unique(bundle_of[numbers], return_inverse=True)
-        bundle_of[numbers] = len(found) + which
-        found += [((*found[i][0], key), found[i][1]) for i in before.tolist()]
+        before, inverse = torch.unique(bundle_of[numbers], return_inverse=True)
+        bundle_of[numbers] = len(entries) + inverse
+        entries += [((*entries[i][0], key), entries[i][1]) for i in before.tolist()]
     numbers = torch.nonzero(bundle_of > len(words)).flatten()
     order = torch.sort(bundle_of[numbers], stable=True)
     bundles, sizes = torch.unique_consecutive(order.values, return_counts=True)
     parts = [part.tolist() for part in torch.split(numbers[order.indices], sizes.tolist())]
     pairs = sorted(zip(parts, bundles.tolist(), strict=True))
-    return [(found[i][0], part, found[i][1]) for part, i in pairs]
+    return [(entries[i][0], part, entries[i][1]) for part, i in pairs]

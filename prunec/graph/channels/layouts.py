@@ -1,4 +1,4 @@
-"""Layouts and values over them: axes along which nothing differs have size 1."""
+"""Layouts and values over them: axes along which nothing differs are shrunk to size 1."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def varying(layout: Tensor) -> list[int]:
 
 
 def shrink(tensor: Tensor) -> Tensor:
-    """Return the tensor with every axis along which it does not differ cut to size 1."""
+    """Return the tensor with every axis along which nothing differs cut to size 1."""
     for axis in range(tensor.dim()):
         if tensor.shape[axis] > 1:
             first = tensor.narrow(axis, 0, 1)
@@ -34,23 +34,23 @@ def shrink(tensor: Tensor) -> Tensor:
 
 
 def on_axis(values: Tensor, axis: int, rank: int) -> Tensor:
-    """Return values of shape (size,) along one axis of ``rank`` axes."""
+    """Return values of shape (size,) along one of ``rank`` axes."""
     return values.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
 def one_value(values: Tensor, axis: int) -> Tensor:
-    """Return the axis cut to size 1: the value all along it, NaN where there is no single one."""
+    """Return the axis cut to size 1: its single value, NaN where values differ."""
     first = values.narrow(axis, 0, 1)
     return torch.where((values == first).all(axis, keepdim=True), first, NAN)
 
 
 def is_one_number(values: Tensor) -> bool:
-    """Say whether values are known, and the same everywhere."""
+    """Return whether values are known and all equal."""
     return bool((values == values.reshape(-1)[:1]).all())
 
 
 def fit(value: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Shrink or expand to a shape; a shrunk axis keeps a value only if all along it agree."""
+    """Shrink or expand to a shape; a shrunk axis keeps a value only if all its entries agree."""
     if value.dim() != len(shape):
         return torch.full(shape, NAN, dtype=torch.float64)
     for axis, size in enumerate(shape):

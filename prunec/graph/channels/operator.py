@@ -1,6 +1,6 @@
-"""What one call of an operator means for channels, and what it may ask of a writer.
+"""Channel semantics of one call of an operator, and the protocol of a writer of networks.
 
-The analyses walk over nodes and ask each one's operator; none of them knows which operators exist.
+The analyses ask each node's operator; they name no operators themselves.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ Written = Any
 
 
 class Writer(Protocol):
-    """What writes a network anew; the operators say how each call is to be written.
+    """Writer of the compiled network; operators ask it for the parts of each call.
 
-    ``node`` is always a node of the captured network, what is returned a value of the new one.
+    Every ``node`` argument is a node of the captured network; every result is a value of the new
+    one.
     """
 
     def new(self, node: Node) -> Written:
@@ -43,64 +44,66 @@ class Writer(Protocol):
         """Write a call with other arguments, by their names."""
 
     def layer(self, node: Node, source: Node, layer: Layer) -> Written:
-        """Write a call that owns tensors; as a module where the network had one for it alone."""
+        """Write a call that owns tensors: as a module, if the network had a module for this call
+        alone.
+        """
 
     def recurrent(self, node: Node, from_zero: bool, first_states: Sequence[Tensor]) -> Written:
-        """Write a stack of recurrent layers; a state of zeros holds the kept of these atoms."""
+        """Write a stack of recurrent layers; states of zeros get the kept size of these atoms."""
 
     def item(self, node: Node) -> Written:
-        """Write an item of what a recurrent stack returns."""
+        """Write one item of the tuple that a recurrent stack returns."""
 
     def dropout(self, node: Node, source: Node) -> Written:
-        """Write a dropout: it trains on."""
+        """Write a dropout that stays active when the written network is trained."""
 
     def pick(self, node: Node, source: Node, axis: int, positions: Tensor) -> Written:
-        """Write positions along an axis of what is left of a value."""
+        """Write the selection of positions along an axis of the kept part of a value."""
 
     def pick_one(self, source: Node, axis: int, position: int) -> Written:
-        """Write one position along an axis, the axis gone."""
+        """Write the selection of one position along an axis; the axis is dropped."""
 
     def scaled(self, value: Written, factor: float) -> Written:
         """Write a value times a number."""
 
     def bounded(self, value: Written, bound: float, *, above: bool) -> Written:
-        """Write a value that does not pass a bound: below it where ``above``, else above it."""
+        """Write a clamp by one bound: an upper bound where ``above``, else a lower bound."""
 
     def resize(self, node: Node, axis: int) -> Written:
-        """Write a call whose literal for the size of a channel axis is the number that stays."""
+        """Write a call with its literal size of a channel axis set to the kept count."""
 
     def tensor(self, name: str) -> Tensor:
-        """Return a stored tensor, cut."""
+        """Return a stored tensor, cut to the kept channels."""
 
     def has(self, name: str | None) -> bool:
-        """Say whether there is a stored tensor of this name, or one was added."""
+        """Return whether a tensor of this name is stored or was added."""
 
     def is_folded(self, node: Node) -> bool:
-        """Say whether a norm went into the kernel before it."""
+        """Return whether a batch norm was folded into the kernel before it."""
 
     def frozen_to_zero(self, node: Node) -> bool:
-        """Say whether a value is replaced by a constant that is zero throughout."""
+        """Return whether a value is replaced by a constant that is zero everywhere."""
 
     def padding(self, node: Node, weight: str) -> Any:
-        """Return the padding of a convolution, less that of taps that go."""
+        """Return the padding of a convolution, reduced by the border taps that are cut."""
 
     def stays(self, node: Node) -> bool:
-        """Say whether any channel of a value stays."""
+        """Return whether at least one channel of a value is kept."""
 
     def is_whole(self, node: Node) -> bool:
-        """Say whether all channels of a value stay."""
+        """Return whether all channels of a value are kept."""
 
     def channel_axis(self, node: Node) -> int | None:
-        """Return the axis along which a value's channels differ, if it is one."""
+        """Return the axis along which a value's channels lie; None if there is not exactly one."""
 
     def kept(self, node: Node, axis: int) -> Tensor:
-        """Return the positions that stay along an axis of a node's layout."""
+        """Return the kept positions along an axis of a node's layout."""
 
     def count_kept(self, node: Node, axis: int) -> int:
-        """Return how many positions stay along an axis."""
+        """Return the number of kept positions along an axis."""
 
     def kept_atoms(self, atoms: Tensor) -> Tensor:
-        """Return for each atom whether it stays."""
+        """Return whether each atom is kept, a bool tensor in the shape of ``atoms``."""
 
     def atoms(self, node: Node) -> Tensor:
         """Return a node's layout."""
@@ -108,12 +111,12 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """How a call that owns tensors is written.
+    """Tensors and changed arguments of a call that is written as a layer.
 
     Attributes:
-        names: what a tensor is to the operator, ``weight`` or ``bias``, → its name, or None.
-        tensors: the same → the tensor, cut; None where there is none.
-        changes: arguments that change, by their names.
+        names: role of a tensor in the operator (``weight``, ``bias``) → its name, or None.
+        tensors: role → the cut tensor, or None.
+        changes: argument name → its new value.
     """
 
     names: Mapping[str, str | None]
@@ -122,7 +125,7 @@ class Layer:
 
 
 class Operator:
-    """What one call does with channels. By default: nothing is known, everything is read.
+    """Channel semantics of one call. By default nothing is constant and everything is read.
 
     Attributes:
         node: the call.
@@ -130,14 +133,17 @@ class Operator:
 
     node: Node
     takes_constants: bool = False
-    """Whether a constant may take the place of an operand."""
+    """Whether an operand may be replaced by a constant."""
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Return the constants that it makes, NaN where unknown; ``fit`` fits it to its layout."""
+        """Return the constants that the call computes, NaN where unknown.
+
+        ``layouts.fit`` expands or shrinks the result to the layout of the call.
+        """
         return torch.tensor(NAN, dtype=torch.float64)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """Return the constants that it makes which a border makes uneven; None for none."""
+        """Return the computed constants that a border makes uneven, or None if there are none."""
         return None
 
     def at_each_position(
@@ -149,14 +155,14 @@ class Operator:
         *,
         linear: bool = False,
     ) -> Bordered | None:
-        """Return the uneven constants of an operator that sees one position at a time.
+        """Return the uneven constants of an operator that works position by position.
 
         Args:
-            sources: what it reads.
-            known: the constants that are even.
-            borders: those that are not.
-            weights: of the network.
-            linear: whether it is linear in what it reads, apart from a shift.
+            sources: operands.
+            known: constants that are the same at all positions.
+            borders: constants that are not.
+            weights: weights of the network.
+            linear: whether the operator is affine in its operands.
         """
         uneven = {n: borders[n] for n in sources if n in borders}
         if not uneven:
@@ -171,52 +177,52 @@ class Operator:
         return replace(first, inside=inside, border=border)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Mark what it reads of its operands, where ``live`` of what it returns is read."""
+        """Mark the operand positions that are read, given the ``live`` positions of the result."""
         for operand in self.node.operands:
             mark(operand, torch.ones((), dtype=torch.bool))
 
     def fold(self, known: Known, weights: Weights) -> bool:
-        """Take constants out of what reads them; say whether anything changed."""
+        """Fold constants into the weights of their reader; return whether anything changed."""
         return False
 
     @property
     def cuts(self) -> tuple[str, ...]:
-        """Names of the tables of weights that are cut with the channels of the operator."""
+        """Names of the weight tables that are cut along with the operator's channels."""
         return ()
 
     def only_cuts(self, name: str) -> bool:
-        """Say whether it reads a stored tensor in no other way than one that is cut."""
+        """Return whether the only use of a stored tensor here is as a table that is cut."""
         return name in self.cuts
 
     @property
     def owned(self) -> tuple[str, ...]:
-        """Parameters that :meth:`fold` may change, if no one else reads them."""
+        """Parameters that :meth:`fold` may change if no other call reads them."""
         return ()
 
     @property
     def required(self) -> tuple[Node, ...]:
-        """Operands that may not be left without a channel."""
+        """Operands that must keep at least one channel."""
         return self.node.operands
 
     def passed(self) -> Node | None:
-        """Return the one operand whose positions it moves, each to one place; None otherwise."""
+        """Return the single operand whose positions are moved one to one; None otherwise."""
         return None
 
     def move(self, values: Tensor) -> Tensor:
-        """Return what it makes of other values in place of :meth:`passed`."""
+        """Return the result of the call with ``values`` in place of :meth:`passed`."""
         return values
 
     def sources(self, writer: Writer) -> Sequence[Node]:
-        """Return the nodes that must be written before it."""
+        """Return the nodes that must be written before this one."""
         return self.node.operands
 
     def emit(self, writer: Writer) -> Written:
-        """Write the call for the channels that stay."""
+        """Write the call for the kept channels."""
         return writer.copy(self.node)
 
 
 @dataclass(frozen=True, eq=False)
 class Unknown(Operator):
-    """An operator that is not understood, or a case of one: its operands are pinned."""
+    """A call whose channel semantics are unknown: its operands are pinned."""
 
     node: Node

@@ -1,8 +1,8 @@
 """Runs of moves that spread channels over several axes and bring them back permuted.
 
-A channel shuffle views C channels as (groups, C/groups), transposes, and views back. In between,
-an arbitrary choice of channels is no box and could not be cut; from end to end it is a permutation,
-and any choice can.
+A channel shuffle (Zhang et al., ShuffleNet, 2018) views C channels as (groups, C/groups),
+transposes and views back. In between, an arbitrary choice of channels is not a box and cannot be
+cut; from end to end the run is a permutation, under which any choice can.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def close_region(structure: Structure, node: Node) -> bool:
     """Record the permutations around a tensor whose channels lie along several axes.
 
     Returns:
-        False, and nothing recorded, where the run of moves is no permutation at one of its ends.
+        Whether the run of moves is a permutation at all its ends; if not, nothing is recorded.
     """
-    found = _region(structure, node)
-    if found is None:
+    region = _region(structure, node)
+    if region is None:
         return False
-    entry, inside, exits = found
+    entry, inside, exits = region
     shuffles = [_permutation(structure, entry, end) for end in exits]
     if not exits or None in shuffles:
         return False
@@ -42,7 +42,7 @@ def _is_wide(structure: Structure, node: Node) -> bool:
 
 
 def _region(structure: Structure, node: Node) -> tuple[Node, set[Node], list[Node]] | None:
-    """The last tensor before the region, the tensors inside, the first ones after it."""
+    """Return the last tensor before the region, the tensors inside, the first ones after it."""
     inside: set[Node] = set()
     entry = node
     while _is_wide(structure, entry):
@@ -64,13 +64,13 @@ def _region(structure: Structure, node: Node) -> tuple[Node, set[Node], list[Nod
 
 
 def _single_source(structure: Structure, node: Node) -> Node | None:
-    """What a move with one operand, or an identity, reads."""
+    """Return the operand of an identity or of a move with one operand."""
     operator = structure.operators.get(node)
     return operator.passed() if operator is not None and node.is_tensor else None
 
 
 def _permutation(structure: Structure, entry: Node, end: Node) -> Shuffle | None:
-    """The permutation between the ends of a region, proven on every position."""
+    """Return the permutation between the ends of a region, proven at every position."""
     real = entry.shape
     axes = varying(structure.layouts[entry])
     same = real == end.shape and varying(structure.layouts[end]) == axes
@@ -87,7 +87,7 @@ def _permutation(structure: Structure, entry: Node, end: Node) -> Shuffle | None
 
 
 def _run(structure: Structure, entry: Node, end: Node, value: Tensor) -> Tensor:
-    """Run the moves between two nodes on another value."""
+    """Return the moves between two nodes applied to another value."""
     path = [end]
     while path[-1] is not entry:
         source = _single_source(structure, path[-1])

@@ -1,4 +1,4 @@
-"""What the analysis of a captured network finds: layouts, operators, slices, pins."""
+"""Result of the analysis of a captured network: layouts, operators, slices, pins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Some = TypeVar("Some", bound=Operator)
 
 @dataclass(frozen=True)
 class Shuffle:
-    """A run of moves that, seen from its ends, permutes the channels of ``entry`` on ``axis``."""
+    """A run of moves that, from end to end, permutes the channels of ``entry`` on ``axis``."""
 
     entry: Node
     axis: int
@@ -27,18 +27,19 @@ class Shuffle:
 
 @dataclass
 class Structure:
-    """What :func:`prunec.graph.channels.analyse.analyse` finds.
+    """Result of :func:`prunec.graph.channels.analyse.analyse`.
 
     Attributes:
         captured: the network.
         layouts: node → atoms.
-        operators: call → what it means for channels, in the order of computation.
+        operators: call → its channel semantics, in the order of computation.
         slices: (parameter or buffer, axis) → atom of each index along that axis.
-        shuffles: node → the permutation it ends; the nodes inside are in ``virtual``.
-        even: sets of atoms, one tensor a set, of which equally many must stay, and one at least.
-        projected: two sets of atoms, the units and the outputs of a cell that projects: fewer
-            outputs than units must stay, and one at least, or it is gone whole.
-        pins: atom → why it must stay.
+        shuffles: last node of a run of moves → its permutation.
+        virtual: nodes inside such runs.
+        even: tuples of sets of atoms that must keep equal counts, at least 1 each or none at all.
+        projected: (units, outputs) of recurrent cells with a projection: fewer outputs than units
+            must stay, at least 1, or the whole cell goes.
+        pins: atom → reason why it must stay.
         classes: atom → representative of the atoms joined with it.
     """
 
@@ -64,7 +65,7 @@ class Structure:
 
     def pinned(self) -> dict[int, str]:
         """Return class → the first reason why it must stay."""
-        atoms = self._pinned_atoms().flip(0)  # so that the first of a class is the last word
+        atoms = self._pinned_atoms().flip(0)  # the dict keeps the last entry: the first atom's
         reasons = map(self.pins.__getitem__, atoms.tolist())
         return dict(zip(self.classes[atoms].tolist(), reasons, strict=True))
 
@@ -74,7 +75,10 @@ class Structure:
         return classes
 
     def _pinned_atoms(self) -> Tensor:
-        """The pinned atoms, ascending; atoms are pinned for good, so that more of them are new."""
+        """Return the pinned atoms, ascending.
+
+        Cached by their number: atoms are never unpinned, so an equal number means equal atoms.
+        """
         if len(self._atoms) != len(self.pins):
             atoms: Tensor = torch.from_numpy(np.fromiter(self.pins, np.int64))
             self._atoms = torch.sort(atoms).values

@@ -1,4 +1,4 @@
-"""Union–find over integers: atoms that must be cut together."""
+"""Union–find over integers: sets of atoms that must be cut together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Unions:
-    """Sets of atoms, each named by its smallest; atom 0 is never joined with another."""
+    """Disjoint sets of atoms, named by their smallest member; atom 0 is never joined."""
 
     def __init__(self) -> None:
         self._parent: list[int] = [0]
@@ -17,13 +17,13 @@ class Unions:
         return len(self._parent)
 
     def fresh(self, count: int) -> Tensor:
-        """New atoms, shape (count,)."""
+        """Return new atoms, shape (count,)."""
         start = len(self._parent)
         self._parent.extend(range(start, start + count))
         return torch.arange(start, start + count)
 
     def find(self, atom: int) -> int:
-        """The name of an atom's set."""
+        """Return the name of an atom's set, halving the path to it (Tarjan & van Leeuwen, 1984)."""
         parent = self._parent
         while parent[atom] != atom:
             parent[atom] = parent[parent[atom]]
@@ -34,7 +34,7 @@ class Unions:
         """Join two tensors of atoms of one shape, position by position.
 
         Returns:
-            The atoms that met atom 0, which were not joined.
+            The atoms that met atom 0 and were not joined.
         """
         left, right = left.reshape(-1), right.reshape(-1)
         unlike = left != right
@@ -52,14 +52,16 @@ class Unions:
         return alone
 
     def names(self, atoms: Tensor) -> Tensor:
-        """The names of the sets of a tensor of atoms, in its shape."""
-        found, inverse = torch.unique(atoms, return_inverse=True)
-        if len(found) > len(self._parent) // 8:
+        """Return the names of the sets of a tensor of atoms, in its shape."""
+        distinct, inverse = torch.unique(atoms, return_inverse=True)
+        # Above some share of all atoms, resolving every atom as one tensor beats walking them one
+        # by one.
+        if len(distinct) > len(self._parent) // 8:
             return self.classes()[atoms]
-        return torch.tensor([self.find(a) for a in found.tolist()])[inverse]
+        return torch.tensor([self.find(a) for a in distinct.tolist()])[inverse]
 
     def classes(self) -> Tensor:
-        """The name of every atom's set, by atom."""
+        """Return the name of every atom's set, by atom."""
         parent = torch.from_numpy(np.array(self._parent))
         while not torch.equal(above := parent[parent], parent):
             parent = above

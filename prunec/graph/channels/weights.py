@@ -1,8 +1,8 @@
-"""The parameters and buffers of a network as the constants change them.
+"""Parameters and buffers of a network, as folding of constants changes them.
 
-Every value reads as float64, in which constants are computed. Conversion costs more than the whole
-search for dead channels where most kernels take no constant in, so it waits until a value is asked
-for; which channels a kernel reads can be said without.
+Every value reads as float64, in which constants are computed. Where few kernels read constants, the
+conversion costs more than the whole search for dead channels, so it is delayed until a value is
+read; :meth:`Weights.reads` does without it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class HasMatrix(Protocol):
-    """A use of a weight that can be seen as (groups, O/groups, I/groups, taps)."""
+    """A use of a weight that can be viewed as (groups, O/groups, I/groups, taps)."""
 
     @property
     def weight(self) -> str:
@@ -27,7 +27,7 @@ class HasMatrix(Protocol):
 
 
 class Weights(MutableMapping[str, Tensor]):
-    """Parameter or buffer name → its value, float64 where floating; what is set replaces it."""
+    """Parameter or buffer name → value, float64 where floating; assignment replaces a value."""
 
     def __init__(self, stored: Mapping[str, Tensor]) -> None:
         self._stored = {name: value.detach() for name, value in stored.items()}
@@ -54,23 +54,23 @@ class Weights(MutableMapping[str, Tensor]):
         return len(self._stored)
 
     def stored(self, name: str) -> Tensor:
-        """Return a value in the type it has now: the network's own, or float64."""
+        """Return a value in its current type: the network's own, or float64."""
         return self._stored[name]
 
     def all_stored(self) -> dict[str, Tensor]:
-        """Return every value in the type it has now."""
+        """Return every value in its current type."""
         return dict(self._stored)
 
     def matrix(self, kernel: HasMatrix) -> Tensor:
-        """Return a kernel as (groups, O/groups, I/groups, taps), in the type it has now."""
+        """Return a kernel as (groups, O/groups, I/groups, taps), in its current type."""
         return kernel.matrix(self._stored[kernel.weight])
 
     def taps(self, kernel: HasMatrix) -> int:
-        """Return how many positions each pair of channels of a kernel sees at once."""
+        """Return the number of taps of a kernel: positions read per pair of channels."""
         return math.prod(self._stored[kernel.weight].shape[2:])
 
     def reads(self, kernel: HasMatrix) -> Tensor:
-        """Say whether an output of a kernel reads an input: bool (groups, O/groups, I/groups)."""
+        """Return whether each output reads each input: bool (groups, O/groups, I/groups)."""
         reads = self._reads.get(kernel.weight)
         if reads is None:
             taps = self.matrix(kernel) != 0

@@ -1,1 +1,1 @@
-"""Which channels stay: constants, liveness, and what the operators ask for."""
+"""Choice of the kept channels: constants, liveness, demands of the operators."""

@@ -1,18 +1,18 @@
-"""Constants taken out of the kernels that read them, exactly.
+"""Folding of constant channels into the kernels that read them, exactly.
 
-A constant channel that a kernel reads can be taken out of it without changing the output:
+A constant channel that a kernel reads can be folded without changing the output:
 
-- c = 0: the kernel's column does nothing and becomes zero;
+- c = 0: the kernel's column has no effect and becomes zero;
 - no padding: Σ_taps W[:, i]·c_i moves into the bias;
-- padding (the sum differs at the border): of all constant channels of one reader one, the *carrier*
-  k, takes the others in, W'[:, k] = Σ_i (c_i / c_k)·W[:, i];
-- behind an operator that pads, or an average that counts its padding, a constant is a_i·P + b_i·Q,
-  P and Q the same of all channels. Where the (a_i, b_i) are multiples of each other: likewise.
-  Where the reader does not pad, and P + Q = 1: one carrier, (a_i − b_i) / (a_k − b_k) in place of
-  c_i / c_k, and what that leaves, b_i less as many times b_k, by the bias. Elsewhere two carriers.
+- padding (the sum differs at the border): one of the reader's constant channels, the *carrier* k,
+  takes over the others, W'[:, k] = Σ_i (c_i / c_k)·W[:, i];
+- after an operator that pads, or an average that counts its padding, a constant is a_i·P + b_i·Q,
+  with P and Q shared by all channels. If the (a_i, b_i) are multiples of each other: one carrier.
+  If the reader does not pad and P + Q = 1: one carrier, with (a_i − b_i) / (a_k − b_k) in place of
+  c_i / c_k, and the rest, b_i minus that share of b_k, in the bias. Otherwise two carriers.
 
-What is left of the constant channels is unread, and liveness removes it. A filter that nobody reads
-does not count as a reader: what it computes may be anything.
+Folded channels are unread, and liveness removes them. A filter that is not read does not count as a
+reader: its result is arbitrary.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from prunec.graph.removal.liveness import Liveness
 
 @dataclass(frozen=True)
 class ConstantInputs:
-    """The constants that a kernel reads, of shape (I,), as a·P + b·Q; NaN for what is none.
+    """Constants that a kernel reads, each a·P + b·Q, shape (I,); NaN for other inputs.
 
     Attributes:
         inside: a.
@@ -49,14 +49,14 @@ class ConstantInputs:
 def fold(
     structure: Structure, weights: Weights, constants: Constants, alive: Liveness | None = None
 ) -> bool:
-    """Take constant channels out of the kernels that read them; whether anything changed.
+    """Fold constant channels into the kernels that read them; return whether anything changed.
 
     Args:
-        structure: of the captured network.
-        weights: of the network, which are changed.
-        constants: of the network.
-        alive: what is read; a filter that nobody reads asks for no constant. None where it is not
-            known yet: all are taken for read.
+        structure: structure of the captured network.
+        weights: weights of the network, changed in place.
+        constants: constants of the network.
+        alive: liveness; unread filters do not count as readers. None while it is not known: all
+            filters count.
     """
     captured = structure.captured
     readers: dict[str, list[Kernel]] = {}
@@ -82,13 +82,13 @@ def fold(
 
 
 def _settings(kernel: Kernel) -> str:
-    """How a kernel is called: one module may hold the weight for all calls of the same settings."""
+    """Return the arguments of a call: one module can hold the weight for equal settings only."""
     named = kernel.node.arguments
     return repr([(key, value) for key, value in named.items() if value is not kernel.source])
 
 
 def _own(structure: Structure, uses: list[Kernel]) -> bool:
-    """Whether no one but these uses of a kernel reads its weight and its bias."""
+    """Return whether these calls are the only readers of their weight and bias."""
     calls = {kernel.node for kernel in uses}
     names = {kernel.weight for kernel in uses} | {kernel.bias for kernel in uses}
     one_bias = len({kernel.bias for kernel in uses}) == 1
@@ -111,7 +111,7 @@ def constants_read(kernel: Kernel, constants: Constants) -> ConstantInputs:
 
 
 def _agreed(uses: list[Kernel], constants: Constants) -> ConstantInputs:
-    """The constants that all uses of a kernel read alike."""
+    """Return the constants that are the same for all uses of a kernel."""
     first, *others = (constants_read(kernel, constants) for kernel in uses)
     inside, border = first.inside, first.border
     for other in others:
@@ -122,13 +122,13 @@ def _agreed(uses: list[Kernel], constants: Constants) -> ConstantInputs:
 
 
 def _fold_kernel(kernel: Kernel, weights: Weights, inputs: ConstantInputs, filters: Tensor) -> bool:
-    """Take constant inputs out of a kernel; by carriers if they are not even over the positions.
+    """Fold constant inputs into the bias, or into carriers where padding makes them uneven.
 
     Args:
         kernel: the kernel.
-        weights: of which its weight and its bias are changed.
-        inputs: the constants that it reads.
-        filters: which of its filters are read, (O,).
+        weights: weights of the network; the kernel's weight and bias are changed.
+        inputs: constant inputs.
+        filters: whether each filter is read, bool (O,).
     """
     filters = filters.reshape(kernel.groups, -1, 1)
     read = (weights.reads(kernel) & filters).any(1)  # (groups, I/groups)
@@ -138,7 +138,7 @@ def _fold_kernel(kernel: Kernel, weights: Weights, inputs: ConstantInputs, filte
         return False
     nothing = known & (values == 0).all(0)
     rest = known & ~nothing
-    # Zeroing is exact in any type; sums of constants are computed in float64.
+    # Zeroing is exact in any type, so only sums of constants pay for the conversion to float64.
     weight = weights[kernel.weight] if bool(rest.any()) else weights.stored(kernel.weight)
     matrix = kernel.matrix(weight)
     gone = nothing
@@ -156,8 +156,8 @@ def _fold_kernel(kernel: Kernel, weights: Weights, inputs: ConstantInputs, filte
 
 
 def _without(matrix: Tensor, gone: Tensor) -> Tensor:
-    """A copy of a matrix whose columns ``gone``, (groups, I/groups), are zero."""
-    if len(gone) == 1:  # four times as fast as a mask
+    """Return a copy of a matrix with the columns ``gone``, bool (groups, I/groups), set to zero."""
+    if len(gone) == 1:  # index_fill is four times as fast as a mask
         return matrix.index_fill(2, torch.nonzero(gone[0]).flatten(), 0.0)
     return matrix.masked_fill(gone[:, None, :, None], 0.0)
 
@@ -165,15 +165,15 @@ def _without(matrix: Tensor, gone: Tensor) -> Tensor:
 def _take_in(
     kernel: Kernel, weights: Weights, matrix: Tensor, values: Tensor, rest: Tensor, free: Tensor
 ) -> Tensor:
-    """Move constants into the bias and into carriers; return which columns are free now.
+    """Move constants into the bias and into carriers; return which columns became unused.
 
     Args:
         kernel: the kernel.
-        weights: of which the bias is changed.
+        weights: weights of the network; the bias is changed.
         matrix: (groups, O/groups, I/groups, taps), changed in place.
         values: a and b of each column, (2, groups, I/groups).
-        rest: the columns whose constants are to be taken in, (groups, I/groups).
-        free: those of them of which a bias may hold what is the same everywhere.
+        rest: columns with constants to fold, bool (groups, I/groups).
+        free: columns whose even part may go into the bias, bool (groups, I/groups).
     """
     name = kernel.bias_name
     free = free & torch.tensor(name is not None)
@@ -198,12 +198,12 @@ def _take_in(
 
 @dataclass(frozen=True)
 class _Shares:
-    """Constants as sums of a few of them, and of one that is the same everywhere.
+    """Constants as linear combinations of a few carriers plus an even part.
 
     Attributes:
-        carriers: which of n constants, shape (k,).
-        parts: how much of each carrier every constant is, shape (k, n).
-        level: what is left of every constant, the same everywhere, shape (n,).
+        carriers: indices of the carriers among n constants, shape (k,).
+        parts: coefficients of the carriers, shape (k, n).
+        level: remainder of each constant, the same at all positions, shape (n,).
     """
 
     carriers: Tensor
@@ -212,17 +212,19 @@ class _Shares:
 
 
 def _shares(values: Tensor, *, free: bool) -> _Shares:
-    """Write constants a·P + b·Q, of shape (2, n), as sums of one or two of them.
+    """Write constants a·P + b·Q, shape (2, n), as combinations of one or two of them.
 
     Args:
-        values: a and b of each.
-        free: whether what is the same everywhere may be left over.
+        values: a and b of each constant.
+        free: whether an even remainder is allowed.
     """
     a, b = values
     nothing = torch.zeros_like(a)
+    # Divide by the largest candidates: small divisors would amplify rounding errors.
     first = int(values.abs().amax(0).argmax())
     main = int(values[:, first].abs().argmax())
     cross = a[first] * b - b[first] * a
+    # All (a, b) are multiples of one: cross products of parallel vectors are 0.
     if bool((cross == 0).all()):
         parts = values[main] / values[main, first]
         return _Shares(torch.tensor([first]), parts[None], nothing)

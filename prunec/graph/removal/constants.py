@@ -1,7 +1,7 @@
-"""Channels whose value is known, whatever the input.
+"""Channels with a value that is the same for every input.
 
-A value is propagated per position of a layout, in float64, NaN standing for *unknown*; what a
-border makes uneven is propagated beside it.
+Values are propagated per position of a layout, in float64, with NaN for *unknown*; constants that a
+border makes uneven are propagated beside them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass
 class Constants:
-    """What is known of every value, whatever the input.
+    """Values that are the same for every input.
 
     Attributes:
         known: node → float64 tensor of its layout's shape, NaN where unknown.
@@ -32,13 +32,13 @@ class Constants:
 
 
 def propagate(structure: Structure, weights: Weights) -> Constants:
-    """Return the value of every position of every layout.
+    """Return the known value at every position of every layout.
 
     Args:
-        structure: of the captured network.
-        weights: of the network; a kernel's bias may have been added.
+        structure: structure of the captured network.
+        weights: weights of the network, added biases included.
     """
-    found = Constants(
+    constants = Constants(
         {
             node: _stored(node, tuple(layout.shape), weights)
             for node, layout in structure.layouts.items()
@@ -48,19 +48,19 @@ def propagate(structure: Structure, weights: Weights) -> Constants:
     for node, operator in structure.operators.items():
         if node in structure.layouts:
             shape = tuple(structure.layouts[node].shape)
-            value = fit(operator.value(found.known, weights), shape)
-            bordered = operator.bordered(found.known, found.borders, weights)
+            value = fit(operator.value(constants.known, weights), shape)
+            bordered = operator.bordered(constants.known, constants.borders, weights)
             if bordered is not None:
                 bordered = bordered.fitted(shape)
                 value = torch.where(value.isnan(), bordered.uniform, value)
                 if bordered.is_uneven:
-                    found.borders[node] = bordered
-            found.known[node] = value
-    return found
+                    constants.borders[node] = bordered
+            constants.known[node] = value
+    return constants
 
 
 def _stored(node: Node, shape: tuple[int, ...], weights: Weights) -> Tensor:
-    """The value of a parameter whose every entry has a place in the layout."""
+    """Return the value of a parameter with one layout position per entry; NaN for others."""
     if node.stored in weights:
         value = weights.stored(node.stored)
         if tuple(value.shape) == shape and value.dtype == torch.bool:

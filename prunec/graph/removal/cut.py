@@ -1,4 +1,4 @@
-"""Parameters cut to the channels that stay."""
+"""Parameters cut to the kept channels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prunec.graph.channels.structure import Structure
 
 
 def kept_along(structure: Structure, keep: Tensor, layout: Tensor, axis: int) -> Tensor:
-    """Kept positions along one axis of a layout whose atoms differ along no other."""
+    """Return kept positions along one axis of a layout whose atoms differ along no other axis."""
     for other in range(layout.dim()):
         if other != axis:
             layout = layout.narrow(other, 0, 1)
@@ -19,20 +19,20 @@ def kept_along(structure: Structure, keep: Tensor, layout: Tensor, axis: int) ->
 
 
 def cut_layout(structure: Structure, keep: Tensor, layout: Tensor, values: Tensor) -> Tensor:
-    """Values in a layout's shape, cut to the kept positions."""
+    """Return values in a layout's shape, cut to the kept positions."""
     for axis in varying(layout):
         values = values.index_select(axis, kept_along(structure, keep, layout, axis))
     return values
 
 
 def cut_tensor(structure: Structure, keep: Tensor, name: str, tensor: Tensor) -> Tensor:
-    """A parameter, buffer or mask of the captured network, cut to the channels that stay.
+    """Return a parameter, buffer or mask of the captured network, cut to the kept channels.
 
     Args:
-        structure: of the captured network.
-        keep: class → whether it stays.
+        structure: structure of the captured network.
+        keep: class → whether it stays, bool.
         name: the parameter's name.
-        tensor: of the parameter's shape.
+        tensor: tensor of the parameter's shape.
     """
     if (name, -1) in structure.slices:
         kernel = next(k for k in structure.of(Kernel).values() if k.weight == name)
@@ -47,7 +47,7 @@ def cut_tensor(structure: Structure, keep: Tensor, name: str, tensor: Tensor) ->
 
 
 def _cut_grouped(structure: Structure, keep: Tensor, kernel: Kernel, tensor: Tensor) -> Tensor:
-    """Groups are cut one by one: each keeps its own positions, as many as the others."""
+    """Cut each group to its own kept positions, equally many in each."""
     groups = kernel.groups
     inputs = keep[structure.class_of(kernel.inputs)].reshape(groups, -1)
     outputs = keep[structure.class_of(kernel.outputs)].reshape(groups, -1)
@@ -61,5 +61,5 @@ def _cut_grouped(structure: Structure, keep: Tensor, kernel: Kernel, tensor: Ten
 
 
 def _kept_in_each(kept: Tensor) -> Tensor:
-    """Positions that are kept in every row, equally many in each: (rows, kept)."""
+    """Return the kept positions of every row, equally many in each: (rows, kept)."""
     return torch.nonzero(kept)[:, 1].reshape(len(kept), -1)

@@ -1,8 +1,8 @@
-"""Which channels stay: constants and liveness to a fixpoint, then what the operators ask for.
+"""Decision on the kept channels: constants and liveness to a fixpoint, then demands of operators.
 
-A channel (a class of joined atoms) stays if it is pinned or live anywhere. Then some of the dead
-are kept, their weights being zero or unread: to let the groups of a grouped convolution stay equal,
-to leave no tensor empty, and to round counts up to the recipe's multiple.
+A channel (a class of joined atoms) stays if it is pinned or live anywhere. Some dead channels stay
+too, as zeros or unread: to keep groups of a grouped convolution equal, to leave no tensor empty,
+and to round counts up to the recipe's multiple.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from prunec.graph.removal.taps import Taps, dead_taps
 
 @dataclass(frozen=True)
 class Decision:
-    """What stays, and the weights as the constants left them.
+    """Kept channels, and the weights after folding of constants.
 
     Attributes:
         keep: class → whether it stays, indexed by class number.
-        weights: every parameter and buffer, uncut; float64 where constants were taken in.
-        frozen: nodes replaced by their constant value, which is in the layout's shape.
-        reasons: class that nobody reads or that is constant, and stays all the same → why.
-        taps: weight → spatial taps that go on either side of each axis.
+        weights: every parameter and buffer, uncut; float64 where constants were folded.
+        frozen: node → the constant that replaces it, in the layout's shape.
+        reasons: class that is unread or constant and stays nevertheless → why.
+        taps: weight → number of spatial taps cut at each end of each axis.
     """
 
     keep: Tensor
@@ -47,13 +47,13 @@ class Decision:
 
 
 def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: Rounding = 1) -> Decision:
-    """Decide for a network with these weights (zero where masked).
+    """Decide on the kept channels of a network with these weights (zero where masked).
 
     Args:
-        structure: of the captured network.
+        structure: structure of the captured network.
         weights: parameter or buffer name → tensor.
-        round_to: kept counts of a channel group are rounded up to a multiple of it, or to what it
-            returns of them.
+        round_to: multiple to which kept counts of a channel group are rounded up, or a rule that
+            returns the counts.
     """
     values = Weights(weights)
     constants, alive = _folded(structure, values)
@@ -68,7 +68,9 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: Roundi
         rounded = _Rounded(structure, _fixed(structure, settled.keep, round_to))
         settled = _Settled(structure, live.clone(), torch.ones_like(live), alive, strength)
     settled.settle(rounded)
-    while True:  # what was chosen for one demand may serve another that had chosen for itself
+    # A channel kept for one demand may also serve another: settle again among the kept ones only,
+    # until no channel is superfluous.
+    while True:
         less = _Settled(structure, live.clone(), settled.keep, alive, strength)
         less.settle(rounded)
         if bool((less.keep == settled.keep).all()):
@@ -81,19 +83,19 @@ def decide(structure: Structure, weights: dict[str, Tensor], *, round_to: Roundi
 
 
 def _folded(structure: Structure, weights: Weights) -> tuple[Constants, Liveness]:
-    """Take constants in until nothing changes; what is known then, and what is read."""
+    """Fold constants until nothing changes; return the constants and the liveness."""
     constants = propagate(structure, weights)
     while fold(structure, weights, constants):
         constants = propagate(structure, weights)
     alive = find_live(structure, weights, constants.known)
-    while fold(structure, weights, constants, alive):  # unread filters read constants till here
+    while fold(structure, weights, constants, alive):  # now without unread filters as readers
         constants = propagate(structure, weights)
         alive = find_live(structure, weights, constants.known)
     return constants, alive
 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
-    """Pinned, live, or of no stored tensor: a plan could not say of the last that they go."""
+    """Return classes that are pinned, live, or in no stored tensor, which a plan could not name."""
     keep = torch.ones(len(structure.classes), dtype=torch.bool)
     for atoms in structure.slices.values():
         keep[structure.class_of(atoms)] = False
@@ -107,7 +109,7 @@ def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
 def _carriers(
     structure: Structure, weights: Weights, constants: Constants, keep: Tensor
 ) -> dict[int, str]:
-    """Constant channels that stay to carry the constants of a kernel that pads."""
+    """Return constant channels that stay to carry the constants of a padding kernel → why."""
     varies = torch.zeros(len(structure.classes), dtype=torch.bool)
     carries: dict[int, str] = {}
     for kernel in structure.of(Kernel).values():
@@ -126,7 +128,7 @@ def _carriers(
 
 
 class _Strength:
-    """Sum of absolute kernel weights that write or read a channel: which of the dead to keep."""
+    """Sum of absolute kernel weights that write or read a channel: the strongest dead stay."""
 
     def __init__(self, structure: Structure, weights: Weights) -> None:
         self.structure = structure
@@ -134,7 +136,7 @@ class _Strength:
 
     @cached_property
     def of_classes(self) -> Tensor:
-        """Class → its strength; computed where a choice is to be made, not before."""
+        """Class → strength, computed at the first choice between channels."""
         class_of = self.structure.class_of
         strength = torch.zeros(len(self.structure.classes), dtype=torch.float64)
         for kernel in self.structure.of(Kernel).values():
@@ -145,7 +147,7 @@ class _Strength:
 
 
 class _Rounded:
-    """How many channels of each group shall stay, where some do."""
+    """Wanted numbers of channels per group, for groups that keep any."""
 
     def __init__(self, structure: Structure, round_to: int | list[int]) -> None:
         self._round_to = round_to
@@ -153,28 +155,28 @@ class _Rounded:
         self._groups = list(class_bundles(structure).values()) if rounds else []
 
     def of(self, keep: Tensor) -> Iterator[tuple[Tensor, int, str]]:
-        """Yield each group's classes, how many shall stay, and why, by how many stay now."""
+        """Yield each group's classes, wanted count and reason, given the classes that stay now."""
         for number, group in enumerate(self._groups):
-            found = int(keep[group].sum())
+            kept = int(keep[group].sum())
             if isinstance(self._round_to, int):
-                wanted = -(-found // self._round_to) * self._round_to
+                wanted = -(-kept // self._round_to) * self._round_to
                 yield group, wanted, f"rounded up to a multiple of {self._round_to}"
-            elif found <= self._round_to[number]:
+            elif kept <= self._round_to[number]:
                 yield group, self._round_to[number], "rounded up to what takes the least time"
-            else:  # operators ask for more than was measured
-                yield group, -(-found // STEP) * STEP, f"rounded up to a multiple of {STEP}"
+            else:  # demands of operators exceed the chosen count
+                yield group, -(-kept // STEP) * STEP, f"rounded up to a multiple of {STEP}"
 
 
 def _fixed(structure: Structure, keep: Tensor, counts: Counts) -> list[int]:
-    """Counts for each group, where it needs what stays without rounding."""
+    """Return the wanted count of each group, from the counts that it needs unrounded."""
     groups = list(class_bundles(structure).values())
     needed = [int(keep[group].sum()) for group in groups]
-    found = counts(structure, groups, needed)
-    return [max(n, count) for n, count in zip(needed, found, strict=True)]
+    wanted = counts(structure, groups, needed)
+    return [max(n, count) for n, count in zip(needed, wanted, strict=True)]
 
 
 class _Settled:
-    """What stays beside the live: as little as the operators, and the recipe's multiple, allow."""
+    """Kept channels besides the live ones: as few as operators and rounding allow."""
 
     def __init__(
         self,
@@ -195,7 +197,7 @@ class _Settled:
         self.demands = Demands(structure, self.grouped)
 
     def settle(self, rounded: _Rounded | None) -> None:
-        """Grow what stays until every demand is met."""
+        """Add channels until every demand is met."""
         before = -1
         while int(self.keep.sum()) != before:
             before = int(self.keep.sum())
@@ -210,10 +212,10 @@ class _Settled:
                 self._revive(bundle, wanted, why)
 
     def _revive(self, candidates: Tensor, wanted: int, why: str) -> None:
-        """Keep the strongest of the dead until ``wanted`` candidates stay, or all do.
+        """Keep the strongest dead candidates until ``wanted`` of them stay, or all do.
 
-        A class that stands among the candidates several times counts as often; one that more
-        groups lack comes before one that is stronger.
+        A class that occurs several times among the candidates counts as often. Classes that more
+        groups lack come before stronger ones.
         """
         missing = wanted - int(self.keep[candidates].sum())
         classes, counts = torch.unique(candidates, return_counts=True)
@@ -221,7 +223,9 @@ class _Settled:
         dead, counts = classes[choice], counts[choice]
         while missing > 0 and len(dead):
             order = torch.argsort(self.strength.of_classes[dead], descending=True, stable=True)
-            if bool(self.demands.shared[dead].any()):  # one, for it changes what others lack
+            if bool(
+                self.demands.shared[dead].any()
+            ):  # one at a time: each changes what others lack
                 unmet = self.demands.unmet(self.keep)[dead[order]]
                 order = order[torch.argmax(unmet)].reshape(1)
             before = counts[order].cumsum(0) - counts[order]
@@ -233,7 +237,7 @@ class _Settled:
             dead, counts = dead[rest], counts[rest]
 
     def _revive_one(self, candidates: Tensor, why: str) -> None:
-        """Keep one of the dead, for whose sake the fewest groups of grouped kernels stay."""
+        """Keep one dead candidate, one that makes the fewest groups of grouped kernels stay."""
         burden = torch.zeros(len(self.keep), dtype=torch.long)
         for kernel in self.grouped:
             inputs, outputs, stays = self._groups(kernel)
@@ -245,13 +249,15 @@ class _Settled:
         self._revive(candidates[burden[candidates] == burden[candidates].min()], 1, why)
 
     def _groups(self, kernel: Kernel) -> tuple[Tensor, Tensor, Tensor]:
-        """What each group of a kernel reads, what it makes, and whether any of it stays."""
+        """Return input and output classes of each group of a kernel, and whether any of them
+        stays.
+        """
         inputs = self.structure.class_of(kernel.inputs).reshape(kernel.groups, -1)
         outputs = self.structure.class_of(kernel.outputs).reshape(kernel.groups, -1)
         return inputs, outputs, self.keep[inputs].any(1) | self.keep[outputs].any(1)
 
     def _equalise(self, kernel: Kernel) -> None:
-        """Every group that stays has as many inputs, and as many outputs, as the fullest."""
+        """Give every group that stays as many inputs and outputs as the fullest group."""
         inputs, outputs, stays = self._groups(kernel)
         if not bool(stays.any()):
             return
@@ -261,21 +267,21 @@ class _Settled:
                 self._revive(classes[group], wanted, f"evens the groups of {kernel.weight}")
 
     def _even_out(self, blocks: list[Tensor]) -> None:
-        """The parts of an operator, as cells, have as many channels each, or it is gone whole."""
+        """Give the parts of one operator, such as recurrent cells, equal counts, or none at all."""
         counts = [int(self.keep[classes].sum()) for classes in blocks]
         if max(counts):
             for classes in blocks:
                 self._revive(classes, max(counts), "evens the parts of one operator")
 
     def _widen(self, units: Tensor, outputs: Tensor) -> None:
-        """A cell that projects has more units than outputs, as torch asks; or it is gone whole."""
+        """Give a cell with a projection more units than outputs, as torch requires, or none."""
         if bool(self.keep[torch.cat([units, outputs])].any()):
-            why = "a recurrent operator projects more units on fewer"
+            why = "a recurrent projection needs more units than outputs"
             self._revive(outputs, 1, why)
             self._revive(units, int(self.keep[outputs].sum()) + 1, why)
 
     def _fill_empty(self) -> None:
-        """A value that is computed keeps a channel at least, and so does what it is made from."""
+        """Keep one channel at least of every computed value, and of its required operands."""
         structure, alive = self.structure, self.alive
         needed: set[Node] = set()
         for node in reversed(structure.captured.nodes):
@@ -291,9 +297,9 @@ class _Settled:
                 needed.update(_must_have(structure, node))
 
     def _passed_on(self, node: Node, classes: Tensor) -> Tensor:
-        """Those of a value's classes that all it is made from has too: that keeps one also.
+        """Return those of a value's classes that all required operands share.
 
-        A zero that was padded on would serve the value alone.
+        Keeping one of them fills the operands too; a padded-on zero would fill this value alone.
         """
         todo, seen = [node], {node}
         while todo:
@@ -310,7 +316,7 @@ class _Settled:
 
 
 def _must_have(structure: Structure, node: Node) -> list[Node]:
-    """Operands that may not be empty: all but those of a concatenation."""
+    """Return the operands that may not be empty: all but those of a concatenation."""
     operator = structure.operators.get(node)
     required = node.operands if operator is None else operator.required
     return [n for n in required if n in structure.layouts]

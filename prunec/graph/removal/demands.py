@@ -1,8 +1,8 @@
-"""Groups of grouped kernels that are narrower than the widest, and who would help several of them.
+"""Groups of grouped kernels with fewer channels than the widest, and channels that serve several.
 
-A channel that two grouped kernels see, as on both sides of a channel shuffle, stands in a group of
-each. Where one of them takes a channel back to become as wide as the widest, one that the other
-lacks too costs nothing more.
+A channel that two grouped kernels read, as on both sides of a channel shuffle, belongs to a group
+of each. If one kernel keeps an additional channel to equalise its groups, a channel that the other
+kernel lacks too costs nothing more.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Demands:
     """Every group of every grouped kernel, once for its inputs and once for its outputs.
 
     Args:
-        structure: of the captured network.
-        kernels: the grouped ones.
+        structure: structure of the captured network.
+        kernels: grouped kernels.
     """
 
     def __init__(self, structure: Structure, kernels: Sequence[Kernel]) -> None:
@@ -46,7 +46,7 @@ class Demands:
         self.shared = self._count(torch.ones(len(places), dtype=torch.bool)) > 1
 
     def unmet(self, keep: Tensor) -> Tensor:
-        """Return for each class how many groups that lack a channel could take it."""
+        """Return for each class the number of groups that lack a channel and could take it."""
         widths = torch.zeros(len(self._side), dtype=torch.long)
         widths.index_add_(0, self._demands, keep[self._classes].long())
         widest = torch.zeros(int(self._side[-1]) + 1, dtype=torch.long)
@@ -55,6 +55,6 @@ class Demands:
         return self._count(stays & (widths < widest[self._side]))
 
     def _count(self, chosen: Tensor) -> Tensor:
-        """Class → in how many of the chosen groups it stands."""
-        found = torch.zeros(len(self.structure.classes), dtype=torch.long)
-        return found.index_add_(0, self._classes, chosen[self._demands].long())
+        """Return class → number of the chosen groups that it belongs to."""
+        counts = torch.zeros(len(self.structure.classes), dtype=torch.long)
+        return counts.index_add_(0, self._classes, chosen[self._demands].long())

@@ -1,8 +1,8 @@
-"""Which channels somebody reads, from the outputs backwards; and whole values that are constants.
+"""Liveness of channels, from the outputs backwards, and whole values that are constants.
 
-A channel is live where a reader has a non-zero weight for it, or it reaches the network's output.
-A value all of whose live channels are constant, and that only enters element-wise arithmetic with
-another value, is *frozen*: the constants take its place, and what computed it goes.
+A channel is live if a reader has a non-zero weight for it, or if it reaches the network's output. A
+value whose live channels are all constant, and that only enters element-wise arithmetic with
+another value, is *frozen*: the constants replace it, and its computation is removed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass
 class Liveness:
-    """Live positions of every layout (bool, in the layout's shape) and the frozen nodes."""
+    """Live positions of every layout (bool, in the layout's shape) and frozen nodes."""
 
     live: dict[Node, Tensor] = field(default_factory=dict)
     frozen: set[Node] = field(default_factory=set)
@@ -43,14 +43,14 @@ class Liveness:
         self.live[node] = layout | live
 
     def filters(self, uses: Sequence[Kernel]) -> Tensor:
-        """Which filters of a kernel somebody reads at any of its uses, shape (O,)."""
+        """Return whether each filter of a kernel is read at any of its uses, bool (O,)."""
         if any(kernel.node in self.frozen for kernel in uses):
             return torch.ones(len(uses[0].outputs), dtype=torch.bool)
         return torch.stack([self.live[kernel.node].reshape(-1) for kernel in uses]).any(0)
 
 
 def find_live(structure: Structure, weights: Weights, known: Known) -> Liveness:
-    """Walk from the outputs to the inputs."""
+    """Return the liveness of all values, walking from the outputs to the inputs."""
     result = Liveness()
     computed = _computed(structure)
     for node, layout in structure.layouts.items():
@@ -67,7 +67,7 @@ def find_live(structure: Structure, weights: Weights, known: Known) -> Liveness:
 
 
 def _computed(structure: Structure) -> set[Node]:
-    """Nodes that depend on an input of the network; the others are the network's own parameters."""
+    """Return nodes that depend on an input; the others are the network's own parameters."""
     computed: set[Node] = set()
     for node in structure.captured.nodes:
         if node.kind == "input" or any(source in computed for source in node.operands):

@@ -1,7 +1,7 @@
-"""Dead spatial taps: a kernel whose border is zero is a smaller kernel with less padding.
+"""Dead spatial taps: a kernel with a zero border is a smaller kernel with less padding.
 
-Taken off are as many taps on both sides of an axis as the padding on that axis allows, so that the
-result is a convolution like the one before.
+As many taps go at both ends of an axis as the padding of that axis allows, so the result is again
+an ordinary convolution.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from prunec.graph.removal.cut import cut_tensor
 from prunec.graph.removal.liveness import Liveness
 
 Taps = Mapping[str, tuple[int, ...]]
-"""Weight → taps that go on either side of each spatial axis."""
+"""Weight → number of taps cut at each end of each spatial axis."""
 
 
 def dead_taps(
     structure: Structure, keep: Tensor, weights: Mapping[str, Tensor], alive: Liveness
 ) -> Taps:
-    """Taps that are zero in all filters that somebody reads, and may go.
+    """Return the taps that are zero in all read filters and may be cut.
 
     Args:
-        structure: of the captured network.
-        keep: class → whether it stays; a filter may stay that nobody reads.
+        structure: structure of the captured network.
+        keep: class → whether it stays; unread filters may stay.
         weights: every parameter and buffer, uncut.
-        alive: what is read.
+        alive: liveness.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    taps: dict[str, tuple[int, ...]] = {}
     for weight, nodes in _uses(structure).items():
         kernels = _kernels(structure, weight)
         if any(k.transposed or k.node not in nodes for k in kernels):
@@ -48,23 +48,23 @@ def dead_taps(
         value = cut_tensor(structure, keep, weight, (weights[weight] != 0) & read)
         trimmed = tuple(min(_zero_border(value, a), n) for a, n in enumerate(least, start=2))
         if any(trimmed) and value.numel():
-            found[weight] = trimmed
-    return found
+            taps[weight] = trimmed
+    return taps
 
 
 def trim(tensor: Tensor, taps: tuple[int, ...]) -> Tensor:
-    """A kernel, or its mask, without its outer taps."""
+    """Return a kernel, or its mask, without its outer taps."""
     for axis, count in enumerate(taps, start=2):
         tensor = tensor.narrow(axis, count, tensor.shape[axis] - 2 * count)
     return tensor
 
 
 def padding_after(node: Node, taps: tuple[int, ...]) -> Any:
-    """The padding of a convolution that loses taps."""
+    """Return the padding of a convolution after its taps are cut."""
     named = node.arguments
     padding = named["padding"]
     if isinstance(padding, str):
-        return padding  # "same" as before: both sides lose as much as the kernel does
+        return padding  # "same" stays the same: both ends lose as much as the kernel
     dilation = per_axis(named["dilation"], len(taps))
     return [p - t * d for p, t, d in zip(per_axis(padding, len(taps)), taps, dilation, strict=True)]
 
@@ -74,19 +74,19 @@ def _kernels(structure: Structure, weight: str) -> list[Kernel]:
 
 
 def _uses(structure: Structure) -> dict[str, list[Node]]:
-    """Convolution weights, and the calls that read them, where nothing else does."""
-    found: dict[str, list[Node]] = {}
+    """Return convolution weights → their calls, for weights without other readers."""
+    uses: dict[str, list[Node]] = {}
     convolutions = structure.of(Convolution)
     for node in structure.captured.nodes:
         if node.kind != "stored" or not node.users:
             continue
         if all(u in convolutions and u.arguments["weight"] is node for u in node.users):
-            found.setdefault(node.stored, []).extend(node.users)
-    return found
+            uses.setdefault(node.stored, []).extend(node.users)
+    return uses
 
 
 def _zero_border(reads: Tensor, axis: int) -> int:
-    """How many taps at both ends of an axis are zero; one tap stays."""
+    """Return the number of zero taps at both ends of an axis; one tap stays."""
     taps = reads.movedim(axis, 0).flatten(1).any(1)
     alive = torch.nonzero(taps).flatten()
     size = len(taps)
@@ -96,7 +96,7 @@ def _zero_border(reads: Tensor, axis: int) -> int:
 
 
 def _allowed(node: Node, rank: int, kernel: tuple[int, ...]) -> list[int]:
-    """How many taps the padding of a call allows to go on either side of each axis."""
+    """Return the number of taps that the padding of a call lets go at each end of each axis."""
     named = node.arguments
     padding = named["padding"]
     if isinstance(padding, str):

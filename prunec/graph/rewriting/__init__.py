@@ -1,1 +1,1 @@
-"""The network written anew with the channels that stay, and the plan that records it."""
+"""The compact network, written from the kept channels, and the plan that records the cut."""

@@ -1,4 +1,4 @@
-"""From a network with zeros in its weights to the smaller network that computes the same."""
+"""Compilation: from a network with zeros in its weights to an equivalent smaller network."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from prunec.graph.rewriting.rewrite import rewrite
 from prunec.graph.rewriting.unties import kept_after, unties
 
 LIVE = "live"
-"""Why a channel stays that changes an output: it is read, and its value is not known."""
+"""Reason for a channel that affects an output: it is read, and its value is not constant."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compact network.
+    """Compact network, with the record of its compilation.
 
     Attributes:
-        module: it computes what the masked network computed, has the same call signature, trains.
-        plan: what was cut, to do the same to a fresh network.
-        masks: what is left of the masks, in the compact shapes.
-        groups: the channel groups of the network before.
-        removed: channel group → number of its channels that went.
-        because: channel group → why channels of it stayed → how many.
-        kernels: the layers with kernels of the network before.
-        gone: those of them that nothing is left of.
-        constants: where a value of the network is now a stored constant: its module, or its node.
+        module: compact network, equal to the masked one, of the same call signature, trainable.
+        plan: record of the cut, applicable to a fresh network.
+        masks: masks in the compact shapes.
+        groups: channel groups of the original network.
+        removed: channel group → number of removed channels.
+        because: channel group → reason for keeping channels → their number.
+        kernels: layers with kernels in the original network.
+        gone: layers with kernels that are removed entirely.
+        constants: modules (or nodes) whose value is now a stored constant.
     """
 
     module: GraphModule
@@ -63,14 +63,14 @@ def compile_module(
     masks: Mapping[str, Tensor] | None = None,
     round_to: Rounding = 1,
 ) -> Compiled:
-    """Remove every channel that does not matter to the output, exactly.
+    """Remove every channel that does not affect the output, exactly.
 
     Args:
         module: the network; it is not changed.
-        example: its positional inputs, batch first, at least two samples.
+        example: positional inputs, batch first, at least two samples.
         masks: parameter name → bool tensor of its shape; False counts as weight zero.
-        round_to: kept counts of each channel group are rounded up to a multiple of it, or to what
-            it returns of them.
+        round_to: multiple to which kept counts of each channel group are rounded up, or a rule that
+            returns the counts.
 
     Raises:
         UntraceableModel: the network cannot be captured.
@@ -87,12 +87,12 @@ def compile_captured(
     masks: Mapping[str, Tensor] | None = None,
     round_to: Rounding = 1,
 ) -> Compiled:
-    """The same for a network that is captured already; its graph is used up.
+    """Compile a network that is already captured; its graph is consumed.
 
     Args:
-        captured: the network.
-        example: what it was captured with.
-        masks: as for :func:`compile_module`, of a shared parameter under each of its names.
+        captured: captured network.
+        example: inputs that it was captured with.
+        masks: as for :func:`compile_module`, shared parameters under each of their names.
         round_to: as for :func:`compile_module`.
     """
     weights = evaluated(captured, masks)
@@ -107,7 +107,7 @@ def compile_captured(
     }
     compact: GraphModule = rewrite(structure, decision)
     left = dict(compact.named_parameters())
-    kept_masks = {  # a carrier may have taken in others where it was masked
+    kept_masks = {  # a masked weight of a carrier may have become non-zero
         name: mask | (left[name] != 0) for name, mask in kept_masks.items() if name in left
     }
     keep = decision.keep
@@ -137,20 +137,20 @@ def compile_captured(
 
 
 def under_every_name(module: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return masks under all names of the parameters they mask: a shared one has several."""
+    """Return masks under all names of their parameters; a shared one has several."""
     names: dict[int, list[str]] = {}
     parameters = dict(module.named_parameters(remove_duplicate=False))
     for name, parameter in parameters.items():
         names.setdefault(id(parameter), []).append(name)
-    found: dict[str, Tensor] = {}
+    all_masks: dict[str, Tensor] = {}
     for name, mask in masks.items():
         for other in names[id(parameters[name])] if name in parameters else [name]:
-            found[other] = found[other] & mask if other in found else mask
-    return found
+            all_masks[other] = all_masks[other] & mask if other in all_masks else mask
+    return all_masks
 
 
 def masked_weights(captured: Captured, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every parameter and buffer of a captured network on the CPU, zero where masked."""
+    """Return every parameter and buffer of a captured network on the CPU, zero where masked."""
     weights = {name: value.detach().cpu() for name, value in captured.stored.items()}
     for name, mask in masks.items():
         if name in weights:
@@ -165,7 +165,7 @@ def _because(
     groups: tuple[ChannelGroup, ...],
     left: frozenset[str],
 ) -> dict[str, dict[str, int]]:
-    """Why channels stayed, group by group: none of a group of whose parameters nothing is left."""
+    """Return per group the reasons for kept channels; none for groups that are removed entirely."""
     pinned = structure.pinned()
     why = {number: f"pinned: {reason}" for number, reason in pinned.items()}
     why = decision.reasons | why
@@ -174,7 +174,7 @@ def _because(
     def because(group: ChannelGroup) -> dict[str, int]:
         if not left.intersection(group.members):
             return {}
-        if group.pinned:  # all stay, and for one reason
+        if group.pinned:  # all stay, for one reason: no need to look at each
             return {why[group.channels[0]]: sum(map(keep.__getitem__, group.channels))}
         return dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
 

@@ -1,4 +1,4 @@
-"""Batch norms in evaluation mode as part of the kernel before them.
+"""Folding of batch norms in evaluation mode into the kernel before them.
 
 γ(Wx + b − μ)/√(σ²+ε) + β  =  (γ/√(σ²+ε)·W)x + γ(b − μ)/√(σ²+ε) + β.
 """
@@ -24,21 +24,21 @@ from prunec.graph.rewriting.rewrite import rewrite
 def fold_batch_norms(
     module: nn.Module, example: tuple[Tensor, ...]
 ) -> tuple[GraphModule, Plan, tuple[str, ...]]:
-    """Fold every batch norm that follows a kernel and is its only reader.
+    """Fold every batch norm that directly follows a kernel and is its only reader.
 
     Args:
         module: the network; it is not changed.
-        example: its positional inputs, batch first, at least two samples.
+        example: positional inputs, batch first, at least two samples.
 
     Returns:
-        The folded network, the plan that does the same to another of its making, and a sentence for
-        every batch norm that stays.
+        The folded network, the plan that folds a fresh network alike, and one sentence per batch
+        norm that stays.
     """
     return fold_captured(capture(module, example))
 
 
 def fold_captured(captured: Captured) -> tuple[GraphModule, Plan, tuple[str, ...]]:
-    """The same for a network that is captured already; its graph is used up."""
+    """Fold the batch norms of a network that is already captured; its graph is consumed."""
     structure = analyse(captured)
     weights = {
         name: w.detach().to(torch.float64) if w.is_floating_point() else w
@@ -65,16 +65,16 @@ def fold_captured(captured: Captured) -> tuple[GraphModule, Plan, tuple[str, ...
 def _refusal(structure: Structure, norm: Norm) -> str:
     kernel = structure.operators.get(norm.source)
     if not isinstance(kernel, Kernel):
-        return "no kernel stands right before it"
+        return "no kernel directly precedes it"
     if len(norm.source.users) > 1:
-        return "something else reads the kernel's output too"
+        return "the kernel's output has another reader"
     names = [name for name in (kernel.weight, kernel.bias) if name is not None]
     if any(structure.captured.readers(name) != {kernel.node} for name in names):
         return "the kernel is used more than once"
     if owner_of((kernel.weight, "weight"), (kernel.bias, "bias")) is None:
-        return "the kernel's weight and bias belong to no one module"
+        return "no single module holds the kernel's weight and bias"
     if kernel.bias_name is None:
-        return "the kernel has no bias, and its module no room for one"
+        return "the kernel has no bias, and none can be added to its module"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What stays of the values and tensors of a network, by a decision."""
+"""Kept values and tensors of a network, by a decision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prunec.graph.removal.taps import padding_after, trim
 
 
 class Kept:
-    """The part of a writer that no kind of graph matters to."""
+    """The part of a writer that is independent of the kind of graph."""
 
     def __init__(self, structure: Structure, decision: Decision) -> None:
         self.structure = structure
@@ -29,7 +29,7 @@ class Kept:
     # -- calls --------------------------------------------------------------------------------
 
     def needed(self) -> set[Node]:
-        """The nodes whose values the outputs need."""
+        """Return the nodes whose values the outputs need."""
         nodes = self.captured.nodes
         needed: set[Node] = {nodes[-1]}
         for node in reversed(nodes):
@@ -46,36 +46,38 @@ class Kept:
     # -- tensors ------------------------------------------------------------------------------
 
     def has(self, name: str | None) -> bool:
-        """Say whether there is a stored tensor of this name, or one was added."""
+        """Return whether a tensor of this name is stored or was added."""
         return name in self.decision.weights
 
     def tensor(self, name: str) -> Tensor:
-        """Return a parameter or buffer, cut, in its own type and where it was; a −0 is 0."""
+        """Return a parameter or buffer, cut, in its original type and on its device; −0
+        becomes 0.
+        """
         value = self.decision.weights[name]
         cut = cut_tensor(self.structure, self.keep, name, value)
         cut = trim(cut, self.decision.taps.get(name, ()))
         stored = self.captured.stored
-        # A bias that was added has the type of its weight.
+        # An added bias has no original; it takes type and device of its weight.
         original = stored.get(name, stored.get(name.rpartition(".")[0] + ".weight"))
         assert original is not None
         return cut.to(original) + 0.0 if value.is_floating_point() else cut.to(original.device)
 
     def padding(self, node: Node, weight: str) -> Any:
-        """Return the padding of a convolution, less that of taps that go."""
+        """Return the padding of a convolution, reduced by the border taps that are cut."""
         taps = self.decision.taps.get(weight)
         return node.arguments["padding"] if taps is None else padding_after(node, taps)
 
     # -- constants ----------------------------------------------------------------------------
 
     def frozen_value(self, node: Node) -> Tensor:
-        """Return what stays of a value that was found to be constant."""
+        """Return the kept part of a constant value."""
         layout = self.structure.layouts[node]
         value = cut_layout(self.structure, self.keep, layout, self.decision.frozen[node])
         device = next((x.device for x in self.captured.stored.values()), value.device)
         return value.to(device, node.dtype or torch.get_default_dtype()).contiguous()
 
     def frozen_to_zero(self, node: Node) -> bool:
-        """Say whether a value is replaced by a constant that is zero throughout."""
+        """Return whether a value is replaced by a constant that is zero everywhere."""
         return node in self.decision.frozen and not bool(self.frozen_value(node).any())
 
     # -- values -------------------------------------------------------------------------------
@@ -85,27 +87,29 @@ class Kept:
         return self.structure.layouts[node]
 
     def kept_atoms(self, atoms: Tensor) -> Tensor:
-        """Return for each atom whether it stays."""
+        """Return whether each atom is kept, a bool tensor in the shape of ``atoms``."""
         return self.keep[self.structure.class_of(atoms)]
 
     def stays(self, node: Node) -> bool:
-        """Say whether any channel of a value stays."""
+        """Return whether at least one channel of a value is kept."""
         return node not in self.structure.layouts or bool(self.kept_atoms(self.atoms(node)).any())
 
     def is_whole(self, node: Node) -> bool:
-        """Say whether all channels of a value stay."""
+        """Return whether all channels of a value are kept."""
         return bool(self.kept_atoms(self.atoms(node)).all())
 
     def channel_axis(self, node: Node) -> int | None:
-        """Return the axis along which a value's channels differ, if it is one."""
+        """Return the axis along which a value's channels lie; None if there is not exactly one."""
         axes = varying(self.atoms(node))
         return axes[0] if len(axes) == 1 else None
 
     def kept(self, node: Node, axis: int) -> Tensor:
-        """Return the positions that stay along an axis of a node's layout."""
+        """Return the kept positions along an axis of a node's layout."""
         return kept_along(self.structure, self.keep, self.atoms(node), axis)
 
     def count_kept(self, node: Node, axis: int) -> int:
-        """Return how many positions stay along an axis, along which no atoms may differ."""
+        """Return the number of kept positions along an axis; all, where no atoms differ along
+        it.
+        """
         uniform = self.atoms(node).shape[axis] == 1
         return node.shape[axis] if uniform else len(self.kept(node, axis))

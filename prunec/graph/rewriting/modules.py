@@ -1,7 +1,8 @@
-"""Graph calls as torch modules under the names that the network gave them.
+"""Graph calls as torch modules under the original module paths.
 
-Convolutions, linear maps, batch norms and dropout become modules again, so that the compact network
-prints, trains and switches mode like the one it came from; every other call stays a function.
+Convolutions, linear maps, batch norms, recurrent layers and dropout become modules again, so that
+the compact network prints, trains and switches modes like the original; all other calls stay
+functions.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _CONVOLUTIONS: dict[str, type[nn.Module]] = {
     "conv_transpose1d": nn.ConvTranspose1d, "conv_transpose2d": nn.ConvTranspose2d,
     "conv_transpose3d": nn.ConvTranspose3d,
 }  # fmt: skip
+# Rank of the input → class; BatchNorm1d takes (N, C) and (N, C, L).
 _NORMS: dict[int, type[nn.Module]] = {
     2: nn.BatchNorm1d,
     3: nn.BatchNorm1d,
@@ -32,7 +34,7 @@ _DROPOUTS: dict[str, type[nn.Module]] = {"dropout": nn.Dropout, "feature_dropout
 
 
 def owner_of(*names: tuple[str | None, str]) -> str | None:
-    """The module path that owns all the tensors under the expected last names, or None."""
+    """Return the module path that holds all the tensors under the expected last names, or None."""
     paths = {name.rpartition(".")[0] for name, _ in names if name is not None}
     last = all(name is None or name.rpartition(".")[2] == wanted for name, wanted in names)
     path = paths.pop() if len(paths) == 1 and last else ""
@@ -40,7 +42,7 @@ def owner_of(*names: tuple[str | None, str]) -> str | None:
 
 
 def is_usual(names: Mapping[str, str | None]) -> bool:
-    """Whether a module can have these tensors and lack the others: a norm has pairs of them."""
+    """Return whether a module can hold exactly these tensors: γ and β of a norm come in pairs."""
     if "running_mean" not in names:
         return True
     return (names["weight"] is None) == (names["bias"] is None)
@@ -49,12 +51,12 @@ def is_usual(names: Mapping[str, str | None]) -> bool:
 def layer(
     node: Node, tensors: Mapping[str, Tensor | None], changes: Mapping[str, Any]
 ) -> nn.Module:
-    """A module for a call that owns tensors: a convolution, a linear map or a batch norm.
+    """Return a module for a call that owns tensors: a convolution, a linear map or a batch norm.
 
     Args:
         node: the call.
-        tensors: its tensors, cut, by their usual names.
-        changes: arguments of the call that change.
+        tensors: cut tensors by their usual names.
+        changes: changed arguments by name.
     """
     if node.operator == "batch_norm":
         return batch_norm(node, len(node.shape), dict(tensors))
@@ -68,7 +70,7 @@ def layer(
 def convolution(
     node: Node, weight: Tensor, bias: Tensor | None, groups: int, padding: Any
 ) -> nn.Module:
-    """A convolution module with a call's other arguments and these weights."""
+    """Return a convolution module with these weights and otherwise a call's arguments."""
     named = node.arguments
     rank = weight.dim() - 2
     transposed = "transpose" in node.operator
@@ -89,13 +91,13 @@ def convolution(
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """A linear module with these weights."""
+    """Return a linear module with these weights."""
     module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     return _filled(module, weight=weight, bias=bias)
 
 
 def batch_norm(node: Node, rank: int, tensors: dict[str, Tensor | None]) -> nn.Module:
-    """A batch norm module with a call's arguments; ``tensors`` by their usual names."""
+    """Return a batch norm module with a call's arguments; ``tensors`` by their usual names."""
     named = node.arguments
     mean = tensors["running_mean"]
     assert mean is not None
@@ -110,7 +112,9 @@ def batch_norm(node: Node, rank: int, tensors: dict[str, Tensor | None]) -> nn.M
 
 
 def recurrent(node: Node, tensors: dict[str, Tensor]) -> nn.Module:
-    """An LSTM, GRU or RNN module with a call's arguments; ``tensors`` by their usual names."""
+    """Return an LSTM, GRU or RNN module with a call's arguments; ``tensors`` by their usual
+    names.
+    """
     named = node.arguments
     name = node.operator
     weight = tensors["weight_hh_l0"]
@@ -137,13 +141,13 @@ def recurrent(node: Node, tensors: dict[str, Tensor]) -> nn.Module:
 
 
 def dropout(node: Node) -> nn.Module | None:
-    """The dropout module of a call, None for the kinds that are left out in evaluation."""
+    """Return the dropout module of a call; None for kinds that evaluation leaves out."""
     kind = _DROPOUTS.get(node.operator)
     return None if kind is None else kind(float(node.arguments["p"]))
 
 
-def stands(root: nn.Module, path: str) -> bool:
-    """Whether something was placed under a path already."""
+def is_placed(root: nn.Module, path: str) -> bool:
+    """Return whether anything is already placed under a path."""
     for name in path.split("."):
         if not hasattr(root, name):
             return False
@@ -152,7 +156,7 @@ def stands(root: nn.Module, path: str) -> bool:
 
 
 def place(root: nn.Module, path: str, value: nn.Module | Tensor) -> None:
-    """Put a module, parameter or buffer under a dotted path, making the modules on the way."""
+    """Place a module, parameter or buffer under a dotted path, creating the modules on the way."""
     *parents, last = path.split(".")
     for name in parents:
         if not hasattr(root, name):

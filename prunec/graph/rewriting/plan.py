@@ -1,4 +1,4 @@
-"""A channel plan: what was cut, as plain data, applied to a fresh network of the same making."""
+"""Channel plan: record of a cut as plain data, applicable to a fresh network of the same class."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ from prunec.graph.removal.decide import Decision
 from prunec.graph.rewriting.rewrite import rewrite
 
 FORMAT = 4
-FORMAT_BEFORE = 3  # it says nothing of computed weights: there were none
+FORMAT_BEFORE = 3  # without computed weights; readable, since absent means none
 
 
 @dataclass(frozen=True)
 class Input:
-    """What an input of a network looked like: its shape, batch first, and the name of its dtype."""
+    """Shape (batch first) and dtype name of a network input."""
 
     shape: tuple[int, ...]
     dtype: str
 
     def blank(self, device: torch.device) -> Tensor:
-        """Zeros of this shape and dtype."""
+        """Return zeros of this shape and dtype."""
         return torch.zeros(self.shape, dtype=getattr(torch, self.dtype), device=device)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network was cut.
+    """Record of how a network was cut.
 
     Attributes:
-        removed: ``"parameter:axis"`` → removed positions along that axis. Axis −1 counts the input
-            channels of a grouped kernel through its groups, −2 those outputs of a transposed one.
-        biases: kernels' biases that the cut added.
-        frozen: values of the graph that became constants, by node name, with their shapes.
-        zeros: those of them that are 0 throughout: a sum does without.
-        folded: batch norms of the graph that went into the kernel before them, by node name.
-        taps: kernel → spatial taps that went on either side of each axis.
-        inputs: what the network's inputs looked like when it was cut.
-        shapes: parameter or buffer → its shape before the cut; where the plan does not say,
-            networks of other shapes are not refused.
-        computed: weights that the network computed from its parameters: here they are evaluated,
-            and cut as they are.
-        then: a further cut, of the network that this one makes.
+        removed: ``"parameter:axis"`` → removed positions along that axis. Axis −1 are the input
+            channels of a grouped kernel counted over all groups, −2 the output channels of a
+            transposed one.
+        biases: names of biases that the cut added to kernels.
+        frozen: node name of a value that became a constant → its shape.
+        zeros: node names of frozen values that are 0 everywhere; sums leave them out.
+        folded: node names of batch norms that were folded into the kernel before them.
+        taps: kernel → number of spatial taps cut at each end of each axis.
+        inputs: shapes and types of the network's inputs when it was cut.
+        shapes: parameter or buffer → its shape before the cut; if empty, shapes are not checked.
+        computed: weights that the network computes from parameters; they are evaluated before the
+            cut.
+        then: plan of a further cut of the compact network.
     """
 
     removed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -72,11 +72,11 @@ class Plan:
     then: Plan | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as JSON's kinds of values."""
+        """Return the plan as JSON values."""
         return {"format": FORMAT, **asdict(self)}
 
     def to_json(self) -> str:
-        """The plan as JSON."""
+        """Return the plan as JSON text."""
         return json.dumps(self.to_dict())
 
     @classmethod
@@ -84,7 +84,7 @@ class Plan:
         """Read a plan.
 
         Raises:
-            PrunecError: the text is no plan of this format.
+            PrunecError: the text is not a plan of this format.
         """
         try:
             data = json.loads(text)
@@ -118,7 +118,7 @@ class Plan:
         """Write the plan as a JSON file, whole or not at all.
 
         Raises:
-            RunError: the system refused (disk full, read-only, no permission, …).
+            RunError: the file cannot be written (disk full, read-only, no permission, …).
         """
         write_text_atomic(Path(path), self.to_json() + "\n")
 
@@ -127,7 +127,7 @@ class Plan:
         """Read a plan from a file.
 
         Raises:
-            PrunecError: the file is missing, or no plan of this format.
+            PrunecError: the file is missing, or not a plan of this format.
         """
         try:
             return cls.from_json(Path(path).read_text("utf-8"))
@@ -141,18 +141,18 @@ class Plan:
             raise PrunecError(f"{path}: {error.message}", remedy=error.remedy) from error
 
     def apply(self, fresh: nn.Module, example: tuple[Tensor, ...] | None = None) -> nn.Module:
-        """Cut a fresh network of the same making; weights that stay are the fresh network's.
+        """Cut a fresh network of the same class; its own weights are kept.
 
         Args:
-            fresh: what the constructor that made the planned network returns; it is not changed.
-            example: inputs of any batch of at least two; by default the plan knows what they look
-                like.
+            fresh: network from the constructor of the planned one; it is not changed.
+            example: positional inputs of at least two samples; by default zeros of the plan's
+                input shapes.
 
         Returns:
             The compact network in evaluation mode, trainable.
 
         Raises:
-            PrunecError: the network is not the one the plan was made for.
+            PrunecError: the plan was made for another network.
             UntraceableModel: the network cannot be captured.
         """
         self._require_shapes(fresh)
@@ -163,7 +163,7 @@ class Plan:
         return compact if self.then is None else self.then.apply(compact, example)
 
     def _with_computed(self, captured: Captured) -> Captured:
-        """The network with the weights evaluated that were computed when it was cut."""
+        """Return the network with the weights evaluated that the plan names as computed."""
         if not self.computed:
             return captured
         weights = evaluated(captured)
@@ -175,8 +175,8 @@ class Plan:
     def _example(self, fresh: nn.Module) -> tuple[Tensor, ...]:
         if not self.inputs:
             raise PrunecError(
-                "The channel plan does not say what the network's inputs look like.",
-                remedy="Give them: plan.apply(fresh, example).",
+                "The channel plan holds no shapes of the network's inputs.",
+                remedy="Pass an example: plan.apply(fresh, example).",
             )
         device = next((p.device for p in fresh.parameters()), torch.device("cpu"))
         return tuple(item.blank(device) for item in self.inputs)
@@ -185,23 +185,23 @@ class Plan:
         if not isinstance(fresh, nn.Module):
             raise PrunecError(
                 f"A channel plan cuts a torch.nn.Module, not a {type(fresh).__name__}.",
-                remedy="Give what the network's constructor returns.",
+                remedy="Pass the network that its constructor returns.",
             )
-        found = {name: tuple(tensor.shape) for name, tensor in fresh.state_dict().items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in fresh.state_dict().items()}
         for name, shape in self.shapes.items():
-            if name not in found:
+            if name not in shapes:
                 raise _misfit(f"holds {name}, which this network does not have")
-            if found[name] != shape:
-                raise _misfit(f"cuts {name} of shape {shape}, which here has shape {found[name]}")
-        extra = [name for name in found if self.shapes and name not in self.shapes]
+            if shapes[name] != shape:
+                raise _misfit(f"cuts {name} of shape {shape}, which here has shape {shapes[name]}")
+        extra = [name for name in shapes if self.shapes and name not in self.shapes]
         if extra:
             raise _misfit(f"does not know {extra[0]}, which this network has")
 
     def decision(self, structure: Structure) -> Decision:
-        """The decision that this plan records, for a structure of the same network.
+        """Return the decision that this plan records, for the structure of the same network.
 
         Raises:
-            PrunecError: the network is not the one the plan was made for.
+            PrunecError: the plan was made for another network.
         """
         keep = torch.ones(len(structure.classes), dtype=torch.bool)
         for key, positions in self.removed.items():
@@ -219,7 +219,7 @@ class Plan:
         weights = {name: x.detach().cpu() for name, x in structure.captured.stored.items()}
         for name in self.biases:
             weights[name] = _bias(structure, name)
-        frozen = {  # what they are is not the plan's; they come with the weights
+        frozen = {  # placeholders of the right shape: the values come with the weights
             by_name[name]: torch.full(shape, 0.0 if name in self.zeros else 1.0)
             for name, shape in self.frozen.items()
         }
@@ -230,7 +230,7 @@ class Plan:
 
 
 def plan_of(structure: Structure, decision: Decision) -> Plan:
-    """The plan that records a decision."""
+    """Return the plan that records a decision."""
     weights = structure.captured.state
     known = set(structure.captured.stored)
 
@@ -281,7 +281,7 @@ def _integers(items: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _input(item: Mapping[str, Any]) -> Input:
     if not isinstance(getattr(torch, item["dtype"], None), torch.dtype):
-        raise ValueError(f"{item['dtype']!r} is no dtype")
+        raise ValueError(f"{item['dtype']!r} is not a dtype")
     return Input(tuple(int(size) for size in item["shape"]), str(item["dtype"]))
 
 

@@ -1,4 +1,4 @@
-"""A captured network written anew with only the channels that stay."""
+"""Rewriting of a captured network with only the kept channels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from prunec.graph.rewriting.torch_writer import TorchWriter
 
 
 def rewrite(structure: Structure, decision: Decision, folded: Collection[str] = ()) -> GraphModule:
-    """Write the network anew; the captured graph is used up.
+    """Write the compact network; the captured graph is consumed.
 
     Args:
-        structure: of the captured network.
-        decision: what stays, and the weights.
-        folded: nodes of the batch norms that are folded already in the decision's weights.
+        structure: structure of the captured network.
+        decision: kept channels and weights.
+        folded: batch norm nodes that are already folded into the decision's weights.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fx warns of modules that are placed only at the end
+        warnings.simplefilter("ignore")  # fx warns that modules of new calls are not placed yet
         writer = TorchWriter(structure, decision, folded)
         fixed = structure.captured.lengths(_not_written(structure, writer.needed()))
         compact = writer.write()
@@ -31,13 +31,13 @@ def rewrite(structure: Structure, decision: Decision, folded: Collection[str] = 
 
 
 def _not_written(structure: Structure, needed: Collection[Node]) -> frozenset[str]:
-    """The calls of channel shuffles: a choice of channels is written in their place."""
-    found: set[Node] = set()
+    """Return the calls inside channel shuffles, which an index replaces."""
+    replaced: set[Node] = set()
     for end, shuffle in structure.shuffles.items():
         left = [end]
         while left:
             node = left.pop()
-            if node is not shuffle.entry and node not in found:
-                found.add(node)
+            if node is not shuffle.entry and node not in replaced:
+                replaced.add(node)
                 left += [n for n in node.operands if n not in needed]
-    return frozenset(node.name for node in found)
+    return frozenset(node.name for node in replaced)

@@ -1,7 +1,7 @@
-"""The back end of torch: a captured graph of torch.fx written anew as a module.
+"""Writer of torch modules: a captured torch.fx graph rewritten as a compact GraphModule.
 
-Calls that own tensors become modules again, under the names that the network gave them, where one
-module owned them alone; every other call stays a function.
+Calls that own tensors become modules again, under the original paths, if a single module held the
+tensors; all other calls stay functions.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ aten = torch.ops.aten
 
 
 class TorchWriter(Kept):
-    """Writes nodes into the captured graph, before those that they take the place of.
+    """Writer of new nodes into the captured graph, before the nodes that they replace.
 
     Attributes:
-        graph: the captured one.
-        root: holds the modules, parameters and buffers of the new network.
+        graph: captured graph.
+        root: holder of the modules, parameters and buffers of the new network.
         made: node → its new value.
     """
 
@@ -49,7 +49,7 @@ class TorchWriter(Kept):
         self._settings: dict[str, str] = {}
 
     def write(self) -> GraphModule:
-        """Write all that is needed for the outputs; the captured graph is used up."""
+        """Write everything that the outputs need; the captured graph is consumed."""
         nodes = self.captured.nodes
         needed = self.needed()
         for node in nodes:
@@ -75,7 +75,7 @@ class TorchWriter(Kept):
     # -- values -------------------------------------------------------------------------------
 
     def new(self, node: Node) -> fx.Node:
-        """Return the written value of a node; stored tensors are placed when first asked for."""
+        """Return the written value of a node; stored tensors are placed at first use."""
         if node.kind == "input":
             return self.source.fx_nodes[node]
         if node not in self.made:
@@ -121,7 +121,7 @@ class TorchWriter(Kept):
         return self.graph.call_function(target, args, kwargs)
 
     def pick(self, node: Node, source: Node, axis: int, positions: Tensor) -> fx.Node:
-        """Write positions along an axis: nothing to do, a slice, or an index."""
+        """Write positions along an axis: as nothing, a slice, or an index."""
         value = self.new(source)
         count = len(self.kept(source, axis))
         start, length = int(positions[0]), len(positions)
@@ -133,7 +133,7 @@ class TorchWriter(Kept):
         return self.graph.call_function(aten.index_select.default, (value, axis, index))
 
     def pick_one(self, source: Node, axis: int, position: int) -> fx.Node:
-        """Write one position along an axis, the axis gone."""
+        """Write the selection of one position along an axis; the axis is dropped."""
         return self.graph.call_function(aten.select.int, (self.new(source), axis, position))
 
     def scaled(self, value: fx.Node, factor: float) -> fx.Node:
@@ -141,19 +141,19 @@ class TorchWriter(Kept):
         return self.graph.call_function(aten.mul.Tensor, (value, factor))
 
     def bounded(self, value: fx.Node, bound: float, *, above: bool) -> fx.Node:
-        """Write a value that does not pass a bound: below it where ``above``, else above it."""
+        """Write a clamp by one bound: an upper bound where ``above``, else a lower bound."""
         target = aten.clamp_max.default if above else aten.clamp_min.default
         return self.graph.call_function(target, (value, bound))
 
     def _shuffle(self, node: Node) -> fx.Node:
-        """A run of moves that permutes channels: one look-up behind its entry."""
+        """Write a run of moves that permutes channels as one index after its entry."""
         shuffle = self.structure.shuffles[node]
         kept = self.kept(node, shuffle.axis)
         positions = torch.searchsorted(self.kept(shuffle.entry, shuffle.axis), shuffle.index[kept])
         return self.pick(node, shuffle.entry, shuffle.axis, positions)
 
     def resize(self, node: Node, axis: int) -> fx.Node:
-        """Write a view whose literal for the channel axis is the number that stays."""
+        """Write a view with its literal size of the channel axis set to the kept count."""
         key = next(key for key in ("sizes", "size", "shape") if key in node.arguments)
         sizes = [replaced(size, self.new) for size in node.arguments[key]]
         offset = 0
@@ -165,7 +165,7 @@ class TorchWriter(Kept):
         return self.call(node, **{key: sizes})
 
     def _cut_size(self, size: int | fx.Node, node: Node, axis: int) -> int | fx.Node:
-        """The size of a channel axis: a number, or its part of a product with the batch."""
+        """Return the size of a channel axis: a number, or a share of a product with the batch."""
         kept, real = len(self.kept(node, axis)), node.shape[axis]
         if not isinstance(size, fx.Node) or kept == real:
             return size if isinstance(size, fx.Node) else kept
@@ -176,19 +176,21 @@ class TorchWriter(Kept):
     # -- modules ------------------------------------------------------------------------------
 
     def layer(self, node: Node, source: Node, layer: Layer) -> fx.Node:
-        """Write a call that owns tensors; as a module where the network had one for it alone."""
+        """Write a call that owns tensors: as a module, if the network had a module for this call
+        alone.
+        """
         path = modules.owner_of(*((name, key) for key, name in layer.names.items()))
         held = {name for name in layer.names.values() if name is not None}
         if not modules.is_usual(layer.names) or not self._claims(path, node, held):
             added = layer.names.get("bias") and node.arguments.get("bias") is None
-            assert not added, "a bias was added where none can stand"
+            assert not added, "a bias was added to a call that cannot hold one"
             return self.call(node, **layer.changes) if layer.changes else self.copy(node)
         assert path is not None
         made = modules.layer(node, layer.tensors, layer.changes)
         return self._module(path, made, self.new(source))
 
     def dropout(self, node: Node, source: Node) -> fx.Node:
-        """Write a dropout as a module, so that it trains on."""
+        """Write a dropout as a module, so that it stays active in training."""
         made = modules.dropout(node)
         if made is None or float(node.arguments["p"]) == 0.0:
             return self.new(source)
@@ -197,11 +199,11 @@ class TorchWriter(Kept):
         return self._module(path, made, self.new(source))
 
     def is_folded(self, node: Node) -> bool:
-        """Say whether a norm went into the kernel before it."""
+        """Return whether a batch norm was folded into the kernel before it."""
         return node.name in self._folded
 
     def recurrent(self, node: Node, from_zero: bool, first_states_of: Sequence[Tensor]) -> fx.Node:
-        """Write a module of fewer units; a call where no one module holds the parameters."""
+        """Write a module of fewer units, or a call if no single module holds the parameters."""
         names = [n.stored for n in node.arguments["params"]]
         path = modules.owner_of(*((name, name.rpartition(".")[2]) for name in names))
         states = first_states(node)
@@ -218,7 +220,7 @@ class TorchWriter(Kept):
         return self._module(path, modules.recurrent(node, tensors), *given)
 
     def _state(self, state: Node, atoms: Tensor) -> fx.Node:
-        """A first state for as many units as stay."""
+        """Return an initial state for the kept units."""
         if not is_zeros(state):
             return self.new(state)
         kept = int(self.kept_atoms(atoms).sum())
@@ -226,7 +228,7 @@ class TorchWriter(Kept):
         return self.call(state, size=[*sizes[:-1], kept])
 
     def item(self, node: Node) -> fx.Node:
-        """Write an item of what a recurrent module or call returns."""
+        """Write one item of the result of a recurrent module or call."""
         source, index = node.arguments["input"], int(node.arguments["index"])
         made = self.new(source)
         if made.op != "call_module":
@@ -243,11 +245,12 @@ class TorchWriter(Kept):
         return self.graph.create_node("call_module", path, given)
 
     def _claims(self, path: str | None, node: Node, held: Collection[str]) -> bool:
-        """Whether a call may be the module at a path: the first there, or of the same settings.
+        """Return whether a call may become the module at a path: the first there, or of equal
+        settings.
 
-        It must hold all that is read of what the network keeps there.
+        The call must use everything that the network reads of that module.
         """
-        if path is None or (path not in self._settings and modules.stands(self.root, path)):
+        if path is None or (path not in self._settings and modules.is_placed(self.root, path)):
             return False
         if not self.captured.held_by(path) <= set(held):
             return False

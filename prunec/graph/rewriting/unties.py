@@ -1,8 +1,8 @@
-"""Where a cut unties channels, so that the network is to be cut again, and what stays after that.
+"""Cuts that untie channels, so that the network can be cut once more.
 
-Channels are joined where values meet. Three joins end with a cut: to a value that is a stored
-constant now; of what a depthwise kernel reads with what it makes, once it has one channel; of the
-depth of attention heads, once there is one head.
+Channels are joined where values meet. Three kinds of joins end with a cut: to a value that is now a
+stored constant; between inputs and outputs of a depthwise kernel, once it has a single channel;
+along the depth of attention heads, once there is a single head.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from prunec.graph.rewriting.plan import Plan
 
 
 def unties(structure: Structure, decision: Decision) -> bool:
-    """Whether a cut may leave channels that are no longer joined to what kept them."""
+    """Return whether a cut may leave channels that are no longer joined to the ones that kept
+    them.
+    """
     if decision.frozen:
         return True
     keep = decision.keep
@@ -41,13 +43,13 @@ def unties(structure: Structure, decision: Decision) -> bool:
 def kept_after(
     structure: Structure, keep: Tensor, plan: Plan, groups: Iterable[ChannelGroup]
 ) -> Tensor:
-    """Which classes stay of those that stayed, after a further cut of the compact network.
+    """Return the kept classes after a further cut of the compact network.
 
     Args:
-        structure: of the network before the first cut.
-        keep: class → whether it stayed.
-        plan: of the further cut.
-        groups: the channel groups of the network that it cut.
+        structure: structure of the network before the first cut.
+        keep: class → whether it stayed in the first cut.
+        plan: plan of the further cut.
+        groups: channel groups of the compact network.
     """
     known = {axis for group in groups for axis in group.axes}
     stays, goes = torch.zeros_like(keep), torch.zeros_like(keep)

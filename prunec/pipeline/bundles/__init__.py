@@ -1,1 +1,1 @@
-"""Bundles: everything that a device's owner needs, in one folder or zip, checked without prunec."""
+"""Bundles: all files that a device needs, in one folder or zip that is checked without prunec."""

@@ -1,7 +1,7 @@
-"""The values between the layers of an ONNX file: a copy of it gives them all as outputs.
+"""Intermediate values of an ONNX file: a copy of it has them all as outputs.
 
 A device runs that copy with its runtime alone, and ``check.py --layers`` names the first value that
-is not what it was here.
+differs from the one computed here.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ LAYERS = "layers"
 
 
 def with_all_outputs(path: Path) -> tuple[bytes, list[dict[str, str]]]:
-    """Return a copy of a file with every value as an output, and what makes each.
+    """Return a copy of a file with every intermediate value as an output.
 
-    Constants and what follows from them alone are left out; so are values of no known type.
+    Constants and values computed from constants alone are left out; so are values without a type.
 
     Returns:
-        The copy; name, operator and node of every output of it, in the order of computation.
+        The copy, serialised; name, operator and node of each of its outputs, in order of
+        computation.
     """
     model = onnx.load(path)
     typed = shape_inference.infer_shapes(model).graph
     known = {value.name: value for value in (*typed.value_info, *typed.output)}
     stored = {tensor.name for tensor in model.graph.initializer}
     reached = {value.name for value in model.graph.input} - stored
-    told, outputs = [], []
+    layers, outputs = [], []
     for node in model.graph.node:
         if not reached & set(node.input):
             continue
@@ -39,14 +40,19 @@ def with_all_outputs(path: Path) -> tuple[bytes, list[dict[str, str]]]:
         for name in node.output:
             if name in known:
                 outputs.append(known[name])
-                told.append({"name": name, "operator": node.op_type, "node": node.name})
+                layers.append({"name": name, "operator": node.op_type, "node": node.name})
     del model.graph.output[:]
     model.graph.output.extend(outputs)
-    return model.SerializeToString(deterministic=True), told
+    return model.SerializeToString(deterministic=True), layers
 
 
 def values_between(copy: bytes, given: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return all values of one sample, as onnxruntime computes them on one thread."""
+    """Return the intermediate values of the first sample, computed by onnxruntime on one thread.
+
+    Args:
+        copy: the file of :func:`with_all_outputs`.
+        given: one array per input, batch first.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -1,6 +1,6 @@
-"""A bundle's bill of materials: CycloneDX 1.6, its model card included, as JSON.
+"""Bill of materials of a bundle: CycloneDX 1.6 with its model card, as JSON.
 
-It follows from the manifest alone, so the same bundle has the same one.
+It is computed from the manifest alone, so that the same bundle always has the same one.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _TASKS = {"image": "classification", "sequence": "classification"}
 
 
 def bill(said: Mapping[str, Any]) -> bytes:
-    """Return the bill of materials of a bundle.
+    """Return the bill of materials of a bundle, as UTF-8 JSON.
 
     Args:
-        said: what its manifest says under our key; its files and its digest do not count.
+        said: prunec's section of the manifest; its files and its digest are ignored, because the
+            bill is one of the files.
     """
     known = {key: value for key, value in said.items() if key not in _NOT_IN_IT}
     release = str(said.get("release") or "")
@@ -58,7 +59,7 @@ def bill(said: Mapping[str, Any]) -> bytes:
 
 
 def _licence(licence: str) -> dict[str, Any]:
-    """An SPDX expression where it looks like one, a name where it does not."""
+    """Return a licence as an SPDX expression where it has that form, else as a name."""
     if not licence:
         return {}
     if _EXPRESSION.fullmatch(licence):
@@ -75,10 +76,10 @@ def _card(said: Mapping[str, Any]) -> dict[str, Any]:
         **({"datasets": data} if data else {}),
         "inputs": [{"format": _format(one)} for one in feeding.get("inputs") or ()],
     }
-    found: dict[str, Any] = {"modelParameters": parameters}
+    card: dict[str, Any] = {"modelParameters": parameters}
     if metrics := [m for _, e in sorted(said["forms"].items()) for m in _metrics(e)]:
-        found["quantitativeAnalysis"] = {"performanceMetrics": metrics}
-    return {**found, **({"considerations": {"useCases": [use]}} if use else {})}
+        card["quantitativeAnalysis"] = {"performanceMetrics": metrics}
+    return {**card, **({"considerations": {"useCases": [use]}} if use else {})}
 
 
 def _format(one: Mapping[str, Any]) -> str:
@@ -88,7 +89,7 @@ def _format(one: Mapping[str, Any]) -> str:
 
 def _metrics(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     form = str(entry["file"]).partition("/")[0]
-    found = []
+    metrics = []
     for metric in entry.get("metrics") or ():
         one: dict[str, Any] = {
             "type": f"{metric['name']}, percent",
@@ -98,8 +99,8 @@ def _metrics(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
         if metric.get("interval_95"):
             low, high = metric["interval_95"]
             one["confidenceInterval"] = {"lowerBound": f"{low:g}", "upperBound": f"{high:g}"}
-        found.append(one)
-    return found
+        metrics.append(one)
+    return metrics
 
 
 def _properties(said: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -129,7 +130,7 @@ def _form(form: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _data(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A component for each split whose digest is known."""
+    """Return one component per split of known digest."""
     digests: Mapping[str, str] = data.get("sha256") or {}
     sizes: Mapping[str, int] = data.get("samples") or {}
     return [

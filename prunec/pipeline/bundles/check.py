@@ -1,15 +1,15 @@
-"""Check the bundle in which this file lies: needs numpy and the runtime of a form, nothing else.
+"""Check the bundle in which this file lies; needs only numpy and the runtime of a form.
 
 python check.py                 every form whose runtime is installed
 python check.py --form onnx     one form
-python check.py --layers        also values between the layers: the first that parts is named
-python check.py --json          the same for machines
+python check.py --layers        also intermediate values: the first that differs is named
+python check.py --json          print JSON
 
-Digests come first: nothing is loaded from a bundle that was changed. Then each file answers the
-golden samples, and is timed one sample at a time on one thread. Exit code 0: PASS. 2: something
-differs, and is named. 1: nothing could be checked. The digests show damage; whoever can change all
-of a bundle can change them too: compare the sha256 of manifest.json, printed first, with one that
-reached you another way.
+Digests come first: nothing is loaded from a bundle that was changed. Then each file runs the golden
+samples, and is timed one sample at a time on one thread. Exit code 0: PASS; 2: something differs,
+and is named; 1: nothing could be checked. The digests detect damage, not an attack: an attacker can
+change them as well. Compare the sha256 of manifest.json, printed first, with one that you received
+by another way.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ Run = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 
 def changed_files(said: dict[str, Any]) -> list[str]:
-    """Return what is changed, missing, a link or not declared among the files, a line each."""
-    found = []
+    """Return one line per file that is changed, missing, a link or not declared."""
+    flaws = []
     for folder, folders, names in os.walk(FOLDER):
         for name in folders + names:
             path = Path(folder) / name
             shown = path.relative_to(FOLDER).as_posix()
             if path.is_symlink():
-                found.append(f"{shown} is a link")
+                flaws.append(f"{shown} is a link")
             elif path.is_file() and shown not in (*UNDECLARED, *said["files"]):
-                found.append(f"{shown} is not declared")
+                flaws.append(f"{shown} is not declared")
     for name, entry in sorted(said["files"].items()):
         path = FOLDER / name
         if ".." in name.split("/") or name.startswith("/"):
-            found.append(f"{name} lies elsewhere")
+            flaws.append(f"{name} lies elsewhere")
         elif not path.is_file():
-            found.append(f"{name} is missing")
+            flaws.append(f"{name} is missing")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-            found.append(f"{name} was changed: its sha256 is not the manifest's")
+            flaws.append(f"{name} was changed: its sha256 is not the manifest's")
     own = {key: value for key, value in said.items() if key != "record_digest"}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
     if digest != said.get("record_digest"):
-        found.append("manifest.json was changed: its digest is another")
-    return found
+        flaws.append("manifest.json was changed: its digest does not fit")
+    return flaws
 
 
 def load_onnxruntime(path: Path) -> tuple[Run, str]:
@@ -80,8 +80,8 @@ def load_openvino(path: Path) -> tuple[Run, str]:
     model = openvino.Core().compile_model(path, "CPU", pinned)
 
     def run(inputs: list[np.ndarray]) -> list[np.ndarray]:
-        found = model(inputs)
-        return [np.array(found[output]) for output in model.outputs]
+        outputs = model(inputs)
+        return [np.array(outputs[output]) for output in model.outputs]
 
     return run, f"openvino {openvino.__version__.split('-')[0]}, CPU, 1 thread, f32"
 
@@ -161,17 +161,17 @@ RUNTIMES = {
 
 
 def arrays(folder: Path, kind: str) -> list[np.ndarray]:
-    """Return the golden values of a kind, input or output, in order; nothing is unpickled."""
+    """Return the golden values of a kind, ``input`` or ``output``, in order; never unpickles."""
     count = len(list(folder.glob(f"{kind}_*.npy")))
     return [np.load(folder / f"{kind}_{i}.npy", allow_pickle=False) for i in range(count)]
 
 
-def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """Return the largest difference as a share of an output's largest value; inf: no number."""
-    if [x.shape for x in found] != [x.shape for x in expected]:
+def difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    """Return the largest difference, relative to each output's largest value; inf: undefined."""
+    if [x.shape for x in actual] != [x.shape for x in expected]:
         return float("inf")
     worst = 0.0
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         a, b = one.astype(np.float64), other.astype(np.float64)
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         with np.errstate(invalid="ignore"):
@@ -184,7 +184,7 @@ def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
 
 
 def resident_bytes() -> int | None:
-    """Return how much memory this process holds now; None where the system does not say."""
+    """Return the resident memory of this process; None where the system does not report it."""
     try:
         status = Path("/proc/self/status").read_text("ascii")
     except OSError:
@@ -194,10 +194,11 @@ def resident_bytes() -> int | None:
 
 
 def milliseconds(run: Run, sample: list[np.ndarray]) -> dict[str, float | int]:
-    """Return median, 95th percentile and spread (between quartiles) of the time of a sample."""
+    """Return median, 95th percentile and interquartile range of the time of one sample, in ms."""
     times: list[float] = []
     started = time.perf_counter()
-    run(sample)
+    run(sample)  # warm-up: the first run allocates memory
+    # At least 11 runs for quartiles; then up to 201 runs or two seconds, so that slow files end.
     while len(times) < 11 or (len(times) < 201 and time.perf_counter() - started < 2):
         begun = time.perf_counter()
         run(sample)
@@ -207,7 +208,7 @@ def milliseconds(run: Run, sample: list[np.ndarray]) -> dict[str, float | int]:
 
 
 def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return what is found of a form: how it was loaded, how far off it is, time and memory."""
+    """Check one form: return its verdict, how it was loaded, difference, time and memory."""
     known = RUNTIMES.get(Path(entry["file"]).suffix)
     if known is None:
         return {"form": form, "verdict": "not checked", "why": "no runtime of it is known here"}
@@ -228,10 +229,10 @@ def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
         timed = milliseconds(run, samples[0])
     except Exception as error:  # runtimes raise what they happen to raise
         return {"form": form, "verdict": "FAIL", "why": f"it does not run: {str(error)[:300]}"}
-    found = [np.concatenate(outputs) for outputs in zip(*made, strict=True)]
-    apart, after = difference(found, expected), resident_bytes()
+    outputs = [np.concatenate(parts) for parts in zip(*made, strict=True)]
+    apart, after = difference(outputs, expected), resident_bytes()
     passed = apart <= entry["tolerance"]
-    wrong = f"outputs differ by {apart:.3g}, allowed is {entry['tolerance']:g}"
+    wrong = f"outputs differ by {apart:.3g}, at most {entry['tolerance']:g} is allowed"
     return {
         "form": form,
         "verdict": "PASS" if passed else "FAIL",
@@ -246,11 +247,11 @@ def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def parting(form: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return which value between the layers is the first that is not what it was at its maker's."""
+    """Compare the intermediate values with those of the manifest; name the first that differs."""
     name = f"{form}, between layers"
     copy, golden = FOLDER / form / "layers.onnx", FOLDER / "golden" / "layers" / form
     if "layers" not in entry:
-        return {"form": name, "verdict": "not checked", "why": "the bundle does not hold them"}
+        return {"form": name, "verdict": "not checked", "why": "the bundle does not have them"}
     try:
         run, how = load_onnxruntime(copy)
         made = run([x[:1] for x in arrays(FOLDER / "golden", "input")])
@@ -260,60 +261,60 @@ def parting(form: str, entry: dict[str, Any]) -> dict[str, Any]:
         return {"form": name, "verdict": "FAIL", "why": f"it does not run: {str(error)[:300]}"}
     expected, told = arrays(golden, "value"), entry["layers"]
     if not len(made) == len(expected) == len(told):
-        return {"form": name, "verdict": "FAIL", "why": "other values than the manifest names"}
+        return {"form": name, "verdict": "FAIL", "why": "its values are not those of the manifest"}
     apart = [difference([one], [other]) for one, other in zip(made, expected, strict=True)]
-    for place, (layer, found) in enumerate(zip(told, apart, strict=True), start=1):
-        if not found <= entry["tolerance"]:
+    for place, (layer, off) in enumerate(zip(told, apart, strict=True), start=1):
+        if not off <= entry["tolerance"]:
             where = f"{layer['operator']} {layer['node']} ({layer['name']})"
-            why = f"the first that parts is {where}, {place} of {len(told)}: {found:.3g} off"
+            why = f"the first that differs is {where}, {place} of {len(told)}, by {off:.3g}"
             return {"form": name, "verdict": "FAIL", "why": why, "layer": layer["name"]}
-    why = f"all {len(told)} values are alike, within {max(apart, default=0.0):.3g}, {how}"
+    why = f"all {len(told)} values are equal within {max(apart, default=0.0):.3g}, {how}"
     return {"form": name, "verdict": "PASS", "why": why}
 
 
-def shown(found: dict[str, Any]) -> str:
-    """Return what is found of a form as lines."""
-    if "loaded" not in found:
-        return f"{found['verdict']}  {found['form']}: {found['why']}"
-    time_of, held = found["milliseconds"], found["resident_bytes"]
+def shown(result: dict[str, Any]) -> str:
+    """Return the result of a form as lines."""
+    if "loaded" not in result:
+        return f"{result['verdict']}  {result['form']}: {result['why']}"
+    time_of, held = result["milliseconds"], result["resident_bytes"]
     memory = f", {held / 2**20:.0f} MiB resident" if held else ""
     return (
-        f"{found['verdict']}  {found['form']}: {found['why'] or 'answers as ' + found['of']}\n"
-        f"      loaded by {found['loaded']}\n"
+        f"{result['verdict']}  {result['form']}: {result['why'] or 'answers as ' + result['of']}\n"
+        f"      loaded by {result['loaded']}\n"
         f"      {time_of['median']:.3f} ms median, {time_of['p95']:.3f} ms p95, "
-        f"{time_of['spread']:.3f} ms spread of {time_of['runs']} runs{memory}"
+        f"{time_of['spread']:.3f} ms spread over {time_of['runs']} runs{memory}"
     )
 
 
 def main() -> int:
     """Check the bundle; return the exit code."""
     options = argparse.ArgumentParser(description="Check the bundle in which this file lies.")
-    options.add_argument("--form", help="check this form alone")
-    options.add_argument("--layers", action="store_true", help="compare values between layers")
-    options.add_argument("--json", action="store_true", help="print JSON, for machines")
+    options.add_argument("--form", help="check only this form")
+    options.add_argument("--layers", action="store_true", help="also compare intermediate values")
+    options.add_argument("--json", action="store_true", help="print JSON")
     given = options.parse_args()
     data = (FOLDER / "manifest.json").read_bytes()
     said = json.loads(data)["additional_metadata"]["prunec"]
     if given.form and given.form not in said["forms"]:
         print(f"there is no form {given.form}; there are {', '.join(said['forms'])}")
         return 1
-    flaws, found = changed_files(said), []
+    flaws, results = changed_files(said), []
     if not flaws:
         forms = [given.form] if given.form else list(said["forms"])
-        found = [checked(form, said["forms"][form]) for form in forms]
+        results = [checked(form, said["forms"][form]) for form in forms]
         if given.layers:
-            found += [parting(form, said["forms"][form]) for form in forms]
-    verdicts = [one["verdict"] for one in found]
+            results += [parting(form, said["forms"][form]) for form in forms]
+    verdicts = [one["verdict"] for one in results]
     code = 2 if flaws or "FAIL" in verdicts else 0 if "PASS" in verdicts else 1
     word = {0: "PASS", 1: "NOTHING CHECKED", 2: "FAIL"}[code]
     if given.json:
-        report = {"verdict": word, "flaws": flaws, "forms": found, "machine": platform.platform()}
+        report = {"verdict": word, "flaws": flaws, "forms": results, "machine": platform.platform()}
         print(json.dumps(report, indent=1))
         return code
     print(f"manifest.json, sha256 {hashlib.sha256(data).hexdigest()}")
     for line in [f"FAIL  {flaw}" for flaw in flaws] or ["PASS  every file is as it was written"]:
         print(line)
-    for one in found:
+    for one in results:
         print(shown(one))
     print(word)
     return code

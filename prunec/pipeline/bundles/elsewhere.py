@@ -1,6 +1,6 @@
-"""A bundle on other machines: copied there, checked by its own check.py, the findings brought back.
+"""Check of a bundle on another machine: copy it there, run its check.py, read back the results.
 
-Only a bundle whose check.py is this prunec's goes there: another one is somebody else's program.
+A bundle is sent only if its check.py is that of this prunec: any other is an unknown program.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class _Checks(Protocol):
 
 
 def verify_bundle_on(path: Path, names: Sequence[str], key: Path | None = None) -> ExportReport:
-    """Check a bundle here, and where it is sound on every runner that is named.
+    """Check a bundle here and, if its contents are sound, on every runner named.
 
     Args:
         path: the bundle.
-        names: the runners.
-        key: its maker's public key, for its signature.
+        names: names of runners.
+        key: public key of the signer.
 
     Raises:
-        RunError: it is no bundle, cannot be read, or its check.py is not this prunec's.
-        PrunecError: a runner is not there, or cannot check it.
+        RunError: it is not a bundle, cannot be read, or its check.py is not that of this prunec.
+        PrunecError: a runner does not exist, cannot be reached, or cannot check a bundle.
     """
     runners = named_runners(names)
     report = verify_bundle(path, key)
@@ -52,7 +52,7 @@ def verify_bundle_on(path: Path, names: Sequence[str], key: Path | None = None) 
     with opened_bundle(path) as bundle:
         _require_ours(bundle.folder / CHECK, path)
         for runner in runners:
-            forms = _with(forms, runner, _found(runner, bundle.folder))
+            forms = _with(forms, runner, _result_of(runner, bundle.folder))
     return replace(report, forms=forms)
 
 
@@ -60,29 +60,29 @@ def _require_ours(check: Path, path: Path) -> None:
     ours = Path(__file__).with_name(CHECK).read_bytes()
     if not check.is_file() or check.read_bytes() != ours:
         raise RunError(
-            f"{CHECK} of {path} is not the one of this prunec: it is sent nowhere",
+            f"{CHECK} of {path} is not that of this prunec, so the bundle was not sent",
             remedy="Read it, copy the bundle there and run it yourself.",
         )
 
 
-def _found(runner: Runner, folder: Path) -> Mapping[str, Any]:
+def _result_of(runner: Runner, folder: Path) -> Mapping[str, Any]:
     if not isinstance(runner, _Checks):
         raise RecipeError(
-            f"{runner.runner_name()} runs files here alone",
-            remedy="A bundle is copied to a device: --runner ssh://user@board.",
+            f"{runner.runner_name()} runs files on this machine only",
+            remedy="Name a device to copy the bundle to: --runner ssh://user@board.",
         )
     return runner.check_bundle(folder)
 
 
-def _with(forms: Forms, runner: Runner, found: Mapping[str, Any]) -> Forms:
-    """The reports with what check.py found on a runner."""
+def _with(forms: Forms, runner: Runner, result: Mapping[str, Any]) -> Forms:
+    """Return the reports with the checks that check.py made on a runner."""
     identity = runner.identity
     name = identity.name
-    flaws = [str(flaw) for flaw in found.get("flaws", [])]
+    flaws = [str(flaw) for flaw in result.get("flaws", [])]
     message = f"{'; '.join(flaws)}." if flaws else ""
     arrived = Check(f"{name}: file digests", 0, len(flaws), None, not flaws, message)
     made = {**forms, "bundle": _more(forms["bundle"], identity, [arrived], [])}
-    for entry in found.get("forms", []):
+    for entry in result.get("forms", []):
         form = str(entry.get("form"))
         if form in made:
             checks, remarks = checks_of(form, entry, name, runner.timeless)
@@ -93,13 +93,16 @@ def _with(forms: Forms, runner: Runner, found: Mapping[str, Any]) -> Forms:
 def checks_of(
     form: str, entry: Mapping[str, Any], name: str, timeless: str
 ) -> tuple[list[Check], list[str]]:
-    """Return the check of a form by what check.py says of it, and what is worth knowing besides.
+    """Convert the result of check.py for a form.
 
     Args:
-        form: its name.
-        entry: what check.py says.
-        name: of the runner.
-        timeless: why times there say nothing; empty where they do.
+        form: name of the form.
+        entry: result of check.py.
+        name: name of the runner.
+        timeless: why times on the runner mean nothing; empty where they do.
+
+    Returns:
+        The check; remarks on latency, or on why nothing was checked.
     """
     title = f"{name}: golden values"
     why = str(entry.get("why", ""))
@@ -113,15 +116,15 @@ def checks_of(
     passed = entry["verdict"] == "PASS" and apart <= limit
     wrong = "" if passed else f"outputs differ by {apart:.3g} of their largest value."
     check = Check(title, 0.0, float(apart), limit, passed, wrong)
-    return [check], [] if timeless else [_told(form, entry, name)]
+    return [check], [] if timeless else [_latency(form, entry, name)]
 
 
-def _told(form: str, entry: Mapping[str, Any], name: str) -> str:
-    """Latency and memory there, in words."""
+def _latency(form: str, entry: Mapping[str, Any], name: str) -> str:
+    """Return latency and memory on the runner, in words."""
     times, held = entry["milliseconds"], entry.get("resident_bytes")
     memory = f", {held / 2**20:.0f} MiB resident" if held else ""
     return (
-        f"{form} on {name}: {times['median']:.3f} ms a sample (median of {times['runs']} runs; "
+        f"{form} on {name}: {times['median']:.3f} ms per sample (median of {times['runs']} runs; "
         f"p95 {times['p95']:.3f}, spread {times['spread']:.3f}){memory}; {entry['loaded']}"
     )
 
@@ -131,12 +134,12 @@ def _more(
 ) -> Report:
     details = report.details
     others = (*details.other_runners, *([identity] if checks else []))
-    told = [remark for remark in remarks if checks]
-    untold = [remark for remark in remarks if not checks]
+    remarked = [remark for remark in remarks if checks]
+    unchecked = [remark for remark in remarks if not checks]
     details = replace(
         details,
         other_runners=others,
-        remarks=(*details.remarks, *told),
-        not_checked=(*details.not_checked, *untold),
+        remarks=(*details.remarks, *remarked),
+        not_checked=(*details.not_checked, *unchecked),
     )
     return Report((*report.checks, *checks), details)

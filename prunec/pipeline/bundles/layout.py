@@ -1,15 +1,15 @@
-"""The layout of a bundle: onnxruntime's model package, with ours under additional metadata.
+"""Layout of a bundle: onnxruntime's model package, with prunec's section as additional metadata.
 
-manifest.json              a component for every form, and `additional_metadata.prunec`
-check.py                   checks the bundle with numpy and a runtime alone
-model.sig                  signs every other file, where a key was given
-bom.cdx.json               CycloneDX's bill of materials, on request
+manifest.json              one component per form, and `additional_metadata.prunec`
+check.py                   checks the bundle with only numpy and a runtime
+model.sig                  signature of every other file, if a key was given
+bom.cdx.json               CycloneDX bill of materials, on request
 golden/input_0.npy         real samples, as the network takes them
-golden/output_0.npy        what the trained network answered
-golden/FORM/output_0.npy   what the file of a lossy form answered where it was made
-golden/layers/FORM/…       values between the layers of the first sample, on request
-FORM/layers.onnx           a copy of the file that gives them all
-FORM/model.…               the files that ship
+golden/output_0.npy        outputs of the trained network
+golden/FORM/output_0.npy   outputs of the file of a lossy form, on the machine that made it
+golden/layers/FORM/…       intermediate values of the first sample, on request
+FORM/layers.onnx           copy of the file with these values as outputs
+FORM/model.…               the exported files
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ from pathlib import PurePosixPath
 from typing import Any
 
 SCHEMA = 1
-"""Of `additional_metadata.prunec`: a later one is refused by name."""
+"""Version of `additional_metadata.prunec`; a reader refuses any other."""
 PACKAGE_SCHEMA = "1.0"
-"""Of onnxruntime's model package."""
+"""Version of onnxruntime's model package."""
 MANIFEST = "manifest.json"
 CHECK = "check.py"
 SIGNATURE = "model.sig"
-"""The one file that the manifest does not declare: it signs the manifest, too."""
+"""Name of the signature, the only undeclared file: it also signs the manifest."""
 BOM = "bom.cdx.json"
 NAME = "bundle"
-"""What a signature calls the folder."""
+"""Name of the folder in a signature."""
 GOLDEN = "golden"
 KEY = "prunec"
 LOSSY_TOLERANCE = 0.05
-"""How far a lossy file's answers may lie from those that it gave where it was made.
+"""Largest difference between a lossy file's outputs here and on the machine that made it.
 
-As a share of an output's largest value: integers round otherwise on another processor.
+Relative to an output's largest value: integer kernels round differently on another processor.
 """
 _ONNXRUNTIME = (".onnx", ".ort")
-_RESERVED = frozenset({"con", "prn", "aux", "nul"})
+_RESERVED = frozenset({"con", "prn", "aux", "nul"})  # device names on Windows
 _FORBIDDEN = frozenset('\\:*?"<>|')
 
 
 def name_flaw(name: str) -> str:
-    """Return what is wrong with the name of a bundle's file; empty where nothing is.
+    """Return what is wrong with the name of a bundle's file; empty for a valid name.
 
-    A name is relative, of plain parts with single slashes between, and stays in the folder on every
-    system.
+    A valid name is relative, of plain parts separated by single slashes, and stays in the folder on
+    every operating system.
     """
     parts = name.split("/")
     if not name or len(name) > 200:
         return "has no name, or one of more than 200 characters"
     if name.startswith("/") or any(part in ("", ".", "..") for part in parts):
-        return "leaves the folder, or is not written plainly"
+        return "leaves the folder, or is not a plain relative path"
     if any(ord(c) < 32 or ord(c) == 127 or c in _FORBIDDEN for c in name):
-        return "holds a character that a name may not hold"
+        return "has a character that is not allowed in a name"
     if any(part != part.rstrip(". ") or part.split(".")[0].lower() in _RESERVED for part in parts):
-        return "is no name on every system"
+        return "is not a valid name on every system"
     return ""
 
 
 def model_package(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the whole manifest of which ``said`` is ours: all else in it follows from that.
+    """Return the whole manifest; everything beside prunec's section follows from that section.
 
     Args:
-        said: ours, with its digest: name, release and the file of every form.
+        said: prunec's section, with its digest.
     """
     forms = said["forms"]
     return {
@@ -76,7 +76,7 @@ def model_package(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _components(forms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The components of the model package: one for every form, each with one variant."""
+    """Return the components of the model package: one per form, each with one variant."""
     return {form: {"variants": {form: _variant(form, str(said["file"]))}} for form, said in
             sorted(forms.items())}  # fmt: skip
 

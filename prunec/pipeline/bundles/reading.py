@@ -1,8 +1,7 @@
-"""Reading a bundle that was received: nothing of it runs, nothing is written outside.
+"""Reading of a bundle from an untrusted source: none of its code runs, nothing is written outside.
 
-A zip is unpacked into a folder of its own that is deleted afterwards. Entries that leave the
-folder, links, whatever is no plain file, and files that the manifest does not declare are refused
-by name.
+A zip is unpacked into a temporary folder. Entries that leave the folder, links, special files and
+files that the manifest does not declare are refused by name.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from prunec.pipeline.bundles.layout import (
 )
 from prunec.store.records import DIGEST, record_digest
 
+# Bounds for hostile files, far above any real bundle: they keep a small zip from filling the disk.
 MOST_FILES = 10_000
 MOST_BYTES = 16 * 2**30
 MOST_MANIFEST = 64 * 2**20
@@ -38,12 +38,12 @@ _REMEDY = "Ask its maker for the bundle again: prunec export RUN --bundle FILE.z
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle as it was read.
+    """A bundle that was read.
 
     Attributes:
-        folder: where its files lie.
-        said: what its manifest says under our key.
-        sealed: whether that is as it was written.
+        folder: folder of its files.
+        said: prunec's section of its manifest.
+        sealed: whether that section fits its own digest.
     """
 
     folder: Path
@@ -52,17 +52,17 @@ class Bundle:
 
     @property
     def forms(self) -> dict[str, dict[str, Any]]:
-        """What is said of every form."""
+        """Form → its entry in the manifest."""
         return dict(self.said["forms"])
 
     @property
     def files(self) -> dict[str, dict[str, Any]]:
-        """Size and sha256 of every file but the manifest."""
+        """File name → size and sha256, for every file but the manifest and the signature."""
         return dict(self.said["files"])
 
 
 def is_bundle(path: Path) -> bool:
-    """Say whether a path is meant as a bundle: a zip, or a folder with a model package in it."""
+    """Return whether a path is a bundle: a zip, or a folder with a model package."""
     if path.is_dir():
         return (path / MANIFEST).is_file() and not (path / "run.json").exists()
     return path.is_file() and path.suffix.lower() == ".zip"
@@ -70,10 +70,10 @@ def is_bundle(path: Path) -> bool:
 
 @contextmanager
 def opened_bundle(path: Path) -> Iterator[Bundle]:
-    """Yield a bundle's contents, in its folder, or of a zip in a folder that is deleted again.
+    """Yield a bundle; a zip is unpacked into a temporary folder for the duration of the block.
 
     Raises:
-        DamagedRecord: it holds what a bundle may not hold, or is not what its manifest says.
+        DamagedRecord: a file is not allowed in a bundle, or does not fit the manifest.
         RunError: it cannot be read.
     """
     try:
@@ -98,9 +98,9 @@ def _unpack(path: Path, folder: Path) -> None:
                 with archive.open(entry) as source, place.open("xb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
-        raise _refused(path, f"it is no sound zip: {error}") from None
+        raise _refused(path, f"it is not a valid zip: {error}") from None
     except FileExistsError as error:
-        raise _refused(path, f"{Path(str(error.filename)).name} stands in it twice") from None
+        raise _refused(path, f"it has {Path(str(error.filename)).name} twice") from None
 
 
 def _require_plain(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
@@ -112,42 +112,45 @@ def _require_plain(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
         if wrong := name_flaw(name) or _kind_flaw(mode) or _packing_flaw(entry):
             raise _refused(path, f"its entry {name[:200]!r} {wrong}")
         if name.lower() in seen:
-            raise _refused(path, f"its entry {name!r} stands in it twice")
+            raise _refused(path, f"it has the entry {name!r} twice")
         seen.add(name.lower())
 
 
 def _kind_flaw(mode: int) -> str:
     if stat.S_ISLNK(mode):
         return "is a link"
-    return "" if not stat.S_IFMT(mode) or stat.S_ISREG(mode) else "is no plain file"
+    return "" if not stat.S_IFMT(mode) or stat.S_ISREG(mode) else "is not a regular file"
 
 
 def _packing_flaw(entry: zipfile.ZipInfo) -> str:
-    """A bundle is stored, not packed: so its size is what it says."""
+    """Return what is wrong with how an entry is stored.
+
+    Entries must be uncompressed, so that the declared size bounds what is unpacked.
+    """
     if entry.flag_bits & 1:
         return "is encrypted"
     if entry.orig_filename != entry.filename:
-        return "is named in two ways"
-    return "" if entry.compress_type == zipfile.ZIP_STORED else "is packed: a bundle is stored"
+        return "has two names"
+    return "" if entry.compress_type == zipfile.ZIP_STORED else "is compressed"
 
 
 def _read(folder: Path, path: Path) -> Bundle:
-    found = _listed(folder, path)
-    if MANIFEST not in found:
+    names = _listed(folder, path)
+    if MANIFEST not in names:
         raise _refused(path, f"it holds no {MANIFEST}")
     manifest = _parsed(folder / MANIFEST, path)
-    said = _ours(manifest, path)
+    said = _section(manifest, path)
     declared = {MANIFEST, *said["files"]}
-    if undeclared := sorted(found - declared - {SIGNATURE}):
+    if undeclared := sorted(names - declared - {SIGNATURE}):
         raise _refused(path, f"its manifest does not declare {_some(undeclared)}")
-    if missing := sorted(declared - found):
+    if missing := sorted(declared - names):
         raise _refused(path, f"it lacks {_some(missing)}")
     return Bundle(folder, said, said.get(DIGEST) == record_digest(said))
 
 
 def _listed(folder: Path, path: Path) -> set[str]:
-    """The names of all files in a folder; links and what is no plain file are refused."""
-    found: set[str] = set()
+    """Return the names of all files in a folder; refuse links and special files."""
+    names: set[str] = set()
     waiting = [folder]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
@@ -158,10 +161,10 @@ def _listed(folder: Path, path: Path) -> set[str]:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(Path(entry.path))
                 else:
-                    found.add(name)
-        if len(found) + len(waiting) > MOST_FILES:
+                    names.add(name)
+        if len(names) + len(waiting) > MOST_FILES:
             raise _refused(path, f"it holds more than {MOST_FILES:,} files")
-    return found
+    return names
 
 
 def _kind_of(entry: os.DirEntry[str]) -> str:
@@ -173,43 +176,43 @@ def _parsed(file: Path, path: Path) -> dict[str, Any]:
     if file.stat().st_size > MOST_MANIFEST:
         raise _refused(path, f"its {MANIFEST} has more than {MOST_MANIFEST:,} bytes")
     try:
-        found = json.loads(file.read_text("utf-8"), object_pairs_hook=_once)
+        manifest = json.loads(file.read_text("utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise _refused(path, f"its {MANIFEST} is damaged: {str(error)[:200]}") from None
-    if not isinstance(found, dict):
-        raise _refused(path, f"its {MANIFEST} holds no object")
-    return found
+    if not isinstance(manifest, dict):
+        raise _refused(path, f"its {MANIFEST} is not a JSON object")
+    return manifest
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands in an object twice")
-    return found
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return value
 
 
-def _ours(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What the manifest says under our key, of the shape that it must have."""
+def _section(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return prunec's section of the manifest, its structure checked."""
     more = manifest.get("additional_metadata")
     said = more.get(KEY) if isinstance(more, dict) else None
     if not isinstance(said, dict):
-        raise RunError(f"{path} is a model package, but not of prunec", remedy=_REMEDY)
+        raise RunError(f"{path} is a model package, but not one of prunec", remedy=_REMEDY)
     schema = said.get("schema")
     if schema != SCHEMA:
         raise RunError(
             f"{path} has the schema {str(schema)[:20]}; this prunec reads {SCHEMA}",
-            remedy="Install the prunec that wrote it, or a later one.",
+            remedy="Install the version of prunec that wrote it, or a later one.",
         )
     wrong = _shape_flaw(said)
     if wrong:
         raise _refused(path, f"its {MANIFEST}: {wrong}")
     if manifest != model_package(said):
-        raise _refused(path, f"its {MANIFEST} is not the model package that follows from ours")
+        raise _refused(path, f"its {MANIFEST} does not fit its section of prunec")
     return said
 
 
 _PROGRAMS = (".c", ".py", ".so", ".dylib", ".dll", ".exe", ".sh")
-"""Ends of names of what to run is to run a program: `check.py` is declared as no form."""
+"""Suffixes of programs, which may not be a form: verifying a bundle runs the files of its forms."""
 
 
 def _shape_flaw(said: Mapping[str, Any]) -> str:
@@ -228,12 +231,12 @@ def _shape_flaw(said: Mapping[str, Any]) -> str:
         if not isinstance(file, str) or file not in files or not file.startswith(f"{form}/"):
             return f"the file of the form {form[:80]!r} is not declared"
         if file.lower().endswith(_PROGRAMS):
-            return f"the form {form[:80]!r} is a program, which a bundle does not hold"
+            return f"the form {form[:80]!r} is a program, which a bundle may not have"
     return ""
 
 
 def _reserved(name: str) -> str:
-    return "has the name of what signs it" if name.lower() in (SIGNATURE, MANIFEST) else ""
+    return "has a reserved name" if name.lower() in (SIGNATURE, MANIFEST) else ""
 
 
 def _some(names: Sequence[str]) -> str:

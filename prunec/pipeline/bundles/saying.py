@@ -1,4 +1,4 @@
-"""What a bundle's manifest says: what ships, how it came about, what it is worth, how it is fed."""
+"""Contents of a bundle's manifest: network, provenance, metrics, preparation of its inputs."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from prunec.store.environment import PACKAGES, build, environment
 from prunec.store.runs import RunFolder
 
 Z = 1.959964
-"""Of a normal distribution: 95 % lie within it."""
+"""The 0.975 quantile of the standard normal distribution: 95 % lie within ±Z."""
 
 
 def said_of(
     run: RunFolder, opened: OpenedRun, artifact: Artifact, report: ExportReport, layout: str = ""
 ) -> dict[str, Any]:
-    """Return what the manifest says of the network, whatever its form.
+    """Return the part of the manifest that is common to all forms.
 
     Args:
         run: an exported run.
-        opened: the same, opened.
-        artifact: what ships.
-        report: what the export found.
-        layout: of images as bytes that the files take; empty: they take numbers.
+        opened: the same run, opened.
+        artifact: the artifact that ships.
+        report: report of the export.
+        layout: ``nhwc`` or ``nchw`` where the files take uint8 images; empty for float inputs.
     """
     recipe, machine = opened.recipe, environment()
     first, last = artifact.history[0], artifact.history[-1]
@@ -73,13 +73,13 @@ def said_of(
 def said_of_form(
     run: RunFolder, writer: Exporter, report: Report, tolerance: float
 ) -> dict[str, Any]:
-    """Return what the manifest says of a form: its file, its proof, what ran it.
+    """Return the manifest's entry of a form: file, checks, metrics, runners.
 
     Args:
         run: an exported run.
-        writer: of the form.
-        report: what the export found of its file.
-        tolerance: how far its answers may lie from the golden ones, as a share of their largest.
+        writer: exporter of the form.
+        report: report on its file.
+        tolerance: largest difference from the golden outputs, relative to their largest value.
     """
     path = run.export.shipped(writer.form(), writer.suffix)
     recorded, details = run.export.recorded[writer.form()], report.details
@@ -99,7 +99,10 @@ def said_of_form(
 
 
 def interval(share: float, count: int) -> tuple[float, float]:
-    """Return Wilson's interval of a share of a count, 95 %."""
+    """Return the 95 % Wilson score interval of a share observed over ``count`` samples.
+
+    E. B. Wilson, JASA 22 (1927): (p + z²/2n ± z·√(p(1 − p)/n + z²/4n²)) / (1 + z²/n).
+    """
     centre = share + Z * Z / (2 * count)
     width = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
     scale = 1 + Z * Z / count
@@ -107,18 +110,18 @@ def interval(share: float, count: int) -> tuple[float, float]:
 
 
 def _metrics(figures: Mapping[str, float], samples: int | None) -> list[dict[str, Any]]:
-    """Every figure in percent, with the number of samples; of accuracies, their interval."""
-    found = []
+    """Return every figure in percent, with the number of samples; accuracy with its interval."""
+    metrics = []
     for key, value in sorted(figures.items()):
         known = key == "accuracy" and samples
         low, high = interval(value / 100, samples) if known and samples else (None, None)
         ends = None if low is None or high is None else [round(100 * low, 3), round(100 * high, 3)]
-        found.append({"name": key, "percent": value, "samples": samples, "interval_95": ends})
-    return found
+        metrics.append({"name": key, "percent": value, "samples": samples, "interval_95": ends})
+    return metrics
 
 
 def _versions(path: Path) -> dict[str, Any]:
-    """The operators' version and the layout's of an ONNX file, as it was written."""
+    """Return opsets and IR version of an ONNX file; nothing for other files."""
     if path.suffix != ".onnx":
         return {}
     model = onnx.load(path, load_external_data=False)
@@ -127,7 +130,7 @@ def _versions(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(weights: str) -> dict[str, str] | None:
-    """The weights that the recipe begins with: their name without folders, a file's sha256."""
+    """Return name (without folders) and sha256 of the weights that the recipe starts from."""
     if not weights:
         return None
     file, mark, entry = weights.partition("::")

@@ -1,6 +1,6 @@
-"""Signatures of bundles, in OpenSSF's format for models: offline, with a key on an elliptic curve.
+"""Signatures of bundles in the OpenSSF model signing format, offline, with an elliptic curve key.
 
-The signature lies in the bundle, over every other file of it; nothing is sent anywhere.
+The signature is a file of the bundle and covers every other one.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from prunec.files import sha256_of
 from prunec.pipeline.bundles.layout import NAME, SIGNATURE
 from prunec.wording import first_line
 
-_MADE = "openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem"
+_MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem"
 _ASK = "Ask its maker for the bundle again, and for the public key by another way."
 _CHECK = "signature"
 
 
 def require_signer(key: Path) -> None:
-    """Refuse to sign before anything is computed.
+    """Check that a key can sign, before anything is computed.
 
     Raises:
-        PassError: the package is missing.
-        RunError: the file holds no private key that signs.
+        PassError: the package that signs is not installed.
+        RunError: the file is not a private key that can sign.
     """
     model_signing = _package()
     with _readable(key):
@@ -39,11 +39,15 @@ def require_signer(key: Path) -> None:
 
 
 def signature(files: Mapping[str, bytes], key: Path) -> bytes:
-    """Return the signature of files by their names.
+    """Return the signature of files.
+
+    Args:
+        files: file name → contents.
+        key: file of the private key, as PEM.
 
     Raises:
-        PassError: the package is missing.
-        RunError: the key does not sign.
+        PassError: the package that signs is not installed.
+        RunError: the key cannot sign.
     """
     model_signing = _package()
     with tempfile.TemporaryDirectory(prefix="prunec-sign-") as place, _readable(key):
@@ -57,49 +61,52 @@ def signature(files: Mapping[str, bytes], key: Path) -> bytes:
 
 
 def check_signature(folder: Path, key: Path | None) -> tuple[list[Check], list[str]]:
-    """Return the check of a bundle's signature, and what was not checked of it.
+    """Check a bundle's signature.
 
-    Without a key it is compared with the files; who made it remains open.
+    Without a key it is only compared with the files; the signer stays unknown.
 
     Args:
         folder: the bundle.
-        key: the maker's public key.
+        key: public key of the signer; None for none.
+
+    Returns:
+        The check, none for an unsigned bundle without a key; phrases on what was not checked.
 
     Raises:
-        PassError: a key is given, and the package is missing.
+        PassError: a key is given, and the package that verifies is not installed.
     """
     place = folder / SIGNATURE
     if not place.is_file():
         if key is None:
             return [], []
-        wrong = f"the bundle is not signed, and a key is given. {_ASK}"
+        wrong = f"a key is given, but the bundle is not signed. {_ASK}"
         return [failed(_CHECK, f"of {key.name}", "none", wrong)], []
     if key is None:
-        untold = "signature: whose it is: name the maker's public key (--key PUBLIC.pem)"
-        return [_of_these_files(folder, place)], [untold]
+        unchecked = "signature: the signer is unknown without a public key (--key PUBLIC.pem)"
+        return [_of_these_files(folder, place)], [unchecked]
     return [_by(folder, place, key)], []
 
 
 def _by(folder: Path, place: Path, key: Path) -> Check:
-    """The check that a key made the signature of these files."""
+    """Check that the key signed these files."""
     model_signing = _package()
     try:
         verifier = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=key)
     except Exception as error:
         raise RunError(
-            f"{key} is no public key of an elliptic curve: {first_line(error)}",
+            f"{key} is not a public key of an elliptic curve: {first_line(error)}",
             remedy="openssl ec -in KEY.pem -pubout -out PUBLIC.pem",
         ) from error
     try:
         verifier.set_hashing_config(_all_but_itself(model_signing)).verify(folder, place)
-    except Exception as error:  # whatever foreign bytes lead to
-        wrong = f"it is not that of {key.name}, or not of these files: {first_line(error)[:200]}. "
+    except Exception as error:  # any exception: the signature is untrusted bytes
+        wrong = f"not that of {key.name}, or not of these files: {first_line(error)[:200]}. "
         return failed(_CHECK, f"of {key.name}", "bad", wrong + _ASK)
     return Check(_CHECK, f"of {key.name}", f"of {key.name}", None, True)
 
 
 def _of_these_files(folder: Path, place: Path) -> Check:
-    """The check that the signature names these files, with these digests."""
+    """Check that the signature names these files with their digests."""
     try:
         said = json.loads(place.read_bytes())
         statement = json.loads(base64.b64decode(said["dsseEnvelope"]["payload"], validate=True))
@@ -110,9 +117,9 @@ def _of_these_files(folder: Path, place: Path) -> Check:
     files = (p for p in folder.rglob("*") if p.is_file() and p != place)
     there = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
     other = sorted(name for name in signed.keys() | there if signed.get(name) != there.get(name))
-    found = "of these files" if not other else "of others"
-    wrong = f"it is of other files: {', '.join(other[:3])}. {_ASK}"
-    return equal(_CHECK, "of these files", found, wrong)
+    subject = "of these files" if not other else "of others"
+    wrong = f"these files differ from the signed ones: {', '.join(other[:3])}. {_ASK}"
+    return equal(_CHECK, "of these files", subject, wrong)
 
 
 def _all_but_itself(model_signing: Any) -> Any:
@@ -122,13 +129,13 @@ def _all_but_itself(model_signing: Any) -> Any:
 
 @contextmanager
 def _readable(key: Path) -> Iterator[None]:
-    """Turn what a package says of a key into an error that names its file."""
+    """Turn the package's exception on a key into an error that names the file."""
     try:
         yield
     except Exception as error:
         raise RunError(
-            f"{key} is no private key that signs: {first_line(error)}",
-            remedy=f"Name one on an elliptic curve, without a password: {_MADE}",
+            f"{key} is not a private key that can sign: {first_line(error)}",
+            remedy=f"Name an elliptic curve key without a password: {_MAKE_KEY}",
         ) from error
 
 
@@ -137,7 +144,7 @@ def _package() -> Any:
         import model_signing
     except ImportError as error:
         raise PassError(
-            f"signatures need a package that is not installed: {first_line(error)}",
+            f"the package for signatures is not installed: {first_line(error)}",
             remedy="Install it: pip install 'prunec[sign]'",
         ) from error
     return model_signing

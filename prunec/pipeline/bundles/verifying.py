@@ -1,7 +1,7 @@
-"""A bundle that was received, checked by what lies in it: nothing of it is executed.
+"""Verification of a bundle from an untrusted source against its own manifest.
 
-What its files compute is run by their runtimes, as every model file is. The network, test images
-and accuracy are not there to be compared with.
+Its programs are not executed; its model files are run by their runtimes. A bundle has neither the
+network nor test images, so that accuracy is not checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from prunec.pipeline.bundles.signing import check_signature
 from prunec.pipeline.unrun import not_run
 
 NOT_CHECKED = (
-    "the network itself, random inputs, test images, accuracy and budgets: a bundle does not hold "
+    "the network itself, random inputs, test images, accuracy and budgets: a bundle does not have "
     "the network"
 )
 _LOOK = "Ask its maker for the bundle again."
@@ -39,18 +39,17 @@ _WHOLE = "as it was written"
 
 
 def verify_bundle(path: Path, key: Path | None = None) -> ExportReport:
-    """Check every form of a bundle, and the bundle itself.
+    """Check a bundle as a whole, and then every form in it.
 
-    What is wrong about the bundle as a whole fails a form named ``bundle``, and nothing of it is
-    loaded then.
+    The checks of the whole make up a form named ``bundle``; if one fails, no model file is loaded.
 
     Args:
         path: the bundle.
-        key: its maker's public key, for its signature; None: whose it is remains open.
+        key: public key of the signer; None to leave the signer unchecked.
 
     Raises:
-        RunError: it is no bundle, or cannot be read; the key is none.
-        PassError: a key is given, and the package for signatures is missing.
+        RunError: it is not a bundle, it cannot be read, or the key is not a public key.
+        PassError: a key is given, and the package for signatures is not installed.
     """
     try:
         with opened_bundle(path) as bundle:
@@ -66,33 +65,33 @@ def verify_bundle(path: Path, key: Path | None = None) -> ExportReport:
 
 
 def _files(bundle: Bundle) -> list[Check]:
-    """The check that every file has the size and the digest that the manifest says."""
+    """Check that every file has the size and the digest in the manifest."""
     wrong = [
         name
         for name, entry in sorted(bundle.files.items())
         if sha256_of(bundle.folder / name) != entry["sha256"]
         or (bundle.folder / name).stat().st_size != entry["bytes"]
     ]
-    message = f"not what the manifest says: {', '.join(wrong[:5])}. {_LOOK}" if wrong else ""
+    message = f"changed: {', '.join(wrong[:5])}. {_LOOK}" if wrong else ""
     count = len(bundle.files)
     return [Check("file digests", count, count - len(wrong), None, not wrong, message)]
 
 
 def _sealed(bundle: Bundle) -> Check:
-    wrong = f"the manifest was changed after it was written: its digest is another. {_LOOK}"
+    wrong = f"the manifest was changed after it was written: its digest does not fit. {_LOOK}"
     return equal("manifest", _WHOLE, _WHOLE if bundle.sealed else "changed", wrong)
 
 
 def _bill(bundle: Bundle) -> list[Check]:
-    """The check that the bill of materials, if there is one, follows from the manifest."""
+    """Check that the bill of materials, if there is one, follows from the manifest."""
     place, name = bundle.folder / BOM, "bill of materials"
     if not place.is_file():
         return []
-    follows, wrong = "follows from the manifest", f"it says otherwise than the manifest. {_LOOK}"
+    follows, wrong = "follows from the manifest", f"it contradicts the manifest. {_LOOK}"
     try:
         made = bill(bundle.said)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        return [failed(name, follows, "nothing", f"the manifest makes none: {error!r}. {_LOOK}")]
+        return [failed(name, follows, "nothing", f"the manifest lacks a key: {error!r}. {_LOOK}")]
     return [equal(name, follows, follows if place.read_bytes() == made else "another", wrong)]
 
 
@@ -100,7 +99,7 @@ def _remarks(bundle: Bundle) -> tuple[str, ...]:
     ours = Path(__file__).with_name(CHECK).read_bytes()
     if (bundle.folder / CHECK).is_file() and (bundle.folder / CHECK).read_bytes() == ours:
         return ()
-    return (f"{CHECK}: it is not the one of this prunec: read it before you run it",)
+    return (f"{CHECK}: it is not that of this prunec: read it before you run it",)
 
 
 def _checked(bundle: Bundle, form: str) -> Report:
@@ -129,15 +128,15 @@ def _digests(said: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _of_the_network(written: Written, said: Mapping[str, Any]) -> list[Check]:
-    """The checks that file and manifest say the same of recipe and feeding."""
-    found = written.metadata
-    if found is None:
+    """Check that file and manifest agree on the recipe and on the preparation of inputs."""
+    metadata = written.metadata
+    if metadata is None:
         return []
     feeding = json.dumps(said["feeding"], ensure_ascii=False, sort_keys=True)
-    fed = "as in the manifest" if found.get(FEEDING) == feeding else "otherwise"
-    recipes = (str(said.get("recipe_digest"))[:12], str(found.get(RECIPE_DIGEST))[:12])
-    another = "the file was made by another recipe than the manifest says."
-    wrong = "the file says otherwise how it is fed than the manifest."
+    fed = "as in the manifest" if metadata.get(FEEDING) == feeding else "otherwise"
+    recipes = (str(said.get("recipe_digest"))[:12], str(metadata.get(RECIPE_DIGEST))[:12])
+    another = "the file was made by another recipe than the manifest names."
+    wrong = "file and manifest disagree on how inputs are prepared."
     return [
         equal("recipe digest", *recipes, another),
         equal("feeding", "as in the manifest", fed, wrong),
@@ -145,16 +144,16 @@ def _of_the_network(written: Written, said: Mapping[str, Any]) -> list[Check]:
 
 
 def _counts(written: Written, said: Mapping[str, Any]) -> list[Check]:
-    """The checks that the file costs what the manifest says, where its form can be counted."""
+    """Check MACs and parameters against the manifest, where the form can be counted."""
     if written.cost is None or written.cost.uncounted:
         return []
     pairs = (("MACs", "macs", written.cost.macs), ("parameters", "params", written.cost.params))
-    wrong = "the manifest says another number."
-    return [equal(name, str(said.get(key)), str(found), wrong) for name, key, found in pairs]
+    wrong = "the manifest has another number."
+    return [equal(name, str(said.get(key)), str(counted), wrong) for name, key, counted in pairs]
 
 
 def _golden(bundle: Bundle, form: str) -> list[Check]:
-    """The check that the file answers the golden samples as it did where it was made."""
+    """Check the file's outputs on the golden inputs against the golden outputs."""
     said, name = bundle.forms[form], "golden values"
     if exporter(f"to-{form}").runs_on:
         return []
@@ -163,7 +162,7 @@ def _golden(bundle: Bundle, form: str) -> list[Check]:
         given = _arrays(bundle.folder / GOLDEN, "input")
         expected = _arrays(own if own.is_dir() else bundle.folder / GOLDEN, "output")
         path = bundle.folder / said["file"]
-        found = next(iter(runner_for(path.suffix).open(path).run([given])))
+        outputs = next(iter(runner_for(path.suffix).open(path).run([given])))
         exact = issubclass(exporter(f"to-{form}"), Exact)  # whatever the manifest allows
         tolerance = TOLERANCE if exact else LOSSY_TOLERANCE
     except PrunecError as error:
@@ -171,17 +170,17 @@ def _golden(bundle: Bundle, form: str) -> list[Check]:
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         return [failed(name, 0.0, "no outputs", f"its golden values cannot be read: {error}.")]
     shapes = [list(x.shape) for x in expected]
-    if not expected or [list(x.shape) for x in found] != shapes:
+    if not expected or [list(x.shape) for x in outputs] != shapes:
         wrong = "shapes differ."
-        return [failed(name, str(shapes), str([list(x.shape) for x in found]), wrong)]
-    worst = max(map(share, found, expected), default=0.0)
+        return [failed(name, str(shapes), str([list(x.shape) for x in outputs]), wrong)]
+    worst = max(map(share, outputs, expected), default=0.0)
     wrong = f"outputs differ by {worst:.3g} of their largest value."
     passed = worst <= tolerance
     return [Check(name, 0.0, worst, tolerance, passed, "" if passed else wrong)]
 
 
 def _between(bundle: Bundle, form: str) -> list[Check]:
-    """The check that the values between the layers are those of the file, where they are there."""
+    """Check that the golden intermediate values, if the bundle has some, are those of the file."""
     said, name, expected = bundle.forms[form], "values between layers", "those of the file"
     copy = bundle.folder / form / f"{LAYERS}.onnx"
     if "layers" not in said and not copy.exists():
@@ -189,24 +188,24 @@ def _between(bundle: Bundle, form: str) -> list[Check]:
     try:
         made, told = with_all_outputs(bundle.folder / said["file"])
         if told != said.get("layers") or not copy.is_file() or copy.read_bytes() != made:
-            wrong = "what gives the values between the layers is no copy of the file."
+            wrong = f"{LAYERS}.onnx is not a copy of the file."
             return [failed(name, expected, "of another", wrong)]
         given = _arrays(bundle.folder / GOLDEN, "input")
         golden = _arrays(bundle.folder / GOLDEN / LAYERS / form, "value")
-        found = values_between(made, given)
-    except Exception as error:  # whatever foreign bytes lead to
+        values = values_between(made, given)
+    except Exception as error:  # any exception: the file is untrusted bytes
         return [failed(name, expected, "none", f"they cannot be computed: {str(error)[:200]}.")]
-    if [x.shape for x in golden] != [x.shape for x in found]:
-        return [failed(name, expected, "others", "as many values, of these shapes, are not there.")]
+    if [x.shape for x in golden] != [x.shape for x in values]:
+        return [failed(name, expected, "others", "number or shapes of the values differ.")]
     tolerance = float(TOLERANCE if issubclass(exporter(f"to-{form}"), Exact) else LOSSY_TOLERANCE)
-    for entry, ours, theirs in zip(told, found, golden, strict=True):
+    for entry, ours, theirs in zip(told, values, golden, strict=True):
         if not share(ours, theirs) <= tolerance:
             place = f"{entry['operator']} {entry['node']} ({entry['name']})"
             return [failed(name, expected, f"another at {place}", f"{place} gives other values.")]
-    return [Check(name, expected, f"{len(found):,} alike", tolerance, True)]
+    return [Check(name, expected, f"{len(values):,} equal", tolerance, True)]
 
 
 def _arrays(folder: Path, kind: str) -> list[np.ndarray]:
-    """Golden values in order; nothing is unpickled."""
+    """Return the golden values of a kind, ``input``, ``output`` or ``value``; never unpickles."""
     count = len(list(folder.glob(f"{kind}_*.npy")))
     return [np.load(folder / f"{kind}_{i}.npy", allow_pickle=False) for i in range(count)]

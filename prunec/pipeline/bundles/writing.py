@@ -1,4 +1,4 @@
-"""Writing a bundle of a run's export: the same run gives the same bytes."""
+"""Writing of a bundle of a run's export: the same run gives the same bytes."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ from prunec.store.records import DIGEST, record_digest
 from prunec.store.runs import RunFolder
 
 MOST_GOLDEN = 4 * 2**20
-"""How many bytes golden samples take at most, where two of them do."""
-SAMPLES = 8
-_MODE = 0o100644 << 16
+"""Bytes that golden samples may take, beyond the minimum of two: a bundle travels to devices."""
+SAMPLES = 8  # golden samples at most: enough to tell a swapped axis from a coincidence
+_MODE = 0o100644 << 16  # a regular file, rw-r--r--, where zip keeps the mode of Unix
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def require_place(path: Path) -> None:
-    """Refuse a place where a bundle would take the place of something else.
+    """Refuse a place where a bundle would overwrite something that is not a bundle.
 
     Raises:
-        RunError: it is a folder that holds something else, or a file that is no zip.
+        RunError: it is a folder that holds something else, or a file that is not a zip.
     """
     if path.suffix.lower() == ".zip":
         if path.is_dir():
@@ -65,16 +65,16 @@ def require_place(path: Path) -> None:
         raise RunError(f"{path} is a file", remedy="Name a folder, or FILE.zip.")
     elif path.is_dir() and any(path.iterdir()) and not is_bundle(path):
         raise RunError(
-            f"{path} holds something else than a bundle", remedy="Name a new folder, or FILE.zip."
+            f"{path} holds something other than a bundle", remedy="Name a new folder, or FILE.zip."
         )
 
 
 def require_wishes(wishes: Wishes) -> None:
-    """Refuse what cannot be written, before anything is computed.
+    """Check place and key of a bundle, before anything is computed.
 
     Raises:
-        RunError: the place is taken, or the key does not sign.
-        PassError: it is to be signed, and the package for that is missing.
+        RunError: the place is taken, or the key cannot sign.
+        PassError: the package that signs is not installed.
     """
     if wishes.place:
         require_place(wishes.place)
@@ -89,22 +89,22 @@ def write_bundle(
 
     Args:
         run: an exported run.
-        report: what the export found.
+        report: report of the export.
         path: a folder, or a file that ends in ``.zip``.
-        wishes: what it holds besides.
+        wishes: version, key and optional contents.
 
     Raises:
-        RunError: no form passed, the place is taken or cannot be written, or the key does not sign.
+        RunError: no form passed, the place is taken or cannot be written, or the key cannot sign.
     """
     wishes = wishes or Wishes(path)
     require_place(path)
     opened = OpenedRun(run)
-    passed = [form for form, found in report.forms.items() if found.passed]
+    passed = [form for form, form_report in report.forms.items() if form_report.passed]
     writers = [w for w in opened.exporters(passed) if w.form() in passed and not w.is_code]
     if not writers:
         raise RunError(
-            "no form passed its checks that a bundle holds: there is nothing to bundle",
-            remedy="Export another form too, --onnx: a bundle holds no code.",
+            "nothing to bundle: no form other than code passed its checks",
+            remedy="Export another form as well, for example --onnx.",
         )
     files = _contents(run, opened, writers, report, wishes)
     if wishes.key:
@@ -126,7 +126,7 @@ def _contents(
     report: ExportReport,
     wishes: Wishes,
 ) -> dict[str, bytes]:
-    """Every file of the bundle by its name, the manifest first."""
+    """Return the files of the bundle, name → contents, the manifest first."""
     artifact = opened.artifact(len(opened.passes) - 1)
     layout = layout_of(run.export.recorded.get(writers[0].form(), {}))
     shipping = Shipping(artifact, artifact, opened.images)
@@ -145,8 +145,8 @@ def _contents(
             shipped = run.export.shipped(writer.form(), writer.suffix)
             own = next(iter(runner_for(writer.suffix).open(shipped).run([given])))
             files |= _saved(f"{writer.form()}/", "output", own)
-        found, tolerance = report.forms[writer.form()], _tolerance(writer)
-        forms[writer.form()] = said_of_form(run, writer, found, tolerance)
+        form_report, tolerance = report.forms[writer.form()], _tolerance(writer)
+        forms[writer.form()] = said_of_form(run, writer, form_report, tolerance)
         if wishes.layers and writer.suffix == ".onnx":
             made, told = _between(run.export.shipped(writer.form(), ".onnx"), writer.form(), given)
             files |= made
@@ -171,7 +171,7 @@ def _contents(
 def _between(
     path: Path, form: str, given: Sequence[np.ndarray]
 ) -> tuple[dict[str, bytes], list[dict[str, str]]]:
-    """The copy of a file that gives every value, those of the first sample, and what makes each."""
+    """Return the files of the intermediate values, and name, operator and node of each value."""
     copy, told = with_all_outputs(path)
     made = values_between(copy, given)
     saved = _saved(f"{LAYERS}/{form}/", "value", made)
@@ -184,7 +184,7 @@ def _manifest(said: Mapping[str, Any]) -> bytes:
 
 
 def _samples(artifact: Artifact, data: Data | None) -> tuple[tuple[Tensor, ...], list[Any] | None]:
-    """Test images and their labels, as few as fit; the run's example where there are no data."""
+    """Return 2 to 8 test images and their labels; the run's example where there are no data."""
     if data is None:
         return artifact.example, None
     size = 4 * int(np.prod(data.shape))
@@ -202,10 +202,10 @@ def _tolerance(writer: Exporter) -> float:
 
 
 def _model_files(run: RunFolder, writer: Exporter) -> dict[str, bytes]:
-    """The files of a form, without what belongs to the run alone."""
+    """Return the files of a form, without the golden values that belong to the run."""
     folder = run.export.shipped(writer.form(), writer.suffix).parent
-    found = [p for p in folder.iterdir() if p.is_file() and p.name != golden.FILE]
-    named = {f"{writer.form()}/{path.name}": path.read_bytes() for path in found}
+    paths = [p for p in folder.iterdir() if p.is_file() and p.name != golden.FILE]
+    named = {f"{writer.form()}/{path.name}": path.read_bytes() for path in paths}
     for name in named:
         if wrong := name_flaw(name):
             raise RunError(f"{name} in {run.export.path} {wrong}")
@@ -213,13 +213,13 @@ def _model_files(run: RunFolder, writer: Exporter) -> dict[str, bytes]:
 
 
 def _saved(prefix: str, kind: str, values: Sequence[np.ndarray]) -> dict[str, bytes]:
-    """Arrays as files of numpy, by their names."""
-    found = {}
+    """Return arrays as ``.npy`` files, name → contents."""
+    files = {}
     for place, array in enumerate(values):
         file = io.BytesIO()
         np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-        found[f"{GOLDEN}/{prefix}{kind}_{place}.npy"] = file.getvalue()
-    return found
+        files[f"{GOLDEN}/{prefix}{kind}_{place}.npy"] = file.getvalue()
+    return files
 
 
 def _entry(data: bytes) -> dict[str, Any]:
@@ -227,11 +227,11 @@ def _entry(data: bytes) -> dict[str, Any]:
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:
-    """A zip without times or packing, which differ from machine to machine."""
+    """Return a zip with fixed times and without compression, so that its bytes are reproducible."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
-            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            entry.external_attr, entry.create_system = _MODE, 3
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the earliest date of a zip
+            entry.external_attr, entry.create_system = _MODE, 3  # 3: Unix, on any machine
             archive.writestr(entry, data)
     return target.getvalue()

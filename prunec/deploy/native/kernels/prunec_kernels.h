@@ -76,6 +76,7 @@ struct pn_rows {
     size_t outer[PN_RANK], inner[PN_RANK];
     size_t in, out, scale, shift;
     long in_outer[PN_RANK], in_inner[PN_RANK], out_outer[PN_RANK], out_inner[PN_RANK];
+    size_t kept;
     int operation;
     float epsilon;
 };

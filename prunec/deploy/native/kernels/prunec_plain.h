@@ -1,18 +1,37 @@
 /* Kernels over numbers one by one: operators that cost little, for tensors of any strides. */
 
-enum { PN_ADD, PN_SUB, PN_MUL, PN_DIV, PN_MAXIMUM, PN_MINIMUM, PN_POW, PN_PRELU };
+enum {
+    PN_ADD, PN_SUB, PN_MUL, PN_DIV, PN_MAXIMUM, PN_MINIMUM, PN_POW, PN_PRELU, PN_GREATER, PN_NOT_LESS,
+    PN_LESS, PN_NOT_GREATER, PN_EQUAL, PN_AND, PN_OR, PN_XOR, PN_REMAINDER
+};
 enum {
     PN_MOVE, PN_LEAKY, PN_BOUND, PN_ELU, PN_SIGMOID, PN_HARDSIGMOID, PN_HARDSWISH, PN_TANH, PN_EXP,
     PN_LOG, PN_SQRT, PN_NEG, PN_ABS, PN_RECIPROCAL, PN_SOFTPLUS, PN_ERF, PN_GELU, PN_GELU_TANH,
-    PN_MISH, PN_SOFTSIGN, PN_SELU, PN_CELU, PN_FLOOR, PN_CEIL, PN_SIN, PN_COS, PN_SIGN, PN_SWISH, PN_FILL
+    PN_MISH, PN_SOFTSIGN, PN_SELU, PN_CELU, PN_FLOOR, PN_CEIL, PN_SIN, PN_COS, PN_SIGN, PN_SWISH, PN_FILL,
+    PN_NOT, PN_ROUND, PN_TAN, PN_ATAN, PN_ISNAN, PN_THRESHOLDED, PN_TRUTH
 };
 enum { PN_SUM, PN_MEAN, PN_LARGEST, PN_LEAST, PN_PRODUCT, PN_SQUARES, PN_LENGTH, PN_SIZES };
-enum { PN_SOFTMAX, PN_LOGSOFTMAX, PN_LAYERNORM, PN_ROWNORM };
+enum {
+    PN_SOFTMAX, PN_LOGSOFTMAX, PN_LAYERNORM, PN_ROWNORM, PN_RUNNING, PN_RUNNING_BEFORE, PN_MOST,
+    PN_LEAST_FIRST
+};
 
 static inline float pn_bounded(float x, int activation, float low, float high) {
     if (activation == PN_RELU) return x > 0.0F ? x : 0.0F;
     if (activation == PN_CLIP) return x > low ? (x < high ? x : high) : low;
     return x;
+}
+
+static inline int pn_compared(int operation, float a, float b) {
+    switch (operation) {
+    case PN_GREATER: return a > b;
+    case PN_NOT_LESS: return a >= b;
+    case PN_LESS: return a < b;
+    case PN_NOT_GREATER: return a <= b;
+    case PN_AND: return a != 0.0F && b != 0.0F;
+    case PN_OR: return a != 0.0F || b != 0.0F;
+    default: return (a > b || a < b || a != a || b != b) == (operation == PN_XOR);
+    }
 }
 
 static inline float pn_of_two(int operation, float a, float b) {
@@ -24,7 +43,9 @@ static inline float pn_of_two(int operation, float a, float b) {
     case PN_MAXIMUM: return a > b ? a : b;
     case PN_MINIMUM: return a < b ? a : b;
     case PN_POW: return b == 2.0F ? a * a : powf(a, b);
-    default: return a >= 0.0F ? a : a * b;
+    case PN_REMAINDER: return fmodf(a, b);
+    case PN_PRELU: return a >= 0.0F ? a : a * b;
+    default: return pn_compared(operation, a, b) ? 1.0F : 0.0F;
     }
 }
 
@@ -66,6 +87,13 @@ static inline float pn_of_one(int operation, float x, float alpha, float beta) {
     case PN_COS: return cosf(x);
     case PN_SIGN: return x > 0.0F ? 1.0F : x < 0.0F ? -1.0F : x;
     case PN_FILL: return alpha;
+    case PN_NOT: return x != 0.0F ? 0.0F : 1.0F;
+    case PN_TRUTH: return x != 0.0F ? 1.0F : 0.0F;
+    case PN_ROUND: return rintf(x);
+    case PN_TAN: return tanf(x);
+    case PN_ATAN: return atanf(x);
+    case PN_ISNAN: return x != x ? 1.0F : 0.0F;
+    case PN_THRESHOLDED: return x > alpha ? x : 0.0F;
     default: return x;
     }
 }
@@ -165,38 +193,101 @@ static inline void pn_reduce(const struct pn_rows *k, float *w) {
             pn_reduced(k, w + k->in + pn_offset(row, k->outer, k->in_outer, PN_RANK), count);
 }
 
-static inline void pn_softmax(const struct pn_rows *k, const float *in, float *out, size_t count) {
+/* The sum of values a step apart, in eight parts that the compiler may add side by side. */
+static inline double pn_total(const float *in, size_t count, long step) {
+    double parts[8] = {0.0}, sum = 0.0;
+    size_t i = 0;
+    if (step == 1)
+        for (; i + 8 <= count; i += 8)
+            for (size_t j = 0; j < 8; j++) parts[j] += (double)in[i + j];
+    for (; i < count; i++) sum += (double)in[(long)i * step];
+    for (size_t j = 0; j < 8; j++) sum += parts[j];
+    return sum;
+}
+
+/* The sum of squares of what differs from a mean. */
+static inline double pn_spread_of(const float *in, size_t count, long step, double mean) {
+    double parts[8] = {0.0}, sum = 0.0;
+    size_t i = 0;
+    if (step == 1)
+        for (; i + 8 <= count; i += 8)
+            for (size_t j = 0; j < 8; j++) {
+                const double x = (double)in[i + j] - mean;
+                parts[j] += x * x;
+            }
+    for (; i < count; i++) {
+        const double x = (double)in[(long)i * step] - mean;
+        sum += x * x;
+    }
+    for (size_t j = 0; j < 8; j++) sum += parts[j];
+    return sum;
+}
+
+static inline void pn_softmax(const struct pn_rows *k, const float *in, float *out) {
+    const long count = (long)k->inner[PN_RANK - 1];
+    const long from = k->in_inner[PN_RANK - 1], to = k->out_inner[PN_RANK - 1];
     float largest = in[0];
     double sum = 0.0;
-    for (size_t i = 0; i < count; i++) {
-        const float x = in[pn_offset(i, k->inner, k->in_inner, PN_RANK)];
-        largest = x > largest ? x : largest;
+    for (long i = 0; i < count; i++) largest = in[i * from] > largest ? in[i * from] : largest;
+    for (long i = 0; i < count; i++) {
+        const float grown = expf(in[i * from] - largest);
+        sum += (double)grown;
+        out[i * to] = k->operation == PN_SOFTMAX ? grown : in[i * from] - largest;
     }
-    for (size_t i = 0; i < count; i++)
-        sum += (double)expf(in[pn_offset(i, k->inner, k->in_inner, PN_RANK)] - largest);
-    for (size_t i = 0; i < count; i++) {
-        const float x = in[pn_offset(i, k->inner, k->in_inner, PN_RANK)] - largest;
-        out[pn_offset(i, k->inner, k->out_inner, PN_RANK)] =
-            k->operation == PN_SOFTMAX ? (float)((double)expf(x) / sum) : x - (float)log(sum);
-    }
+    const float scale = (float)(1.0 / sum), less = (float)log(sum);
+    if (k->operation == PN_SOFTMAX)
+        for (long i = 0; i < count; i++) out[i * to] *= scale;
+    else
+        for (long i = 0; i < count; i++) out[i * to] -= less;
 }
 
 static inline void pn_normal(const struct pn_rows *k, const float *in, float *out, size_t count,
                              const float *data, size_t row) {
+    const size_t last = k->inner[PN_RANK - 1], rows = count / last;
+    const long from = k->in_inner[PN_RANK - 1], to = k->out_inner[PN_RANK - 1];
     double sum = 0.0, squares = 0.0;
-    for (size_t i = 0; i < count; i++)
-        sum += (double)in[pn_offset(i, k->inner, k->in_inner, PN_RANK)];
+    for (size_t i = 0; i < rows; i++)
+        sum += pn_total(in + pn_offset(i, k->inner, k->in_inner, PN_RANK - 1), last, from);
     const double mean = sum / (double)count;
-    for (size_t i = 0; i < count; i++) {
-        const double x = (double)in[pn_offset(i, k->inner, k->in_inner, PN_RANK)] - mean;
-        squares += x * x;
-    }
+    for (size_t i = 0; i < rows; i++)
+        squares += pn_spread_of(in + pn_offset(i, k->inner, k->in_inner, PN_RANK - 1), last, from, mean);
     const double scale = 1.0 / sqrt(squares / (double)count + (double)k->epsilon);
-    for (size_t i = 0; i < count; i++) {
-        const size_t at = k->operation == PN_ROWNORM ? row : i;
-        const double x = (double)in[pn_offset(i, k->inner, k->in_inner, PN_RANK)] - mean;
-        out[pn_offset(i, k->inner, k->out_inner, PN_RANK)] =
-            (float)(x * scale) * data[k->scale + at] + data[k->shift + at];
+    const long by_channel = k->operation == PN_ROWNORM ? 0 : 1;
+    for (size_t i = 0; i < rows; i++) {
+        const float *x = in + pn_offset(i, k->inner, k->in_inner, PN_RANK - 1);
+        float *y = out + pn_offset(i, k->inner, k->out_inner, PN_RANK - 1);
+        const size_t at = by_channel ? i * last : row;
+        const float *scales = data + k->scale + at, *shifts = data + k->shift + at;
+        for (long j = 0; j < (long)last; j++)
+            y[j * to] = (float)(((double)x[j * from] - mean) * scale) * scales[j * by_channel] +
+                        shifts[j * by_channel];
+    }
+}
+
+static inline void pn_running(const struct pn_rows *k, const float *in, float *out) {
+    const long from = k->in_inner[PN_RANK - 1], to = k->out_inner[PN_RANK - 1];
+    double sum = 0.0;
+    for (long i = 0; i < (long)k->inner[PN_RANK - 1]; i++) {
+        const double x = (double)in[i * from];
+        out[i * to] = (float)(k->operation == PN_RUNNING ? sum + x : sum);
+        sum += x;
+    }
+}
+
+/* The next after the last one in order, equal ones by their place. */
+static inline void pn_ordered(const struct pn_rows *k, const float *in, float *out) {
+    const long count = (long)k->inner[PN_RANK - 1], from = k->in_inner[PN_RANK - 1];
+    const float sign = k->operation == PN_MOST ? 1.0F : -1.0F;
+    long last = -1;
+    for (size_t rank = 0; rank < k->kept; rank++) {
+        long best = -1;
+        for (long i = 0; i < count; i++) {
+            const float x = sign * in[i * from], before = last < 0 ? INFINITY : sign * in[last * from];
+            if (x > before || (!(x < before) && i <= last)) continue;
+            if (best < 0 || x > sign * in[best * from]) best = i;
+        }
+        out[(long)rank * k->out_inner[PN_RANK - 1]] = in[(best < 0 ? last : best) * from];
+        last = best < 0 ? last : best;
     }
 }
 
@@ -205,7 +296,9 @@ static inline void pn_along(const struct pn_rows *k, float *w, const float *data
     for (size_t row = 0; row < rows; row++) {
         const float *in = w + k->in + pn_offset(row, k->outer, k->in_outer, PN_RANK);
         float *out = w + k->out + pn_offset(row, k->outer, k->out_outer, PN_RANK);
-        if (k->operation == PN_SOFTMAX || k->operation == PN_LOGSOFTMAX) pn_softmax(k, in, out, count);
+        if (k->operation == PN_SOFTMAX || k->operation == PN_LOGSOFTMAX) pn_softmax(k, in, out);
+        else if (k->operation == PN_RUNNING || k->operation == PN_RUNNING_BEFORE) pn_running(k, in, out);
+        else if (k->operation == PN_MOST || k->operation == PN_LEAST_FIRST) pn_ordered(k, in, out);
         else pn_normal(k, in, out, count, data, row);
     }
 }
@@ -226,4 +319,5 @@ static inline void pn_product(const struct pn_product *k, float *w) {
     }
 }
 
+#include "prunec_choices.h"
 #include "prunec_planes.h"

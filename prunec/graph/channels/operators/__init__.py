@@ -1,1 +1,1 @@
-"""The operator families, one file each: channel identity, constants, liveness, writing."""
+"""Operator families, one file each: channel identity, constants, liveness, writing."""

@@ -1,4 +1,4 @@
-"""Operators over positions whose result is no mean and no extreme: spread, order, cumulations."""
+"""Operators along positions other than means and extremes: variance, sorting, cumulative ones."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _KEEPS_AXES = frozenset("sort topk cummax cummin logcumsumexp".split())
 
 @dataclass(frozen=True, eq=False)
 class Along(Family):
-    """An operator that runs along positions, each channel by itself; it may return several values.
+    """An operator along positions, applied to each channel alone; may return several values.
 
     Attributes:
-        node: the call, or an item of what it returns.
+        node: the call, or one item of its result.
         call: the call.
-        source: what it reads.
-        axes: along which it runs.
-        part: which of the returned values it is.
+        source: operand.
+        axes: axes along which the operator runs.
+        part: index of the returned value.
     """
 
     names = _SPREADS | _CHOOSES | {"logsumexp", "prod", "logcumsumexp", "argmax", "argmin"}
@@ -44,7 +44,7 @@ class Along(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of what it reads, unless they lie along the axes."""
+        """Carry the operand's channels through; refuse if they lie along the axes."""
         source = node.operands[0]
         named = node.arguments
         axes = reduced_axes(named.get("dim"), len(source.shape)) if source.is_tensor else []
@@ -56,14 +56,14 @@ class Along(Family):
         if node.is_tensor:
             operator.bind(builder)
         else:
-            builder.found.operators[node] = operator
+            builder.structure.operators[node] = operator
 
     def visit_item(self, builder: Builder, node: Node) -> None:
-        """The same channels."""
+        """Bind one returned value to the same channels."""
         replace(self, node=node, part=int(node.arguments["index"])).bind(builder)
 
     def bind(self, builder: Builder) -> None:
-        """Record it with the channels of what it reads."""
+        """Record the operator with the channels of its operand."""
         layout = builder.outside(self.source, self.axes, "")
         assert layout is not None
         for axis in reversed(self.axes) if self._squeezed else ():
@@ -71,13 +71,16 @@ class Along(Family):
         builder.bind(self, layout)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Of what is the same all along the axes: no spread, and any choice of it is it."""
+        """Return 0 for the spread of equal values, and the value itself for any choice among
+        them.
+        """
         value = known[self.source]
         for axis in reversed(self.axes):
             value = one_value(value, axis) if value.shape[axis] > 1 else value
             value = value.squeeze(axis) if self._squeezed else value
         name = self.call.operator
         if name in _SPREADS and self.part == 0:
+            # With no more values than the correction (n <= 1 by default), torch divides 0 by 0.
             return torch.where(value.isnan() | torch.tensor(self._too_few), NAN, 0.0)
         if name == "prod":
             return torch.where(value == 0, value, NAN)
@@ -85,7 +88,9 @@ class Along(Family):
         return value if same else torch.full_like(value, NAN)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """All along the axes; nothing, where its items say what is read."""
+        """Mark the operand at all positions along the axes; the call itself reads through its
+        items.
+        """
         if not self.node.is_tensor:
             return
         for axis in self.axes if self._squeezed else ():
@@ -94,12 +99,12 @@ class Along(Family):
 
     @property
     def required(self) -> tuple[Node, ...]:
-        """What it reads."""
+        """The operand."""
         return (self.source,)
 
     @property
     def _too_few(self) -> bool:
-        """Whether the spread of so few values is not a number."""
+        """Whether so few values are reduced that their spread is NaN."""
         named = self.call.arguments
         correction = named.get("correction")
         if correction is None:

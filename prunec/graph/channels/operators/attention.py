@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: its heads go whole."""
+"""Scaled dot-product attention; a head is kept or removed as a whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Attention(Family):
-    """softmax(query·keyᵀ)·values for each head."""
+    """softmax(scale·query·keyᵀ)·values for each head (Vaswani et al., 2017)."""
 
     names = ("scaled_dot_product_attention",)
 
@@ -29,7 +29,7 @@ class Attention(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """Tie the heads of all operands, and the entries of queries and keys where none are."""
+        """Tie the heads of all operands; without heads, tie queries and keys entry by entry."""
         named = node.arguments
         query, key, values = named["query"], named["key"], named["value"]
         rank = len(query.shape)
@@ -54,24 +54,24 @@ class Attention(Family):
         builder.bind(cls(node, query, key, values, scale), seen)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The weights of a mean sum to one: what is the same at all places stays what it is."""
+        """Return values that are the same at all positions: attention weights sum to 1."""
         value = known[self.values]
         return value if value.shape[-2] == 1 else one_value(value, value.dim() - 2)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """A head that is read is read whole."""
+        """Mark every head with a live position as a whole."""
         mark(self.values, live.any(-2, keepdim=True))
         heads = live.flatten(-2).any(-1)[..., None, None]
         mark(self.query, heads)
         mark(self.key, heads)
 
     def emit(self, writer: Writer) -> Written:
-        """With the scale said outright, which is otherwise taken from the depth."""
+        """Write the scale as a literal: its default, depth^−½, would change with the cut depth."""
         return writer.call(self.node, scale=self.scale)
 
 
 def _tie_heads(builder: Builder, operands: tuple[Node, Node, Node]) -> list[int]:
-    """Join the channels along batch axes; return those axes."""
+    """Join the operands' channels along their batch axes; return these axes."""
     rank = len(operands[0].shape)
     met = [i for i in range(rank - 2) if any(i in builder.axes(n) for n in operands)]
     if met:
@@ -83,7 +83,7 @@ def _tie_heads(builder: Builder, operands: tuple[Node, Node, Node]) -> list[int]
 
 
 def _tie_mask(builder: Builder, mask: Node, layout: Tensor, met: list[int]) -> None:
-    """A mask that differs by head is cut with the heads."""
+    """Join a mask that differs by head with the heads."""
     lead = [1] * (layout.dim() - len(mask.shape))
     real = lead + list(mask.shape)
     if any(real[i] > 1 for i in met):
@@ -95,7 +95,7 @@ def _tie_mask(builder: Builder, mask: Node, layout: Tensor, met: list[int]) -> N
 
 
 def _tie_depth(builder: Builder, query: Node, key: Node) -> None:
-    """Without heads the entries of queries and keys meet one by one."""
+    """Join the entries of queries and keys along their last axis."""
     letters = "abcdefgh"[: len(query.shape) - 2]
     sides = ((query, letters + "yz"), (key, letters + "xz"))
     met = sorted({c for side in sides for c in channels(builder, side) & {"z"}})

@@ -1,4 +1,4 @@
-"""Batch norm by its running statistics: a factor and a shift per channel."""
+"""Batch norm with running statistics: a scale and a shift per channel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Norm(Family):
-    """One use of a batch norm: names of its tensors (or None) and its epsilon."""
+    """One batch norm call: names of its tensors (or None) and its epsilon."""
 
     names = ("batch_norm",)
 
@@ -33,7 +33,7 @@ class Norm(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """Its tensors are cut with the channels."""
+        """Tie the parameters and statistics to the channels; refuse statistics of the batch."""
         named = node.arguments
         source = named["input"]
         parts = [named[key] for key in ("weight", "bias", "running_mean", "running_var")]
@@ -52,7 +52,7 @@ class Norm(Family):
         builder.bind(norm, builder.layout(source))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """(x − μ)/√(σ²+ε)·γ + β of a constant; β where γ is zero."""
+        """Return (x − μ)/√(σ²+ε)·γ + β of a constant x; β where γ is zero, whatever x is."""
         value = known[self.source]
         rank = value.dim()
 
@@ -67,17 +67,17 @@ class Norm(Family):
         return torch.where((gamma == 0).expand_as(result), beta.expand_as(result), result)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """Position by position."""
+        """Return the norm of the constants inside and along the border."""
         return self.at_each_position([self.source], known, borders, weights, linear=True)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """A channel that is read, unless its factor is zero."""
+        """Mark live channels whose γ is not zero."""
         if self.weight is not None:
             live = live & on_axis(weights[self.weight] != 0, 1, live.dim())
         mark(self.source, live)
 
     def emit(self, writer: Writer) -> Written:
-        """As a module where the network had one for it; not at all where it was folded."""
+        """Write a module if the network had one for the call; write nothing for a folded norm."""
         if writer.is_folded(self.node):
             return writer.new(self.source)
         names = {

@@ -23,7 +23,7 @@ class Convolution(Kernel):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """New atoms for its outputs, unless its weight is computed or it runs over channels."""
+        """Create output atoms; refuse a computed weight or a kernel over the channel axis."""
         named = node.arguments
         weight, source = named["weight"], named["input"]
         rank = len(source.shape)
@@ -57,8 +57,8 @@ def border_taps(
 ) -> Tensor | None:
     """Return the taps that read beyond the input for some output position, shape (taps,).
 
-    ``padding`` is what is padded on both sides; before each axis, where ``padding_after`` says what
-    stands behind it.
+    ``padding`` applies to both ends of each axis, or to the beginning only where ``padding_after``
+    gives the end.
     """
     border = torch.zeros(kernel, dtype=torch.bool)
     if transposed:
@@ -73,7 +73,7 @@ def border_taps(
             before = per_axis(padding, rank)[axis]
         last = (outputs[axis] - 1) * stride[axis]
         beyond = (taps < before) | (last + taps - before >= inputs[axis])
-        if "padding_after" in named:  # whatever the size is, which a file may leave open
+        if "padding_after" in named:  # an ONNX file may leave the size open, so assume the worst
             beyond |= taps > int(taps[-1]) - named["padding_after"][axis]
         border |= beyond.reshape([-1 if i == axis else 1 for i in range(rank)])
     return border.reshape(-1) if bool(border.any()) else None

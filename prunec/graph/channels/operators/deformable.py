@@ -1,4 +1,4 @@
-"""Deformable convolutions: every tap reads at a place of its own, the same for all channels."""
+"""Deformable convolutions: each tap reads at a computed place, the same for all channels."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from prunec.graph.channels.weights import Weights
 
 
 class Deformable(Kernel):
-    """deform_conv2d; any of its taps may read beyond the image, where zeros are.
+    """deform_conv2d (Dai et al., 2017); any tap may read the zeros outside the image.
 
-    Of channels that are read by several offsets, equally many stay for each of them.
+    With several offset groups, each group keeps the same number of input channels.
     """
 
     names = ("deform_conv2d",)
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """New atoms for its outputs; offsets and factors of the taps are no channels."""
+        """Create output atoms; pin offsets and masks, which are not channels."""
         named = node.arguments
         source, weight, offset, mask, bias = (
             named[key] for key in ("input", "weight", "offset", "mask", "bias")
@@ -46,23 +46,23 @@ class Deformable(Kernel):
             border=torch.ones(math.prod(taps), dtype=torch.bool),
             has_room=False,
         )  # fmt: skip
-        if bias.kind != "stored" and isinstance(builder.found.operators.get(node), cls):
+        if bias.kind != "stored" and isinstance(builder.structure.operators.get(node), cls):
             builder.join(builder.along(bias, 0), builder.along(node, 1))
         if offsets > 1:
-            builder.found.even.append(builder.along(source, 1).chunk(offsets))
+            builder.structure.even.append(builder.along(source, 1).chunk(offsets))
 
     @property
     def places_differ(self) -> bool:
-        """So it is where there are several offsets."""
+        """Whether there are several offset groups."""
         return int(self.node.arguments["offset_groups"]) > 1
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """What a live output has a weight for, and all that says where the taps read."""
+        """Mark inputs with a weight to a live output, and all offsets and masks."""
         super().read(live, known, weights, mark)
         for key in ("offset", "mask"):
             mark(self.node.arguments[key], torch.ones((), dtype=torch.bool))
         mark(self.node.arguments["bias"], live.reshape(-1))
 
     def emit(self, writer: Writer) -> Written:
-        """As it was, on the tensors and the groups that are left."""
+        """Write the call on cut tensors, with the number of groups that remain."""
         return writer.call(self.node, groups=self._groups_left(writer))

@@ -1,4 +1,4 @@
-"""Operators whose value at a position depends on that position alone, of one tensor or several."""
+"""Operators whose result at a position depends on the operands at that position alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHOOSING = {"where": ("condition", "self", "other"), "masked_fill": ("mask", "v
 
 @dataclass(frozen=True, eq=False)
 class Elementwise(Family):
-    """Operands that meet position by position are cut together."""
+    """An element-wise operator: channels that meet at a position are cut together."""
 
     names = ELEMENTWISE
     takes_constants = True
@@ -30,13 +30,13 @@ class Elementwise(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """Join the atoms that meet."""
+        """Join the atoms that meet at each position."""
         layout = met(builder, node)
         if layout is not None:
             builder.bind(cls(node), layout)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """What the operator makes of constants; a factor of zero makes zero of anything."""
+        """Return the operator's result on constants; 0 where any factor of a product is 0."""
         node = self.node
         operands = [x for x in node.operands if x in known and x.is_tensor]
         shape = broadcast(*[tuple(known[x].shape) for x in operands])
@@ -55,7 +55,9 @@ class Elementwise(Family):
         return result
 
     def _computed(self, known: Known, unknown: Tensor) -> Tensor:
-        """What the operator computes; unknown where a number of the batch takes part in it."""
+        """Return the operator's result; ``unknown`` where a number computed from the batch
+        enters.
+        """
         node = self.node
         if any(is_number(x.value) for x in node.operands) or node.compute is None:
             return unknown
@@ -64,19 +66,19 @@ class Elementwise(Family):
         return result
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """Position by position, where an operand is not repeated."""
+        """Return the result inside and along the border; None where an operand is broadcast."""
         sources = [n for n in self.node.operands if n in known and n.is_tensor]
         if any(n.shape != self.node.shape for n in sources if n in borders):
             return None
         return self.at_each_position(sources, known, borders, weights)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Every operand, but where another factor is zero."""
+        """Mark every operand, except where another factor is zero."""
         for operand in self.node.operands:
             mark(operand, live & ~self._cancelled(operand, known))
 
     def _chosen(self, known: Known) -> Tensor:
-        """What a known condition chooses; what is the same either way."""
+        """Return the side that a known condition selects, or the value if both sides agree."""
         node = self.node
         given = [node.arguments[key] for key in _CHOOSING[node.operator]]
         condition, yes, no = (
@@ -86,7 +88,7 @@ class Elementwise(Family):
         return torch.where(condition.isnan(), either, torch.where(condition != 0, yes, no))
 
     def _cancelled(self, operand: Node, known: Known) -> Tensor:
-        """Where another factor is zero, this operand's value does not matter."""
+        """Return where another factor is zero, so that this operand does not matter."""
         cancelled = torch.zeros([], dtype=torch.bool)
         if self.node.operator == "mul":
             for other in self.node.operands:
@@ -95,7 +97,7 @@ class Elementwise(Family):
         return cancelled
 
     def emit(self, writer: Writer) -> Written:
-        """Not at all where a constant of zero is added to what stays."""
+        """Write the call; an addition of a constant zero is left out."""
         operands = self.node.operands
         if self.node.operator == "add" and len(operands) == 2:
             for operand, rest in (operands, operands[::-1]):
@@ -105,7 +107,7 @@ class Elementwise(Family):
 
 
 def _as_typed(operand: Node, known: Known) -> Tensor:
-    """Constants as an operator takes them that asks for flags or for whole numbers."""
+    """Return constants in the operand's type, for operators that take bools or integers."""
     value, dtype = known[operand], operand.dtype
     if dtype is None or dtype.is_floating_point or dtype.is_complex:
         return value
@@ -113,7 +115,7 @@ def _as_typed(operand: Node, known: Known) -> Tensor:
 
 
 def _number(operand: object) -> float:
-    """A number that the graph holds; one that depends on the batch is unknown."""
+    """Return a literal number; NaN for one that is computed from the batch."""
     return float(operand) if isinstance(operand, (int, float)) else NAN
 
 
@@ -121,14 +123,14 @@ def met(builder: Builder, node: Node) -> Tensor | None:
     """Join atoms that meet position by position.
 
     Returns:
-        The layout of the result; None, and the call refused, where none of its operands has one.
+        The layout of the result. None, with the call refused, if no operand has channels.
     """
     operands = [n for n in node.operands if n.is_tensor]
     out_shape = node.shape
     rank = len(out_shape)
     aligned = []
     for operand in operands:
-        builder.axes(operand)  # names the atoms that were joined in the same way
+        builder.axes(operand)  # renames joined atoms, so that the layouts below compare equal
         layout = builder.layout(operand)
         lead = [1] * (rank - layout.dim())
         aligned.append((layout.reshape(lead + list(layout.shape)), tuple(lead) + operand.shape))
@@ -142,7 +144,7 @@ def met(builder: Builder, node: Node) -> Tensor | None:
         elif result is None:
             result = layout.expand(target)
         else:
-            why = f"meets a value that is no channel in {name} at {node.name}"
+            why = f"meets a value that is not a channel in {name} at {node.name}"
             builder.join(result, layout.expand(target), why)
     if result is None:
         builder.refuse(node, operands, f"outer product by {name} at {node.name}")

@@ -1,4 +1,4 @@
-"""Embeddings: rows of a table by number; the width may be cut."""
+"""Embeddings: look-up of table rows by index; columns may be cut."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Embedding(Family):
-    """A look-up; a column may be the same in all rows."""
+    """A look-up of rows; a column that is equal in all rows is a constant."""
 
     names = ("embedding",)
 
@@ -26,7 +26,7 @@ class Embedding(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """New atoms for the columns; rows are looked up by number and stay."""
+        """Create atoms for the columns; pin the rows, which are addressed by index."""
         table = node.arguments["weight"]
         if table.kind != "stored":
             builder.refuse(node, node.operands, f"embedding at {node.name}: a computed table")
@@ -44,11 +44,11 @@ class Embedding(Family):
         return (self.table,)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Columns that do not vary are constants."""
+        """Return the columns that do not vary over the rows."""
         table = weights[self.table].to(torch.float64)
         same = (table == table[:1]).all(0)
         rank = len(self.node.shape)
         return on_axis(torch.where(same, table[0], NAN), rank - 1, rank)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Nothing: the numbers that it looks up are not channels."""
+        """Mark nothing: the looked-up indices are not channels."""

@@ -1,4 +1,4 @@
-"""A value repeated in the shape of another tensor, along whose channels it lies then."""
+"""Expansion to the shape of another tensor, whose channels it then shares."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ExpandAs(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of both meet."""
+        """Join the channels of both tensors."""
         layout = met(builder, node)
         source = node.first
         if source.shape and len(source.shape) != len(node.shape):
@@ -34,10 +34,10 @@ class ExpandAs(Family):
             builder.bind(cls(node, source), layout)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The value."""
+        """Return the constants of the expanded value."""
         value = known[self.source]
         return value if value.dim() else value.reshape([1] * len(self.node.shape))
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """The value; of the other tensor only the shape."""
+        """Mark the expanded value; of the other tensor only the shape is used."""
         mark(self.source, live)

@@ -1,4 +1,4 @@
-"""New tensors of one number: by their sizes, or in the shape of another tensor."""
+"""Tensors filled with one number, by explicit size or in the shape of another tensor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WITH_CHANNELS = (2, 4, 5)  # axes of a row of features, an image, a volume
 
 @dataclass(frozen=True, eq=False)
 class Filled(Family):
-    """zeros, ones, full: channels lie along axis 1, and are cut with those they meet."""
+    """zeros, ones, full: channels lie along axis 1 and are cut with the channels they meet."""
 
     names = FACTORIES
     several = True
@@ -30,7 +30,7 @@ class Filled(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """New atoms along axis 1."""
+        """Create atoms along axis 1."""
         number = _number(node)
         rank = len(node.shape) if node.is_tensor else 0
         if rank == 1 and number is not None and _biases(node):
@@ -44,16 +44,16 @@ class Filled(Family):
         builder.bind(cls(node), on_axis(atoms, 1, len(node.shape)))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The number."""
+        """Return the fill value."""
         number = _number(self.node)
         shape = [1] * len(self.node.shape)
         return torch.full(shape, NAN if number is None else number, dtype=torch.float64)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Nothing."""
+        """Mark nothing."""
 
     def emit(self, writer: Writer) -> Written:
-        """With as many channels as stay."""
+        """Write the call with the number of kept channels."""
         if writer.channel_axis(self.node) is None:
             return writer.copy(self.node)
         return writer.resize(self.node, min(1, len(self.node.shape) - 1))
@@ -61,7 +61,7 @@ class Filled(Family):
 
 @dataclass(frozen=True, eq=False)
 class FilledLike(Family):
-    """zeros_like, ones_like, full_like: in the shape of the tensor that is given."""
+    """zeros_like, ones_like, full_like: filled in the shape of another tensor."""
 
     names = ("zeros_like", "ones_like", "full_like", "zero", "fill")
 
@@ -69,29 +69,29 @@ class FilledLike(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of the other tensor."""
+        """Carry the channels of the other tensor."""
         builder.bind(cls(node), builder.layout(node.operands[0]))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The number, which a tensor without axes may hold."""
+        """Return the fill value, which may be held in a tensor without axes."""
         source, *given = self.node.operands
         number = float(known[given[0]]) if given and given[0] in known else _number(self.node)
         shape = known[source].shape
         return torch.full(shape, NAN if number is None else number, dtype=torch.float64)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Of the other tensor only the shape; a number that is a tensor."""
+        """Mark a fill value that is a tensor; of the other tensor only the shape is used."""
         for number in self.node.operands[1:]:
             mark(number, torch.ones((), dtype=torch.bool))
 
 
 def _biases(node: Node) -> bool:
-    """Whether a vector is a bias to all that read it, and nothing else."""
+    """Return whether every reader of a vector uses it as its bias."""
     return all(user.arguments.get("bias") is node for user in node.users)
 
 
 def _number(node: Node) -> float | None:
-    """The number, None where it is computed."""
+    """Return the fill value; None where it is computed."""
     number = _NUMBERS.get(node.operator.removeprefix("new_"))
     if number is None:
         named = node.arguments

@@ -1,4 +1,4 @@
-"""Group norm: the channels of a norm's group go together, and the norm has a group less."""
+"""Group norm: channels of a normalisation group are cut together, one group fewer in the norm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class GroupNorm(Family):
-    """Normalisation by the moments of a group of channels over all positions of a sample."""
+    """Normalisation over a group of channels and all positions of a sample (Wu & He, 2018)."""
 
     names = ("group_norm",)
 
@@ -49,7 +49,7 @@ class GroupNorm(Family):
         builder.bind(norm, on_axis(atoms, 1, len(source.shape)))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Of a group of constants all moments are known; a factor of zero leaves the shift."""
+        """Return the norm of constants: known for a whole group of them, β where γ is zero."""
         value = known[self.source]
         flat = value.reshape(-1) if value.numel() == self.channels else torch.full((1,), NAN)
         groups = flat.expand(self.channels).reshape(self.groups, -1).to(torch.float64)
@@ -60,7 +60,7 @@ class GroupNorm(Family):
         return on_axis(affine(normal, self.weight, self.bias, weights), 1, value.dim())
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Every channel of a group that is read, unless its factor is zero."""
+        """Mark all channels of a group with a live channel whose γ is not zero."""
         if self.weight is not None:
             live = live & on_axis(weights[self.weight] != 0, 1, live.dim())
         flat = live.flatten(2).any(-1).any(0) if live.dim() > 2 else live.any(0)

@@ -1,4 +1,4 @@
-"""Operators that return the same values again: copies, types, dropout in evaluation mode."""
+"""Operators that return their operand's values: copies, casts, dropout in evaluation mode."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from prunec.graph.channels.family import Family
 from prunec.graph.channels.operator import Known, Mark, Writer, Written
 from prunec.graph.channels.weights import Weights
 
-_NOTHING = ("lift_fresh_copy", "alias", "detach")  # left out of what is written
+_NOTHING = ("lift_fresh_copy", "alias", "detach")  # artefacts of the capture, not written
 
 
 @dataclass(frozen=True, eq=False)
 class Identity(Family):
-    """The same tensor again."""
+    """An operator that returns its operand's values."""
 
     names = frozenset(
         (
@@ -33,11 +33,11 @@ class Identity(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of what it reads."""
+        """Carry the operand's channels through."""
         builder.bind(cls(node), builder.layout(node.operands[0]))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The same, as far as the type holds it."""
+        """Return the operand's constants, rounded to the type of a cast."""
         source, dtype = self.node.operands[0], self.node.dtype
         value = known[source]
         if dtype is None or dtype == source.dtype:
@@ -46,19 +46,19 @@ class Identity(Family):
         return torch.where(value.isnan(), value, held)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """Position by position."""
+        """Return the operand's constants inside and along the border."""
         return self.at_each_position([self.node.operands[0]], known, borders, weights, linear=True)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """The same."""
+        """Mark the live positions of the operand."""
         mark(self.node.operands[0], live)
 
     def passed(self) -> Node | None:
-        """What it reads."""
+        """Return the operand."""
         return self.node.operands[0] if self.node.operator in self.names else None
 
     def emit(self, writer: Writer) -> Written:
-        """Dropout trains on; what does nothing is left out."""
+        """Write a dropout that trains on; leave out aliases."""
         source = self.node.operands[0]
         if self.node.operator in _NOTHING:
             return writer.new(source)

@@ -1,4 +1,4 @@
-"""Maximum poolings that also return where the maxima stood, and what puts them back there."""
+"""Max pooling that also returns the indices of the maxima, and max unpooling."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class IndexedPool(Window):
-    """Maxima, and their places within a channel.
+    """Maxima and their indices within a channel.
 
     Attributes:
-        made_by: the call; ``node`` is an item of what it returns.
-        part: 0 for the maxima, 1 for the places.
+        made_by: the call; ``node`` is one item of its result.
+        part: 0 for the maxima, 1 for the indices.
     """
 
     names = frozenset(
@@ -39,13 +39,13 @@ class IndexedPool(Window):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of what it reads; of each of the two by itself."""
+        """Bind the call; its two results are bound item by item."""
         source = node.operands[0]
         if cls.seen(builder, node, source) is not None:
-            builder.found.operators[node] = cls(node, source, node)
+            builder.structure.operators[node] = cls(node, source, node)
 
     def visit_item(self, builder: Builder, node: Node) -> None:
-        """The same channels."""
+        """Bind one result to the operand's channels."""
         item = replace(self, node=node, part=int(node.arguments["index"]))
         layout = self.seen(builder, self.made_by, self.source)
         assert layout is not None
@@ -53,42 +53,42 @@ class IndexedPool(Window):
 
     @property
     def call(self) -> Node:
-        """The pooling."""
+        """The pooling call."""
         return self.made_by
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The constant; where it stands first is not asked."""
+        """Return constants of the maxima; indices are unknown."""
         value = super().value(known, weights)
         return value if self.part == 0 else torch.full_like(value, NAN)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """As of any pooling."""
+        """Return uneven constants of the maxima; indices are unknown."""
         return super().bordered(known, borders, weights) if self.part == 0 else None
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """What its items read."""
+        """Mark the operand for an item; the call itself reads through its items."""
         if self.node is not self.made_by:
             mark(self.source, live)
 
     @property
     def required(self) -> tuple[Node, ...]:
-        """What it reads."""
+        """The operand."""
         return (self.source,)
 
 
 @dataclass(frozen=True, eq=False)
 class Unpool(Family):
-    """Values at the places that a pooling found, zeros elsewhere."""
+    """Values at the indices recorded by a max pooling, zeros elsewhere."""
 
     names = ("max_unpool2d", "max_unpool3d")
 
     node: Node
     source: Node
-    places: Node
+    places: Node  # indices
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of values and places meet."""
+        """Join the channels of values and indices."""
         source, places = node.operands[:2]
         rank = len(source.shape)
         spatial = range(rank - dimensions(node.operator), rank)
@@ -102,12 +102,12 @@ class Unpool(Family):
         builder.bind(cls(node, source, places), layout)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Zeros among zeros."""
+        """Return 0 where the values are 0."""
         value = known[self.source]
         return torch.where(value == 0, value, NAN)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Values, and places where there is more than zeros."""
+        """Mark values that are not zero, and their indices."""
         live = live & (known[self.source] != 0)
         mark(self.source, live)
         mark(self.places, live)

@@ -1,4 +1,4 @@
-"""Instance norm: each channel by its own moments over positions, or by stored ones."""
+"""Instance norm: each channel normalised over its positions, or by stored statistics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class InstanceNorm(Family):
-    """Normalisation of each channel by itself."""
+    """Normalisation of each channel of each sample alone (Ulyanov et al., 2016)."""
 
     names = ("instance_norm",)
 
@@ -33,7 +33,7 @@ class InstanceNorm(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """Its parameters are cut with the channels."""
+        """Tie parameters and statistics to the channels."""
         named = node.arguments
         source = named["input"]
         atoms = builder.along(source, 1)
@@ -47,7 +47,7 @@ class InstanceNorm(Family):
         builder.bind(norm, on_axis(atoms, 1, len(source.shape)))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """A channel that does not vary becomes the shift."""
+        """Return β for a channel that does not vary, or its norm by stored statistics."""
         value = known[self.source]
         for axis in range(value.dim()):
             if axis != 1 and value.shape[axis] > 1:
@@ -61,7 +61,7 @@ class InstanceNorm(Family):
         return on_axis(affine(normal, self.weight, self.bias, weights), 1, value.dim())
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """A channel that is read, unless its factor is zero."""
+        """Mark live channels whose γ is not zero."""
         if self.weight is not None:
             live = live & on_axis(weights[self.weight] != 0, 1, live.dim())
         mark(self.source, live)

@@ -1,4 +1,4 @@
-"""Items of what a call returns, where it returns several values."""
+"""Items of the tuples that some operators return."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from prunec.graph.channels.family import Family
 
 
 class Items(Family):
-    """getitem: what the call that made the values says of each."""
+    """getitem: delegates to the operator that returned the tuple."""
 
     names = ("getitem",)
     several = True
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """Ask the operator whose value this is."""
-        owner = builder.found.operators.get(node.arguments["input"])
+        """Bind the item by ``visit_item`` of the operator that returned it."""
+        owner = builder.structure.operators.get(node.arguments["input"])
         if isinstance(owner, Family):
             owner.visit_item(builder, node)
         else:

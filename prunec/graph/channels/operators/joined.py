@@ -1,4 +1,4 @@
-"""Concatenations along positions: the parts' channels are joined."""
+"""Concatenations along positions, in which the channels of the parts are joined."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class JoinedPositions(Operator):
-    """A concatenation along an axis that no channels lie along: the parts' channels are joined."""
+    """A concatenation along an axis without channels: the parts' channels are joined."""
 
     node: Node
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """What is the same in all parts."""
+        """Return the constants on which all parts agree."""
         values = [known[x] for x in self.node.operands if x in known]
         shape = broadcast(*[tuple(v.shape) for v in values])
         same = torch.stack([v.expand(shape) for v in values])
         return torch.where((same == same[0]).all(0), same[0], NAN)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """A number put beside positions of constant channels is a border of it."""
+        """Return a constant number beside constant channels as their border."""
         sources = [x for x in self.node.operands if x in known]
         numbers = [known[x] for x in sources if is_one_number(known[x])]
         others = [known[x] for x in sources if not is_one_number(known[x])]
@@ -43,13 +43,13 @@ class JoinedPositions(Operator):
         return Bordered((self.node,), inside, torch.full_like(inside, float(number)))
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """All parts."""
+        """Mark the live channels in all parts."""
         for source in self.node.operands:
             mark(source, live)
 
 
 def joins_positions(builder: Builder, call: Node, moved: tuple[Node, ...]) -> bool:
-    """Say whether a concatenation runs along an axis that is no channel axis of its operands."""
+    """Return whether a concatenation runs along an axis without channels."""
     axis = int(call.arguments["dim"])
     return any(
         x.shape[axis] > 1 and builder.layout(x).shape[axis] == 1 and bool(builder.layout(x).any())
@@ -58,7 +58,7 @@ def joins_positions(builder: Builder, call: Node, moved: tuple[Node, ...]) -> bo
 
 
 def bind_joined(builder: Builder, node: Node, moved: tuple[Node, ...]) -> None:
-    """Join the parts' channels at the same places."""
+    """Join the parts' channels that lie at the same index."""
     shape = broadcast(*[tuple(builder.layout(x).shape) for x in moved])
     first = builder.layout(moved[0]).expand(shape)
     for operand in moved[1:]:

@@ -1,4 +1,4 @@
-"""Kernels: weights that make new channels of those they read."""
+"""Kernels: weights that compute new channels from the channels they read."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Kernel(Family):
-    """One use of a weight that mixes channels: a convolution or a linear map.
+    """One call with a weight that mixes channels: a convolution or a linear map.
 
     Attributes:
         node: the call.
         weight: name of the weight: (O, I/groups, k…), transposed (I, O/groups, k…), linear (O, I).
         bias: name of the bias, or None.
-        source: the node it reads.
-        axis: channel axis of what it reads and of what it returns.
+        source: operand.
+        axis: channel axis of the operand and of the result.
         inputs: atom of each input channel, shape (I,).
         outputs: atom of each output channel, shape (O,).
         groups: number of groups.
         transposed: whether it is a transposed convolution.
-        border: taps that read beyond the input somewhere, shape (taps,), or None where none does.
-        positions: multiply–accumulates of one sample for one input–output pair of channels.
-        room: name of the bias that it may be given where it has none, or None.
+        border: taps that read padding at some output position, bool (taps,), or None if none does.
+        positions: MACs per sample for one pair of an input and an output channel.
+        room: name for a bias that may be added where there is none, or None.
     """
 
     node: Node
@@ -52,48 +52,49 @@ class Kernel(Family):
 
     @property
     def depthwise(self) -> bool:
-        """Whether every input channel has output channels of its own."""
+        """Whether each input channel forms a group of its own."""
         return self.groups == len(self.inputs) > 1
 
     @property
     def places_differ(self) -> bool:
-        """Whether inputs may be read at different places, so that none can stand for another."""
+        """Whether input channels may be read at different positions, which rules out a carrier."""
         return False
 
     @property
     def bias_name(self) -> str | None:
-        """Name of the bias, or the name that one would get; None if there can be none."""
+        """Name of the bias, or of the bias that may be added; None if there can be none."""
         return self.room if self.bias is None else self.bias
 
     def matrix(self, weight: Tensor) -> Tensor:
-        """Return the weight as (groups, O/groups, I/groups, taps), whatever its operator stores.
+        """Return the weight as (groups, O/groups, I/groups, taps).
 
-        A view where the layout allows it, so that writing to it writes to the weight.
+        The result is a view where the layout allows it, so that writing to it writes to the weight.
         """
         inputs, outputs, groups = len(self.inputs), len(self.outputs), self.groups
-        taps = math.prod(weight.shape[2:])  # said outright: a kernel may have no inputs left
+        taps = math.prod(weight.shape[2:])  # not −1: torch cannot infer it once no inputs are left
         if self.transposed:
             shape = (groups, inputs // groups, outputs // groups, taps)
             return weight.reshape(shape).transpose(1, 2)
         return weight.reshape(groups, outputs // groups, inputs // groups, taps)
 
     def at_border(self, matrix: Tensor) -> Tensor:
-        """For each pair of channels, whether a tap that is not zero reads beyond the input."""
+        """Return for each pair of channels whether a non-zero tap reads padding."""
         if self.border is None:
             return torch.zeros(matrix.shape[:3], dtype=torch.bool)
         return (matrix[..., self.border] != 0).any(-1)
 
     def values_read(self, known: Known) -> Tensor:
-        """Return the constants among the channels that it reads, NaN where unknown, shape (I,)."""
+        """Return the constants of the input channels, NaN where unknown, shape (I,)."""
         return along(known[self.source], self.axis, len(self.inputs))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """An output is constant if all that it reads is, and even where it reads a border."""
+        """Return constants of outputs that read only constants, and at the border only zeros."""
         reads = weights.reads(self)
         values = self.values_read(known).reshape(self.groups, 1, -1)
         usable = ~values.isnan()
         doubtful = usable & (values != 0)
         if self.border is not None and bool(doubtful.any()):
+            # Zero padding mixes with a constant at the border, so only 0 stays constant there.
             usable = usable & ~(doubtful & self.at_border(weights.matrix(self)))
         constant = ~(reads & ~usable).any(-1)
         result = torch.full(constant.shape, NAN, dtype=torch.float64)
@@ -107,14 +108,14 @@ class Kernel(Family):
         return on_axis(result, self.axis, len(self.node.shape))
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """Position by position, if it has one tap."""
+        """Return uneven constants through a kernel of one tap."""
         if self.source not in borders or self.border is not None or weights.taps(self) > 1:
             return None
-        found = self.at_each_position([self.source], known, borders, weights, linear=True)
-        return None if found is None else found.moved(settings(self.node))
+        made = self.at_each_position([self.source], known, borders, weights, linear=True)
+        return None if made is None else made.moved(settings(self.node))
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """What a live output has a weight for, unless it is known to be zero."""
+        """Mark inputs with a non-zero weight to a live output, except those known to be zero."""
         outputs = live.reshape(self.groups, -1, 1)
         zero = self.values_read(known) == 0
         read = (weights.reads(self) & outputs).any(1).reshape(-1) & ~zero
@@ -126,11 +127,11 @@ class Kernel(Family):
         return (self.weight,)
 
     def only_cuts(self, name: str) -> bool:
-        """Not so where the weight is also what it multiplies."""
+        """Return False also where the weight is at the same time the operand."""
         return name == self.weight and self.source.stored != name
 
     def emit(self, writer: Writer) -> Written:
-        """With the groups that stay, as a module where the network had one for it."""
+        """Write a layer with the groups that remain."""
         named = self.node.arguments
         if "bias" not in named:
             return writer.copy(self.node)
@@ -141,7 +142,7 @@ class Kernel(Family):
             changes = {"groups": self._groups_left(writer), "padding": padding}
         names = {"weight": self.weight, "bias": bias}
         tensor = None if bias is None else writer.tensor(bias)
-        if tensor is not None and self.bias is None:  # added: no slice of the network knows it
+        if tensor is not None and self.bias is None:  # an added bias has no slice, so cut it here
             tensor = tensor[writer.kept_atoms(self.outputs)]
         tensors = {"weight": writer.tensor(self.weight), "bias": tensor}
         return writer.layer(self.node, self.source, Layer(names, tensors, changes))
@@ -150,7 +151,7 @@ class Kernel(Family):
         return len(self.staying_groups(writer.kept_atoms)) if self.groups > 1 else self.groups
 
     def staying_groups(self, kept: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the groups that keep a channel on either side; ``kept`` says it of atoms."""
+        """Return the groups that keep a channel on either side, by ``kept`` of atoms."""
         inputs = kept(self.inputs).reshape(self.groups, -1).any(1)
         outputs = kept(self.outputs).reshape(self.groups, -1).any(1)
         return torch.nonzero(inputs | outputs).flatten()
@@ -161,27 +162,27 @@ def add_kernel(
     size: int, axis: int, positions: int, groups: int = 1, transposed: bool = False,
     border: Tensor | None = None, has_room: bool = True,
 ) -> None:  # fmt: skip
-    """Record a kernel: input atoms are those of the tensor that it reads, output atoms are new.
+    """Record a kernel: input atoms are those of its operand, output atoms are new.
 
     Args:
-        kind: the family.
-        builder: of the analysis.
+        kind: family of the kernel.
+        builder: running analysis.
         node: the call.
-        source: what it reads.
+        source: operand.
         weight: name of the weight.
         bias: name of the bias, or None.
         size: number of output channels.
-        axis: channel axis of what it reads and of what it returns.
-        positions: multiply–accumulates of one sample for one pair of channels.
+        axis: channel axis of the operand and of the result.
+        positions: MACs per sample for one pair of channels.
         groups: number of groups.
         transposed: whether the weight's first axis counts inputs.
-        border: taps that read beyond the input.
-        has_room: whether its operator takes a bias.
+        border: taps that read padding.
+        has_room: whether the operator accepts a bias.
     """
-    found = builder.found
+    structure = builder.structure
     if builder.uses.setdefault(weight, (transposed, groups)) != (transposed, groups):
         builder.refuse(node, [source], f"{weight} is also used by another kind of kernel")
-        for (owner, _), atoms in found.slices.items():
+        for (owner, _), atoms in structure.slices.items():
             if owner == weight:
                 builder.pin(atoms, f"{weight} is used by kernels of two kinds")
         return
@@ -189,7 +190,7 @@ def add_kernel(
     if groups == 1:
         builder.slice(weight, 0 if transposed else 1, inputs, len(inputs))
     else:
-        builder.slice(weight, -1, inputs, len(inputs))  # counts through the groups
+        builder.slice(weight, -1, inputs, len(inputs))  # −1: input channels counted over all groups
     out_axis = -2 if transposed and groups > 1 else int(transposed)
     outputs = builder.slice(weight, out_axis, None, size)
     if bias is not None:
@@ -205,12 +206,12 @@ def add_kernel(
 
 
 def stored_name(node: Node | None) -> str | None:
-    """Return the name of a stored tensor, None for none."""
+    """Return the name of a stored tensor, or None."""
     return None if node is None else node.stored
 
 
 def _room_for_bias(builder: Builder, weight: str) -> str | None:
-    """The name of a bias for a kernel that has none, if its module holds nothing but the weight."""
+    """Return a name for an added bias, if the kernel's module holds only the weight."""
     owner, _, last = weight.rpartition(".")
     fits = last == "weight" and owner
     return f"{owner}.bias" if fits and builder.captured.held_by(owner) == {weight} else None

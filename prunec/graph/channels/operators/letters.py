@@ -1,4 +1,4 @@
-"""Operands whose axes are letters, as einsum writes them: how their channels meet."""
+"""Joining of channels between operands whose axes are named by letters, as in einsum."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.layouts import NAN, broadcast
 
 Side = tuple[Node, str]
-"""An operand, and a letter for each of its axes."""
+"""An operand and one letter per axis."""
 
 
 def project(
     flags: Tensor, letters: str, target: str, over: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
-    """Return what lies on some axes along those of ``target``; ``over`` reduces the others."""
+    """Return ``flags`` with the axes of ``target``; ``over`` reduces the other axes."""
     for axis in reversed(range(len(letters))):
         if letters[axis] not in target:
             flags = over(flags, axis)
@@ -31,13 +31,13 @@ def project(
 
 
 def same_value(values: Tensor, axis: int) -> Tensor:
-    """Return the value all along an axis, NaN where there is no single one, the axis gone."""
+    """Return the value that is the same along an axis, NaN where values differ; drop the axis."""
     first = values.select(axis, 0)
     return torch.where((values == first.unsqueeze(axis)).all(axis), first, NAN)
 
 
 def own_letters(sides: tuple[Side, Side]) -> tuple[Side, Side]:
-    """Give an axis of size 1 that is broadcast against the other operand's a letter of its own."""
+    """Rename letters of size-1 axes that are broadcast against the other operand."""
     sizes = [dict(zip(w, n.shape, strict=True)) for n, w in sides]
     spelled = []
     for (operand, letters), mine, theirs, spare in zip(
@@ -55,7 +55,7 @@ def channels(builder: Builder, side: Side) -> set[str]:
 
 
 def tie(builder: Builder, sides: tuple[Side, Side], met: list[str]) -> None:
-    """Join the operands' channels at the same places along shared axes."""
+    """Join the operands' channels at equal indices along shared axes."""
     seen = []
     for operand, letters in sides:
         layout = builder.coarsen(builder.layout(operand), [letters.index(c) for c in met])
@@ -65,7 +65,7 @@ def tie(builder: Builder, sides: tuple[Side, Side], met: list[str]) -> None:
 
 
 def seen_in(builder: Builder, side: Side, out: str) -> Tensor:
-    """Return an operand's channels as the result has them: not those that are summed over."""
+    """Return an operand's layout with the axes of the result; summed channels are left out."""
     summed = channels(builder, side) - set(out)
     layout = builder.layout(side[0])
     if summed:

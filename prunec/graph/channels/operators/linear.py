@@ -17,7 +17,7 @@ class Linear(Kernel):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """New atoms for its outputs, unless its weight is computed or it mixes positions."""
+        """Create output atoms; refuse a computed weight or a kernel over positions."""
         named = node.arguments
         weight, source = named["weight"], named["input"]
         if weight.kind != "stored":
@@ -39,12 +39,12 @@ def visit_weight_product(
     """Record a product of activations with a stored matrix.
 
     Args:
-        builder: of the analysis.
+        builder: running analysis.
         node: the call.
         source: the activations.
         weight: the matrix, of shape (I, O) where ``transposed``, else (O, I).
-        axis: axis of the activations that is summed over, and of the result.
-        transposed: which of the two.
+        axis: summed axis of the activations, and axis of the result.
+        transposed: whether the matrix is stored as (I, O).
     """
     if mixes_positions(builder, node, source, axis, [axis]):
         return

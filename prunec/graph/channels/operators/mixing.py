@@ -1,4 +1,4 @@
-"""Kernels over positions: channels that lie along other axes than the kernel's pass it by."""
+"""Kernels over positions, as in token mixing: channels along other axes are not mixed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Mixing(Operator):
-    """A kernel over positions."""
+    """A kernel over positions (Tolstikhin et al., MLP-Mixer, 2021)."""
 
     node: Node
     source: Node
@@ -24,12 +24,12 @@ class Mixing(Operator):
     biased: bool
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Nothing but zeros stays what it was."""
+        """Return 0 where the operand is 0 and no bias is added."""
         value = known[self.source].narrow(self.axis, 0, 1)
         return torch.where((value == 0) & torch.tensor(not self.biased), value, NAN)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """A channel that is read is read at all positions."""
+        """Mark live channels at all positions."""
         for axis in range(self.axis, live.dim()):
             live = live.any(axis, keepdim=True)
         mark(self.source, live)
@@ -38,14 +38,14 @@ class Mixing(Operator):
 def mixes_positions(
     builder: Builder, node: Node, source: Node, axis: int, inner: list[int]
 ) -> bool:
-    """Record a kernel whose axis no channels lie along; say whether it is one.
+    """Record a kernel over an axis without channels; return whether the call is one.
 
     Args:
-        builder: of the analysis.
+        builder: running analysis.
         node: the call.
-        source: what it reads.
-        axis: the first axis that the kernel mixes.
-        inner: all of them.
+        source: operand.
+        axis: first axis that the kernel mixes.
+        inner: all axes that the kernel mixes.
     """
     axes = builder.axes(source)
     if not axes or (axis in axes and 0 not in axes):

@@ -1,8 +1,8 @@
-"""Operators that move values: run on tensors of integers they say what goes where.
+"""Operators that move values; run on integer indices, they report where each value goes.
 
-Positions are moved, repeated or left out, never changed, so that views, concatenations, splits and
-shuffles need no rule of their own. Written again, views get their literals recomputed, selections
-along channels become a slice or an index, and concatenations lose what has become empty.
+Values are moved, repeated or dropped, never changed, so views, concatenations, splits and shuffles
+need no rules of their own. In the written network, the literals of views are recomputed, selections
+along channels become slices or indices, and concatenations drop empty parts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from prunec.graph.channels.operators.positions import (
 )  # fmt: skip
 from prunec.graph.channels.weights import Weights
 
-_ERRORS = (RuntimeError, IndexError, TypeError)  # what torch raises where integers cannot be moved
+_ERRORS = (RuntimeError, IndexError, TypeError)  # raised by torch where integers cannot be moved
 _CONCATENATIONS = ("cat", "concat")
 _AXES_ONLY = frozenset("permute transpose t movedim swapaxes unsqueeze squeeze expand".split())
 _ALONG = PICKS | {"channel_shuffle", "native_channel_shuffle"}
@@ -38,16 +38,15 @@ _ALONG = PICKS | {"channel_shuffle", "native_channel_shuffle"}
 
 @dataclass(frozen=True, eq=False)
 class Move(Family):
-    """A moved tensor: the call itself, or an item of what the call returns.
+    """A moved tensor: the call itself, or one item of its result.
 
     Attributes:
         node: the moved tensor.
         call: the call of the operator.
-        moved: the tensors whose positions it moves.
-        index: where each position of its layout comes from, in the layout's shape, counted through
-            the flattened layouts of ``moved``, one after the other; −1 stands for a position that
-            padding made.
-        fill: the value of such a position.
+        moved: operands whose values are moved.
+        index: source of each position of the layout, in the layout's shape: an offset into the
+            flattened, concatenated layouts of ``moved``; −1 for a padded position.
+        fill: value of padded positions.
     """
 
     names: ClassVar[Collection[str]] = frozenset(
@@ -68,31 +67,31 @@ class Move(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """Carry the atoms of its operands; each of several results is carried by itself."""
+        """Carry the atoms of the operands; several results are bound item by item."""
         if not node.is_tensor:
-            builder.found.operators[node] = Parts(node)
+            builder.structure.operators[node] = Parts(node)
         elif any(n.is_tensor for n in node.operands):
             visit_move(builder, node, node)
         else:
             builder.refuse(node, ())
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Each position's value goes with it."""
+        """Return the constants, moved."""
         flat = torch.cat([known[x].reshape(-1) for x in self.moved])
         return torch.where(self.index < 0, self.fill, flat[self.index.clamp(min=0)])
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """Where it moves channels only, or positions only."""
+        """Return uneven constants of a move of channels only, or of positions only."""
         if not any(source in borders for source in self.moved):
             return None
         moves_positions = self._moves_positions(known)
         if moves_positions is None:
             return None
-        found = self.at_each_position(self.moved, known, borders, weights, linear=True)
-        return found.moved(self.node) if found is not None and moves_positions else found
+        made = self.at_each_position(self.moved, known, borders, weights, linear=True)
+        return made.moved(self.node) if made is not None and moves_positions else made
 
     def _moves_positions(self, known: Known) -> bool | None:
-        """Whether it moves positions of all channels alike; None where it mixes the two."""
+        """Return whether only positions move, alike for all channels; None if both move."""
         name = self.call.operator
         if name in _CONCATENATIONS or name in _AXES_ONLY:
             return name in _AXES_ONLY
@@ -103,7 +102,7 @@ class Move(Family):
         return None if len(channels) > 1 else channels == {False}
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """The positions that live ones come from."""
+        """Mark the source positions of live positions."""
         read = self.index[live]
         start = 0
         for operand in self.moved:
@@ -116,19 +115,19 @@ class Move(Family):
 
     @property
     def required(self) -> tuple[Node, ...]:
-        """What it moves; of several parts any may be empty."""
+        """The moved operand; parts of a concatenation may be empty."""
         return self.moved if len(self.moved) == 1 else ()
 
     def passed(self) -> Node | None:
-        """The one tensor whose positions it moves."""
+        """Return the moved operand if there is exactly one and nothing is padded."""
         return None if len(self.moved) != 1 or bool((self.index < 0).any()) else self.moved[0]
 
     def move(self, values: Tensor) -> Tensor:
-        """What it makes of another tensor of the same shape."""
+        """Return the move of another tensor of the same shape."""
         return run_move(self.node, self.call, [values.contiguous()])
 
     def sources(self, writer: Writer) -> Sequence[Node]:
-        """Of several parts those that stay; what is picked along channels is picked at its root."""
+        """Return the kept parts; an item picked along channels is picked from the operand."""
         if self.node is not self.call and self._selects_channels(writer):
             return self.moved
         if len(self.moved) == 1:
@@ -136,7 +135,7 @@ class Move(Family):
         return [n for n in self.node.operands if n not in self.moved or writer.stays(n)]
 
     def emit(self, writer: Writer) -> Written:
-        """As it is where all its channels stay; by position where only some do."""
+        """Write the call unchanged if all channels are kept, else a selection of positions."""
         selects = self._selects_channels(writer)
         item = self.node is not self.call
         if all(map(writer.is_whole, (self.node, *self.moved))) and not (item and selects):
@@ -158,7 +157,7 @@ class Move(Family):
         return writer.call(self.node, tensors=parts)
 
     def _selects_channels(self, writer: Writer) -> bool:
-        """Whether it picks positions along its operand's channel axis, and does only that."""
+        """Return whether the move picks positions along the channel axis, and only there."""
         if self.call.operator not in _ALONG:
             return False
         source = self.moved[0]
@@ -166,12 +165,12 @@ class Move(Family):
         return axis is not None and picked_axes(self.call, source) == [axis]
 
     def _selection(self, writer: Writer) -> Written:
-        """The positions of what stays, among what stays of the operand."""
+        """Write the kept positions, renumbered among the kept positions of the operand."""
         source = self.moved[0]
         axis = writer.channel_axis(source)
         assert axis is not None
         layout, index = writer.atoms(self.node), self.index
-        for other in range(layout.dim()):  # along which channels may have lain before they joined
+        for other in range(layout.dim()):  # channels may have lain along these before a join
             if other != writer.channel_axis(self.node):
                 layout, index = layout.narrow(other, 0, 1), index.narrow(other, 0, 1)
         origin = index.reshape(-1)[writer.kept_atoms(layout.reshape(-1))]
@@ -184,20 +183,20 @@ class Move(Family):
 
 @dataclass(frozen=True, eq=False)
 class Parts(Family):
-    """A call that returns several moved tensors: each of them is a move by itself."""
+    """A call that returns several moved tensors; each item is a move of its own."""
 
     node: Node
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """Bind the call; what it returns is looked at item by item."""
-        builder.found.operators[node] = cls(node)
+        """Bind the call; its results are bound item by item."""
+        builder.structure.operators[node] = cls(node)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Nothing: its items read what it is given."""
+        """Mark nothing: the items mark the operand."""
 
     def visit_item(self, builder: Builder, node: Node) -> None:
-        """A moved tensor."""
+        """Bind one returned tensor as a move."""
         if node.is_tensor:
             visit_move(builder, node, self.node)
         else:
@@ -205,7 +204,7 @@ class Parts(Family):
 
 
 def visit_move(builder: Builder, node: Node, call: Node) -> None:
-    """Carry atoms through a move; ``node`` is the call or an item of what it returns."""
+    """Carry atoms through a move; ``node`` is the call or one item of its result."""
     first = call.first
     listed = first if isinstance(first, (list, tuple)) else [first]
     moved = tuple(n for n in listed if isinstance(n, Node))
@@ -236,11 +235,11 @@ def visit_move(builder: Builder, node: Node, call: Node) -> None:
 
 
 def _refusal(builder: Builder, node: Node, call: Node, moved: tuple[Node, ...]) -> str | None:
-    """Why atoms cannot be carried through a call; empty for no reason but the operator."""
+    """Return why atoms cannot be carried through a call; an empty text names just the operator."""
     name = call.operator
     tensors = [n for n in call.operands if n.is_tensor]
     if any(n not in moved and n.kind != "stored" for n in tensors):
-        return f"{name} at {node.name} picks positions by computed numbers"
+        return f"{name} at {node.name} picks positions by computed indices"
     if name == "repeat_interleave" and len(tensors) > len(moved):
         return ""
     if name in PICKS and any(set(builder.axes(n)) & n.dynamic for n in moved):

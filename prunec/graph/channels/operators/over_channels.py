@@ -1,8 +1,9 @@
-"""Sums, means, extremes and norms that run over the channels: zeros count for nothing in them.
+"""Reductions over the channel axis in which zero channels have no effect.
 
-A channel that is 0 throughout adds nothing to a sum or a norm. A mean divides by the channels that
-there were, and an extreme never falls below a 0 that was among them: both are written so. Any other
-channel is read, constants too.
+A channel that is 0 everywhere adds nothing to a sum or a norm. A mean still divides by the original
+number of channels, and a maximum is still at least 0 if a zero channel was removed: both are
+    written
+so. All other channels are read, constant ones included.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class OverChannels(Operator):
-    """A reduction over the channel axis, alone or with axes of positions.
+    """A reduction over the channel axis, alone or together with positions.
 
     Attributes:
         node: the call.
-        source: what it reads.
-        axis: the channel axis of the source.
-        others: whether it runs over positions too.
+        source: operand.
+        axis: channel axis of the operand.
+        others: whether positions are reduced too.
     """
 
     node: Node
@@ -37,17 +38,17 @@ class OverChannels(Operator):
     others: bool
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Return what constants of all channels come to; over positions a sum of zeros alone."""
+        """Return the reduction of constant channels; over positions only sums of zeros."""
         value = known[self.source].expand(
             [self.source.shape[i] if i == self.axis else n
              for i, n in enumerate(known[self.source].shape)]
         )  # fmt: skip
-        found = {
+        reduced = {
             "mean": value.mean(), "amax": value.max(), "amin": value.min(),
             "sum": NAN if self.others else value.sum(),
         }.get(self.node.operator, NAN)  # fmt: skip
         zero = bool((value == 0).all())
-        number = 0.0 if zero else float(found)
+        number = 0.0 if zero else float(reduced)
         return torch.full([1] * len(self.node.shape), number, dtype=torch.float64)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
@@ -55,7 +56,7 @@ class OverChannels(Operator):
         mark(self.source, live.any() & (known[self.source] != 0))
 
     def emit(self, writer: Writer) -> Written:
-        """Write it over the channels that stay, then put in what the zeros that went stood for."""
+        """Write the reduction of the kept channels, corrected for the removed zeros."""
         written = writer.copy(self.node)
         if writer.is_whole(self.source):
             return written
@@ -68,13 +69,13 @@ class OverChannels(Operator):
 
 
 def runs_over_channels(builder: Builder, node: Node, source: Node, axes: list[int]) -> bool:
-    """Record a reduction over a channel axis, if zeros count for nothing in it; say whether it was.
+    """Record a reduction over the channel axis if zeros do not affect it; return whether so.
 
     Args:
-        builder: of the analysis.
+        builder: running analysis.
         node: the call.
-        source: what it reads.
-        axes: those that it runs over.
+        source: operand.
+        axes: reduced axes.
     """
     channels = builder.axes(source)
     order = node.arguments.get("ord", 2)
@@ -84,7 +85,7 @@ def runs_over_channels(builder: Builder, node: Node, source: Node, axes: list[in
         return False
     if channels[0] in source.dynamic:
         return False
-    if node.operator in ("amax", "amin") and not _is_float(source):  # a bound makes it a float
+    if node.operator in ("amax", "amin") and not _is_float(source):  # clamp would yield floats
         return False
     operator = OverChannels(node, source, channels[0], len(axes) > 1)
     builder.bind(operator, builder.blank(node))
@@ -92,5 +93,5 @@ def runs_over_channels(builder: Builder, node: Node, source: Node, axes: list[in
 
 
 def _is_float(source: Node) -> bool:
-    """Say whether a value is of floating-point numbers, and not of flags or whole numbers."""
+    """Return whether a value is of floating point, not of bools or integers."""
     return source.dtype is not None and source.dtype.is_floating_point

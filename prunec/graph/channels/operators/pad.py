@@ -1,4 +1,4 @@
-"""Padding: of positions it leaves atoms alone, of channels it makes constant ones."""
+"""Padding: around positions it keeps channels; along channels it adds constant ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REPEATING = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Pad(Family):
-    """A border of positions around each channel."""
+    """Padding of positions."""
 
     names = ("pad", "constant_pad_nd", *_REPEATING)
 
@@ -37,13 +37,13 @@ class Pad(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The same channels; new ones where the padding runs along the channel axis."""
+        """Carry the channels; create constant ones where padding runs along the channel axis."""
         source = node.operands[0]
         layout, rank = builder.layout(source), len(source.shape)
         widths = _widths(node)
         if not all(isinstance(width, int) for width in widths):
             builder.refuse(
-                node, [source], f"{node.operator} at {node.name} is as wide as is computed"
+                node, [source], f"{node.operator} at {node.name}: its widths are computed"
             )
             return
         touched = [rank - 1 - i // 2 for i in range(0, len(widths), 2) if any(widths[i : i + 2])]
@@ -57,14 +57,16 @@ class Pad(Family):
             _pad_channels(builder, node, source, touched[0])
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """What the border repeats, or is filled with; what is left where it is negative."""
+        """Return constants equal to the fill value; all constants for repeats and negative
+        widths.
+        """
         value = known[self.source]
         if self._makes_nothing:
             return value
         return torch.where(value == _fill(self.node), value, NAN)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """The constant inside, the number along the border; a border of the same grows."""
+        """Return the constant inside and the fill value along the border, or a wider border."""
         source, fill = borders.get(self.source), _fill(self.node)
         if self._makes_nothing:
             return None if source is None else source.moved(self._pattern)
@@ -81,18 +83,18 @@ class Pad(Family):
 
     @property
     def _pattern(self) -> tuple[object, ...]:
-        """Where it pads, whatever it puts there."""
+        """Mode, widths and sizes: calls with equal patterns pad the same positions."""
         mode = self.node.arguments.get("mode", self.node.operator)
         return (mode, tuple(_widths(self.node)), self.source.shape[2:])
 
     @property
     def _makes_nothing(self) -> bool:
-        """Whether every number that it returns was there before."""
+        """Whether every returned value is a value of the operand."""
         return _repeats(self.node) or max(_widths(self.node)) <= 0
 
     @property
     def _border(self) -> dict[int, tuple[int, int]] | None:
-        """Axis → how wide the border is; None where it also cuts."""
+        """Axis → (before, after) widths; None if any width is negative."""
         widths, rank = _widths(self.node), len(self.node.shape)
         if min(widths) < 0:
             return None
@@ -100,17 +102,17 @@ class Pad(Family):
         return {rank - 1 - i: pair for i, pair in enumerate(pairs)}
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Its operand."""
+        """Mark the operand."""
         mark(self.source, live)
 
 
 class PaddedChannels(Move):
-    """Channels before and after those of a tensor, each a constant."""
+    """Constant channels before and after those of a tensor."""
 
     names = ()
 
     def emit(self, writer: Writer) -> Written:
-        """As many before and after as stay of those that padding made."""
+        """Write the call with the number of kept constant channels before and after."""
         axis = writer.channel_axis(self.node)
         if axis is None or all(map(writer.is_whole, (self.node, *self.moved))):
             return writer.copy(self.node)
@@ -138,7 +140,7 @@ def _pad_channels(builder: Builder, node: Node, source: Node, axis: int) -> None
 def _added(
     first: Mapping[int, tuple[int, int]] | None, second: Mapping[int, tuple[int, int]] | None
 ) -> dict[int, tuple[int, int]] | None:
-    """Two borders, one around the other."""
+    """Return the sum of two borders, one around the other."""
     if first is None or second is None:
         return None
     sums = {}
@@ -158,5 +160,5 @@ def _fill(node: Node) -> float:
 
 
 def _repeats(node: Node) -> bool:
-    """Whether a padding repeats values that are there, instead of putting a number."""
+    """Return whether the padding repeats values of the operand instead of a number."""
     return node.arguments.get("mode") not in (None, "constant") or node.operator in _REPEATING

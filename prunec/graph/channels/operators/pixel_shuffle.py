@@ -1,4 +1,4 @@
-"""Operators that trade channels against positions: pixel shuffles and unfolding."""
+"""Operators that exchange channels for positions: pixel shuffle, unfold, fold."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Regrouping(Family):
-    """A channel becomes ``apart`` channels, or ``together`` channels become one.
+    """A channel that becomes ``apart`` channels, or ``together`` channels that become one.
 
     Attributes:
         node: the call.
-        source: what is regrouped.
+        source: operand.
         axis: the channel axis.
-        apart, together: how many; one of them is 1.
-        padded: whether zeros of a border come in.
-        flat: whether the axes behind the channels become one.
+        apart: channels made from one channel.
+        together: channels merged into one; 1 if ``apart`` is larger than 1.
+        padded: whether padding adds zeros.
+        flat: whether the axes after the channel axis become one.
     """
 
     node: Node
@@ -38,7 +39,7 @@ class Regrouping(Family):
     flat: bool = False
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """A constant stays what it is; several that become one must agree."""
+        """Return constants; channels that become one must agree."""
         value = known[self.source]
         for axis in range(self.axis + 1, value.dim()):
             value = one_value(value, axis) if value.shape[axis] > 1 else value
@@ -54,7 +55,7 @@ class Regrouping(Family):
         return value.repeat_interleave(self.apart, self.axis)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """All that a channel became, all that became one."""
+        """Mark every channel with a live position in any channel made from it."""
         for axis in range(self.axis + 1, live.dim()):
             live = live.any(axis, keepdim=True)
         if live.shape[self.axis] > 1:
@@ -65,13 +66,13 @@ class Regrouping(Family):
 
 
 class PixelShuffle(Regrouping):
-    """The r² channels that become the pixels of one go together."""
+    """depth_to_space (Shi et al., 2016): the r² channels of one output channel go together."""
 
     names = ("pixel_shuffle",)
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """Join the channels that become one."""
+        """Join the r² channels that become one."""
         source = node.operands[0]
         factor = int(node.arguments["upscale_factor"]) ** 2
         axis = len(source.shape) - 3
@@ -82,7 +83,7 @@ class PixelShuffle(Regrouping):
 
 
 class PixelUnshuffle(Regrouping):
-    """A channel becomes r² channels."""
+    """The inverse: one channel becomes r² channels."""
 
     names = ("pixel_unshuffle",)
 
@@ -98,7 +99,7 @@ class PixelUnshuffle(Regrouping):
 
 
 class Unfold(Regrouping):
-    """A channel becomes as many as the window has places."""
+    """im2col: one channel becomes one channel per position of the window."""
 
     names = ("im2col",)
 
@@ -115,7 +116,7 @@ class Unfold(Regrouping):
 
 @dataclass(frozen=True, eq=False)
 class Fold(Family):
-    """Sums of overlapping windows; the channels of a window's places become one."""
+    """col2im: sums of overlapping windows; the channels of one window become one."""
 
     names = ("col2im",)
 
@@ -136,7 +137,7 @@ class Fold(Family):
         builder.bind(cls(node, source, places), on_axis(atoms[:, 0], 1, len(node.shape)))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Sums of zeros."""
+        """Return 0 where all merged channels are 0."""
         value = known[self.source]
         if value.shape[1] == 1:
             return torch.tensor(NAN, dtype=torch.float64)
@@ -144,12 +145,12 @@ class Fold(Family):
         return torch.where(zero, 0.0, NAN)[..., None, None].to(torch.float64)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """All that becomes one."""
+        """Mark all channels that become a live one."""
         live = live.flatten(2).any(2)
         mark(self.source, live.repeat_interleave(self.places, 1)[..., None])
 
 
 def _rows(tensor: Tensor, axis: int, length: int) -> Tensor:
-    """An axis taken apart into rows of some length."""
+    """Return an axis split into rows of ``length``."""
     shape = tensor.shape
     return tensor.reshape(*shape[:axis], -1, length, *shape[axis + 1 :])

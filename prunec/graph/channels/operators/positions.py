@@ -1,4 +1,4 @@
-"""Moves run on tensors of positions, in place of the network's values."""
+"""Moves applied to tensors of positions in place of the network's values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from prunec.graph.capture.node import Node, is_number, replaced
 from prunec.graph.channels.layouts import broadcast
 
-# Moves that see the same values in the same order in another shape.
+# Moves that keep the order of values and change only the shape.
 VIEWS = frozenset("view reshape _unsafe_view flatten unflatten squeeze unsqueeze".split())
 # Moves whose sizes are literals.
 SIZED = frozenset(("view", "reshape", "_unsafe_view", "expand", "unflatten"))
@@ -20,7 +20,8 @@ PICKS = frozenset(
         "roll flip"
     ).split()
 )
-# Axes along which another move acts by its literals; where none is given, it may be any.
+# Arguments that name the axes a move acts along: of an empty tuple none are widened, of a move that
+# is not listed all.
 _AXES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys("permute transpose t movedim swapaxes numpy_T mT adjoint stack".split(), ()),
     **dict.fromkeys("cat concat chunk split split_with_sizes tensor_split slice".split(), ("dim",)),
@@ -34,7 +35,7 @@ _AXES: Mapping[str, tuple[str, ...]] = {
 
 
 def widen(index: Tensor, operand: Node, call: Node) -> Tensor:
-    """Expand the axes of a shrunk tensor that a move may touch; the others may stay shrunk."""
+    """Expand the shrunk axes that a move may touch; the other axes stay shrunk."""
     real = operand.shape
     name = call.operator
     if name in VIEWS or name == "expand":
@@ -51,9 +52,9 @@ def widen(index: Tensor, operand: Node, call: Node) -> Tensor:
 
 
 def picked_axes(call: Node, operand: Node) -> list[int]:
-    """Return the axes along which a move picks positions by number.
+    """Return the axes along which a move picks positions by index.
 
-    All where its numbers run over several.
+    All axes, where the index runs over several.
     """
     named = call.arguments
     name = call.operator
@@ -70,12 +71,12 @@ def picked_axes(call: Node, operand: Node) -> list[int]:
 
 
 def run_move(node: Node, call: Node, operands: list[Tensor]) -> Tensor:
-    """Return what a move makes of other operands.
+    """Return the result of a move on other operands.
 
     Args:
-        node: the moved tensor: the call itself, or the item taken from what it returns.
+        node: the moved tensor: the call itself, or an item of its result.
         call: the call of the operator.
-        operands: in place of the call's tensors, widened.
+        operands: widened tensors in place of the call's operands.
     """
     if call.operator in VIEWS:
         return _reshaped(operands[0], call.operands[0].shape, node.shape)
@@ -102,7 +103,7 @@ def _literal(node: Node) -> object:
 
 
 def _reshaped(index: Tensor, real: tuple[int, ...], target: tuple[int, ...]) -> Tensor:
-    """A shrunk tensor seen in another shape; axes that nothing differs along stay shrunk.
+    """Return a shrunk tensor in another shape; axes along which nothing differs stay shrunk.
 
     The axes of both shapes fall into runs of equal product; a run in which nothing differs is left
     at size 1 throughout.
@@ -121,7 +122,7 @@ def _reshaped(index: Tensor, real: tuple[int, ...], target: tuple[int, ...]) -> 
 def _run_of_equal_product(
     real: tuple[int, ...], target: tuple[int, ...], i: int, j: int
 ) -> tuple[int, int]:
-    """The ends of the shortest runs of axes from ``i`` and ``j`` on that hold as many positions."""
+    """Return the ends of the shortest runs of axes from ``i`` and ``j`` with equal sizes."""
     start_i, start_j = i, j
     mine = theirs = 1
     while i < len(real) or j < len(target):
@@ -135,7 +136,7 @@ def _run_of_equal_product(
 
 
 def _aligned(operands: list[Tensor], call: Node) -> list[Tensor]:
-    """Operands of a concatenation or a stack, of one shape but for the axis it runs along."""
+    """Return the parts of a concatenation or stack, expanded to equal other axes."""
     axis = int(call.arguments["dim"])
     if call.operator == "stack":
         shape = broadcast(*[tuple(x.shape) for x in operands])

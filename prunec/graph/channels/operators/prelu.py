@@ -20,7 +20,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Prelu(Family):
-    """max(x, 0) + slope·min(x, 0); one slope for all is element-wise."""
+    """max(x, 0) + slope·min(x, 0) (He et al., 2015); a single slope is element-wise."""
 
     names = ("prelu",)
 
@@ -30,7 +30,7 @@ class Prelu(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The slopes are cut with the channels."""
+        """Tie the slopes to the channels."""
         source, slope = list(node.arguments.values())[:2]
         size = math.prod(slope.shape)
         if slope.kind != "stored" or size == 1:
@@ -40,16 +40,16 @@ class Prelu(Family):
         builder.bind(cls(node, source, slope.stored), builder.layout(source))
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The formula."""
+        """Return the formula of constants."""
         value = known[self.source]
         slope = weights[self.slope].to(torch.float64)
         slope = on_axis(slope, min(1, value.dim() - 1), value.dim())
         return torch.where(value >= 0, value, value * slope)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """Position by position."""
+        """Return the formula inside and along the border."""
         return self.at_each_position([self.source], known, borders, weights)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Its operand."""
+        """Mark the operand."""
         mark(self.source, live)

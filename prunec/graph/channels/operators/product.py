@@ -1,8 +1,8 @@
 """Products of activations: matrix products and einsum.
 
-An axis that both operands and the result have (a head, say) is a batch axis: the channels at each
-of its places go together on all sides. An axis that is summed over ties the channels of one operand
-to those of the other. The axes that are left belong to one operand alone.
+An axis that both operands and the result share (heads, for example) is a batch axis: channels at
+the same index are cut together in all three. A summed axis ties the channels of one operand to
+those of the other. Every other axis belongs to one operand alone.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Product(Family):
-    """A sum of products of two operands, as einsum writes it.
+    """A sum of products of two operands, in einsum notation.
 
     Attributes:
         node: the call.
-        sides: the operands.
-        out: a letter for each axis of the result.
-        averaged: the operand that the other, a softmax along the sum, takes a mean of.
+        sides: the operands with their letters.
+        out: one letter per axis of the result.
+        averaged: the operand whose mean is taken, if the other is a softmax along the summed axis.
     """
 
     names: ClassVar[Collection[str]] = ("matmul", "mm", "bmm", "baddbmm")
@@ -53,7 +53,7 @@ class Product(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The last two axes are those of matrices."""
+        """Tie the channels of a matrix product of the last two axes."""
         first, second = [n for n in node.arguments.values() if isinstance(n, Node)][-2:]
         shapes = [first.shape, second.shape]
         if node.operator == "baddbmm" and bool(builder.layout(node.operands[0]).any()):
@@ -69,7 +69,9 @@ class Product(Family):
         visit_product(builder, node, sides, batch + "yx")
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Zero where one operand is zero all along the sum; a mean of what is the same is that."""
+        """Return 0 where an operand is 0 all along the sum, or the value of a mean of equal
+        values.
+        """
         zero = torch.zeros([1] * len(self.out), dtype=torch.bool)
         for operand, letters in self.sides:
             zero = zero | project(known[operand] == 0, letters, self.out, torch.Tensor.all)
@@ -80,7 +82,7 @@ class Product(Family):
         return torch.where(zero, 0.0, mean)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """All along the sum, but where the other operand is zero."""
+        """Mark operands all along the sum, except where the other operand is zero."""
         for (operand, letters), (other, others) in (self.sides, self.sides[::-1]):
             wanted = project(live, self.out, letters, torch.Tensor.any)
             zero = project(known[other] == 0, others, letters, torch.Tensor.all)
@@ -88,13 +90,13 @@ class Product(Family):
 
 
 class Einsum(Product):
-    """An einsum of two operands, each letter once in each."""
+    """An einsum of two operands, each letter once per operand."""
 
     names = ("einsum",)
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """As its equation says."""
+        """Tie the channels as the equation says; refuse other equations."""
         equation, listed = list(node.arguments.values())[:2]
         operands = [n for n in listed if isinstance(n, Node)]
         left, arrow, out = equation.replace(" ", "").partition("->")
@@ -107,7 +109,7 @@ class Einsum(Product):
 
 
 def visit_product(builder: Builder, node: Node, sides: tuple[Side, Side], out: str) -> None:
-    """Tie the operands' channels along shared axes, and find those of the result."""
+    """Tie the operands' channels along shared axes and bind those of the result."""
     if _visit_with_weight(builder, node, sides, out):
         return
     one, two = own_letters(sides)
@@ -129,7 +131,7 @@ def visit_product(builder: Builder, node: Node, sides: tuple[Side, Side], out: s
 
 
 def _is_mean(side: Side, summed: set[str]) -> bool:
-    """Whether an operand is a softmax along the sum, so that its entries there add up to one."""
+    """Return whether an operand is a softmax along the summed axis, with entries that sum to 1."""
     node, letters = side
     while node.operator in ("dropout", "clone"):
         node = node.operands[0]
@@ -139,7 +141,7 @@ def _is_mean(side: Side, summed: set[str]) -> bool:
 
 
 def _visit_with_weight(builder: Builder, node: Node, sides: tuple[Side, Side], out: str) -> bool:
-    """A parameter of two axes, one of which takes the other's place in the result, is a kernel."""
+    """Record a product with a stored matrix as a kernel; return whether it was one."""
     for (weight, names), (source, letters) in (sides, sides[::-1]):
         if weight.kind != "stored" or len(names) != 2 or source.kind == "stored":
             continue

@@ -1,8 +1,9 @@
 """LSTM, GRU and RNN: hidden units, input features and projections as channels.
 
-A unit is zero at all times if what it takes in is zero whenever the units that are zero were so
-before (induction over time, from a first state of zero): the candidate gate g of an LSTM, the new
-gate n of a GRU, the whole sum of an RNN.
+A unit is zero at all times if its candidate is zero as long as the other zero units are: by
+    induction over time from a zero initial state. The candidate is the gate g of an LSTM, the new
+    gate n
+of a GRU, the whole sum of an RNN.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from prunec.graph.channels.operator import Known, Mark, Operator, Writer, Writte
 from prunec.graph.channels.operators.recurrent_cells import GATES, Cell, cells_of
 from prunec.graph.channels.weights import Weights
 
-_CANDIDATE = {"lstm": 2, "gru": 2, "rnn_tanh": 0, "rnn_relu": 0}  # the gate that fills a unit
+_CANDIDATE = {"lstm": 2, "gru": 2, "rnn_tanh": 0, "rnn_relu": 0}  # row block of the candidate
 
 
 @dataclass(frozen=True, eq=False)
 class Recurrent(Family):
     """A stack of recurrent layers.
 
-    Its layout is flat: the outputs of every cell, then the units of every cell, layer by layer.
+    The layout is flat: the outputs of every cell, then the units of every cell, layer by layer.
     """
 
     names = tuple(GATES)
@@ -42,7 +43,7 @@ class Recurrent(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """New atoms for the units of every cell, and for what they hand on."""
+        """Create atoms for the units and the outputs of every cell."""
         named = node.arguments
         kind, source, params = node.operator, named.get("input"), named.get("params")
         if (
@@ -68,15 +69,15 @@ class Recurrent(Family):
         layout = torch.cat([*(c.outputs for c in cells), *(c.units for c in cells)])
         width = source.shape[-1]
         builder.bind(cls(node, source, directions, cells, from_zero, width), layout)
-        builder.found.even.append(tuple(cell.units for cell in cells))
-        builder.found.even.append(tuple(cell.outputs for cell in cells))
-        builder.found.projected += [(c.units, c.outputs) for c in cells if c.w_hr is not None]
+        builder.structure.even.append(tuple(cell.units for cell in cells))
+        builder.structure.even.append(tuple(cell.outputs for cell in cells))
+        builder.structure.projected += [(c.units, c.outputs) for c in cells if c.w_hr is not None]
 
     def visit_item(self, builder: Builder, node: Node) -> None:
-        """The sequence of outputs, or the last states.
+        """Bind the sequence of outputs, or the last states.
 
-        The last states have a row for each cell. Where every reader picks one row, each row keeps
-        channels of its own.
+        The last states have one row per cell. If every reader picks one row, rows keep separate
+        channels.
         """
         index = node.arguments["index"]
         if index == 0:
@@ -95,7 +96,7 @@ class Recurrent(Family):
         builder.bind(Item(node, self.node, positions), builder.layout(self.node)[positions])
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Zero where a unit never leaves zero."""
+        """Return 0 for units that never leave zero."""
         zero: dict[str, Tensor] = {}
         inputs = self._inputs(known)
         for layer in range(len(self.cells) // self.directions):
@@ -108,7 +109,7 @@ class Recurrent(Family):
         return torch.where(torch.cat([outputs, units]), 0.0, NAN).to(torch.float64)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """What is read later, through time and through the layers above."""
+        """Mark what is read at later times and by the layers above, up to a fixpoint."""
         live = live & known[self.node].isnan()
         before = -1
         while int(live.sum()) != before:
@@ -125,7 +126,7 @@ class Recurrent(Family):
         mark(self.source, read.reshape(1, 1, -1))
 
     def fold(self, known: Known, weights: Weights) -> bool:
-        """Constant inputs go into the bias."""
+        """Fold constant inputs into the input bias of the first layer."""
         values = self._inputs(known)
         changed = False
         for cell in self.cells[: self.directions]:
@@ -143,7 +144,7 @@ class Recurrent(Family):
         return changed
 
     def emit(self, writer: Writer) -> Written:
-        """With fewer units."""
+        """Write the stack with the kept units."""
         cell = self.cells[0]
         return writer.recurrent(self.node, self.from_zero, (cell.outputs, cell.units))
 
@@ -155,26 +156,27 @@ class Recurrent(Family):
 
     @property
     def owned(self) -> tuple[str, ...]:
-        """The input weights and their biases."""
+        """Input weights and input biases of all cells."""
         return tuple(n for cell in self.cells for n in (cell.w_ih, cell.b_ih) if n is not None)
 
     # -- one cell -----------------------------------------------------------------------------
 
     def _inputs(self, known: Known) -> Tensor:
-        """Constants among the input features, NaN where unknown, shape (I,)."""
+        """Return constants among the input features, NaN where unknown, shape (I,)."""
         value = known[self.source]
         for axis in (0, 1):
             value = one_value(value, axis) if value.shape[axis] > 1 else value
         return value.reshape(-1).expand(self.width)
 
     def _never_leave_zero(self, cell: Cell, inputs: Tensor, weights: Weights) -> Tensor:
-        """Units that stay zero, as the largest set that keeps itself so, shape (H,)."""
+        """Return the largest set of units that stay zero, bool (H,)."""
         size, row = len(cell.units), _CANDIDATE[self.node.operator]
         rows = slice(row * size, (row + 1) * size)
         zero = torch.full((size,), self.from_zero)
         taken = (weights[cell.w_ih][rows][:, ~inputs] != 0).any(1)
         if cell.b_ih is not None and cell.b_hh is not None:
             one, two = weights[cell.b_ih][rows], weights[cell.b_hh][rows]
+            # A GRU multiplies b_hh by the reset gate before adding b_ih, so the two cannot cancel.
             taken |= (one != 0) | (two != 0) if self.node.operator == "gru" else one + two != 0
         recurrent = weights[cell.w_hh][rows] != 0
         before = -1
@@ -186,14 +188,14 @@ class Recurrent(Family):
         return zero
 
     def _out(self, cell: Cell, zero: dict[str, Tensor], weights: Weights) -> Tensor:
-        """Which of the values that a cell hands on are zero."""
+        """Return which outputs of a cell are zero, bool (P,)."""
         units = zero[cell.w_hh]
         if cell.w_hr is None:
             return units
         return ~(weights[cell.w_hr][:, ~units] != 0).any(1)
 
     def _columns(self, weight: Tensor, units: Tensor) -> Tensor:
-        """Columns that the gates of some units read."""
+        """Return which columns the gates of some units read, bool."""
         gates = GATES[self.node.operator]
         return (weight[units.repeat(gates)] != 0).any(0)
 
@@ -204,7 +206,7 @@ class Recurrent(Family):
         known: Known,
         weights: Weights,
     ) -> None:
-        """Mark, in place, what one cell's live units read of itself and of the layer below."""
+        """Mark, in place, all that one cell's live units read of itself and of the layer below."""
         cell = self.cells[index]
         outputs = live[cell.at_outputs : cell.at_outputs + len(cell.outputs)]
         units = live[cell.at_units : cell.at_units + len(cell.units)]
@@ -233,35 +235,35 @@ class Recurrent(Family):
 
 @dataclass(frozen=True, eq=False)
 class Item(Operator):
-    """What a recurrent operator returns: the sequence of outputs, or the last states."""
+    """One result of a recurrent operator: the sequence of outputs, or the last states."""
 
     node: Node
     source: Node
     positions: Tensor
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """The constants of the cells."""
+        """Return the constants of the cells."""
         return known[self.source][self.positions]
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Its positions in the operator's layout."""
+        """Mark the live positions in the operator's layout."""
         flags = torch.zeros(known[self.source].shape, dtype=torch.bool)
         flags[self.positions[live]] = True
         mark(self.source, flags)
 
     def emit(self, writer: Writer) -> Written:
-        """The same item of what is written."""
+        """Write the same item of the written stack."""
         return writer.item(self.node)
 
 
 def first_states(node: Node) -> tuple[Node, ...]:
-    """Return the states that a recurrent call begins with."""
+    """Return the initial states of a recurrent call."""
     states = node.arguments["hx"]
     return tuple(states) if isinstance(states, (list, tuple)) else (states,)
 
 
 def is_zeros(state: Node) -> bool:
-    """Say whether a state is zero at the beginning."""
+    """Return whether an initial state is created as zeros."""
     return state.kind == "call" and state.operator == "zeros"
 
 

@@ -1,4 +1,4 @@
-"""The cells of a recurrent operator: the names of their tensors, where their channels stand."""
+"""Cells of a recurrent operator: names of their tensors, positions of their channels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from torch import Tensor
 from prunec.graph.capture.node import Node
 from prunec.graph.channels.builder import Builder
 
+# Row blocks of size H in the weights of a cell.
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One layer in one direction: names of its tensors, and where its channels stand.
+    """One layer in one direction: names of its tensors, positions of its channels.
 
     Attributes:
         w_ih, w_hh: (gates·H, I) and (gates·H, P); P = H where there is no projection.
         b_ih, b_hh: (gates·H,), or None.
         w_hr: the projection (P, H), or None.
-        units, outputs: atoms of its H units, and of the P values that it hands on.
-        at_units, at_outputs: their first positions in the layout of the operator.
+        units, outputs: atoms of the H units and of the P outputs.
+        at_units, at_outputs: first position of each in the layout of the operator.
     """
 
     w_ih: str
@@ -52,7 +53,7 @@ def cells_of(
         own = names[index * per : (index + 1) * per]
         if index and index % directions == 0:
             inputs = torch.cat([cell.outputs for cell in cells[-directions:]])
-        projected = own[-1] if per in (3, 5) else None
+        projected = own[-1] if per in (3, 5) else None  # 2 weights, 2 biases, and W_hr
         cells.append(_cell(builder, kind, own, inputs, projected, biased=biased))
     at = 0
     placed = []

@@ -1,4 +1,4 @@
-"""Means, sums and extremes over axes on which no channels lie; over those see over_channels."""
+"""Means, sums and extremes over positions; reductions over channels are in over_channels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Reduction(Family):
-    """A reduction of positions, each channel by itself."""
+    """A reduction over positions, each channel alone."""
 
     names = ("mean", "sum", "amax", "amin")
 
@@ -30,7 +30,7 @@ class Reduction(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of what it reads; none where it runs over them."""
+        """Carry the operand's channels; refuse a reduction over them."""
         source = node.operands[0]
         axes = reduced_axes(node.arguments.get("dim"), len(source.shape))
         if runs_over_channels(builder, node, source, axes):
@@ -47,12 +47,12 @@ class Reduction(Family):
         builder.bind(cls(node, source, tuple(axes), squeezed), layout)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """What is the same all along the axes; of a sum only zero."""
+        """Return values that are the same along the axes; of a sum only 0."""
         value = self._without_axes(known[self.source])
         return torch.where(value == 0, value, NAN) if self.node.operator == "sum" else value
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """Of a mean the share of the border, of a sum as many times the constant as are summed."""
+        """Return uneven constants of a mean or a sum."""
         source, name = borders.get(self.source), self.node.operator
         if name not in ("mean", "sum"):
             return None
@@ -70,14 +70,14 @@ class Reduction(Family):
         )
 
     def _without_axes(self, value: Tensor) -> Tensor:
-        """What is the same all along the axes."""
+        """Return the value that is the same along the axes, NaN where values differ."""
         for axis in reversed(self.axes):
             value = one_value(value, axis) if value.shape[axis] > 1 else value
             value = value.squeeze(axis) if self.squeezed else value
         return value
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """All along the axes."""
+        """Mark the operand all along the axes."""
         if self.squeezed:
             for axis in self.axes:
                 live = live.unsqueeze(axis)
@@ -85,7 +85,7 @@ class Reduction(Family):
 
 
 def reduced_axes(dim: object, rank: int) -> list[int]:
-    """Return the axes that a reduction runs over, ascending; empty where it runs over all."""
+    """Return the reduced axes, ascending; empty where all are reduced."""
     if isinstance(dim, int):
         return [dim % rank]
     return sorted({d % rank for d in dim}) if isinstance(dim, (list, tuple)) else []

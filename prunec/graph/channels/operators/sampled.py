@@ -1,4 +1,4 @@
-"""Sampling at computed places: every channel at the same ones."""
+"""Sampling at computed coordinates, the same for all channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunec.graph.channels.layouts import NAN
 from prunec.graph.channels.operator import Known, Mark
 from prunec.graph.channels.weights import Weights
 
-_PADS_WITH_ZEROS = 0
+_PADS_WITH_ZEROS = 0  # ATen's number for padding_mode="zeros"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class GridSample(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of the images; the grid holds coordinates."""
+        """Carry the channels of the images; pin the grid, which holds coordinates."""
         source, grid = list(node.arguments.values())[:2]
         why = f"{node.operator} at {node.name} runs over channels"
         builder.pin(builder.layout(grid), f"{node.operator} at {node.name} reads coordinates")
@@ -41,12 +41,12 @@ class GridSample(Family):
             builder.bind(cls(node, source, grid), layout)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """A constant, which may be mixed with the zeros outside."""
+        """Return constants; with zero padding only 0 stays constant."""
         value = known[self.source]
         return torch.where(value == 0, value, NAN) if self._sees_zeros else value
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """The share of the image in what is seen at each place."""
+        """Return the constant inside and zero outside, mixed by the share of the image."""
         source = borders.get(self.source)
         if source is not None:
             whole = source.whole and not self._sees_zeros
@@ -58,7 +58,7 @@ class GridSample(Family):
         return made if self._sees_zeros else None
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """What is read of the images, and the grid."""
+        """Mark live channels of the images, and the grid."""
         mark(self.source, live)
         mark(self.grid, torch.ones((), dtype=torch.bool))
 

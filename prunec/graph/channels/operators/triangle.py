@@ -27,7 +27,7 @@ class Triangle(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of what it reads, unless they lie along the last two axes."""
+        """Carry the operand's channels; refuse if they lie along the last two axes."""
         source = node.operands[0]
         rank = len(source.shape)
         why = f"{node.operator} at {node.name} runs over channels"
@@ -38,17 +38,17 @@ class Triangle(Family):
             builder.bind(cls(node, source), layout)
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """Zeros stay."""
+        """Return 0 where the operand is 0."""
         value = known[self.source]
         return torch.where(value == 0, value, NAN)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """The constant on one side, zero on the other."""
+        """Return the constant on one side of the diagonal, 0 on the other."""
         if self.source in borders:
             return None
         value = known[self.source]
         return Bordered((settings(self.node),), value, torch.zeros_like(value))
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """What is read of the triangle."""
+        """Mark the live positions of the operand."""
         mark(self.source, live)

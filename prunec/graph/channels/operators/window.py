@@ -1,4 +1,4 @@
-"""Windows over the trailing axes, each channel by itself: pooling and resizing."""
+"""Windows over the trailing axes, each channel alone: pooling and resizing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prunec.graph.channels.weights import Weights
 
 @dataclass(frozen=True, eq=False)
 class Window(Family):
-    """A window over positions; of a constant it makes the same constant, up to its divisor."""
+    """A window over positions; a constant stays constant, up to the divisor."""
 
     names = frozenset(
         (
@@ -38,7 +38,7 @@ class Window(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of what it reads, unless they lie along the window."""
+        """Carry the operand's channels; refuse if they lie along the window."""
         source = node.operands[0]
         layout = cls.seen(builder, node, source)
         if layout is not None:
@@ -46,7 +46,7 @@ class Window(Family):
 
     @classmethod
     def seen(cls, builder: Builder, call: Node, source: Node) -> Tensor | None:
-        """Return the channels of what a call reads; None, refused, if they lie along the window."""
+        """Return the operand's layout outside the window; None, refused, if channels lie inside."""
         rank = len(source.shape)
         spatial = range(rank - dimensions(call.operator), rank)
         if any(axis in spatial for axis in builder.axes(source)):
@@ -59,16 +59,16 @@ class Window(Family):
 
     @property
     def call(self) -> Node:
-        """The call, of which ``node`` may be one result."""
+        """The call; ``node`` may be one of its results."""
         return self.node
 
     def value(self, known: Known, weights: Weights) -> Tensor:
-        """A constant, times the window's size over its divisor; zero where it is not uniform."""
+        """Return constants times window size over divisor; only 0 where windows differ."""
         value = known[self.source]
         return value * self._factor if self.uniform else torch.where(value == 0, value, NAN)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """A border that was there, moved; one that it makes, where it is not uniform."""
+        """Return an uneven constant of the operand, or one that padding makes."""
         source = borders.get(self.source)
         if source is None:
             value = known[self.source]
@@ -88,7 +88,7 @@ class Window(Family):
         )
 
     def _largest(self, source: Bordered) -> Bordered | None:
-        """Where what is inside is larger, it is all that a window sees that reaches there."""
+        """Return the maxima: inside wins wherever it is larger and a window reaches it."""
         if not source.sharp:
             return None
         inside = torch.where(source.inside >= source.border, source.inside, NAN)
@@ -96,7 +96,7 @@ class Window(Family):
         return source.moved(settings(self.call), inside=inside, border=border)
 
     def _always_reaches(self, source: Bordered) -> bool:
-        """Whether every window sees something of what is inside a border."""
+        """Return whether every window covers at least one position inside the border."""
         named = self.call.arguments
         if source.widths is None or named.get("ceil_mode", True):
             return False
@@ -111,18 +111,18 @@ class Window(Family):
         )
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Its operand."""
+        """Mark the operand."""
         mark(self.source, live)
 
     @cached_property
     def uniform(self) -> bool:
-        """Whether the window makes the same of a constant everywhere."""
+        """Whether a constant has the same result at all positions."""
         if not self._averages:
             return True
         named = self.call.arguments
         rank = dimensions(self.call.operator)
         padding = per_axis(named["padding"], rank)
-        if named.get("divisor_override") is None:  # what a window leaves out, its divisor does too
+        if named.get("divisor_override") is None:  # by default excluded padding is not divided by
             return not named["count_include_pad"] or not any(padding)
         kernel = per_axis(named["kernel_size"], rank)
         stride = per_axis(named["stride"] or kernel, rank)
@@ -138,7 +138,7 @@ class Window(Family):
 
     @property
     def _factor(self) -> float:
-        """What a uniform window makes of 1: its size over the divisor that was asked for."""
+        """Result of a uniform window on 1: window size over the divisor."""
         divisor = self.call.arguments.get("divisor_override")
         if divisor is None:
             return 1.0
@@ -147,5 +147,5 @@ class Window(Family):
 
 
 def dimensions(name: str) -> int:
-    """Number of axes that a window runs over: ``avg_pool2d`` has 2."""
+    """Return the number of axes of a window: 2 for ``avg_pool2d``."""
     return int(name.split("d_with")[0].removesuffix("_aa").removesuffix("d")[-1])

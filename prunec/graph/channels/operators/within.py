@@ -1,4 +1,4 @@
-"""Operators that mix values along some axes, whatever stands elsewhere: softmax, layer norm."""
+"""Operators that mix values along some axes, independently at all others: softmax, layer norm."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Within(Family):
 
     @classmethod
     def visit(cls, builder: Builder, node: Node) -> None:
-        """The channels of what it reads, unless they lie along the axes."""
+        """Carry the operand's channels; refuse if they lie along the mixed axes."""
         source = node.operands[0]
         named = node.arguments
         rank = len(source.shape)
@@ -62,7 +62,7 @@ class Within(Family):
         builder.bind(cls(node, source, tuple(axes), squeezed), layout)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
-        """As many times the constant as are summed before; its magnitude as often as it stands."""
+        """Return uneven constants of cumulative sums and norms."""
         name, value = self.node.operator, known[self.source]
         if name not in ("cumsum", "linalg_vector_norm") or self.source in borders:
             return None
@@ -73,7 +73,7 @@ class Within(Family):
         return Bordered((settings(self.node),), value, nothing, sharp=False, whole=False)
 
     def read(self, live: Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """A channel that is read is read all along the axes."""
+        """Mark live channels all along the axes."""
         for axis in self.axes:
             live = live.unsqueeze(axis) if self.squeezed else live.any(axis, keepdim=True)
         mark(self.source, live)
