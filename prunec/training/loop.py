@@ -65,7 +65,9 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
         objective = make_objective(train, context.data.task, context.teacher)
         stack.enter_context(training_head(model, context.auxiliary))
         model.to(device).train()
+        context.watch.mark("network and device")
         settings = chosen_settings(model, objective, context)
+        context.watch.mark("settings")
         stack.enter_context(computing(settings, device))
         stack.enter_context(sizing(model, objective, settings, processes))
         if train.sync_batchnorm:
@@ -221,12 +223,22 @@ class _Fitting:
 
     def _step(self, images: Tensor, labels: Tensor, moment: Moment) -> tuple[Tensor, Tensor]:
         try:
-            return self.learn(images, labels, moment)
+            answers = self.learn(images, labels, moment)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             short = error.with_traceback(None)  # its frames hold the memory
+        else:
+            self._tell_first(answers[0])
+            return answers
         raise ShortOfMemory(short, images, labels)
+
+    def _tell_first(self, loss: Tensor) -> None:
+        """Wait for the first step and tell what it took to come to it, where that is asked for."""
+        watch = self.context.watch
+        if watch.tell is not None:
+            float(loss)
+            watch.finish("first step")
 
     def _look(self, moment: Moment) -> None:
         """Wait for the device, look at the loss, tell how far it is."""
