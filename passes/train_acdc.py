@@ -4,7 +4,8 @@ After a dense warm-up, phases alternate: compressed, with the k largest |w| of a
 its start and the others 0; decompressed, where all weights learn, those that were 0 from 0. The
 last phase is compressed, for ``final``: where another compressed one would run into it, the
 weights stay dense, as in the authors' 100 epochs (75 to 84 dense, the rest compressed). At the
-start of a decompressed phase momentum is forgotten; arXiv 2106.12379. Phases are whole epochs.
+start of a decompressed phase the momentum of every parameter is forgotten, norms and biases
+included, as the authors do; arXiv 2106.12379. Phases are whole epochs.
 """
 
 from __future__ import annotations

@@ -22,13 +22,19 @@ cosine from ½ to 0.005 over all the training. Momentum is masked as weights are
 
 Where text and published code differ: β falls by the step, not by the epoch; DyReLU is DyReLU while
 β = 1; updates take the place of a step of the weights; densities above 1 are solved again.
+
+Published versions of the authors' code can be had, each by its option: the density of every layer
+clamped from below (``layer_floor`` = 0.001; ``layer_floor_share`` = 0.7 or 0.01 of the density
+asked for), which keeps more weights than are asked for; plain ReLU while β = 1 (``dyrelu_acts`` =
+"fading"); units that learn as long as they act, as freezing them never came about
+(``dyrelu_learns`` = "always"), or stay as they were drawn (``"never"``).
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -45,7 +51,7 @@ from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.masked import Masked
 from prunec.sparsity.schedules import cosine, phase
 from prunec.sparsity.sharing import Reuse, absorb_gains, reuses, share
-from prunec.sparsity.spread import SPREADS
+from prunec.sparsity.spread import SPREADS, clamped
 from prunec.sparsity.training_pass import MASKS, MaskMethod, SparseTraining, mask_generator
 from prunec.training.context import Context
 from prunec.training.loop import fit
@@ -76,6 +82,27 @@ class TrainEast(SparseTraining):
         float,
         Field(ge=0, le=1, description="share of the training at which it is ReLU; 0: no DyReLU"),
     ] = 0.496
+    dyrelu_acts: Annotated[
+        Literal["at once", "fading"],
+        Field(
+            description="when DyReLU first acts: at once, as in the paper, or as it begins to fade"
+        ),
+    ] = "at once"
+    dyrelu_learns: Annotated[
+        Literal["before", "always", "never"],
+        Field(
+            description="when DyReLU's units learn: before it fades, as in the paper, as long as "
+            "they act, or never"
+        ),
+    ] = "before"
+    layer_floor: Annotated[
+        float,
+        Field(ge=0, le=1, description="density below which no layer goes; 0: the total is exact"),
+    ] = 0.0
+    layer_floor_share: Annotated[
+        float,
+        Field(ge=0, le=1, description="and the same as a share of the density asked for"),
+    ] = 0.0
     own_blocks: Annotated[
         int,
         Field(
@@ -114,6 +141,12 @@ class TrainEast(SparseTraining):
                 f"dyrelu_until = {self.dyrelu_until:g}",
                 remedy="Lower dyrelu_from, or train without DyReLU: dyrelu_until = 0.",
             )
+        if self.spread != "erk" and (self.layer_floor or self.layer_floor_share):
+            raise PassError(
+                f"train-east: layer_floor and layer_floor_share are of ERK, spread is "
+                f"{self.spread!r}",
+                remedy='Set spread = "erk", or leave the floor out.',
+            )
 
     def phases(self, epochs: int) -> Phases:
         """See :meth:`Training.phases`."""
@@ -122,6 +155,13 @@ class TrainEast(SparseTraining):
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""
         return sparse_kernels(module, self.dense)
+
+    def counts(self, shapes: Sequence[Sequence[int]], density: float) -> list[int]:
+        """Return how many weights of each kernel stay at a density of all."""
+        floor = max(self.layer_floor, self.layer_floor_share * density)
+        if floor:
+            return clamped(shapes, min(1.0, density), floor)
+        return SPREADS[self.spread](shapes, min(1.0, density))
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """Cyclic sparsity and RigL-ITOP alone."""
@@ -161,14 +201,21 @@ class TrainEast(SparseTraining):
         if self.own_blocks:
             note = f"{len(rebuilt.shared)} kernels are those of another block"
             remarks = replace(remarks, notes=(*remarks.notes, note))
+        if self.layer_floor or self.layer_floor_share:
+            meant = round((1 - self.sparsity) * rebuilt.total)
+            note = f"a floor of the layers' densities keeps more than the {meant:,} weights meant"
+            remarks = replace(remarks, notes=(*remarks.notes, note))
         phasing = rebuilt.phasing
         if phasing is None:
             return remarks
         count = sum(parameter.numel() for parameter in phasing.units.parameters())
-        note = (
-            f"{count:,} parameters of DyReLU learned until {percent(self.dyrelu_from, 0)} of the "
-            f"training and were gone at {percent(self.dyrelu_until, 0)}"
-        )
+        gone = percent(self.dyrelu_until, 0)
+        learned = {
+            "before": f"learned until {percent(self.dyrelu_from, 0)} of the training",
+            "always": "learned as long as they acted",
+            "never": "stayed as they were drawn",
+        }[self.dyrelu_learns]
+        note = f"{count:,} parameters of DyReLU {learned} and were gone at {gone}"
         return replace(
             remarks,
             notes=(*remarks.notes, note),
@@ -183,6 +230,8 @@ class TrainEast(SparseTraining):
         shared = [one for one in found if one.kernels <= kernels.keys()]  # not what stays dense
         with seeded(seed, UNITS):
             phasing = phasing_of(module, example) if self.dyrelu_until else None
+        if phasing:
+            phasing.waits = self.dyrelu_acts == "fading"
         with seeded(seed, SHARING):
             ties = share(module, shared, torch.rand(len(shared)))
         if phasing:
@@ -255,7 +304,7 @@ class East(Masked):
 
     def counts(self, density: float) -> list[int]:
         """Return how many weights of each kernel stay."""
-        return SPREADS[self.options.spread](self.masks.shapes, min(1.0, density))
+        return self.options.counts(self.masks.shapes, density)
 
     def wanted(self, share: float) -> float:
         """Return d at a share of the training, inside the cycles."""
@@ -269,9 +318,11 @@ class East(Masked):
         """Steps that leave the masks are alike while units learn, while they fade, and after."""
         if self.is_due(moment):
             return None
-        options, lasts = self.options, self.phasing is not None
-        fades = lasts and moment.share >= options.dyrelu_from
-        return fades, lasts and moment.reached(options.dyrelu_until)
+        if self.phasing is None:
+            return ()
+        begin, end = self.options.dyrelu_from, self.options.dyrelu_until
+        fades = phase(moment.share, begin, end) > 0
+        return self._learns(moment), fades, moment.reached(end)
 
     def prepare(self, moment: Moment) -> None:
         """Bring DyReLU nearer to ReLU."""
@@ -289,7 +340,7 @@ class East(Masked):
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:
         """Change the masks in place of a step of the weights, or mask the gradients."""
-        if self.phasing and moment.share >= self.options.dyrelu_from:
+        if self.phasing and not self._learns(moment):
             self._freeze(self.phasing)
         if not self.is_due(moment):
             super().gradient(moment)
@@ -332,6 +383,13 @@ class East(Masked):
         counts = [int(part * count) for count in self.masks.counts()]
         self.masks.drop_smallest(counts)
         self.masks.grow(counts, scores)
+
+    def _learns(self, moment: Moment) -> bool:
+        """Say whether DyReLU's units learn in this step."""
+        learns = self.options.dyrelu_learns
+        return learns == "always" or (
+            learns == "before" and moment.share < self.options.dyrelu_from
+        )
 
     def _freeze(self, phasing: Phasing) -> None:
         """Let the units be as they are, whatever decay or momentum would do."""

@@ -3,10 +3,15 @@
 From the density of the start (ERK, or dense) to s_f along s(p) = s_f + (s_i − s_f)·(1 − p)³: every
 ΔT steps the smallest |w| of all kernels together are masked; then each kernel drops the share
 f(t) of its smallest and grows as many where |∂L/∂W| is largest, as RigL does; arXiv 2106.10404.
+
+As the authors' code has it (``exchange = "training"``), the exchange goes on to the last step, its
+share along a cosine from ``fraction`` to 0.005 over the whole training, rounded up in each kernel.
+``exchange = "ramp"`` ends it with the ramp, the share falling to 0 by then.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -16,11 +21,13 @@ from pydantic import Field
 from torch import Tensor
 
 from prunec.sparsity.regrowth import Regrowth, RegrowthTraining
-from prunec.sparsity.schedules import cubic
+from prunec.sparsity.schedules import cosine, cubic
 from prunec.sparsity.training_pass import MaskMethod, mask_generator
 from prunec.training.context import Context
 from prunec.training.method import Moment
 from prunec.training.phases import Phases, until
+
+LAST = 0.005  # the share that is exchanged at the end: the authors'
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,17 @@ class TrainGranet(RegrowthTraining):
     fraction: Annotated[
         float, Field(gt=0, lt=1, description="share of the weights left that is exchanged")
     ] = 0.5
+    stop: Annotated[
+        float,
+        Field(gt=0, le=1, description="share of the training after which the sparsity is reached"),
+    ] = 0.75
+    exchange: Annotated[
+        Literal["training", "ramp"],
+        Field(
+            description="how long weights drop and grow: to the last step, as the authors do, or "
+            "until stop"
+        ),
+    ] = "training"
 
     def counts(
         self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None
@@ -46,7 +64,12 @@ class TrainGranet(RegrowthTraining):
 
     def phases(self, epochs: int) -> Phases:
         """See :meth:`Training.phases`."""
-        return until(epochs, prune=self.stop)
+        return until(epochs, *(["regrow"] if self.is_long else []), prune=self.stop)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether weights are exchanged to the last step."""
+        return self.exchange == "training"
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""
@@ -57,6 +80,22 @@ class Granet(Regrowth):
     """Fewer weights at every update, then as many others."""
 
     options: TrainGranet
+
+    def regrows(self, moment: Moment) -> bool:
+        """See :meth:`Regrowth.regrows`."""
+        return self.options.is_long or super().regrows(moment)
+
+    def share(self, moment: Moment) -> float:
+        """See :meth:`Regrowth.share`."""
+        if self.options.is_long:
+            return cosine(moment.share, self.options.fraction, LAST)
+        return super().share(moment)
+
+    def dropped(self, share: float, counts: Sequence[int]) -> list[int]:
+        """See :meth:`Regrowth.dropped`."""
+        if self.options.is_long:
+            return [math.ceil(share * count) for count in counts]
+        return super().dropped(share, counts)
 
     def scores(self, moment: Moment) -> Sequence[Tensor]:
         """|∂L/∂W|, averaged over processes already; fewer weights are active from here on."""
@@ -69,7 +108,7 @@ class Granet(Regrowth):
         return None if ends else super().kind(moment)
 
     def before_forward(self, moment: Moment) -> None:
-        """Reach the last sparsity when the updates end."""
+        """Reach the last sparsity when the ramp ends."""
         super().before_forward(moment)
         if moment.reached(self.options.stop) and not self.ended:
             self.prune(1.0)
@@ -79,7 +118,7 @@ class Granet(Regrowth):
     ended = False
 
     def settled(self, moment: Moment) -> bool:
-        """Say whether the last sparsity was reached, at a step after the last update."""
+        """Say whether the last sparsity was reached, at a step after the ramp."""
         return self.ended
 
     @torch.no_grad()

@@ -5,13 +5,19 @@ included, by the optimizer too: weights alone are masked, after every step, so t
 starts at 0 and moves with its momentum at once. Between epochs each kernel drops the share p of its
 smallest |w|, p falling as a cosine; what dropped everywhere is shared out in proportion to the
 layers' mean |m| over active weights, and grows where |m| is largest; arXiv 1907.04840.
+
+``surplus`` says what happens to what a full layer cannot take. ``equal`` is the authors' code: a
+layer grows to 0.99 of its room at most, all layers get equal parts of the rest, and one that is
+more than 80 % dense and whose mean |m| is above the average drops no more than its sparsity; what
+drops is rounded up. With ``momentum`` the other layers share it by their mean |m|.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -19,12 +25,14 @@ from torch import Tensor
 
 from prunec.sparsity.masked import Masked
 from prunec.sparsity.schedules import cosine
-from prunec.sparsity.spread import shared_out
+from prunec.sparsity.spread import shared_equally, shared_out
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining, mask_generator
 from prunec.training.context import Context
 from prunec.training.method import Moment
 
 LAST = 0.005  # the share that drops at the end
+NEARLY_DENSE = 0.2  # the sparsity of a layer below which less drops: the authors'
+SHARED = {"equal": shared_equally, "momentum": shared_out}
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,13 @@ class TrainSnfs(SpreadTraining):
     momentum: Annotated[
         float, Field(ge=0, lt=1, description="of the gradients that say where weights grow")
     ] = 0.9
+    surplus: Annotated[
+        Literal["equal", "momentum"],
+        Field(
+            description="how layers share what a full one cannot take: all alike, as the authors "
+            "do, or by momentum"
+        ),
+    ] = "equal"
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""
@@ -89,14 +104,33 @@ class Snfs(Masked):
         size = [m.abs() for m in self.m]
         pairs = zip(size, self.masks.values, strict=True)
         means = torch.stack([(a * m).sum() / m.sum().clamp(min=1) for a, m in pairs]).tolist()
-        dropped = [int(share * count) for count in before]
+        dropped = self.dropped(share, before, means)
         self.masks.drop_smallest(dropped)
         room = [
             w.numel() - count + gone
             for w, count, gone in zip(self.weights, before, dropped, strict=True)
         ]
-        self.masks.grow(shared_out(sum(dropped), means, room), size)
+        grown = SHARED[self.options.surplus](sum(dropped), means, room)
+        self.masks.grow(grown, size)
         self.masks.apply()
+
+    def dropped(self, share: float, counts: Sequence[int], means: Sequence[float]) -> list[int]:
+        """Return how many weights of each kernel drop.
+
+        Args:
+            share: of the active weights.
+            counts: how many are active.
+            means: of |m| over them.
+        """
+        if self.options.surplus == "momentum":
+            return [int(share * count) for count in counts]
+        average = sum(means) / len(means)
+        found = []
+        for weight, count, mean in zip(self.weights, counts, means, strict=True):
+            sparsity = 1 - count / weight.numel()
+            slower = sparsity < NEARLY_DENSE and mean > average
+            found.append(math.ceil((min(share, sparsity) if slower else share) * count))
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Masks and momentum."""

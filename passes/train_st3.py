@@ -105,10 +105,12 @@ class St3(Projected):
         units = [1 / math.sqrt(sum(w.shape)) if scaled else 1.0 for w in self.weights]
         self.units = torch.tensor(units, dtype=torch.float64, device=device)
         self.sparsity = torch.zeros((), dtype=torch.float64)
-        self.tau = torch.tensor(-1.0, device=device)
+        dtype = self.weights[0].dtype
+        self.tau = torch.tensor(-1.0, dtype=dtype, device=device)
         self.masking, self.gone = False, 0
         self.left = torch.zeros(1, dtype=torch.long, device=device)
-        self.scales = torch.ones(sum(len(w) for w in self.weights), device=device)
+        filters = sum(len(w) for w in self.weights)
+        self.scales = torch.ones(filters, dtype=dtype, device=device)
 
     def before_forward(self, moment: Moment) -> None:
         """Find τ and c when it is time; show W̃."""

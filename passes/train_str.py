@@ -10,7 +10,8 @@ which of a transposed convolution are the inputs). By the chain rule alone
 
 and s has the weights' decay λ: while s ≪ −88, g underflows and s moves by decay alone, so λ and the
 start s_init decide how sparse the network becomes, and its layers share the sparsity as they learn.
-s is moved by SGD with the recipe's momentum, whatever moves the weights.
+s is a parameter like any other: the recipe's optimizer moves it as it moves the weights, and its
+gradient is clipped with theirs.
 
 Ours, not the paper's: ``sparsity``. Where it is given, all s are shifted together, up to
 400 times, so that the density follows d(p) = 1 − sparsity·(1 − (1 − p)³) until ``ramp`` of
@@ -29,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunec.sparsity.kernels import sparse_kernels
-from prunec.sparsity.soft_threshold import Granularity, SoftThreshold, momentum_of
+from prunec.sparsity.soft_threshold import Granularity, SoftThreshold
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 from prunec.training.phases import Phases, until
@@ -69,14 +70,7 @@ class TrainStr(SparseTraining):
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""
-        train = context.recipe.train
-        return Str(
-            self,
-            kernels,
-            weight_decay=train.weight_decay,
-            momentum=momentum_of(train),
-            granularity=self.granularity,
-        )
+        return Str(self, kernels, self.granularity)
 
 
 class Str(SoftThreshold):
@@ -93,7 +87,7 @@ class Str(SoftThreshold):
 
     def why_missed(self, density: float) -> str:
         """See :meth:`SoftThreshold.why_missed`."""
-        if density > self.asked() and float(self.s.max()) > HIGH:
+        if density > self.asked() and float(self.s.detach().max()) > HIGH:
             return (
                 "sigmoid thresholds stay below 1, and so many weights are larger; train with more "
                 "weight_decay, or start from smaller weights"

@@ -8,7 +8,7 @@ at 1. By the chain rule alone
     ∂L/∂m = 1[|m| > g(s)]·∂L/∂m̃,      ∂L/∂s = −exp(s)·Σ_{|m|>g(s)} sign(m)·∂L/∂m̃,
 
 and s and m have the weights' decay λ. A zero of m̃ is a rank that is gone: a column of W₂ and a row
-of W₁. s is moved by SGD with the recipe's momentum, whatever moves the weights.
+of W₁. The recipe's optimizer moves s as it moves the weights.
 
 Ours, not the paper's: ``factor`` makes low-rank maps of a network's linear layers first, W = VΣUᵀ
 with m = σ/σ₁, exact at full rank, so that S thresholds singular values. ``sparsity``, where it is
@@ -34,7 +34,7 @@ from prunec.contract import Remarks
 from prunec.errors import PassError
 from prunec.models.low_rank import Form, factored, maps_of, put
 from prunec.sparsity.schedules import cubic
-from prunec.sparsity.soft_threshold import BITES, LARGEST, SoftThreshold, momentum_of
+from prunec.sparsity.soft_threshold import BITES, LARGEST, SoftThreshold
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining
 from prunec.training.context import Context
 from prunec.training.method import Moment
@@ -90,8 +90,7 @@ class TrainStrRank(SparseTraining):
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""
-        train = context.recipe.train
-        return StrRank(self, kernels, weight_decay=train.weight_decay, momentum=momentum_of(train))
+        return StrRank(self, kernels)
 
     def require_possible(self, artifact: Artifact, context: Context) -> None:
         """See :meth:`SparseTraining.require_possible`; layers are factored first."""
@@ -192,6 +191,7 @@ class StrRank(SoftThreshold):
         """Exp."""
         return torch.exp(s)
 
+    @torch.no_grad()
     def shift(self, moment: Moment) -> None:
         """Move all s together by the least that leaves the wanted number of ranks.
 

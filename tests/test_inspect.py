@@ -137,7 +137,7 @@ def test_a_network_by_name_at_another_size() -> None:
             "squeezenet1_1 does not take an input of 3×4×4",
             "--input",
         ),
-        (["squeezenet1_2"], "is no classifier of torchvision", "Did you mean 'squeezenet1_"),
+        (["squeezenet1_2"], "is not a classifier", "Did you mean 'squeezenet1_"),
         (["no.such.module:net"], "cannot be imported", "PYTHONPATH"),
     ],
 )

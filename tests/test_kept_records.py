@@ -102,7 +102,7 @@ def test_a_run_that_keeps_no_digests_fails_and_says_which_build_began_it(tmp_pat
     (run.path / "run.json").write_text(record_text(left))
     found = checked(run)
     assert not found.passed
-    assert f"{run.made_by} began the run" in found.message
+    assert f"{run.made_by} started the run" in found.message
     assert "build" in run.made_by
 
 
@@ -112,7 +112,7 @@ def test_a_run_of_a_build_without_digests_is_told(tmp_path: Path) -> None:
     (run.path / "run.json").write_text(json.dumps(old))
     found, untold = check_records(run)
     assert not found
-    assert "prunec 0.1.0, 2026-01-02T03:04:05 began it" in untold[0]
+    assert "prunec 0.1.0, 2026-01-02T03:04:05 started it" in untold[0]
 
 
 def test_lines_can_be_added_by_another_process_after_a_kill(tmp_path: Path) -> None:

@@ -64,9 +64,13 @@ class Regrowth(Masked):
 
     def is_due(self, moment: Moment) -> bool:
         """Say whether this step is one of the updates; what grew in the last would stay 0."""
-        number, options = moment.number, self.options
-        due = number > 0 and number % options.update_steps == 0 and moment.share < options.stop
-        return due and not moment.last
+        number = moment.number
+        due = number > 0 and number % self.options.update_steps == 0
+        return due and self.regrows(moment) and not moment.last
+
+    def regrows(self, moment: Moment) -> bool:
+        """Say whether masks still change."""
+        return moment.share < self.options.stop
 
     def kind(self, moment: Moment) -> Hashable | None:
         """Steps that leave the masks are alike."""
@@ -76,6 +80,10 @@ class Regrowth(Masked):
         """f(t), the share of active weights that drops."""
         return cosine(moment.share / self.options.stop, self.options.fraction)
 
+    def dropped(self, share: float, counts: Sequence[int]) -> list[int]:
+        """Return how many weights of each kernel drop, of so many active ones."""
+        return [int(share * count) for count in counts]
+
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:
         """Update the masks in place of a step of the weights; else mask the gradients."""
@@ -84,7 +92,7 @@ class Regrowth(Masked):
             return
         scores = self.scores(moment)
         share = self.share(moment)
-        counts = [int(share * count) for count in self.masks.counts()]
+        counts = self.dropped(share, self.masks.counts())
         self.masks.drop_smallest(counts)
         self.masks.grow(counts, scores)
         self.masks.apply()

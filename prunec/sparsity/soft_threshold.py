@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from prunec.recipe import TrainSpec
 from prunec.sparsity.flat import softshrink
 from prunec.sparsity.schedules import cubic
 from prunec.sparsity.straight_through import Projected
 from prunec.training.method import Moment
-from prunec.training.optimisation import optimizer_class
 from prunec.wording import percent
 
 Granularity = Literal["layer", "global", "filter"]
@@ -47,7 +44,7 @@ class SoftThreshold(Projected):
     """The thresholds of a network while it trains.
 
     Attributes:
-        s: one number a layer, a filter, or in all; float32.
+        s: one number per layer, per filter, or in all, which the optimizer moves.
         sparsity: what they are steered to; 0: they are not.
     """
 
@@ -55,21 +52,15 @@ class SoftThreshold(Projected):
         self,
         options: Thresholding,
         kernels: Mapping[str, Tensor],
-        *,
-        weight_decay: float,
-        momentum: float,
         granularity: Granularity = "layer",
     ) -> None:
         super().__init__(kernels)
         self.granularity = granularity
         self.sparsity, self.ramp = options.sparsity, options.ramp
-        self.weight_decay, self.momentum = weight_decay, momentum
         self.parts = [w.shape[0] if granularity == "filter" else 1 for w in self.weights]
         count = 1 if granularity == "global" else sum(self.parts)
-        self.s = torch.full((count,), options.s_init, device=self.weights[0].device)
-        self.velocity = torch.zeros_like(self.s)
-        self.slope = torch.zeros_like(self.s)
-        self.rate, self.wanted, self.due = self.s.new_zeros(3).unbind()
+        self.s = nn.Parameter(self.weights[0].new_full((count,), options.s_init))
+        self.wanted, self.due = self.weights[0].detach().new_zeros(2).unbind()
 
     @abstractmethod
     def g(self, s: Tensor) -> Tensor:
@@ -81,14 +72,13 @@ class SoftThreshold(Projected):
 
     def thresholds(self) -> list[Tensor]:
         """g(s) for each kernel: [1], or [O] where filters have their own."""
-        g = self.g(self.s)
+        g = self.g(self.s.detach())
         if self.granularity == "global":
             return [g] * len(self.weights)
         return list(torch.split(g, self.parts))
 
     def prepare(self, moment: Moment) -> None:
         """Let what a step needs to know be tensors, for those that are recorded."""
-        self.rate.fill_(moment.learning_rate)
         self.wanted.fill_(self._wanted(moment))
         self.due.fill_(self._is_due(moment))
 
@@ -113,7 +103,11 @@ class SoftThreshold(Projected):
         total = self._slopes(kernels.gradients())
         if self.granularity == "global":
             total = total.sum().view(1)
-        self.slope = -self.g_slope(self.s) * total
+        self.s.grad = -self.g_slope(self.s) * total
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """See :meth:`Method.parameters`: s, under a name that no module can have."""
+        return {"method:s": self.s}
 
     def _slopes(self, gradients: list[Tensor]) -> Tensor:
         """Mask the gradients; return Σ sign(W̃)·∂L/∂W̃ over the weights of each threshold.
@@ -138,14 +132,8 @@ class SoftThreshold(Projected):
         (span,) = flat.spans
         return span.sums(span.of(products.memory)).to(self.s.dtype)
 
-    @torch.no_grad()
     def after_step(self, moment: Moment) -> None:
-        """Move s: v ← μv + ∂L/∂s + λs, s ← s − ηv; shift it where a sparsity is asked for."""
-        self.velocity.mul_(self.momentum).add_(self.slope).add_(self.s, alpha=self.weight_decay)
-        if self.kernels.flat.at_once:
-            self.s.sub_(self.velocity * self.rate)
-        else:
-            self.s.sub_(self.velocity, alpha=moment.learning_rate)
+        """Shift s where a sparsity is asked for."""
         if self.sparsity and self._shifts_at_once():
             self._shift_at_once()
         elif self.sparsity and self._is_due(moment):
@@ -160,6 +148,7 @@ class SoftThreshold(Projected):
         every = max(1, moment.epochs * moment.steps_per_epoch // SHIFTS)
         return moment.number % every == every - 1
 
+    @torch.no_grad()
     def shift(self, moment: Moment) -> None:
         """Bring the density nearer to what the schedule wants."""
         # gradient() left the signs of W̃ in the memory of what was shown
@@ -177,6 +166,7 @@ class SoftThreshold(Projected):
         own = type(self).shift is SoftThreshold.shift
         return own and self.kernels.flat.at_once
 
+    @torch.no_grad()
     def _shift_at_once(self) -> None:
         """The same without a look at a value; nothing where it is not due."""
         flat, signs = self.kernels.flat, self.kernels.room.memory
@@ -233,20 +223,13 @@ class SoftThreshold(Projected):
         return "too few steps for thresholds to rise; train for more, or let s_init be nearer to 0"
 
     def tensors(self) -> dict[str, Tensor]:
-        """The thresholds and their velocity."""
-        return {"s": self.s, "velocity": self.velocity}
+        """The thresholds."""
+        return {"s": self.s.detach()}
 
+    @torch.no_grad()
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the same back."""
         self.s.copy_(tensors["s"])
-        self.velocity.copy_(tensors["velocity"])
-
-
-def momentum_of(train: TrainSpec) -> float:
-    """Return the momentum of a recipe's optimizer, by default its class's; 0.9 if it takes none."""
-    known = inspect.signature(optimizer_class(train.optimizer["name"])).parameters
-    default = known["momentum"].default if "momentum" in known else 0.9
-    return float(train.optimizer.get("momentum", default))
 
 
 def _dots(a: Tensor, b: Tensor, parts: int) -> Tensor:

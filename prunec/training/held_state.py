@@ -66,7 +66,7 @@ class HeldState:
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         model, optimizer = self.take.model, self.take.optimizer
-        for name, parameter in model.named_parameters():
+        for name, parameter in self.take.named.items():
             yield f"weights/{name}", parameter
             for key, value in optimizer.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):

@@ -75,7 +75,7 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
         model.to(memory_format=settings.layout)
         unused = method.retires or unused_parameters(model, context)
         network = parallel(model, device, processes, unused=unused)
-        optimizer = make_optimizer(model, train)
+        optimizer = make_optimizer(model, train, method.parameters())
         take = Stepper(
             model, network, optimizer, method, objective.shared(processes), settings,
             clip_norm=train.clip_norm, processes=processes,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunec.seeding import derived_seed
 
@@ -81,6 +81,14 @@ class Method:
 
     optimizer: torch.optim.Optimizer | None = None
     """What moves the weights."""
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Return parameters of the method's own, by name.
+
+        The optimizer moves them as it moves the network's, with the recipe's weight decay; their
+        gradients, which :meth:`gradient` leaves in them, are clipped with all others.
+        """
+        return {}
 
     def begin(self, optimizer: torch.optim.Optimizer, averages: Mapping[str, Tensor]) -> None:
         """Take what the loop made for this training, before its first step."""

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -31,13 +32,16 @@ class OptimizerState:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, train: TrainSpec, own: Mapping[str, nn.Parameter] = MappingProxyType({})
+) -> torch.optim.Optimizer:
     """Return the optimizer of a recipe over the parameters that want gradients.
 
     ``train.weight_decay`` holds for kernels, parameters of more than one axis; biases and the
     scales and shifts of norms are not decayed, unless a ``[[train.group]]`` says so: the first that
-    matches a parameter's name decides. Updates run over all tensors at once: fused on CUDA,
-    ``foreach`` elsewhere, unless the recipe names one of the two.
+    matches a parameter's name decides. ``own``, a method's parameters, are decayed.
+    Updates run over all tensors at once: fused on CUDA, ``foreach`` elsewhere, unless the recipe
+    names one of the two.
 
     Raises:
         RecipeError: torch.optim has no such class, it refuses an argument, or a group matches no
@@ -45,6 +49,9 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
     """
     factory = optimizer_class(train.optimizer["name"])
     groups = list(_groups(model, train))
+    if own:
+        decay = train.weight_decay
+        groups.append({"params": list(own.values()), "weight_decay": decay, RATE: 1.0})
     arguments = {key: value for key, value in train.optimizer.items() if key != "name"}
     known = inspect.signature(factory).parameters
     for key in arguments:
@@ -91,11 +98,13 @@ def number_rates(optimizer: torch.optim.Optimizer) -> None:
         group["lr"] = float(group["lr"])
 
 
-def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimizerState:
+def state_of(
+    parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> OptimizerState:
     """Return what the optimizer remembers of every parameter, by the parameter's name."""
     entries = {
         f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
     return OptimizerState(
@@ -104,7 +113,11 @@ def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> OptimizerSta
     )
 
 
-def load_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: OptimizerState) -> None:
+def load_state(
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    state: OptimizerState,
+) -> None:
     """Put back what :func:`state_of` returned, each tensor laid out as its parameter is.
 
     What is there already keeps its memory.
@@ -114,7 +127,7 @@ def load_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: Optimi
         for g in optimizer.param_groups
         for p in g["params"]
     }
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         for key, value in _entries(state.tensors, name):
             held = optimizer.state[parameter].get(key)
             if isinstance(held, Tensor) and held.shape == value.shape:

@@ -76,7 +76,7 @@ def remembered_of(
     of = {
         "device": torch.cuda.get_device_name(device) if on_cuda else platform.processor(),
         "torch": torch.__version__,
-        "cudnn": torch.backends.cudnn.version() if on_cuda else None,
+        "cudnn": torch.backends.cudnn.version() if on_cuda else None,  # type: ignore[no-untyped-call]
         "network": network,
         "batch": [list(batch[0].shape), list(batch[1].shape)],
         "train": asked,

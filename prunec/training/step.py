@@ -64,7 +64,8 @@ class Stepper:
     Attributes:
         model: the network.
         forward: what runs in its place (the same, shared by processes or compiled), and its loss.
-        optimizer: of its parameters.
+        optimizer: of its parameters, and of the method's own.
+        named: the parameters that the optimizer moves, by name.
         scaler: of the loss, under fp16.
     """
 
@@ -85,7 +86,8 @@ class Stepper:
         self.forward = Forward(running, objective, settings)
         self.method, self.clip_norm, self.processes = method, clip_norm, processes
         device = next(model.parameters()).device
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.named = {**dict(model.named_parameters()), **method.parameters()}
+        self.parameters = [p for p in self.named.values() if p.requires_grad]
         half = settings.precision == "fp16"
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)
 

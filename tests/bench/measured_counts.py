@@ -99,7 +99,7 @@ def bench(name: str, share: float, rounds: int) -> None:
             files[way] = Path(folder) / f"{way}.onnx"
             macs[way] = written(made.module, example, files[way])
             if way == "measured":
-                print(f"{name}: compiled in {seconds:.1f} s; {times.told}")
+                print(f"{name}: compiled in {seconds:.1f} s; {times.description}")
         blocks = {}
         for way, path in files.items():
             loaded = Onnxruntime().open(path)

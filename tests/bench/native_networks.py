@@ -21,8 +21,8 @@ from torch import nn
 
 from prunec.artifact import Artifact
 from prunec.deploy.exporter import Source
+from prunec.deploy.native.library import load
 from prunec.deploy.runner import once
-from prunec.deploy.runners.native import load
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.errors import PrunecError
 from prunec.exporters.to_c import ToC

@@ -190,8 +190,8 @@ def _steps(
     ) -> Step:
         own = copy.deepcopy(module) if own is None else own
         own = own.to(device).to(memory_format=settings.layout).train()
-        optimizer = make_optimizer(own, recipe.train)
         method, objective = make(own), Objective(Classification(case.classes))
+        optimizer = make_optimizer(own, recipe.train, method.parameters())
         method.optimizer = optimizer
         stepper = Stepper(own, own, optimizer, method, objective, settings)
         spec = recipe.train.model_copy(update={"capture": record})

@@ -52,7 +52,7 @@ def test_densities_of_a_run_leave_no_sparsity_to_ask_for(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("text", ["", " ", "1", "-0.1", "0.9,,0.99", "much", "nan", "0.9;0.99"])
 def test_what_is_no_sparsity_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no share of zeros"):
+    with pytest.raises(UsageError, match="not a sparsity"):
         parse_sparsities(text)
 
 
@@ -116,18 +116,18 @@ def test_more_training_passes_are_a_larger_budget(tmp_path: Path) -> None:
 
 def test_two_recipes_of_one_name_are_refused(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, "gmp")
-    with pytest.raises(RecipeError, match="two recipes are called 'gmp'"):
+    with pytest.raises(RecipeError, match="two recipes have the name 'gmp'"):
         expand([path, path])
 
 
 def test_what_asks_for_nothing_is_refused(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, "gmp")
-    assert "--seeds 0: nothing runs" in compare(recipe, "--seeds", 0, code=3)
-    assert "is no share of zeros" in compare(recipe, "--sparsity", "", code=3)
+    assert "--seeds 0: must be at least 1" in compare(recipe, "--seeds", 0, code=3)
+    assert "is not a sparsity" in compare(recipe, "--sparsity", "", code=3)
 
 
 def test_the_seed_is_the_grids_own(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="a seed of its own"):
+    with pytest.raises(RecipeError, match="its own seed"):
         expand([write_recipe(tmp_path, "gmp")], changes=["seed=5"])
 
 

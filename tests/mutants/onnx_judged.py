@@ -30,7 +30,7 @@ from prunec.deploy.exporter import Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.deploy.signature import GRAPH_DIGEST, MACS, graph_digest
-from prunec.deploy.written import Graph
+from prunec.deploy.written import WrittenGraph
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.recipe import VerifySpec
 
@@ -57,7 +57,7 @@ class Bench:
         self.model = onnx.load_from_string(self.data)
         fresh = ToOnnx().graph_again(source, ToOnnx().read_back(self.path))
         assert fresh is not None
-        self.graph: Graph = fresh
+        self.graph: WrittenGraph = fresh
         (self.folder / "weights.bin").write_bytes(bytes(4096))
         shape = (2, 3, 12, 12)
         noise = default_rng(9)

@@ -69,7 +69,7 @@ def test_an_uncut_network_is_not_told_to_be_faster_than_itself(
     found = [clock.judged(machine, seed) for seed in range(60)]
     wrong = [latency for latency in found if latency.apart]
     assert len(wrong) <= 1, "the chance of an error is 1 % in all looks together"
-    assert [latency.told for latency in found].count(1.0) >= 59
+    assert [latency.reported for latency in found].count(1.0) >= 59
     assert sum(f.least <= 1 <= f.most for f in found) / len(found) >= CONFIDENCE - 0.02
 
 
@@ -79,7 +79,7 @@ def test_a_network_at_0_72_is_told_to_be(machine: Times, monkeypatch: pytest.Mon
     for seed in range(10):
         found = clock.judged(machine, seed, 0.72)
         assert found.apart
-        assert found.told == found.ratio == pytest.approx(0.72, abs=0.06)
+        assert found.reported == found.ratio == pytest.approx(0.72, abs=0.06)
 
 
 def test_the_ratio_follows_from_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,4 +99,4 @@ def test_a_ratio_is_told_where_its_whole_interval_lies_beyond_the_margin(
     least: float, most: float, told: float
 ) -> None:
     """The last is an older record, which knows no interval."""
-    assert Latency(0.72, 1.0, 0.72, least, most).told == told
+    assert Latency(0.72, 1.0, 0.72, least, most).reported == told

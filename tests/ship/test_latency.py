@@ -94,11 +94,11 @@ def test_alignment_counts_what_a_cut_decides(tmp_path: Path) -> None:
     assert alignment(odd).layers == 3
     assert alignment(odd).odd == {8: 2, 16: 3}
     assert remedy(odd) == (
-        "2 of 3 convolutions have channels that are no multiple of 8, which kernels work on in "
-        "blocks: set round_to = 16."
+        "2 of 3 convolutions have channels that are not a multiple of 8, the block size of "
+        "kernels: set round_to = 16."
     )
     by_8 = convolutions(tmp_path / "by8.onnx", 3, 24, 40)
-    assert remedy(by_8).startswith("2 of 2 convolutions have channels that are no multiple of 16")
+    assert remedy(by_8).startswith("2 of 2 convolutions have channels that are not a multiple of")
     by_16 = convolutions(tmp_path / "by16.onnx", 1, 16, 48)
     assert remedy(by_16).startswith("All channels fill blocks of 16")
 

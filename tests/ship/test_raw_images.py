@@ -62,7 +62,7 @@ def test_bytes_are_normalised_as_outside(layout: str) -> None:
     torch.testing.assert_close(raw(given), network(normalised), rtol=0, atol=2e-6)
     assert torch.equal(bytes_of(normalised, MEAN, STD, layout), given)
     assert torch.equal(raw.double()(given), raw(given))
-    with pytest.raises(TypeError, match="behind their transforms"):
+    with pytest.raises(TypeError, match="after their transforms"):
         AsBytes(layout)(normalised)
 
 

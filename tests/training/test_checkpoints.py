@@ -81,7 +81,7 @@ def test_averages_beside_are_left_and_can_be_named(tmp_path: Path) -> None:
     other = network(1)
     load_weights(other, "", f"{tmp_path / 'w.pth'}::ema", 3)
     assert_same(average, other)
-    with pytest.raises(DataError, match="holds no state dict 'best'"):
+    with pytest.raises(DataError, match="has no state dict 'best'"):
         load_weights(other, "", f"{tmp_path / 'w.pth'}::best", 3)
 
 
@@ -128,7 +128,7 @@ def test_a_file_of_masks_does_as_masks_beside_the_weights(
 def test_a_mask_that_is_no_mask_is_refused(tmp_path: Path) -> None:
     for content, words in (
         ({"features.0.0.weight": torch.full((8, 3, 3, 3), 0.5)}, "other values than 0 and 1"),
-        ({"features.0.0.scale": torch.ones(8)}, "mask of no weight"),
+        ({"features.0.0.scale": torch.ones(8)}, "does not belong to a weight"),
     ):
         torch.save(content, tmp_path / "m.pth")
         with pytest.raises(DataError, match=words):

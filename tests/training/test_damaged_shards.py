@@ -48,14 +48,14 @@ def test_classes_txt_says_how_many_there_are(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\n".join("abcdefghij"))
     assert load_data(spec_of(tmp_path), seed=0).classes == 10
     (tmp_path / "classes.txt").write_text("a\nb\nc")
-    with pytest.raises(DataError, match=r"hold the class 9, classes\.txt names 3: .*odd\.png"):
+    with pytest.raises(DataError, match=r"have the class 9, but classes\.txt names 3: .*odd\.png"):
         load_data(spec_of(tmp_path), seed=0)
 
 
 @pytest.mark.parametrize("label", [b"", b"-1", b"1.0", b"1_0", b"0x1", b"1" * 21, bytes(10**6)])
 def test_what_is_no_class_is_named_in_a_line(tmp_path: Path, label: bytes) -> None:
     labelled(tmp_path, label)
-    with pytest.raises(DataError, match=r"odd\.cls holds .* no number of a class") as caught:
+    with pytest.raises(DataError, match=r"odd\.cls holds .* not the number of a class") as caught:
         load_data(spec_of(tmp_path), seed=0)
     assert len(caught.value.message) < 300
 

@@ -174,7 +174,7 @@ def test_broken_shards_exit_with_two(tmp_path: Path) -> None:
     ("more", "message"),
     [
         (["--set", "data.root=nowhere"], "no images were found in nowhere"),
-        (["--set", 'data.prepare=[{ name = "Resise" }]'], "'Resise' is no class"),
+        (["--set", 'data.prepare=[{ name = "Resise" }]'], "'Resise' is not a class"),
         (["--set", "data.rot=x"], "data.rot"),
     ],
 )

@@ -131,7 +131,7 @@ def test_sixteen_bits_of_colour_are_shown_as_their_upper_bytes() -> None:
         (written(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"), "floats from nan"),
         (grey_tiff((GREY / 255).astype("<f4").tobytes(), 32, 0, 3), "of which 0 is white"),
         (written(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "of 32 bits"),
-        (grey_tiff(GREY.astype("<i2").tobytes(), 16, 1, 2), "signed whole numbers"),
+        (grey_tiff(GREY.astype("<i2").tobytes(), 16, 1, 2), "signed or 32-bit whole numbers"),
         (grey_tiff(bytes(20 * 30 * 8), 64, 1, 3), "its kind of TIFF is unknown"),
     ],
 )
@@ -233,7 +233,7 @@ def test_grey_masks_of_few_bits_are_no_classes(tmp_path: Path) -> None:
         content += struct.pack(">I", len(body)) + name + body
         content += struct.pack(">I", zlib.crc32(name + body))
     path.write_bytes(content)
-    with pytest.raises(DamagedData, match="4-bit grey, which is stretched"):
+    with pytest.raises(DamagedData, match="4-bit grey, scaled"):
         load_data(spec_of(tmp_path, "voc-segmentation", download=False), seed=0)
 
 

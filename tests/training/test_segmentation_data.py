@@ -184,15 +184,15 @@ def spoil(folder: Path, how: str) -> str:
             return "cannot be read as an image: its format is unknown"
         case "16 bits":
             Image.fromarray(np.zeros((50, 40), np.uint16)).save(mask)
-            return "holds 16-bit grey"
+            return "has 16-bit grey"
         case "size":
             save_mask(mask, np.zeros((9, 9), np.uint8))
             return "9×9"
         case "class":
             save_mask(mask, np.full((50, 40), 77, np.uint8))
-            return "holds class 77"
+            return "has class 77"
     Image.new("RGB", (40, 50)).save(mask)
-    return "holds colours"
+    return "has colours"
 
 
 SPOILED = ("image", "no mask", "damaged mask", "no image", "16 bits", "size", "class", "colours")

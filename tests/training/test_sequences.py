@@ -71,12 +71,12 @@ def test_har_is_found_in_its_folder_or_above(tmp_path: Path) -> None:
     [
         ("train/y_train.txt", "1\n9\n", "a number that is not from 1 to 6"),
         ("train/y_train.txt", "1\n2\n", "it has 12 lines, y_train.txt has 2"),
-        ("test/Inertial Signals/total_acc_z_test.txt", "", "0 numbers a line, 128 are wanted"),
-        ("test/Inertial Signals/total_acc_z_test.txt", "1 2\n", "2 numbers a line"),
+        ("test/Inertial Signals/total_acc_z_test.txt", "", "0 numbers per line, 128 are needed"),
+        ("test/Inertial Signals/total_acc_z_test.txt", "1 2\n", "2 numbers per line"),
         ("test/Inertial Signals/total_acc_z_test.txt", "1 two\n", "could not convert"),
         ("test/Inertial Signals/total_acc_z_test.txt", "1 2\n3\n", "number of columns changed"),
         ("train/Inertial Signals/body_acc_x_train.txt", "nan " * 128, "not finite"),
-        ("train/Inertial Signals/body_acc_x_train.txt", "\xe9", "no text of numbers"),
+        ("train/Inertial Signals/body_acc_x_train.txt", "\xe9", "not a text of numbers"),
         ("activity_labels.txt", "2 WALKING\n", "number the activities from 1"),
     ],
 )

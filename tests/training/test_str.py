@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from sampling import slow_case
-from small_training import small_context, small_recipe
+from small_training import small_context
 from torch import nn
 
 from prunec.artifact import Artifact
@@ -19,8 +19,8 @@ from prunec.passes.train_str import Str, TrainStr
 from prunec.passes.train_str_rank import TrainStrRank
 from prunec.recipe import load_recipe
 from prunec.sparsity.kernels import sparse_kernels
-from prunec.sparsity.soft_threshold import momentum_of
 from prunec.training.method import Moment
+from prunec.training.optimisation import make_optimizer, set_learning_rate
 from prunec.training.schedule import learning_rate
 
 
@@ -37,10 +37,10 @@ def test_strs_gradients_are_autograds(granularity: Any, layout: Any) -> None:
     module.to(memory_format=layout)
     options = TrainStr(s_init=-2.0, granularity=granularity)
     kernels = sparse_kernels(module)
-    method = Str(options, kernels, weight_decay=0.0, momentum=0.0, granularity=granularity)
-    method.s, images = method.s.double(), torch.randn(2, 3, 7, 7, dtype=torch.float64)
+    method = Str(options, kernels, granularity)
+    images = torch.randn(2, 3, 7, 7, dtype=torch.float64)
     raw = [w.detach().clone().requires_grad_() for w in method.weights]
-    s = method.s.clone().requires_grad_()
+    s = method.s.detach().clone().requires_grad_()
     parts = torch.split(s, method.parts) if granularity != "global" else [s, s]
     soft = [
         torch.sign(w) * torch.relu(w.abs() - torch.sigmoid(p).view(-1, 1, 1, 1))
@@ -56,7 +56,7 @@ def test_strs_gradients_are_autograds(granularity: Any, layout: Any) -> None:
     assert torch.equal(method.weights[0], raw[0])
     for weight, expected in zip(method.weights, raw, strict=True):
         torch.testing.assert_close(weight.grad, expected.grad)
-    torch.testing.assert_close(method.slope, s.grad)
+    torch.testing.assert_close(method.s.grad, s.grad)
 
 
 @pytest.mark.parametrize(
@@ -82,22 +82,19 @@ def test_far_below_s_follows_its_closed_form(
              for e in range(100)]  # fmt: skip
     assert rates == pytest.approx([0.256 * part for part in paper])
     assert sum(rates) * steps == pytest.approx(65345, abs=1)
-    method = Str(
-        step,
-        sparse_kernels(nn.Linear(2, 2)),
-        weight_decay=train.weight_decay,
-        momentum=momentum_of(train),
-    )
-    method.s = method.s.double()
-    method.velocity, method.slope = method.velocity.double(), method.slope.double()
-    found = [float(method.s[0])]
+    linear = nn.Linear(2, 2).double()
+    method = Str(step, sparse_kernels(linear))
+    optimizer = make_optimizer(linear, train, method.parameters())
+    found = [float(method.s.detach())]
     for epoch in range(epochs):
         for n in range(steps):
             rate = learning_rate(train, epoch * steps + n, steps)
-            method.after_step(Moment(epoch, n, steps, train.epochs, rate))
+            set_learning_rate(optimizer, rate)
+            method.s.grad = torch.zeros_like(method.s)
+            optimizer.step()
         total = steps * sum(rates[: epoch + 1])
         closed = s_init * math.exp(-train.weight_decay * total / (1 - 0.875))
-        found.append(float(method.s[0]))
+        found.append(float(method.s.detach()))
         assert found[-1] == pytest.approx(closed, rel=0.005)
     for number, bound in passed.items():
         assert found[number - 1] < bound < found[number]
@@ -120,21 +117,6 @@ def test_thresholds_that_leave_the_numbers_are_a_diverged_training(
     start = Artifact(net.eval(), (torch.randn(2, 1, 8, 8),))
     with pytest.raises(Diverged, match="training diverged"):
         step(start, small_context(tmp_path, learning_rate=1e30))
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "momentum"),
-    [
-        ({"name": "SGD"}, 0.0),
-        ({"name": "SGD", "momentum": 0.875}, 0.875),
-        ({"name": "RMSprop"}, 0.0),
-        ({"name": "Adam"}, 0.9),
-    ],
-)
-def test_s_has_the_momentum_that_the_optimizer_has(
-    optimizer: dict[str, Any], momentum: float
-) -> None:
-    assert momentum_of(small_recipe(optimizer=optimizer).train) == momentum
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from ranked_nets import QUICK, TRAINING, artifact, moment, net, trained
-from small_training import small_context
+from small_training import small_context, small_recipe
 
 from prunec.errors import PassError
 from prunec.models.low_rank import maps_of
@@ -18,6 +18,7 @@ from prunec.passes.train_str_rank import StrRank, TrainStrRank
 from prunec.sparsity.densities import save_densities
 from prunec.store.artifacts import save_artifact
 from prunec.store.runs import RunFolder
+from prunec.training.optimisation import make_optimizer, set_learning_rate
 
 
 def test_gradients_are_autograds() -> None:
@@ -27,10 +28,10 @@ def test_gradients_are_autograds() -> None:
         part.get_parameter("m").data.uniform_(-1, 1)
     options = TrainStrRank(s_init=-1.0)
     kernels = options.kernels(model)
-    method = StrRank(options, kernels, weight_decay=0.0, momentum=0.0)
-    method.s = torch.tensor([-1.0, -1.5], dtype=torch.float64)
+    method = StrRank(options, kernels)
+    method.s.data = torch.tensor([-1.0, -1.5], dtype=torch.float64)
     raw = [m.detach().clone().requires_grad_() for m in method.weights]
-    s = method.s.clone().requires_grad_()
+    s = method.s.detach().clone().requires_grad_()
     soft = [
         torch.sign(m) * torch.relu(m.abs() - torch.exp(part))
         for m, part in zip(raw, s, strict=True)
@@ -46,16 +47,20 @@ def test_gradients_are_autograds() -> None:
     method.gradient(moment(0))
     for weight, expected in zip(method.weights, raw, strict=True):
         torch.testing.assert_close(weight.grad, expected.grad)
-    torch.testing.assert_close(method.slope, s.grad)
+    torch.testing.assert_close(method.s.grad, s.grad)
 
 
 def test_without_gradients_s_and_m_decay() -> None:
     """s(t) = s_init·(1 − ηλ)ᵗ, and m is among what the optimizer decays."""
     model = net(rank_w=4, rank_u=4)
     options = TrainStrRank(s_init=-50.0)
-    method = StrRank(options, options.kernels(model), weight_decay=0.01, momentum=0.0)
-    for number in range(60):
-        method.after_step(moment(number))
+    method = StrRank(options, options.kernels(model))
+    train = small_recipe(weight_decay=0.01, optimizer={"name": "SGD"}).train
+    optimizer = make_optimizer(model, train, method.parameters())
+    set_learning_rate(optimizer, 0.1)
+    for _ in range(60):
+        method.s.grad = torch.zeros_like(method.s)
+        optimizer.step()
     assert method.s.tolist() == pytest.approx([-50 * (1 - 0.1 * 0.01) ** 60] * 2, rel=1e-5)
     assert all(m.dim() == 2 for m in method.weights)  # as the loop's rule for decay has it
 
@@ -68,7 +73,7 @@ def test_shifts_lead_to_the_wanted_number_of_ranks(sparsity: float) -> None:
     for part in maps_of(model).values():
         part.get_parameter("m").data.uniform_(0.2, 2)
     options = TrainStrRank(sparsity=sparsity, ramp=0.5)
-    method = StrRank(options, options.kernels(model), weight_decay=0.0, momentum=0.0)
+    method = StrRank(options, options.kernels(model))
     for number in range(400):
         method.before_forward(moment(number, 400))
         method.gradient(moment(number, 400))

@@ -32,8 +32,30 @@ class Place:
     at: int = 0
 
 
-Fields = dict[str, Value | Place | Layout]
-"""Arguments of a kernel by name; a layout stands for the planes of what the call writes."""
+Fields = dict[str, "Value | Place | Layout | Step"]
+"""Arguments of a kernel by name; a layout stands for the planes of what the call writes, a step for
+the address of its arguments."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a call of a kernel computes.
+
+    Attributes:
+        kernel: its name.
+        weights: of the layer.
+        live: of these, how many are not zero.
+        products: of weights that are not zero, in one sample.
+        stored: bytes of the weights as they are stored.
+        tensors: bytes of input and output.
+    """
+
+    kernel: str
+    weights: int
+    live: int
+    products: int
+    stored: int
+    tensors: int
 
 
 @dataclass(eq=False)
@@ -47,6 +69,8 @@ class Step:
         reads: buffers.
         writes: the buffer that it makes, or makes a part of.
         layer: what it stems from, for comments.
+        work: what it computes, where it has weights.
+        makes: the tensor that it ends in, with what it takes in of the operators behind it.
     """
 
     code: str
@@ -55,6 +79,8 @@ class Step:
     reads: tuple[str, ...]
     writes: str
     layer: str
+    work: Work | None = None
+    makes: str = ""
 
 
 class Data:
@@ -150,7 +176,9 @@ class Builder:
     def share(self, name: str, other: str) -> None:
         """Let a tensor be the buffer of another one, of the same values in a row."""
         self._buffers[name] = self.buffer(other)
-        self.makers.pop(other, None)
+        step = self.makers.pop(other, None)
+        if step is not None:
+            step.makes = name
 
     def buffer(self, name: str) -> str:
         """Return the buffer of a tensor; a constant is brought into one."""

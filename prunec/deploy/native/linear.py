@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from prunec.deploy.native.builder import Builder, Fields, Place
+from prunec.deploy.native.builder import Builder, Fields, Place, Work
 from prunec.deploy.native.layout import RANK, Layout
 from prunec.deploy.native.packing import compressed, panels
 from prunec.deploy.native.reading import Call
@@ -61,6 +61,11 @@ def add_rows(
     layer = f"{call.name}: {weight.shape[0]} outputs, {live:.1%} of their weights"
     step = builder.add(code, "pn_linear", fields, [place.buffer], buffer, layer)
     builder.makers[name] = step
+    count = int(np.count_nonzero(weight))
+    stored = 6 * count if sparse else 4 * weight.size
+    tensors = 4 * rows * sum(weight.shape)
+    kernel = "sparse linear" if sparse else "linear"
+    step.work = Work(kernel, weight.size, count, count * rows, stored, tensors)
     if rows > 1:
         builder.clean(name)
 

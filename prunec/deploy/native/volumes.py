@@ -183,7 +183,9 @@ def _read(how: Volume, copy: str, channels: int, z: int) -> Listed:
         for c in range(channels) for each in slices for offset in inside
     ]  # fmt: skip
     least = min(listed)
-    return Listed(Place(copy, least), per_channel, (), tuple(offset - least for offset in listed))
+    return Listed(
+        Place(copy, least), per_channel, (), listed=tuple(offset - least for offset in listed)
+    )
 
 
 def pooled_volume(builder: Builder, call: Call) -> None:
