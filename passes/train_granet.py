@@ -12,7 +12,7 @@ share along a cosine from ``fraction`` to 0.005 over the whole training, rounded
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -101,6 +101,11 @@ class Granet(Regrowth):
         """|∂L/∂W|, averaged over processes already; fewer weights are active from here on."""
         self.prune(moment.share / self.options.stop)
         return [gradient.abs() for gradient in self.masks.gradients()]
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        ends = moment.reached(self.options.stop) and not self.ended
+        return None if ends else super().kind(moment)
 
     def before_forward(self, moment: Moment) -> None:
         """Reach the last sparsity when the ramp ends."""

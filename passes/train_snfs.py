@@ -15,7 +15,7 @@ drops is rounded up. With ``momentum`` the other layers share it by their mean |
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -73,6 +73,10 @@ class Snfs(Masked):
         self.masks.draw(options.counts(self.names, self.masks.shapes), generator)
         self.masks.apply()
         self.m = [torch.zeros_like(w, requires_grad=False) for w in self.weights]
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        return None if moment.epoch and not moment.step else ()
 
     def before_forward(self, moment: Moment) -> None:
         """Move weights when an epoch begins: the one before was evaluated as it had learned."""
