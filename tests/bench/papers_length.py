@@ -39,7 +39,8 @@ PUBLISHED = {  # versions of the authors' code, as options of train-east
     "east_fading": 'dyrelu_acts = "fading"\ndyrelu_learns = "always"',
     "east_frozen": 'dyrelu_acts = "fading"\ndyrelu_learns = "never"',
 }
-PAPER = {"cycle_steps": "100", "update_steps": "4000", "warmup_epochs": "0"}
+PAPER = {"cycle_steps": "100", "warmup_epochs": "0"}
+UPDATE_STEPS = {"east": "4000", "rigl": "100", "set": "100"}  # of EAST's paper, and of RigL's
 SCHEDULE = 'schedule = { name = "multistep", milestones = [0.5, 0.75] }'
 TINY = [
     "model.name=prunec.models.resnet_cifar:ResNetCifar",
@@ -90,9 +91,8 @@ def cells(given: argparse.Namespace) -> Grid:
     """Return the grid, of recipes that are written into the folder."""
     folder = given.folder / "recipes"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [
-        name for name in (*RECIPES, *PUBLISHED) if name.startswith(tuple(given.only.split(",")))
-    ]
+    only = tuple(given.only.split(","))
+    wanted = [name for name in (*RECIPES, *PUBLISHED) if name.startswith(only)]
     paths = []
     for name in wanted:
         path = folder / f"{name}.toml"
@@ -108,11 +108,12 @@ def recipe(name: str) -> str:
     """Return a recipe of ``extreme`` with the paper's schedule and rhythm."""
     base = "east" if name in PUBLISHED else name
     text = (HERE / f"{base}.toml").read_text("utf-8")
-    for key, value in PAPER.items():
+    update_steps = UPDATE_STEPS[base.partition("_")[0]]
+    for key, value in {**PAPER, "update_steps": update_steps}.items():
         text = re.sub(rf"(?m)^{key} = \d+", f"{key} = {value}", text)
     text = re.sub(r"(?m)^name = \"east\"$", f'name = "{name}"', text, count=1)
-    text = text.replace("[[pass]]\nname = \"train-east\"\n",
-                        f"[[pass]]\nname = \"train-east\"\n{PUBLISHED.get(name, '')}\n")  # fmt: skip
+    head = '[[pass]]\nname = "train-east"\n'
+    text = text.replace(head, f"{head}{PUBLISHED.get(name, '')}\n")
     return text.replace("[train]\n", f"[train]\n{SCHEDULE}\n")
 
 
