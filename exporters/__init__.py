@@ -1,1 +1,1 @@
-"""The exporters: one file a format."""
+"""Exporters: one file per format."""

@@ -1,4 +1,4 @@
-"""What flows through a file on real images: ranges, and what integers do to each layer."""
+"""Values of a file on real images: their ranges, and the error of integers in each layer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import onnxruntime
 from onnx import numpy_helper
 
 LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
-"""Operators whose kernels are integer in an int8 file."""
+"""Operators with integer kernels in an int8 file."""
 
 Range = tuple[float, float]
 Inputs = tuple[np.ndarray, ...]
 
-_AT_ONCE = 8  # images whose values are all held
-_LEVELS = 255
-_LARGEST = 63  # of seven bits
-_SAMPLE = 2**17  # values of a tensor that a percentile is taken of, at least
+_AT_ONCE = 8  # images per run, which bounds the memory for all their values
+_LEVELS = 255  # steps of an unsigned byte
+_LARGEST = 63  # largest signed integer of seven bits
+_SAMPLE = 2**17  # values of a tensor from which a percentile is computed, at least
 
 
 class Session:
-    """A model in memory, run on one thread."""
+    """Model in memory, run on one thread."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         options = onnxruntime.SessionOptions()
@@ -36,12 +36,12 @@ class Session:
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return all outputs."""
-        found = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
-        return [np.asarray(values) for values in found]
+        outputs = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
+        return [np.asarray(values) for values in outputs]
 
 
 class Probe:
-    """A model of which every value that is a float can be read."""
+    """Model of which every float value can be read."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         probed = onnx.shape_inference.infer_shapes(model)
@@ -59,19 +59,19 @@ class Probe:
         self._session = Session(probed)
 
     def values(self, batches: Sequence[Inputs]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield every value by its name, of a few images at a time."""
+        """Yield name → value of every float, for a few images at a time."""
         for batch in batches:
             for first in range(0, len(batch[0]), _AT_ONCE):
                 part = [x[first : first + _AT_ONCE] for x in batch]
-                found = self._session.run(part)
-                yield dict(zip((*self._inputs, *self._names), (*part, *found), strict=True))
+                outputs = self._session.run(part)
+                yield dict(zip((*self._inputs, *self._names), (*part, *outputs), strict=True))
 
 
 def ranges_of(
     probe: Probe, batches: Sequence[Inputs], percentiles: Sequence[float]
 ) -> dict[float, dict[str, Range]]:
-    """Return percentile → between which two values each tensor lies by it: the mean over parts."""
-    found: dict[float, dict[str, list[Range]]] = {share: {} for share in percentiles}
+    """Return percentile → tensor → (low, high), the mean over parts of the images."""
+    ranges: dict[float, dict[str, list[Range]]] = {share: {} for share in percentiles}
     wanted = [100 - share for share in percentiles] + list(percentiles)
     for values in probe.values(batches):
         for name, tensor in values.items():
@@ -79,14 +79,18 @@ def ranges_of(
                 continue
             ends = _ends(tensor, wanted)
             for share, low, high in zip(percentiles, ends, ends[len(percentiles) :], strict=False):
-                found[share].setdefault(name, []).append((min(low, 0.0), max(high, 0.0)))
-    return {share: {n: _mean(pairs) for n, pairs in of.items()} for share, of in found.items()}
+                # Ranges contain 0, so that it has an exact integer.
+                ranges[share].setdefault(name, []).append((min(low, 0.0), max(high, 0.0)))
+    return {share: {n: _mean(pairs) for n, pairs in of.items()} for share, of in ranges.items()}
 
 
 def _ends(tensor: np.ndarray, shares: Sequence[float]) -> list[float]:
-    """Percentiles of a tensor: the outermost of all values, the others of a part of them."""
+    """Return percentiles of a tensor: the extremes of all values, others from a part of the
+    values.
+    """
     flat = tensor.reshape(-1)
     stride = max(1, flat.size // _SAMPLE)
+    # An odd stride does not fall into step with rows of even length.
     ends: list[float] = np.percentile(flat[:: stride | 1], shares).tolist()
     outermost = {0.0: float(flat.min()), 100.0: float(flat.max())}
     return [outermost.get(share, end) for share, end in zip(shares, ends, strict=True)]
@@ -98,7 +102,7 @@ def _mean(pairs: Sequence[Range]) -> Range:
 
 
 def layers_of(model: onnx.ModelProto) -> dict[str, str]:
-    """Return node → the tensor that it multiplies, of every layer that can be int8."""
+    """Return node name → name of its kernel, for every layer that can be int8."""
     held = {tensor.name for tensor in model.graph.initializer}
     return {
         node.name: node.input[1]
@@ -110,7 +114,7 @@ def layers_of(model: onnx.ModelProto) -> dict[str, str]:
 def errors_of(
     model: onnx.ModelProto, probe: Probe, images: Inputs, ranges: Mapping[str, Range]
 ) -> dict[str, float]:
-    """Return node → what integers in it alone move its outputs by, as a share of their size."""
+    """Return node name → relative error (L2) of its outputs if this layer alone is integer."""
     values = next(probe.values([images]))
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     layers = layers_of(model)
@@ -143,14 +147,14 @@ def _error(
     )
     layer = onnx.helper.make_model(graph, opset_imports=model.opset_import)
     layer.ir_version = model.ir_version
-    found = Session(layer).run([_rounded(given, ranges[node.input[0]])])[0]
+    rounded = Session(layer).run([_rounded(given, ranges[node.input[0]])])[0]
     size = float(np.square(right.astype(np.float64)).sum())
-    gap = float(np.square(found.astype(np.float64) - right).sum())
+    gap = float(np.square(rounded.astype(np.float64) - right).sum())
     return float(np.sqrt(gap / max(size, 1e-300)))
 
 
 def _axis(node: onnx.NodeProto) -> int:
-    """The axis of the channels that a layer makes, of its kernel."""
+    """Return the axis of the output channels in a layer's kernel."""
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     return 0 if node.op_type == "Conv" or transposed else -1
 

@@ -1,7 +1,7 @@
-"""Filters of exact zeros in an int8 file, and what its integers stand for.
+"""Filters of exact zeros in an int8 file, and the values its integers represent.
 
-The quantiser gives such a filter a scale of 1, and its bias, stored in steps of input scale ×
-filter scale, is rounded to steps of the input: 0.4 becomes 0 for inputs of 0 to 255.
+The quantiser gives such a filter a scale of 1. Its bias is stored in steps of input scale × filter
+scale, and so is rounded to steps of the input: 0.4 becomes 0 for inputs from 0 to 255.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from prunec.exporters._int8_calibration import LAYERS
 
 Held = Mapping[str, onnx.TensorProto]
 
-_LEAST = 2.0**-100  # a step of a bias whose scale is still a normal number
-_BITS = 24  # of a bias that are kept: as many as float32 has
+_LEAST = 2.0**-100  # smallest step of a bias; its scale is still a normal float32
+_BITS = 24  # kept bits of a bias: the precision of float32
 _LOWEST = "lowest"
-_SUFFIX = "_quantized"  # what the quantiser adds to a tensor's name
+_SUFFIX = "_quantized"  # added by the quantiser to names of tensors
 
 
 @dataclass
-class Layer:
-    """An integer layer: its kernel and bias as they are stored."""
+class IntegerLayer:
+    """Integer layer with its stored kernel and bias."""
 
     node: onnx.NodeProto
     kernel: onnx.NodeProto
@@ -34,21 +34,21 @@ class Layer:
 
 
 def mend_zero_filters(model: onnx.ModelProto, weights: Held) -> int:
-    """Give filters of exact zeros a scale in which their bias is kept; return how many there were.
+    """Give filters of exact zeros a scale that preserves their bias; return their number.
 
     Args:
-        model: the int8 file; changed in place.
-        weights: tensors of the file that it was made from.
+        model: int8 model, changed in place.
+        weights: tensors of the float model.
     """
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     return sum(_mend(layer, held, weights) for layer in integer_layers(model))
 
 
 def keep_float(model: onnx.ModelProto, layers: Iterable[str]) -> None:
-    """Put a maximum with the lowest number behind layers, which changes nothing.
+    """Insert a maximum with the lowest number after layers, which changes nothing.
 
-    Where a float layer stands between integers, onnxruntime makes it integer when it loads the
-    file, its kernel rounded; a node between it and the next rounding prevents that.
+    onnxruntime would turn a float layer between integers into an integer layer at load time, with
+    its kernel rounded; a node between the layer and the next quantisation prevents that.
     """
     graph = model.graph
     lowest = np.array(np.finfo(np.float32).min, np.float32)
@@ -66,8 +66,8 @@ def keep_float(model: onnx.ModelProto, layers: Iterable[str]) -> None:
             graph.node.insert(place + 1, kept)
 
 
-def integer_layers(model: onnx.ModelProto) -> Iterator[Layer]:
-    """Yield the layers whose kernel and input are integers."""
+def integer_layers(model: onnx.ModelProto) -> Iterator[IntegerLayer]:
+    """Yield the layers with integer kernel and input."""
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     made = {n.output[0]: n for n in model.graph.node if n.op_type == "DequantizeLinear"}
     for node in model.graph.node:
@@ -77,13 +77,13 @@ def integer_layers(model: onnx.ModelProto) -> Iterator[Layer]:
         if kernel.input[0] in held:
             bias = made.get(node.input[2]) if len(node.input) > 2 else None
             scale = float(numpy_helper.to_array(held[given.input[1]]).reshape(-1)[0])
-            yield Layer(node, kernel, bias, scale)
+            yield IntegerLayer(node, kernel, bias, scale)
 
 
 def dequantised(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return tensor of the network → the values its integers stand for, and the step of each."""
+    """Return tensor of the network → (represented values, step of each value)."""
     held = {tensor.name: tensor for tensor in model.graph.initializer}
-    found = {}
+    represented = {}
     for node in model.graph.node:
         if node.op_type != "DequantizeLinear" or node.input[0] not in held:
             continue
@@ -91,8 +91,11 @@ def dequantised(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, np.ndarra
         step = _along(node, numpy_helper.to_array(held[node.input[1]]), stored.ndim)
         zero = _along(node, numpy_helper.to_array(held[node.input[2]]), stored.ndim)
         values = (stored - zero.astype(np.float64)) * step
-        found[node.input[0].removesuffix(_SUFFIX)] = values, np.broadcast_to(step, values.shape)
-    return found
+        represented[node.input[0].removesuffix(_SUFFIX)] = (
+            values,
+            np.broadcast_to(step, values.shape),
+        )
+    return represented
 
 
 def _along(node: onnx.NodeProto, values: np.ndarray, axes: int) -> np.ndarray:
@@ -102,7 +105,7 @@ def _along(node: onnx.NodeProto, values: np.ndarray, axes: int) -> np.ndarray:
     return values.reshape([-1 if a == axis else 1 for a in range(axes)])
 
 
-def _mend(layer: Layer, held: Held, weights: Held) -> int:
+def _mend(layer: IntegerLayer, held: Held, weights: Held) -> int:
     kernel = numpy_helper.to_array(held[layer.kernel.input[0]])
     scales = numpy_helper.to_array(held[layer.kernel.input[1]]).copy()
     axis = next((a.i for a in layer.kernel.attribute if a.name == "axis"), 0) % kernel.ndim
@@ -111,6 +114,7 @@ def _mend(layer: Layer, held: Held, weights: Held) -> int:
     zero = np.asarray(~kernel.any(axis=tuple(a for a in range(kernel.ndim) if a != axis)))
     if not zero.any():
         return 0
+    # Any scale represents zeros; below, a bias that is not 0 replaces it.
     scales[zero] = float(scales[~zero].max()) if not zero.all() else 2.0**-7
     if layer.bias is not None:
         _keep_bias(layer, held, weights, scales, zero)
@@ -119,14 +123,17 @@ def _mend(layer: Layer, held: Held, weights: Held) -> int:
 
 
 def _keep_bias(
-    layer: Layer, held: Held, weights: Held, scales: np.ndarray, zero: np.ndarray
+    layer: IntegerLayer, held: Held, weights: Held, scales: np.ndarray, zero: np.ndarray
 ) -> None:
-    """Choose the scale of each zero filter so that its bias fills the bits; both are changed."""
+    """Choose the scale of each zero filter such that its bias uses all bits; both change in
+    place.
+    """
     assert layer.bias is not None
     stored = numpy_helper.to_array(held[layer.bias.input[0]]).copy()
     steps = numpy_helper.to_array(held[layer.bias.input[1]]).copy()
     original = weights[layer.bias.input[0].removesuffix(_SUFFIX)]
     values = numpy_helper.to_array(original).astype(np.float64)[zero]
+    # Bias = integer · (input scale · filter scale), so its own scale follows from the filter's.
     wanted = np.maximum(np.abs(values) / 2.0**_BITS, _LEAST) / layer.input_scale
     scales[zero] = np.where(values != 0, wanted, scales[zero])
     steps[zero] = scales[zero] * np.float32(layer.input_scale)

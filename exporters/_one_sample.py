@@ -1,4 +1,4 @@
-"""Networks as forms take them that know no batch of any size: captured with one sample."""
+"""Inputs and requirements of forms with a fixed batch of one sample."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from prunec.graph.capture.samples import holds_samples
 
 
 def one_sample(example: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return the first sample of each input; an input that holds none as it is."""
+    """Return the first sample of each input; inputs that hold no samples are copied whole."""
     return tuple(x[:1].clone() if holds_samples(x, example) else x.clone() for x in example)
 
 
 def require_numbers(example: tuple[Tensor, ...], form: str) -> None:
-    """Refuse images of bytes, where a form's arrays hold none.
+    """Refuse byte images for a form whose arrays cannot hold bytes.
 
     Raises:
-        PassError: there are some.
+        PassError: an input holds bytes.
     """
     if any(x.dtype == torch.uint8 for x in example):
         raise PassError(
-            f"{form} arrays hold no bytes", remedy="Leave --with-preprocessing out for this form."
+            f"{form} arrays cannot hold bytes",
+            remedy="Leave --with-preprocessing out for this form.",
         )
 
 
 def require_eval(module: nn.Module, form: str) -> None:
-    """Refuse a network in training mode, or of numbers that the form's kernels do not take.
+    """Refuse a network in training mode, or in float64, which the form's kernels do not support.
 
     Raises:
-        PassError: it is one.
+        PassError: the network is in training mode or in float64.
     """
     if any(part.training for part in module.modules()):
         raise PassError("the network is in training mode", remedy="Call module.eval() first.")

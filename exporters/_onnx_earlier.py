@@ -1,8 +1,8 @@
-"""How each operator whose form or meaning changed is written in the operators of earlier opsets.
+"""Rules that express changed operators in the operators of earlier opsets.
 
-A rule gives nodes that compute the same. One node of the same operator has the form of the opset
-asked for; several, or another operator, are in the form that the file has now, and go through the
-rules again.
+A rule returns equivalent nodes. A single node of the same operator has the form of the requested
+opset; several nodes, or another operator, have the file's current form and go through the rules
+again.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import onnx
 from onnx import helper
 
 from prunec.exporters._onnx_earlier_shapes import SHAPES
-from prunec.exporters._onnx_graph import Graph, Needs, attribute
+from prunec.exporters._onnx_graph import Needs, RewrittenGraph, attribute
 
 Nodes = list[onnx.NodeProto]
-Write = Callable[[onnx.NodeProto, Graph, int], Nodes]
+Write = Callable[[onnx.NodeProto, RewrittenGraph, int], Nodes]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How an operator is written at opsets below one."""
+    """Rewriting of an operator at opsets below ``below``."""
 
     below: int
     write: Write
@@ -36,7 +36,7 @@ def _of(
     return helper.make_node(operator, inputs, [output], f"{node.name}/{operator}", **options)
 
 
-def _clip(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _clip(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     for place, name in ((1, "min"), (2, "max")):
         bound = graph.constant(node, place, 11)
         if bound is not None:
@@ -45,11 +45,13 @@ def _clip(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _softmax(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 13 it took all axes from the one named; over the last both are the same."""
+def _softmax(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    """Rewrite for opsets before 13, which take all axes from the given one on; over the last axis
+    both agree.
+    """
     rank = graph.rank(node.input[0])
     if rank is None:
-        raise Needs(node, 13, "the rank of its input is not known")
+        raise Needs(node, 13, "the rank of its input is unknown")
     axis = attribute(node, "axis", -1) % rank
     graph.set(node, "axis", rank - 1)
     if axis == rank - 1:
@@ -65,10 +67,10 @@ def _softmax(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [before, node, after]
 
 
-def _layer_norm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _layer_norm(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     rank = graph.rank(node.input[0])
     if rank is None or len([name for name in node.output if name]) > 1:
-        raise Needs(node, 17, "the rank of its input is not known" if rank is None else "")
+        raise Needs(node, 17, "the rank of its input is unknown" if rank is None else "")
     axes = [*range(attribute(node, "axis", -1) % rank, rank)]
     x, y = node.input[0], node.output[0]
     kind = helper.tensor_dtype_to_np_dtype(graph.type(x))
@@ -90,20 +92,20 @@ def _layer_norm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return made
 
 
-def _hard_swish(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _hard_swish(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     x, y = node.input[0], node.output[0]
     share = _of(node, "HardSigmoid", [x], f"{y}/share", alpha=1 / 6, beta=0.5)
     return [share, _of(node, "Mul", [x, f"{y}/share"], y)]
 
 
-def _mish(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _mish(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     x, y = node.input[0], node.output[0]
     soft = _of(node, "Softplus", [x], f"{y}/soft")
     bent = _of(node, "Tanh", [f"{y}/soft"], f"{y}/bent")
     return [soft, bent, _of(node, "Mul", [x, f"{y}/bent"], y)]
 
 
-def _or_equal(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _or_equal(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     y, inputs = node.output[0], list(node.input)
     part = node.op_type.removesuffix("OrEqual")
     return [
@@ -113,15 +115,15 @@ def _or_equal(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     ]
 
 
-def _cast_like(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _cast_like(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     kind = graph.type(node.input[1])
     if not kind:
-        raise Needs(node, 15, "the type of its input is not known")
+        raise Needs(node, 15, "the type of its input is unknown")
     return [_of(node, "Cast", [node.input[0]], node.output[0], to=kind)]
 
 
-def _gemm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 11 the addend is no option."""
+def _gemm(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    """Add a zero addend, which is required before opset 11."""
     if len(node.input) < 3 or not node.input[2]:
         kind = helper.tensor_dtype_to_np_dtype(graph.type(node.input[1]))
         del node.input[2:]
@@ -129,8 +131,10 @@ def _gemm(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _resize(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 13 sizes that are not given are empty, before 11 only plain repetition is the same."""
+def _resize(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    """Rewrite for opsets before 13 (missing sizes are empty) and 11 (only plain repetition
+    exists).
+    """
     if attribute(node, "axes") is not None:
         raise Needs(node, 18, "on some axes only")
     inputs = [*node.input, "", "", ""][:4]
@@ -154,8 +158,8 @@ def _resize(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [made]
 
 
-def _roi_align(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 16 there was one way to place a region, by another name the default now."""
+def _roi_align(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    """Rewrite for opsets before 16, whose only mode is today's ``output_half_pixel``."""
     name = "coordinate_transformation_mode"
     if attribute(node, name, "half_pixel") != "output_half_pixel":
         raise Needs(node, 16, "regions shifted by half a pixel")
@@ -163,7 +167,7 @@ def _roi_align(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _max_pool(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _max_pool(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     if set(attribute(node, "dilations", [1])) == {1}:
         graph.set(node, "dilations", None)
     return [node]
@@ -186,4 +190,4 @@ RULES: dict[str, Rule] = {
     "Softmax": Rule(13, _softmax),
     **{name: Rule(below, write) for name, (below, write) in SHAPES.items()},
 }
-"""Operator → its rule; the others differ in types, or in settings that are left out."""
+"""Operator → its rule; other operators differ only in types, or in attributes that are left out."""

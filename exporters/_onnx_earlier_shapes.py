@@ -1,6 +1,6 @@
-"""How operators that move values or reduce axes are written in earlier opsets.
+"""Rules for operators that move values or reduce axes in earlier opsets.
 
-Most had their sizes and axes as settings, and have them as inputs now.
+Most had their sizes and axes as attributes, and have them as inputs now.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from prunec.exporters._onnx_graph import Graph, Needs, attribute
+from prunec.exporters._onnx_graph import Needs, RewrittenGraph, attribute
 
 Nodes = list[onnx.NodeProto]
 
 
-def _axes(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Axes are a setting; where none are named, all are meant, unless none are."""
+def _axes(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    """Turn axes into an attribute; without axes all are reduced, unless the node does nothing."""
     axes = graph.constant(node, 1, 18 if node.op_type in _REDUCTIONS else 13)
     if (axes is None or not axes.size) and attribute(node, "noop_with_empty_axes", 0):
         return [helper.make_node("Identity", [node.input[0]], node.output, node.name)]
@@ -28,7 +28,9 @@ def _axes(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _from_the_first(node: onnx.NodeProto, graph: Graph, axes: np.ndarray, opset: int) -> list[int]:
+def _from_the_first(
+    node: onnx.NodeProto, graph: RewrittenGraph, axes: np.ndarray, opset: int
+) -> list[int]:
     listed = [int(axis) for axis in axes.reshape(-1)]
     if opset >= 11 or min(listed) >= 0:
         return listed
@@ -39,8 +41,8 @@ def _from_the_first(node: onnx.NodeProto, graph: Graph, axes: np.ndarray, opset:
     return [axis % rank for axis in listed]
 
 
-def _split(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Parts are equal where no sizes are named; the number of parts is that of the outputs."""
+def _split(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    """Turn part sizes into an attribute; without sizes the parts, one per output, are equal."""
     graph.set(node, "num_outputs", None)
     if opset >= 13 and len(node.input) > 1 and node.input[1]:
         return [node]
@@ -57,8 +59,8 @@ def _split(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _even(node: onnx.NodeProto, graph: Graph) -> np.ndarray | None:
-    """The sizes of parts whose last is smaller; None where all are the same."""
+def _even(node: onnx.NodeProto, graph: RewrittenGraph) -> np.ndarray | None:
+    """Return the sizes of parts with a smaller last part; None if all parts are equal."""
     known = graph.sizes(node.input[0])
     size = known[attribute(node, "axis", 0)] if known else None
     parts = len(node.output)
@@ -70,7 +72,7 @@ def _even(node: onnx.NodeProto, graph: Graph) -> np.ndarray | None:
     return np.array([part] * (parts - 1) + [size - part * (parts - 1)])
 
 
-def _pad(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _pad(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     if len(node.input) > 3 and node.input[3]:
         _pad_all_axes(node, graph)
     del node.input[3:]
@@ -82,7 +84,7 @@ def _pad(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _pad_all_axes(node: onnx.NodeProto, graph: Graph) -> None:
+def _pad_all_axes(node: onnx.NodeProto, graph: RewrittenGraph) -> None:
     pads, axes = graph.constant(node, 1, 18), graph.constant(node, 3, 18)
     rank = graph.rank(node.input[0])
     if rank is None or pads is None or axes is None:
@@ -92,7 +94,7 @@ def _pad_all_axes(node: onnx.NodeProto, graph: Graph) -> None:
     node.input[1] = graph.store(all_pads.reshape(-1))
 
 
-def _slice(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _slice(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     starts, ends, axes, steps = (graph.constant(node, place, 10) for place in range(1, 5))
     if starts is None or ends is None or (steps is not None and set(steps.tolist()) != {1}):
         raise Needs(node, 10, "in steps")
@@ -104,7 +106,7 @@ def _slice(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _top_k(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _top_k(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     if not attribute(node, "largest", 1):
         raise Needs(node, 11, "the smallest")
     if opset < 10:
@@ -114,7 +116,7 @@ def _top_k(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _shape(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _shape(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     start, end = attribute(node, "start", 0), attribute(node, "end")
     graph.set(node, "start", None)
     graph.set(node, "end", None)
@@ -127,8 +129,8 @@ def _shape(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node, helper.make_node("Slice", [whole, *bounds, axis], [part], f"{node.name}/part")]
 
 
-def _reshape(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Where a size of 0 means 0, there must be none."""
+def _reshape(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    """Drop ``allowzero`` if no size is 0."""
     if attribute(node, "allowzero", 0):
         sizes = graph.constant(node, 1, 14)
         if sizes is None or 0 in sizes.tolist():
@@ -137,7 +139,7 @@ def _reshape(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [node]
 
 
-def _scatter(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
+def _scatter(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     if attribute(node, "reduction", "none") != "none":
         raise Needs(node, 16 if attribute(node, "reduction") in ("add", "mul") else 18)
     made = helper.make_node("Scatter", node.input, node.output, node.name)
@@ -145,8 +147,8 @@ def _scatter(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [made]
 
 
-def _triangle(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """A mask of the last two axes, where their sizes are fixed."""
+def _triangle(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    """Write a mask of the last two axes, if their sizes are fixed."""
     sizes, diagonal = graph.sizes(node.input[0]), graph.constant(node, 1, 14)
     if not sizes or None in sizes[-2:]:
         raise Needs(node, 14, "of sizes that are not fixed")
@@ -158,8 +160,8 @@ def _triangle(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
     return [helper.make_node("Where", inputs, node.output, node.name)]
 
 
-def _depth_to_space(node: onnx.NodeProto, graph: Graph, opset: int) -> Nodes:
-    """Before 11 depth is split with the block first."""
+def _depth_to_space(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    """Write mode CRD as reshapes; before opset 11 there is only DCR."""
     if attribute(node, "mode", "DCR") == "DCR":
         return [node]
     sizes, block = graph.sizes(node.input[0]), attribute(node, "blocksize")
@@ -182,7 +184,7 @@ _REDUCTIONS = (
     "ReduceMin", "ReduceProd", "ReduceSumSquare",
 )  # fmt: skip
 
-SHAPES: dict[str, tuple[int, Callable[[onnx.NodeProto, Graph, int], Nodes]]] = {
+SHAPES: dict[str, tuple[int, Callable[[onnx.NodeProto, RewrittenGraph, int], Nodes]]] = {
     **dict.fromkeys(_REDUCTIONS, (18, _axes)),
     **dict.fromkeys(("ReduceSum", "Squeeze", "Unsqueeze"), (13, _axes)),
     "DepthToSpace": (11, _depth_to_space),
@@ -195,4 +197,4 @@ SHAPES: dict[str, tuple[int, Callable[[onnx.NodeProto, Graph, int], Nodes]]] = {
     "TopK": (11, _top_k),
     "Trilu": (14, _triangle),
 }
-"""Operator → the opset below which it is written in another way, and how."""
+"""Operator → (opset below which it is rewritten, function that rewrites it)."""

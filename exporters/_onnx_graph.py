@@ -1,4 +1,4 @@
-"""What rules that rewrite an ONNX graph know of it: its constants, shapes and types."""
+"""Constants, shapes and types of an ONNX graph, for rules that rewrite it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 _Type = tuple[int, list[int | None] | None]
-"""Type of the elements, and sizes as far as they are known."""
+"""(element type, sizes as far as known, or None)."""
 
 
 class Needs(Exception):
     """An operator cannot be expressed below an opset.
 
     Args:
-        node: the operator.
-        opset: the first that has what it asks for.
-        because: what that is.
+        node: operator.
+        opset: first opset that can express it.
+        because: the feature that it needs.
     """
 
     def __init__(self, node: onnx.NodeProto, opset: int, because: str = "") -> None:
@@ -29,11 +29,11 @@ class Needs(Exception):
         self.because = f" ({because})" if because else ""
 
 
-class Graph:
-    """An ONNX graph, as far as its nodes are rewritten one by one.
+class RewrittenGraph:
+    """ONNX graph that rules rewrite node by node.
 
     Attributes:
-        made: the constants that rules made, to be added to its initialisers.
+        made: constants created by rules, to be added to the initialisers.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -42,37 +42,37 @@ class Graph:
         self._types: dict[str, _Type] = {}
         for tensor in model.graph.initializer:
             self._types[tensor.name] = (tensor.data_type, list(tensor.dims))
-        found = shape_inference.infer_shapes(_without_weights(model)).graph
-        for value in (*found.input, *found.value_info, *found.output):
+        inferred = shape_inference.infer_shapes(_without_weights(model)).graph
+        for value in (*inferred.input, *inferred.value_info, *inferred.output):
             self._types[value.name] = _type(value)
 
     def rank(self, name: str) -> int | None:
-        """Number of axes of a value; None where it is not known."""
+        """Return the number of axes of a value; None if unknown."""
         sizes = self._types.get(name, (0, None))[1]
         return None if sizes is None else len(sizes)
 
     def sizes(self, name: str) -> list[int | None] | None:
-        """Sizes of a value, None where one is dynamic; None where its rank is not known."""
+        """Return the sizes of a value, None for dynamic ones; None if the rank is unknown."""
         return self._types.get(name, (0, None))[1]
 
     def type(self, name: str) -> int:
-        """ONNX's number of the type of a value's elements; 0 where it is not known."""
+        """Return ONNX's number of a value's element type; 0 if unknown."""
         return self._types.get(name, (0, None))[0]
 
     def type_name(self, name: str) -> str:
-        """The type of a value as operators' schemas have it: ``tensor(float)``."""
+        """Return the type of a value as in operator schemas: ``tensor(float)``."""
         return f"tensor({onnx.TensorProto.DataType.Name(self.type(name)).lower()})"
 
     def constant(self, node: onnx.NodeProto, place: int, opset: int) -> np.ndarray | None:
-        """The value of an input that is stored; None where there is no such input.
+        """Return the content of a stored input; None if there is no such input.
 
         Args:
-            node: the operator.
-            place: of the input.
-            opset: the first that takes one that is computed.
+            node: operator.
+            place: index of the input.
+            opset: first opset that accepts a computed input.
 
         Raises:
-            Needs: it is computed.
+            Needs: the input is computed.
         """
         name = node.input[place] if len(node.input) > place else ""
         if not name:
@@ -91,11 +91,13 @@ class Graph:
         return name
 
     def tell(self, name: str, kind: int, sizes: list[int | None] | None) -> None:
-        """Say what a value is that a rule made."""
+        """Record type and sizes of a value that a rule created."""
         self._types[name] = (kind, sizes)
 
     def known(self, node: onnx.NodeProto) -> onnx.NodeProto:
-        """Take a node that a rule made for one whose outputs are as its first input is."""
+        """Record outputs of a new node with the type, and possibly the sizes, of its first
+        input.
+        """
         like = self._types.get(node.input[0], (0, None))
         kept: _Type = like if node.op_type in _SHAPED_AS_INPUT else (like[0], None)
         for output in node.output:
@@ -104,7 +106,7 @@ class Graph:
 
     @staticmethod
     def set(node: onnx.NodeProto, name: str, value: Any) -> None:
-        """Give a node an attribute, in place of the one it has by this name."""
+        """Set an attribute of a node, or remove it if the value is None."""
         kept = [a for a in node.attribute if a.name != name]
         del node.attribute[:]
         node.attribute.extend(kept)
@@ -119,7 +121,7 @@ _SHAPED_AS_INPUT = frozenset(
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    """Return the value of an attribute, text as ``str``."""
+    """Return the value of an attribute; bytes as ``str``."""
     for given in node.attribute:
         if given.name == name:
             value = helper.get_attribute_value(given)
@@ -130,6 +132,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
+    # Larger initialisers cannot be a shape or an axis; inference needs only their type.
     large = [t for t in bare.graph.initializer if np.prod(t.dims) > 1024]
     kept = [t for t in bare.graph.initializer if np.prod(t.dims) <= 1024]
     bare.graph.input.extend(

@@ -1,8 +1,8 @@
-"""A captured program in the operators that torch's decomposition would leave, without tracing it.
+"""Decomposition of a captured program without a second trace.
 
-Most convolutional networks hold few operators that ONNX has no function for. Where those can be
-written out here, the file is the same to the byte as after torch's own decomposition, in half of
-the time.
+Most convolutional networks use few operators for which ONNX has no function. If these can be
+written out here, the file equals, byte for byte, the result of torch's own decomposition, in half
+of the time.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _NORM = aten._native_batch_norm_legit_no_training.default
 
 
 def decomposed(program: ExportedProgram, written: Collection[Any]) -> bool:
-    """Change a program as torch's decomposition would; whether it was possible.
+    """Change a program as torch's decomposition would; return whether that was possible.
 
     Args:
-        program: a captured one; it is left as it is if the answer is no.
-        written: operators that have an ONNX function and are not to be taken apart.
+        program: captured program; unchanged if the result is False.
+        written: operators with an ONNX function, which are not decomposed.
     """
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
     apart = {node: _SPELLED[node.target] for node in calls if node.target in _SPELLED}
@@ -57,22 +57,22 @@ _COMPOSITE = frozenset(
         aten.scaled_dot_product_attention.default,
     }
 )
-"""Composite operators that torch keeps whole where ONNX has a function for them."""
+"""Composite operators that torch does not decompose if ONNX has a function for them."""
 
 
 def _stays(target: Any, written: Collection[Any]) -> bool:
-    """Whether an operator computes a new tensor and has an ONNX function."""
+    """Return whether an operator computes a new tensor and has an ONNX function."""
     if target in _BY_PYTHON:
         return True
     if target not in written or not hasattr(target, "_schema") or target._schema.is_mutable:
-        return False  # arithmetic with sizes is Python's, and has no schema
+        return False  # arithmetic with sizes uses Python functions, which have no schema
     return target in _COMPOSITE or not torch._C._dispatch_has_kernel_for_dispatch_key(
         target.name(), "CompositeImplicitAutograd"
     )
 
 
 def _name_anew(program: ExportedProgram) -> None:
-    """Number the nodes as a new trace would: those of an operator in the order of computation."""
+    """Rename the nodes as a new trace would: numbered per operator in the order of computation."""
     names = _Namespace()
     for node in program.graph.nodes:
         if node.op != "call_function":
@@ -81,7 +81,7 @@ def _name_anew(program: ExportedProgram) -> None:
         base = getattr(node.target, "overloadpacket", node.target).__name__
         node.name = names.create_name(base, None)
         if node.target is operator.getitem and node.args[0].target is _NORM:
-            for _statistics in range(2):  # of a norm in training, which a trace gives a name, too
+            for _statistics in range(2):  # a trace also names the two training statistics of a norm
                 names.create_name(base, None)
     outputs = program.graph.output_node().args[0]
     for spec, output in zip(program.graph_signature.output_specs, outputs, strict=True):
@@ -113,7 +113,7 @@ def _mean(graph: Graph, node: Node) -> Node:
 
 
 def _is_to_rows(node: Node) -> bool:
-    """Whether everything but the batch becomes one axis, and no copy is needed."""
+    """Return whether all axes but the batch become one, without a copy."""
     given = arguments(node)
     before, after = given["self"].meta["val"], node.meta["val"]
     whole = given["start_dim"] == 1 and given["end_dim"] in (-1, before.dim() - 1)
@@ -143,11 +143,11 @@ _SPELLED: dict[Any, tuple[Callable[[Node], bool], Callable[[Graph, Node], Any]]]
     aten.dropout.default: (_is_of_evaluation, _input),
     aten.dropout_.default: (_is_of_evaluation, _input),
 }
-"""Operators that torch takes apart: whether it is known how, and what is left of one."""
+"""Decomposed operator → (whether a node is understood, function that writes its replacement)."""
 
 
 def _call(graph: Graph, like: Node, target: Any, *args: Any) -> Node:
-    """A call in the place of another, whose result has its shape until said otherwise."""
+    """Return a call with the metadata, including the shape, of another node."""
     made = graph.call_function(target, args)
     made.meta = dict(like.meta)
     return made

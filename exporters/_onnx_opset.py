@@ -1,4 +1,4 @@
-"""Writes an ONNX graph in the operators of an earlier opset, or says which of them needs more."""
+"""Conversion of an ONNX graph to an earlier opset."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from onnx import defs, helper
 
 from prunec.errors import PassError
 from prunec.exporters._onnx_earlier import RULES
-from prunec.exporters._onnx_graph import Graph, Needs, attribute
+from prunec.exporters._onnx_graph import Needs, RewrittenGraph, attribute
 
 
 def to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Return ``model``, changed in place, in the operators of ``opset``.
 
-    An operator that is the same in both stays; of one that has more settings, those at their
-    defaults are left out; for the rest there are rules that write it in earlier operators.
+    Operators that are equal in both opsets stay; attributes that the earlier opset lacks are
+    dropped if they have default values; for all others there are rules that express them in earlier
+    operators.
 
     Raises:
-        PassError: an operator cannot be expressed; names each, and the opset that it needs.
+        PassError: operators cannot be expressed; the message names each, and the opset it needs.
     """
     now = opset_of(model)
     if opset >= now:
         return model
-    graph = Graph(model)
+    graph = RewrittenGraph(model)
     nodes: list[onnx.NodeProto] = []
     lacking: dict[str, Needs] = {}
     for node in model.graph.node:
@@ -43,15 +44,15 @@ def to_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of ONNX's operators that a model is written in."""
+    """Return the opset of a model."""
     return int(next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
 
 
 def require_operators(model: onnx.ModelProto) -> None:
-    """Refuse operators that a later opset brought: exporters write some whatever they are asked.
+    """Refuse operators newer than the model's opset, which exporters sometimes write.
 
     Raises:
-        PassError: names each, and the opset that it needs.
+        PassError: there are some; the message names each, and the opset it needs.
     """
     opset = opset_of(model)
     lacking = {
@@ -64,23 +65,25 @@ def require_operators(model: onnx.ModelProto) -> None:
 
 
 def _first(operator: str) -> int:
-    """The opset that brought an operator."""
+    """Return the opset that introduced an operator."""
     known = defs.get_all_schemas_with_history()
     return min(int(s.since_version) for s in known if (s.name, s.domain) == (operator, ""))
 
 
 def _refusal(lacking: Iterable[Needs], opset: int) -> PassError:
-    found = sorted(lacking, key=lambda need: (-need.opset, need.operator))
-    told = "; ".join(f"{n.operator} at {n.place} needs opset {n.opset}{n.because}" for n in found)
+    needs = sorted(lacking, key=lambda need: (-need.opset, need.operator))
+    listed = "; ".join(f"{n.operator} at {n.place} needs opset {n.opset}{n.because}" for n in needs)
     return PassError(
-        f"the network cannot be written at opset {opset}: {told}",
-        remedy=f"Ask for opset {found[0].opset} or later ([[export]] opset, --opset), or replace "
+        f"the network cannot be written at opset {opset}: {listed}",
+        remedy=f"Ask for opset {needs[0].opset} or later ([[export]] opset, --opset), or replace "
         "the operator in the network.",
     )
 
 
-def _earlier(node: onnx.NodeProto, graph: Graph, opset: int, now: int) -> list[onnx.NodeProto]:
-    """The nodes that compute at ``opset`` what ``node`` does at ``now``."""
+def _earlier(
+    node: onnx.NodeProto, graph: RewrittenGraph, opset: int, now: int
+) -> list[onnx.NodeProto]:
+    """Return nodes at ``opset`` that are equivalent to ``node`` at ``now``."""
     if opset < 11:
         _count_axes_from_the_first(node, graph)
     if _since(node.op_type, opset) == _since(node.op_type, now):
@@ -89,6 +92,7 @@ def _earlier(node: onnx.NodeProto, graph: Graph, opset: int, now: int) -> list[o
     if rule is not None and opset < rule.below:
         made = rule.write(node, graph, opset)
         if [n.op_type for n in made] != [node.op_type]:
+            # Replacements may need rewriting themselves.
             return [last for n in made for last in _earlier(graph.known(n), graph, opset, now)]
         node = made[0]
     _fit(node, graph, opset, now)
@@ -96,18 +100,18 @@ def _earlier(node: onnx.NodeProto, graph: Graph, opset: int, now: int) -> list[o
 
 
 def _since(operator: str, opset: int) -> int:
-    """The version of an operator at an opset; 0 where there is none."""
+    """Return the version of an operator at an opset; 0 if there is none."""
     try:
         return int(defs.get_schema(operator, opset).since_version)
     except defs.SchemaError:
         return 0
 
 
-def _fit(node: onnx.NodeProto, graph: Graph, opset: int, now: int) -> None:
-    """Leave out settings at their defaults that the opset does not have.
+def _fit(node: onnx.NodeProto, graph: RewrittenGraph, opset: int, now: int) -> None:
+    """Drop attributes with default values that the opset lacks.
 
     Raises:
-        Needs: it lacks the operator, or another setting or input of it.
+        Needs: the opset lacks the operator, or another attribute or input of it.
     """
     new = defs.get_schema(node.op_type, now)
     first = next(v for v in range(opset, now + 1) if _has(node, graph, v, new))
@@ -119,8 +123,8 @@ def _fit(node: onnx.NodeProto, graph: Graph, opset: int, now: int) -> None:
     node.attribute.extend(kept)
 
 
-def _has(node: onnx.NodeProto, graph: Graph, opset: int, new: defs.OpSchema) -> bool:
-    """Whether an opset has an operator with these inputs, of these types, and settings."""
+def _has(node: onnx.NodeProto, graph: RewrittenGraph, opset: int, new: defs.OpSchema) -> bool:
+    """Return whether an opset has an operator with these inputs, types and attributes."""
     if not _since(node.op_type, opset):
         return False
     old = defs.get_schema(node.op_type, opset)
@@ -143,8 +147,8 @@ def _is_default(given: onnx.AttributeProto, default: onnx.AttributeProto) -> boo
     return bool(helper.get_attribute_value(given) == helper.get_attribute_value(default))
 
 
-def _count_axes_from_the_first(node: onnx.NodeProto, graph: Graph) -> None:
-    """Negative axes came with opset 11."""
+def _count_axes_from_the_first(node: onnx.NodeProto, graph: RewrittenGraph) -> None:
+    """Make negative axes positive: opsets before 11 lack them."""
     for name in ("axis", "axes"):
         value = attribute(node, name)
         given = value if isinstance(value, list) else [value]

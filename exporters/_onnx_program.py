@@ -1,4 +1,6 @@
-"""A captured program in words that torch's exporter writes right, and soon."""
+"""Rewriting of a captured program into operators that torch's exporter writes correctly and
+fast.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,17 @@ from prunec.graph.capture.node import per_axis
 
 aten = torch.ops.aten
 
+# Operators whose result is memory of its own, so that no other value sees it being overwritten.
 _FRESH = frozenset(
     {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear", "batch_norm", "add", "mul"}
 )
 
 
 def drop_inplace(program: ExportedProgram) -> None:
-    """Let activations that overwrite a value which nobody else reads return a new one.
+    """Replace in-place activations of values without other readers by functional ones.
 
-    Same numbers; torch's decomposition of in-place operators under a dynamic batch takes 70 % of
-    the time of an export (MobileNetV2: 11 s, without it 6 s).
+    The numbers are equal. torch's decomposition of in-place operators under a dynamic batch takes
+    70 % of the time of an export (MobileNetV2: 11 s, without it 6 s).
     """
     for node in program.graph.nodes:
         name, overload = operator_of(node)
@@ -39,19 +42,19 @@ def drop_inplace(program: ExportedProgram) -> None:
 
 
 def operator_of(node: torch.fx.Node) -> tuple[str, str]:
-    """Return name and overload of the ATen operator of a node; empty if it is none."""
+    """Return (name, overload) of a node's ATen operator; empty for other nodes."""
     parts = str(node.target).split(".")
     return (parts[1], parts[2]) if parts[0] == "aten" and len(parts) == 3 else ("", "")
 
 
 def spell_out_divisors(program: ExportedProgram) -> None:
-    """Write a mean pooling that divides by a given number as a mean, times a factor.
+    """Write an average pooling with its own divisor as a mean times a factor.
 
-    torch's exporter drops the divisor without a word. By a window that counts its padding,
-    Σ / divisor = mean · window / divisor.
+    torch's exporter silently drops the divisor. For windows that count their padding, Σ / divisor =
+    mean · window / divisor.
 
     Raises:
-        PassError: windows may also reach beyond the padding, and are of different sizes then.
+        PassError: windows may also reach beyond the padding, so that their sizes differ.
     """
     graph = program.graph
     for node in list(graph.nodes):
@@ -64,9 +67,9 @@ def spell_out_divisors(program: ExportedProgram) -> None:
             continue
         if named["ceil_mode"]:
             raise PassError(
-                f"{operator_of(node)[0]} at {node.name} rounds up and has a divisor of its own "
-                "(divisor_override), which torch.onnx leaves out",
-                remedy="Leave ceil_mode or divisor_override out, and multiply by a factor behind.",
+                f"{operator_of(node)[0]} at {node.name} rounds up and has its own divisor "
+                "(divisor_override), which torch.onnx drops",
+                remedy="Leave out ceil_mode or divisor_override, and multiply by a factor after.",
             )
         places = [named[key] for key in ("self", "kernel_size", "stride", "padding")]
         factor = prod(per_axis(named["kernel_size"], axes)) / divisor
@@ -79,9 +82,9 @@ def spell_out_divisors(program: ExportedProgram) -> None:
 
 
 def make_bounds_alike(program: ExportedProgram) -> None:
-    """Write bounds of which one is a whole number and one is not as two that are not.
+    """Write an integer and a float bound of a clamp as two floats.
 
-    torch's exporter knows clamp with two bounds of one type alone.
+    torch's exporter supports clamp only with two bounds of one type.
     """
     for node in program.graph.nodes:
         if operator_of(node) != ("clamp", "default"):
@@ -93,9 +96,9 @@ def make_bounds_alike(program: ExportedProgram) -> None:
 
 
 def spell_out_fake_quantisation(program: ExportedProgram) -> None:
-    """Write a fake quantisation as what it computes: (clamp(round(x / s) + z, a, b) − z) · s.
+    """Write a fake quantisation as (clamp(round(x / s) + z, a, b) − z) · s.
 
-    torch's exporter knows it for one batch size only. Numbers are of fp32, as in torch's kernel.
+    torch's exporter supports it for one batch size only. Numbers are fp32, as in torch's kernel.
     """
     graph = program.graph
     for node in list(graph.nodes):
@@ -116,7 +119,7 @@ def spell_out_fake_quantisation(program: ExportedProgram) -> None:
 
 
 def _like(node: torch.fx.Node, target: Any, args: tuple[Any, ...]) -> torch.fx.Node:
-    """A call whose result has the shape and the place of another."""
+    """Return a call with the metadata, including the shape, of another node."""
     made = node.graph.call_function(target, args)
     made.meta = dict(node.meta)
     return made

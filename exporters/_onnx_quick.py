@@ -1,9 +1,9 @@
-"""What ``torch.onnx.export`` does at every call though it need not: three quarters of its time.
+"""Shortcuts for repeated work in ``torch.onnx.export``, three quarters of its time.
 
-It reads the source of some five hundred ONNX functions, which stay the same; it traces every
-network a second time to take its operators apart, and runs it once more to cast operands of unlike
-types: most convolutional networks need neither. All three are done through names that torch keeps
-to itself; with a torch that has others, they are done as torch does them.
+Each export reads the source of some five hundred ONNX functions, which stay the same; it traces
+every network again to decompose operators, and runs it once more to cast operands of different
+types. Most convolutional networks need neither. All three shortcuts replace private functions of
+torch; with a torch that lacks these functions, its own code runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PROMOTION = "torch.onnx._internal.fx.passes.type_promotion"
 
 @contextmanager
 def quick() -> Iterator[None]:
-    """Let exports inside take the functions of the one before, and trace again only if needed."""
+    """Let exports inside the block reuse the functions, and trace again only if necessary."""
     with ExitStack() as stack:
         stack.enter_context(
             _replaced(f"{_HOME}._registration", "ONNXRegistry.from_torchlib", _kept)
@@ -42,12 +42,13 @@ def quick() -> Iterator[None]:
 
 @contextmanager
 def _replaced(module: str, name: str, by: Callable[..., Any]) -> Iterator[None]:
-    """Put a function that is given the original first in its place."""
+    """Replace a function by ``by``, which gets the original as its first argument."""
     *path, last = name.split(".")
     try:
         home: Any = importlib.import_module(module)
         for part in path:
             home = getattr(home, part)
+        # `own` is the raw attribute (a staticmethod, perhaps), to be restored as it was.
         own, original = vars(home)[last], getattr(home, last)
     except (ImportError, AttributeError, KeyError):
         yield
@@ -89,7 +90,7 @@ def _cast(insert: Callable[[GraphModule], None], module: GraphModule) -> None:
 
 
 def alike(module: GraphModule) -> bool:
-    """Say whether torch's rules of type promotion leave every operand as it is."""
+    """Return whether torch's type promotion leaves every operand unchanged."""
     try:
         home = importlib.import_module(_PROMOTION)
         rule_of, table = home.get_type_promotion_rule, home.TypePromotionTable()
@@ -102,7 +103,7 @@ def alike(module: GraphModule) -> bool:
 
 
 def _promotes(rule: Any, node: Node) -> bool:
-    """Say whether a rule gives an operand, or what the call returns, another type."""
+    """Return whether a rule changes the type of an operand or of the result."""
     args, kwargs = map_arg((node.args, dict(node.kwargs)), lambda operand: operand.meta["val"])
     types = rule.preview_type_promotion(args, kwargs)
     given = [(args[place], kind) for place, kind in types.args_dtypes.items() if place < len(args)]
@@ -112,7 +113,7 @@ def _promotes(rule: Any, node: Node) -> bool:
 
 
 def _has(value: Any, kind: torch.dtype | None) -> bool:
-    """Say whether an operand has the type that it is to have; of a number only fp32 is certain."""
+    """Return whether an operand has the required type; of numbers only fp32 is certain."""
     if isinstance(value, list | tuple):
         return all(_has(one, kind) for one in value)
     if isinstance(value, Tensor):

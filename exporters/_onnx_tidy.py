@@ -1,4 +1,4 @@
-"""Makes an exported ONNX graph small and the same every time."""
+"""Clean-up of an exported ONNX graph: small, and the same bytes every time."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from prunec.deploy.signature import output_names
 
 
 def tidy(model: onnx.ModelProto, roles: Mapping[str, str]) -> onnx.ModelProto:
-    """Return ``model`` changed in place: the same function without the exporter's debris.
+    """Return ``model``, changed in place: the same function without leftovers of the exporter.
 
-    - Outputs have their names; one that is an input, a stored tensor or another output over again
-      is a value of its own.
-    - A convolution without bias gets none: the exporter gives it zeros.
-    - Equal constants become one; constants and nodes are numbered in order of use.
+    - Outputs have their names; an output that repeats an input, a stored tensor or another output
+    becomes
+      a value of its own.
+    - Convolutions without a bias lose the zero bias that the exporter adds.
+    - Equal constants are merged; constants and nodes are numbered in order of use.
     - The batch axis is called ``batch`` everywhere.
-    - Each initialiser says whether it is a parameter, a buffer or a constant.
+    - Each initialiser is marked as parameter, buffer or constant.
 
     Args:
-        model: a graph whose constants are all initialisers.
-        roles: tensor name of the network → ``parameter`` or ``buffer``.
+        model: model whose constants are all initialisers.
+        roles: tensor of the network → ``parameter`` or ``buffer``.
     """
     graph = model.graph
+    # First: later steps must not drop or rename outputs.
     _name_outputs(graph, output_names(len(graph.output)))
     _drop_zero_biases(graph, roles)
     _merge_constants(graph, roles)
@@ -95,7 +97,7 @@ def _content(tensor: onnx.TensorProto) -> tuple[object, ...]:
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:
-    """Drop initialisers that no node reads and shapes of values that are gone."""
+    """Drop initialisers without readers, and shapes of removed values."""
     read = {name for node in graph.node for name in node.input}
     read |= {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name and tensor.name in read]

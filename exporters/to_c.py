@@ -1,4 +1,6 @@
-"""Writes C11 without dependencies: source, header, kernels, and weights without their zeros."""
+"""Exporter of C11 without dependencies: source, header, kernels, and weights without their
+zeros.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ class ToC(Exact):
     is_code: ClassVar[bool] = True
 
     def write(self, source: Source, path: Path) -> None:
-        """Write the source, and what belongs to it into the same folder.
+        """Write the source and the files that belong to it into the same folder.
 
         Raises:
             PassError: the network has an operator, a size or a type that C has no kernel for.
@@ -38,7 +40,7 @@ class ToC(Exact):
         write_program(program(made, source.metadata), path)
 
     def read_back(self, path: Path) -> Written:
-        """Return the digest of all files: the form keeps no names.
+        """Return the digest of all files: the form stores no names.
 
         Raises:
             PrunecError: a file is missing, or is cut off.
@@ -51,10 +53,10 @@ class ToC(Exact):
                 if Path(blob[1]).name != blob[1]:
                     raise PrunecError(f"{path.name} keeps weights in {blob[1]}, another folder")
                 names.append(blob[1])
-                found = (path.parent / blob[1]).stat().st_size
-                if found != int(blob[2]):
+                size = (path.parent / blob[1]).stat().st_size
+                if size != int(blob[2]):
                     raise PrunecError(
-                        f"{blob[1]} has {found} bytes, and {path.name} reads {blob[2]}"
+                        f"{blob[1]} has {size} bytes, but {path.name} reads {blob[2]}"
                     )
             return Written(graph_digest=digest_of(path.parent, names))
         except (OSError, UnicodeDecodeError) as error:

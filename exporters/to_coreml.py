@@ -1,7 +1,7 @@
-"""Writes Core ML's package (``.mlpackage``), zipped, of one sample, in float32. Not run here.
+"""Exporter of a Core ML package (``.mlpackage``), zipped, for one sample, in float32.
 
-coremltools converts everywhere and computes on macOS alone: what is written is read back, and no
-output of it is compared.
+coremltools converts on every system but runs models only on macOS: elsewhere the file is read back,
+and its outputs are not compared.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from prunec.wording import first_line
 
 PACKAGE = "model.mlpackage"
 _UNPACKED = "Data/com.apple.CoreML/model.mlmodel"
-_TIME = (1980, 1, 1, 0, 0, 0)
+_TIME = (1980, 1, 1, 0, 0, 0)  # earliest time of a zip; constant, for equal bytes every time
 
 
 @dataclass(frozen=True)
 class ToCoreml(Exact):
-    """Convert the network for Core ML, an ML program of iOS 16 or macOS 13."""
+    """Convert the network for Core ML, as an ML program for iOS 16 or macOS 13."""
 
     suffix: ClassVar[str] = ".zip"
     reads: ClassVar[str] = "onnx"
     runs_on: ClassVar[str] = "macOS"
 
     def write(self, source: Source, path: Path) -> None:
-        """Write the package as a zip, the same bytes every time.
+        """Write the package as a zip, with the same bytes every time.
 
         Raises:
             PassError: the network is in training mode, or Core ML cannot express it.
@@ -84,7 +84,7 @@ class ToCoreml(Exact):
             ) from error
 
     def read_back(self, path: Path) -> Written:
-        """Return a digest, if the zip holds a package that is whole."""
+        """Return a digest, if the zip holds a complete package."""
         try:
             with zipfile.ZipFile(path) as archive:
                 flaw = archive.testzip()
@@ -93,12 +93,12 @@ class ToCoreml(Exact):
         except Exception as error:
             raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
         if flaw or spec.WhichOneof("Type") != "mlProgram":
-            raise PrunecError(f"{path} holds no ML program that is whole")
+            raise PrunecError(f"{path} does not hold a complete ML program")
         return Written(graph_digest=file_digest(path.read_bytes()))
 
 
 def _contents(place: Path) -> dict[str, bytes]:
-    """The files of a package, without the random names that the converter gives its parts."""
+    """Return the files of a package, without the converter's random names of parts."""
     manifest = json.loads((place / "Manifest.json").read_text("utf-8"))
     names = {name: f"part-{i}" for i, name in enumerate(_parts(manifest))}
     text = json.dumps(manifest, indent=1)
@@ -117,6 +117,6 @@ def _contents(place: Path) -> dict[str, bytes]:
 
 
 def _parts(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The parts that a package's manifest lists, by their names, in the order of their paths."""
+    """Return the parts listed in a package's manifest, by name, ordered by path."""
     entries: dict[str, Any] = manifest["itemInfoEntries"]
     return dict(sorted(entries.items(), key=lambda entry: str(entry[1].get("path"))))

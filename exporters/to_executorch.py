@@ -1,4 +1,4 @@
-"""Writes an ExecuTorch program (``.pte``) for XNNPACK, of one sample, in float32."""
+"""Exporter of an ExecuTorch program (``.pte``) for XNNPACK, for one sample, in float32."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from prunec.wording import first_line
 
 @dataclass(frozen=True)
 class ToExecutorch(Exact):
-    """Lower the network to XNNPACK; the ONNX file is what its time is compared with."""
+    """Lower the network to XNNPACK; its time is compared with the ONNX file's."""
 
     suffix: ClassVar[str] = ".pte"
     reads: ClassVar[str] = "onnx"
@@ -47,7 +47,7 @@ class ToExecutorch(Exact):
             ) from error
 
     def read_back(self, path: Path) -> Written:
-        """Return a digest: the form keeps no names."""
+        """Return a digest: the form stores no names."""
         try:
             Runtime.get().load_program(path).load_method("forward")
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Writes ONNX whose kernels are stored in half precision, where they fit it."""
+"""Exporter of ONNX with kernels stored in half precision, where it suffices."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from prunec.deploy.losses import Stored
 from prunec.deploy.onnx_file import onnx_activations, onnx_operators, read_onnx
 from prunec.deploy.signature import GRAPH_DIGEST, graph_digest
 from prunec.deploy.written import Written
+from prunec.wording import percent
 
 _HALF = np.finfo(np.float16)
-_MOVED = 2.0**-10  # of a filter's norm, that its rounding may move it by
+_MOVED = 2.0**-10  # largest relative change of a filter by rounding: the precision of a normal half
 _SUFFIX = "_half"
 
 
@@ -28,8 +29,9 @@ _SUFFIX = "_half"
 class ToFp16(Lossy):
     """Store kernels in half precision; inputs, outputs, biases and arithmetic stay float32.
 
-    A kernel fits if no weight is beyond 65504 and rounding moves no filter by more than 1/1024 of
-    its norm: small filters keep their digits. One that does not fit stays float32 and is named.
+    A kernel is stored in half precision if no weight exceeds 65504 and rounding changes no filter
+    by more than 1/1024 of its norm, so that small filters keep their precision. Other kernels stay
+    float32 and are named.
     """
 
     suffix: ClassVar[str] = ".onnx"
@@ -38,7 +40,7 @@ class ToFp16(Lossy):
     def write(
         self, source: Source, path: Path, batches: Iterable[tuple[Tensor, ...]]
     ) -> Mapping[str, object]:
-        """Write the file; tell which kernels stay float32, and which weights are zero in it."""
+        """Write the file; report the kernels that stay float32, and weights that become zero."""
         model = onnx.load(source.files[self.reads])
         graph, remarks, casts = model.graph, [], []
         for tensor in graph.initializer:
@@ -58,7 +60,7 @@ class ToFp16(Lossy):
         return {"half": len(casts), "remarks": remarks}
 
     def read_back(self, path: Path) -> Written:
-        """Return what an ONNX file holds."""
+        """Return the content of an ONNX file."""
         return read_onnx(path)
 
     def flow(self, path: Path) -> Flow:
@@ -66,22 +68,22 @@ class ToFp16(Lossy):
         return onnx_activations(path)
 
     def operators(self, path: Path) -> list[tuple[str, str]]:
-        """Return name and operator of every node."""
+        """Return (name, operator) of every node."""
         return onnx_operators(path)
 
     def stored(self, path: Path) -> Mapping[str, Stored]:
-        """Return every tensor as it is computed with, and its unit in the last place."""
-        found = {}
+        """Return every tensor as used in computations, with its unit in the last place."""
+        tensors = {}
         for tensor in onnx.load(path).graph.initializer:
             values = numpy_helper.to_array(tensor)
             if np.issubdtype(values.dtype, np.floating):
                 steps = np.spacing(np.abs(values)).astype(np.float64)
-                found[tensor.name.removesuffix(_SUFFIX)] = Stored(values, steps)
-        return found
+                tensors[tensor.name.removesuffix(_SUFFIX)] = Stored(values, steps)
+        return tensors
 
 
 def _unfit(values: np.ndarray) -> str:
-    """Why half precision cannot hold a kernel; empty where it can."""
+    """Return why half precision cannot hold a kernel; empty if it can."""
     most = float(np.abs(values).max(initial=0.0))
     if most > float(_HALF.max):
         return f"its largest weight is {most:.3g}, half precision ends at {float(_HALF.max):g}"
@@ -93,7 +95,7 @@ def _unfit(values: np.ndarray) -> str:
     if lost.size and lost[worst] > _MOVED:
         return (
             f"{int((lost > _MOVED).sum())} of its {len(rows)} filters are too small for it: "
-            f"filter {worst}, of norm {norms[worst]:.3g}, would move by {lost[worst]:.1%}"
+            f"filter {worst}, of norm {norms[worst]:.3g}, would move by {percent(lost[worst])}"
         )
     return ""
 
@@ -108,10 +110,10 @@ def _vanished(name: str, values: np.ndarray) -> list[str]:
 
 
 def _stored(tensor: onnx.TensorProto, values: np.ndarray) -> onnx.NodeProto:
-    """Change a tensor in place to halves under another name; return the node that widens them."""
-    name, told = tensor.name, list(tensor.metadata_props)
+    """Store a tensor in place as halves under another name; return the node that widens it."""
+    name, properties = tensor.name, list(tensor.metadata_props)
     tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}{_SUFFIX}"))
-    tensor.metadata_props.extend(told)
+    tensor.metadata_props.extend(properties)
     return onnx.helper.make_node(
         "Cast", [tensor.name], [name], f"Cast_{name}", to=onnx.TensorProto.FLOAT
     )

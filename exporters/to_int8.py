@@ -1,4 +1,4 @@
-"""Writes a compact network with integer kernels: ONNX of QuantizeLinear, DequantizeLinear pairs."""
+"""Exporter of integer kernels: ONNX with pairs of QuantizeLinear and DequantizeLinear."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ from prunec.exporters._int8_filters import (
     keep_float,
     mend_zero_filters,
 )
+from prunec.wording import percent
 
-_OLDEST = 13  # the opset in which a scale a channel came
-_BLOCK = 16  # channels that integer kernels work on at once
+_OLDEST = 13  # first opset with one scale per channel
+_BLOCK = 16  # channels per block of integer kernels
 
 
 Ranges = Mapping[str, Range]
@@ -58,15 +59,15 @@ Percentile = Annotated[float, Field(gt=50, le=100)]
 
 @dataclass(frozen=True, kw_only=True)
 class ToInt8(Lossy):
-    """Write int8: a scale for every filter, one for each activation, from real images.
+    """Write int8 with one scale per filter and one per activation, from real images.
 
-    Activations lie between two percentiles of what real images make them; what is beyond is
-    clipped. Of several percentiles the first is taken with which the answers on those images are
-    within the bounds. If none is, layers are left in float with the best of them, those first that
-    integers alone hurt most, until they are.
+    Ranges of activations lie between two percentiles of their values on real images; values beyond
+    are clipped. Of several percentiles, the first is chosen with which the answers on these images
+    are within the bounds. If none is, layers stay float with the best percentile, those with the
+    largest error first, until the answers are.
 
-    Weights have seven bits: of eight, sums of two products saturate on processors without VNNI or
-    ARM's dot product, and the file answers otherwise there than elsewhere.
+    Weights have seven bits: with eight, sums of two products saturate on processors without VNNI or
+    ARM's dot product, so the file would answer differently there.
     """
 
     suffix: ClassVar[str] = ".onnx"
@@ -79,10 +80,10 @@ class ToInt8(Lossy):
     def write(
         self, source: Source, path: Path, batches: Iterable[tuple[Tensor, ...]]
     ) -> Mapping[str, object]:
-        """Write the file; tell which layers are float, and why.
+        """Write the file; report the layers that stay float, and why.
 
         Raises:
-            PassError: the ONNX file is too old for a scale a channel, or no layer can be int8.
+            PassError: the ONNX file is too old for one scale per channel, or no layer can be int8.
         """
         model = onnx.load(source.files[self.reads])
         _require_opset(model)
@@ -99,11 +100,11 @@ class ToInt8(Lossy):
             "float layers": {layers[name]: error for name, error in left.items()},
             "percentile": share,
             "zero filters": zeros,
-            "remarks": [*_told(layers, left), *_alignment(source.files[self.reads])],
+            "remarks": [*_float_layer_remarks(layers, left), *_alignment(source.files[self.reads])],
         }
 
     def read_back(self, path: Path) -> Written:
-        """Return what an ONNX file holds."""
+        """Return the content of an ONNX file."""
         return read_onnx(path)
 
     def flow(self, path: Path) -> Flow:
@@ -111,44 +112,44 @@ class ToInt8(Lossy):
         return onnx_activations(path)
 
     def operators(self, path: Path) -> list[tuple[str, str]]:
-        """Return name and operator of every node."""
+        """Return (name, operator) of every node."""
         return onnx_operators(path)
 
     def stored(self, path: Path) -> Mapping[str, Stored]:
-        """Return what the integers of each tensor stand for."""
-        return {name: Stored(*found) for name, found in dequantised(onnx.load(path)).items()}
+        """Return the values that the integers of each tensor represent."""
+        return {name: Stored(*pair) for name, pair in dequantised(onnx.load(path)).items()}
 
     def as_run(self, path: Path, loaded: LoadedFile) -> list[Check]:
-        """Return the check that every layer that the file has in integers runs in integers."""
+        """Return the check that every integer layer of the file runs in integers."""
         name, layers = "integer layers, as run", loaded.layers
         if layers is None:
             return []
         expected = sum(1 for _ in integer_layers(onnx.load(path)))
-        found = layers.get("integer", 0)
+        actual = layers.get("integer", 0)
         total = sum(layers.values())
-        if found == expected:
-            return [Check(name, f"{expected} of {total}", f"{found} of {total}", None, True)]
+        if actual == expected:
+            return [Check(name, f"{expected} of {total}", f"{actual} of {total}", None, True)]
         wrong = (
-            f"the runtime took {expected - found} of them back to float: it cannot fuse them with "
-            "their neighbours, and they are slower than fp32."
+            f"the runtime runs {expected - actual} of them in float, because it cannot fuse them "
+            "with their neighbours; they are slower than fp32."
         )
-        return [failed(name, expected, found, wrong)]
+        return [failed(name, expected, actual, wrong)]
 
     def _within_bounds(
         self, work: _Work, every: Mapping[float, Ranges]
     ) -> tuple[onnx.ModelProto, Errors, float]:
-        """Return a file that answers as it must, the layers that are float in it, the percentile.
+        """Return a file within the bounds, its float layers with their errors, and the percentile.
 
-        As few layers as may be: the numbers tried are 0, 1, 2, 4 and so on.
+        As few layers as possible stay float: the numbers tried are 0, 1, 2, 4 and so on.
         """
-        found: dict[float, float] = {}
+        agreements: dict[float, float] = {}
         for share, ranges in every.items():
             made = work.quantised(ranges, {})
             agreement, lost = work.answers(made)
             if self._near(agreement, lost):
                 return made, {}, share
-            found[share] = agreement
-        best = max(found, key=lambda share: found[share])
+            agreements[share] = agreement
+        best = max(agreements, key=lambda share: agreements[share])
         worst, count = work.worst(every[best]), 1
         while count < len(worst):
             left = dict(worst[:count])
@@ -157,9 +158,10 @@ class ToInt8(Lossy):
                 return made, left, best
             count *= 2
         raise PassError(
-            f"int8 answers otherwise on more than {100 * (1 - self.agreement):g} % of the images, "
-            f"or is worse by more than {self.accuracy_drop:g} points, whichever layers are float",
-            remedy="Allow more ([[export]] agreement, accuracy_drop), or train with less range.",
+            f"int8 answers differently on more than {100 * (1 - self.agreement):g} % of the "
+            f"images, or loses over {self.accuracy_drop:g} points, whichever layers stay float",
+            remedy="Relax the bounds ([[export]] agreement, accuracy_drop), or train with smaller "
+            "ranges.",
         )
 
     def _near(self, agreement: float, lost: float) -> bool:
@@ -168,7 +170,7 @@ class ToInt8(Lossy):
 
 @dataclass
 class _Work:
-    """What stays the same while percentiles and layers are tried."""
+    """Data that stays the same while percentiles and layers are tried."""
 
     model: onnx.ModelProto
     probe: Probe
@@ -177,13 +179,14 @@ class _Work:
     bits: int
 
     def worst(self, ranges: Ranges) -> list[tuple[str, float]]:
-        """Every layer with what integers do to it, the worst first."""
+        """Return all layers with their integer errors, the largest first."""
         errors = errors_of(self.model, self.probe, self.batches[0], ranges)
         return sorted(errors.items(), key=lambda pair: -pair[1])
 
     def quantised(self, ranges: Ranges, left: Errors) -> onnx.ModelProto:
-        """Return the file in which all layers but some are integer."""
+        """Return the file in which all layers but ``left`` are integer."""
         model = copy.deepcopy(self.model)
+        # Tells the quantiser that shapes are inferred already; it warns otherwise.
         model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
         overrides = {
             name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
@@ -209,11 +212,11 @@ class _Work:
 
     @cached_property
     def right(self) -> list[np.ndarray]:
-        """What the network answers on these batches."""
+        """Answers of the network on these batches."""
         return _answers(self.model, self.batches)
 
     def answers(self, made: onnx.ModelProto) -> tuple[float, float]:
-        """Return the share of equal answers of a file, and how many points of accuracy it lost."""
+        """Return the share of equal answers of a file, and its loss of accuracy in points."""
         pairs = list(zip(self.right, _answers(made, self.batches), strict=True))
         total = sum(a.size for a, _ in pairs)
         equal = sum(int((a == b).sum()) for a, b in pairs)
@@ -225,7 +228,7 @@ class _Work:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # its library has no types
-    """One batch: the quantiser looks at values whose range it is told anyway."""
+    """Reader of one batch: the quantiser needs a run, although all ranges are given."""
 
     def __init__(self, names: Sequence[str], batch: Inputs) -> None:
         one = {name: x[:1] for name, x in zip(names, batch, strict=True)}
@@ -245,13 +248,13 @@ def _require_opset(model: onnx.ModelProto) -> None:
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if opset < _OLDEST:
         raise PassError(
-            f"int8 with a scale a channel needs opset {_OLDEST}, the ONNX file has {opset}",
+            f"int8 with one scale per channel needs opset {_OLDEST}, the ONNX file has {opset}",
             remedy=f"Export ONNX at opset {_OLDEST} or later ([[export]] opset, --opset).",
         )
 
 
 def _finish(made: onnx.ModelProto, model: onnx.ModelProto) -> None:
-    """Give the file the metadata of the one that it was made from, and its own graph's digest."""
+    """Copy the metadata of the source file, and add the digest of the new graph."""
     made.producer_name, made.producer_version = "prunec", ""
     made.ir_version = max(made.ir_version, model.ir_version)
     del made.metadata_props[:]
@@ -259,18 +262,18 @@ def _finish(made: onnx.ModelProto, model: onnx.ModelProto) -> None:
     made.metadata_props.add(key=GRAPH_DIGEST, value=graph_digest(made))
 
 
-def _told(layers: Mapping[str, str], left: Mapping[str, float]) -> list[str]:
+def _float_layer_remarks(layers: Mapping[str, str], left: Mapping[str, float]) -> list[str]:
     return [
-        f"{layers[name]} is float: integers in it alone move its outputs by {error:.1%}"
+        f"{layers[name]} is float: integers in it alone move its outputs by {percent(error)}"
         for name, error in left.items()
     ]
 
 
 def _alignment(path: Path) -> list[str]:
-    found = alignment(path)
-    if not found.odd[_BLOCK]:
+    counts = alignment(path)
+    if not counts.odd[_BLOCK]:
         return []
     return [
-        f"{found.odd[_BLOCK]} of {found.layers} convolutions have channels that are no multiple of "
-        f"{_BLOCK}, which integer kernels fill: round_to = {_BLOCK}"
+        f"{counts.odd[_BLOCK]} of {counts.layers} convolutions have channels that are not a "
+        f"multiple of {_BLOCK}, the block size of integer kernels: round_to = {_BLOCK}"
     ]

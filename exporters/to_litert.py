@@ -1,4 +1,4 @@
-"""Writes LiteRT's flatbuffer (``.tflite``), of one sample, in float32."""
+"""Exporter of LiteRT's flatbuffer (``.tflite``), for one sample, in float32."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VIEWS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
 @dataclass(frozen=True)
 class ToLitert(Exact):
-    """Convert the network for LiteRT; the ONNX file is what its time is compared with."""
+    """Convert the network for LiteRT; its time is compared with the ONNX file's."""
 
     suffix: ClassVar[str] = ".tflite"
     reads: ClassVar[str] = "onnx"
@@ -51,7 +51,7 @@ class ToLitert(Exact):
             ) from error
 
     def read_back(self, path: Path) -> Written:
-        """Return a digest: the form keeps its own names."""
+        """Return a digest: the form has names of its own."""
         try:
             Interpreter(str(path), num_threads=1).allocate_tensors()
         except Exception as error:
@@ -62,7 +62,7 @@ class ToLitert(Exact):
         """Return the activations of a file."""
         model = _model(path)
         if len(model.subgraphs) != 1:
-            raise PrunecError(f"{path}: what it holds depends on the input")
+            raise PrunecError(f"{path}: the held values depend on the input")
         graph = model.subgraphs[0]
         stored = {i for i, t in enumerate(graph.tensors) if _is_stored(model, t)}
         names = _names(graph)
@@ -77,7 +77,7 @@ class ToLitert(Exact):
         return Flow(inputs, outputs, operations, held, views)
 
     def operators(self, path: Path) -> list[tuple[str, str]]:
-        """Return the name of what every node makes, and its operator."""
+        """Return (name of its first output, operator) of every node."""
         model = _model(path)
         graph, names = model.subgraphs[0], _names(model.subgraphs[0])
         made = [names[op.outputs[0]] for op in graph.operators]
@@ -92,13 +92,13 @@ def _model(path: Path) -> Any:
 
 
 def _names(graph: Any) -> list[str]:
-    """Names of all tensors: the module at the end of the path that LiteRT keeps, and the place."""
+    """Return names of all tensors: the module at the end of LiteRT's path, and the index."""
     ends = (tensor.name.decode().rpartition("/")[2].strip(";") for tensor in graph.tensors)
     return [f"{end.rpartition('.')[2]} (tensor {index})" for index, end in enumerate(ends)]
 
 
 def _kinds(model: Any) -> list[str]:
-    """The operator of every node of the first graph; a custom one's own name."""
+    """Return the operator of every node of the first graph; custom ones by their own names."""
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
     codes = [
         code.customCode.decode()

@@ -1,4 +1,4 @@
-"""Writes ncnn's graph (``.param``) and weights (``.bin``), of one sample, in float32."""
+"""Exporter of ncnn's graph (``.param``) and weights (``.bin``), for one sample, in float32."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _KINDS = {torch.float32: "f32", torch.int64: "i64", torch.int32: "i32"}
 
 @dataclass(frozen=True)
 class ToNcnn(Exact):
-    """Convert the network by pnnx, its halves off: they make every weight below 6.1e-5 zero.
+    """Convert the network by pnnx, without half precision, which zeroes weights below 6.1e-5.
 
-    ncnn has no batch axis: a sample is [C, H, W]. The ONNX file is what its time is compared with.
+    ncnn has no batch axis: a sample is [C, H, W]. The time is compared with the ONNX file's.
     """
 
     suffix: ClassVar[str] = ".param"
@@ -55,7 +55,7 @@ class ToNcnn(Exact):
                 ) from error
 
     def read_back(self, path: Path) -> Written:
-        """Return a digest of graph and weights: the form keeps no names."""
+        """Return a digest of graph and weights: the form stores no names."""
         weights, net = path.with_suffix(".bin"), ncnn.Net()
         try:
             wrong = net.load_param(str(path)) or net.load_model(str(weights))
@@ -68,7 +68,7 @@ class ToNcnn(Exact):
 
 
 def _convert(source: Source, folder: Path) -> None:
-    """Run pnnx on the traced network; it leaves its files in the folder."""
+    """Run pnnx on the traced network; its files stay in the folder."""
     example = one_sample(source.example)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,6 @@
-"""Writes a network as one ONNX file: dynamic batch, stable names, the same bytes every time."""
+"""Exporter of a network as one ONNX file: dynamic batch, stable names, the same bytes every
+time.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ from prunec.deploy.signature import (
     graph_digest,
     input_names,
 )
-from prunec.deploy.written import Graph, Written
+from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import PassError
 from prunec.exporters._onnx_opset import opset_of, require_operators, to_opset
 from prunec.exporters._onnx_program import (
@@ -52,24 +54,23 @@ from prunec.graph.capture.samples import doubled
 from prunec.graph.capture.tracing import trace
 from prunec.models.state import roles, weights_digest
 
-# Rules that look at shapes and types only: no weight is read, so none is changed.
+# Rules that use only shapes and types: they read no weight, so they change none.
 _RULES = (materialize_reshape_shape_rule, no_op_cast_rule, no_op_expand_rule)
 
-_NATIVE = 18  # the earliest opset that torch.onnx writes
+_NATIVE = 18  # earliest opset that torch.onnx writes
 OLDEST, NEWEST = 9, 25
-OLDEST_IR, NEWEST_IR = 4, 13  # those of the oldest and the newest opset
+OLDEST_IR, NEWEST_IR = 4, 13  # IR versions of the oldest and the newest opset
 
-PROTOBUF = 2**31  # bytes that one file can hold: weights stand in it, not beside it
-# What these return is memory of their own, so that nobody else can see it being overwritten.
+PROTOBUF = 2**31  # bytes: protobuf's limit of one file; weights are stored inside
 
 
 @dataclass(frozen=True)
 class ToOnnx(Exact):
-    """Write ONNX with a batch of any size.
+    """Write ONNX with a dynamic batch.
 
-    Weights keep their names and bits: nothing is folded into them, runtimes do that on loading.
-    ``opset`` is the version of ONNX's operators and ``ir_version`` that of the file's layout, by
-    default the one that came with the opset: old runtimes read old ones alone.
+    Weights keep their names and bits: nothing is folded into them; runtimes do that when they load
+    a file. ``opset`` is the version of ONNX's operators and ``ir_version`` that of the file format,
+    by default the one introduced with the opset: old runtimes read only old ones.
     """
 
     suffix: ClassVar[str] = ".onnx"
@@ -78,11 +79,11 @@ class ToOnnx(Exact):
     ir_version: Annotated[int, Field(ge=OLDEST_IR, le=NEWEST_IR)] | None = None
 
     def write(self, source: Source, path: Path) -> None:
-        """Write the network, in eval mode, on the CPU; it is not changed.
+        """Write the network, in evaluation mode, on the CPU; it is not changed.
 
         Raises:
-            UntraceableModel: the network cannot be captured, or not with a batch of any size.
-            PassError: the network is in training mode, larger than one file can be, or ONNX cannot
+            UntraceableModel: the network cannot be captured with a dynamic batch.
+            PassError: the network is in training mode, too large for one file, or ONNX cannot
                 express it.
         """
         module = source.module
@@ -102,15 +103,15 @@ class ToOnnx(Exact):
         _check(model)
         path.write_bytes(model.SerializeToString(deterministic=True))
 
-    def graph_again(self, source: Source, written: Written) -> Graph | None:
-        """Return the graph of the network, exported anew at the file's opset."""
+    def graph_again(self, source: Source, written: Written) -> WrittenGraph | None:
+        """Return the graph of the network, exported again at the file's opset."""
         opset = written.graph.opset if written.graph else self.opset
         model = _model(source, opset)
         model.metadata_props.add(key=MADE_WITH, value=_LIBRARIES)
         return graph_of(model)
 
     def read_back(self, path: Path) -> Written:
-        """Return what an ONNX file holds."""
+        """Return the content of an ONNX file."""
         return read_onnx(path)
 
     def flow(self, path: Path) -> Flow:
@@ -118,7 +119,7 @@ class ToOnnx(Exact):
         return onnx_activations(path)
 
     def operators(self, path: Path) -> list[tuple[str, str]]:
-        """Return name and operator of every node."""
+        """Return (name, operator) of every node."""
         return onnx_operators(path)
 
 
@@ -164,7 +165,7 @@ def _require_tensors(module: nn.Module, program: ExportedProgram) -> None:
 
 
 def _require_no_projection(program: ExportedProgram) -> None:
-    """ONNX's LSTM has no projection, and torch's exporter leaves it out."""
+    """Refuse LSTMs with a projection: ONNX has none, and torch's exporter silently drops it."""
     for node in program.graph.nodes:
         if operator_of(node)[0] == "lstm":
             params, has_biases, layers, *_, bidirectional, _ = node.args[2:]
@@ -172,20 +173,21 @@ def _require_no_projection(program: ExportedProgram) -> None:
             if len(params) > cells * (4 if has_biases else 2):
                 raise PassError(
                     f"ONNX cannot express the projection of the LSTM at {node.name}",
-                    remedy="Leave proj_size out, and put a linear layer behind the LSTM.",
+                    remedy="Leave out proj_size, and put a linear layer after the LSTM.",
                 )
 
 
 def _reason(error: Exception) -> str:
-    """Return the first lines of torch's message, which say what and then why."""
+    """Return the first two lines of torch's message, which state the error and its cause."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip(" -") for line in lines[:2])
 
 
 def _convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:
-    """Return the ONNX graph, constants folded, weights as they are, no comments."""
+    """Return the ONNX graph with folded constants, unchanged weights and no comments."""
     with warnings.catch_warnings():
-        # Notes to developers of torch and onnxscript; what goes wrong raises or fails verification.
+        # Warnings for developers of torch and onnxscript; real faults raise or fail the
+        # verification.
         for category in (DeprecationWarning, FutureWarning, UserWarning):
             warnings.simplefilter("ignore", category)
         with quick():
@@ -200,11 +202,11 @@ def _convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         ClearMetadataAndDocStringPass()(model)
         converted = onnx_ir.to_proto(model)
-    found = opset_of(converted)
-    if found != opset:
+    written = opset_of(converted)
+    if written != opset:
         raise PassError(
-            f"torch.onnx writes the network at opset {found}, not at opset {opset}",
-            remedy=f"Ask for opset {found} ([[export]] opset, --opset).",
+            f"torch.onnx writes the network at opset {written}, not at opset {opset}",
+            remedy=f"Ask for opset {written} ([[export]] opset, --opset).",
         )
     return converted
 

@@ -1,4 +1,6 @@
-"""Writes OpenVINO's intermediate representation: a graph as XML, and its weights beside it."""
+"""Exporter of OpenVINO's intermediate representation: a graph as XML, with its weights beside
+it.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,9 @@ _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Result"})
 
 @dataclass(frozen=True)
 class ToOpenvino(Exact):
-    """Convert the ONNX file for OpenVINO, its weights in float32.
+    """Convert the ONNX file for OpenVINO, with weights in float32.
 
-    OpenVINO's own default stores halves, with 65504 for what is beyond and 0 for what is below.
+    OpenVINO's default stores halves: 65504 for larger values, and 0 for smaller ones.
     """
 
     suffix: ClassVar[str] = ".xml"
@@ -49,7 +51,7 @@ class ToOpenvino(Exact):
         openvino.save_model(model, path, compress_to_fp16=False)
 
     def read_back(self, path: Path) -> Written:
-        """Return the interface and the metadata of a file; a digest of it and its weights."""
+        """Return the interface of a file, and a digest of it and its weights."""
         try:
             model = openvino.Core().read_model(path)
             data = path.read_bytes() + path.with_suffix(".bin").read_bytes()
@@ -71,7 +73,9 @@ class ToOpenvino(Exact):
 
 
 def _flow(model: openvino.Model) -> Flow:
-    """The activations of one sample; constants and what follows from them alone are none."""
+    """Return the activations of one sample; constants and values computed from them are not
+    activations.
+    """
     if model.is_dynamic():
         model.reshape({x: [1, *list(x.get_partial_shape())[1:]] for x in model.inputs})
     inputs = tuple(_value(x) for x in model.inputs)

@@ -1,4 +1,4 @@
-"""Writes onnxruntime's own format (``.ort``), at a level that every processor runs."""
+"""Exporter of onnxruntime's own format (``.ort``), at a level that every processor runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from prunec.wording import first_line
 class ToOrt(Exact):
     """Save the ONNX file as onnxruntime optimises it at level `extended`.
 
-    At level `all` kernels are laid out for the processor that saves them: a file of one with
-    AVX-512 computes garbage on one with AVX2, without a word. There is no option for that.
+    At level `all`, kernels are laid out for the processor that saves the file: a file saved with
+    AVX-512 silently computes garbage on AVX2. onnxruntime has no option against that.
     """
 
     suffix: ClassVar[str] = ".ort"
@@ -33,7 +33,7 @@ class ToOrt(Exact):
             PassError: onnxruntime cannot load the ONNX file.
         """
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
+        options.log_severity_level = 4  # fatal errors only; others are raised
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED

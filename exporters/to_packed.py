@@ -1,4 +1,4 @@
-"""Writes ONNX whose weights stand in it without their zeros, in standard operators."""
+"""Exporter of ONNX with weights stored without their zeros, in standard operators."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Pieces = tuple[list[TensorProto], list[NodeProto]]
 
 @dataclass(frozen=True)
 class ToPacked(Exact):
-    """Store of each weight the values that are not zero and the gaps between them.
+    """Store the non-zero values of each weight and the gaps between them.
 
-    Standard operators put the weight together when a runtime loads the file: the same bits, and the
-    same speed as without packing. Gaps are bytes or pairs of bytes, values become halves where that
-    loses no bit; of each tensor the smallest way is taken, as it is where nothing is smaller.
-    Optimisers that fold constants undo it: pack last.
+    Standard operators restore the weight when a runtime loads the file: the same bits, and the same
+    speed as without packing. Gaps are one or two bytes, values become halves if that loses no bit;
+    the smallest variant is chosen per tensor, or the tensor itself. Optimisers that fold constants
+    undo the packing: pack last.
     """
 
     suffix: ClassVar[str] = ".onnx"
@@ -47,8 +47,8 @@ class ToPacked(Exact):
         )
         if opset < OLDEST_OPSET:
             raise PassError(
-                f"packed weights need opset {OLDEST_OPSET}, and the ONNX file has opset {opset}",
-                remedy=f"Export ONNX at a later one ([[export]] opset, --opset {OLDEST_OPSET}).",
+                f"packed weights need opset {OLDEST_OPSET}, the ONNX file has {opset}",
+                remedy=f"Export ONNX at opset {OLDEST_OPSET} or later ([[export]] opset, --opset).",
             )
         graph, nodes, beside = model.graph, [], []
         for number, tensor in enumerate(graph.initializer):
@@ -66,7 +66,7 @@ class ToPacked(Exact):
         path.write_bytes(model.SerializeToString(deterministic=True))
 
     def read_back(self, path: Path) -> Written:
-        """Return what the file holds, its weights put together."""
+        """Return the content of the file, with its weights restored."""
         return read_onnx(path)
 
     def flow(self, path: Path) -> Flow:
@@ -74,12 +74,12 @@ class ToPacked(Exact):
         return onnx_activations(path)
 
     def operators(self, path: Path) -> list[tuple[str, str]]:
-        """Return name and operator of every node."""
+        """Return (name, operator) of every node."""
         return onnx_operators(path)
 
 
 def smallest(tensor: TensorProto, number: int) -> Pieces | None:
-    """Return the stored tensors and operators that take the fewest bytes; None for the tensor."""
+    """Return the packed form with the fewest bytes; None if the tensor itself is smaller."""
     if tensor.data_type not in _FLOATS:
         return None
     array = numpy_helper.to_array(tensor)
@@ -89,7 +89,7 @@ def smallest(tensor: TensorProto, number: int) -> Pieces | None:
 
 
 def _ways(array: np.ndarray, tensor: TensorProto, number: int) -> Iterator[Pieces]:
-    """Yield a tensor packed with gaps of one byte and of two, and as halves where they hold it."""
+    """Yield a tensor packed with gaps of one and of two bytes, and as halves if those are exact."""
     for gap in (np.uint8, np.uint16):
         packed = pack(array, gap)
         yield packed_nodes(tensor.name, packed, tensor.data_type, number)

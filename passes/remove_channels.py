@@ -54,7 +54,7 @@ class RemoveChannels(Rewrite):
             masks=compiled.masks,
             plans=(*artifact.plans, compiled.plan),
         )
-        notes = (*_notes(compiled), *([f"counts by {times.told}"] if times else []))
+        notes = (*_notes(compiled), *([f"counts by {times.description}"] if times else []))
         return result, Remarks(notes, {"removed": compiled.removed})
 
 

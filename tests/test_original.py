@@ -169,7 +169,7 @@ def test_pixels_are_compared_by_miou(tmp_path: Path) -> None:
     ("data", "message"),
     [
         ([], "holds no batch"),
-        ([torch.zeros(2, 3, 8, 8)], "is no pair"),
+        ([torch.zeros(2, 3, 8, 8)], "is not a pair"),
         ([(torch.zeros(2, 3, 8, 8), torch.zeros(2))], "labels of type torch.float32"),
         ([(torch.zeros(2, 3, 8, 8), torch.tensor([0, 10]))], "labels from 0 to 10"),
         ([(torch.zeros(2, 3, 8, 8), torch.tensor([0]))], "2 inputs and 1 labels"),

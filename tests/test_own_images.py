@@ -76,7 +76,7 @@ def test_a_run_keeps_what_was_taken_in_its_own_text() -> None:
 
 def test_timms_weights_by_name_say_what_to_fetch_and_where_to_put_it() -> None:
     pytest.importorskip("timm")
-    with pytest.raises(DataError, match="takes a file") as caught:
+    with pytest.raises(DataError, match="are read from a file") as caught:
         load_weights(nn.Linear(1, 1), "timm:mobilenetv3_small_100", "lamb_in1k", 1000)
     assert "huggingface.co/timm/mobilenetv3_small_100.lamb_in1k" in caught.value.remedy
-    assert "model.weights = its path" in caught.value.remedy
+    assert "set model.weights to its path" in caught.value.remedy

@@ -79,8 +79,8 @@ def test_a_folder_is_verified_and_shown_without_its_code(received: Path) -> None
     assert shown.exit_code == 0, shown.output
     assert "in all" in shown.output
     manifest = json.loads((received / "export/manifest.json").read_text())
-    found = json.loads(run("inspect", received, "--no-code", "--json").output)
-    layers = found["forms"]["onnx"]["layers"]
+    content = json.loads(run("inspect", received, "--no-code", "--json").output)
+    layers = content["forms"]["onnx"]["layers"]
     assert sum(layer["macs"] for layer in layers) == manifest["onnx"]["macs"]
     assert MODULE not in sys.modules
     assert {path: path.read_bytes() for path in received.rglob("*") if path.is_file()} == before
@@ -156,7 +156,7 @@ def test_only_the_files_of_the_folder_are_checked_without_code(received: Path) -
     assert "Leave --onnx out" in result.output
 
 
-# -- what is no factory of networks ----------------------------------------------------------------
+# -- what does not build a network ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_what_fetches_or_runs_is_no_factory(
         "from subprocess import Popen\nfrom torch.hub import load"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(RecipeError, match="is no factory of networks") as caught:
+    with pytest.raises(RecipeError, match="does not build a network") as caught:
         build_model(ModelSpec(name=name, options={"args": ["true"]}), 10, seed=0)
     assert "my_networks:build" in caught.value.remedy
     sys.modules.pop("borrowed", None)

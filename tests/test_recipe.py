@@ -236,7 +236,7 @@ def test_overrides_apply_in_order() -> None:
         (
             MINIMAL.replace("= 2", "= 0"),
             "train.epochs must be at least 1, found the number 0",
-            "Name a whole number that is at least 1.",
+            "Give a whole number that is at least 1.",
         ),
         (f"seed = -1\n{MINIMAL}", "seed must be at least 0", "and less than 4294967296."),
         (MINIMAL.replace("= 2", "= nan"), "train holds nan, which is not a finite number", ""),

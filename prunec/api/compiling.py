@@ -1,4 +1,4 @@
-"""Networks made smaller: channels removed, batch norms folded, channel groups found."""
+"""Compilation of networks: removal of channels, folding of batch norms, channel groups."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from prunec.models.inputs import checked_example, checked_masks, checked_module,
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compact network and how it came about.
+    """A compact network, with the plan and the report of its compilation.
 
     Attributes:
-        module: computes what the network given computed, for any batch size; same call signature,
-            same names of its modules and parameters; in evaluation mode, trainable.
-        plan: what was cut, to cut a fresh network of the same making: ``plan.apply(fresh)``.
-        masks: what is left of the masks, in the compact shapes.
-        report: every channel group with what went, what stayed and why; cost before and after.
+        module: the compact network: same outputs for any batch size, same call signature, same
+            names of modules and parameters; in evaluation mode, trainable.
+        plan: the cut, to repeat on a new network of the same constructor: ``plan.apply(fresh)``.
+        masks: the remaining part of the masks, in the compact shapes.
+        report: every channel group with removed and kept channels and reasons; cost before and
+            after.
     """
 
     module: nn.Module
@@ -47,27 +48,27 @@ def compile(
     masks: Mapping[str, Tensor] | None = None,
     round_to: int = 1,
 ) -> Compiled:
-    """Remove every channel that does not matter to the output, exactly.
+    """Remove every channel that does not affect the output, exactly.
 
-    What is dead is said by zeros in the weights, by ``masks``, or by gates, which are taken into
+    Channels are dead by zeros in the weights, by ``masks``, or by gates, which are absorbed into
     their kernels first.
 
     Args:
-        model: the network; it is not changed, and is taken in evaluation mode.
-        example_inputs: its positional inputs, batch first: a tensor (N, …) or a tuple of them. Any
-            N; the compact network takes every batch size. Other sizes are taken as fixed, as is the
-            whole shape of an input whose first axis is not as long as that of the first input (a
-            scale, a number for every channel): give an N that is not its length.
+        model: the network; it is not changed, and is compiled in evaluation mode.
+        example_inputs: its positional inputs, batch first: a tensor (N, …) or a tuple of them, of
+            any N; the compact network takes every batch size. All other sizes are fixed. An input
+            whose first axis differs from N (a scale, one value per channel) is fixed as a whole:
+            choose an N that differs from its length.
         masks: parameter name → bool tensor of the parameter's shape; False counts as weight zero.
-        round_to: kept counts of each channel group are rounded up to a multiple of it, by keeping
-            the strongest of the dead.
+        round_to: round the kept channels of each group up to a multiple of it, by keeping the
+            strongest dead ones.
 
     Returns:
-        The compact network, its plan, what is left of the masks, and a report.
+        The compact network, its plan, the remaining masks, and a report.
 
     Raises:
-        UntraceableModel: ``torch.export`` cannot follow the network; names where.
-        PrunecError: an argument is wrong; says which and what mends it.
+        UntraceableModel: ``torch.export`` cannot capture the network; names the place.
+        PrunecError: an argument is wrong; names it and the remedy.
     """
     module = absorbed(checked_module(model))
     example = checked_example(module, example_inputs)
@@ -86,14 +87,14 @@ def compile(
 
 
 def _kind(module: nn.Module) -> tuple[torch.device, torch.dtype] | None:
-    """Where a network's numbers lie and of which type they are; None where it holds none."""
+    """Return device and type of a network's parameters; None where it has none."""
     return next(((p.device, p.dtype) for p in module.parameters() if p.is_floating_point()), None)
 
 
 def _as(
     module: nn.Module, example: tuple[Tensor, ...], before: tuple[torch.device, torch.dtype] | None
 ) -> tuple[Tensor, ...]:
-    """An example for a network that may have been moved, or given another type, since then."""
+    """Return the example on the device and in the type that the network has now."""
     now = _kind(module)
     if now is None or before is None or now == before:
         return example
@@ -102,12 +103,12 @@ def _as(
 
 @dataclass(frozen=True)
 class Folded:
-    """A network whose batch norms are part of the kernels before them.
+    """A network with batch norms folded into the kernels before them.
 
     Attributes:
-        module: computes what the network given computed; same call signature, in evaluation mode.
-        plan: what was folded, to do the same to a fresh network: ``plan.apply(fresh)``.
-        kept: the batch norms that stay, each with the reason.
+        module: the folded network: same outputs, same call signature; in evaluation mode.
+        plan: the folds, to repeat on a new network: ``plan.apply(fresh)``.
+        kept: the batch norms that were not folded, each with the reason.
     """
 
     module: nn.Module
@@ -117,12 +118,12 @@ class Folded:
 
 @leaving_all_as_it_was
 def fold_batch_norms(model: nn.Module, example_inputs: Example) -> Folded:
-    """Fold every batch norm into the convolution or linear layer whose only reader it is.
+    """Fold every batch norm into the convolution or linear layer that only it reads.
 
-    It changes outputs by rounding alone. Fold last: a folded network does not train as before.
+    Outputs change only by rounding. Fold last: a folded network trains differently.
 
     Args:
-        model: the network; it is not changed, and is taken in evaluation mode.
+        model: the network; it is not changed, and is folded in evaluation mode.
         example_inputs: as for :func:`compile`.
 
     Raises:
@@ -142,10 +143,10 @@ def groups(model: nn.Module, example_inputs: Example) -> tuple[ChannelGroup, ...
         example_inputs: as for :func:`compile`.
 
     Returns:
-        The groups in the order of computation, pinned ones too; ``group.to_dict()`` is JSON.
+        The groups in order of computation, pinned ones included; ``group.to_dict()`` is JSON.
 
     Raises:
-        UntraceableModel: ``torch.export`` cannot follow the network.
+        UntraceableModel: ``torch.export`` cannot capture the network.
         PrunecError: an argument is wrong.
     """
     module = absorbed(checked_module(model))

@@ -1,4 +1,4 @@
-"""What a network costs, counted over its captured graph."""
+"""Counting of a network's MACs and parameters over its captured graph."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def count(model: nn.Module, example_inputs: Example) -> Cost:
         example_inputs: as for :func:`compile`.
 
     Returns:
-        ``macs``, ``nonzero_macs``, ``params``, ``nonzero_params``, and the same for each of
-        ``layers``.
+        The cost: ``macs``, ``nonzero_macs``, ``params``, ``nonzero_params``, in total and for each
+        of ``layers``.
 
     Raises:
-        UntraceableModel: ``torch.export`` cannot follow the network.
+        UntraceableModel: ``torch.export`` cannot capture the network.
         PrunecError: an argument is wrong.
     """
     module = absorbed(checked_module(model))

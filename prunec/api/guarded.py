@@ -1,4 +1,4 @@
-"""What holds of every public function: it changes nothing that it is given."""
+"""Decorator of the public functions, by which they have no side effects on their arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Example = Tensor | Sequence[Tensor]
 
 
 def leaving_all_as_it_was(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a public function change no random state and nothing beside the network it is given."""
+    """Wrap a public function so that random state, the network and its class stay unchanged."""
 
     @functools.wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:

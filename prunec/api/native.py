@@ -8,34 +8,74 @@ from pathlib import Path
 import numpy as np
 
 from prunec import catalogue
-from prunec.deploy.runner import once
+from prunec.deploy.native.library import loaded_library
+from prunec.deploy.runner import LoadedFile, once
 from prunec.errors import PrunecError
+from prunec.files import sha256_of
+from prunec.pipeline.bundles.layout import MANIFEST
+from prunec.pipeline.bundles.reading import opened_bundle
 
 
 def load_native(path: Path | str) -> Callable[..., np.ndarray | list[np.ndarray]]:
-    """Build what ``prunec export --c`` wrote, by this machine's compiler, and load it.
+    """Compile the C sources of ``prunec export --c`` with this machine's compiler, and load them.
 
     Args:
-        path: the folder, or the source in it.
+        path: the folder, or the source in it; or a library that was built elsewhere (``.so``),
+            which is loaded as it is. To load one is to run it: only one that is named is, and of a
+            bundle only where its digest and its weights' are those of the manifest.
 
     Returns:
-        A function of one array for each input, float32, batch first ([N, C, H, W] for images), that
-        returns the output, or a list of them where there are more. It keeps a workspace: for calls
-        from several threads at once load it once for each.
+        A function of one float32 array per input, batch first ([N, C, H, W] for images), that
+        returns the output, or a list of several outputs. It owns a workspace: load it once per
+        thread for concurrent calls.
 
     Raises:
-        PrunecError: there is no such file, no compiler, or the files are not whole.
+        PrunecError: there is no such file, no compiler, or files are missing or damaged.
     """
     given = Path(path)
     source = given / "model.c" if given.is_dir() else given
     if not source.is_file():
         raise PrunecError(
-            f"{source} is not there", remedy="Write it: prunec export --c, and name its folder."
+            f"{source} does not exist", remedy="Write it: prunec export --c; then name its folder."
         )
-    loaded = catalogue.runner_for(source.suffix).open(source)
+    loaded = _loaded(source)
 
     def run(*inputs: np.ndarray) -> np.ndarray | list[np.ndarray]:
         outputs = once(loaded, inputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     return run
+
+
+def _loaded(source: Path) -> LoadedFile:
+    """Return a network: of a library that is named itself, else built from its source."""
+    if source.suffix == ".so":
+        _require_digests(source)
+        return loaded_library(source)
+    try:
+        return catalogue.runner_for(source.suffix).open(source)
+    except PrunecError as error:
+        built = sorted(path.name for path in source.parent.glob(f"{source.stem}-*.so"))
+        if not built or "no C compiler" not in error.message:
+            raise
+        remedy = f"{error.remedy} Or load what was built elsewhere, if you trust it: {built[0]}."
+        raise PrunecError(error.message, remedy=remedy) from error
+
+
+def _require_digests(library: Path) -> None:
+    """Refuse a library of a bundle that differs from what its manifest declares.
+
+    Raises:
+        PrunecError: library or weights differ, or the manifest does not name the library.
+    """
+    root = library.resolve().parent.parent
+    if not (root / MANIFEST).is_file():
+        return
+    with opened_bundle(root) as bundle:
+        for path in (library.resolve(), *library.resolve().parent.glob("*.bin")):
+            entry = bundle.files.get(path.relative_to(root).as_posix())
+            if entry is None or entry["sha256"] != sha256_of(path):
+                raise PrunecError(
+                    f"{path.name} is not what the bundle's manifest declares",
+                    remedy="Ask its maker for the bundle again.",
+                )

@@ -1,4 +1,4 @@
-"""ONNX files written and proven."""
+"""Export of networks to ONNX, and verification of the files."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def export_onnx(
     opset: int = 18,
     ir_version: int | None = None,
 ) -> Path:
-    """Write a network as one ONNX file with a dynamic batch, whole or not at all.
+    """Write a network as one ONNX file with a dynamic batch; completely or not at all.
 
     Args:
-        model: the network; written in evaluation mode as it stands, gates taken into their
-            kernels. It is not changed.
+        model: the network; written in evaluation mode, gates absorbed into their kernels. It is not
+            changed.
         example_inputs: as for :func:`compile`.
-        path: the file; missing folders are made.
-        opset: the version of ONNX's operators, 9 to 25: that of the file, or there is no file.
-        ir_version: the version of the file's layout, by default the one that came with the opset.
+        path: the file; missing folders are created.
+        opset: ONNX operator set, 9 to 25; the file has exactly this one, or is not written.
+        ir_version: ONNX IR version; by default the one released with the opset.
 
     Returns:
         The path.
 
     Raises:
-        UntraceableModel: the network cannot be captured with a batch of any size.
+        UntraceableModel: the network cannot be captured with a dynamic batch.
         PassError: ONNX cannot express it at this opset; names the operators that need more.
         RunError: the file cannot be written.
         PrunecError: an argument is wrong.
@@ -84,39 +84,37 @@ def verify(
     input_range: tuple[float, float] | None = None,
     runner: Runner | str = "onnxruntime",
 ) -> Report:
-    """Prove an ONNX file equal to a network: to the very one it was written from, or the original.
+    """Prove an ONNX file equal to the network that it was written from, or to the uncut original.
 
-    A file that holds every tensor of ``model`` is compared whole: weights bit for bit, the graph
-    node by node, MACs and parameters counted on both sides, outputs. Any other is the file of a
-    network that was cut or rewritten, and ``model`` its original: inputs and outputs, what the file
-    says of itself, that it has no more MACs, and outputs are compared. Outputs are those of torch
-    and of the runner on random inputs of several batch sizes, and on ``data``.
+    A file that has every tensor of ``model`` is compared completely: weights bit for bit, graph
+    node by node, MACs and parameters counted on both sides, outputs. Any other file is taken as
+    that of a cut or rewritten ``model``: its signature, its metadata, that it has no more MACs, and
+    outputs are compared. Outputs of torch and of the runner are compared on random inputs of
+    several batch sizes, and on ``data``.
 
     Args:
-        model: the network, or the one before anything was cut. It is not changed.
+        model: the network, or the original before any cut. It is not changed.
         path: the file.
         example_inputs: as for :func:`compile`.
-        data: labelled batches (inputs [N, …], labels [N] or [N, H, W]), a ``DataLoader`` say: the
-            answers must agree, and the accuracy (of pixels, the mIoU) with them.
-        tolerance: largest difference of an output, as a share of its largest value; what rounding
-            of this network explains, measured against float64, is always the bound where it is
-            less.
-        random_batches: how many random batches are compared.
-        input_range: least and largest value of the random inputs; by default they lie in the range
-            of the example's.
-        runner: what runs the file: a runner, or the name of one.
+        data: labelled batches (inputs [N, …], labels [N] or [N, H, W]), such as a ``DataLoader``:
+            predictions and accuracy (for segmentation, mIoU) must agree.
+        tolerance: largest difference of an output, as a share of its largest value; the bound by
+            rounding of this network, measured against float64, applies where it is smaller.
+        random_batches: number of random batches to compare.
+        input_range: smallest and largest value of random inputs; by default those of the example.
+        runner: a runner, or the name of one.
 
     Returns:
         The report: ``passed``, ``checks``, ``failures``, ``to_json()``; ``print(report)`` shows it.
-        What is wrong with the file is a failed check, not an error.
+        A defect of the file is a failed check, not an exception.
 
     Raises:
-        UntraceableModel: ``torch.export`` cannot follow the network.
-        PrunecError: an argument is wrong; the folder of a run is one: :func:`verify_run`.
+        UntraceableModel: ``torch.export`` cannot capture the network.
+        PrunecError: an argument is wrong; for the folder of a run, use :func:`verify_run`.
     """
     if isinstance(model, (RunFolder, str, Path)):
         raise PrunecError(
-            f"{model} is no network", remedy="A run is verified by prunec.verify_run(folder)."
+            f"{model} is not a network", remedy="To verify a run, use prunec.verify_run(folder)."
         )
     example = tuple(x.cpu() for x in checked_example(checked_module(model), example_inputs))
     module = _shipped(model)
@@ -139,27 +137,27 @@ def verify(
 
 
 def verify_run(run: RunFolder | Path | str, path: Path | str | None = None) -> Report:
-    """Check what a run exported as ``prunec verify`` does: its records, accuracy and budgets too.
+    """Check the exported files of a run, its records, accuracy and budgets, as ``prunec verify``.
 
     Args:
-        run: its folder.
+        run: folder of the run.
         path: another ONNX file to check against the run.
 
     Returns:
-        The report, of all forms together.
+        One report on all forms.
 
     Raises:
-        RunError: the folder is no run, or the run has no export yet.
-        ParityError: the file is not there.
+        RunError: the folder is not a run, or the run has no export yet.
+        ParityError: the file does not exist.
     """
-    from prunec import pipeline  # here: training and its data are needed for runs alone
+    from prunec import pipeline  # here: only runs need training and data, which import slowly
 
     folder = run if isinstance(run, RunFolder) else open_run(Path(run))
     return pipeline.verify(folder, None if path is None else Path(path)).merged()
 
 
 def _shipped(model: nn.Module) -> nn.Module:
-    """The network as a file holds it: on the CPU, in evaluation mode, without gates; a copy."""
+    """Return a copy of the network for export: on the CPU, in evaluation mode, gates absorbed."""
     module = absorbed(checked_module(model))
     module = copied(module) if module is model else module
     return module.cpu().eval()

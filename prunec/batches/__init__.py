@@ -1,1 +1,1 @@
-"""From a data set to batches: transforms, loading by workers, checks of every image."""
+"""Batches of a data set: transforms, loading by worker processes, checks of every image."""

@@ -1,7 +1,7 @@
 """Batches of images for training and test.
 
-What is in them depends only on (seed, epoch, step, place in the batch): a resumed run sees the same
-ones from any step on, and so do several processes that share each batch.
+Their contents depend only on (seed, epoch, step, position in the batch): a run that is resumed at
+any step gets the same batches, and so do several processes that share each batch.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from prunec.tasks.task import Classification, Task
 CHUNK = 4
 """Images that share the random parameters of an augmentation.
 
-One v2 call an image costs 2.8 s for 12,000 images of 28×28 on one core, one for four 0.7 s. As the
-order is shuffled anew in every epoch, every image still meets its own companions and parameters.
+One call of a v2 transform per image takes 2.8 s for 12,000 images of 28×28 on one core, one call
+per four images 0.7 s. The order is shuffled in every epoch, so the images of a chunk change.
 On a GPU the whole batch is augmented at once, with parameters for each image
-(`prunec.batches.whole_batch`), where it knows the transforms.
+(`prunec.batches.whole_batch`), where the transforms are known there.
 """
 
 
@@ -42,10 +42,10 @@ class Data(ABC):
         shape: (C, H, W) of an image that the network sees.
         train_size: number of training images.
         test_size: number of test images.
-        seed: what order and augmentation derive from.
-        device: where batches are delivered.
-        processes: the processes that share every batch, and which of them this is.
-        kind: of answer that is asked for.
+        seed: seed of order and augmentation.
+        device: device of the batches.
+        processes: this process among those that share every batch.
+        kind: class of the task.
     """
 
     labels: tuple[str, ...]
@@ -64,37 +64,36 @@ class Data(ABC):
 
     @property
     def task(self) -> Task:
-        """What is asked of a network."""
+        """The task: its loss, and the quality of predictions."""
         return self.kind(self.classes)
 
     @abstractmethod
     def train_batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:
         """Yield float32 images [N, C, H, W], normalised, and int64 labels, in random order.
 
-        A label for an image [N], or for every pixel of it [N, H, W], as the task has it.
-
-        An incomplete last batch is dropped unless it is the only one. The same seed, epoch and
-        batch size give the same values, from whichever step on.
+        Labels are one per image [N], or one per pixel [N, H, W], by the task. An incomplete last
+        batch is dropped unless it is the only one. The same seed, epoch and batch size give the
+        same batches, whatever the first step.
 
         Args:
-            epoch: from 0.
-            batch_size: of all processes together; this rank's part of each batch is what comes.
-            first: the step to begin with.
+            epoch: number of the epoch, from 0.
+            batch_size: batch size over all processes; this rank's part of each batch is yielded.
+            first: first step to yield.
         """
 
     @abstractmethod
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yield the test images in their order, as :meth:`train_batches` does.
+        """Yield the test images in their order, in the format of :meth:`train_batches`.
 
-        Several processes take turns: together they yield every image once.
+        Several processes take turns by batches: together they yield every image once.
         """
 
     def to(self, device: torch.device, processes: Processes = ALONE) -> Self:
-        """Return the same data, delivering this rank's part on ``device``."""
+        """Return the same data, with batches of this rank on ``device``."""
         return replace(self, device=device, processes=processes)
 
     def steps(self, batch_size: int) -> int:
-        """Return how many batches an epoch has."""
+        """Return the number of batches per epoch."""
         return max(1, self.train_size // batch_size)
 
     def order(self, epoch: int) -> Tensor:
@@ -112,9 +111,9 @@ class Data(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryData(Data):
-    """Images or sequences held as tensors [N, C, H, W] on the device that computes.
+    """Images or sequences as tensors [N, C, H, W] on the computing device.
 
-    Labels are int64 [N], or uint8 [N, H, W]: transforms are given both.
+    Labels are int64 [N], or masks uint8 [N, H, W]; transforms take images and labels.
     """
 
     train_images: Tensor
@@ -144,7 +143,7 @@ class MemoryData(Data):
             yield self.normalise(images), labels.long()
 
     def _augmented(self, places: Tensor, epoch: int, step: int) -> Batch:
-        """This rank's part of a batch; a chunk's seed is the same whoever augments it."""
+        """Return this rank's part of a batch; the seed of a chunk does not depend on the rank."""
         own = self.processes.part(len(places))
         if isinstance(self.augment, v2.Identity):
             there = places[own].to(self.device)
@@ -165,7 +164,7 @@ class MemoryData(Data):
         )
         chunk_seeds = seeds(-(-len(places) // CHUNK), self.seed, AUGMENT, epoch, step)
         augmented = []
-        # The block holds no yield: whoever takes the batch must find its own generator.
+        # No yield inside this block: the consumer of the batch must not see the seeded generator.
         with seeded(self.seed, device=self.device):
             for chunk, (images, labels) in zip(chunks, parts, strict=True):
                 seed_torch(chunk_seeds[chunk], self.device)
@@ -189,7 +188,7 @@ class MemoryData(Data):
 
 @dataclass(frozen=True, kw_only=True)
 class FolderData(Data):
-    """Images read from files or shards as they are needed, by worker processes that live on."""
+    """Images read from files or shards on demand, by persistent worker processes."""
 
     train_set: Images
     test_set: Images
@@ -200,11 +199,11 @@ class FolderData(Data):
     loaders: dict[str, Loader] = field(default_factory=dict, compare=False, repr=False)
 
     def to(self, device: torch.device, processes: Processes = ALONE) -> Self:
-        """See :meth:`Data.to`; the workers are its own."""
+        """See :meth:`Data.to`; the copy gets its own workers."""
         return replace(self, device=device, processes=processes, loaders={})
 
     def order(self, epoch: int) -> Tensor:
-        """See :meth:`Data.order`; the images know which order suits their disk."""
+        """See :meth:`Data.order`; the order suits how the images are stored."""
         return self.train_set.order(self._generator(epoch))
 
     def train_batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""The data of a recipe: a set by its name, its transforms, its normalisation, ready in batches."""
+"""Loading of a recipe's data: data set, transforms and normalisation, ready for batches."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Item = tuple[Tensor, Label]
 
 
 def load_data(spec: DataSpec, *, seed: int) -> Data:
-    """Return the data of a recipe, on the CPU.
+    """Load the data of a recipe, on the CPU.
 
     Raises:
-        DataError: files are missing or damaged and cannot be fetched, or do not fit the recipe.
+        DataError: files are missing or damaged and cannot be downloaded, or do not fit the recipe.
         RecipeError: a transform is unknown or does not fit the images; names the key.
     """
     plain = built_transforms(spec)
@@ -70,22 +70,22 @@ def load_data(spec: DataSpec, *, seed: int) -> Data:
 
 
 def train_key(spec: DataSpec) -> str:
-    """Return where a recipe says how training images are transformed."""
+    """Return the key of the training images' transforms in a recipe."""
     return "data.augment" if spec.augment else "data.prepare"
 
 
 def built_transforms(spec: DataSpec) -> tuple[v2.Transform, v2.Transform]:
-    """Return the transforms of training images, and of test images.
+    """Return the transforms of training images and of test images.
 
     Raises:
-        RecipeError: one is unknown; names the key.
+        RecipeError: a transform is unknown; names the key.
     """
     augment = build_transform(spec.augment or spec.prepare, train_key(spec))
     return augment, build_transform(spec.prepare, "data.prepare")
 
 
 def for_labels(transform: v2.Transform, source: InMemory | OnDisk) -> nn.Module:
-    """Return ``transform`` for an image and its label: a mask moves with its image."""
+    """Return ``transform`` for pairs of image and label: masks get the geometry of their image."""
     moved = source.kind is Segmentation and not isinstance(transform, v2.Identity)
     return WithMask(transform) if moved else transform
 
@@ -102,6 +102,6 @@ def _same_shape(train: tuple[int, ...], test: tuple[int, ...]) -> None:
         raise DataError(
             f"training images come out as {'×'.join(map(str, train))} (C×H×W), test images as "
             f"{'×'.join(map(str, test))}",
-            remedy="Let data.augment and data.prepare end at the same size; data.augment stands in "
-            "place of data.prepare for training images.",
+            remedy="Let data.augment and data.prepare end at the same size; data.augment replaces "
+            "data.prepare for training images.",
         )

@@ -1,4 +1,4 @@
-"""A data set read through, from its first image to its last, as training would read it."""
+"""Check of a data set: read every image as training would read it."""
 
 from __future__ import annotations
 
@@ -25,30 +25,31 @@ from prunec.recipe import DataSpec
 from prunec.seeding import seeded
 from prunec.tasks.segmentation import VOID
 
-AT_ONCE = 64  # images that a worker reports together
-IN_MEMORY = 256  # images of a batch that is timed
+AT_ONCE = 64  # images per message of a worker: few messages, but progress that moves
+IN_MEMORY = 256  # batch size for timing a data set in memory
 
-Told = Callable[[str, int, int], None]
-"""Is told how far the check is: split, images read, images there are."""
+Progress = Callable[[str, int, int], None]
+"""Callback for progress: split, images read, images in total."""
 
 
-def check_data(spec: DataSpec, *, seed: int, told: Told) -> DataFindings:
-    """Read both splits of ``spec`` and say what they hold.
+def check_data(spec: DataSpec, *, seed: int, told: Progress) -> DataFindings:
+    """Read both splits of a data set and report their contents.
 
     Args:
-        spec: the set, its transforms, and how many processes read it: one at least.
-        seed: of the augmentation.
-        told: is told how far it is.
+        spec: the data set, its transforms, and the number of worker processes (at least one is
+            used).
+        seed: seed of the augmentation.
+        told: callback for progress.
 
     Raises:
-        DataError: the set is missing or laid out in another way, or a worker died.
+        DataError: the data set is missing or has another layout, or a worker died.
         RecipeError: a transform is unknown.
     """
     plain = built_transforms(spec)
     root = "" if spec.name == "embedded" else spec.root
     try:
         source = read_source(spec)
-    except DamagedData as error:  # of what all rests on: nothing else is known
+    except DamagedData as error:  # a list or an index is damaged: nothing can be read
         return DataFindings(spec.name, root, problems=(Finding("", "", error.message),))
     if isinstance(source, InMemory):
         splits = _held(load_data(spec, seed=seed), source, told)
@@ -71,7 +72,7 @@ def check_data(spec: DataSpec, *, seed: int, told: Told) -> DataFindings:
 
 
 def _read(
-    source: OnDisk, transforms: dict[str, nn.Module], seed: int, workers: int, told: Told
+    source: OnDisk, transforms: dict[str, nn.Module], seed: int, workers: int, told: Progress
 ) -> Iterator[_Tally]:
     for name, images in (("train", source.train), ("test", source.test)):
         tally = _Tally(name)
@@ -92,7 +93,7 @@ def _read(
 
 @dataclass(frozen=True)
 class _Record:
-    """What was seen of one image; it cannot be trained on if there is a ``problem``."""
+    """Observations on one image; it cannot be trained on if ``problem`` is not empty."""
 
     image: str
     classes: tuple[int, ...] = ()
@@ -106,7 +107,7 @@ class _Record:
 
 
 class _Probes(Dataset[_Record]):
-    """Records of the images, taken in worker processes."""
+    """Dataset of records, which worker processes take of the images."""
 
     def __init__(self, images: Images, transform: nn.Module, seed: int) -> None:
         self.images = images
@@ -146,7 +147,7 @@ class _Probes(Dataset[_Record]):
 
 
 def classes_in(label: Label) -> tuple[int, ...]:
-    """Return the classes that an image shows: its own, or every one that its mask holds."""
+    """Return the classes of an image: its label, or all classes in its mask."""
     if not isinstance(label, Tensor):
         return (label,)
     counts = label.flatten().long().bincount()[: VOID if label.ndim else None]
@@ -154,24 +155,24 @@ def classes_in(label: Label) -> tuple[int, ...]:
 
 
 class _Complaints:
-    """What libraries in C say on this process's standard error: libjpeg has no other way."""
+    """Messages of C libraries on this process's standard error: libjpeg has no other channel."""
 
     def __init__(self) -> None:
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115  as long as the worker lives
-        self.heard = 0
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115  open for the life of the worker
+        self.read = 0  # bytes already returned
         os.dup2(self.file.fileno(), 2)
 
     def new(self) -> str:
-        """Return what was said since the last time, in one line."""
+        """Return the messages since the last call, in one line."""
         size = os.fstat(self.file.fileno()).st_size
-        text = os.pread(self.file.fileno(), size - self.heard, self.heard)
-        self.heard = size
+        text = os.pread(self.file.fileno(), size - self.read, self.read)
+        self.read = size
         return " ".join(text.decode(errors="replace").split())
 
 
 @dataclass
 class _Tally:
-    """Sums over the records of a split: of a million images no list is kept."""
+    """Sums over the records of a split, instead of a list of a million records."""
 
     name: str
     images: int = 0
@@ -217,7 +218,7 @@ class _Tally:
 
 
 def _three(sizes: Counter[Size]) -> tuple[Size, ...]:
-    """Return the smallest, the middle and the largest size by pixels."""
+    """Return the smallest, the median and the largest size by pixels."""
     ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     seen = 0
     for size in ordered:
@@ -228,7 +229,7 @@ def _three(sizes: Counter[Size]) -> tuple[Size, ...]:
 
 
 def _unequal(tallies: tuple[_Tally, ...]) -> tuple[Finding, ...]:
-    """Return the problem that images come out of the transforms in several sizes."""
+    """Return a problem if images have several sizes after the transforms."""
     outputs = {size: image for tally in tallies for size, image in tally.outputs.items()}
     if len(outputs) < 2:
         return ()
@@ -236,15 +237,15 @@ def _unequal(tallies: tuple[_Tally, ...]) -> tuple[Finding, ...]:
         f"{'×'.join(map(str, size))} ({image})" for size, image in sorted(outputs.items())[:3]
     )
     reason = (
-        f"images come out of the transforms in {len(outputs)} sizes, a batch needs one: {shown}; "
+        f"images have {len(outputs)} sizes after the transforms, a batch needs one: {shown}; "
         "end data.augment and data.prepare with a crop or a Resize to two sides"
     )
     return (Finding("", "", reason),)
 
 
-def _held(data: Data, source: InMemory, told: Told) -> tuple[SplitFindings, ...]:
-    """Return what a set in memory holds: nothing is decoded, batches are timed as in training."""
-    found = []
+def _held(data: Data, source: InMemory, told: Progress) -> tuple[SplitFindings, ...]:
+    """Report on a data set in memory: nothing is decoded, batches are timed as in training."""
+    splits = []
     epochs = {"train": data.train_batches(0, IN_MEMORY), "test": data.test_batches(IN_MEMORY)}
     for split, (name, batches) in zip((source.train, source.test), epochs.items(), strict=True):
         begin = time.perf_counter()
@@ -257,7 +258,7 @@ def _held(data: Data, source: InMemory, told: Told) -> tuple[SplitFindings, ...]
         for label in split.labels:
             counts.update(classes_in(label))
         size: Size = (split.images.shape[-2], split.images.shape[-1])
-        found.append(
+        splits.append(
             SplitFindings(
                 name=name,
                 images=len(split.labels),
@@ -269,4 +270,4 @@ def _held(data: Data, source: InMemory, told: Told) -> tuple[SplitFindings, ...]
                 prepared_a_second=read / seconds,
             )
         )
-    return tuple(found)
+    return tuple(splits)

@@ -1,4 +1,4 @@
-"""What a check of a data set found, as values."""
+"""Findings of a check of a data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Size = tuple[int, int]  # height, width
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one image (or, where ``image`` is empty, about all of a split)."""
+    """A remark on one image, or, where ``image`` is empty, on a split or the whole data set."""
 
     split: str
     image: str
@@ -22,20 +22,20 @@ class Finding:
 
 @dataclass(frozen=True)
 class SplitFindings:
-    """What one half of a data set holds.
+    """Contents and reading speed of a split.
 
     Attributes:
         name: ``train`` or ``test``.
-        images: how many there are, damaged ones included.
-        per_class: readable images of every class; those in which it occurs, where pixels have one.
-        sizes: of the smallest, the middle and the largest image by pixels; none where no image
-            can be read.
-        outputs: (C, H, W) in which images come out of the transforms, all that occur.
-        seconds: that reading through took.
-        decoded_a_second: images that the workers together read and decode; None where the set is
-            held in memory and nothing is decoded.
-        prepared_a_second: images that they read, decode and transform.
-        kinds: how many readable images there are of every kind of file, the most first.
+        images: number of images, damaged ones included.
+        per_class: readable images per class; for masks, those in which the class occurs.
+        sizes: (H, W) of the smallest, the median and the largest image by pixels; none where no
+            image can be read.
+        outputs: all (C, H, W) that occur after the transforms.
+        seconds: time to read all images.
+        decoded_a_second: images per second that the workers together read and decode; None for a
+            data set in memory, where nothing is decoded.
+        prepared_a_second: images per second that they read, decode and transform.
+        kinds: file format → number of readable images, the most frequent first.
     """
 
     name: str
@@ -51,18 +51,18 @@ class SplitFindings:
 
 @dataclass(frozen=True)
 class DataFindings:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
-        data: the data set's name.
+        data: name of the data set.
         root: its folder; empty for the embedded one.
         labels: names of the classes.
-        workers: processes that read; 0 where the set is held in memory.
-        splits: the training images, then the test images; none where a shard cannot be opened.
-        problems: what cannot be trained on.
-        doubts: images that are decoded, but of which the decoder complains.
-        left_out: files among the images that are not taken for such, by suffix.
-        standard: what was taken out of the features of sequences; None for images.
+        workers: processes that read; 0 for a data set in memory.
+        splits: training images, then test images; none where a shard cannot be opened.
+        problems: images that cannot be trained on.
+        doubts: images that were decoded with warnings of the decoder.
+        left_out: kind of other files among the images → their number.
+        standard: mean and deviation of the features of sequences; None for images.
     """
 
     data: str

@@ -1,4 +1,4 @@
-"""Images and their masks through the same random geometry."""
+"""Transforms of images together with their masks, with the same random geometry."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from prunec.tasks.segmentation import VOID
 
 
 class WithMask(nn.Module):
-    """A transform of torchvision's for uint8 images [..., C, H, W] and their masks [..., H, W].
+    """A torchvision transform for uint8 images [..., C, H, W] and their masks [..., H, W].
 
-    What moves pixels moves both, the mask by its nearest neighbour; what changes colours leaves the
-    mask alone. Pixels that come from outside have no label: torchvision fills with 0, so classes
-    are counted from 1 in here, and `VOID` is 0.
+    Geometry applies to both, to masks by nearest neighbour; colour applies only to images. Padding
+    is unlabelled: torchvision pads with 0, so classes are shifted by 1 inside, and `VOID` is 0.
     """
 
     def __init__(self, transform: v2.Transform) -> None:
@@ -25,8 +24,8 @@ class WithMask(nn.Module):
         self.transform = transform
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both, transformed."""
-        shifted = tv_tensors.Mask(mask - VOID)  # a byte wraps round: 255 becomes 0, 0 becomes 1
+        """Return image and mask, transformed."""
+        shifted = tv_tensors.Mask(mask - VOID)  # uint8 wraps around: 255 becomes 0, 0 becomes 1
         moved: Any = self.transform(tv_tensors.Image(image), shifted)
         image, mask = (value.as_subclass(torch.Tensor) for value in moved)
         return image, mask + VOID

@@ -1,4 +1,4 @@
-"""Images that worker processes read, decode and augment while the device computes."""
+"""Loading of images by worker processes that read, decode and augment while the device computes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from prunec.datasets.sources import Images, Label
 from prunec.errors import DataError
 from prunec.seeding import derived_seed, seeded
 
-ORDER, AUGMENT = 1, 2  # what a seed is derived for
-PREFETCH = 4  # batches that each worker holds ready
+ORDER, AUGMENT = 1, 2  # parts of seeds, so that order and augmentation draw unrelated numbers
+PREFETCH = 4  # batches that each worker prepares ahead: a slow image then stalls no step
 
 Batch = tuple[Tensor, Tensor]
 Key = tuple[int, int]  # epoch, image
 
 
 class Loader:
-    """A DataLoader whose workers outlive an epoch; the next batch is on its way to the device."""
+    """DataLoader with persistent workers, and copies to the device that overlap with computing."""
 
     def __init__(
         self, items: Items, workers: int, device: torch.device, normalise: v2.Transform
@@ -50,7 +50,7 @@ class Loader:
         )
 
     def read(self, batches: list[list[Key]]) -> Iterator[Batch]:
-        """Yield these batches, each moved while the one before is used.
+        """Yield these batches, each copied to the device while the one before is in use.
 
         Raises:
             DataError: an image cannot be read or augmented, or a worker died.
@@ -59,8 +59,8 @@ class Loader:
         waiting: list[Batch] = []
         for batch in delivered(self.loader):
             if isinstance(batch, DataError):
-                # A copy: an exception that its own frames hold is a cycle, and workers in a cycle
-                # do not hear that they may go; torch then waits five seconds for each.
+                # A copy: an exception whose frames refer to it is a reference cycle, which keeps
+                # the workers alive; torch then waits five seconds for each.
                 raise copy(batch)
             images, labels = map(self._moved, batch)
             yield from waiting
@@ -72,12 +72,12 @@ class Loader:
 
 
 def _begin_worker(_: int) -> None:
-    """Let Ctrl-C be the trainer's affair, and close a worker's standard error.
+    """Ignore Ctrl-C in a worker, which the trainer handles, and discard its standard error.
 
-    libjpeg complains there, of a file that it does not name; `prunec data check` hears it and says
-    of which. What ends a worker comes another way.
+    libjpeg writes warnings there without the name of the file; `prunec data check` collects them
+    per image. Errors of a worker are returned as values.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the step at hand still needs its batch
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the current step still needs its batch
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -85,7 +85,7 @@ def _begin_worker(_: int) -> None:
 
 
 class _Batches(Sequence[list[Key]]):
-    """The keys of the batches to come; it stays in the process that trains."""
+    """Keys of the batches to read; this object stays in the training process."""
 
     def __init__(self) -> None:
         self.keys: list[list[Key]] = []
@@ -102,9 +102,9 @@ Item = tuple[Tensor, Label, str]  # image, label, name
 
 @dataclass(frozen=True)
 class Items(Dataset[Item | DataError]):
-    """Transformed images; every image has its own seed, so the workers' number changes nothing.
+    """Transformed images; each has its own seed, so results do not depend on the workers.
 
-    What cannot be had is an error for a value: raised in a worker it would arrive as a traceback.
+    An error is returned as a value: raised in a worker, it would arrive as a traceback.
     """
 
     images: Images
@@ -131,7 +131,7 @@ def transformed(
     """Return ``transform(image, label)``.
 
     Raises:
-        DataError: it does not fit this image, which has the ``name``.
+        DataError: the transform fails on this image; names the image.
     """
     try:
         result: tuple[Tensor, Label] = transform(image, label)
@@ -171,7 +171,7 @@ def _of_two_sizes(first: Item, other: Item) -> DataError:
 
 
 def delivered(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Yield what ``loader`` does; a worker that dies is a DataError here, nowhere else.
+    """Yield from ``loader``; the death of a worker raises DataError here, and nowhere else.
 
     Raises:
         DataError: a worker process died, or memory that it shares ran out.
@@ -188,10 +188,10 @@ def delivered(loader: DataLoader[Any]) -> Iterator[Any]:
 
 @contextmanager
 def _quiet_deaths() -> Iterator[None]:
-    """Keep torch's handler of dying children out.
+    """Keep torch from installing its SIGCHLD handler.
 
-    It raises wherever the program happens to be, in the midst of a step too. Whoever waits for a
-    dead worker's batch is told within five seconds in any case.
+    That handler raises at any point of the program, even in the middle of a step. Waiting for the
+    batch of a dead worker raises within five seconds in any case.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         yield
@@ -212,9 +212,9 @@ def _workers_explained() -> Iterator[None]:
             raise
         raise DataError(
             f"a process that loads images died ({_brief(error)})",
-            remedy="Most often memory ran out: lower data.workers, or give the container more "
-            "shared memory (docker run --shm-size=8g). `dmesg` names what the system killed. "
-            "A run goes on where it was with: prunec train --resume",
+            remedy="Usually memory ran out: lower data.workers, or give the container more shared "
+            "memory (docker run --shm-size=8g). `dmesg` names processes that the system killed. "
+            "Continue a run with: prunec train --resume",
         ) from error
 
 
@@ -228,6 +228,6 @@ _SIGNS = (
 
 
 def _brief(error: Exception) -> str:
-    """The line that says what happened: a worker's own error ends with it."""
+    """Return the line with the cause: the last of a worker's traceback, else the first."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1] if "Traceback" in str(error) else lines[0]

@@ -1,4 +1,4 @@
-"""torchvision v2 transforms, built from a recipe's tables and checked as they are built."""
+"""Construction of torchvision v2 transforms from a recipe's tables, with checked arguments."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _ENUMS = {"interpolation": InterpolationMode, "policy": AutoAugmentPolicy}
 
 
 def build_transform(tables: Sequence[Mapping[str, Any]], key: str) -> v2.Transform:
-    """Return the transforms of ``tables`` in a row, for uint8 images [..., C, H, W].
+    """Build the transforms of ``tables`` in sequence, for uint8 images [..., C, H, W].
 
     Args:
-        tables: each with the ``name`` of a class of torchvision.transforms.v2 and its arguments;
-            an interpolation or a policy by its name.
-        key: where the tables stand in the recipe (``data.augment``), for errors.
+        tables: tables with the ``name`` of a class of torchvision.transforms.v2 and its arguments;
+            interpolations and policies are given by name.
+        key: key of the tables in the recipe (``data.augment``), for errors.
 
     Raises:
-        RecipeError: unknown class, unknown argument or refused value; names the key.
+        RecipeError: an unknown class or argument, or a refused value; names the key.
     """
     built = [_build_one(table, f"{key}[{place}]") for place, table in enumerate(tables)]
     return v2.Compose(built) if built else v2.Identity()
@@ -36,10 +36,10 @@ def build_transform(tables: Sequence[Mapping[str, Any]], key: str) -> v2.Transfo
 def try_transform(
     transform: Callable[..., Any], image: Tensor, key: str, label: Label = 0
 ) -> Tensor:
-    """Return ``transform(image, label)``, without the label, for one image [C, H, W].
+    """Return the image of ``transform(image, label)``, for one image [C, H, W].
 
     Raises:
-        RecipeError: it fails, or gives something else than one image.
+        RecipeError: it fails, or does not return one image.
     """
     remedy = f"Check the arguments of {key} against the size of the images."
     try:
@@ -48,17 +48,19 @@ def try_transform(
         shape = "×".join(str(size) for size in image.shape)
         raise RecipeError(f"{key} fails on an image of {shape}: {error}", remedy=remedy) from error
     if not isinstance(result, Tensor) or result.ndim != 3:
-        raise RecipeError(f"{key} gives no image but {type(result).__name__}", remedy=remedy)
+        raise RecipeError(
+            f"{key} returns {type(result).__name__} instead of an image", remedy=remedy
+        )
     return result
 
 
 def build_normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> v2.Transform:
-    """Return uint8 images [..., C, H, W] → float32 in [0, 1], minus ``mean``, over ``std``.
+    """Return the normalisation of uint8 images [..., C, H, W]: (x / 255 − ``mean``) / ``std``.
 
-    Floats are not scaled first. One value stands for every channel.
+    Float inputs are not divided by 255. A single value applies to all channels.
 
     Raises:
-        DataError: neither one value nor one a channel, or a ``std`` that is not positive.
+        DataError: neither one value nor one per channel, or a ``std`` that is not positive.
     """
     for key, values in (("data.mean", mean), ("data.std", std)):
         if len(values) not in (1, channels):
@@ -67,7 +69,7 @@ def build_normalisation(mean: Sequence[float], std: Sequence[float], channels: i
                 remedy=f"Give {channels} values, or one for all channels.",
             )
     if min(std) <= 0:
-        raise DataError(f"data.std holds {min(std)}", remedy="Give positive values.")
+        raise DataError(f"data.std has the value {min(std)}", remedy="Give positive values.")
     to_float = v2.ToDtype(torch.float32, scale=True)
     return v2.Compose([to_float, v2.Normalize(_spread(mean, channels), _spread(std, channels))])
 
@@ -82,11 +84,11 @@ def _build_one(table: Mapping[str, Any], key: str) -> v2.Transform:
     factory = _transform_class(name, key)
     _check_arguments(factory, arguments, key)
     values = {word: _enum(word, value, key) for word, value in arguments.items()}
-    if "fill" in values:  # a colour of images; where masks are filled no class is labelled
+    if "fill" in values:  # a colour for images; padding of masks is unlabelled
         values["fill"] = {"others": values["fill"], tv_tensors.Mask: 0}
     try:
         return factory(**values)
-    except Exception as error:  # torchvision raises what it happens to raise
+    except Exception as error:  # any exception: each class of torchvision raises its own kinds
         raise RecipeError(
             f"{key} ({name}): {shortened(str(error), 300)}",
             remedy=f"Its arguments: {_signature(factory)}.",
@@ -103,7 +105,7 @@ def _transform_class(name: object, key: str) -> type[v2.Transform]:
         return factory
     names = [word for word in dir(v2) if inspect.isclass(getattr(v2, word))]
     raise RecipeError(
-        f"{key}.name = {shortened(name)!r} is no class of torchvision.transforms.v2",
+        f"{key}.name = {shortened(name)!r} is not a class of torchvision.transforms.v2",
         remedy=did_you_mean(name, names) or "See torchvision's documentation for their names.",
     )
 
@@ -113,7 +115,7 @@ def _check_arguments(factory: type, arguments: Mapping[str, Any], key: str) -> N
     for word in arguments:
         if word not in known:
             raise RecipeError(
-                f"{key}.{shortened(word)} is no argument of {factory.__name__}",
+                f"{key}.{shortened(word)} is not an argument of {factory.__name__}",
                 remedy=f"{did_you_mean(word, known)}Its arguments: {_signature(factory)}.",
             )
 

@@ -53,9 +53,9 @@ class WholeBatch:
 def whole_batch(transform: nn.Module) -> WholeBatch | None:
     """Return the same transforms for whole batches; None where one of them is not known here."""
     parts = list(transform.transforms) if isinstance(transform, v2.Compose) else [transform]
-    found = tuple(_KNOWN.get(type(part), _unknown)(part) for part in parts)
-    changes = tuple(change for change in found if change is not None)
-    return WholeBatch(changes) if len(changes) == len(found) else None
+    known = tuple(_KNOWN.get(type(part), _unknown)(part) for part in parts)
+    changes = tuple(change for change in known if change is not None)
+    return WholeBatch(changes) if len(changes) == len(known) else None
 
 
 def _unknown(part: Any) -> None:

@@ -1,1 +1,1 @@
-"""Figures as SVG, drawn by hand: pieces, scales and marks of axes, curves, cells, ridges, bars."""
+"""Charts as SVG, without a plotting library: elements, scales, curves, heat maps, ridges, bars."""

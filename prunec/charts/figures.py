@@ -1,4 +1,4 @@
-"""The figures of a page: curves, layers over epochs, ridges of histograms, paired bars."""
+"""Charts of the report: curves, heat maps, ridge plots, paired bars."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from markupsafe import Markup
 from prunec.charts import svg
 from prunec.charts.scales import Scale, digits_apart, short, ticks, whole_ticks
 
-WIDTH, HEIGHT = 360.0, 200.0
-LEFT, RIGHT, TOP, BOTTOM = 40.0, 82.0, 10.0, 36.0
-LABEL = 15.0  # between two labels at the ends of curves
-LEVELS = 25  # of a heat map: neighbours of one level are one rectangle
-RIDGE, FULL = 30.0, 25.0  # distance of two ridges; height of one in which all values are alike
+WIDTH, HEIGHT = 360.0, 200.0  # units of the view box: three charts side by side on a wide page
+LEFT, RIGHT, TOP, BOTTOM = 40.0, 82.0, 10.0, 36.0  # margins, for marks and labels of curves
+LABEL = 15.0  # smallest distance of two labels at the ends of curves
+LEVELS = 25  # levels of a heat map: adjacent cells of one level are merged, for a smaller page
+RIDGE, FULL = 30.0, 25.0  # distance of two ridges; height of a ridge with all values in one bin
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Series:
     """A curve.
 
     Attributes:
-        name: its label; empty where it is the only one.
-        kind: its meaning, by which it is coloured: test, train, left, plain.
-        points: epoch, value.
+        name: label; empty for a single curve.
+        kind: meaning, by which it is coloured: ``test``, ``train``, ``left``, ``plain``.
+        points: (epoch, value).
     """
 
     name: str
@@ -39,9 +39,9 @@ class Axis:
     """The vertical axis of curves.
 
     Attributes:
-        low: its lower end, if it has one whatever the values are.
-        high: its upper end.
-        digits: of the values at the curves' ends.
+        low: lower end; None to choose it by the values.
+        high: upper end; None to choose it by the values.
+        digits: significant digits of the labels at the ends of curves.
     """
 
     low: float | None = None
@@ -50,13 +50,13 @@ class Axis:
 
 
 def curves(about: str, axis: Axis, series: Sequence[Series]) -> Markup:
-    """Return curves over epochs, each labelled at its end with its last value."""
+    """Draw curves over epochs, each labelled at its end with its last value."""
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points]
     low = min(ys) if axis.low is None else min(axis.low, *ys)
     high = max(ys) if axis.high is None else max(axis.high, *ys)
     marks, epochs = ticks(low, high, 4), whole_ticks(int(min(xs)), int(max(xs)), 5)
-    few = 0.5 if min(xs) == max(xs) else 0.0  # one epoch stands in the middle
+    few = 0.5 if min(xs) == max(xs) else 0.0  # a single epoch is drawn in the middle
     across, up = Scale(min(xs) - few, max(xs) + few), Scale(marks[0], marks[-1])
 
     def place(x: float, y: float) -> svg.Point:
@@ -97,7 +97,7 @@ def _curve(drawn: Series, given: Series) -> Iterator[Markup]:
 
 
 def _labels(placed: Sequence[Series], series: Sequence[Series], digits: int) -> Iterator[Markup]:
-    """Labels right of the curves' ends, moved apart where they would touch."""
+    """Yield labels right of the curves' ends, moved apart where they would overlap."""
     by_height = sorted(zip(placed, series, strict=True), key=lambda p: p[0].points[-1][1])
     lowest = HEIGHT - BOTTOM - (len(by_height) - 1) * LABEL
     y = -math.inf
@@ -108,13 +108,13 @@ def _labels(placed: Sequence[Series], series: Sequence[Series], digits: int) -> 
 
 
 def heat(about: str, epochs: Sequence[int], values: Sequence[float | None], scale: Scale) -> Markup:
-    """Return a row of cells, a value each, stronger where it is larger; None stays empty.
+    """Draw a row of a heat map, one cell per value; a larger value is stronger, None is empty.
 
     Args:
-        about: what the row is.
-        epochs: of the values.
-        values: one an epoch.
-        scale: of all rows together.
+        about: description of the row, for screen readers.
+        epochs: epochs of the values.
+        values: one value per epoch.
+        scale: common scale of all rows.
     """
     levels = [None if v is None else round(scale(v) * LEVELS) for v in values]
     cells, start = [], 0
@@ -140,9 +140,9 @@ def heat(about: str, epochs: Sequence[int], values: Sequence[float | None], scal
 def ridges(
     about: str, quantity: str, edges: Sequence[float], rows: Sequence[tuple[int, Sequence[float]]]
 ) -> Markup:
-    """Return histograms under each other, a row an epoch; heights are roots of shares.
+    """Draw a ridge plot: one histogram per epoch, one under the other.
 
-    Roots, because a few values between two great heaps are what one looks for.
+    Heights are square roots of shares, so that a few values between two large peaks are visible.
     """
     left, right, top, bottom = 56.0, 16.0, FULL + 4, 38.0
     base = top + RIDGE * (len(rows) - 1)
@@ -178,14 +178,14 @@ def _outline(
 
 
 def bars(about: str, before: int, after: int, most: int, nonzero: float = 1.0) -> Markup:
-    """Return two bars under each other, lengths by the largest of all: before, and after.
+    """Draw two bars, one under the other: before and after.
 
     Args:
-        about: what the pair is.
-        before: in the dense network.
-        after: in the network that ships.
-        most: the largest ``before`` of all pairs.
-        nonzero: share of ``after`` whose weights are not zero.
+        about: description of the pair, for screen readers.
+        before: value in the dense network.
+        after: value in the exported network.
+        most: largest ``before`` of all pairs, which fills the width.
+        nonzero: share of ``after`` by non-zero weights, drawn stronger.
     """
     most = max(most, 1)
     own = 1.0 if nonzero == 1 else 0.35
@@ -195,6 +195,6 @@ def bars(about: str, before: int, after: int, most: int, nonzero: float = 1.0) -
     ]
     if nonzero < 1:
         works = nonzero * after
-        title = f"by weights that are not zero: {works:,.0f}"
+        title = f"by non-zero weights: {works:,.0f}"
         cells.append(svg.cell("after", 0, works / most, 8, height=8, title=title))
     return svg.strip(16, about, cells)

@@ -1,4 +1,4 @@
-"""Numbers as a page shows them, and the marks of an axis."""
+"""Formatting of numbers, and ticks of axes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 LARGEST = 1e30
-"""No chart shows what is larger."""
+"""Largest value that a chart shows: beyond it, coordinates in SVG lose their meaning."""
 
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -20,18 +20,18 @@ class Scale:
     high: float
 
     def __call__(self, value: float) -> float:
-        """Where the value lies, kept within the scale."""
+        """Return the position of a value, clipped to 0 … 1."""
         span = self.high - self.low
         return min(max((value - self.low) / span, 0.0), 1.0) if span > 0 else 0.0
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Return round numbers, equally far apart, that begin at or below low and end at or above high.
+    """Return evenly spaced round numbers from at most ``low`` to at least ``high``.
 
     Steps are 1, 2 or 5 times a power of ten; at most ``most`` steps where that is possible.
     """
     size = max(abs(low), abs(high))
-    if high - low <= 1e-9 * size or size < 1 / LARGEST:  # as good as one value
+    if high - low <= 1e-9 * size or size < 1 / LARGEST:  # a single value, up to rounding
         pad = 0.1 * size if size >= 1 / LARGEST else 1.0
         low, high = low - pad, high + pad
     rough = (high - low) / most
@@ -42,7 +42,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def whole_ticks(low: int, high: int, most: int = 6) -> list[int]:
-    """Return some of the whole numbers from low to high, both ends among them."""
+    """Return evenly spaced whole numbers from ``low`` to ``high``, with both ends."""
     steps = (factor * 10**power for power in range(20) for factor in (1, 2, 5))
     step = next(step for step in steps if high - low <= most * step)
     inner = range(-(-low // step) * step, high, step)
@@ -50,7 +50,7 @@ def whole_ticks(low: int, high: int, most: int = 6) -> list[int]:
 
 
 def short(value: float, digits: int = 3) -> str:
-    """Return a number in some significant digits, large ones with a prefix: 1.65 M, 361 k."""
+    """Return a number in ``digits`` significant digits, large ones with a prefix: 1.65 M, 361 k."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     rounded = float(f"{value:.{digits}g}")
@@ -63,14 +63,14 @@ def short(value: float, digits: int = 3) -> str:
 
 
 def digits_apart(values: Iterable[float], least: int = 3) -> int:
-    """Return how many significant digits tell these numbers apart, at least ``least``."""
+    """Return the significant digits that make these numbers distinct, at least ``least``."""
     known = set(values)
     enough = (d for d in range(least, 17) if len({short(v, d) for v in known}) == len(known))
     return next(enough, 17)
 
 
 def with_equal_decimals(values: Iterable[float]) -> Callable[[float], str]:
-    """Return how to write these numbers with as many decimals each: three digits of the largest."""
+    """Return a formatter with the same decimals for all: three digits of the largest number."""
     largest = max(map(abs, values), default=0.0)
     decimals = 2 - math.floor(math.log10(largest)) if largest else 0
     decimals = min(max(decimals, 0), 12)
@@ -78,10 +78,10 @@ def with_equal_decimals(values: Iterable[float]) -> Callable[[float], str]:
 
 
 def exact(value: int) -> str:
-    """Return a whole number with its thousands apart."""
+    """Return a whole number with thousands separators: 1,234,567."""
     return f"{value:,}"
 
 
 def size(count: int) -> str:
-    """Return a number of bytes in decimal units."""
+    """Return a number of bytes in decimal units: 1.65 MB, 9,876 B."""
     return f"{short(count)}B" if count >= 1e4 else f"{count:,} B"

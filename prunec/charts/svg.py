@@ -1,4 +1,4 @@
-"""The pieces that SVG figures are made of; what is put into them is escaped."""
+"""Elements of SVG figures; all text in them is escaped."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ _TITLE = Markup("<title>{}</title>")
 
 
 def drawing(width: float, height: float, about: str, inside: Iterable[Markup], kind: str) -> Markup:
-    """Return a figure that keeps its proportions at every width."""
+    """Return a figure that scales with the page and keeps its proportions."""
     return _SVG.format(kind, width, height, about, joined(inside))
 
 
 def document(
     width: float, height: float, about: str, style: str, inside: Iterable[Markup], kind: str
 ) -> Markup:
-    """Return a figure as a file of its own, on paper, with its style sheet."""
+    """Return a figure as a stand-alone file, with a background and its style sheet."""
     return _DOCUMENT.format(kind, width, height, about, style, joined(inside))
 
 
 def moved(by: Point, inside: Iterable[Markup]) -> Markup:
-    """Return pieces that are moved right and down as one."""
+    """Return elements in a group that is moved by (right, down)."""
     return _MOVED.format(*by, joined(inside))
 
 
 def strip(height: float, about: str, inside: Iterable[Markup]) -> Markup:
-    """Return a band of a fixed height, as wide as there is room; it holds cells, no text."""
+    """Return a band of fixed height and the full width of the page, for cells without text."""
     return _STRIP.format(height, about, joined(inside))
 
 
 def text(kind: str, at: Point, anchor: str, content: str) -> Markup:
-    """Return a text; ``anchor`` is start, middle or end."""
+    """Return a text; ``anchor`` is ``start``, ``middle`` or ``end``."""
     return _TEXT.format(kind, *at, anchor, content)
 
 
@@ -72,7 +72,7 @@ def path(kind: str, points: Sequence[Point], *, closed: bool = False) -> Markup:
 
 
 def dot(kind: str, at: Point, radius: float, title: str = "") -> Markup:
-    """Return a disc; its title is shown where a pointer rests."""
+    """Return a disc; its title is a tooltip."""
     return _DOT.format(kind, *at, radius, _TITLE.format(title) if title else "")
 
 
@@ -86,12 +86,12 @@ def cell(
     strength: float = 1,
     title: str = "",
 ) -> Markup:
-    """Return a rectangle of a strip: left and width are shares of the strip's width."""
+    """Return a rectangle of a strip; ``left`` and ``width`` are shares of the strip's width."""
     return _CELL.format(
         kind, 100 * left, top, 100 * width, height, strength, _TITLE.format(title) if title else ""
     )
 
 
 def joined(parts: Iterable[Markup]) -> Markup:
-    """Return the pieces one after the other."""
+    """Return the elements, concatenated."""
     return Markup("").join(parts)

@@ -36,7 +36,12 @@ def bench(
         ),
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also time every layer, by the runtime's profiler.")
+        bool,
+        typer.Option(
+            "--layers",
+            help="Also time every layer, by the runtime's profiler; with --runner"
+            " native also its density, and its speed relative to the machine's.",
+        ),
     ] = False,
     plot: Annotated[
         Path | None,
@@ -64,7 +69,7 @@ def bench(
     from prunec.pipeline.benching import bench_plot, bench_tables, exported_files
     from prunec.pipeline.measuring import Settings, bench_files
 
-    files = exported_files(run) if run else (Path(given[0]), Path(given[1]))
+    files = exported_files(run, runner) if run else (Path(given[0]), Path(given[1]))
     name = run.name if run else f"{files[0].name} by {files[1].name}"
     result = bench_files(*files, Settings(*numbers, parse_sizes(inputs or []), layers, runner))
     if plot:

@@ -45,6 +45,10 @@ def _options(
         bool,
         typer.Option("--golden-layers", help="Add golden values per layer: check.py --layers."),
     ] = False,
+    native: Annotated[
+        bool,
+        typer.Option("--native", help="Add native code, and a library that is built from it here."),
+    ] = False,
 ) -> None:
     """Options of a bundle."""
 
@@ -61,7 +65,7 @@ def with_bundle(command: Callable[..., None]) -> Callable[..., None]:
         place, *others = (options.pop(name) for name in known)
         if place is None and any(others):
             raise UsageError(
-                "--release, --sign, --bom and --golden-layers need --bundle",
+                "--release, --sign, --bom, --golden-layers and --native need --bundle",
                 remedy="Name a place for it: --bundle FILE.zip.",
             )
         command(**options, wishes=Wishes(place, *others))

@@ -25,8 +25,21 @@ REMEDIES = {
 }
 
 
+ORDER = (
+    "init", "recipes", "data", "train", "export", "verify", "bench", "predict", "report",
+    "compile", "compact", "count", "inspect", "densities",
+    "compare", "runs", "passes", "runners",
+)  # fmt: skip
+"""Commands in order of use: from recipe to device; for a given network; lists."""
+
+
 class Guarded(Group):
     """The root group of commands: turns exceptions into messages and exit codes."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order in which they are used."""
+        known = {name: place for place, name in enumerate(ORDER)}
+        return sorted(super().list_commands(ctx), key=lambda name: known.get(name, len(ORDER)))
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         """Parse the options that stand before a command; report mistakes in them."""

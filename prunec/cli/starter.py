@@ -51,10 +51,10 @@ weights = $weights  # "IMAGENET1K_V1", or a .safetensors or state-dict file; "":
 $edit
 [data]  # $what
 name = "$set"
-root = $root  # where the files lie, or are put
+root = $root  # folder of the files
 ${augment}${prepare}mean = $mean  # of the training images, after scaling to 0…1
 std = $std
-workers = $workers  # processes that load images, at most one a core; 0: this one
+workers = $workers  # processes that load images, at most one per core; 0: this one
 
 [train]  # SGD, cosine to zero
 epochs = $epochs

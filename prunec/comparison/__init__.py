@@ -1,4 +1,4 @@
-"""Several recipes on equal terms: a grid of runs, one table and one picture of what came of it."""
+"""Comparison of several recipes on equal terms: a grid of runs, one table, one plot, one page."""
 
 from __future__ import annotations
 

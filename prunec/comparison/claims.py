@@ -58,7 +58,7 @@ class Claim:
 
     @property
     def holder(self) -> str:
-        """Who claimed it last; empty where that is not known."""
+        """Name of the last holder; empty where that is not known."""
         try:
             return self._holder.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError):

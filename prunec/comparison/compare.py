@@ -1,4 +1,4 @@
-"""A comparison from its grid to its page: what is left runs, then everything is written anew."""
+"""A comparison from grid to page: run the cells that are left, then write everything again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Cluster(Protocol):
         """
 
 
-OFTEN = 60.0  # seconds at least between two writings while cells run
+OFTEN = 60.0  # least seconds between two updates of the page while cells run: each reads all runs
 
 
 def compare(
@@ -48,21 +48,21 @@ def compare(
     console: Console,
     cluster: Cluster | None = None,
 ) -> tuple[Result, ...]:
-    """Run what is left of a grid, write tables, plots and page, and print the table.
+    """Run the unfinished cells of a grid, write tables, plots and page, and print the table.
 
     Args:
         grid: the cells.
-        folder: where; finished cells that lie there are taken as they are.
-        jobs: how many run at once; None for what the cores allow.
+        folder: folder of the comparison; finished cells in it are kept.
+        jobs: cells that run at once; None for as many as cores or GPUs allow.
         command: the command line, for the record.
-        console: whom to tell.
+        console: console for progress and table.
         cluster: where cells run; None for this machine.
 
     Returns:
-        What came of every cell.
+        The result of every cell.
 
     Raises:
-        Interrupted: a signal came; what is there was saved and written.
+        Interrupted: a signal arrived; running cells were saved, results were written.
         DataError: the data are missing or wrong.
         RunError: another process works on the folder, or it cannot be written.
     """
@@ -75,7 +75,7 @@ def compare(
             if left:
                 _run(grid, folder, left, jobs, console, cluster)
         except Interrupted as error:
-            error.remedy = "The same command goes on."
+            error.remedy = "Repeat the same command to continue."
             raise
         finally:
             results = read_results(grid.cells, folder)
@@ -87,9 +87,9 @@ def compare(
 
 
 def require_ready(cells: Sequence[Cell]) -> None:
-    """Refuse cells whose training cannot begin: what is wrong is said before hours of work.
+    """Check that the training of every recipe can start, before hours of work.
 
-    The data are the same for all, and fetched once; of each recipe the first cell is tried.
+    The data are the same for all cells and are loaded once; the first cell of each recipe is tried.
 
     Raises:
         PrunecError: as :func:`prunec.pipeline.prepare`.
@@ -104,8 +104,8 @@ def require_ready(cells: Sequence[Cell]) -> None:
 
 
 def cells_left(cells: Sequence[Cell], folder: ComparisonFolder) -> list[Cell]:
-    """Return the cells that are not over."""
-    runs = folder.found(cells)
+    """Return the cells that are not finished."""
+    runs = folder.existing(cells)
     return [cell for cell in cells if cell.name not in runs or steps_left(runs[cell.name])]
 
 
@@ -116,7 +116,7 @@ def _announce(grid: Grid, folder: ComparisonFolder, left: Sequence[Cell], consol
         f"Comparison: {folder.path}, {cells}, {done} done, {len(left)} left",
         *grid.notes,
         *(
-            f"{run.name}: its recipe has changed since, so it counts no more."
+            f"{run.name}: its recipe has changed since, so the run is ignored."
             for run in folder.outdated(grid.cells)
         ),
     ]

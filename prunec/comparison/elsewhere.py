@@ -20,7 +20,7 @@ from prunec.errors import Interrupted, UsageError
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command line compares, as another process is told it.
+    """The comparison of a command line, as it is passed to another process.
 
     Attributes:
         recipes: files or packaged names.
@@ -79,8 +79,8 @@ def run_cell(grid: Grid, folder: ComparisonFolder, name: str, console: Console) 
 
 
 def _named(cells: Sequence[Cell], name: str) -> Cell:
-    found = next((cell for cell in cells if cell.name == name), None)
-    if found is None:
+    cell = next((each for each in cells if each.name == name), None)
+    if cell is None:
         names = ", ".join(cell.name for cell in cells[:12])
         raise UsageError(f"--cell {name}: there is no such cell", remedy=f"Cells are: {names}.")
-    return found
+    return cell

@@ -1,8 +1,8 @@
-"""Equal terms: recipes are comparable where data, network and training budget are the same.
+"""Equal terms: recipes are comparable if data, network and training budget are the same.
 
-What a method chooses may differ: learning rate, its schedule, optimizer, decay, passes' options.
-What it is given may not: images and how they are changed, network and first weights, epochs, batch
-size, who teaches, when it ends and whose weights go on.
+Choices of the method may differ: learning rate, schedule, optimizer, decay, options of passes. The
+conditions may not: images and their transforms, network and initial weights, epochs, batch size,
+teacher, early stopping, and the epoch whose weights ship.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prunec.recipe import Recipe
 TRAIN = (
     "epochs", "batch_size", "mixup", "cutmix", "teacher", "stop", "ship", "precision",
 )  # fmt: skip
-HOW = ("download", "workers")  # how images come, not which
+HOW = ("download", "workers")  # keys of data without an effect on the images
 SHOWN = 60  # characters of a value in a message
 
 
@@ -42,7 +42,7 @@ def require_equal(recipes: Sequence[Recipe]) -> None:
 
 
 def equal_terms(recipe: Recipe) -> str:
-    """Return the terms of one recipe, and so of all, in a line."""
+    """Return the terms of a recipe, which are those of all, in one line."""
     train = recipe.train
     parts = [
         recipe.model.name.rpartition(":")[2],
@@ -57,7 +57,7 @@ PASSES = "number of training passes"
 
 
 def _terms(recipe: Recipe) -> dict[str, Any]:
-    """What must be equal, by key."""
+    """Return key → value, for everything that must be equal."""
     data = recipe.data.model_dump(mode="json", exclude=set(HOW))
     model = recipe.model.model_dump(mode="json")
     train = recipe.train.model_dump(mode="json", include=set(TRAIN))

@@ -1,15 +1,15 @@
-"""The folder of a comparison: the runs of its cells, and what was made of them.
+"""Folder of a comparison: the runs of its cells, and the results.
 
 comparisons/<name>/
-├── comparison.json    what was asked, by which versions, on which machine
-├── runs/              a run folder a cell, with its log.txt and, where it failed, failure.json
-├── claims/            a lock for each cell that is worked on, on whichever machine
-├── results.csv        a line a cell
-├── table.csv, .md     a line a recipe and sparsity: means and deviations over seeds
-├── plot.svg           accuracy against sparsity and against MACs
-└── report.html        all of this as one page
+├── comparison.json    command line, cells, versions, machine
+├── runs/              one run folder per cell, with log.txt and, if it failed, failure.json
+├── claims/           a lock for each cell that some machine works on
+├── results.csv        one line per cell
+├── table.csv, .md     one line per recipe and sparsity: means and deviations over seeds
+├── plot.svg           accuracy against sparsity and against costs
+└── report.html        everything above as one page
 
-A cell's run is recognised by the digest of its recipe: a recipe that changed begins a new one.
+The run of a cell is identified by the digest of its recipe: a changed recipe starts a new run.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from prunec.store.new_runs import create_run
 from prunec.store.records import DIGEST, parse_record, record_text
 from prunec.store.runs import RunFolder
 
-LONGEST = 60  # characters of a name made of recipes' names
+LONGEST = 60  # characters of a folder's name made of recipes' names; longer ones get a digest
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a cell's run ended early.
+    """Failure of a cell's run.
 
     Attributes:
-        step: train, export or verify.
-        code: the exit code of its process; negative for a signal.
-        message: what was found.
-        remedy: what mends it; may be empty.
+        step: ``train``, ``export`` or ``verify``.
+        code: exit code of its process; negative for a signal.
+        message: message of the error.
+        remedy: its remedy; may be empty.
     """
 
     step: str
@@ -55,25 +55,25 @@ class Failure:
 
 @dataclass(frozen=True)
 class ComparisonFolder:
-    """A comparison on disk; nothing is kept in memory."""
+    """A comparison on disk; every property reads its file anew."""
 
     path: Path
 
     @property
     def runs(self) -> Path:
-        """The folder of the cells' runs."""
+        """Folder of the cells' runs."""
         return self.path / "runs"
 
     @property
     def record(self) -> dict[str, Any]:
-        """What comparison.json says; empty where it cannot be read."""
+        """Contents of comparison.json; empty where it cannot be read."""
         try:
             return parse_record(self.path / "comparison.json")
         except DamagedRecord:
             return {}
 
     def write_record(self, grid: Grid, command: Sequence[str]) -> None:
-        """Write down what is compared."""
+        """Write comparison.json: command line, terms, cells and environment."""
         record = {
             "prunec": prunec_version(),
             "command": list(command),
@@ -89,7 +89,7 @@ class ComparisonFolder:
         """Keep other processes from working on this comparison while the block runs.
 
         Raises:
-            RunError: one does, or the folder cannot be written.
+            RunError: another process works on it, or the folder cannot be written.
         """
         require_writable(self.path / "comparison.json")
         lock = FileLock(self.path / ".lock", blocking=False)
@@ -98,19 +98,19 @@ class ComparisonFolder:
         except Timeout:
             raise RunError(
                 f"another process is working on {self.path}",
-                remedy="Wait for it or stop it, or name another folder: -o FOLDER",
+                remedy="Wait for it or stop it, or name another folder: -o FOLDER.",
             ) from None
         with lock:
             yield
 
-    def found(self, cells: Sequence[Cell]) -> dict[str, RunFolder]:
-        """Return the runs that are there, by the name of their cell."""
+    def existing(self, cells: Sequence[Cell]) -> dict[str, RunFolder]:
+        """Return the existing runs of cells, name of the cell → run."""
         runs = {_digest_of(run): run for run in run_folders(self.runs)}
         wanted = {cell.name: runs.get(cell.digest) for cell in cells}
         return {name: run for name, run in wanted.items() if run}
 
     def outdated(self, cells: Sequence[Cell]) -> list[RunFolder]:
-        """Return the runs that were made from an earlier form of a cell's recipe."""
+        """Return the runs of earlier versions of the cells' recipes."""
         digests = {cell.name: cell.digest for cell in cells}
         return [
             run
@@ -118,18 +118,18 @@ class ComparisonFolder:
             if run.recipe_name in digests and _digest_of(run) != digests[run.recipe_name]
         ]
 
-    def begun(self, cell: Cell) -> RunFolder:
-        """Return the run of a cell; a new one where there is none.
+    def run_of(self, cell: Cell) -> RunFolder:
+        """Return the run of a cell; create it if there is none.
 
         Raises:
-            RunError: the folder cannot be made.
+            RunError: its folder cannot be created.
         """
-        found = self.found([cell]).get(cell.name)
-        return found or create_run(cell.recipe, self.runs, cell.command)
+        run = self.existing([cell]).get(cell.name)
+        return run or create_run(cell.recipe, self.runs, cell.command)
 
 
 def default_folder(grid: Grid) -> Path:
-    """Return ``comparisons/<the recipes' names>``, the same for the same recipes."""
+    """Return ``comparisons/<names of the recipes>``, the same for the same recipes."""
     name = "-".join(grid.methods)
     if len(name) > LONGEST:
         name = f"{name[: LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -137,7 +137,7 @@ def default_folder(grid: Grid) -> Path:
 
 
 def steps_left(run: RunFolder) -> tuple[str, ...]:
-    """Return what is still to do for a run: the last of train, export, verify."""
+    """Return the remaining steps of a run: the last ones of train, export, verify."""
     if run.status not in ("trained", "exported"):
         return ("train", "export", "verify")
     if run.status != "exported" or not _passed(run.export.report):
@@ -146,7 +146,7 @@ def steps_left(run: RunFolder) -> tuple[str, ...]:
 
 
 def is_busy(run: RunFolder) -> bool:
-    """Say whether a process is training, exporting or verifying this run."""
+    """Return whether a process is training, exporting or verifying this run."""
     try:
         with run.held():
             return False
@@ -155,7 +155,7 @@ def is_busy(run: RunFolder) -> bool:
 
 
 def failure_of(run: RunFolder) -> Failure | None:
-    """Return why the last attempt at a run failed; None where it did not."""
+    """Return the failure of the last attempt at a run; None where it did not fail."""
     try:
         said = parse_record(run.path / "failure.json")
         return Failure(**{key: value for key, value in said.items() if key != DIGEST})
@@ -164,7 +164,7 @@ def failure_of(run: RunFolder) -> Failure | None:
 
 
 def keep_failure(run: RunFolder, failure: Failure | None) -> None:
-    """Write down why a run failed, or that it did not."""
+    """Write failure.json, or remove it for None."""
     path = run.path / "failure.json"
     if failure is None:
         path.unlink(missing_ok=True)
@@ -173,7 +173,7 @@ def keep_failure(run: RunFolder, failure: Failure | None) -> None:
 
 
 def _digest_of(run: RunFolder) -> str:
-    """The digest of a run's recipe; empty where another version wrote it, or it is damaged."""
+    """Return the digest of a run's recipe; empty if it is damaged or of another version."""
     try:
         return str(open_run(run.path).record.get("digest", ""))
     except PrunecError:

@@ -1,4 +1,4 @@
-"""The axes of a panel: where a mean lies, the marks of both axes, their grid and labels."""
+"""Axes of a panel: positions of means, ticks, grid and labels."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from prunec.charts.scales import Scale
 from prunec.comparison.error_scale import accuracy_at, error_place
 from prunec.comparison.ticks import Mark, accuracy_ticks
 
-LEFT, TOP, BOTTOM = 46.0, 30.0, 44.0  # beside, above and below the axes
-NARROW = 0.1  # left and right of the means at least: roundings of one sparsity are no distance
+LEFT, TOP, BOTTOM = 46.0, 30.0, 44.0  # margins of the axes, for ticks and labels
+NARROW = (
+    0.1  # least margin left and right of the means, lest rounding of one sparsity fills the axis
+)
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A row as a panel shows it.
+    """A point of a panel: the mean over seeds.
 
     Attributes:
-        x: where it lies on the horizontal axis.
-        accuracy: in percent.
-        deviation: of the accuracy, in points of percent.
-        told: what is shown where a pointer rests.
+        x: position on the horizontal axis.
+        accuracy: accuracy in percent.
+        deviation: standard deviation of the accuracy in percentage points.
+        tooltip: text of its tooltip.
     """
 
     x: float
     accuracy: float
     deviation: float
-    told: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Axes of a size; ``across`` maps x, ``up`` the places of accuracies, onto 0 … 1."""
+    """Axes; ``across`` maps x, ``up`` positions of accuracies, to 0 … 1."""
 
     width: float
     height: float
@@ -43,26 +45,26 @@ class Frame:
     up: Scale
 
     def share(self, mean: Mean) -> svg.Point:
-        """Return where a mean lies, in shares of width and height, from the lower left corner."""
+        """Return the position of a mean in shares of width and height, from the lower left."""
         return self.across(mean.x), self.up(error_place(mean.accuracy))
 
     def at(self, share: svg.Point) -> svg.Point:
-        """Return the point of the drawing that lies at these shares of width and height."""
+        """Return the point of the drawing at these shares of width and height."""
         return LEFT + share[0] * self.width, TOP + (1 - share[1]) * self.height
 
     def point(self, x: float, accuracy: float) -> svg.Point:
-        """Return the point of the drawing where a value of x and an accuracy lie."""
+        """Return the point of the drawing for a value of x and an accuracy."""
         return self.at((self.across(x), self.up(error_place(accuracy))))
 
 
 def frame_of(means: Sequence[Mean], levels: Sequence[float], width: float, height: float) -> Frame:
-    """Return axes that hold all means and their deviations, with some room around them.
+    """Return axes that contain all means with their deviations, and some margin.
 
     Args:
-        means: of rows; there may be none.
-        levels: accuracies that lie nowhere on the horizontal axis; not empty without means.
-        width: of the axes.
-        height: of the axes.
+        means: points; may be empty.
+        levels: accuracies of horizontal lines; not empty without means.
+        width: width of the axes.
+        height: height of the axes.
     """
     heights = [error_place(m.accuracy + sign * m.deviation) for m in means for sign in (-1, 1)]
     heights += map(error_place, levels)
@@ -71,7 +73,7 @@ def frame_of(means: Sequence[Mean], levels: Sequence[float], width: float, heigh
 
 
 def grid(frame: Frame, ticks: Callable[[float, float], Sequence[Mark]]) -> Iterator[Markup]:
-    """Yield lines and texts of the marks of both axes; ``ticks`` gives those of the lower one."""
+    """Yield grid lines and labels of both axes; ``ticks`` returns those of the horizontal axis."""
     for x, text in ticks(frame.across.low, frame.across.high):
         share = frame.across(x)
         yield svg.line("grid", frame.at((share, 0)), frame.at((share, 1)))
@@ -88,7 +90,7 @@ def grid(frame: Frame, ticks: Callable[[float, float], Sequence[Mark]]) -> Itera
 
 
 def axes(width: float, height: float, across: str, up: str) -> Iterator[Markup]:
-    """Yield the lines of both axes, and what each is."""
+    """Yield the lines and titles of both axes."""
     corner = (LEFT, TOP + height)
     yield svg.line("axis", corner, (LEFT + width, TOP + height))
     yield svg.line("axis", corner, (LEFT, TOP))

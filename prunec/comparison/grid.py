@@ -1,7 +1,7 @@
-"""The grid of a comparison: recipes × sparsities × seeds; a cell is a recipe that will run.
+"""Grid of a comparison: recipes × sparsities × seeds; every cell is a recipe to run.
 
-A cell is the recipe as it was named, with three more overrides: its name, its seed, and the
-sparsity of its training pass. So whatever runs a recipe runs a cell.
+A cell is the named recipe with three more overrides: name, seed, and sparsity of its training pass.
+It can thus be run like any recipe.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prunec.errors import RecipeError, UsageError
 from prunec.recipe import Recipe, digest, load_recipe
 from prunec.recipe.values import LONGEST_NAME
 
-SPARSITY = "sparsity"  # the option of a training pass
+SPARSITY = "sparsity"  # name of the option of training passes
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Cell:
     """One run of the grid.
 
     Attributes:
-        method: the recipe's name.
-        sparsity: the share of zeros asked of its training pass; None where it takes none.
-        seed: of weights, batches and masks.
-        reference: the recipe as it was named.
-        changes: ``key=value`` each, all that make the cell of it.
-        recipe: the recipe with them.
+        method: name of the recipe.
+        sparsity: sparsity that its training pass aims at; None where the pass has no such option.
+        seed: seed of weights, batches and masks.
+        reference: the recipe as named on the command line.
+        changes: all overrides ``key=value`` that turn the recipe into the cell.
+        recipe: the recipe with these overrides.
     """
 
     method: str
@@ -42,17 +42,17 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The name of its recipe, and so of its run."""
+        """Name of the cell's recipe, and of its run."""
         return self.recipe.name
 
     @property
     def digest(self) -> str:
-        """What its run is recognised by."""
+        """Digest of the cell's recipe, which identifies its run."""
         return digest(self.recipe)
 
     @property
     def command(self) -> list[str]:
-        """The command line that trains it alone."""
+        """Command line that trains only this cell."""
         return [
             "prunec", "train", self.reference,
             *(part for change in self.changes for part in ("--set", change)),
@@ -61,24 +61,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """All cells in the order in which they begin, and what should be known of them."""
+    """All cells in the order in which they start, and notes for the user."""
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...]
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The recipes' names, in the order of the command line."""
+        """Names of the recipes, in the order of the command line."""
         return tuple(dict.fromkeys(cell.method for cell in self.cells))
 
 
 def parse_sparsities(text: str) -> tuple[float, ...]:
-    """Return the sparsities that ``0.9,0.99`` lists, ascending, each once.
+    """Parse a list of sparsities, ``0.9,0.99``; return them ascending, each once.
 
     Raises:
-        UsageError: one is no number from 0 to below 1.
+        UsageError: an entry is not a number from 0 to below 1.
     """
-    found = set()
+    sparsities = set()
     for part in text.split(","):
         try:
             value = float(part)
@@ -86,12 +86,12 @@ def parse_sparsities(text: str) -> tuple[float, ...]:
             value = -1.0
         if not 0 <= value < 1:
             raise UsageError(
-                f"--sparsity {text!r}: {part.strip()!r} is no share of zeros",
-                remedy="Name numbers from 0 to below 1: --sparsity 0.9,0.99. Without --sparsity "
-                "each recipe has its own.",
+                f"--sparsity {text!r}: {part.strip()!r} is not a sparsity",
+                remedy="Give numbers from 0 to below 1: --sparsity 0.9,0.99. Without --sparsity, "
+                "each recipe keeps its own.",
             )
-        found.add(value)
-    return tuple(sorted(found))
+        sparsities.add(value)
+    return tuple(sorted(sparsities))
 
 
 def expand(
@@ -101,13 +101,13 @@ def expand(
     seeds: int = 1,
     changes: Sequence[str] = (),
 ) -> Grid:
-    """Return the grid: seed by seed, so that every recipe has a first result early.
+    """Build the grid, ordered by seed, so that every recipe has a first result early.
 
     Args:
-        references: files or packaged names.
-        sparsities: shares of zeros; none for each recipe's own.
-        seeds: how many, from 0.
-        changes: ``key=value`` each, for all recipes.
+        references: recipe files or packaged names.
+        sparsities: sparsities of each recipe; empty for the recipe's own.
+        seeds: number of seeds, from 0.
+        changes: overrides ``key=value`` for all recipes.
 
     Raises:
         RecipeError: a recipe is wrong, they do not train on equal terms, or there is no seed.
@@ -115,8 +115,8 @@ def expand(
     _require_free(changes)
     if seeds < 1:
         raise UsageError(
-            f"--seeds {seeds}: nothing runs",
-            remedy="Name how many seeds each recipe runs with, at least one: --seeds 3",
+            f"--seeds {seeds}: must be at least 1",
+            remedy="Give the number of runs of each recipe and sparsity: --seeds 3.",
         )
     lines = [_Line.read(reference, tuple(changes)) for reference in references]
     _require_names(lines, sparsities or (None,), seeds)
@@ -132,14 +132,14 @@ def expand(
 
 @dataclass(frozen=True)
 class _Line:
-    """A recipe of the grid, and which of its passes takes a sparsity.
+    """A recipe of the grid, and its pass that has a sparsity.
 
     Attributes:
-        reference: as it was named.
-        changes: those of all recipes.
-        base: the recipe with them.
-        place: the index of the pass; None where no training pass takes a sparsity.
-        own: the sparsity that the recipe asks for itself.
+        reference: the recipe as named on the command line.
+        changes: overrides for all recipes.
+        base: the recipe with these overrides.
+        place: index of the pass; None where no training pass has a sparsity.
+        own: the recipe's own sparsity.
     """
 
     reference: str
@@ -154,7 +154,8 @@ class _Line:
         passes = build_passes(base, reference)
         if not any(isinstance(step, Training) for step in passes):
             raise RecipeError(
-                f"{reference}: no pass trains", remedy="Add one: [[pass]] name = …, or leave it out"
+                f"{reference} has no training pass",
+                remedy="Add one: [[pass]] name = …; or leave the recipe out.",
             )
         for place, step in reversed(list(enumerate(passes))):
             if isinstance(step, Training) and _takes_sparsity(step):
@@ -163,16 +164,16 @@ class _Line:
         return cls(reference, changes, base, None, None)
 
     def asked(self, sparsity: float | None) -> float | None:
-        """What is asked of the pass: a sparsity, by default the recipe's own."""
+        """Return the sparsity of the pass: the given one, by default the recipe's own."""
         return None if self.place is None else self.own if sparsity is None else sparsity
 
     def suffix(self, sparsity: float | None, seed: int) -> str:
-        """What the name of a cell says beyond the recipe's."""
+        """Return the part of a cell's name after the recipe's."""
         asked = self.asked(sparsity)
         return f"{'' if asked is None else f'-s{_brief(asked)}'}-seed{seed}"
 
     def cell(self, sparsity: float | None, seed: int) -> Cell:
-        """The cell at a sparsity, the recipe's own by default, and a seed."""
+        """Return the cell of a sparsity, by default the recipe's own, and a seed."""
         asked = self.asked(sparsity)
         more = [f"name={self.base.name}{self.suffix(sparsity, seed)}", f"seed={seed}"]
         if asked is not None:
@@ -184,36 +185,36 @@ class _Line:
 
 
 def _brief(number: float) -> str:
-    """A number in as few digits as tell it from every other."""
+    """Return a number in the fewest digits that identify it."""
     brief = f"{number:.10g}"
     return brief if float(brief) == number else repr(number)
 
 
 def _takes_sparsity(step: Training) -> bool:
-    """Whether the pass has the option; densities of another run take its place."""
+    """Return whether the pass uses its sparsity; densities of another run replace it."""
     named = {field.name for field in dataclasses.fields(step)}
     return SPARSITY in named and getattr(step, "spread", "") != "densities"
 
 
 def _require_free(changes: Sequence[str]) -> None:
-    """Refuse overrides of what tells cells apart."""
+    """Refuse overrides of the seed, which distinguishes cells."""
     for change in changes:
         key = change.partition("=")[0].strip()
         if key == "seed":
             raise RecipeError(
-                f"--set {change}: every cell has a seed of its own",
+                f"--set {change}: every cell has its own seed",
                 remedy="--seeds N runs every recipe with the seeds from 0 to N - 1.",
             )
 
 
 def _require_names(lines: Sequence[_Line], sparsities: Sequence[float | None], seeds: int) -> None:
-    """Refuse recipes of one name, and names that leave a cell's no room."""
+    """Refuse recipes of the same name, and names too long for the suffix of a cell."""
     names = [line.base.name for line in lines]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError(
-            f"two recipes are called {twice[0]!r}",
-            remedy="Give each a name of its own: name = … at the top of its file.",
+            f"two recipes have the name {twice[0]!r}",
+            remedy="Give each its own: name = … at the top of its file.",
         )
     for line in lines:
         suffix = max((line.suffix(sparsity, seeds - 1) for sparsity in sparsities), key=len)
@@ -231,6 +232,4 @@ def _notes(lines: Sequence[_Line], sparsities: Sequence[float]) -> tuple[str, ..
     if not (fixed and sparsities):
         return ()
     them = "it runs" if len(fixed) == 1 else "they run"
-    return (
-        f"{', '.join(fixed)}: no sparsity is asked of the training pass, so {them} once a seed.",
-    )
+    return (f"{', '.join(fixed)}: the training pass has no sparsity, so {them} once per seed.",)

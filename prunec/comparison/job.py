@@ -1,4 +1,4 @@
-"""A cell at work: the processes that train, export and verify it, one after the other."""
+"""Job of a cell: the processes that train, export and verify it, one after the other."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ PROGRAM = (sys.executable, "-m", "prunec")
 
 
 class Job:
-    """The processes of one cell; each goes on where the one before it, or an earlier day, ended.
+    """Processes of one cell; each continues where the one before it ended, even in an earlier call.
 
     Attributes:
-        cell: what runs.
-        run: where.
-        share: which share of the machine it takes.
-        step: what it does now; ``wait`` while a process that is not ours works on the run.
-        began: the clock when this began.
-        claim: on the cell; None where nobody else can work on it.
-        failure: why it ended early; None while it did not.
+        cell: the cell.
+        run: its run folder.
+        share: index of its share of the machine.
+        step: current step; ``wait`` while another process works on the run.
+        began: time of the start, by the monotonic clock.
+        claim: lock on the cell; None where no other machine can work on it.
+        failure: the failure that ended it; None while there is none.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Job:
 
     @property
     def log(self) -> str:
-        """The file that takes what the processes say."""
+        """Path of the log of the processes' output."""
         return str(self.run.path / "log.txt")
 
     def advance(self) -> bool:
-        """Start what is due; return whether the cell is over, well or not."""
+        """Start the next step if one is due; return whether the cell ended, well or not."""
         if self.claim and not self.claim.take():
             return False
         if self._process is not None:
@@ -66,7 +66,7 @@ class Job:
             self.failure = self._verdict(code)
         if not self.failure and is_busy(self.run):
             return False
-        left = steps_left(self.run)  # after the look at the lock: its holder may have just ended
+        left = steps_left(self.run)  # after checking the lock: its holder may have just finished
         if self.failure or not left:
             keep_failure(self.run, self.failure)
             self.release()
@@ -75,12 +75,12 @@ class Job:
         return False
 
     def stop(self) -> None:
-        """Ask the process to save and end; a wait for somebody else's ends at once."""
-        if self._process and os.name == "posix":  # elsewhere Ctrl-C reaches it without us
+        """Ask the process to save and end; a wait for another process ends at once."""
+        if self._process and os.name == "posix":  # elsewhere Ctrl-C reaches the process directly
             self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> None:
-        """Return when the process has ended; others may have the cell then."""
+        """Wait until the process has ended; release the cell."""
         if self._process:
             self._process.wait()
         self.release()
@@ -92,7 +92,7 @@ class Job:
 
     @property
     def held_elsewhere(self) -> str:
-        """Who else works on the cell; empty where nobody does, or it is over."""
+        """Name of another holder of the cell; empty where there is none, or it has ended."""
         if self.step != "wait" or self._process:
             return ""
         theirs = self.claim is not None and not self.claim.is_own
@@ -112,11 +112,11 @@ class Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100", **self._variables},
-                start_new_session=os.name == "posix",  # Ctrl-C is ours to pass on, once
+                start_new_session=os.name == "posix",  # Ctrl-C then arrives only here, once
             )
 
     def _verdict(self, code: int) -> Failure | None:
-        """What an exit code means; a step that left no trace has failed too."""
+        """Return the failure of a step by its exit code; also if it left no result; else None."""
         if code == 0 and self.step not in steps_left(self.run)[:1]:
             return None
         message, remedy = _error_in(self._said())
@@ -131,19 +131,19 @@ class Job:
 
 
 def _error_in(text: str) -> tuple[str, str]:
-    """The last error and its remedy in what a command said; else its last line."""
-    _, error, told = text.rpartition("\nerror: ") if "\nerror: " in text else ("", "", "")
+    """Return the last error and its remedy in the output of a command; else its last line."""
+    _, error, tail = text.rpartition("\nerror: ") if "\nerror: " in text else ("", "", "")
     if not error and text.startswith("error: "):
-        told = text.removeprefix("error: ")
-    if not told:
+        tail = text.removeprefix("error: ")
+    if not tail:
         lines = [line for line in text.splitlines() if line.strip()]
         return (lines[-1].strip() if lines else "", "")
-    message, _, remedy = told.partition("\nremedy: ")
+    message, _, remedy = tail.partition("\nremedy: ")
     return message.strip(), remedy.strip()
 
 
 def _unproven(run: RunFolder, step: str) -> str:
-    """Which checks of a file failed."""
+    """Return a sentence on the failed checks of a file; empty for none."""
     path = {"export": run.export.report, "verify": run.export.verified}[step]
     try:
         forms = json.loads(path.read_text("utf-8"))["forms"]
@@ -155,7 +155,7 @@ def _unproven(run: RunFolder, step: str) -> str:
 
 
 def _silent(code: int) -> str:
-    """What is to be said of a process that said nothing."""
+    """Return the message for a process that ended without output."""
     if code == -9:
         return "it was killed: not enough memory?"
     return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"

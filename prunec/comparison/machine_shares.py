@@ -1,4 +1,4 @@
-"""How many cells run at once, and what of the machine each may use."""
+"""Shares of the machine: how many cells run at once, on which cores or GPUs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Share = dict[str, str]
 
 
 def shares(cells: Sequence[Cell], jobs: int | None) -> tuple[Share, ...]:
-    """Return the shares of the machine; equal parts of the cores, on CUDA a GPU each.
+    """Return the shares of the machine: equal parts of the cores, and on CUDA one GPU each.
 
-    OMP_NUM_THREADS, where it is set, bounds the threads of each.
+    OMP_NUM_THREADS, if set, bounds the threads of each.
 
     Args:
-        cells: all cells of a comparison; not only those that are left, so that a comparison that
-            goes on computes as it began.
-        jobs: how many shares; by default as many as there are GPUs, or cores for the threads that
-            recipes ask for, ``auto`` being one.
+        cells: all cells of a comparison, not only unfinished ones, so that a continued comparison
+            computes in the same way.
+        jobs: number of shares; by default the number of GPUs, or of cores divided by the threads
+            that recipes ask for, ``auto`` counting as one.
     """
     gpus = _gpus() if any(cell.recipe.device != "cpu" for cell in cells) else []
     asked = [cell.recipe.train.threads for cell in cells]
@@ -35,7 +35,7 @@ def shares(cells: Sequence[Cell], jobs: int | None) -> tuple[Share, ...]:
 
 
 def described_shares(given: Sequence[Share]) -> str:
-    """Return what the shares are, for people."""
+    """Return the shares in words."""
     threads = counted(int(given[0]["OMP_NUM_THREADS"]))
     gpus = len({share.get("CUDA_VISIBLE_DEVICES") for share in given} - {None})
     on = f" on {gpus} GPU{'' if gpus == 1 else 's'}" if gpus else ""
@@ -43,20 +43,20 @@ def described_shares(given: Sequence[Share]) -> str:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available else os.cpu_count() or 1
 
 
 def _most_threads() -> int:
-    """How many threads the user allows a process; OpenMP's lists give the outermost first."""
+    """Return the threads that OMP_NUM_THREADS allows; of OpenMP's list, the outermost level."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return max(1, int(asked)) if asked.isdecimal() else cores()
 
 
 def _gpus() -> list[str]:
-    """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
-    import torch  # here: help needs none
+    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    import torch  # here: help does not need it
 
     if not torch.cuda.is_available():
         return []

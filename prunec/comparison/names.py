@@ -1,4 +1,4 @@
-"""The names of lines, each at the line's end: nobody has to look back and forth to a legend."""
+"""Labels of lines at their ends, in place of a legend."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from markupsafe import Markup
 from prunec.charts import svg
 from prunec.comparison.frame import Frame
 
-GAP = 14.4  # between two names
+GAP = 14.4  # least distance of two labels: 1.2 times the font size of 12
 
 
 def name_lines(
     frame: Frame, ends: Mapping[str, svg.Point], tones: Mapping[str, str]
 ) -> Iterator[Markup]:
-    """Yield every line's name right of the axes, moved apart, and what leads to it.
+    """Yield every line's label right of the axes, moved apart, with a leader from the line's end.
 
-    Inside the axes a name would cover points.
+    Inside the axes, labels would cover points.
 
     Args:
         frame: the axes.
-        ends: name → the last point of its line, in shares of width and height.
-        tones: name → the class of its colour.
+        ends: name → last point of its line, in shares of width and height.
+        tones: name → CSS class of its colour.
     """
     beside = apart({name: y for name, (_, y) in ends.items()}, GAP / frame.height)
     for name, share in ends.items():
@@ -33,9 +33,9 @@ def name_lines(
 
 
 def apart(heights: dict[str, float], gap: float) -> dict[str, float]:
-    """Return heights at least ``gap`` apart, in the same order and near those given.
+    """Return heights at least ``gap`` apart, in the same order and close to the given ones.
 
-    Names that would touch form a block, centred on the mean of their own heights.
+    Labels that would overlap form a block, centred on the mean of their heights.
     """
     blocks: list[list[str]] = []
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: one file that opens offline, with links to the pages of its runs."""
+"""Page of a comparison: one HTML file that opens offline, with links to the pages of its runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from prunec.wording import duration
 
 @dataclass(frozen=True)
 class CellLine:
-    """A cell as the page lists it."""
+    """A row of the table of cells."""
 
     name: str
     link: str
@@ -42,7 +42,7 @@ class CellLine:
 
 
 def page_text(results: Sequence[Result], rows: Sequence[Row], folder: ComparisonFolder) -> str:
-    """Return the page: HTML that refers to nothing but the pages of the runs below it."""
+    """Return the page as HTML; it refers only to the pages of the runs in the same folder."""
     record = folder.record
     text = _template().render(
         title=folder.path.resolve().name,
@@ -76,22 +76,22 @@ def page_text(results: Sequence[Result], rows: Sequence[Row], folder: Comparison
 
 
 def notices(results: Sequence[Result]) -> list[str]:
-    """Return what a reader should know before reading the figures."""
-    found = []
+    """Return warnings that a reader of the figures needs."""
+    sentences = []
     computed = sorted({r.precision for r in results if r.precision})
     if len(computed) > 1:
-        found.append(
+        sentences.append(
             f"Cells were trained in different precisions ({'; '.join(computed)}), each the fastest "
-            "as measured: --set train.precision=fp32 makes them equal."
+            "measured: --set train.precision=fp32 makes them equal."
         )
     failed = [result for result in results if result.state == "failed"]
     if failed:
-        found.append(f"{len(failed)} of {len(results)} cells failed: see below.")
-    return found
+        sentences.append(f"{len(failed)} of {len(results)} cells failed: see below.")
+    return sentences
 
 
 def left_out(rows: Sequence[Row]) -> str:
-    """Return the sentence on rows without non-zero MACs: a logarithm has no place for them."""
+    """Return the sentence on rows of zero non-zero MACs, which a logarithmic axis cannot show."""
     names = [
         row.method if row.sparsity is None else f"{row.method} at {share_text(row.sparsity)}"
         for row in rows
@@ -137,7 +137,7 @@ def _line(result: Result, folder: ComparisonFolder) -> CellLine:
 
 
 def _pairs(environment: object) -> list[tuple[str, str]]:
-    """Names and values; what is empty is left out."""
+    """Return (name, value) of the entries that are not empty."""
     known: Mapping[str, Any] = environment if isinstance(environment, dict) else {}
     return [
         (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))

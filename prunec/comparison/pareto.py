@@ -1,4 +1,4 @@
-"""The Pareto front: the points that no other point beats."""
+"""Pareto front: the points that no other point dominates."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Point = tuple[float, float]
 def pareto_front(points: Sequence[Point]) -> list[int]:
     """Return the indices of the points that are not dominated, cheapest first.
 
-    A point (cost, gain) is dominated where another costs at most as much, gains at least as much,
-    and is better in one of both. Of equal points all stay.
+    A point (cost, gain) is dominated if another costs at most as much, gains at least as much, and
+    is better in one of the two. Equal points are all kept.
     """
     order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
     front: list[int] = []

@@ -1,9 +1,10 @@
-"""Panels: accuracy against sparsity and against every cost, one line per recipe.
+"""Plot of a comparison: accuracy against sparsity and against every cost, one line per recipe.
 
-Costs are non-zero MACs, which zeros lower, and what a device pays today: all MACs, bytes, latency.
-Sparsity runs on the logarithm of the density, so that 90, 99 and 99.9 % lie equally far apart;
-accuracy on the logarithm of the error, so that a network that collapsed leaves room for those that
-did not. The dense network is a line across. The stairs are the Pareto front of the means.
+Costs are non-zero MACs, which unstructured zeros lower, and those that a device pays today: all
+MACs, bytes, latency. The axis of sparsity is the logarithm of the density, so that 90, 99 and
+99.9 % are evenly spaced; that of accuracy is the logarithm of the error, so that a collapsed
+network does not squeeze the others. The dense network is a horizontal line. The step line is the
+Pareto front of the means.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ PAPER = {
     "--rule": "#dde1e8", "--line-0": "#0072b2", "--line-1": "#d55e00", "--line-2": "#009e73",
     "--line-3": "#cc79a7", "--line-4": "#e69f00", "--line-5": "#56b4e9",
 }  # fmt: skip
-"""The colours of a file of its own, white; a page has its variables.
+"""Colours of a stand-alone file; a page defines its own as CSS variables.
 
-Those of lines are told apart by the colour-blind (Okabe & Ito 2008, yellow and black left out).
+Those of lines are distinguishable by the colour-blind (Okabe & Ito 2008, without yellow and black).
 """
-TONES = 6
+TONES = 6  # colours of lines in that palette
 SHAPES: tuple[tuple[svg.Point, ...], ...] = (
     (),  # a disc
     ((-1, -1), (1, -1), (1, 1), (-1, 1)),
@@ -42,20 +43,20 @@ SHAPES: tuple[tuple[svg.Point, ...], ...] = (
     ((-0.4, -1.3), (0.4, -1.3), (0.4, -0.4), (1.3, -0.4), (1.3, 0.4), (0.4, 0.4), (0.4, 1.3),
      (-0.4, 1.3), (-0.4, 0.4), (-1.3, 0.4), (-1.3, -0.4), (-0.4, -0.4)),
 )  # fmt: skip
-"""The marks of lines, in units of their radius; one further with every round of the tones."""
-RADIUS, CAP = 3.6, 3.0
-LARGE, SMALL = (380.0, 330.0), (285.0, 230.0)  # of a panel's axes, in a file and in a page
-RIGHT = 14.0  # beside the axes of a page's panel
+"""Markers of lines, in units of their radius; shifted by one with every round of the colours."""
+RADIUS, CAP = 3.6, 3.0  # of markers; half width of the ends of error bars
+LARGE, SMALL = (380.0, 330.0), (285.0, 230.0)  # size of a panel's axes, in a file and in a page
+RIGHT = 14.0  # right margin of a panel in a page
 Names = Callable[[Frame, Mapping[str, svg.Point], Mapping[str, str]], Iterator[Markup]]
-"""Draws the names of lines, given the ends and the tones."""
-LETTER = 7.6  # about, of a letter of a name
+"""Function that draws the labels of lines, given their ends and colours."""
+LETTER = 7.6  # approximate width of a letter of a label: SVG cannot measure text
 
 
-BESIDE = 3  # panels beside each other in a file
+BESIDE = 3  # panels per row of a file
 
 
 def plot_file(rows: Sequence[Row]) -> str:
-    """Return all panels as an SVG file that needs no other, three beside each other."""
+    """Return all panels as a stand-alone SVG file, three per row."""
     style = re.sub(r"var\((--[\w-]+)\)", lambda variable: PAPER[variable[1]], plot_css())
     panels = panels_of(rows)
     names = LETTER * max(map(len, _methods(rows)), default=0) + 24
@@ -72,7 +73,7 @@ def plot_file(rows: Sequence[Row]) -> str:
 
 
 def inline_panels(rows: Sequence[Row]) -> tuple[Markup, ...]:
-    """Return each panel as an SVG element for a page, in the page's colours; see `legend`."""
+    """Return each panel as an SVG element for a page, in the page's colours, without labels."""
     title, size = quality_title(rows), (LEFT + SMALL[0] + RIGHT, TOP + SMALL[1] + BOTTOM)
     return tuple(
         svg.drawing(*size, panel.about.format(title), _panel(rows, panel, SMALL, no_names), "plot")
@@ -81,7 +82,7 @@ def inline_panels(rows: Sequence[Row]) -> tuple[Markup, ...]:
 
 
 def legend(rows: Sequence[Row]) -> tuple[tuple[Markup, str], ...]:
-    """Return the mark and the name of each recipe, for all panels of a page."""
+    """Return marker and name of each recipe, as the common legend of a page's panels."""
     whole = _levels(rows)
     return tuple(
         (svg.drawing(26, 12, "", _sample(index, whole=name in whole), "plot key-mark"), name)
@@ -90,7 +91,7 @@ def legend(rows: Sequence[Row]) -> tuple[tuple[Markup, str], ...]:
 
 
 def _sample(index: int, *, whole: bool) -> Iterator[Markup]:
-    """A piece of a recipe's line."""
+    """Yield a sample of a recipe's line."""
     kind = "whole" if whole else f"curve{_dashes(index)}"
     yield svg.line(f"{kind} {_tone(index)}", (0, 6), (26, 6))
     if not whole:
@@ -100,12 +101,12 @@ def _sample(index: int, *, whole: bool) -> Iterator[Markup]:
 def no_names(
     _frame: Frame, _ends: Mapping[str, svg.Point], _tones: Mapping[str, str]
 ) -> Iterator[Markup]:
-    """Yield nothing: the names of a page's lines stand beside its panels, once."""
+    """Yield nothing: a page has one legend for all panels."""
     return iter(())
 
 
 def plot_css() -> str:
-    """Return the style sheet of panels, in a page's variables."""
+    """Return the style sheet of panels, with colours as CSS variables."""
     return files("prunec.comparison").joinpath("plot.css").read_text("utf-8")
 
 
@@ -134,13 +135,14 @@ def _panel(
     ends |= {name: (1.0, frame.share(level)[1]) for name, level in levels.items()}
     yield from names(frame, ends, {name: _tone(methods.index(name)) for name in ends})
     for mean in every:
-        yield svg.dot("touch", frame.point(mean.x, mean.accuracy), 8, mean.told)
+        yield svg.dot("touch", frame.point(mean.x, mean.accuracy), 8, mean.tooltip)
     for level in levels.values():
-        yield svg.dot("touch", (LEFT + inner[0], frame.point(0, level.accuracy)[1]), 8, level.told)
+        end = LEFT + inner[0], frame.point(0, level.accuracy)[1]
+        yield svg.dot("touch", end, 8, level.tooltip)
 
 
 def _levels(rows: Sequence[Row]) -> dict[str, Mean]:
-    """The dense networks: how good they are, wherever they lie on a horizontal axis."""
+    """Return method → mean of the dense networks, which have no position on a horizontal axis."""
     return {
         row.method: Mean(
             0.0,
@@ -158,13 +160,13 @@ def _methods(rows: Sequence[Row]) -> list[str]:
 
 
 def _means(rows: Sequence[Row], name: str, panel: Panel) -> list[Mean]:
-    """A recipe's rows, from left to right."""
+    """Return a recipe's points from left to right."""
     means = [
         Mean(
             x,
             row.accuracy,
             row.deviation or 0.0,
-            f"{name}: {panel.told(row)}, {quality_of(rows)} {accuracy_text(row)}",
+            f"{name}: {panel.tooltip(row)}, {quality_of(rows)} {accuracy_text(row)}",
         )
         for row in rows
         if row.method == name and row.accuracy is not None and not is_whole(row)
@@ -178,7 +180,7 @@ def _tone(index: int) -> str:
 
 
 def _line(frame: Frame, means: Sequence[Mean], index: int) -> Iterator[Markup]:
-    """A line through means, bars of their deviations, and a mark each."""
+    """Yield a line through means, with error bars of their deviations and markers."""
     tone = _tone(index)
     points = [frame.point(mean.x, mean.accuracy) for mean in means]
     if len(points) > 1:
@@ -195,7 +197,7 @@ def _line(frame: Frame, means: Sequence[Mean], index: int) -> Iterator[Markup]:
 
 
 def _dashes(index: int) -> str:
-    """The class of a line that has another's tone."""
+    """Return the CSS class that distinguishes lines of the same colour."""
     return " dashed" if index // TONES % 2 else ""
 
 
@@ -208,7 +210,7 @@ def _mark(index: int, at: svg.Point) -> Markup:
 
 
 def _front(frame: Frame, means: Sequence[Mean]) -> Iterator[Markup]:
-    """The stairs below and left of which all means lie, and above the axes what they are."""
+    """Yield the step line of the Pareto front, and its legend above the axes."""
     if not means:
         return
     front = [means[i] for i in pareto_front([(-mean.x, mean.accuracy) for mean in means])]

@@ -1,4 +1,4 @@
-"""Runs the cells that are left, some at a time, until all are over or somebody asks to stop."""
+"""Pool of jobs: runs the unfinished cells, some at a time, until all end or a signal arrives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunec.comparison.watch import Watch
 from prunec.processes import ALONE
 from prunec.training.interruption import Interruption, listening
 
-PAUSE = 0.2  # seconds between two looks at the processes
+PAUSE = 0.2  # seconds between two polls of the processes: short beside their start of seconds
 
 
 def work_off(
@@ -28,14 +28,14 @@ def work_off(
     """Run cells to their end; one that fails does not stop the others.
 
     Args:
-        cells: those that are left, in the order in which they begin.
-        folder: where.
-        shares: what each process may use; as many run at once.
-        watch: whom to tell.
-        ended: is called with every cell that is over.
+        cells: unfinished cells, in the order in which they start.
+        folder: folder of the comparison.
+        shares: shares of the machine, one per concurrent cell.
+        watch: display of progress.
+        ended: callback for every job that ended.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the processes have saved what they had and ended.
+        Interrupted: SIGINT or SIGTERM arrived; the processes have saved their state and ended.
     """
     with listening(ALONE) as interruption:
         _Pool(cells, folder, shares, watch, ended, interruption).run()
@@ -85,7 +85,7 @@ class _Pool:
     def _job(self, cell: Cell, share: int) -> Job:
         claim = Claim(self.folder.path, cell.name)
         with claim.making():
-            run = self.folder.begun(cell)
+            run = self.folder.run_of(cell)
         return Job(cell, run, share, self.shares[share], claim)
 
     def _end(self, job: Job) -> None:
@@ -102,7 +102,7 @@ class _Pool:
 
     def _stop(self) -> None:
         """Ask every process to save and end, and wait until they have."""
-        self.watch.say(f"Stopping: {len(self.jobs)} running, each saves where it stands.")
+        self.watch.say(f"Stopping: {len(self.jobs)} running, each saves its state.")
         for job in self.jobs:
             job.stop()
         for job in self.jobs:

@@ -1,7 +1,7 @@
-"""What came of the cells, read from the records of their runs; nothing is computed anew.
+"""Results of the cells, read from the records of their runs; nothing is computed anew.
 
-Accuracy, MACs, non-zero MACs, parameters and bytes are the file's, as ``prunec export`` found them;
-seconds are the sum of the epochs'.
+Accuracy, MACs, non-zero MACs, parameters and bytes are those of the file at ``prunec export``;
+seconds are the sum over epochs.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from prunec.store.runs import RunFolder
 from prunec.tasks.quality import ACCURACY, DECISIVE, decisive
 
 WHOLE = 0.01
-"""Sparsity below which a network counts as dense: training leaves a dead channel now and then."""
+"""Sparsity below which a network counts as dense: ordinary training may leave a dead channel."""
 
 State = Literal["done", "failed", "unfinished", "waiting"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is known of a cell; None for what is not known yet.
+    """Result of a cell; None for values that are not known yet.
 
     Attributes:
-        method: the recipe's name.
-        asked: the sparsity asked for; None where the recipe takes none.
-        seed: of weights, batches and masks.
-        state: done, failed, unfinished (it goes on), or waiting.
-        proven: whether every check of export and of verify passed.
-        accuracy: of the file on the test images, percent; the mIoU where pixels have classes.
-        sparsity: share of the dense network's kernel weights that are gone or zero.
-        macs: of one image.
-        nonzero_macs: those by weights that are not zero.
-        dense_macs: of the network before training.
-        params: all parameters of the file.
-        nonzero_params: those that are not zero.
+        method: name of the recipe.
+        asked: sparsity asked for; None where the recipe has none.
+        seed: seed of weights, batches and masks.
+        state: ``done``, ``failed``, ``unfinished`` (it can continue), or ``waiting``.
+        proven: whether every check of export and verify passed.
+        accuracy: accuracy of the file on the test images, percent; mIoU for segmentation.
+        sparsity: share of the dense network's kernel weights that are removed or zero.
+        macs: MACs per image.
+        nonzero_macs: MACs per image by non-zero weights.
+        dense_macs: MACs per image of the network before training.
+        params: parameters of the file.
+        nonzero_params: non-zero parameters of the file.
         bytes: size of the file.
-        latency: the file's by the dense network's, as measured at export; batch 1, one thread.
-        seconds: of training, evaluation after every epoch included.
-        precision: what training computed in.
-        run: the name of its run folder; empty where there is none.
+        latency: latency relative to the dense network, measured at export; batch 1, one thread.
+        seconds: time of training, with evaluation after every epoch.
+        precision: precision of training.
+        run: name of its run folder; empty where there is none.
         message: why it failed; empty where it did not.
-        quality: what ``accuracy`` is.
+        quality: name of the measure in ``accuracy``.
     """
 
     method: str
@@ -72,19 +72,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of a recipe at a sparsity: means over the seeds that have a value.
+    """Cells of a recipe at a sparsity: means over the seeds that have a value.
 
     Attributes:
-        method: the recipe's name.
-        asked: the sparsity asked for; None where the recipe takes none.
-        cells: how many seeds there are.
-        n: how many of them have an accuracy.
-        proven: how many were proven.
-        failed: how many failed.
-        accuracy: the mean, percent.
-        deviation: the sample standard deviation of the accuracy; None below two seeds.
-        sparsity: and the others: means, units as in :class:`Result`.
-        quality: what ``accuracy`` is.
+        method: name of the recipe.
+        asked: sparsity asked for; None where the recipe has none.
+        cells: number of seeds.
+        n: number of seeds with an accuracy.
+        proven: number of proven cells.
+        failed: number of failed cells.
+        accuracy: mean accuracy in percent.
+        deviation: sample standard deviation of the accuracy; None below two seeds.
+        sparsity: mean, as of all further fields; units as in :class:`Result`.
+        quality: name of the measure in ``accuracy``.
     """
 
     method: str
@@ -107,13 +107,13 @@ class Row:
 
 
 def read_results(cells: Sequence[Cell], folder: ComparisonFolder) -> tuple[Result, ...]:
-    """Return what is known of every cell, in order; never raises for what the files hold."""
-    runs = folder.found(cells)
+    """Return the results of cells, in order; never raises, whatever the files hold."""
+    runs = folder.existing(cells)
     return tuple(_result(cell, runs.get(cell.name)) for cell in cells)
 
 
 def aggregated(results: Iterable[Result]) -> tuple[Row, ...]:
-    """Return a row for each recipe and sparsity: recipes in their order, sparsities ascending."""
+    """Return one row per recipe and sparsity: recipes in their order, sparsities ascending."""
     groups: dict[str, dict[float | None, list[Result]]] = {}
     for result in results:
         groups.setdefault(result.method, {}).setdefault(result.asked, []).append(result)
@@ -127,14 +127,14 @@ def aggregated(results: Iterable[Result]) -> tuple[Row, ...]:
 def _result(cell: Cell, run: RunFolder | None) -> Result:
     if run is None:
         return Result(cell.method, cell.sparsity, cell.seed, "waiting", False)
-    found = read_run(run)
+    record = read_run(run)
     failure = failure_of(run)
     done = not steps_left(run)
-    parity = found.exported.decisive if found.exported else None
+    parity = record.exported.decisive if record.exported else None
     details = parity.details if parity else None
     figures = details.figures if details else {}
     quality = decisive(figures)
-    dense = found.history[0].macs[0] if found.history else None
+    dense = record.history[0].macs[0] if record.history else None
     return Result(
         method=cell.method,
         asked=cell.sparsity,
@@ -142,16 +142,16 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
         state="done" if done else "failed" if failure else "unfinished",
         proven=done,
         accuracy=figures.get(quality.key),
-        sparsity=_sparsity(found.exported) if found.exported else None,
+        sparsity=_sparsity(record.exported) if record.exported else None,
         macs=_counted(parity, "MACs"),
         nonzero_macs=_counted(parity, "non-zero MACs"),
         dense_macs=dense,
         params=_counted(parity, "parameters"),
         nonzero_params=_counted(parity, "non-zero parameters"),
         bytes=details.bytes if details else None,
-        latency=details.latency.told if details and details.latency else None,
-        seconds=_seconds(found),
-        precision=", ".join(sorted({s.chosen.precision for s in found.settings.values()})),
+        latency=details.latency.reported if details and details.latency else None,
+        seconds=_seconds(record),
+        precision=", ".join(sorted({s.chosen.precision for s in record.settings.values()})),
         run=run.name,
         message=f"{failure.step}: {failure.message}" if failure and not done else "",
         quality=quality.name,
@@ -159,20 +159,20 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
 
 
 def _counted(parity: Parity | None, name: str) -> int | None:
-    """What a check found in the file."""
+    """Return the number that a check counted in the file."""
     values = [check.found for check in parity.checks if check.name == name] if parity else []
     return values[0] if values and isinstance(values[0], int) else None
 
 
 def _sparsity(export: Exports) -> float | None:
-    """Share of the dense network's kernel weights that the file does without."""
+    """Return the share of the dense network's kernel weights that are removed or zero."""
     dense = sum(layer.params[1] for layer in export.layers)
     left = sum(layer.nonzero_params for layer in export.layers)
     return 1 - left / dense if dense else None
 
 
-def _seconds(found: RunRecord) -> float | None:
-    spent = [line.numbers["seconds"] for lines in found.epochs.values() for line in lines
+def _seconds(record: RunRecord) -> float | None:
+    spent = [line.numbers["seconds"] for lines in record.epochs.values() for line in lines
              if "seconds" in line.numbers]  # fmt: skip
     return sum(spent) if spent else None
 
@@ -195,24 +195,24 @@ def _row(group: Sequence[Result]) -> Row:
         nonzero_params=_mean(group, lambda r: r.nonzero_params),
         bytes=_mean(group, lambda r: r.bytes),
         latency=_mean(group, lambda r: r.latency),
-        # Of those that are trained to their end: a part of a training is no duration.
+        # Only of fully trained cells: the time of a part of a training would bias the mean.
         seconds=_mean(group, lambda r: None if r.accuracy is None else r.seconds),
         quality=quality_of(group),
     )
 
 
 def is_whole(row: Row) -> bool:
-    """Say whether a row is a dense network's: of a recipe without a sparsity, nothing is gone."""
+    """Return whether a row is of a dense network: without a target sparsity, nothing removed."""
     return row.asked is None and row.sparsity is not None and row.sparsity < WHOLE
 
 
 def quality_of(items: Sequence[Result] | Sequence[Row]) -> str:
-    """Return what the figures of results or rows are: all of a comparison are the same."""
+    """Return the name of the measure of quality, which is the same for all of a comparison."""
     return next((i.quality for i in items if i.accuracy is not None), ACCURACY.name)
 
 
 def quality_title(items: Sequence[Result] | Sequence[Row]) -> str:
-    """Return the same as it begins a sentence."""
+    """Return the name of the measure of quality, capitalised."""
     name = quality_of(items)
     return next(known.title for known in DECISIVE if known.name == name)
 

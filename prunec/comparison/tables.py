@@ -1,4 +1,4 @@
-"""The results as text: CSV for machines, Markdown for documents, a table for a terminal."""
+"""Results as text: CSV, Markdown, and a table for a terminal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from prunec.wording import duration, percent
 
 NONE = "—"
 _TOO_WIDE = "training"
-"""The column that a terminal of 80 columns has no room for."""
+"""Column that does not fit into a terminal of 80 columns."""
 
 
 def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the head of the table: how good the networks are stands under its own name."""
+    """Return the names of the columns, with that of the measure of quality."""
     return (
         "recipe", "sparsity", quality_of(rows), "MACs", "non-zero MACs", "file", "latency",
         "training", "proven",
@@ -28,12 +28,12 @@ def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def numbers_of(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the columns that hold numbers."""
+    """Return the columns of numbers."""
     return columns_of(rows)[1:8]
 
 
 def to_csv(items: Sequence[Result] | Sequence[Row], kind: type[Result] | type[Row]) -> str:
-    """Return one line an item under the names of its fields; what is not known is left empty."""
+    """Return CSV with one line per item under the names of its fields; unknown values are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     quality = quality_of(items).lower()
@@ -44,7 +44,7 @@ def to_csv(items: Sequence[Result] | Sequence[Row], kind: type[Result] | type[Ro
 
 
 def cells_of(row: Row) -> tuple[str, ...]:
-    """Return a row as a person reads it, a text for each of `columns_of`."""
+    """Return a row as formatted texts, one per column of `columns_of`."""
     return (
         row.method,
         sparsity_text(row),
@@ -67,7 +67,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 
 def to_rich(rows: Sequence[Row], title: str) -> Table:
-    """Return the table for a terminal of 80 columns; a line between recipes."""
+    """Return the table for a terminal of 80 columns, with a line between recipes."""
     columns = [name for name in columns_of(rows) if name != _TOO_WIDE]
     made = listing(*columns, numbers=numbers_of(rows))
     made.title = title
@@ -81,7 +81,7 @@ def to_rich(rows: Sequence[Row], title: str) -> Table:
 
 
 def accuracy_text(row: Row) -> str:
-    """Return mean ± deviation in percent, and the seeds where not all have a value."""
+    """Return mean ± deviation in percent, with the number of seeds if some have no value."""
     if row.accuracy is None:
         return NONE
     deviation = "" if row.deviation is None else f" ± {row.deviation:.2f}"
@@ -90,20 +90,20 @@ def accuracy_text(row: Row) -> str:
 
 
 def sparsity_text(row: Row) -> str:
-    """Return the sparsity measured, or else the one that is asked for."""
+    """Return the measured sparsity, or else the target in parentheses."""
     if row.sparsity is not None:
         return share_text(row.sparsity)
     return NONE if row.asked is None else f"({share_text(row.asked)})"
 
 
 def share_text(share: float) -> str:
-    """Return a share in percent with the digits that tell 99.9 from 99.99."""
+    """Return a share in percent, with more digits close to 100 %: 99.9 % and 99.99 % differ."""
     digits = 1 if share < 0.99 else 2 if share < 0.9999 else 3
     return percent(share, digits)
 
 
 def proven_text(row: Row) -> str:
-    """Return whether every cell was proven, or how many were."""
+    """Return ``yes`` if every cell was proven, else the numbers of proven and failed ones."""
     if row.proven == row.cells:
         return "yes"
     failed = f", {row.failed} failed" if row.failed else ""

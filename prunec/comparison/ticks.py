@@ -1,4 +1,4 @@
-"""Marks of the axes that are not linear: round numbers, no two closer than can be read."""
+"""Ticks of non-linear axes: round numbers, far enough apart to be read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from prunec.charts.scales import short
 
-WIDE, HIGH = 0.12, 0.07  # of an axis, between two marks beside or above each other
-ENOUGH = 5  # marks of an axis; rounder ones come first
+WIDE, HIGH = 0.12, 0.07  # least distance of two ticks, as a share of a horizontal, vertical axis
+ENOUGH = 5  # ticks per axis; rounder numbers are taken first
 SPARSITIES = (
     (0.0, 0.9, 0.99, 0.999, 0.9999, 0.99999),
     (0.95, 0.995, 0.9995, 0.99995),
@@ -20,13 +20,13 @@ Mark = tuple[float, str]
 
 
 def sparsity_ticks(low: float, high: float) -> list[Mark]:
-    """Return marks between two values of −log₁₀ of the density."""
+    """Return (position, label) of ticks between two values of −log₁₀ of the density."""
     rows = ([(-math.log10(1 - s), f"{100 * s:.10g}") for s in row] for row in SPARSITIES)
     return _chosen(rows, low, high, WIDE)
 
 
 def cost_ticks(low: float, high: float, text: Callable[[float], str] = short) -> list[Mark]:
-    """Return marks between two values of −log₁₀ of a cost; ``text`` writes a cost."""
+    """Return ticks between two values of −log₁₀ of a cost; ``text`` formats a cost."""
     powers = range(math.floor(-high), math.ceil(-low) + 1)
     rows = (
         [(-math.log10(factor) - power, text(factor * 10.0**power)) for power in powers]
@@ -36,7 +36,7 @@ def cost_ticks(low: float, high: float, text: Callable[[float], str] = short) ->
 
 
 def accuracy_ticks(low: float, high: float, place: Callable[[float], float]) -> list[Mark]:
-    """Return marks between two accuracies in percent; ``place`` is where they lie on the axis."""
+    """Return ticks between two accuracies in percent; ``place`` maps them to the axis."""
     rows = (
         [
             (round(index * step, 2), f"{index * step:.4g}")
@@ -54,7 +54,7 @@ def _chosen(
     gap: float,
     place: Callable[[float], float] = float,
 ) -> list[Mark]:
-    """Those between low and high that are not too close to one chosen before; rows until enough."""
+    """Choose ticks between low and high, row by row until there are enough, none too close."""
     closest = gap * (place(high) - place(low))
     chosen: list[Mark] = []
     for row in rows:

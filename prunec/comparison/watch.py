@@ -1,4 +1,4 @@
-"""What a person sees of a comparison at work: a live table on a terminal, lines elsewhere."""
+"""Progress of a comparison: a live table on a terminal, lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from prunec.store.runs import RunFolder
 from prunec.tables import show
 from prunec.wording import duration
 
-TOLD = 32  # characters that "epoch 123/300" and "12:34:56" take, with the gaps
-EVERY = 1.0  # seconds between two looks at the metrics
+TEXTS = 32  # characters that "epoch 123/300" and "12:34:56" take, with the gaps
+EVERY = 1.0  # seconds between two reads of the metrics files
 
 
 class Watch:
-    """Tells which cells run, how many are done, failed and left, and for how long yet.
+    """Display of running cells, of numbers of done, failed and waiting ones, and of the time left.
 
     Args:
-        console: where.
+        console: console to print on.
         cells: all cells of the comparison.
-        left: those that are not over.
-        folder: where their runs are.
+        left: unfinished cells.
+        folder: folder of the comparison.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Watch:
     ) -> None:
         self.console = console
         self.total, self.done, self.failed = len(cells), len(cells) - len(left), 0
-        runs = folder.found(left)
+        runs = folder.existing(left)
         self._epochs = {
             cell.name: _epochs_done(runs[cell.name]) if cell.name in runs else 0 for cell in left
         }
@@ -60,21 +60,21 @@ class Watch:
         self._live.stop()
 
     def began(self, job: Job) -> None:
-        """Tell that a cell begins."""
+        """Report the start of a cell."""
         if not self.console.is_terminal:
-            self.say(f"{self._count()} {job.cell.name}: begins, {job.log}")
+            self.say(f"{self._count()} {job.cell.name}: started, {job.log}")
 
     def waits(self, job: Job) -> None:
-        """Tell that somebody else works on a cell."""
+        """Report that another process works on a cell."""
         self.say(f"{self._count()} {job.cell.name}: {job.held_elsewhere} works on it; waiting")
 
     def ended(self, job: Job) -> None:
-        """Tell that a cell is over."""
+        """Report the end of a cell."""
         took = duration(time.monotonic() - job.began)
         self.over(job.cell, job.failure.message if job.failure else "", f" in {took}")
 
     def over(self, cell: Cell, failure: str, took: str = "") -> None:
-        """Tell that a cell is over: well, or why it failed."""
+        """Report the end of a cell, or why it failed."""
         self._epochs[cell.name] = _epochs(cell)
         if failure:
             self.failed += 1
@@ -84,7 +84,7 @@ class Watch:
         self.say(f"{self._count()} {cell.name}: done{took}{self._left()}")
 
     def look(self, jobs: Sequence[Job]) -> None:
-        """Look how far the running cells are."""
+        """Update the progress of running cells, at most once per second."""
         if time.monotonic() - self._looked < EVERY:
             return
         self._looked = time.monotonic()
@@ -94,12 +94,12 @@ class Watch:
             self._live.update(self._picture(jobs), refresh=True)
 
     def say(self, text: str, style: str = "") -> None:
-        """Say something in one line."""
+        """Print one line."""
         show(self.console, text, style)
 
     @property
     def seconds_left(self) -> float | None:
-        """How long it will take yet, at the pace of the epochs so far; None without a pace."""
+        """Seconds left at the pace of the epochs so far; None before the first epoch."""
         done = sum(self._epochs.values())
         if done <= self._first or done == self._wanted:
             return None
@@ -115,9 +115,9 @@ class Watch:
         return "" if seconds is None else f", {duration(seconds)} left"
 
     def _room(self) -> int:
-        """Characters that bars may have beside the longest name and what is told of a cell."""
+        """Return the width of bars beside the longest name and the texts of a cell."""
         names = max((len(name) for name in self._epochs), default=0)
-        return max(4, min(24, self.console.width - names - TOLD))
+        return max(4, min(24, self.console.width - names - TEXTS))
 
     def _picture(self, jobs: Sequence[Job]) -> Group:
         table = Table.grid(padding=(0, 2))
@@ -136,7 +136,7 @@ def _epochs(cell: Cell) -> int:
 
 
 def _epochs_done(run: RunFolder) -> int:
-    """Epochs of the last training pass in the metrics file; a torn line counts for nothing."""
+    """Return the last epoch in the metrics file; 0 for a missing or incomplete line."""
     try:
         lines = run.metrics.read_text("utf-8").splitlines()
         return int(json.loads(lines[-1])["epoch"])

@@ -1,4 +1,4 @@
-"""Everything that is made of results, written into the folder of the comparison."""
+"""Writing of tables, plot and page into the folder of a comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunec.files import write_text_atomic
 
 
 def write_all(results: Sequence[Result], folder: ComparisonFolder) -> None:
-    """Write tables, plot and page, each whole or not at all.
+    """Write tables, plot and page, each atomically.
 
     Raises:
         RunError: a file cannot be written.

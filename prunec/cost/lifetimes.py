@@ -76,6 +76,7 @@ def peak(flow: Flow) -> Peak:
     change = [0] * (len(flow.operations) + 1)
     for value, (first, last) in spans.items():
         change[first] += flow.bytes[value]
+        # Difference array: running sums give the held bytes at every operation.
         change[last + 1] -= flow.bytes[value]
     held, most, place = 0, -1, 0
     for index in range(len(flow.operations)):

@@ -44,6 +44,7 @@ class Constants:
         self._per_sample = {v.name for v in graph.input if v.name not in self._tensors}
         for node in graph.node:
             given = [name for name in node.input if name]
+            # Nodes are in topological order, so one pass suffices.
             if not self._per_sample.isdisjoint(given):
                 self._per_sample.update(node.output)
             elif node.op_type in _MOVES and all(name in self._sources for name in given):
@@ -75,6 +76,7 @@ class Constants:
         except _CANNOT_MOVE:
             return None
         stored = sum(math.prod(self._tensors[source].dims) for source in sources)
+        # A part of a tensor is a weight of its own; the whole one counts once.
         key = sources if stored == value.size else name
         return Weight(sources, value.size, nonzero, key)
 

@@ -105,6 +105,7 @@ def _integers(
         first, made = node.input[0], node.output[0]
         if node.op_type == _TO_INTEGERS and becomes(first) and len(readers[first]) == 1:
             held[first] = made
+        # An output of the graph is held as floats.
         inside = node.op_type == _TO_FLOATS and first in sizes and not kept[made]
         if inside and all(map(becomes, ends(made))):
             held[made] = first

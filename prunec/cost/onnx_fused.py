@@ -54,6 +54,7 @@ def _matmul(node: onnx.NodeProto, axes: Mapping[str, int]) -> list[onnx.NodeProt
     """Return an einsum of activations with equal batch axes, or a product with a stored matrix."""
     given = {a.name for a in node.attribute if a.i}
     first, second = node.input[:2]
+    # Batch axes in another order have no standard operator of equal shape.
     if given & {"transBatchA", "transBatchB"}:
         return [node]
     if second in axes and "transA" not in given:

@@ -100,6 +100,7 @@ def _counted(model: onnx.ModelProto) -> Cost:
         reason = _unknown(node)
         try:
             layer = None if reason else _layer(node, shapes, constants, counted)
+        # One unknown shape must not hide the cost of all other layers.
         except UnknownShape as error:
             reason, layer = error.message, None
         if reason:
@@ -165,12 +166,14 @@ def _layer(
         return LayerCost(where(node), node.op_type, macs, macs, 0, 0)
     size, nonzero = sum(w.size for w in weights), sum(w.nonzero for w in weights)
     new = [w for w in weights if w.key not in counted]
+    # Shared weights count as parameters at their first reader only, as MACs at each.
     counted.update(w.key for w in weights)
     name = weights[0].sources[0]
     return LayerCost(
         name=_layer_name(node, name),
         operator=node.op_type,
         macs=macs,
+        # Every weight takes part in equally many MACs.
         nonzero_macs=macs // size * nonzero if size else 0,
         params=sum(w.size for w in new),
         nonzero_params=sum(w.nonzero for w in new),

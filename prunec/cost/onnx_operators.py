@@ -67,6 +67,7 @@ def _einsum(node: onnx.NodeProto, shapes: Shapes) -> int:
         held.update(indices.pop(0))
         total += math.prod(sizes[index] for index in held)
         later = {index for term in indices for index in term}
+        # Without an arrow, einsum returns the indices that occur once.
         kept = set(result) if arrow else {i for i in held if terms.count(i) == 1}
         held = {i for i in held if i in later or i in kept or i.startswith(".")}
     return total

@@ -55,6 +55,7 @@ def pack(array: np.ndarray, gap: type[np.unsignedinteger]) -> Packed:
     """
     flat = array.reshape(-1)
     most = int(np.iinfo(gap).max)
+    # Compared as bits: −0 has a bit set.
     places = np.flatnonzero(flat.view(f"u{array.itemsize}"))
     steps = np.diff(places, prepend=0)
     fillers = np.maximum(steps - 1, 0) // most  # stored zeros, each `most` after the last value
@@ -178,6 +179,7 @@ def _chain(
     if stored[ends[0]].data_type not in _GAPS:
         return None
     axis, count, shape = (numpy_helper.to_array(stored[name]) for name in given[2:])
+    # Only the exact form that pack writes is undone; anything else stays an ordinary graph.
     if axis.any() or count.shape != (1,) or shape.min(initial=0) < 0:
         return None
     sizes = tuple(int(size) for size in shape)

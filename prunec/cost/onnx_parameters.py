@@ -74,4 +74,5 @@ def _learnt(tensor: onnx.TensorProto, use: Use) -> bool:
         return True
     if tensor.data_type not in _FLOATS or index in _SETTINGS.get(operator, ()):
         return False
+    # Single numbers in arithmetic are constants of the code, such as the 3 of a hard swish.
     return operator not in _ARITHMETIC or math.prod(tensor.dims) > 1

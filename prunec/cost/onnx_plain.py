@@ -178,6 +178,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
             for index, name in enumerate(field):
                 field[index] = names.get(name, name)
         for inner in _graphs(node):
+            # Names of an inner graph hide those of the outer one.
             own = {v.name for v in inner.input} | {o for n in inner.node for o in n.output}
             own |= {t.name for t in inner.initializer}
             _rename(inner, {a: b for a, b in names.items() if a not in own})

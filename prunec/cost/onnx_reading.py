@@ -30,6 +30,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     """
     with foreign_bytes(path):
         model = _parsed(path)
+        # Before ONNX's own checker, whose errors do not name the tensor.
         wrong = _damages(model, path.parent)
         if wrong:
             more = f" … and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
@@ -174,6 +175,7 @@ def _external_damage(tensor: onnx.TensorProto, folder: Path) -> str:
         exists = file.is_file()
     except (OSError, ValueError):
         return f"points to {location[:80]!r}, which is not a file name"
+    # A foreign file must not read files elsewhere on this machine.
     if not location or file == home or not file.is_relative_to(home):
         return f"points to {location!r}, outside the file's folder"
     if not exists:

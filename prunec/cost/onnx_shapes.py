@@ -144,6 +144,7 @@ def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
             [t for t in graph.initializer if math.prod(t.dims) <= _LARGEST_SHAPE],
         ),
         opset_imports=model.opset_import,
+        # From IR 4 on, initialisers need not be listed as inputs.
         ir_version=max(model.ir_version, 4),
     )
     return bare, _batch(inputs, outputs)
@@ -213,4 +214,5 @@ def _fixed(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
     if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
         return None
     sizes = tuple(dim.dim_value for dim in tensor.shape.dim)
+    # Inference may return −1 for unknown sizes.
     return sizes if min(sizes, default=0) >= 0 else None

@@ -71,6 +71,7 @@ def count_captured(
     uncounted = [
         Uncounted(node.module or node.name, node.operator, UNKNOWN)
         for node in captured.nodes
+        # What is computed once counts 0, understood or not.
         if _unknown(node) and node in weights.per_sample
     ]
     layers = [
@@ -78,6 +79,7 @@ def count_captured(
         for node in captured.nodes
         if node.operator in macs_of
     ]
+    # By identity: a shared parameter has several names.
     read = {id(named[n.stored]) for n in captured.nodes if n.stored in named and n.users}
     parameters = {id(p): masked.get(id(p), p) for p in module.parameters()}
     unread = [p for number, p in parameters.items() if number not in read]

@@ -97,6 +97,7 @@ def _einsum(node: Node) -> Counted:
         held |= set(word)
         macs += math.prod(sizes[letter] for letter in held)
         held &= asked.union(*words[place:])
+    # Of three operands, each step has other factors, so no single one is the weight.
     return Counted(macs, listed if len(listed) == 2 else [])
 
 

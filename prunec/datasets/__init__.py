@@ -1,1 +1,1 @@
-"""Data sets as they lie on disk or in memory: labelled images, masks and sequences."""
+"""Data sets before batching, on disk or in memory: labelled images, masks and sequences."""

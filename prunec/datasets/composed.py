@@ -1,9 +1,9 @@
-"""embedded-segmentation: garments of the embedded images on a canvas, a class for every pixel.
+"""embedded-segmentation: synthetic scenes of garments of the embedded images, labelled per pixel.
 
-Each canvas of 48×48 has a grey that slopes, noise, and two garments of 28×28 somewhere; the second
-lies before the first. A pixel belongs to the garment that is seen there, class 1 + its label, or to
-the background, class 0; dim pixels of garments have no label, as borders have none in PASCAL VOC.
-The set is the same for every recipe and seed, so that runs can be compared.
+Each canvas of 48×48 has a grey gradient, noise, and two garments of 28×28 at random places; the
+second covers the first. A pixel has the class of its visible garment, 1 + the label, or background,
+0. Dim pixels of garments are unlabelled, like object borders in PASCAL VOC. The set is the same for
+every recipe and seed, so that runs can be compared.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from prunec.tasks.segmentation import VOID, Segmentation
 
 SIDE, GARMENTS = 48, 2
 SIZES = {"train": 3000, "test": 500}
-SEEDS = {"train": 20, "test": 21}
-SEEN, DIM = 48, 12  # grey levels from which on a pixel is the garment's, and is not background
+SEEDS = {"train": 20, "test": 21}  # arbitrary, but fixed: the set must not change
+# Grey levels: from DIM on, a pixel belongs to the garment; from SEEN on, it is labelled.
+SEEN, DIM = 48, 12
 
 
 def read_composed() -> InMemory:
@@ -52,7 +53,7 @@ def _composed(images: Tensor, labels: Tensor, count: int, generator: torch.Gener
 
 
 def _background(count: int, generator: torch.Generator) -> Tensor:
-    """A slope from one grey to another, and noise, uint8 [count, SIDE, SIDE]."""
+    """Return a horizontal gradient between two greys, with noise, uint8 [count, SIDE, SIDE]."""
     ends = 80 * torch.rand(count, 2, 1, generator=generator)
     along = torch.linspace(0, 1, SIDE)
     slope = ends[:, 0] * (1 - along) + ends[:, 1] * along

@@ -1,4 +1,4 @@
-"""Images in folders, one a class: your own, and ImageNet as it is unpacked."""
+"""Images in folders, one folder per class: the user's own, and unpacked ImageNet."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from prunec.recipe.network_and_data import MOST_PIXELS
 from prunec.wording import first_line, some_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-"""Names of files in a class's folder that are images, in upper or lower case."""
+"""Suffixes of image files, in upper or lower case."""
 
 
 class FileImages:
-    """One file an image.
+    """Images of one file each.
 
-    The names stand in one array: a list of a million texts would be copied into every worker, page
-    by page, as its reference counts change.
+    Names are kept in one array: a list of a million strings would be copied into every worker
+    process, page by page, because reading a string changes its reference count.
     """
 
     def __init__(
         self, folder: Path, samples: Sequence[tuple[str, int]], most: int = MOST_PIXELS
     ) -> None:
-        """Take paths below ``folder``, each with its label, and the most pixels of an image."""
+        """Store ``samples``, (path below ``folder``, label), and the limit of pixels per image."""
         self.folder, self.most = folder, most
         prefix = f"{folder}{os.sep}"
         self.paths = np.array([os.fsencode(path.removeprefix(prefix)) for path, _ in samples])
@@ -48,7 +48,7 @@ class FileImages:
         return decode(read_file(path), str(path), self.most), int(self.labels[index])
 
     def kind(self, index: int) -> str:
-        """Return what kind of image it is."""
+        """Return the kind of an image."""
         path = self._path(index)
         return kind(read_file(path), str(path), self.most)
 
@@ -65,10 +65,10 @@ class FileImages:
 
 
 def read_imagenet(spec: DataSpec) -> OnDisk:
-    """Return ImageNet, unpacked first where only its archives lie in ``spec.root``.
+    """Open ImageNet in ``spec.root``; unpack its archives first if necessary.
 
     Raises:
-        DataError: it is not there.
+        DataError: neither images nor archives are there.
     """
     try:
         train, test = (
@@ -78,38 +78,38 @@ def read_imagenet(spec: DataSpec) -> OnDisk:
         scipy = " Run pip install scipy: it reads the development kit."
         raise DataError(
             f"ImageNet was not found in {spec.root} ({first_line(error)})",
-            remedy="Its licence forbids fetching it for you: register at https://image-net.org, "
-            "fetch ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and "
+            remedy="Its licence forbids an automatic download: register at https://image-net.org, "
+            "download ILSVRC2012_devkit_t12.tar.gz, ILSVRC2012_img_train.tar and "
             f"ILSVRC2012_img_val.tar and put them into {spec.root} (they are unpacked there once, "
-            "150 GB), or set data.root. Where train/ and val/ hold the images in folders already, "
-            f'say data.name = "imagefolder".{scipy if isinstance(error, ImportError) else ""}',
+            "150 GB), or set data.root. If train/ and val/ already hold the images in folders, "
+            f'set data.name = "imagefolder".{scipy if isinstance(error, ImportError) else ""}',
         ) from error
     names = tuple(names[0] for names in train.classes)
     return OnDisk(_files(train, spec), _files(test, spec), names)
 
 
 def read_imagefolder(spec: DataSpec) -> OnDisk:
-    """Return the images in ``train/CLASS/`` and ``val/CLASS/`` (or ``test/CLASS/``).
+    """Open the images in ``train/CLASS/`` and ``val/CLASS/`` (or ``test/CLASS/``).
 
-    Of a folder that holds classes alone, every fifth image of each is a test image.
+    In a folder that has only class folders, every fifth image of a class is a test image.
 
     Raises:
-        DataError: there are none, or the halves have different classes.
+        DataError: there are no images, or the splits have different classes.
     """
     root = Path(spec.root)
     if root.is_dir() and not (root / "train").is_dir() and _holds_classes(root):
         return _divided(_one_folder(root), spec)
     if not (root / "train").is_dir():
-        what = "it holds neither train/ nor images in a folder for each class"
+        what = "it has neither train/ nor one folder of images per class"
         raise _no_images(root, root, what if root.is_dir() else "there is no such folder")
     held_out = root / "val" if (root / "val").is_dir() else root / "test"
     train, test = (_one_folder(folder) for folder in (root / "train", held_out))
     if train.classes != test.classes:
         differing = sorted(set(train.classes) ^ set(test.classes))
         raise DataError(
-            f"{root / 'train'} and {held_out} hold different classes: {some_of(differing)} "
+            f"{root / 'train'} and {held_out} have different classes: {some_of(differing)} "
             f"{'is' if len(differing) == 1 else 'are'} only in one of them",
-            remedy="Give both the same sub-folders, one a class.",
+            remedy="Give both the same sub-folders, one per class.",
         )
     return OnDisk(
         _files(train, spec),
@@ -120,7 +120,7 @@ def read_imagefolder(spec: DataSpec) -> OnDisk:
 
 
 HELD_OUT = 5
-"""Of so many images of a class one is a test image, where the folder does not say which."""
+"""One of so many images of a class is held out for testing, in a folder without splits."""
 
 
 def _holds_classes(root: Path) -> bool:
@@ -133,7 +133,7 @@ def _holds_classes(root: Path) -> bool:
 
 
 def _divided(folder: _Folder, spec: DataSpec) -> OnDisk:
-    """Training and test images of a folder that holds classes alone."""
+    """Split a folder without splits into training and test images, class by class."""
     test, seen = [], Counter[int]()
     for _, label in folder.samples:
         seen[label] += 1
@@ -141,8 +141,8 @@ def _divided(folder: _Folder, spec: DataSpec) -> OnDisk:
     alone = [folder.classes[label] for label, count in seen.items() if count < HELD_OUT]
     if alone:
         raise DataError(
-            f"{spec.root} holds fewer than {HELD_OUT} images of {some_of(alone)}: none is left to "
-            "test with",
+            f"{spec.root} has fewer than {HELD_OUT} images of {some_of(alone)}: too few to hold "
+            "one out for testing",
             remedy="Add images, or divide them yourself: train/CLASS/ and val/CLASS/.",
         )
     halves = [
@@ -155,17 +155,17 @@ def _divided(folder: _Folder, spec: DataSpec) -> OnDisk:
 
 
 class _Folder(torchvision.datasets.ImageFolder):  # type: ignore[misc] # it has no types
-    """A folder of classes without what is hidden: notes of systems, editors and browsers."""
+    """A folder of class folders, without hidden files of systems, editors and browsers."""
 
     def __init__(self, root: Path) -> None:
         self.left_out: Counter[str] = Counter()
         super().__init__(str(root), is_valid_file=self._is_image)
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-        """Return the names of the classes, and the label of each."""
+        """Return the names of the classes, and name → label."""
         names = sorted(entry.name for entry in os.scandir(directory) if _is_class(entry))
         if not names:
-            raise FileNotFoundError("it holds no folder of a class")
+            raise FileNotFoundError("it has no folder of a class")
         return names, {name: label for label, name in enumerate(names)}
 
     def _is_image(self, path: str) -> bool:
@@ -205,7 +205,7 @@ def read_file(path: Path) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        DamagedData: it cannot be read; says why.
+        DamagedData: it cannot be read; names the reason.
     """
     try:
         return path.read_bytes()

@@ -7,18 +7,18 @@ from functools import cache
 import torch
 from torch import Tensor
 
-RATE = 16_000  # samples a second
-WINDOW, HOP, LENGTH = 400, 160, 512  # samples: of a window, between two, of a transform
+RATE = 16_000  # samples per second
+WINDOW, HOP, LENGTH = 400, 160, 512  # samples: window, distance of windows, FFT
 FILTERS, STEPS = 32, 99
-LOWEST, HIGHEST = 20.0, 8000.0  # Hz
-FLOOR = 1e-6  # power of what is silence
+LOWEST, HIGHEST = 20.0, 8000.0  # Hz: the lower limit of hearing, and half the sampling rate
+FLOOR = 1e-6  # power below which samples count as silence; keeps the logarithm finite
 
 
 def log_mel(samples: Tensor) -> Tensor:
-    """Return float32 [32, 1, 99] for a second of samples [16000] in [−1, 1].
+    """Return log-mel features, float32 [32, 1, 99], of one second of samples [16000] in [−1, 1].
 
-    log(power of a Hann window's spectrum · triangular mel filters + floor); what the last window
-    lacks is zero.
+    log(power of a Hann window's spectrum · triangular mel filters + floor); the last window is
+    padded with zeros.
     """
     lacking = (STEPS - 1) * HOP + WINDOW - len(samples)
     frames = torch.nn.functional.pad(samples, (0, lacking)).unfold(0, WINDOW, HOP)
@@ -29,9 +29,9 @@ def log_mel(samples: Tensor) -> Tensor:
 
 @cache
 def filters() -> Tensor:
-    """Return the filters [257, 32]: triangles of height 1 at equal distances in mel.
+    """Return the filters [257, 32]: triangles of height 1, evenly spaced in mel.
 
-    mel(f) = 2595·log₁₀(1 + f/700).
+    mel(f) = 2595·log₁₀(1 + f/700) (O'Shaughnessy, Speech Communication, 1987).
     """
     ends = 2595 * torch.log10(1 + torch.tensor([LOWEST, HIGHEST], dtype=torch.float64) / 700)
     mel = torch.linspace(float(ends[0]), float(ends[1]), FILTERS + 2, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The data sets by name: the embedded one, torchvision's own, folders and shards, sequences."""
+"""Data sets by name: the embedded one, torchvision's, folders, shards, sequences."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ from prunec.wording import first_line
 
 
 def read_source(spec: DataSpec) -> InMemory | OnDisk:
-    """Return the set that ``spec`` names, fetched first where that is allowed and possible.
+    """Open the data set that ``spec`` names; download it first if allowed and necessary.
 
     Raises:
-        DataError: files are missing or damaged and cannot be fetched; says which and where to.
+        DataError: files are missing or damaged and cannot be downloaded; names them and their
+            place.
     """
     if spec.name == "none":
-        raise DataError("data.name = 'none': the recipe has no images", remedy="Name a set.")
+        raise DataError("data.name = 'none': the recipe has no images", remedy="Name a data set.")
     if "\0" in spec.root:
-        raise DataError("data.root holds the character 0, which no path does", remedy="Mend it.")
+        raise DataError("data.root has the character 0, which no path has", remedy="Remove it.")
     return _SOURCES[spec.name](spec)
 
 
@@ -83,7 +84,7 @@ def _channels_first(dataset: Any) -> Split:
 
 @dataclass(frozen=True)
 class Fetch:
-    """What to fetch for a set, from where, and where to put it."""
+    """Archives of a data set: names, URL, and the folder that they are downloaded to."""
 
     title: str
     folder: Path
@@ -91,16 +92,16 @@ class Fetch:
     url: str
 
     def there(self) -> bool:
-        """Say whether every archive lies in its place."""
+        """Return whether every archive is in the folder."""
         return all((self.folder / name).is_file() for name in self.archives)
 
     def error(self, cause: Exception, download: bool) -> DataError:
-        """Return the error that says what was looked for and what to do."""
-        tried = "could not be fetched" if download else "is missing (data.download = false)"
+        """Return the error that names the missing archives and the steps to get them."""
+        tried = "cannot be downloaded" if download else "is missing (data.download = false)"
         return DataError(
             f"{self.title} {tried}: looked for {', '.join(self.archives)} in {self.folder} "
             f"({first_line(cause)})",
-            remedy=f"Fetch {'it' if len(self.archives) == 1 else 'them'} from {self.url} and put "
+            remedy=f"Download {'it' if len(self.archives) == 1 else 'them'} from {self.url}, put "
             f"{'it' if len(self.archives) == 1 else 'them'} into {self.folder}, or set data.root; "
             'data.name = "embedded" needs no file.',
         )

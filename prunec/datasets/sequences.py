@@ -9,12 +9,12 @@ from torch import Tensor
 
 from prunec.errors import DamagedData
 
-LEAST = 1e-6  # of a deviation: a feature that never changes becomes zero
+LEAST = 1e-6  # smallest deviation: a constant feature becomes zero instead of infinite
 
 
 @dataclass(frozen=True)
 class Standard:
-    """What was taken out of every feature: its mean over the training split, and its deviation."""
+    """Standardisation of features: mean and deviation of each over the training split."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -26,7 +26,7 @@ class Standard:
 
 
 def standard_of(sequences: Tensor) -> Standard:
-    """Return the standard of sequences [N, features, 1, steps]."""
+    """Return mean and deviation of the features of sequences [N, features, 1, steps]."""
     wide = sequences.double()
     mean, std = wide.mean((0, 2, 3)), wide.std((0, 2, 3), correction=0)
     return Standard(tuple(mean.tolist()), tuple(std.tolist()))
@@ -36,5 +36,5 @@ def unreadable(name: str, reason: str) -> DamagedData:
     """Return the error for a file of sequences that cannot be read."""
     return DamagedData(
         f"{name} cannot be read: {reason}",
-        remedy="Fetch or unpack it again, or remove it; `prunec data check RECIPE` reads all.",
+        remedy="Download or unpack it again, or remove it; `prunec data check RECIPE` reads all.",
     )

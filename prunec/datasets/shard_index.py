@@ -1,11 +1,11 @@
-"""Where every sample of a tar shard lies: shard, offset, size, label.
+"""Index of tar shards: shard, offset, size and label of every sample.
 
-Shards are those of the WebDataset format: plain tar files in which the files of a sample follow one
-another and share their name up to the first dot, `0017.jpg` beside `0017.cls`. A tar file need not
-be read from its beginning: once its headers were seen, a sample is one read at a known place. So
-shards keep what images in folders have (any order, any step as a beginning, parts for processes)
-and Python's own tarfile reads them. The index lies beside the shards with a digest of what it says;
-it is made anew where that does not fit, and for a shard whose size or time differs.
+Shards are in the WebDataset format: plain tar files in which the files of a sample are adjacent and
+share their name up to the first dot, `0017.jpg` and `0017.cls`. Once the headers are known, a
+sample is a single read at a known offset. Shards therefore allow the same as images in folders: any
+order, resuming at any step, parts per process; Python's tarfile is enough to read them. The index
+is stored beside the shards with its digest; it is rebuilt if the digest does not fit, and for a
+shard of changed size or time.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from prunec.wording import shortened, some_of
 FORMAT = 2
 IMAGES = ("jpg", "jpeg", "png", "webp")
 LABEL = "cls"
-END = bytes(tarfile.BLOCKSIZE)  # what stands behind the last file
-LONGEST_LABEL = 20  # bytes of a .cls file, blanks around its digits included
-READERS = 8  # shards indexed at once: what takes long is the disk
+END = bytes(tarfile.BLOCKSIZE)  # end mark of a tar file: a block of zeros
+LONGEST_LABEL = 20  # bytes of a .cls file, with whitespace: more is not a class number
+READERS = 8  # shards indexed concurrently, in threads: the time goes into waiting for the disk
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar file's samples, in their order.
+    """Samples of a tar file, in their order.
 
     Attributes:
-        size: of the file, in bytes.
-        modified: when it was written, in nanoseconds.
-        members: each image's name in the tar.
-        offsets: where its bytes begin.
-        sizes: how many there are.
-        labels: its class.
+        size: size of the file in bytes.
+        modified: time of modification in nanoseconds.
+        members: names of the images in the tar.
+        offsets: offsets of their bytes.
+        sizes: numbers of their bytes.
+        labels: their classes.
     """
 
     size: int
@@ -53,7 +53,7 @@ class Shard:
     labels: list[int]
 
     def is_of(self, path: Path) -> bool:
-        """Say whether the file is as it was when its headers were read."""
+        """Return whether the file is unchanged since its headers were read."""
         try:
             status = path.stat()
         except OSError:
@@ -61,7 +61,7 @@ class Shard:
         return (self.size, self.modified) == (status.st_size, status.st_mtime_ns)
 
     def is_sound(self) -> bool:
-        """Say whether every sample lies in the file and has a label; of a text that says it."""
+        """Return whether the types are right and every sample lies within the file."""
         columns = self.offsets, self.sizes, self.labels
         if any(type(column) is not list for column in (self.members, *columns)):
             return False
@@ -75,14 +75,14 @@ class Shard:
 
 
 def indexed(paths: Sequence[Path], index: Path) -> list[Shard]:
-    """Return the samples of the shards at ``paths``, from ``index`` where it knows them.
+    """Return the samples of shards, from the index or else from their headers.
 
     Args:
-        paths: of tar files in one folder.
-        index: the file that keeps them; written where that is allowed.
+        paths: paths of tar files in one folder.
+        index: file of the index; updated if it can be written.
 
     Raises:
-        DamagedData: a shard is no tar file, or ends early.
+        DamagedData: a shard is not a tar file, or is truncated.
         DataError: a sample has no label, or two.
     """
     known = _read_index(index)
@@ -107,7 +107,7 @@ def _shard_or_error(path: Path) -> Shard | DamagedData:
 
 
 def read_shard(path: Path) -> Shard:
-    """Return the samples of one shard, read off its headers; see :func:`indexed`."""
+    """Read the samples of one shard from its headers; errors are those of :func:`indexed`."""
     samples: dict[str, _Sample] = {}
     try:
         status = path.stat()
@@ -120,25 +120,26 @@ def read_shard(path: Path) -> Shard:
         raise _broken(path, (error.strerror or str(error)).lower()) from error
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise _broken(path, str(error)) from error
-    if not ended:  # tarfile takes half a header, and one that is damaged, for the end
+    if not ended:  # tarfile takes a truncated or damaged header for the end
         raise _broken(path, f"it is damaged or cut off after {len(samples)} samples")
-    found = [sample.checked(key, path) for key, sample in samples.items()]
-    images = [image for image, _ in found]
+    samples_and_labels = [sample.checked(key, path) for key, sample in samples.items()]
+    images = [image for image, _ in samples_and_labels]
     return Shard(
         size=status.st_size,
         modified=status.st_mtime_ns,
         members=[image.name for image in images],
         offsets=[image.offset_data for image in images],
         sizes=[image.size for image in images],
-        labels=[label for _, label in found],
+        labels=[label for _, label in samples_and_labels],
     )
 
 
 def _members(tar: tarfile.TarFile, size: int) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar file of so many bytes, each behind the one before and within it.
+    """Yield the members of a tar file of ``size`` bytes.
 
     Raises:
-        tarfile.ReadError: a header says otherwise; tarfile would go back and never end.
+        tarfile.ReadError: a member does not follow the one before, or lies outside the file;
+            tarfile itself would loop forever on such a header.
     """
     behind = 0
     for member in tar:
@@ -146,14 +147,14 @@ def _members(tar: tarfile.TarFile, size: int) -> Iterator[tarfile.TarInfo]:
         if member.size < 0 or member.offset < behind or ended > size:
             raise tarfile.ReadError(f"the header of {shortened(member.name)} is damaged")
         if member.sparse is not None:
-            raise tarfile.ReadError(f"{shortened(member.name)} is a sparse file, not as it is read")
+            raise tarfile.ReadError(f"{shortened(member.name)} is a sparse file: not supported")
         behind = max(ended, member.offset + tarfile.BLOCKSIZE)
         yield member
 
 
 @dataclass
 class _Sample:
-    """What was seen of a sample so far."""
+    """Files of a sample that were seen so far."""
 
     image: tarfile.TarInfo | None = None
     label: int | None = None
@@ -168,7 +169,7 @@ class _Sample:
 def _note(
     samples: dict[str, _Sample], tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path
 ) -> None:
-    """Take a member of the tar into its sample; what is no image and no label is left out."""
+    """Add a member of the tar to its sample; ignore files that are neither image nor label."""
     folder, _, file = member.name.rpartition("/")
     stem, _, suffix = file.partition(".")
     suffix = suffix.lower()
@@ -191,7 +192,7 @@ def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
     if not text.strip().isdigit():
         held = f"holds {text!r}" if content else f"holds {member.size:,} bytes"
         raise DataError(
-            f"{path}: {shortened(member.name)} {held}, which is no number of a class",
+            f"{path}: {shortened(member.name)} {held}, which is not the number of a class",
             remedy="Write the class as a whole number from 0, in digits.",
         )
     return int(text)
@@ -200,7 +201,7 @@ def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> int:
 def _broken(path: Path, reason: str) -> DamagedData:
     return DamagedData(
         f"{path} cannot be read as a tar file: {reason}",
-        remedy="Write or fetch such a shard again.",
+        remedy="Write or download the shard again.",
     )
 
 
@@ -209,38 +210,38 @@ def _suffixes() -> str:
 
 
 _LAYOUT = (
-    f"A sample is an image ({_suffixes()}) and its label (.{LABEL}), two files of one name up to "
-    "the first dot; `docs/data.md` shows how to write shards."
+    f"A sample is an image ({_suffixes()}) and its label (.{LABEL}), two files with the same name "
+    "up to the first dot; `docs/data.md` shows how to write shards."
 )
 
 
 def _read_index(path: Path) -> dict[Path, Shard]:
-    """The shards that an index knows; none where it is not there, not ours, or damaged."""
+    """Read an index; empty where it is missing, of another format, or damaged."""
     try:
         text = path.read_bytes()
         body = text[len(_head(b"")) : -1]
         if not text.startswith(_head(body)):
             return {}
-        found = {path.parent / name: Shard(**s) for name, s in json.loads(body).items()}
+        shards = {path.parent / name: Shard(**s) for name, s in json.loads(body).items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    return {shard: known for shard, known in found.items() if known.is_sound()}
+    return {shard: known for shard, known in shards.items() if known.is_sound()}
 
 
 def _write_index(path: Path, shards: dict[Path, Shard]) -> None:
-    content = {shard.name: vars(found) for shard, found in shards.items()}
+    content = {shard.name: vars(samples) for shard, samples in shards.items()}
     body = json.dumps(content, separators=(",", ":")).encode()
-    # Shards often lie where nobody may write: then every run reads their headers.
+    # Shards are often on read-only storage; then every run reads the headers.
     with contextlib.suppress(RunError):
         write_bytes_atomic(path, _head(body) + body + b"}")
 
 
 def _head(body: bytes) -> bytes:
-    """How the text of an index begins: its digest is that of what it says of the shards."""
+    """Return the start of the text of an index: format and digest of the part on shards."""
     digest = hashlib.sha256(body).hexdigest()
     return f'{{"format":{FORMAT},"sha256":"{digest}","shards":'.encode()
 
 
 def labels_of(shards: Iterable[Shard]) -> set[int]:
-    """Return the classes that the shards' samples have."""
+    """Return the classes of all samples."""
     return {label for shard in shards for label in shard.labels}

@@ -1,4 +1,4 @@
-"""Images in tar shards, as the WebDataset format has them, in an order that disks like."""
+"""Images in tar shards of the WebDataset format, in a random order that suits disks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from prunec.recipe import DataSpec
 from prunec.recipe.network_and_data import MOST_PIXELS
 
 SPREAD = 16_384
-"""How many images are mixed with one another, at least: some two gigabytes of photographs."""
-OPEN = 64  # shards that a process holds open
+"""Width of the shuffle, in images: about two gigabytes of photographs, read from few shards."""
+OPEN = 64  # shards that a process keeps open: far below usual limits of open files
 
 
 class ShardImages:
-    """Samples of tar files, each read at its place."""
+    """Samples of tar files, each read at its offset."""
 
     def __init__(
         self, paths: Sequence[Path], shards: Sequence[Shard], most: int = MOST_PIXELS
     ) -> None:
-        """Take the shards at ``paths``, and the most pixels of an image."""
+        """Store the shards at ``paths``, and the limit of pixels per image."""
         self.most = most
         self.files = OpenFiles([str(path) for path in paths])
         self.counts = torch.tensor([len(shard.members) for shard in shards])
@@ -47,7 +47,7 @@ class ShardImages:
         return decode(content, self.name(index), self.most), int(self.labels[index])
 
     def kind(self, index: int) -> str:
-        """Return what kind of image it is."""
+        """Return the kind of an image."""
         return kind(self._content(index), self.name(index), self.most)
 
     def _content(self, index: int) -> bytes:
@@ -65,20 +65,20 @@ class ShardImages:
         return f"{self.files.paths[self.shards[index]]}: {os.fsdecode(self.members[index])}"
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """Return a random order that reads few shards at a time; see :func:`spread_order`."""
+        """Return a random order that reads from few shards at a time; see :func:`spread_order`."""
         return spread_order(self.counts, generator)
 
 
 def spread_order(counts: Tensor, generator: torch.Generator) -> Tensor:
-    """Return every place once, int64: shards in random order, their samples spread over others'.
+    """Return a random permutation, int64, that reads every shard in one part of an epoch.
 
-    A sample that stands at place p of the shuffled shards comes at time p + SPREAD·u, u uniform in
-    [0, 1). So a batch is drawn from the shards of some SPREAD images, a small set is shuffled as a
-    whole, and a shard is read during one stretch of an epoch and then done with.
+    Shards are shuffled; the sample at position p of the shuffled shards is then drawn at time
+    p + SPREAD·u, with u uniform in [0, 1). A batch is thus drawn from shards of about SPREAD
+    images, and a small data set is shuffled completely.
 
     Args:
-        counts: samples of each shard.
-        generator: what the order derives from.
+        counts: number of samples per shard.
+        generator: source of random numbers.
     """
     ends = counts.cumsum(0)
     places = [
@@ -91,10 +91,10 @@ def spread_order(counts: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class OpenFiles:
-    """Files that are opened as they are needed; the one opened first is closed first."""
+    """Cache of open files; the file opened first is closed first."""
 
     def __init__(self, paths: list[str]) -> None:
-        """Take the paths by which :meth:`read` knows the files."""
+        """Store the paths; :meth:`read` takes indices of them."""
         self.paths = paths
         self.handles: dict[int, int] = {}
 
@@ -106,7 +106,7 @@ class OpenFiles:
             os.close(self.handles.popitem()[1])
 
     def read(self, file: int, offset: int, size: int) -> bytes:
-        """Return up to ``size`` bytes from ``offset`` on; no process moves another's place."""
+        """Return up to ``size`` bytes at ``offset``; forked processes do not share a position."""
         if file not in self.handles:
             if len(self.handles) >= OPEN:
                 os.close(self.handles.pop(next(iter(self.handles))))
@@ -115,11 +115,11 @@ class OpenFiles:
 
 
 def read_webdataset(spec: DataSpec) -> OnDisk:
-    """Return the samples of ``train-*.tar`` and ``val-*.tar`` (or ``test-*.tar``) in ``root``.
+    """Open the samples of ``train-*.tar`` and ``val-*.tar`` (or ``test-*.tar``) in ``root``.
 
     Raises:
-        DataError: there are none, or their layout is another.
-        DamagedData: a shard is no tar file, or ends early.
+        DataError: there are no shards, or samples are incomplete.
+        DamagedData: a shard is not a tar file, or is truncated.
     """
     root = Path(spec.root)
     train, test = _paths(root, ("train",)), _paths(root, ("val", "validation", "test"))
@@ -137,34 +137,34 @@ def _images(paths: Sequence[Path], shards: Sequence[Shard], most: int) -> ShardI
     images = ShardImages(paths, shards, most)
     if not len(images):
         raise DataError(
-            f"{paths[0].parent}: {paths[0].name} and the other shards of its split hold no sample",
+            f"{paths[0].parent}: {paths[0].name} and the other shards of its split have no sample",
             remedy="Write samples KEY.jpg and KEY.cls into them.",
         )
     return images
 
 
 def _paths(root: Path, words: Sequence[str]) -> list[Path]:
-    """Return the shards of a split, by the first of ``words`` that any is named for."""
+    """Return the shards of a split: those named by the first of ``words`` that occurs."""
     files = sorted(root.glob("*.tar"))
     for word in words:
-        found = [path for path in files if re.match(rf"(.*[-_])?{word}[-_]", path.name)]
-        if found:
-            return found
+        shards = [path for path in files if re.match(rf"(.*[-_])?{word}[-_]", path.name)]
+        if shards:
+            return shards
     packed = any(root.glob("*.tar.*"))
     raise DataError(
         f"no shards {' or '.join(f'{word}-*.tar' for word in words)} were found in {root}",
-        remedy="Unpack the shards (gunzip): inside a compressed one nothing can be found."
+        remedy="Decompress the shards (gunzip): a compressed one cannot be read at an offset."
         if packed
         else "Put them there, or set data.root.",
     )
 
 
 def _class_names(root: Path, shards: Sequence[tuple[Path, Shard]]) -> tuple[str, ...]:
-    """Return the lines of ``classes.txt``; without it the classes' numbers.
+    """Return the names of the classes in ``classes.txt``; their numbers without it.
 
     Raises:
         DataError: a class has no name; or, without ``classes.txt``, most classes up to the largest
-            number have no sample: one damaged label would make a head of a million classes.
+            number have no sample: a single damaged label would build a head of a million classes.
     """
     path = root / "classes.txt"
     labels = labels_of(shard for _, shard in shards)
@@ -173,23 +173,24 @@ def _class_names(root: Path, shards: Sequence[tuple[Path, Shard]]) -> tuple[str,
         if largest >= 2 * max(len(labels), 1):
             raise DataError(
                 f"{_place_of(largest, shards)} is of class {largest}, but the samples in {root} "
-                f"are of {len(labels)} classes only",
-                remedy=f"Mend that label; if there are that many, write one name a line into "
-                f"{path}, that of class 0 first.",
+                f"have only {len(labels)} classes",
+                remedy=f"Correct that label; if there are that many classes, write one name per "
+                f"line into {path}, that of class 0 first.",
             )
         return tuple(map(str, range(largest + 1)))
     names = tuple(path.read_text("utf-8", "replace").splitlines())
     if labels and largest >= len(names):
         raise DataError(
-            f"the shards in {root} hold the class {largest}, {path.name} names {len(names)}: "
+            f"the shards in {root} have the class {largest}, but {path.name} names {len(names)}: "
             f"{_place_of(largest, shards)}",
-            remedy=f"Mend that label, or write one name a line into {path}, that of class 0 first.",
+            remedy=f"Correct that label, or write one name per line into {path}, that of class 0 "
+            "first.",
         )
     return names
 
 
 def _place_of(label: int, shards: Sequence[tuple[Path, Shard]]) -> str:
-    """The first sample of a class: its shard, and its name there."""
+    """Return shard and name of the first sample of a class."""
     for path, shard in shards:
         if label in shard.labels:
             return f"{path}: {shard.members[shard.labels.index(label)]}"

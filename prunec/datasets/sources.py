@@ -1,4 +1,4 @@
-"""What a data set is before it is batched: tensors in memory, or images read as they are needed.
+"""Types of data sets before batching: tensors in memory, or samples read on demand.
 
 A label is the class of an image, or a mask: the class of every pixel, uint8, `VOID` for none.
 """
@@ -20,7 +20,7 @@ Label = int | Tensor
 
 @dataclass(frozen=True)
 class Split:
-    """Half of a set held in memory: images [N, C, H, W], labels [N] or masks [N, H, W].
+    """A split in memory: images [N, C, H, W], labels [N] or masks [N, H, W].
 
     Images are uint8; sequences are float32 [N, features, 1, steps].
     """
@@ -31,7 +31,7 @@ class Split:
 
 @dataclass(frozen=True)
 class InMemory:
-    """A small set, held in memory; sequences are standardised."""
+    """A small data set in memory; sequences are standardised."""
 
     train: Split
     test: Split
@@ -41,32 +41,33 @@ class InMemory:
 
 
 class Images(Protocol):
-    """Labelled images of any size, each read when it is asked for, also by other processes."""
+    """Labelled images of any size, each read on demand, also by worker processes."""
 
     def __len__(self) -> int:
         """Return the number of images."""
 
     def __getitem__(self, index: int, /) -> tuple[Tensor, Label]:
-        """Return an image, uint8 [3, H, W], or a sequence, float32 [features, 1, steps].
+        """Return an image, uint8 [3, H, W], or a sequence, float32 [features, 1, steps]; and label.
 
-        And its label; or raise DamagedData.
+        Raises:
+            DamagedData: it cannot be read or decoded.
         """
 
     def name(self, index: int, /) -> str:
-        """Return where an image lies, for errors."""
+        """Return the path of an image, for errors."""
 
     def kind(self, index: int, /) -> str:
-        """Return what kind of file it is read from, in words; or raise DamagedData."""
+        """Return the kind of an image's file in words; raise DamagedData if it is not readable."""
 
     def order(self, generator: torch.Generator, /) -> Tensor:
-        """Return every index once, int64, shuffled as it suits the way the images are stored."""
+        """Return a random permutation of the indices, int64, suited to how images are stored."""
 
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A large set, read as it is needed; sequences are standardised.
+    """A large data set, read on demand; sequences are standardised.
 
-    ``left_out`` counts files that lie among the images and are not taken for such.
+    ``left_out`` counts other files among the images, kind → number.
     """
 
     train: Images

@@ -1,12 +1,12 @@
-"""Google's speech commands (Warden 2018, arXiv 1804.03209): a second of a spoken word a file.
+"""Google's speech commands (Warden 2018, arXiv 1804.03209): one second of a spoken word per file.
 
     WORD/*.wav                16 kHz, one channel, 16 bits
     _background_noise_/*.wav  longer
-    validation_list.txt       WORD/FILE.wav a line: left out of training
+    validation_list.txt       one WORD/FILE.wav per line: not used for training
     testing_list.txt          the test split
 
-Features are computed when a clip is read: half a millisecond, where all of them would be a gigabyte
-held by every command that opens the set, most of which read none.
+Features are computed when a clip is read, in half a millisecond. Computed in advance, they would
+take a gigabyte in every command that opens the set, most of which read no clip.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ SOURCE = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
 NOISE = "_background_noise_"
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 SILENCE, UNKNOWN = "silence", "unknown"
-SHARE = 10  # a tenth as many clips of either as of the ten words
-MEASURED = 512  # training clips that the standard is taken of
+SHARE = 10  # silence and unknown have a tenth of the ten words' clips each (Warden 2018, §7.1)
+MEASURED = 512  # training clips from which mean and deviation are computed: a quarter second
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A second of a file: from which sample on, and how loud."""
+    """One second of a file, from sample ``start`` on, scaled by ``volume``."""
 
     path: str
     label: int
@@ -46,7 +46,7 @@ class Clip:
 
 
 class Clips:
-    """Clips, each read when it is asked for; their names stand in one array, as photographs' do."""
+    """Clips, each read on demand; names are kept in one array, as in ``FileImages``."""
 
     def __init__(
         self, folder: Path, clips: Sequence[Clip], standard: Standard | None = None
@@ -72,7 +72,7 @@ class Clips:
         return str(self._path(index))
 
     def kind(self, index: int) -> str:
-        """Return what every clip is."""
+        """Return the kind of a clip: the same for all."""
         return "WAV, 16 kHz, 16 bits"
 
     def order(self, generator: torch.Generator) -> Tensor:
@@ -84,18 +84,18 @@ class Clips:
 
 
 def read_second(path: Path, start: int = 0) -> Tensor:
-    """Return samples float32 [16000] in [−1, 1) from ``start`` on; zeros where the file ends.
+    """Return one second of samples from ``start`` on, float32 [16000] in [−1, 1), zero-padded.
 
     Raises:
-        DamagedData: it is no WAV file of 16 kHz, one channel and 16 bits.
+        DamagedData: it is not a WAV file of 16 kHz, one channel and 16 bits.
     """
     try:
         with wave.open(str(path), "rb") as file:
-            found = (file.getframerate(), file.getnchannels(), 8 * file.getsampwidth())
-            if found != (RATE, 1, 16):
+            format_of = (file.getframerate(), file.getnchannels(), 8 * file.getsampwidth())
+            if format_of != (RATE, 1, 16):
                 raise wave.Error(
-                    "it has {} Hz, {} channels and {} bits".format(*found)
-                    + f", {RATE} Hz, 1 channel and 16 bits are wanted"
+                    "it has {} Hz, {} channels and {} bits".format(*format_of)
+                    + f", {RATE} Hz, 1 channel and 16 bits are needed"
                 )
             file.setpos(min(start, file.getnframes()))
             content = file.readframes(RATE)
@@ -103,16 +103,16 @@ def read_second(path: Path, start: int = 0) -> Tensor:
         reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
         raise unreadable(str(path), reason) from error
     if not content:
-        raise unreadable(str(path), "it holds no sample")
+        raise unreadable(str(path), "it has no sample")
     samples = torch.from_numpy(np.frombuffer(content[: len(content) // 2 * 2], "<i2").copy())
     return torch.nn.functional.pad(samples.float() / 32768, (0, RATE - len(samples)))
 
 
 def read_words(spec: DataSpec) -> OnDisk:
-    """Return the set of every word that has a folder.
+    """Open the data set with one class per word that has a folder.
 
     Raises:
-        DataError: it is not there.
+        DataError: the files are missing.
     """
     root = Path(spec.root)
     files = _files(root)
@@ -126,10 +126,10 @@ def read_words(spec: DataSpec) -> OnDisk:
 
 
 def read_twelve(spec: DataSpec) -> OnDisk:
-    """Return ten words, silence (noise of any loudness) and unknown (other words): twelve classes.
+    """Open the data set with twelve classes: ten words, silence (noise), unknown (other words).
 
     Raises:
-        DataError: it is not there, or lacks a word or noise.
+        DataError: the files are missing, or those of a word or of noise.
     """
     root = Path(spec.root)
     files = _files(root)
@@ -137,7 +137,7 @@ def read_twelve(spec: DataSpec) -> OnDisk:
     noises = sorted(path.name for path in (root / NOISE).glob("*.wav"))
     if lacking or not noises:
         raise _missing(f"{root} lacks {', '.join(lacking) or f'{NOISE}/*.wav'}")
-    generator = torch.Generator().manual_seed(0)  # of the set, not of a run
+    generator = torch.Generator().manual_seed(0)  # fixed: the data set is the same for every run
     halves = []
     for names in _split(root, files):
         known = [
@@ -153,7 +153,7 @@ def read_twelve(spec: DataSpec) -> OnDisk:
 
 
 def _noise(root: Path, name: str, generator: torch.Generator) -> Clip:
-    """A second anywhere in a file of noise, of any loudness."""
+    """Return a random second of a file of noise, at a random volume."""
     try:
         with wave.open(str(root / NOISE / name), "rb") as file:
             room = max(file.getnframes() - RATE, 0)
@@ -164,23 +164,23 @@ def _noise(root: Path, name: str, generator: torch.Generator) -> Clip:
 
 
 def _files(root: Path) -> dict[str, list[str]]:
-    """Word → its files, both in order."""
+    """Return word → its files, both sorted."""
     try:
         folders = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] not in "_.")
     except OSError:
         folders = []
-    found = {
+    by_word = {
         word: sorted(f"{word}/{path.name}" for path in (root / word).glob("*.wav"))
         for word in folders
     }
-    found = {word: names for word, names in found.items() if names}
-    if not found:
+    by_word = {word: names for word, names in by_word.items() if names}
+    if not by_word:
         raise _missing(f"no WORD/*.wav was found in {root}")
-    return found
+    return by_word
 
 
 def _split(root: Path, files: dict[str, list[str]]) -> tuple[list[str], list[str]]:
-    """Files of the training split and of the test split."""
+    """Return the files of the training split and of the test split."""
     lists = []
     for name in ("validation_list.txt", "testing_list.txt"):
         try:
@@ -193,20 +193,20 @@ def _split(root: Path, files: dict[str, list[str]]) -> tuple[list[str], list[str
     test = [name for name in everything if name in testing]
     for half, which in ((train, "training"), (test, "test")):
         if not half:
-            raise _missing(f"{root} has no {which} file: its lists name all files, or none of them")
+            raise _missing(f"{root} has no {which} file: its lists name all files or none")
     return train, test
 
 
 def _standardised(
     root: Path, train: Sequence[Clip], test: Sequence[Clip], labels: tuple[str, ...]
 ) -> OnDisk:
-    """Both splits, by the standard of some training clips that lie evenly in it."""
+    """Standardise both splits by mean and deviation of evenly spaced training clips."""
     plain = Clips(root, train)
     measured = []
     for index in range(0, len(train), -(-len(train) // MEASURED)):
         try:
             measured.append(plain[index][0])
-        except DamagedData:  # is told where it is trained on, and by `prunec data check`
+        except DamagedData:  # reported when it is trained on, and by `prunec data check`
             continue
     if not measured:
         raise _missing(f"no clip of {root} can be read")
@@ -218,5 +218,5 @@ def _standardised(
 def _missing(what: str) -> DataError:
     return DataError(
         what,
-        remedy=f"Fetch {SOURCE} and unpack it into the folder that data.root names.",
+        remedy=f"Download {SOURCE} and unpack it into the folder of data.root.",
     )

@@ -1,4 +1,4 @@
-"""A look at an image folder: how many classes and images, how large, how bright; of a sample."""
+"""Survey of an image folder: classes, and size, mean and deviation of a sample of its images."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from prunec.errors import DataError
 from prunec.recipe import DataSpec
 
 MOST = 256
-"""How many training images are decoded for a look."""
+"""Training images that are decoded: mean and deviation are then exact to about two digits."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What an image folder holds.
+    """Contents of an image folder.
 
     Attributes:
         labels: names of the classes.
         train: number of training images.
         test: number of test images.
-        looked: how many training images were decoded; the rest is of these.
-        sizes: (H, W) of the smallest, the middle and the largest, by their shorter side.
-        mean: of each channel, of values scaled to 0…1.
-        std: the standard deviation of each channel.
+        looked: number of training images in the sample; what follows is of the sample.
+        sizes: (H, W) of the smallest, the median and the largest image, by the shorter side.
+        mean: mean per channel, of values scaled to 0…1.
+        std: standard deviation per channel.
     """
 
     labels: tuple[str, ...]
@@ -38,25 +38,25 @@ class Survey:
 
     @property
     def same(self) -> bool:
-        """Return whether the images looked at have one size."""
+        """Whether all images of the sample have the same size."""
         return len(set(self.sizes)) == 1
 
 
 def survey(root: str) -> Survey:
-    """Look at the training images of a folder, evenly spread ones.
+    """Survey a folder by an evenly spaced sample of its training images.
 
     Raises:
-        DataError: it holds none, or none of those looked at can be read.
+        DataError: it has no images, or none of the sample can be read.
     """
-    found = read_imagefolder(DataSpec(name="imagefolder", root=root))
-    total = len(found.train)
+    images = read_imagefolder(DataSpec(name="imagefolder", root=root))
+    total = len(images.train)
     places = sorted({k * total // MOST for k in range(MOST)} if total > MOST else range(total))
     sizes: list[tuple[int, int]] = []
     sums = torch.zeros(2, 3, dtype=torch.float64)
     pixels, damage = 0, None
     for place in places:
         try:
-            image, _ = found.train[place]
+            image, _ = images.train[place]
         except DataError as error:  # `prunec data check` lists them all
             damage = error
             continue
@@ -65,14 +65,14 @@ def survey(root: str) -> Survey:
         pixels += values.shape[1]
         sizes.append((image.shape[1], image.shape[2]))
     if not sizes:
-        raise damage or DataError(f"{root} holds no image")
+        raise damage or DataError(f"{root} has no image")
     mean = sums[0] / pixels
     std = (sums[1] / pixels - mean.square()).clamp_min(1e-4).sqrt()
     ordered = sorted(sizes, key=lambda size: (min(size), size))
     return Survey(
-        labels=found.labels,
+        labels=images.labels,
         train=total,
-        test=len(found.test),
+        test=len(images.test),
         looked=len(sizes),
         sizes=(ordered[0], ordered[len(ordered) // 2], ordered[-1]),
         mean=tuple(round(x, 3) for x in mean.tolist()),

@@ -1,9 +1,9 @@
-"""PASCAL VOC 2012 for segmentation, as torchvision's VOCSegmentation has it on disk.
+"""PASCAL VOC 2012 for segmentation, in the layout of torchvision's VOCSegmentation.
 
 ROOT/VOCdevkit/VOC2012/
 ├── JPEGImages/NAME.jpg
-├── SegmentationClass/NAME.png          a class number a pixel (a palette, or grey), 255 for none
-├── SegmentationClassAug/NAME.png       the same of SBD's images, for data.images = "trainaug"
+├── SegmentationClass/NAME.png          class number per pixel (palette or grey), 255 for none
+├── SegmentationClassAug/NAME.png       the same for SBD's images, for data.images = "trainaug"
 └── ImageSets/Segmentation/{train,val,trainaug}.txt
 """
 
@@ -38,24 +38,24 @@ CLASSES = (
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
-MODES = ("P", "L")  # of Pillow: one byte a pixel, which is the class
-DEPTH = 24  # where a PNG says how many bits a sample has
+MODES = ("P", "L")  # Pillow's modes of one byte per pixel: the class
+DEPTH = 24  # offset of the bit depth in a PNG: in the IHDR chunk
 KINDS = {
-    "1": "one bit a pixel",
+    "1": "one bit per pixel",
     "I;16": "16-bit grey",
-    "I": "16-bit grey",  # of Pillow's earlier versions
+    "I": "16-bit grey",  # in earlier versions of Pillow
     "LA": "grey with transparency",
 }
-"""Other modes of a PNG that are no colours."""
+"""Other colourless modes of a PNG → words."""
 
 
 class MaskedImages:
-    """A photograph and its mask each."""
+    """Photographs with their masks."""
 
     def __init__(
         self, folder: Path, names: Sequence[str], masks: Sequence[str], most: int = MOST_PIXELS
     ) -> None:
-        """Take names of photographs without suffix, folders of masks, the most pixels of each."""
+        """Store names of photographs without suffix, folders of their masks, limit of pixels."""
         self.folder, self.most = folder, most
         self.names, self.masks = np.array(names), np.array(masks)
 
@@ -77,7 +77,7 @@ class MaskedImages:
         return str(self.folder / "JPEGImages" / f"{self.names[index]}.jpg")
 
     def kind(self, index: int) -> str:
-        """Return what kind of photograph it is."""
+        """Return the kind of a photograph."""
         path = Path(self.name(index))
         return kind(read_file(path), str(path), self.most)
 
@@ -87,10 +87,10 @@ class MaskedImages:
 
 
 def read_voc(spec: DataSpec) -> OnDisk:
-    """Return PASCAL VOC 2012, fetched or unpacked first where that is allowed and needed.
+    """Open PASCAL VOC 2012; download or unpack it first if allowed and necessary.
 
     Raises:
-        DataError: it is not there, or a list is missing or empty.
+        DataError: the files are missing, or a list is missing or empty.
     """
     folder = Path(spec.root) / FOLDER
     if not folder.is_dir():
@@ -109,9 +109,9 @@ def _fetch(spec: DataSpec) -> None:
     except (OSError, RuntimeError, EOFError, DataError) as error:
         raise DataError(
             f"PASCAL VOC 2012 was not found in {Path(spec.root) / FOLDER} ({first_line(error)})",
-            remedy=f"Fetch {ARCHIVE} (2 GB) from {URL} and put it into {spec.root}, or set "
-            "data.root. Its photographs are under the terms of use of Flickr; the page says what "
-            'they may be used for. data.name = "embedded-segmentation" needs no file.',
+            remedy=f"Download {ARCHIVE} (2 GB) from {URL} and put it into {spec.root}, or set "
+            "data.root. Its photographs are under the terms of use of Flickr; the page states "
+            'them. data.name = "embedded-segmentation" needs no file.',
         ) from error
 
 
@@ -135,14 +135,14 @@ def _list(name: str) -> str:
     if name != "trainaug":
         return f"It comes with {ARCHIVE}, from {URL}: unpack it again."
     return (
-        "VOC does not bring this list: it is the usual one of the 10,582 images that VOC's and "
-        "those of SBD (Hariharan et al., ICCV 2011) make, its masks in SegmentationClassAug/. "
+        "VOC does not contain this list: it is the usual one of 10,582 images of VOC and SBD "
+        "(Hariharan et al., ICCV 2011), with masks in SegmentationClassAug/. "
         'data.images = "train" takes VOC\'s own 1,464.'
     )
 
 
 def _mask(content: bytes, name: str, most: int) -> Tensor:
-    """The class numbers in a PNG: a palette's colours are for the eye."""
+    """Return the class numbers in a PNG, ignoring the colours of its palette."""
     with opened(content, name, most, ("PNG",)) as image:
         flaw = _no_classes(image, content)
         if flaw:
@@ -151,24 +151,24 @@ def _mask(content: bytes, name: str, most: int) -> Tensor:
     outside = values[(values >= len(CLASSES)) & (values != VOID)]
     if len(outside):
         raise _unusable(
-            name, f"holds class {int(outside[0])}; there are 0…{len(CLASSES) - 1}, and {VOID}"
+            name, f"has class {int(outside[0])}; there are 0…{len(CLASSES) - 1}, and {VOID}"
         )
     return values
 
 
 def _no_classes(image: Image.Image, content: bytes) -> str:
-    """What a PNG holds instead of one byte a pixel, the class; nothing where it holds that."""
+    """Return what a PNG has instead of one byte per pixel, the class; empty for a valid mask."""
     if image.mode not in MODES:
         kind = KINDS.get(image.mode, "colours")
-        return f"holds {kind} (Pillow's mode {image.mode}), not one byte a pixel: a class"
+        return f"has {kind} (Pillow's mode {image.mode}) instead of one byte per pixel, a class"
     bits = content[DEPTH] if len(content) > DEPTH else 8
     if image.mode == "L" and bits < 8:
-        return f"holds {bits}-bit grey, which is stretched to 0…255, not one byte a pixel: a class"
+        return f"has {bits}-bit grey, scaled to 0…255, instead of one byte per pixel, a class"
     return ""
 
 
 def _unusable(name: str, why: str) -> DamagedData:
     return DamagedData(
         f"{name} cannot be a mask: it {why}",
-        remedy="Mend or remove it; `prunec data check RECIPE` lists every such file.",
+        remedy="Repair or remove it; `prunec data check RECIPE` lists every such file.",
     )

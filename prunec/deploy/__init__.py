@@ -1,1 +1,1 @@
-"""What ships: files by format, the runtimes that run them, the checks before they ship."""
+"""Deployment: files by format, runtimes that run them, checks before they ship."""

@@ -1,4 +1,4 @@
-"""Says why a shipped file is slower than it must be: channels that do not fill blocks."""
+"""Alignment of channel counts with the blocks that kernels compute in."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import onnx
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the channels of the convolutions fit blocks of 8 and 16.
+    """Numbers of convolutions whose channels fill blocks of 8 and 16.
 
     Attributes:
-        layers: convolutions with regular channels (the input's own and depthwise are left out).
-        odd: block → how many of them have a channel count that is no multiple of it.
+        layers: number of convolutions, without depthwise ones.
+        odd: block → number of convolutions with a channel count that is not a multiple of it.
     """
 
     layers: int
@@ -35,21 +35,23 @@ def alignment(path: Path) -> Alignment:
 
 
 def _channels(kernel: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the counts that a cut decides: not those of depthwise kernels or of images."""
+    """Return the channel counts that a cut decides: none of depthwise kernels, no image
+    channels.
+    """
     if len(kernel) < 3 or kernel[1] == 1:
         return ()
-    return kernel[:1] if kernel[1] <= 4 else kernel[:2]
+    return kernel[:1] if kernel[1] <= 4 else kernel[:2]  # up to 4 inputs: an image
 
 
 def remedy(path: Path) -> str:
-    """Return what makes a file faster that is slower than its dense network."""
+    """Return advice for a file that is slower than its budget allows."""
     if path.suffix != ".onnx":
-        return "Of the ONNX form it is told whether channels fill blocks: compare with that."
-    found = alignment(path)
+        return "The ONNX form's check reports whether channels fill blocks: compare with it."
+    counts = alignment(path)
     for block in (8, 16):
-        if found.odd[block]:
+        if counts.odd[block]:
             return (
-                f"{found.odd[block]} of {found.layers} convolutions have channels that are no "
-                f"multiple of {block}, which kernels work on in blocks: set round_to = 16."
+                f"{counts.odd[block]} of {counts.layers} convolutions have channels that are not a "
+                f"multiple of {block}, the block size of kernels: set round_to = 16."
             )
     return "All channels fill blocks of 16: cut more, or measure again on an idle machine."

@@ -1,8 +1,8 @@
-"""What an exporter promises, and the one way to run it: nobody keeps a file unread.
+"""Contract of exporters, and the one way to run them: every file is read back and checked.
 
 An exporter is one file in ``exporters/``: a frozen dataclass whose fields are its options in a
-recipe. It writes the artifact, or makes its file of another form's. Two kinds, told apart by type:
-an *exact* form keeps every number, a *lossy* one does not, is given batches to calibrate on, and is
+recipe. It writes the artifact, or converts the file of another form. There are two types: an
+*exact* form keeps every number; a *lossy* form does not, gets batches to calibrate on, and is
 judged by its answers.
 """
 
@@ -27,7 +27,7 @@ from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.losses import Stored, losses
 from prunec.deploy.runner import LoadedFile
 from prunec.deploy.signature import file_digest
-from prunec.deploy.written import Graph, Written
+from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import NeedsNotMet, NotExact, PrunecError
 from prunec.files import files_atomic
 from prunec.recipe import VerifySpec
@@ -35,13 +35,13 @@ from prunec.recipe import VerifySpec
 
 @dataclass(frozen=True)
 class Source:
-    """What an exporter reads.
+    """Input of an exporter.
 
     Attributes:
-        artifact: the network.
-        metadata: what the file shall say of itself, besides its digests.
-        files: form → the file of it, for exporters that read another form's.
-        labels: of the batches that a lossy form is calibrated on; empty where there are none.
+        artifact: artifact of the network.
+        metadata: metadata to write into the file, besides its digests.
+        files: form → its file, for exporters that convert another form.
+        labels: labels of the calibration batches of a lossy form; empty if there are none.
     """
 
     artifact: Artifact
@@ -56,21 +56,21 @@ class Source:
 
     @property
     def example(self) -> tuple[Tensor, ...]:
-        """Its inputs, batch first."""
+        """Inputs of the network, batch first."""
         return self.artifact.example
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, read back and found whole.
+    """File that was written, read back and checked.
 
     Attributes:
-        form: what it is.
-        path: the file.
-        bytes: its size.
-        sha256: of its bytes.
-        graph_digest: of what computes in it but is no weight; None where its form has none.
-        told: what its exporter tells of it; sentences under ``remarks``.
+        form: name of the form.
+        path: path of the file.
+        bytes: size in bytes.
+        sha256: digest of its bytes.
+        graph_digest: digest of the graph without weights; None for forms without one.
+        told: data reported by the exporter; sentences under ``remarks``.
     """
 
     form: str
@@ -88,11 +88,11 @@ Batches = Iterable[tuple[Tensor, ...]]
 class Exporter(ABC):
     """A form that ships. Derive from `Exact` or `Lossy`.
 
-    The class variables say where it may stand in a recipe: ``suffix`` of its file,
-    ``beside`` those of files that belong to it under the same name, ``reads`` the
-    form whose file it is made of (empty: the artifact itself), ``needs`` and ``forbids`` facts of
-    the artifact. ``runs_on`` names the system that alone runs its files, where this is none;
-    ``is_code`` says that to run a file is to run a program: one that was received is not run.
+    The class variables state its place in a recipe: ``suffix`` of its file, ``beside`` the suffixes
+    of files that belong to it under the same name, ``reads`` the form that it converts (empty: the
+    artifact itself), ``needs`` and ``forbids`` facts of the artifact. ``runs_on`` names the only
+    system that runs its files, if that is not this one; ``is_code`` means that running a file
+    executes a program: received files of this form are not run.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
@@ -107,82 +107,87 @@ class Exporter(ABC):
 
     @classmethod
     def exporter_name(cls) -> str:
-        """The name in a recipe: ``ToOnnx`` is ``to-onnx``, as its file."""
+        """Name in a recipe: ``ToOnnx`` is ``to-onnx``, like its file."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
 
     @classmethod
     def form(cls) -> str:
-        """The name of the form, of its folder and its flag: ``to-onnx`` writes ``onnx``."""
+        """Name of the form, its folder and its flag: ``to-onnx`` writes ``onnx``."""
         return cls.exporter_name().removeprefix("to-")
 
     @abstractmethod
     def read_back(self, path: Path) -> Written:
-        """Return what a file of this form holds.
+        """Return the content of a file of this form.
 
         Raises:
-            PrunecError: nothing can be made of it.
+            PrunecError: the file cannot be read.
         """
 
-    def graph_again(self, source: Source, written: Written) -> Graph | None:
-        """Return what it writes of the network now, to compare with a file's graph; None: nothing.
+    def graph_again(self, source: Source, written: Written) -> WrittenGraph | None:
+        """Return the graph that a fresh export writes, to compare with a file's; None: no
+        comparison.
 
         Raises:
-            PrunecError: the network cannot be written.
+            PrunecError: the network cannot be exported.
         """
         return None
 
     def flow(self, path: Path) -> Flow | None:
-        """Return the activations of a file, of one sample; None where its form does not tell.
+        """Return the activations of a file for one sample; None if the form does not give them.
 
         Raises:
-            PrunecError: a size is not known, or what runs depends on the input.
+            PrunecError: a size is unknown, or the executed operators depend on the input.
         """
         return None
 
     def operators(self, path: Path) -> Sequence[tuple[str, str]] | None:
-        """Return name and operator of every node of a file; None where its form does not tell.
+        """Return (name, operator) of every node of a file; None if the form does not give them.
 
         Raises:
-            PrunecError: nothing can be made of it.
+            PrunecError: the file cannot be read.
         """
         return None
 
     @abstractmethod
     def bounds(self, spec: VerifySpec) -> Bounds:
-        """How far its answers may lie from the network's."""
+        """Return how far the file's answers may lie from the network's."""
 
     @final
     def __call__(self, source: Source, path: Path, batches: Batches | None = None) -> Exported:
         """Write the file, whole or not at all, read it back, and check it.
 
         Args:
-            source: what it is made of.
-            path: the file; missing folders are made.
-            batches: of training images, for a lossy form.
+            source: artifact and files to export from.
+            path: path of the file; missing folders are created.
+            batches: batches of training images, for a lossy form.
 
         Raises:
-            NeedsNotMet: it may not run on this artifact, or lacks the file that it reads.
-            NotExact: the file is not what was promised; nothing is left of it.
+            NeedsNotMet: the exporter does not accept this artifact, or the file it reads is
+                missing.
+            NotExact: the written file is wrong; it is removed.
             PassError: the network cannot be expressed in this form.
             RunError: the file cannot be written.
         """
         self._require(source)
+        # Checked before the rename: a wrong file never appears under its name.
         with files_atomic(path) as draft:
-            told = self._write(source, draft, batches)
+            reported = self._write(source, draft, batches)
             written = self._check(source, draft)
             data = draft.read_bytes() if draft.is_file() else b""
             size = self.size(draft)
         digest = file_digest(data)
-        return Exported(self.form(), path, size, digest, written.graph_digest, told)
+        return Exported(self.form(), path, size, digest, written.graph_digest, reported)
 
     @final
     def size(self, path: Path) -> int:
-        """Return the bytes of a file with those that belong to it; those that are missing are 0."""
+        """Return the size in bytes of a file and the files that belong to it; missing ones
+        count 0.
+        """
         files = (path, *(path.with_suffix(suffix) for suffix in self.beside))
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def as_run(self, path: Path, loaded: LoadedFile) -> list[Check]:
-        """Return the checks of how a runner runs a file of this form, besides its answers."""
+        """Return further checks of how a runner runs a file of this form."""
         return []
 
     @abstractmethod
@@ -204,7 +209,7 @@ class Exporter(ABC):
             )
         if self.reads and self.reads not in source.files:
             raise NeedsNotMet(
-                f"{name} reads the {self.reads} file, which is not there",
+                f"{name} reads the {self.reads} file, which is missing",
                 remedy=f'Export it too: [[export]] name = "to-{self.reads}"',
             )
 
@@ -215,7 +220,7 @@ class Exporter(ABC):
             written = self.read_back(draft)
         except PrunecError as error:
             raise NotExact(
-                f"{self.exporter_name()} wrote what it cannot read back: {error.message}",
+                f"{self.exporter_name()} wrote a file that it cannot read back: {error.message}",
                 remedy=_DEFECT,
             ) from error
         checks = same_network(written, source.module, {}) + interface(written, source.example)
@@ -223,7 +228,7 @@ class Exporter(ABC):
         wrong = [f"{check.name}: {check.message}" for check in checks if not check.passed]
         if wrong:
             raise NotExact(
-                f"{self.exporter_name()} wrote a file that is not what it should be: {wrong[0]}",
+                f"{self.exporter_name()} wrote a wrong file: {wrong[0]}",
                 remedy=_DEFECT,
             )
         return written
@@ -238,14 +243,14 @@ def _losses(stored: Mapping[str, Stored], module: nn.Module) -> Mapping[str, obj
 
 @dataclass(frozen=True)
 class Exact(Exporter):
-    """A form that keeps every number: judged by its outputs, and by weights bit for bit."""
+    """Form that keeps every number: judged by its outputs, and by weights bit for bit."""
 
     @abstractmethod
     def write(self, source: Source, path: Path) -> None:
-        """Write the file, and what belongs beside it, into the empty folder of ``path``."""
+        """Write the file, and the files that belong to it, into the empty folder of ``path``."""
 
     def bounds(self, spec: VerifySpec) -> Bounds:
-        """As the recipe's ``[verify]`` has it: accuracies as near as answers must agree."""
+        """Return the bounds of ``[verify]``: accuracies may differ as much as answers may."""
         points = 100 * (1 - spec.agreement)
         return Bounds(spec.tolerance, spec.agreement, drop=points, rise=points)
 
@@ -259,7 +264,7 @@ class Exact(Exporter):
 
 @dataclass(frozen=True, kw_only=True)
 class Lossy(Exporter):
-    """A form that changes numbers: judged by its answers under bounds that the recipe states."""
+    """Form that changes numbers: judged by its answers, within bounds of the recipe."""
 
     accuracy_drop: Annotated[float, Field(ge=0, le=100)] = 1.0
     agreement: Annotated[float, Field(ge=0, le=1)] = 0.95
@@ -267,17 +272,17 @@ class Lossy(Exporter):
 
     @abstractmethod
     def write(self, source: Source, path: Path, batches: Batches) -> Mapping[str, object] | None:
-        """Write the file, and what belongs beside it, into the empty folder of ``path``.
+        """Write the file, and the files that belong to it, into the empty folder of ``path``.
 
-        What it returns is told of the file in report and manifest; sentences under ``remarks``.
+        The result goes into report and manifest; sentences under ``remarks``.
         """
 
     def stored(self, path: Path) -> Mapping[str, Stored]:
-        """Return tensor of the network → what a file holds of it, as far as the form can tell."""
+        """Return tensor of the network → its content in a file, as far as the form shows it."""
         return {}
 
     def bounds(self, spec: VerifySpec) -> Bounds:
-        """As the recipe's ``[[export]]`` has it; a better accuracy is no fault."""
+        """Return the bounds of ``[[export]]``; a higher accuracy is not a fault."""
         return Bounds(None, self.agreement, drop=self.accuracy_drop, rise=100.0)
 
     def _write(self, source: Source, path: Path, batches: Batches | None) -> Mapping[str, object]:
@@ -286,8 +291,8 @@ class Lossy(Exporter):
                 f"{self.exporter_name()} must be given batches to calibrate on",
                 remedy="Name a data set.",
             )
-        told = self.write(source, path, batches)
-        return {**(told or {}), **_losses(self.stored(path), source.module)}
+        reported = self.write(source, path, batches)
+        return {**(reported or {}), **_losses(self.stored(path), source.module)}
 
     def _weights(self, written: Written, module: nn.Module) -> list[Check]:
         return []

@@ -1,7 +1,7 @@
-"""The gate before shipping: is this file the network that was trained, and within its budgets?
+"""Gate before shipping: whether a file is the trained network, and within its budgets.
 
-All checks of a file, in order. A file that cannot be read whole is tried no further; any other
-failure stops no check.
+All checks of a file, in order. A file that cannot be read completely gets no further checks; any
+other failure stops none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from prunec.deploy.checks.weights import compare_weights
 from prunec.deploy.exporter import Exact, Exporter
 from prunec.deploy.runner import Runner
 from prunec.deploy.timing import Latency
-from prunec.deploy.written import Graph, Written
+from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import PrunecError
 from prunec.recipe import VerifySpec
 
@@ -46,28 +46,28 @@ def verify_file(
     data: TestSplit | None = None,
     manifest: Mapping[str, object] | None = None,
     latency: Latency | None = None,
-    again: Callable[[Written], Graph | None] = lambda _: None,
+    again: Callable[[Written], WrittenGraph | None] = lambda _: None,
 ) -> Report:
     """Compare a file with the network it was exported from.
 
     Args:
-        path: the file.
-        module: the network; compared in eval mode.
-        example: its inputs, batch first.
-        exporter: whose form it has: reads it back, and says how it is judged.
-        runner: what runs it.
+        path: path of the file.
+        module: network; compared in evaluation mode.
+        example: inputs of the network, batch first.
+        exporter: exporter of the file's form, which reads it back and sets its bounds.
+        runner: runner of the file.
         spec: tolerance, agreement and budgets.
-        torch_cost: what the torch counter says of ``module``.
-        dense_macs: MACs of the network before anything was cut, for the MAC budget.
-        data: the test split, for outputs, agreement and accuracy on real samples.
-        manifest: what was recorded at export: ``sha256`` of the file, ``graph_digest``,
-            ``recipe_digest``; an empty text where it should have been and was not.
-        latency: as measured against the dense network, for the latency budget.
-        again: exports the network anew, to compare the graphs node by node; a file that was
-            written a moment ago needs none.
+        torch_cost: cost of ``module`` by the torch counter.
+        dense_macs: MACs of the dense network, for the MAC budget.
+        data: test split, for outputs, agreement and accuracy on real samples.
+        manifest: records of the export: ``sha256`` of the file, ``graph_digest``,
+            ``recipe_digest``; an empty text for a required record that is missing.
+        latency: latency measured against the dense network, for the latency budget.
+        again: function that exports the network again, to compare the graphs node by node; not
+            needed for a file written just now.
 
     Returns:
-        The report. Nothing that a file may hold raises.
+        The report. No content of a file raises an error.
     """
     name, valid = "readable", f"a valid {exporter.form()} file"
     try:
@@ -81,7 +81,7 @@ def verify_file(
     checks += unchanged(written, path, recorded)
     exact = isinstance(exporter, Exact)
     details = Details()
-    graphs, graph_untold = compare_graphs(written, again)
+    graphs, graphs_not_compared = compare_graphs(written, again)
     checks += graphs
     if exact and written.weights is not None:
         weights, constants, missing = compare_weights(written.weights, module)
@@ -91,10 +91,10 @@ def verify_file(
     training = module.training
     module.eval()
     try:
-        found, answers, told = compare_outputs(
+        outputs, answers, remarks = compare_outputs(
             path, module, example, runner, spec, exporter.bounds(spec), data
         )
-        found += _as_run(exporter, path, runner)
+        outputs += _as_run(exporter, path, runner)
     finally:
         module.train(training)
     budgets, unmeasured = check_budgets(
@@ -113,10 +113,10 @@ def verify_file(
         _measured(details, written, dense_macs, answers),
         file=str(path),
         bytes=exporter.size(path),
-        not_checked=(*unmeasured, *graph_untold, *told),
+        not_checked=(*unmeasured, *graphs_not_compared, *remarks),
         runner=runner.identity,
     )
-    return Report((*checks, *found, *budgets), details)
+    return Report((*checks, *outputs, *budgets), details)
 
 
 def verify_elsewhere(
@@ -129,17 +129,17 @@ def verify_elsewhere(
     spec: VerifySpec,
     data: TestSplit | None,
 ) -> tuple[list[Check], list[str]]:
-    """Compare what another runner makes of a file: on the test split, or random inputs without one.
+    """Compare a file under another runner: on the test split, or on random inputs.
 
-    A runner that was asked for by name must open the file. One that answers some test images alone
-    is judged by its outputs and answers, not by what those few are worth.
+    A runner that was named explicitly must open the file. A runner that answers only some test
+    images is judged by outputs and answers, not by the quality on those few.
 
     Returns:
-        The checks, under the runner's name; and what was not checked, where it cannot open the
-        file or did not answer every test image.
+        The checks, under the runner's name, and what was not checked because the runner cannot open
+        the file or did not answer every test image.
     """
     name, bounds = runner.identity.name, exporter.bounds(spec)
-    untold: list[str] = []
+    not_checked: list[str] = []
     try:
         loaded = runner.open(path)
     except PrunecError as error:
@@ -150,27 +150,30 @@ def verify_elsewhere(
         some = Some(data, runner.samples)
         checks, _ = compare_on_data(loaded, module, example, some, bounds)
         if some.less:
+            # Outputs and agreement; qualities of a few samples say little.
             checks = checks[:2]
             few = f"all but the first {runner.samples} test images"
-            untold = [f"{exporter.form()} under {name}: {few}, and the accuracy"]
+            not_checked = [f"{exporter.form()} under {name}: {few}, and the accuracy"]
     else:
         batches, declared = spec.random_batches, spec.input_range
-        found, _ = compare_random(
+        random, _ = compare_random(
             loaded, module, example, batches=batches, bounds=bounds, declared=declared
         )
-        checks = [found]
-    return [replace(check, name=f"{name}: {check.name}") for check in checks], untold
+        checks = [random]
+    return [replace(check, name=f"{name}: {check.name}") for check in checks], not_checked
 
 
 def _as_run(exporter: Exporter, path: Path, runner: Runner) -> list[Check]:
-    """Checks of a file as it was loaded; one that cannot be fails others."""
+    """Return further checks of the loaded file; none if it cannot be opened, which fails
+    elsewhere.
+    """
     with suppress(PrunecError):
         return exporter.as_run(path, runner.open(path))
     return []
 
 
 def _costs(written: Written, torch_cost: Cost, exact: bool) -> list[Check]:
-    """All counts of an exact form; a lossy one keeps its MACs, and may store more."""
+    """Return all count checks of an exact form; a lossy form keeps its MACs but may store more."""
     if written.uncounted:
         return [failed("MACs", torch_cost.macs, "not counted", f"{written.uncounted}.")]
     if written.cost is None:
@@ -183,8 +186,8 @@ def _costs(written: Written, torch_cost: Cost, exact: bool) -> list[Check]:
 def _measured(
     details: Details, written: Written, dense_macs: int | None, answers: Answers | None
 ) -> Details:
-    said, cost = written.metadata or {}, written.cost
-    details = replace(details, metadata={k: v for k, v in said.items() if len(v) <= 100})
+    metadata, cost = written.metadata or {}, written.cost
+    details = replace(details, metadata={k: v for k, v in metadata.items() if len(v) <= 100})
     if cost:
         details = replace(details, macs=cost.macs, params=cost.params, dense_macs=dense_macs)
     if answers:

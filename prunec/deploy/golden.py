@@ -1,7 +1,7 @@
-"""Golden values: what a network answered for its example, kept beside the file that ships.
+"""Golden values: outputs of a network for its example, stored beside the shipped file.
 
-Whoever receives the file can compare it with them without the network's code: under any runtime,
-with NumPy alone.
+A recipient can compare the file with them without the network's code, under any runtime, with NumPy
+alone.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ NAME = "golden values"
 FILE = "golden.safetensors"
 DIGEST = "golden_sha256"
 TOLERANCE = 1e-4
-"""How far a file's answers may lie from them, as a share of the largest value of an output."""
+"""Allowed difference from golden outputs, as a share of the largest value of an output."""
 
 
 def write_golden(
     shipped: Path, exporter: Exporter, module: nn.Module, example: tuple[Tensor, ...]
 ) -> dict[str, str]:
-    """Write what ``module`` answers for ``example`` beside a file; return it for the manifest.
+    """Write the outputs of ``module`` for ``example`` beside a file; return the manifest entry.
 
-    Nothing is written for a form that changes numbers: there is no value that it must have.
+    Forms that change numbers have no exact outputs, so nothing is written for them.
 
     Raises:
         RunError: the file cannot be written.
@@ -51,15 +51,17 @@ def write_golden(
 
 
 def check_golden(shipped: Path, runner: Runner, recorded: Mapping[str, object]) -> Check:
-    """Return the check that a file answers its example as the network did; nothing raises."""
-    path, said = shipped.parent / FILE, recorded.get(DIGEST)
+    """Return the check that a file answers its example as the network did; no errors are raised."""
+    path, recorded_digest = shipped.parent / FILE, recorded.get(DIGEST)
     try:
-        found = file_digest(path.read_bytes())
+        digest = file_digest(path.read_bytes())
     except OSError as error:
         return failed(NAME, FILE, None, f"{path} cannot be read: {error.strerror or error}.")
-    if found != said:
+    if digest != recorded_digest:
         wrong = f"{path} is not what the manifest recorded."
-        return failed(NAME, str(said)[:12] if said else None, found[:12], wrong)
+        return failed(
+            NAME, str(recorded_digest)[:12] if recorded_digest else None, digest[:12], wrong
+        )
     try:
         return _compared(path, shipped, runner)
     except PrunecError as error:
@@ -85,13 +87,16 @@ def _numbered(tensors: Mapping[str, Tensor], kind: str) -> list[np.ndarray]:
     return [tensors[name].numpy() for name in names if name in tensors]
 
 
-def share(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference as a share of the largest value; infinity: it is no number."""
-    one, other = (values.astype(np.float64) for values in (found, expected))
+def share(answers: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference as a share of the largest value; infinity if it is not a
+    number.
+    """
+    one, other = (values.astype(np.float64) for values in (answers, expected))
     same = (one == other) | (np.isnan(one) & np.isnan(other))
     with np.errstate(invalid="ignore"):
         apart = np.where(same, 0.0, np.abs(one - other))
     if not np.isfinite(apart).all():
         return float("inf")
     finite = np.abs(other[np.isfinite(other)])
+    # tiny: an output of zeros has no scale.
     return float(apart.max(initial=0.0) / max(finite.max(initial=0.0), np.finfo(np.float32).tiny))

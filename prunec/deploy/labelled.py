@@ -1,4 +1,4 @@
-"""Labelled batches that a caller brings, as a test split."""
+"""Labelled batches from the caller as a test split."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from prunec.tasks.task import Classification, Task
 def labelled_batches(
     batches: Iterable[Any], module: nn.Module, example: tuple[Tensor, ...]
 ) -> LabelledBatches:
-    """Return batches for a network of one input, whose first output holds a score per class.
+    """Return a test split for a network of one input whose first output scores classes.
 
     Raises:
-        DataError: the network or the first batch is not of this kind.
+        DataError: the network or the first batch has another form.
     """
     logits = run(module, example)[0]
     if len(example) != 1 or logits.ndim < 2:
         raise DataError(
-            f"data cannot be asked of a network with {len(example)} inputs and a first output of "
-            f"shape {logits.shape}",
+            f"data cannot test a network with {len(example)} inputs and a first output of shape "
+            f"{logits.shape}",
             remedy="Leave data out, or wrap the network: one input, logits [N, classes, …].",
         )
     return LabelledBatches(batches, logits.shape[1])
 
 
 class LabelledBatches:
-    """Batches (inputs, labels) of any iterable: a ``DataLoader``, a list.
+    """Batches (inputs, labels) of any iterable, such as a ``DataLoader`` or a list.
 
     Attributes:
-        task: classification where labels are [N], segmentation where they are [N, H, W].
+        task: classification for labels [N], segmentation for labels [N, H, W].
     """
 
     def __init__(self, batches: Iterable[Any], classes: int) -> None:
-        """Look at the first batch.
+        """Read the first batch.
 
         Args:
-            batches: float inputs [N, …], normalised as the network takes them, and whole labels.
-            classes: the length of axis 1 of the network's first output.
+            batches: float inputs [N, …], normalised for the network, and integer labels.
+            classes: length of axis 1 of the network's first output.
 
         Raises:
-            DataError: there is no batch, or the first is not of this kind.
+            DataError: there is no batch, or the first has another form.
         """
         self._rest = iter(batches)
         first = next(self._rest, None)
@@ -58,7 +58,7 @@ class LabelledBatches:
         self.task: Task = Segmentation(classes) if pixels else Classification(classes)
 
     def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches as they were given, whatever their size; once."""
+        """Yield the given batches once, in their own sizes."""
         yield self._first
         for number, batch in enumerate(self._rest, start=1):
             yield _checked(batch, self.task.classes, number)
@@ -68,7 +68,7 @@ def _checked(batch: Any, classes: int, number: int) -> tuple[Tensor, Tensor]:
     """Return inputs and int64 labels of a batch, on the CPU.
 
     Raises:
-        DataError: they are not.
+        DataError: the batch has another form.
     """
     wrong = _flaw(batch, classes)
     if wrong:
@@ -83,7 +83,7 @@ def _checked(batch: Any, classes: int, number: int) -> tuple[Tensor, Tensor]:
 
 def _flaw(batch: Any, classes: int) -> str:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        return f"is no pair, but of type {type(batch).__name__}"
+        return f"is not a pair, but of type {type(batch).__name__}"
     inputs, labels = batch
     if not isinstance(inputs, Tensor) or not isinstance(labels, Tensor):
         return "does not hold two tensors"

@@ -1,11 +1,11 @@
-"""What layers take under a runner, over channel counts: measured once, then read from a table.
+"""Times of layers under a runner over channel counts: measured once, then read from a table.
 
-A layer is timed as a file of its own: the layer, a 1×1 convolution from few channels before it and
-one to few behind it, for a runtime that works on blocks of channels works on them within a network
-and not at its ends. What those two take alone, at the same counts, is taken off. Layers that are
-asked for together run in turns; a layer's time is the lower quartile over rounds of the fastest run
-of a block, for what else a machine does only ever adds to it. The table of a runner, its versions
-and this machine lies in the user's cache folder.
+A layer is timed in a file of its own: the layer with a 1×1 convolution from few channels before it
+and one to few channels after it, because runtimes that compute in blocks of channels use them
+inside a network but not at its ends. The time of those two alone, at the same counts, is
+subtracted. Layers that are requested together run in turns. A layer's time is the lower quartile
+over rounds of the fastest run of a block, because other work on the machine only adds time. The
+table of a runner, its versions and this machine is in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -29,57 +29,61 @@ from prunec.errors import PrunecError, RunError
 from prunec.files import cache_folder, write_text_atomic
 from prunec.graph.channels.counted import LayerShape
 
-ROUNDS = 7
+ROUNDS = 7  # blocks of each file
 FEW = 8
-"""Channels at the ends of a file that is timed."""
-_TOGETHER = 16
+"""Channels at the ends of a timed file."""
+_TOGETHER = 16  # files that run in turns with each other
 _SCHEMA = 1
 _LEAST = 0.02
-"""Of what a file takes, the least that its layer is said to."""
+"""Least share of a file's time for its layer: noise of the difference must not make it negative."""
 
 
 class LayerTimes:
-    """Milliseconds of layers under a runner: those that the table lacks are measured.
+    """Milliseconds of layers under a runner; times that the table lacks are measured.
 
     Attributes:
-        measured: how many files were timed by this object.
+        measured: number of files timed by this object.
     """
 
     def __init__(self, runner: Runner, folder: Path | None = None) -> None:
         """Read the table.
 
         Args:
-            runner: what runs them.
-            folder: where tables lie; the user's cache folder where none is given.
+            runner: runner of the layers.
+            folder: folder of the tables; by default in the user's cache folder.
 
         Raises:
-            PrunecError: the runner cannot be reached, or its times say nothing.
+            PrunecError: the runner cannot be reached, or its times are meaningless.
         """
         if runner.timeless:
             raise PrunecError(
                 runner.timeless, remedy="Name onnxruntime, or a board: ssh://user@board."
             )
         self._runner = runner
-        self._said = {"schema": _SCHEMA, "of": asdict(runner.identity), "processor": _processor()}
-        text = json.dumps(self._said, sort_keys=True)
+        self._conditions = {
+            "schema": _SCHEMA,
+            "of": asdict(runner.identity),
+            "processor": _processor(),
+        }
+        text = json.dumps(self._conditions, sort_keys=True)
         name = f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         self._path = (folder or cache_folder() / "layer-times") / name
         self._known = self._read()
         self.measured = 0
 
     def __call__(self, layers: Sequence[LayerShape]) -> list[float]:
-        """Return what each of some layers takes, in milliseconds.
+        """Return the time of each layer, in milliseconds.
 
         Raises:
-            PrunecError: the runner cannot run one, or its times say nothing.
+            PrunecError: the runner cannot run a layer, or its times are meaningless.
         """
         parts = [_parts(layer) for layer in layers]
         self._measure(shape for one in parts for shape, _ in one)
         return [self._of(one) for one in parts]
 
     @property
-    def told(self) -> str:
-        """Whose times these are, and how many were measured now, in words."""
+    def description(self) -> str:
+        """Runner of the times, and how many were measured now, in words."""
         of = self._runner.identity
         return (
             f"the layers' times under {of.name} {of.version}, {of.device}: {len(self._known)} in "
@@ -111,20 +115,20 @@ class LayerTimes:
 
     def _read(self) -> dict[str, float]:
         with suppress(OSError, ValueError, TypeError, KeyError):
-            found = json.loads(self._path.read_text("utf-8"))
-            times = {str(key): float(value) for key, value in found["times"].items()}
-            if found["said"] == self._said and all(value > 0 for value in times.values()):
+            record = json.loads(self._path.read_text("utf-8"))
+            times = {str(key): float(value) for key, value in record["times"].items()}
+            if record["said"] == self._conditions and all(value > 0 for value in times.values()):
                 return times
         return {}
 
     def _write(self) -> None:
-        text = json.dumps({"said": self._said, "times": self._known}, indent=0)
-        with suppress(RunError):  # it is measured again next time
+        text = json.dumps({"said": self._conditions, "times": self._known}, indent=0)
+        with suppress(RunError):  # times that cannot be stored are measured again next time
             write_text_atomic(self._path, text)
 
 
 def layer_file(shape: LayerShape) -> onnx.ModelProto:
-    """Return a file of one layer, of one sample, with 1×1 convolutions around a convolution."""
+    """Return a file of one layer for one sample, with 1×1 convolutions around a convolution."""
     sizes = [shape.inner] if shape.kind == "linear" else [FEW, *shape.size]
     first = shape.size if shape.kind == "linear" else (1,)
     taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, [*first, *sizes])
@@ -163,7 +167,7 @@ def _random(name: str, sizes: tuple[int, ...]) -> TensorProto:
 
 
 def _parts(layer: LayerShape) -> list[tuple[LayerShape, float]]:
-    """The files whose times make up a layer's, each with its factor; the one with it first."""
+    """Return the files that make up a layer's time, with factors; the first contains the layer."""
     if layer.kind == "linear":
         return [(layer, 1.0)]
     ends = ((layer.inner, layer.size), (layer.outer, _after(layer)))
@@ -171,12 +175,12 @@ def _parts(layer: LayerShape) -> list[tuple[LayerShape, float]]:
 
 
 def _end(count: int, size: tuple[int, ...]) -> LayerShape:
-    """The two 1×1 convolutions around nothing."""
+    """Return the shape of the two 1×1 convolutions without a layer between."""
     return LayerShape("conv", count, count, size=size)
 
 
 def _after(layer: LayerShape) -> tuple[int, ...]:
-    """Positions behind a convolution."""
+    """Return the output size of a convolution per axis."""
     rank = len(layer.size)
     pads = [layer.padding[i] + layer.padding[rank + i] for i in range(rank)]
     each = zip(layer.size, pads, layer.taps, layer.dilation, layer.stride, strict=True)
@@ -195,7 +199,7 @@ def _chunks(
 
 
 def _processor() -> str:
-    """This machine's processor, as Linux names it; of a device its identity says it."""
+    """Return the name of this machine's processor on Linux; empty elsewhere."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith(("model name", "Model")):

@@ -1,4 +1,4 @@
-"""What a form that changes numbers did to the weights, tensor by tensor."""
+"""Changes of weights by a lossy form, per tensor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor of the network as a file holds it.
+    """Tensor of the network as a file stores it.
 
     Attributes:
-        values: what its numbers stand for.
-        steps: the unit in the last place of the form, at each value.
+        values: represented values.
+        steps: unit in the last place of the form, at each value.
     """
 
     values: np.ndarray
@@ -24,16 +24,15 @@ class Stored:
 
 @dataclass(frozen=True)
 class Loss:
-    """What became of a tensor.
+    """Change of one tensor.
 
     Attributes:
-        tensor: its name.
-        ratio: the largest filter's norm over the smallest's that is not zero; None where there are
-            no filters.
-        weights: how many values it has.
-        moved: how many of them lie more than half a unit in the form's last place from the
-            network's: out of range, or flushed.
-        vanished: how many are zero now and were not.
+        tensor: name of the tensor.
+        ratio: largest filter norm divided by the smallest non-zero one; None without filters.
+        weights: number of values.
+        moved: number of values that differ by more than half a unit in the form's last place:
+            clipped or flushed.
+        vanished: number of values that became zero.
     """
 
     tensor: str
@@ -44,7 +43,7 @@ class Loss:
 
 
 def losses(stored: Mapping[str, Stored], module: nn.Module) -> list[Loss]:
-    """Return what became of every tensor of a network that a file holds, in order of names."""
+    """Return the changes of all tensors that a file stores, ordered by name."""
     ours = {name: x.detach().cpu().double().numpy() for name, x in module.state_dict().items()}
     return [
         _loss(name, ours[name], stored[name])
@@ -55,7 +54,7 @@ def losses(stored: Mapping[str, Stored], module: nn.Module) -> list[Loss]:
 
 def _loss(name: str, ours: np.ndarray, stored: Stored) -> Loss:
     theirs = stored.values.astype(np.float64)
-    half = stored.steps.astype(np.float64) / 2 * (1 + 1e-6)
+    half = stored.steps.astype(np.float64) / 2 * (1 + 1e-6)  # 1e-6: rounding of the step itself
     near = np.abs(theirs - ours) <= half
     return Loss(
         tensor=name,

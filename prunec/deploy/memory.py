@@ -1,4 +1,4 @@
-"""Resident memory of a file under its runner, measured in a process of its own."""
+"""Resident memory of a file under its runner, measured in a separate process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from prunec.deploy.runner import Runner
 from prunec.errors import PrunecError
 
-# The runtime is imported before the first reading, and the peak of its import is forgotten: Linux
-# takes 5 in clear_refs to mean that VmHWM begins again.
+# The runtime is imported before the first reading. Writing 5 to clear_refs resets VmHWM on Linux,
+# so that the peak of the import does not count.
 _SCRIPT = """
 import importlib, json, sys
 from pathlib import Path
@@ -39,11 +39,11 @@ print(json.dumps([loaded - before, resident()[1] - before]))
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident bytes of a process beyond those of one that has imported the runtime alone.
+    """Resident bytes of a process in excess of one that only imported the runtime.
 
     Attributes:
-        loaded: when the file is loaded.
-        peak: at most, in loading and in runs.
+        loaded: bytes after the file is loaded.
+        peak: most bytes during loading and runs.
     """
 
     loaded: int
@@ -56,13 +56,13 @@ def memory_of(
     batch: int = 1,
     sizes: Mapping[str, Sequence[int]] | None = None,
 ) -> Memory:
-    """Measure the resident memory of a file on Linux, where its runner runs on this machine.
+    """Measure the resident memory of a file on Linux, for a runner on this machine.
 
     Args:
-        path: the file.
-        runner: opens it; runs on this machine's processor.
-        batch: samples of a run, where the file leaves their number open.
-        sizes: name of an input → all its sizes, where the file does not fix them.
+        path: path of the file.
+        runner: runner on this machine's processor.
+        batch: batch size, if the file leaves it open.
+        sizes: name of an input → all its sizes, if the file leaves any open.
 
     Raises:
         PrunecError: the process failed, or the system does not report its memory.
@@ -72,6 +72,6 @@ def memory_of(
     command = [sys.executable, "-c", _SCRIPT, *map(json.dumps, given)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = (done.stderr.strip() or "no word").splitlines()[-1]
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise PrunecError(f"the memory of {path} cannot be measured: {last}")
     return Memory(*json.loads(done.stdout.splitlines()[-1]))

@@ -1,4 +1,4 @@
-"""Reads an ONNX file back."""
+"""Reading of ONNX files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from prunec.errors import PrunecError
 
 
 def read_onnx(path: Path) -> Written:
-    """Return what an ONNX file holds.
+    """Return the content of an ONNX file.
 
     Raises:
-        PrunecError: it is not a whole and valid file; names the tensor or the node.
+        PrunecError: the file is damaged; the message names the tensor or node.
     """
     model = read_model(path)
     cost, uncounted = _cost(model)
@@ -47,7 +47,8 @@ def onnx_activations(path: Path) -> Flow:
     """Return the activations of an ONNX file.
 
     Raises:
-        PrunecError: it cannot be read, a size is not known, or what runs depends on the input.
+        PrunecError: the file cannot be read, a size is unknown, or the executed operators depend on
+            the input.
     """
     model = read_model(path)
     with foreign_bytes(path):
@@ -55,10 +56,10 @@ def onnx_activations(path: Path) -> Flow:
 
 
 def onnx_operators(path: Path) -> list[tuple[str, str]]:
-    """Return name and operator of every node of an ONNX file, those of functions and branches too.
+    """Return (name, operator) of every node of an ONNX file, in functions and branches too.
 
     Raises:
-        PrunecError: it is not a whole and valid file.
+        PrunecError: the file is damaged.
     """
     model = read_model(path)
     own = {(function.domain, function.name) for function in model.functions}

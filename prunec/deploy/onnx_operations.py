@@ -1,4 +1,4 @@
-"""The operations of an ONNX graph as they are compared, whatever its values are called."""
+"""Operations of an ONNX graph in a comparable form, independent of the names of values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from onnx import numpy_helper
 
 from prunec.cost import ROLE
 from prunec.deploy.signature import MADE_WITH, metadata_of
-from prunec.deploy.written import Graph, Operation
+from prunec.deploy.written import WrittenGraph, WrittenOperation
 
-_SHOWN = 8  # values of a constant, or of an attribute, that are told
+_SHOWN = 8  # values of a constant that are shown; longer ones by digest
 
 
-def graph_of(model: onnx.ModelProto) -> Graph:
-    """Return what a model computes, in the order of its nodes."""
+def graph_of(model: onnx.ModelProto) -> WrittenGraph:
+    """Return the operations of a model, in the order of its nodes."""
     graph = model.graph
     places = {value.name: f"input {value.name}" for value in graph.input}
     places |= {tensor.name: _stored(tensor) for tensor in graph.initializer}
@@ -29,7 +29,7 @@ def graph_of(model: onnx.ModelProto) -> Graph:
         before = [layers[name] for name in node.input if layers.get(name)]
         layer = (own or before or [""])[0]
         operations.append(
-            Operation(
+            WrittenOperation(
                 name=node.name or f"node {index}",
                 layer=layer,
                 operator=f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
@@ -42,9 +42,9 @@ def graph_of(model: onnx.ModelProto) -> Graph:
             layers[name] = layer
     outputs = tuple(places.get(value.name, "nothing") for value in graph.output)
     extra = {f"function {f.name}": f.SerializeToString().hex() for f in model.functions}
-    last = Operation("outputs", "", "outputs", outputs, extra)
+    last = WrittenOperation("outputs", "", "outputs", outputs, extra)
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
-    return Graph(opset, (*operations, last), metadata_of(model).get(MADE_WITH, ""))
+    return WrittenGraph(opset, (*operations, last), metadata_of(model).get(MADE_WITH, ""))
 
 
 def _is_weight(tensor: onnx.TensorProto) -> bool:
@@ -53,7 +53,7 @@ def _is_weight(tensor: onnx.TensorProto) -> bool:
 
 
 def _stored(tensor: onnx.TensorProto) -> str:
-    """A tensor of the network by its name, which its own check compares; a constant by contents."""
+    """Return a weight by name (its values have a check of their own), a constant by content."""
     if _is_weight(tensor):
         return tensor.name
     return f"constant {_contents(tensor)}"

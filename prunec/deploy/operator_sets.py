@@ -1,4 +1,4 @@
-"""The operator sets of targets, as ``operator_sets.toml`` beside this file lists them."""
+"""Operator sets of targets, from ``operator_sets.toml`` beside this file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class OperatorSet:
-    """The operators that a target's runtime has.
+    """Operators of a target's runtime.
 
     Attributes:
-        name: of the set, as a budget names it.
-        suffix: of the files whose operators these are.
-        what: the target, in words.
-        operators: their names, as they stand in such files.
+        name: name of the set in a budget.
+        suffix: suffix of the files that the set applies to.
+        what: target, in words.
+        operators: names of the operators in such files.
     """
 
     name: str
@@ -25,16 +25,16 @@ class OperatorSet:
     operators: frozenset[str]
 
     def missing(self, used: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-        """Return operator → names of the nodes that use it, of those that the target lacks."""
-        found: dict[str, list[str]] = {}
+        """Return operator that the target lacks → names of the nodes that use it."""
+        lacking: dict[str, list[str]] = {}
         for name, operator in used:
             if operator not in self.operators:
-                found.setdefault(operator, []).append(name)
-        return found
+                lacking.setdefault(operator, []).append(name)
+        return lacking
 
 
 def operator_set(name: str) -> OperatorSet:
-    """Return the set of a name; one of those that a budget may name."""
+    """Return the operator set of a name that a budget may use."""
     text = Path(__file__).with_suffix(".toml").read_text("utf-8")
     table = tomllib.loads(text)[name]
     return OperatorSet(name, table["suffix"], table["what"], frozenset(table["operators"]))

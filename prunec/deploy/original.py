@@ -1,7 +1,7 @@
-"""The proof of a file against the original network: the one that the file's was cut from.
+"""Verification of a file against the original network, before it was cut.
 
-What was cut has other weights, other shapes and fewer MACs, so that neither can be compared; what
-the file computes can, and so can what it says of itself.
+The cut network has other weights, other shapes and fewer MACs, so these cannot be compared; its
+outputs and its metadata can.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from prunec.recipe import VerifySpec
 
 
 def is_of_another(path: Path, module: nn.Module, exporter: Exporter) -> bool:
-    """Say whether a file holds a network that was cut or rewritten, not ``module`` itself.
+    """Return whether a file holds a cut or rewritten network rather than ``module`` itself.
 
-    It does if it neither names the weights of ``module`` as its own nor holds a tensor of each name
-    and shape. A file that cannot be read is taken for the network's own: reading it again says why.
+    It does if it neither records the weights digest of ``module`` nor has all its tensors by name
+    and shape. An unreadable file counts as the network's own: reading it again reports why.
     """
     try:
         written = exporter.read_back(path)
@@ -51,21 +51,21 @@ def verify_against_original(
     torch_cost: Cost,
     data: TestSplit | None = None,
 ) -> Report:
-    """Compare a file of a cut network with the network before anything was cut.
+    """Compare a file of a cut network with the original network.
 
     Args:
-        path: the file.
-        module: the original, in eval mode.
-        example: its inputs, batch first.
-        exporter: whose form the file has.
-        runner: what runs it.
+        path: path of the file.
+        module: original network, in evaluation mode.
+        example: inputs of the network, batch first.
+        exporter: exporter of the file's form.
+        runner: runner of the file.
         spec: tolerance and agreement.
-        torch_cost: of the original.
+        torch_cost: cost of the original.
         data: labelled samples, for agreement and accuracy.
 
     Returns:
-        The report: inputs and outputs, what the file says of itself, that it costs no more than the
-        original, and its outputs. Nothing that a file may hold raises.
+        The report: names and shapes, metadata, cost at most that of the original, and outputs. No
+        content of a file raises an error.
     """
     valid = f"a valid {exporter.form()} file"
     try:
@@ -75,7 +75,7 @@ def verify_against_original(
     checks = [Check("readable", valid, valid, None, True), *interface(written, example)]
     seals, unsealed = _seals(written, path)
     costs, uncounted = _costs(written, torch_cost)
-    found, answers, told = compare_outputs(
+    outputs, answers, remarks = compare_outputs(
         path, module, example, runner, spec, exporter.bounds(spec), data
     )
     not_checked = ["weights: they are those of another network, which was cut or rewritten"]
@@ -84,29 +84,31 @@ def verify_against_original(
     details = Details(
         file=str(path),
         bytes=path.stat().st_size,
-        not_checked=(*not_checked, *unsealed, *uncounted, *told),
+        not_checked=(*not_checked, *unsealed, *uncounted, *remarks),
         samples=answers.samples if answers else None,
         figures=answers.file.figures if answers else {},
     )
-    return Report((*checks, *seals, *costs, *found), details)
+    return Report((*checks, *seals, *costs, *outputs), details)
 
 
 def _seals(written: Written, path: Path) -> tuple[list[Check], list[str]]:
-    """Whether the graph is the one that the file's own digest is of; another's file has none."""
+    """Return the check of the file's own graph digest; files of other tools have none."""
     if GRAPH_DIGEST not in (written.metadata or {}):
         return [], ["graph digest: the file has none, prunec did not write it"]
     return unchanged(written, path, {}), []
 
 
 def _costs(written: Written, original: Cost) -> tuple[list[Check], list[str]]:
-    """Whether the file has no more MACs than the original, and as many as it says."""
-    cost, said = written.cost, (written.metadata or {}).get(MACS)
+    """Return the checks that the file has no more MACs than the original, and as many as it
+    records.
+    """
+    cost, recorded = written.cost, (written.metadata or {}).get(MACS)
     if cost is None or cost.uncounted or original.uncounted:
         reasons = [written.uncounted or "the form is not counted"] if cost is None else []
         reasons += map(str, (*original.uncounted, *(cost.uncounted if cost else ())))
         return [], [f"MACs: {'; '.join(reasons)}"]
     wrong = "the file has more MACs than the original."
     checks = [at_most("MACs / original's", 1.0, cost.macs / max(original.macs, 1), wrong)]
-    if said is not None:
-        checks.append(metadata_macs(said, cost.macs))
+    if recorded is not None:
+        checks.append(metadata_macs(recorded, cost.macs))
     return checks, []

@@ -1,7 +1,7 @@
-"""What a runner promises: it opens a file, runs batches, times it, says what it is.
+"""Contract of runners: opening files, running batches, timing, identity.
 
 A runner is a runtime on a device: this machine, an emulated one, a board. It is one file in
-``prunec/deploy/runners``; nothing registers it.
+``prunec/deploy/runners``; there is no registry.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from prunec.errors import PrunecError, RecipeError
 from prunec.wording import shortened
 
 Batch = Sequence[np.ndarray]
-"""The inputs of one run in order, batch first."""
+"""Inputs of one run in order, batch first."""
 Sizes = tuple[int | str | None, ...]
 """Sizes of an input; a name or None stands for a dynamic one."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What ran a file.
+    """Runtime and device that ran a file.
 
     Attributes:
-        name: of the runtime.
-        version: of the runtime.
-        device: what it ran on, with what is said of threads and precision.
+        name: name of the runtime.
+        version: version of the runtime.
+        device: device, with threads and precision.
     """
 
     name: str
@@ -42,22 +42,41 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class LayerTime:
-    """What a layer of a loaded file takes, as the runtime itself measured it.
+class LayerWork:
+    """Work of a layer in one run.
 
     Attributes:
-        name: of the node of the file that it stems from.
-        operator: what runs.
-        milliseconds: of one run: the median over runs.
+        density: the share of its weights that is not zero.
+        products: multiply-adds with weights that are not zero.
+        bytes: of weights as they are stored, of input and output.
+        dense_bytes: the same with all weights, four bytes each.
+    """
+
+    density: float
+    products: int
+    bytes: int
+    dense_bytes: int
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Time of a layer of a loaded file, as the runtime measured it.
+
+    Attributes:
+        name: name of the file's node.
+        operator: executed operator.
+        milliseconds: median over runs.
+        work: its work, where the runner reports it.
     """
 
     name: str
     operator: str
     milliseconds: float
+    work: LayerWork | None = None
 
 
 class LoadedFile(ABC):
-    """A file that a runner has opened."""
+    """A file opened by a runner."""
 
     @property
     @abstractmethod
@@ -66,96 +85,97 @@ class LoadedFile(ABC):
 
     @property
     def input_names(self) -> Sequence[str]:
-        """Names of the inputs, where the file has any."""
+        """Names of the inputs, if the file has any."""
         return [f"input {place}" for place in range(len(self.input_shapes))]
 
     @property
     def input_types(self) -> Sequence[np.dtype[Any]]:
-        """Types of the inputs; floats where the file does not say."""
+        """Types of the inputs; floats if the file does not give them."""
         return [np.dtype(np.float32)] * len(self.input_shapes)
 
     @abstractmethod
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Return all outputs of each batch, in order.
+        """Yield all outputs of each batch, in order.
 
-        A runner here takes a batch when its outputs are asked for; one that reaches a device may
-        take all of them first, to reach it once.
+        Local runners take a batch when its outputs are requested; runners on a device may take all
+        batches first, to connect once.
 
         Raises:
-            PrunecError: the file does not take these inputs.
+            PrunecError: the file does not accept these inputs.
         """
 
     @property
     def layers(self) -> Mapping[str, int] | None:
-        """How many layers of the loaded file run as ``integer`` and as ``float``; None: untold."""
+        """Number of layers that run as ``integer`` and as ``float``; None if unknown."""
         return None
 
     def profile(self, inputs: Batch, runs: int = 20) -> Sequence[LayerTime]:
-        """Return what each layer takes, in the order of computation.
+        """Return the time of each layer, in the order of computation.
 
         Raises:
-            PrunecError: the runner does not tell, or the file does not run.
+            PrunecError: the runner does not measure layers, or the file does not run.
         """
         raise PrunecError(
-            f"{type(self).__module__.rpartition('.')[2]} tells no times of layers",
+            f"{type(self).__module__.rpartition('.')[2]} does not measure layers",
             remedy="Leave --layers out, or name .onnx files.",
         )
 
     def noise(self, batch: int, sizes: Mapping[str, Sequence[int]] | None = None) -> Batch:
-        """Return inputs of one run: normal numbers, and zeros where they are whole.
+        """Return random inputs of one run: normal floats, and zeros for integers.
 
         Args:
-            batch: samples, where the first size is dynamic.
-            sizes: name of an input → all its sizes, where the file does not fix them; of one that
-                is a number, the number.
+            batch: batch size, if the first size is dynamic.
+            sizes: name of an input → all its sizes, if the file leaves any open; for an input that
+                is a single number, the number.
 
         Raises:
-            PrunecError: an input has a dynamic size besides its batch, and none is given.
+            PrunecError: an input has another dynamic size than its batch, and none is given.
         """
         generator = np.random.default_rng(0)
-        found = []
+        inputs = []
         entries = zip(self.input_names, self.input_shapes, self.input_types, strict=True)
         for name, shape, kind in entries:
             given = (sizes or {}).get(name)
             if given and not shape:
-                found.append(np.asarray(given[0], kind))
+                inputs.append(np.asarray(given[0], kind))
                 continue
             wanted = tuple(given) if given else _sizes(shape, batch)
             values = generator.standard_normal(wanted, dtype=np.float32)
-            found.append(values.astype(kind) if kind.kind == "f" else np.zeros(wanted, kind))
-        return found
+            inputs.append(values.astype(kind) if kind.kind == "f" else np.zeros(wanted, kind))
+        return inputs
 
     def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
-        """Measure this file against another one of the same runner, in turns, where they run.
+        """Measure this file against another one of the same runner, in turns, on the device.
 
         Args:
-            dense: the file of the dense network.
-            batch: samples a run.
-            rounds: how many pairs of blocks, at most.
+            dense: file of the dense network.
+            batch: batch size.
+            rounds: number of pairs of blocks before the first look at the interval.
 
         Raises:
-            PrunecError: an input has a dynamic size besides its batch, or a file does not run.
+            PrunecError: an input has another dynamic size than its batch, or a file does not run.
         """
         ours, theirs = self.timed(self.noise(batch)), dense.timed(dense.noise(batch))
         return in_turns(ours, theirs, rounds=rounds)
 
     def timed(self, inputs: Batch) -> Timer:
-        """Return what times runs on these inputs; a runner that reaches a device measures there.
+        """Return a timer of runs on these inputs; runners on a device measure there.
 
         Raises:
-            PrunecError: the file does not run, or its times would say nothing of a device.
+            PrunecError: the file does not run, or its times would be meaningless.
         """
+        # Includes the call from Python, for shipped and dense file alike.
         return timer(partial(once, self, inputs))
 
 
 @dataclass(frozen=True)
 class Runner(ABC):
-    """A runtime on a device, a frozen value; its fields are how it runs.
+    """A runtime on a device; a frozen value whose fields are its settings.
 
-    ``suffixes`` are those of the files that it opens, ``modules`` those of its runtime that it
-    imports when it opens the first one; ``unasked`` says whether it runs what it
-    opens without being named, ``samples`` how many test images it answers at most, ``timeless``
-    why its times say nothing of a device (empty: they do).
+    ``suffixes`` are the suffixes of files that it opens, ``modules`` the modules of its runtime
+    that it imports when it opens the first file. ``unasked`` says whether it runs files without
+    being named, ``samples`` the most test images it answers, ``timeless`` why its times are
+    meaningless (empty: they are not).
     """
 
     suffixes: ClassVar[frozenset[str]]
@@ -166,65 +186,65 @@ class Runner(ABC):
 
     @classmethod
     def runner_name(cls) -> str:
-        """The name of the runner: ``QemuAarch64`` is ``qemu-aarch64``, as its file."""
+        """Name of the runner: ``QemuAarch64`` is ``qemu-aarch64``, like its file."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
 
     @classmethod
     def at(cls, place: str) -> Self:
-        """Return the runner at a place: of ``ssh://pi@board`` what stands behind the colon.
+        """Return the runner at a place, the part of ``ssh://pi@board`` after the colon.
 
         Raises:
-            RecipeError: it has no places, or this is none.
+            RecipeError: the runner has no places, or the place is invalid.
         """
         raise RecipeError(
-            f"{cls.runner_name()} runs here alone, not at {shortened(place)}",
+            f"{cls.runner_name()} runs only here, not at {shortened(place)}",
             remedy=f"Write {cls.runner_name()}.",
         )
 
     @classmethod
     def set_up(cls, tell: Callable[[str], None]) -> None:
-        """Install what it needs besides the packages of Python.
+        """Install what the runner needs besides Python packages.
 
         Raises:
-            PrunecError: nothing can be, or it failed.
+            PrunecError: there is nothing to install, or the installation failed.
         """
-        raise PrunecError(f"{cls.runner_name()} needs no setting up")
+        raise PrunecError(f"{cls.runner_name()} needs no setup")
 
     @property
     @abstractmethod
     def identity(self) -> Identity:
-        """What it is.
+        """Runtime and device.
 
         Raises:
-            PrunecError: a device cannot be reached, or lacks something.
+            PrunecError: the device cannot be reached, or lacks a package.
         """
 
     @abstractmethod
     def open(self, path: Path) -> LoadedFile:
-        """Return a file, loaded.
+        """Return a loaded file.
 
         Raises:
-            PrunecError: it cannot be loaded.
+            PrunecError: the file cannot be loaded.
         """
 
 
 def samples_of(
     inputs: Batch, shapes: Sequence[Sizes], run: Callable[[Batch], list[np.ndarray]]
 ) -> list[np.ndarray]:
-    """Return the outputs of a batch that a file of one sample answers, sample by sample.
+    """Return the outputs of a batch by a file of one sample, run sample by sample.
 
     Args:
-        inputs: batch first, but for one that has the very sizes that the file says.
-        shapes: the file's.
-        run: takes inputs of one sample.
+        inputs: inputs, batch first, except those with exactly the sizes of the file.
+        shapes: input shapes of the file.
+        run: function of the inputs of one sample.
     """
     count = max((len(x) for x in inputs if x.ndim), default=1)
     whole = [count > 1 and x.shape == tuple(s) for x, s in zip(inputs, shapes, strict=True)]
-    found = [
+    by_sample = [
         run([x if all_of else x[i : i + 1] for x, all_of in zip(inputs, whole, strict=True)])
         for i in range(count)
     ]
-    return [np.concatenate(outputs) for outputs in zip(*found, strict=True)]
+    return [np.concatenate(outputs) for outputs in zip(*by_sample, strict=True)]
 
 
 def once(loaded: LoadedFile, inputs: Batch) -> list[np.ndarray]:
@@ -239,7 +259,7 @@ def _sizes(shape: Sizes, batch: int) -> tuple[int, ...]:
     if len(sizes) != len(shape) - 1:
         raise PrunecError(
             f"the file has an input of dynamic size {shape}: its latency is not one number",
-            remedy="Export with fixed sizes but for the batch; `prunec bench A B` takes sizes: "
+            remedy="Export with all sizes fixed except the batch; `prunec bench A B` takes sizes: "
             "--input NAME=1x3x224x224.",
         )
     first = shape[0] if isinstance(shape[0], int) else batch

@@ -1,4 +1,4 @@
-"""What a session of onnxruntime says of itself, here or on a device, as our values."""
+"""Conversion of data from onnxruntime sessions, local or on a device."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from prunec.deploy.runner import LayerTime
 
 _KERNEL = "_kernel_time"
 _TYPES = {"float": "float32", "double": "float64"}
-"""onnxruntime's names of types that are not numpy's."""
+"""onnxruntime's type names that differ from numpy's."""
 
 
-def numpy_type(said: str) -> np.dtype[Any]:
-    """Return the type that onnxruntime names: ``tensor(int64)`` is int64."""
-    name = said.removeprefix("tensor(").rstrip(")")
+def numpy_type(name_in_onnxruntime: str) -> np.dtype[Any]:
+    """Return the numpy type of an onnxruntime type: ``tensor(int64)`` is int64."""
+    name = name_in_onnxruntime.removeprefix("tensor(").rstrip(")")
     return np.dtype(_TYPES.get(name, name))
 
 
 def layer_times(events: Iterable[Mapping[str, Any]]) -> list[LayerTime]:
-    """Return a layer for each node of onnxruntime's profile, the first run of each left out.
+    """Return one layer per node of onnxruntime's profile; each node's first run is a warm-up.
 
     Args:
-        events: of the profile; those of kernels have the category ``Node``, a duration in
-            microseconds and a name that ends in ``_kernel_time``.
+        events: events of the profile; kernels have category ``Node``, a duration in microseconds
+            and a name that ends in ``_kernel_time``.
     """
-    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    durations: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for event in events:
         name = str(event.get("name", ""))
         if event.get("cat") == "Node" and name.endswith(_KERNEL):
             key = (str(event["args"].get("node_index", "")), name, event["args"]["op_name"])
-            found[key].append(event["dur"] / 1e3)
+            durations[key].append(event["dur"] / 1e3)
     return [
         LayerTime(name.removesuffix(_KERNEL), operator, statistics.median(times[1:] or times))
-        for (_, name, operator), times in found.items()
+        for (_, name, operator), times in durations.items()
     ]

@@ -1,4 +1,4 @@
-"""The names and digests by which a shipped file is recognised."""
+"""Names and digests that identify a shipped file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECIPE_DIGEST = "prunec.recipe_digest"
 MACS = "prunec.macs"
 MADE_WITH = "prunec.made_with"
 FEEDING = "prunec.feeding"
-"""How the file is fed, as JSON: inputs, mean, std, what is done to an image, labels."""
+"""Key of the input description, as JSON: inputs, mean, std, preprocessing of images, labels."""
 
 
 def input_names(count: int) -> tuple[str, ...]:
@@ -33,10 +33,11 @@ def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def graph_digest(model: onnx.ModelProto) -> str:
-    """Return the sha256 of everything in a file that computes but is no weight of the network.
+    """Return the sha256 of the graph of a file, without the values of its weights.
 
-    Operators, their attributes and wiring, inputs, outputs, opset, small constants; of weights and
-    buffers (initialisers marked so) only name, type and shape. Metadata and comments do not count.
+    It covers operators, attributes, wiring, inputs, outputs, opset and small constants; of weights
+    and buffers (initialisers marked so) only name, type and shape. Metadata and comments do not
+    count.
     """
     digest = hashlib.sha256()
     graph = model.graph

@@ -1,4 +1,4 @@
-"""Measures two ways to do something against each other, in turns."""
+"""Comparison of the times of two functions, measured in turns."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-_SECONDS = 6.0
-_LONGEST = 20.0  # seconds, while it is not certain
-_FEWEST = 9  # rounds: fewer enclose no median at the confidence of a look
-_BLOCK = 0.010
-_LARGEST_BLOCK = 50
+_SECONDS = 6.0  # after which a clear result ends the measurement
+_LONGEST = 20.0  # seconds, for an unclear result
+_FEWEST = 9  # rounds; fewer give no interval of the median at the confidence of one look
+_BLOCK = 0.010  # seconds, about
+_LARGEST_BLOCK = 50  # runs
 
 CONFIDENCE = 0.99
-"""That the true median of the ratio lies in every interval that is looked at."""
+"""Probability that the true median of the ratio lies in every interval that is looked at."""
 
 MARGIN = 0.02
-"""By which share a ratio may exceed its budget: noise of a machine that repeats itself."""
+"""Allowed excess of a ratio over its budget: two sessions of one file differ by so much."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Time of one batch.
+    """Time of one batch, for the shipped and the dense file.
 
     Attributes:
-        shipped_ms: of the shipped file, in milliseconds.
-        dense_ms: of the dense file.
-        ratio: the median over rounds of the first by the second; below 1 is faster.
-        least: the least that the ratio may be, at ``CONFIDENCE``; 0 where it is not known.
-        most: the most.
-        rounds: milliseconds of the shipped and of the dense file, a pair each round.
+        shipped_ms: median time of the shipped file, in milliseconds.
+        dense_ms: median time of the dense file, in milliseconds.
+        ratio: median over rounds of shipped / dense; below 1 is faster.
+        least: lower bound of the ratio at ``CONFIDENCE``; 0 if unknown.
+        most: upper bound of the ratio.
+        rounds: (shipped, dense) milliseconds, one pair per round.
     """
 
     shipped_ms: float
@@ -44,57 +44,57 @@ class Latency:
 
     @property
     def apart(self) -> bool:
-        """Whether one is faster by more than ``MARGIN``, at ``CONFIDENCE``.
+        """Whether one file is faster by more than ``MARGIN``, at ``CONFIDENCE``.
 
-        Two sessions of one file differ by up to that, each time in the same direction, for they lie
-        elsewhere in memory. Taken for granted where no interval is known.
+        Two sessions of one file differ by up to the margin, each time in the same direction,
+        because they are placed differently in memory. True if no interval is known.
         """
         known = self.least > 0 or self.most < math.inf
         return not known or _is_apart(self.least, self.most)
 
     @property
-    def told(self) -> float:
-        """The ratio; 1 where the two cannot be told apart."""
+    def reported(self) -> float:
+        """Reported ratio: 1 if the two cannot be distinguished."""
         return self.ratio if self.apart else 1.0
 
     def certainly_above(self, limit: float) -> bool:
-        """Whether the ratio is above a limit and its margin, at ``CONFIDENCE``."""
+        """Return whether the ratio exceeds a limit plus its margin, at ``CONFIDENCE``."""
         return (self.least or self.ratio) > limit * (1 + MARGIN)
 
 
 Timer = Callable[[int], Sequence[float]]
-"""Makes so many runs in a row, where they are made, and returns the seconds of each."""
+"""Number of runs → seconds of each, measured on the device that runs them."""
 
 
 def interleaved(
     shipped: Callable[[], object], dense: Callable[[], object], *, rounds: int = 31
 ) -> Latency:
-    """Measure two calls in turns: see :func:`in_turns`."""
+    """Measure two functions in turns: see :func:`in_turns`."""
     return in_turns(timer(shipped), timer(dense), rounds=rounds)
 
 
 def timer(call: Callable[[], object]) -> Timer:
-    """Return what times a call in this process."""
+    """Return a timer of a function in this process."""
     return lambda runs: [_seconds(call) for _ in range(runs)]
 
 
 def in_turns(shipped: Timer, dense: Timer, *, rounds: int = 31) -> Latency:
-    """Measure two things in turns.
+    """Measure two timers in turns.
 
-    A round makes each call in a block of some ten milliseconds and keeps the block's fastest; the
-    one that goes first changes every round. Results are medians over rounds, so neither a single
-    interruption nor a slow drift of the machine counts. Rounds go on until the interval of the
-    ratio's median is narrower than ``MARGIN`` or lies beyond it on one side of 1: twenty seconds at
-    most, plus one round; six where it is certain or ``rounds`` are done; nine rounds at least.
+    A round runs each in a block of about ten milliseconds and keeps the block's fastest run; the
+    order alternates. Results are medians over rounds, so neither single interruptions nor a slow
+    drift of the machine matter. Rounds continue until the interval of the ratio's median is
+    narrower than ``MARGIN`` or entirely on one side of 1 by more than it: at most twenty seconds
+    plus one round; six seconds if the result is clear or ``rounds`` are done; at least nine rounds.
 
-    Whoever looks after every round and stops at a difference finds one between a file and itself.
-    So it is looked at after ``rounds`` rounds and every doubling of them, once after six and once
-    after twenty seconds, and all looks together share the chance of an error.
+    Looking after every round and stopping at the first difference would find one between a file and
+    itself. So the interval is looked at after ``rounds`` rounds and every doubling of them, once
+    after six and once after twenty seconds, and all looks share the probability of an error.
 
     Args:
-        shipped: runs the shipped file.
-        dense: runs the dense file.
-        rounds: how many pairs of blocks, unless it takes more to be certain.
+        shipped: timer of the shipped file.
+        dense: timer of the dense file.
+        rounds: number of pairs of blocks before the first look.
     """
     ours, theirs = Block(shipped), Block(dense)
     start = time.perf_counter()
@@ -135,7 +135,7 @@ def _is_apart(least: float, most: float) -> bool:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """Return what a quarter of the values, and three quarters, lie below."""
+    """Return the lower and the upper quartile."""
     if len(values) < 2:
         return values[0], values[0]
     first, _, third = statistics.quantiles(values, n=4, method="inclusive")
@@ -143,11 +143,11 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def median_interval(values: list[float], error: float = 1 - CONFIDENCE) -> tuple[float, float]:
-    """Return bounds of the median of what was sampled, but for an ``error``, whatever its law.
+    """Return a distribution-free interval of the median, wrong with probability ``error``.
 
-    As many values lie below the median as coins show heads: the k-th least and the k-th largest
-    value enclose it but for a chance of twice P(fewer than k heads). Nothing encloses it where the
-    values are too few: 0 and infinity.
+    The number of values below the median is binomial with p = ½: the k-th smallest and the k-th
+    largest value enclose it except with probability 2·P(fewer than k heads). For too few values the
+    interval is (0, infinity).
     """
     ordered, n = sorted(values), len(values)
     k, chance = 0, 0.0
@@ -160,21 +160,22 @@ def median_interval(values: list[float], error: float = 1 - CONFIDENCE) -> tuple
 
 
 class Block:
-    """What is timed, and how many runs of it make a block."""
+    """A timer, and the number of runs of one block."""
 
     def __init__(self, timer: Timer, seconds: float = _BLOCK, least: int = 1) -> None:
-        """Warm it up.
+        """Warm up, and choose the number of runs.
 
         Args:
-            timer: of what is timed.
-            seconds: of a block, about.
-            least: how many runs it has at least.
+            timer: timer.
+            seconds: approximate duration of a block.
+            least: smallest number of runs.
         """
         self._timer = timer
+        # Three runs warm caches and threads up; the last one is representative.
         self._runs = max(least, min(_LARGEST_BLOCK, round(seconds / timer(3)[-1])))
 
     def fastest(self) -> float:
-        """Return the seconds of the fastest run of a block."""
+        """Return the fastest run of a block, in seconds."""
         return min(self._timer(self._runs))
 
 

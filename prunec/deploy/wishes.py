@@ -1,4 +1,4 @@
-"""What is asked of a bundle besides what every bundle holds."""
+"""Options of a bundle."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Wishes:
-    """A bundle that is asked for.
+    """Requested bundle.
 
     Attributes:
-        place: a folder, or a file that ends in ``.zip``; None: none is asked for.
-        release: takes the place of the recipe's; empty: that one.
-        key: a private key that signs it; None: nobody signs.
-        bom: whether it holds a bill of materials.
-        layers: whether it holds the values between the layers.
+        place: folder, or path that ends in ``.zip``; None for no bundle.
+        release: release in place of the recipe's; empty for the recipe's.
+        key: private key to sign with; None for no signature.
+        bom: whether to include a bill of materials.
+        layers: whether to include the values between layers.
+        native: whether it holds native code, and a library of it built here.
     """
 
     place: Path | None = None
@@ -23,3 +24,4 @@ class Wishes:
     key: Path | None = None
     bom: bool = False
     layers: bool = False
+    native: bool = False

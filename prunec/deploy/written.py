@@ -1,4 +1,4 @@
-"""What a written file holds, whatever its form: what the checks of a file compare."""
+"""Content of a written file, in a form common to all exporters, for the checks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from prunec.cost import Cost
 
 
 @dataclass(frozen=True)
-class Operation:
-    """One operation of a file's graph, as it is compared: what it is called does not count.
+class WrittenOperation:
+    """One operation of a file's graph in comparable form; its name does not count.
 
     Attributes:
-        name: of the node.
-        layer: the tensor of the network that it reads, or that the node before it does.
-        operator: what it does.
-        reads: what it reads: a tensor of the network, an input, a constant by its contents, or the
-            place in the graph of the operation that makes it.
-        options: its attributes as text.
+        name: name of the node.
+        layer: tensor of the network that it, or the node before it, reads.
+        operator: operator of the node.
+        reads: operands: a tensor of the network, an input, a constant by content, or the position
+            in the graph of the operation that makes it.
+        options: attributes as text.
     """
 
     name: str
@@ -31,34 +31,34 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Graph:
-    """What a file computes.
+class WrittenGraph:
+    """Operations of a file.
 
     Attributes:
-        opset: the version of its operators.
-        operations: in order; the last one stands for the outputs.
-        made_with: versions of the libraries that wrote it.
+        opset: version of the operators.
+        operations: operations in order; the last one stands for the outputs.
+        made_with: versions of the libraries that wrote the file.
     """
 
     opset: int
-    operations: tuple[Operation, ...]
+    operations: tuple[WrittenOperation, ...]
     made_with: str
 
 
 @dataclass(frozen=True)
 class Written:
-    """A file as it was read back; None stands for what its form does not keep.
+    """Content of a file; None for parts that its form does not store.
 
     Attributes:
-        inputs: name → sizes of each input, in order; a dynamic size is its name.
+        inputs: name → sizes of each input, in order; a dynamic size is given by name.
         outputs: names of the outputs, in order.
-        metadata: what the file says of itself.
-        weights: tensor name of the network → its values.
-        cost: of one sample, counted over the file's own graph; operators whose MACs are not known
-            are named in it.
+        metadata: metadata of the file.
+        weights: tensor name of the network → values.
+        cost: cost of one sample, counted over the file's own graph; lists operators with unknown
+            MACs.
         uncounted: why ``cost`` is None although the form can be counted.
-        graph_digest: sha256 of everything that computes but is no weight.
-        graph: what it computes, operation by operation.
+        graph_digest: sha256 of the graph without weights.
+        graph: operations of the file.
     """
 
     inputs: Mapping[str, tuple[str | int, ...]] | None = None
@@ -68,4 +68,4 @@ class Written:
     cost: Cost | None = None
     uncounted: str = ""
     graph_digest: str | None = None
-    graph: Graph | None = None
+    graph: WrittenGraph | None = None

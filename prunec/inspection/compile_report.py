@@ -68,6 +68,7 @@ class CompileReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
+        # Counts the compact network at first access.
         before, after = self.before, self.after
         return {
             "channels": _pair(*self.channels),

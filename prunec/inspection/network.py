@@ -161,6 +161,7 @@ class _Left:
             earlier = tuple(lost)
             for position in plan.removed.get(key, ()):
                 for place in earlier:
+                    # Every removed position at or before this one shifts it by one.
                     position += place <= position
                 insort(lost, position)
         return set(lost)

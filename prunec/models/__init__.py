@@ -1,1 +1,1 @@
-"""Networks that torchvision does not have, for recipes to name as ``module:factory``."""
+"""Networks: construction, pretrained weights, edits, gates; and networks torchvision lacks."""

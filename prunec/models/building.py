@@ -1,4 +1,4 @@
-"""The network of a recipe: torchvision's or timm's by name, or anybody's by its factory."""
+"""Construction of a recipe's network: torchvision's or timm's by name, others by their factory."""
 
 from __future__ import annotations
 
@@ -24,19 +24,25 @@ from prunec.recipe import ModelSpec
 from prunec.seeding import seeded
 from prunec.wording import did_you_mean, shortened, some_of
 
-MODEL = 3  # what a seed is derived for
+MODEL = 3  # part of the seed of initial weights: no other random number is drawn with it
 CLASSES = 1000
-"""Of a network by name alone, unless its factory has a number of its own."""
+"""Default number of classes, that of ImageNet, unless the factory has its own."""
 
 
 def build_model(
     spec: ModelSpec, classes: int, *, seed: int, note: Callable[[str], None] = lambda _: None
 ) -> nn.Module:
-    """Return the network on the CPU, in training mode; same spec and seed, same weights.
+    """Build the network on the CPU, in training mode; same spec and seed, same weights.
 
-    ``classes`` 0 is the factory's own number. Built, then edited, then given its pretrained
-    weights. torch's global generator is not touched. A head that only trains is left out. ``note``
-    takes a sentence on a head that begins at random, where the weights are of other classes.
+    It is built, then edited, then filled with pretrained weights. torch's global generator is left
+    unchanged. An auxiliary head, used only in training, is removed.
+
+    Args:
+        spec: the recipe's ``model`` table.
+        classes: number of classes; 0 for the factory's own.
+        seed: seed of the initial weights.
+        note: callback for a sentence on a head that stays random, because the weights have another
+            number of classes.
 
     Raises:
         RecipeError: no such network, option or module.
@@ -46,17 +52,17 @@ def build_model(
     take_head(module)
     if anew:
         note(
-            f"model.weights = {spec.weights!r} are of another number of classes than {classes}: "
-            f"{', '.join(anew)} begin at random"
+            f"model.weights = {spec.weights!r} have another number of classes than {classes}: "
+            f"{', '.join(anew)} start at random"
         )
     return module.train()
 
 
 def build_auxiliary(spec: ModelSpec, classes: int, *, seed: int) -> nn.Module | None:
-    """Return the head that only trains, as `build_model` would have it; None where there is none.
+    """Return the auxiliary head that `build_model` removes; None where there is none.
 
     Raises:
-        RecipeError, DataError: as `build_model` does.
+        RecipeError, DataError: as in `build_model`.
     """
     return take_head(_built(spec, classes, seed)[0])
 
@@ -67,7 +73,7 @@ def unweighted(spec: ModelSpec) -> ModelSpec:
 
 
 def _built(spec: ModelSpec, classes: int, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return the network, and what of it the weights did not fit: a head of other classes."""
+    """Return the network, and the keys of a head that the weights did not fit."""
     left: tuple[str, ...] = ()
     with seeded(seed, MODEL):
         module = _construct(spec, classes)
@@ -86,9 +92,9 @@ def _require_head(spec: ModelSpec, left: tuple[str, ...]) -> None:
     """Refuse a head of another number of classes than the recipe states for the network."""
     if spec.classes and left:
         raise DataError(
-            f"model.weights = {spec.weights!r} are of another number of classes than "
+            f"model.weights = {spec.weights!r} have another number of classes than "
             f"{spec.classes}: {', '.join(left)}",
-            remedy="Say their number of classes: --classes N, or model.classes = N.",
+            remedy="State their number of classes: --classes N, or model.classes = N.",
         )
 
 
@@ -104,46 +110,46 @@ def _construct(spec: ModelSpec, classes: int) -> nn.Module:
     for word, key in (("weights", "weights"), ("weights_backbone", "backbone_weights")):
         if word in spec.options and ":" not in spec.name:
             raise RecipeError(
-                f"model.options.{word}: weights are no option of the network",
-                remedy=f"Say model.{key} = {spec.options[word]!r}: they are loaded and checked.",
+                f"model.options.{word}: weights cannot be an option of the network",
+                remedy=f"Set model.{key} = {spec.options[word]!r}: they are loaded and checked.",
             )
     named = [word for word in OF_FILES if kind == "timm" and word in spec.options]
     if named:
         raise RecipeError(
-            f"model.options.{named[0]}: timm would fetch or unpickle what it names",
-            remedy="Say model.weights = FILE: weights are loaded without unpickling, and checked.",
+            f"model.options.{named[0]}: timm would download or unpickle the file that it names",
+            remedy="Set model.weights = FILE: weights are loaded without unpickling, and checked.",
         )
     if "num_classes" in spec.options:
         raise RecipeError(
-            f"model.options: {shortened(spec.name)} refuses them: num_classes is no option",
-            remedy="num_classes comes from the data; without data, say model.classes = N.",
+            f"model.options: {shortened(spec.name)} refuses them: num_classes cannot be an option",
+            remedy="num_classes comes from the data; without data, set model.classes = N.",
         )
     options = {word: _plain(value) for word, value in spec.options.items()}
     options |= _number_of_classes(factory, classes)
     try:
         module = factory(**options)
-    except Exception as error:  # somebody else's function
-        said = f"{type(error).__name__}: {error}"
+    except Exception as error:  # any exception: the factory is the user's or a library's
+        reason = f"{type(error).__name__}: {error}"
         raise RecipeError(
-            f"model.options: {shortened(spec.name)} refuses them: {shortened(said, 500)}",
+            f"model.options: {shortened(spec.name)} refuses them: {shortened(reason, 500)}",
             remedy="See the arguments of that network; num_classes comes from the data.",
         ) from error
     if not isinstance(module, nn.Module):
         raise RecipeError(
-            f"model.name = {spec.name!r} returned {type(module).__name__}, no torch.nn.Module",
+            f"model.name = {spec.name!r} returned {type(module).__name__}, not a torch.nn.Module",
             remedy="Name a class or a function that returns the network.",
         )
     return module
 
 
 def _number_of_classes(factory: Callable[..., object], classes: int) -> dict[str, int]:
-    """The argument that says how many classes there are, where the factory takes one.
+    """Return the keyword argument with the number of classes, if the factory takes one.
 
-    For 0 classes its own default holds, or 1000 where it has none.
+    For 0 classes, its own default applies, or 1000 where it has none.
     """
     try:
         taken = inspect.signature(factory).parameters
-    except ValueError:  # a builtin says nothing of itself
+    except ValueError:  # builtins have no signature
         return {"num_classes": classes or CLASSES}
     named = taken.get("num_classes")
     if named is None and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
@@ -172,13 +178,13 @@ def _torchvision(name: str) -> Callable[..., object]:
     per_pixel = torchvision.models.list_models(torchvision.models.segmentation)
     if name not in (*names, *per_pixel):
         raise RecipeError(
-            f"model.name = {shortened(name)!r} is no classifier of torchvision, nor segments "
-            "images",
+            f"model.name = {shortened(name)!r} is not a classifier or a segmentation network of "
+            "torchvision",
             remedy=did_you_mean(name, [*names, *per_pixel])
             + "Other networks: timm:NAME, or package.module:factory.",
         )
     builder: Callable[..., object] = torchvision.models.get_model_builder(name)
-    # Left alone, these would fetch their backbone's weights.
+    # By default, segmentation networks download the weights of their backbone.
     return functools.partial(builder, weights_backbone=None) if name in per_pixel else builder
 
 
@@ -186,12 +192,12 @@ def _timm(name: str) -> Callable[..., object]:
     if importlib.util.find_spec("timm") is None:
         raise RecipeError(
             f"model.name = 'timm:{name}', but timm is not installed",
-            remedy="Install it: pip install timm",
+            remedy="Install it: pip install timm.",
         )
     timm: Any = importlib.import_module("timm")
     if not timm.is_model(name):
         raise RecipeError(
-            f"model.name: timm has no {name!r}",
+            f"model.name: timm has no network {name!r}",
             remedy=did_you_mean(name, timm.list_models()) or "See timm.list_models().",
         )
 
@@ -200,27 +206,27 @@ def _timm(name: str) -> Callable[..., object]:
 
 def _imported(path: str, name: str) -> Callable[..., object]:
     _require_network(path, name, None)
-    # As `python -m prunec` finds it, but last, so that it hides no package; and for good, because
-    # the factory may import more of it when it is called.
+    # The current folder, as with `python -m prunec`, but last, so that it shadows no package; it
+    # stays on the path, because the factory may import other modules when it is called.
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
     try:
-        found = importlib.import_module(path)
-    except (ImportError, TypeError, ValueError) as error:  # a path is no name of a module
+        module = importlib.import_module(path)
+    except (ImportError, TypeError, ValueError) as error:  # ValueError: a path, not a module name
         there = {file.stem for file in Path().glob("*.py")}
         near = "" if path in there else did_you_mean(path, sorted(there))
         if "/" in path or path.endswith(".py"):
             dotted = path.removesuffix(".py").strip("./").replace("/", ".")
-            near = f"A module goes by its dotted name: {dotted}:{name}. "
+            near = f"Use the module's dotted name: {dotted}:{name}. "
         raise RecipeError(
             f"model.name: module {path!r} cannot be imported: {error}",
             remedy=f"{near}Install its package, start prunec in the folder that holds it, or set "
             "PYTHONPATH to that folder.",
         ) from error
-    factory = getattr(found, name, None)
+    factory = getattr(module, name, None)
     _require_network(path, name, factory)
     if not callable(factory):
-        names = [word for word in dir(found) if callable(getattr(found, word))]
+        names = [word for word in dir(module) if callable(getattr(module, word))]
         raise RecipeError(
             f"model.name: {path} has no function or class {name!r}",
             remedy=f"{did_you_mean(name, names)}It has: {some_of(names) or 'none'}.",
@@ -229,19 +235,20 @@ def _imported(path: str, name: str) -> Callable[..., object]:
 
 
 def _require_network(path: str, name: str, factory: object) -> None:
-    """Refuse functions that fetch, unpickle or start something: they build no network.
+    """Refuse functions that download, unpickle or start a process: they do not build networks.
 
     Raises:
-        RecipeError: ``factory``, or the module in which it stands or was written, is such.
+        RecipeError: the module that is named, or the one that defines ``factory``, has such ones.
     """
-    named = inspect.isroutine(factory) or inspect.isclass(factory)  # a partial is its maker's own
+    # A partial or another object has no module of definition of its own.
+    named = inspect.isroutine(factory) or inspect.isclass(factory)
     written = str(getattr(factory, "__module__", "")) if named else ""
     for module in (path, written):
         root = module.partition(".")[0]
         if root in sys.stdlib_module_names or f"{module}.".startswith(NO_FACTORIES):
             raise RecipeError(
-                f"model.name: {path}:{name} is no factory of networks: {module} fetches or runs "
-                "other things",
+                f"model.name: {path}:{name} does not build a network: {module} downloads files or "
+                "runs other code",
                 remedy="Write a function that returns your network into a file of yours and name "
                 "that: model.name = 'my_networks:build'.",
             )
@@ -252,11 +259,11 @@ NO_FACTORIES = (
     "torch.export.", "torch.multiprocessing.", "torch.distributed.", "pip.", "pickle.",
     "cloudpickle.", "dill.", "joblib.", "huggingface_hub.",
 )  # fmt: skip
-"""Modules whose functions fetch code, unpickle files or start processes."""
+"""Prefixes of modules that download code, unpickle files or start processes."""
 OF_FILES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path")
-"""Arguments of timm's that name files or addresses; it unpickles what lies there."""
+"""Arguments of timm's constructors that name files or URLs, which timm unpickles."""
 
 
 def _plain(value: Any) -> Any:
-    """Return frozen arrays of a recipe as the lists that constructors expect."""
+    """Convert the tuples of a recipe into the lists that constructors expect."""
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

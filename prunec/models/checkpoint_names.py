@@ -1,4 +1,4 @@
-"""Names of a state dict that another object around or inside the network has lengthened."""
+"""Names of a state dict with extra words from objects around or inside the network."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
-"""What torch.compile, FSDP, checkpointing and DataParallel set around a part of a network."""
+"""Words that torch.compile, FSDP, checkpointing and DataParallel insert for a wrapped module."""
 
-_UNCOUNTED = "num_batches_tracked"  # of batch norms: absent from old files
+_UNCOUNTED = "num_batches_tracked"  # buffer of batch norms, absent from old files
 
 
 def without_inner(tensors: Mapping[str, Tensor], known: Collection[str]) -> dict[str, Tensor]:
-    """Return the tensors by the network's names, without the words of `INNER` within them."""
+    """Return the tensors by the network's names: the words of `INNER` are removed."""
     made: dict[str, Tensor] = {}
     for key, value in tensors.items():
         bare = ".".join(word for word in key.split(".") if word not in INNER)
@@ -25,11 +25,11 @@ def without_inner(tensors: Mapping[str, Tensor], known: Collection[str]) -> dict
 def under_one_prefix(
     tensors: Mapping[str, Tensor], known: Collection[str]
 ) -> tuple[dict[str, Tensor], str, tuple[str, ...]]:
-    """Find the network in a state dict of something larger: a Lightning module, a training script.
+    """Find the network in the state dict of a larger object, such as a Lightning module.
 
     Returns:
-        The tensors below the one prefix that has every name of the network, that prefix, and the
-        keys left out; all tensors, an empty prefix and nothing where there is no such one.
+        The tensors below the only prefix that has every name of the network, that prefix, and the
+        other keys; where there is no such prefix, all tensors, an empty prefix and no keys.
     """
     wanted = [name for name in known if not name.endswith(_UNCOUNTED)]
     longest = max(wanted, key=len, default="")
@@ -39,5 +39,5 @@ def under_one_prefix(
     if len(whole) != 1 or any(name in tensors for name in wanted):
         return dict(tensors), "", ()
     prefix = whole[0]
-    found = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-    return found, prefix, tuple(key for key in tensors if not key.startswith(prefix))
+    below = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+    return below, prefix, tuple(key for key in tensors if not key.startswith(prefix))

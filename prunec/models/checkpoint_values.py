@@ -1,4 +1,4 @@
-"""What the tensors of a checkpoint must be: as many numbers, of such a kind, all of them finite."""
+"""Checks of a checkpoint's tensors: dense, of a fitting type, finite."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _STR = (
 
 
 def require_values(given: Mapping[str, Tensor], fresh: Mapping[str, Tensor], source: str) -> None:
-    """Refuse tensors that are no numbers of the network's kind.
+    """Check that tensors can be loaded into a network without loss.
 
     Args:
-        given: what a checkpoint holds.
+        given: tensors of a checkpoint.
         fresh: the network's tensors, by the same names.
-        source: how errors name it.
+        source: name of the checkpoint, for errors.
 
     Raises:
-        DataError: one is sparse, quantised, without storage, of another kind of number, or holds
-            what is not finite where the network has a finite number.
+        DataError: a tensor is sparse, quantised, without storage, of another kind of number, or
+            not finite where the network's is.
     """
     for key, tensor in given.items():
         if key in fresh:
@@ -37,40 +37,40 @@ def require_values(given: Mapping[str, Tensor], fresh: Mapping[str, Tensor], sou
 def require_no_thresholds(
     unexpected: list[str], given: Mapping[str, Tensor], known: Mapping[str, Tensor], source: str
 ) -> None:
-    """Refuse the thresholds that other codes of soft threshold reparametrisation keep.
+    """Refuse thresholds that other implementations of STR store (Kusupati et al. 2020).
 
     Raises:
-        DataError: a tensor stands beside a weight that looks like its threshold.
+        DataError: an unexpected tensor beside a weight looks like its threshold.
     """
     for key in unexpected:
         layer, _, name = key.rpartition(".")
         beside = f"{layer}.weight" in known
         if beside and ("thresh" in name.lower() or given[key].numel() == 1):
             raise DataError(
-                f"{source}: {key} stands beside a weight, like the threshold of a soft threshold "
-                "reparametrisation (STR): the weight that computes is another",
+                f"{source}: {key} looks like the threshold of a soft threshold reparametrisation "
+                "(STR): the effective weight differs from the stored one",
                 remedy=_STR,
             )
 
 
 def _flaw(given: Tensor, fresh: Tensor) -> tuple[str, str]:
-    """What is wrong with a tensor, and what mends it; empty where nothing is."""
+    """Return what is wrong with a tensor, and the remedy; both empty where nothing is."""
     if given.is_meta:
-        return "has no values: it lies on the meta device", "Save the network that was trained."
+        return "has no values: it is on the meta device", "Save the trained network."
     if given.layout != torch.strided:
         return "is sparse", "Save it dense: tensor.to_dense()."
     if given.is_quantized:
         return "is quantised", "Save the weights before quantisation, or tensor.dequantize()."
     if given.is_complex() != fresh.is_complex() or _is_coarse(given, fresh):
         remedy = f"Save it as {fresh.dtype}, as the network computes with it."
-        return f"holds {given.dtype}, {fresh.dtype} is wanted", remedy
+        return f"is {given.dtype}, {fresh.dtype} is needed", remedy
     if _is_not_finite(given, fresh):
-        return "holds numbers that are not finite", "Take a checkpoint of before they came up."
+        return "has values that are not finite", "Use an earlier checkpoint without them."
     return "", ""
 
 
 def _is_coarse(given: Tensor, fresh: Tensor) -> bool:
-    """Return whether numbers of a finer kind are wanted than a checkpoint of them has."""
+    """Return whether the network needs floats, and the checkpoint has integers or 8-bit floats."""
     floating = given.is_floating_point() and given.element_size() > 1
     return fresh.is_floating_point() and not floating
 

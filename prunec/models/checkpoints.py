@@ -1,6 +1,7 @@
-"""What training scripts make of a state dict, undone: wrappers, prefixes, masks, computed kernels.
+"""Extraction of a state dict from a training script's checkpoint.
 
-Only forms that leave no choice are undone; what is left over is for the loader to refuse.
+Wrappers, prefixes, masks and parametrised kernels are undone, but only where there is a single
+interpretation; the loader refuses everything else.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ WRAPPERS = (
     "state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
     "module",
 )  # fmt: skip
-"""Names under which scripts keep the weights that were trained."""
+"""Keys under which training scripts store the trained weights."""
 
 AVERAGES = (
     "ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "params_ema", "shadow",
     "teacher", "student",
 )  # fmt: skip
-"""Names under which they keep an average or another network beside those."""
+"""Keys under which they store an average or another network besides."""
 
 PREFIXES = ("module.", "_orig_mod.", "ema_model.", "model.", "net.", "network.", "ema.", "module_")
-"""What DataParallel, torch.compile, averages, Lightning and scripts set before every key."""
+"""Prefixes that DataParallel, torch.compile, averages, Lightning and scripts put on every key."""
 
 COUNTERS = (
     "total_ops", "total_params", "n_averaged", "__flops__", "__params__", "__macs__",
     "__batch_counter__", "parameter_quantity", "inference_memory", "MAdd", "duration", "Flops",
     "Memory", "input_shape", "output_shape",
 )  # fmt: skip
-"""What thop, ptflops, torchstat and torch's AveragedModel leave in a state dict."""
+"""Counters that thop, ptflops, torchstat and torch's AveragedModel leave in a state dict."""
 
 MARK = "::"
-"""What stands between a file and the name of one of its state dicts."""
+"""Separator between a file and the name of one of its state dicts."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Checkpoint:
     Attributes:
         tensors: parameter or buffer → tensor; masked weights are zero where the mask is.
         masks: name of a weight → bool mask of its shape.
-        notes: what was undone, a sentence each.
+        notes: sentences on what was undone.
     """
 
     tensors: Mapping[str, Tensor]
@@ -56,28 +57,29 @@ class Checkpoint:
 
 
 def read_checkpoint(content: object, known: Collection[str], entry: str = "") -> Checkpoint:
-    """Return the state dict in what a file holds.
+    """Return the state dict in the contents of a checkpoint file.
 
     Args:
-        content: what the file holds.
-        known: names of the network's parameters and buffers: the prefix is what they lack.
-        entry: which of several state dicts, by its key, dots between levels; by default the one
-            that was trained, an average only where it is alone.
+        content: contents of the file.
+        known: names of the network's parameters and buffers, to recognise prefixes by.
+        entry: key of one of several state dicts, with dots between levels; by default the trained
+            one, or an average if it is the only one.
 
     Raises:
-        DataError: there is no state dict, or no such one.
+        DataError: there is no state dict, or none of this key.
     """
-    found = _candidates(content)
-    name = _chosen(found, entry)
-    notes = [f"read {name!r} of {', '.join(map(repr, found))}"] if len(found) > 1 else []
-    tensors = _without_counters(found[name], known)
+    candidates = _candidates(content)
+    name = _chosen(candidates, entry)
+    several = len(candidates) > 1
+    notes = [f"read {name!r} of {', '.join(map(repr, candidates))}"] if several else []
+    tensors = _without_counters(candidates[name], known)
     tensors, prefix = _without_prefix(tensors, known)
     tensors, around, apart = under_one_prefix(without_inner(tensors, known), known)
     prefix += around
     if prefix:
-        notes.append(f"left the prefix {prefix!r} off every key")
+        notes.append(f"removed the prefix {prefix!r} from every key")
     if apart:
-        notes.append(f"left out {len(apart)} tensors beside the network, {apart[0]} among them")
+        notes.append(f"ignored {len(apart)} tensors besides the network's, such as {apart[0]}")
     tensors, computed = _computed(tensors, known)
     if computed:
         notes.append(f"computed {computed} parametrised weights")
@@ -88,20 +90,20 @@ def read_checkpoint(content: object, known: Collection[str], entry: str = "") ->
 
 
 def read_masks(content: object, known: Collection[str]) -> dict[str, Tensor]:
-    """Return the masks of a file: of a weight's name, with ``_mask`` behind it, or its layer's.
+    """Return the masks in a file, named as their weight, with ``_mask`` behind it, or as the layer.
 
     Raises:
-        DataError: the file holds no tensors, a mask belongs to no weight, or holds other values
-            than 0 and 1.
+        DataError: the file has no tensors, a mask belongs to no weight, or has other values than 0
+            and 1.
     """
-    found = _candidates(content)
-    tensors, _ = _without_prefix(found[_chosen(found, "")], known, _mask_target)
+    candidates = _candidates(content)
+    tensors, _ = _without_prefix(candidates[_chosen(candidates, "")], known, _mask_target)
     masks: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         target = _mask_target(key, known)
         if target is None:
             raise DataError(
-                f"model.masks: {key} is the mask of no weight of the network",
+                f"model.masks: {key} does not belong to a weight of the network",
                 remedy="Name masks like their weights: conv1.weight, or conv1.weight_mask.",
             )
         masks[target] = _binary(key, tensor)
@@ -109,40 +111,40 @@ def read_masks(content: object, known: Collection[str]) -> dict[str, Tensor]:
 
 
 def _candidates(content: object, path: str = "") -> dict[str, dict[str, Tensor]]:
-    """Every state dict in a nest of mappings, by its path."""
+    """Return every state dict in nested mappings, by its path."""
     if not isinstance(content, Mapping):
         return {}
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     nested = {str(k): v for k, v in content.items() if isinstance(v, Mapping)}
     if tensors and not any(key in nested for key in (*WRAPPERS, *AVERAGES)):
         return {path: tensors} if len(tensors) == len(content) or not nested else {}
-    found: dict[str, dict[str, Tensor]] = {}
+    nests: dict[str, dict[str, Tensor]] = {}
     for key, value in nested.items():
         if key in WRAPPERS or key in AVERAGES:
-            found.update(_candidates(value, f"{path}.{key}" if path else key))
-    return found
+            nests.update(_candidates(value, f"{path}.{key}" if path else key))
+    return nests
 
 
-def _chosen(found: Mapping[str, object], entry: str) -> str:
-    there = ", ".join(map(repr, found)) or "none"
+def _chosen(candidates: Mapping[str, object], entry: str) -> str:
+    there = ", ".join(map(repr, candidates)) or "none"
     if entry:
-        if entry in found:
+        if entry in candidates:
             return entry
         raise DataError(
-            f"model.weights: the file holds no state dict {entry!r}",
+            f"model.weights: the file has no state dict {entry!r}",
             remedy=f"State dicts of the file: {there}.",
         )
-    if not found:
+    if not candidates:
         raise DataError(
-            "model.weights: the file holds no state dict",
+            "model.weights: the file has no state dict",
             remedy="Save module.state_dict(), best as .safetensors.",
         )
-    trained = [name for name in found if not set(name.split(".")) & set(AVERAGES)]
-    left = trained or list(found)
+    trained = [name for name in candidates if not set(name.split(".")) & set(AVERAGES)]
+    left = trained or list(candidates)
     if len(left) > 1:
         raise DataError(
-            f"model.weights: the file holds several state dicts: {there}",
-            remedy=f"Say which one: FILE{MARK}{left[0]}.",
+            f"model.weights: the file has several state dicts: {there}",
+            remedy=f"Name one: FILE{MARK}{left[0]}.",
         )
     return left[0]
 
@@ -156,7 +158,7 @@ def _without_counters(tensors: dict[str, Tensor], known: Collection[str]) -> dic
 
 
 def _plain_target(key: str, known: Collection[str]) -> str | None:
-    """The network's name that a key of a checkpoint speaks of, if there is one."""
+    """Return the network's name for a key of a checkpoint; None where there is none."""
     base = key.replace("parametrizations.", "")
     for ending in (".original", ".original0", ".original1", "_orig", "_mask", "_g", "_v"):
         if base.removesuffix(ending) in known:
@@ -165,7 +167,7 @@ def _plain_target(key: str, known: Collection[str]) -> str | None:
 
 
 def _mask_target(key: str, known: Collection[str]) -> str | None:
-    """The weight that a mask's name speaks of, if there is one."""
+    """Return the name of the weight that a mask belongs to; None where there is none."""
     for name in (key, key.removesuffix("_mask"), key.removesuffix(".mask"), f"{key}.weight"):
         if name in known:
             return name
@@ -178,7 +180,7 @@ def _without_prefix(
     known: Collection[str],
     target: object = _plain_target,
 ) -> tuple[dict[str, Tensor], str]:
-    """The tensors without what stands before every key, as long as fewer keys fit with it."""
+    """Remove common prefixes until a key fits the network; return the tensors and the prefix."""
     prefix = ""
     while tensors:
         words = [w for w in PREFIXES if all(key.startswith(w) for key in tensors)]
@@ -195,7 +197,7 @@ def _fitting(tensors: Collection[str], known: Collection[str], target: object) -
 
 
 def _computed(tensors: dict[str, Tensor], known: Collection[str]) -> tuple[dict[str, Tensor], int]:
-    """Weights that were kept as direction and length, or behind an identity, as themselves."""
+    """Compute weights that are stored as direction and length; return them and their number."""
     made = dict(tensors)
     count = 0
     for key in tensors:
@@ -209,7 +211,7 @@ def _computed(tensors: dict[str, Tensor], known: Collection[str]) -> tuple[dict[
 
 
 def _halves(key: str) -> tuple[str, str, str]:
-    """Names of length, direction and weight, if ``key`` is of a length; else empty."""
+    """Return the names of length, direction and weight, if ``key`` is a length; else empty."""
     if key.endswith(".original0"):
         weight = key.removesuffix(".original0").replace("parametrizations.", "")
         return key, key[:-1] + "1", weight
@@ -219,7 +221,7 @@ def _halves(key: str) -> tuple[str, str, str]:
 
 
 def _axis(length: Tensor) -> int:
-    """The axis along which weight_norm keeps a length each; -1: one for all."""
+    """Return the axis along which weight_norm has one length each; -1 for a single length."""
     return next(
         (axis for axis, size in enumerate(length.shape) if size > 1), 0 if length.dim() else -1
     )
@@ -228,7 +230,7 @@ def _axis(length: Tensor) -> int:
 def _masked(
     tensors: dict[str, Tensor], known: Collection[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weights that torch's pruning computes, and its masks."""
+    """Compute the weights of torch.nn.utils.prune; return all weights, and its masks."""
     made, masks = dict(tensors), {}
     for key in tensors:
         weight = key.removesuffix("_mask")
@@ -245,7 +247,7 @@ def _binary(key: str, tensor: Tensor) -> Tensor:
     mask = tensor != 0
     if not torch.equal(mask.to(tensor.dtype), tensor):
         raise DataError(
-            f"model.weights: the mask {key} holds other values than 0 and 1",
-            remedy="Save masks of 0 and 1: mask != 0, say.",
+            f"model.weights: the mask {key} has other values than 0 and 1",
+            remedy="Save masks of 0 and 1, for example mask != 0.",
         )
     return mask

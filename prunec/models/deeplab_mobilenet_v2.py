@@ -1,10 +1,10 @@
 """DeepLabV3 (arXiv 1706.05587) on MobileNetV2 (arXiv 1801.04381), which torchvision does not have.
 
-The backbone is torchvision's mobilenet_v2 up to its last block, of 320 channels, as §6.3 of the
-MobileNetV2 paper has it; where it would go beyond ``output_stride``, strides become dilation. The
-head is torchvision's: ASPP of 1×1, three dilated 3×3 and the mean, a projection, a 3×3, a 1×1.
+The backbone is torchvision's mobilenet_v2 up to its last block, of 320 channels, as in §6.3 of the
+MobileNetV2 paper; strides beyond ``output_stride`` become dilation. The head is torchvision's: ASPP
+of 1×1, three dilated 3×3 and the mean, a projection, a 3×3, a 1×1.
 
-The backbone's parameters are called as in torchvision's classifier without its ``features.``:
+The backbone's parameters have the names of torchvision's classifier, without ``features.``:
 ``model.backbone_weights = "mobilenet_v2:IMAGENET1K_V1"``, or a file, starts it pretrained.
 """
 
@@ -17,8 +17,8 @@ from torchvision.models import mobilenet_v2
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.segmentation.deeplabv3 import ASPP, DeepLabV3
 
-BLOCKS = 18  # of torchvision's features; behind them stands the classifier's 1×1 convolution
-RATES = (6, 12, 18)  # of the paper, at output stride 16
+BLOCKS = 18  # blocks of torchvision's features; the 19th is the classifier's 1×1 convolution
+RATES = (6, 12, 18)  # dilations in the paper, at output stride 16
 STRIDES = (8, 16, 32)
 
 
@@ -33,18 +33,18 @@ def deeplabv3_mobilenet_v2(
     """Return the network: images [N, in_channels, H, W] to {"out": logits [N, num_classes, H, W]}.
 
     Args:
-        num_classes: the background included.
+        num_classes: number of classes, background included.
         width_mult: factor of the backbone's channels.
-        output_stride: pixels of an image to one of the last block's, a side.
+        output_stride: side of an image divided by that of the last block's output.
         atrous_rates: dilations of the head's 3×3 convolutions.
-        head_channels: of each of its branches.
-        in_channels: of the images.
+        head_channels: channels of each branch of the head.
+        in_channels: channels of the images.
 
     Raises:
-        ValueError: an output stride that there is not.
+        ValueError: ``output_stride`` is not 8, 16 or 32.
     """
     if output_stride not in STRIDES:
-        raise ValueError(f"output_stride = {output_stride} is none of {STRIDES}")
+        raise ValueError(f"output_stride = {output_stride} must be one of {STRIDES}")
     features = mobilenet_v2(width_mult=width_mult).features[:BLOCKS]
     if in_channels != 3:
         stem = features[0][0]
@@ -58,7 +58,7 @@ def deeplabv3_mobilenet_v2(
 
 
 def _dilate(features: nn.Module, output_stride: int) -> None:
-    """Let convolutions that would pass ``output_stride`` keep the size, and those behind dilate."""
+    """Replace strides beyond ``output_stride`` by 1, and dilate the convolutions after them."""
     stride, dilation = 1, 1
     for layer in features.modules():
         if not isinstance(layer, nn.Conv2d):
@@ -74,7 +74,7 @@ def _dilate(features: nn.Module, output_stride: int) -> None:
 
 
 def deeplab_head(inputs: int, classes: int, rates: Sequence[int], channels: int) -> nn.Sequential:
-    """Return the head of torchvision's DeepLabV3, of any width."""
+    """Return the head of torchvision's DeepLabV3, with a variable number of channels."""
     return nn.Sequential(
         ASPP(inputs, rates, channels),
         nn.Conv2d(channels, channels, 3, padding=1, bias=False),

@@ -1,7 +1,7 @@
 """A small DeepLabV3 (arXiv 1706.05587) on a ResNet for CIFAR, for small images on a CPU.
 
-The stem halves the size; the last stage keeps it and dilates instead, so that the output stride is
-4. The head is that of `deeplab_mobilenet_v2`.
+The stem halves the size; the last stage dilates instead of halving, so that the output stride is 4.
+The head is that of `deeplab_mobilenet_v2`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Backbone(nn.Module):
         self.net.conv1.stride = (2, 2)
         first = self.net.layer3[0]
         assert isinstance(first, BasicBlock)
-        first.stride = 1  # of its shortcut
+        first.stride = 1  # the stride of its shortcut
         for name, layer in self.net.layer3.named_modules():
             if isinstance(layer, nn.Conv2d):
                 layer.stride = (1, 1)
@@ -46,10 +46,10 @@ def deeplabv3_resnet8(
     """Return the network: images [N, in_channels, H, W] to {"out": logits [N, num_classes, H, W]}.
 
     Args:
-        num_classes: the background included.
-        in_channels: of the images.
+        num_classes: number of classes, background included.
+        in_channels: channels of the images.
         atrous_rates: dilations of the head's 3×3 convolutions.
-        head_channels: of each of its branches.
+        head_channels: channels of each branch of the head.
     """
     head = deeplab_head(WIDTHS[-1], num_classes, atrous_rates, head_channels)
     module: nn.Module = DeepLabV3(Backbone(1, in_channels), head)

@@ -1,4 +1,4 @@
-"""Changes of a built network that a recipe asks for: other arguments for a module, or identity."""
+"""Edits of a built network by a recipe: other arguments for a module, or identity in its place."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from prunec.wording import did_you_mean
 
 
 def apply_edits(module: nn.Module, edits: Sequence[ModuleEdit]) -> None:
-    """Change ``module`` in place, edit by edit.
+    """Apply edits to ``module`` in place, in order.
 
-    Weights whose shape an edit leaves alone are kept. A convolution's or linear layer's new weight
-    is drawn as the network drew the old one: normal, with the old one's standard deviation, for a
-    convolution times √(fan-out old / fan-out new), as He's rule (``kaiming_normal_`` with
-    ``fan_out``, the rule of torchvision's ResNets and MobileNets) would have it.
+    Weights of unchanged shape are kept. A new weight of a convolution or linear layer is drawn from
+    a normal distribution with the standard deviation of the old weight; for a convolution it is
+    multiplied by √(old fan-out / new fan-out), after He et al. 2015 (``kaiming_normal_`` with
+    ``fan_out``, as in torchvision's ResNets and MobileNets).
 
     Raises:
-        RecipeError: no such module, an argument that it does not have, or a refused value.
+        RecipeError: there is no such module or argument, or the module refuses a value.
     """
     for place, edit in enumerate(edits):
         _apply(module, edit, f"model.edit[{place}]")
@@ -42,7 +42,7 @@ def _find(module: nn.Module, path: str, key: str) -> nn.Module:
     names = [name for name, _ in module.named_modules() if name]
     if path not in names:
         raise RecipeError(
-            f"{key}.module = {path!r} is no module of the network",
+            f"{key}.module = {path!r} is not a module of the network",
             remedy=did_you_mean(path, names).strip()
             or f"Its outermost modules: {', '.join(name for name, _ in module.named_children())}.",
         )
@@ -55,26 +55,26 @@ def _rebuilt(old: nn.Module, changes: dict[str, Any], key: str) -> nn.Module:
     for word, value in changes.items():
         if word not in arguments:
             raise RecipeError(
-                f"{key}.set.{word} is no argument of {kind.__name__}",
+                f"{key}.set.{word} is not an argument of {kind.__name__}",
                 remedy=f"{did_you_mean(word, list(arguments))}"
                 f"Its arguments: {', '.join(arguments)}.",
             )
         arguments[word] = tuple(value) if isinstance(value, list | tuple) else value
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # torch only warns of empty weights
+            warnings.simplefilter("error", UserWarning)  # torch only warns about empty weights
             new = kind(**arguments)
         _initialise(old, new)
     except (TypeError, ValueError, RuntimeError, UserWarning) as error:
         raise RecipeError(
             f"{key}: {kind.__name__} refuses its arguments: {error}",
-            remedy=f"Found now: {old}.",
+            remedy=f"It is now: {old}.",
         ) from error
     return new
 
 
 def _arguments(old: nn.Module, key: str) -> dict[str, Any]:
-    """Return the arguments that ``old`` was made with: its attributes of those names."""
+    """Return the constructor arguments of ``old``, read from its attributes of the same names."""
     names = [word for word in inspect.signature(type(old)).parameters if word not in _PLACES]
     if not type(old).__module__.startswith("torch.nn.") or any(
         not hasattr(old, word) for word in names
@@ -85,7 +85,7 @@ def _arguments(old: nn.Module, key: str) -> dict[str, Any]:
             "activation.",
         )
     arguments = {word: getattr(old, word) for word in names}
-    if "bias" in arguments:  # asked for as a flag, kept as a tensor
+    if "bias" in arguments:  # a flag as an argument, a tensor as an attribute
         arguments["bias"] = arguments["bias"] is not None
     return arguments
 

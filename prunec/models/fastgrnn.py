@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from prunec.models.low_rank import LowRank
 
-SPREAD = 0.1  # of the weights at first
+SPREAD = 0.1  # standard deviation of initial weights, as in the authors' code (EdgeML)
 
 
 class FastGRNNCell(nn.Module):
     """Sequences [N, T, inputs] to the last state [N, hidden].
 
     Args:
-        inputs: features of a step.
-        hidden: units.
-        rank_w: of W; 0: one whole matrix.
-        rank_u: of U; 0: one whole matrix.
+        inputs: features per step.
+        hidden: number of units.
+        rank_w: rank of W; 0 for a full matrix.
+        rank_u: rank of U; 0 for a full matrix.
     """
 
     def __init__(self, inputs: int, hidden: int, rank_w: int = 0, rank_u: int = 0) -> None:
@@ -37,9 +37,9 @@ class FastGRNNCell(nn.Module):
         self.nu = nn.Parameter(torch.tensor(-4.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the state after the last step; the first is zero."""
+        """Return the state after the last step; the initial state is zero."""
         zeta, nu = torch.sigmoid(self.zeta), torch.sigmoid(self.nu)
-        wx = self.w(x)  # of all steps at once
+        wx = self.w(x)  # for all steps at once: it does not depend on the state
         h = x.new_zeros(x.shape[0], len(self.bias_z))
         for t in range(x.shape[1]):
             both = wx[:, t] + self.u(h)
@@ -50,7 +50,7 @@ class FastGRNNCell(nn.Module):
 
 
 class FastGRNN(nn.Module):
-    """Sequences as images [N, C, H, T], C·H features a step, to logits [N, num_classes]."""
+    """Sequences as images [N, C, H, T], C·H features per step, to logits [N, num_classes]."""
 
     def __init__(
         self, num_classes: int, inputs: int, hidden: int, rank_w: int = 0, rank_u: int = 0
@@ -66,7 +66,7 @@ class FastGRNN(nn.Module):
 
 
 def _map(inputs: int, outputs: int, rank: int) -> nn.Module:
-    """A linear map without bias, drawn anew: one matrix, or two factors of a rank."""
+    """Return a linear map without bias, as one matrix or two factors of a rank, initialised."""
     whole = nn.Linear(inputs, outputs, bias=False)
     made = LowRank(inputs, outputs, rank, bias=False) if rank else whole
     for part in made.modules():

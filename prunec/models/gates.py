@@ -1,7 +1,7 @@
-"""Gates on the input channels of kernels, attached to a network so that it computes with them.
+"""Gates on the input channels of kernels, attached to a network as parametrisations.
 
-conv_W(g ⊙ u) = conv_{W·g}(u): a gate on an input channel is a factor of the kernel's column, so a
-gated network is the network with its gated kernels parametrised as ``weight · gate``.
+conv_W(g ⊙ u) = conv_{W·g}(u): a gate on an input channel is a factor of the kernel's slice for that
+channel. A gated kernel is therefore parametrised as ``weight · gate``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SUFFIX = ".parametrizations.weight.0.gate"
 
 
 class KernelGate(nn.Module):
-    """Multiplies a kernel by the gates of its input channels.
+    """Parametrisation that multiplies a kernel by the gates of its input channels.
 
     Args:
         gate: values in [0, 1], broadcastable to the kernel.
@@ -30,12 +30,12 @@ class KernelGate(nn.Module):
         self.register_buffer("gate", gate.detach().clone())
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The gated kernel."""
+        """Return the gated kernel."""
         return weight * self.gate
 
 
 def attach_gates(module: nn.Module, gates: Mapping[str, Tensor]) -> None:
-    """Gate kernels in place.
+    """Attach gates to kernels of a network, in place.
 
     Args:
         module: the network.
@@ -47,7 +47,7 @@ def attach_gates(module: nn.Module, gates: Mapping[str, Tensor]) -> None:
 
 
 def gates_of(module: nn.Module) -> dict[str, Tensor]:
-    """The gates attached to a network, by kernel name."""
+    """Return the gates attached to a network, kernel name → gates."""
     return {
         name.removesuffix(_SUFFIX) + ".weight": tensor
         for name, tensor in module.named_buffers()
@@ -56,10 +56,10 @@ def gates_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def absorbed(module: nn.Module) -> nn.Module:
-    """The network with every gate multiplied into its kernel: itself where it has none, or a copy.
+    """Return a copy with every gate multiplied into its kernel; the network itself without gates.
 
-    torch's own removal of parametrisations edits a class that copies of a network share, so the
-    copy's modules go back to their first class here.
+    torch's removal of parametrisations edits a class that copies of a module share. Here the copy's
+    modules get their original class back instead.
     """
     gates = gates_of(module)
     if not gates:

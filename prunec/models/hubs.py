@@ -1,4 +1,4 @@
-"""Networks and weights that lie in a hub: nothing is fetched, and it is told how they come in."""
+"""Refusal of networks and weights on a hub: nothing is downloaded; the remedy names the steps."""
 
 from __future__ import annotations
 
@@ -19,48 +19,47 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/+.+", re.IGNORECASE)
 
 
 def refuse_network_of_hub(name: str) -> None:
-    """Say how a network that a hub has comes in, if the name of a network is one of a hub's.
+    """Refuse the name of a network on a hub.
 
     Raises:
-        RecipeError: it is.
+        RecipeError: ``name`` is one; the remedy names the steps to use that network.
     """
-    said = f"model.name = {shortened(name)!r} lies in a hub, and networks are not fetched"
+    message = f"model.name = {shortened(name)!r} is on a hub, and networks are not downloaded"
     timms = _TIMM.fullmatch(name)
     if timms:
-        raise RecipeError(said, remedy=_timms(timms["arch"], timms["tag"]))
+        raise RecipeError(message, remedy=_timms(timms["arch"], timms["tag"]))
     hubs = _HUB.fullmatch(name)
     if hubs and not name.startswith((".", "/")) and not _is_here(hubs["name"]):
         raise RecipeError(
-            said,
-            remedy=f"Fetch {hubs['name']} where there is a network (hf download {hubs['name']}, or "
-            f"git clone https://github.com/{hubs['name']}), write a function that returns the "
-            "network into a file of yours, model.name = 'my_networks:build', and say "
-            "model.weights = the path of its weights.",
+            message,
+            remedy=f"Download {hubs['name']} (hf download {hubs['name']}, or git clone "
+            f"https://github.com/{hubs['name']}), write a function that returns the network into a "
+            "file of yours, model.name = 'my_networks:build', and set model.weights to the path of "
+            "its weights.",
         )
 
 
 def _is_here(name: str) -> bool:
-    """Say whether a name means a file of the user's."""
+    """Return whether a name is a Python file, or starts with a folder that exists here."""
     return name.endswith(".py") or Path(name.partition("/")[0]).is_dir()
 
 
 def refuse_address(key: str, weights: str) -> None:
-    """Say that weights are read from files, if they are given as an address.
+    """Refuse weights that are given as a URL.
 
     Raises:
-        DataError: they are.
+        DataError: ``weights`` is a URL.
     """
     if _ADDRESS.fullmatch(weights):
         raise DataError(
-            f"model.{key} = {shortened(weights)!r} is an address, and weights are read from files",
-            remedy=f"Fetch it where there is a network, put it anywhere, and say model.{key} = its "
-            "path.",
+            f"model.{key} = {shortened(weights)!r} is a URL, but weights are read from files",
+            remedy=f"Download it and set model.{key} to its path.",
         )
 
 
 def _timms(arch: str, tag: str | None) -> str:
     file = f"https://huggingface.co/timm/{arch}{f'.{tag}' if tag else ''}/resolve/main/"
     return (
-        f"Say model.name = 'timm:{arch}'. For its weights, fetch {file}model.safetensors where "
-        "there is a network, put it anywhere, and say model.weights = its path."
+        f"Set model.name = 'timm:{arch}'. For its weights, download {file}model.safetensors and "
+        "set model.weights to its path."
     )

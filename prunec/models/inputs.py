@@ -1,4 +1,4 @@
-"""What a caller hands to the public functions, checked before anything is computed."""
+"""Checks of the arguments of the public functions, before anything is computed."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def checked_module(model: nn.Module) -> nn.Module:
         return model
     if isinstance(model, type) and issubclass(model, nn.Module):
         raise PrunecError(
-            f"the model is the class {model.__name__}, not a network of it",
-            remedy=f"Make one: {model.__name__}(...).",
+            f"the model is the class {model.__name__}, not an instance of it",
+            remedy=f"Create one: {model.__name__}(...).",
         )
     raise PrunecError(
         f"the model is of type {type(model).__name__}, not a torch.nn.Module",
@@ -36,10 +36,10 @@ def checked_example(
 ) -> tuple[Tensor, ...]:
     """Return the example as a tuple of tensors of at least two samples.
 
-    A batch of one would be taken for a constant of the network, so its sample is repeated.
+    A batch of one would be indistinguishable from a constant size 1, so its sample is repeated.
 
     Raises:
-        PrunecError: it is no tensor or tuple of tensors, holds no sample, or lies on another device
+        PrunecError: it is not a tensor or tuple of tensors, has no sample, or is on another device
             than the network.
     """
     if isinstance(example_inputs, Tensor):
@@ -52,7 +52,7 @@ def checked_example(
         )
     if not example_inputs:
         raise PrunecError(
-            "example_inputs holds no tensor",
+            "example_inputs is empty",
             remedy="Give one tensor for each argument of forward.",
         )
     for place, value in enumerate(example_inputs):
@@ -73,22 +73,22 @@ def _check_tensor(model: nn.Module, value: object, place: str) -> None:
         )
     if value.dim() and not len(value):
         raise PrunecError(
-            f"{place} has shape {tuple(value.shape)}: it holds no sample",
+            f"{place} has shape {tuple(value.shape)}: it has no sample",
             remedy="Give a batch of one or more samples.",
         )
     device = next((p.device for p in model.parameters()), value.device)
     if value.device != device:
         raise PrunecError(
-            f"{place} lies on {value.device}, the network on {device}",
+            f"{place} is on {value.device}, the network on {device}",
             remedy=f"Move one to the other: example_inputs.to({str(device)!r}).",
         )
 
 
 def checked_masks(model: nn.Module, masks: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """Return the masks, each where its parameter lies.
+    """Return the masks, each on the device of its parameter.
 
     Raises:
-        PrunecError: a mask names no parameter, or has another shape or type than it must.
+        PrunecError: a mask names no parameter, is not bool, or has another shape than it.
     """
     if masks is None:
         return {}
@@ -98,11 +98,11 @@ def checked_masks(model: nn.Module, masks: Mapping[str, Tensor] | None) -> dict[
             remedy="Give a dict: parameter name → bool tensor of the parameter's shape.",
         )
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    found: dict[str, Tensor] = {}
+    moved: dict[str, Tensor] = {}
     for name, mask in masks.items():
         _check_mask(name, mask, parameters)
-        found[name] = mask.to(parameters[name].device)
-    return found
+        moved[name] = mask.to(parameters[name].device)
+    return moved
 
 
 def _check_mask(name: str, mask: object, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -116,7 +116,7 @@ def _check_mask(name: str, mask: object, parameters: Mapping[str, nn.Parameter])
         kind = str(mask.dtype) if isinstance(mask, Tensor) else type(mask).__name__
         raise PrunecError(
             f"masks[{name!r}] is {kind}, not a bool tensor",
-            remedy="True keeps a weight, False counts as zero: mask != 0, say.",
+            remedy="True keeps a weight, False counts as zero; for example mask != 0.",
         )
     if mask.shape != parameters[name].shape:
         raise PrunecError(
@@ -127,7 +127,7 @@ def _check_mask(name: str, mask: object, parameters: Mapping[str, nn.Parameter])
 
 
 def checked_round_to(round_to: int) -> int:
-    """Return ``round_to`` if it is a multiple that counts can be rounded up to.
+    """Return ``round_to`` if counts can be rounded up to multiples of it.
 
     Raises:
         PrunecError: it is not a whole number of at least 1.

@@ -1,4 +1,4 @@
-"""Low-rank linear maps, what a linear layer is as one, and back again."""
+"""Low-rank linear maps: factorisation of linear layers, and multiplication back into one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ Made = TypeVar("Made", bound=nn.Module)
 
 
 class LowRank(nn.Module):
-    """y = Wx + b with W = (1·mᵀ ⊙ W₂)W₁: r(n_in + n_out) weights in place of n_in·n_out.
+    """Linear map y = Wx + b with W = (1·mᵀ ⊙ W₂)W₁: r(n_in + n_out) weights for n_in·n_out.
 
     Attributes:
         first: W₁ [r, n_in].
-        m: [1, r], a row, so that it decays as kernels do; None where W₂ has taken it in.
+        m: scale per rank [1, r]; two axes, so that weight decay applies to it as to kernels; None
+            where it is absorbed into W₂.
         second: W₂ [n_out, r], and b.
     """
 
@@ -48,11 +49,11 @@ class LowRank(nn.Module):
 
 @dataclass(frozen=True)
 class Form:
-    """How a linear map is computed.
+    """Form of a linear map.
 
     Attributes:
-        rank: of two factors; 0: one whole matrix.
-        scaled: whether there is an m between them.
+        rank: rank of two factors; 0 for one full matrix.
+        scaled: whether there is a scale m between the factors.
     """
 
     rank: int
@@ -60,21 +61,21 @@ class Form:
 
 
 def maps_of(module: nn.Module) -> dict[str, LowRank]:
-    """Return the low-rank maps of a network that have an m, by name."""
+    """Return the low-rank maps of a network that have a scale m, by name."""
     named = module.named_modules()
     return {n: part for n, part in named if isinstance(part, LowRank) and part.m is not None}
 
 
 def reform(module: nn.Module, forms: Mapping[str, Form]) -> None:
-    """Let linear maps be of other forms, in place; their weights do not matter.
+    """Replace linear maps by maps of other forms, in place, with new weights.
 
     Raises:
-        PassError: one of them is no linear map.
+        PassError: a module is not a linear map.
     """
     for name, form in forms.items():
         old = module.get_submodule(name)
         if not isinstance(old, nn.Linear | LowRank):
-            raise PassError(f"{name} is a {type(old).__name__}, no linear map")
+            raise PassError(f"{name} is a {type(old).__name__}, not a linear map")
         into, out = (old, old) if isinstance(old, nn.Linear) else (old.first, old.second)
         sizes, bias = (into.in_features, out.out_features), out.bias is not None
         new: nn.Module = nn.Linear(*sizes, bias=bias)
@@ -84,7 +85,7 @@ def reform(module: nn.Module, forms: Mapping[str, Form]) -> None:
 
 
 def put(module: nn.Module, name: str, part: nn.Module) -> None:
-    """Place a module at a name, and at every other name of the one that was there."""
+    """Replace a module at its name, and at every other name where the same module is shared."""
     old = module.get_submodule(name)
     names = [n for n, other in module.named_modules(remove_duplicate=False) if other is old]
     for holder, _, attribute in (n.rpartition(".") for n in names):
@@ -93,10 +94,10 @@ def put(module: nn.Module, name: str, part: nn.Module) -> None:
 
 @torch.no_grad()
 def factored(layer: nn.Linear, rank: int = 0) -> LowRank:
-    """Return W = V·diag(σ)·Uᵀ as W₂ = √σ₁·V, m = σ/σ₁, W₁ = √σ₁·Uᵀ, its ``rank`` largest σ.
+    """Factor W = V·diag(σ)·Uᵀ as W₂ = √σ₁·V, m = σ/σ₁, W₁ = √σ₁·Uᵀ, of the ``rank`` largest σ.
 
-    Exact at full rank, which ``rank`` = 0 stands for; thresholds on m are then thresholds on the
-    singular values.
+    ``rank`` = 0 is full rank, at which the factorisation is exact. Thresholds on m are thresholds
+    on the singular values, relative to the largest.
     """
     weight = layer.weight.detach().double()
     v, sigma, u = torch.linalg.svd(weight, full_matrices=False)
@@ -115,7 +116,7 @@ def factored(layer: nn.Linear, rank: int = 0) -> LowRank:
 
 @torch.no_grad()
 def unscaled(low: LowRank) -> LowRank:
-    """Return the map with m taken in by W₂."""
+    """Return the map with m absorbed into W₂."""
     first, second = low.first, low.second
     bias = second.bias is not None
     made = LowRank(
@@ -144,7 +145,7 @@ def whole(low: LowRank) -> nn.Linear:
 
 
 def _like(made: Made, old: nn.Module) -> Made:
-    """Return a map in the mode of the one that it replaces, frozen where that is frozen."""
+    """Give a map the mode and the frozen parameters of the one that it replaces; return it."""
     learns = {name: p.requires_grad for name, p in old.named_parameters()}
     weights = any(value for name, value in learns.items() if not name.endswith("bias"))
     biases = any(value for name, value in learns.items() if name.endswith("bias"))

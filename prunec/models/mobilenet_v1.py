@@ -19,9 +19,9 @@ class MobileNetV1(nn.Module):
     """Images [N, 3, H, W] to logits [N, num_classes].
 
     Args:
-        num_classes: how many there are.
+        num_classes: number of classes.
         width: factor of all channel counts.
-        in_channels: of the images.
+        in_channels: channels of the images.
     """
 
     def __init__(self, num_classes: int, width: float = 1.0, in_channels: int = 3) -> None:

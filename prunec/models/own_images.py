@@ -1,6 +1,6 @@
-"""The images that pretrained weights were trained on: mean, deviation, size.
+"""Images that pretrained weights expect: mean, deviation, size.
 
-A recipe with such weights whose data section says nothing of them takes theirs.
+A recipe with such weights takes over these values where its data section leaves them out.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from prunec.recipe.network_and_data import ModelSpec
 
 @dataclass(frozen=True)
 class OwnImages:
-    """What a network's weights expect.
+    """Preparation of images that a network's weights expect.
 
     Attributes:
-        resize: length of the shorter side before the crop.
-        crop: sides (H, W) of what the network takes; empty where it takes any.
-        mean: one number for each channel, after scaling to 0…1.
-        std: likewise.
+        resize: length of the shorter side before the crop, in pixels.
+        crop: (H, W) of the network's input; empty where it takes any size.
+        mean: mean per channel, after scaling to 0…1.
+        std: standard deviation per channel, likewise.
     """
 
     resize: int
@@ -33,10 +33,10 @@ class OwnImages:
 
 
 def own_images(spec: ModelSpec) -> OwnImages | None:
-    """Return what the weights of a recipe expect; None where nobody knows.
+    """Return the preparation that the weights of a recipe expect; None where it is unknown.
 
-    torchvision's by the name of its enum, or a file that has the name of torchvision's own file;
-    timm's by the network's name, whatever file the weights come from.
+    torchvision's is looked up by the name in its enum, or by the file's name if it is torchvision's
+    own; timm's by the network's name, for any file.
     """
     if not spec.weights:
         return None
@@ -47,10 +47,10 @@ def own_images(spec: ModelSpec) -> OwnImages | None:
 
 
 def with_own_images(recipe: Recipe) -> Recipe:
-    """Return the recipe with what its weights expect of images, where its data say nothing.
+    """Return the recipe with the preparation that its weights expect, where it states none.
 
-    Mean and std are taken together, where neither is stated; the size, as ``prepare`` of test and
-    training images, where neither ``prepare`` nor ``augment`` is.
+    Mean and std are filled in if neither is stated; the size, as ``prepare``, if neither
+    ``prepare`` nor ``augment`` is.
     """
     stated = recipe.data.model_fields_set
     takes_norm, takes_size = not {"mean", "std"} & stated, not {"prepare", "augment"} & stated

@@ -1,4 +1,4 @@
-"""A network that takes images as cameras and decoders give them: bytes, in either layout."""
+"""Networks that take uint8 images, as cameras and decoders produce them, in either layout."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ LAYOUTS = ("nhwc", "nchw")
 
 
 class RawImages(nn.Module):
-    """A network behind its own normalisation: (x − 255·mean) / (255·std), channel by channel.
+    """A network with its normalisation inside: (x − 255·mean) / (255·std), per channel.
 
-    A difference and a quotient: quantisers leave both in float, and so the image whole.
+    Subtraction and division, not a scale and a shift: quantisers leave these two in float, so that
+    the image is not quantised.
 
     Args:
-        network: takes float32 [N, C, H, W], normalised.
-        mean: of each channel.
-        std: of each channel.
-        layout: of the bytes that it takes: ``nhwc`` or ``nchw``.
+        network: network of normalised images, float32 [N, C, H, W].
+        mean: mean per channel, of images from 0 to 1.
+        std: standard deviation per channel, likewise.
+        layout: layout of the uint8 images: ``nhwc`` or ``nchw``.
     """
 
     mean: Tensor
@@ -38,13 +39,13 @@ class RawImages(nn.Module):
         self.train(network.training)
 
     def forward(self, images: Tensor) -> object:
-        """Return what the network answers to uint8 images of the layout."""
+        """Return the network's outputs for uint8 images of the layout."""
         numbers = images.permute(self.axes).to(self.mean.dtype)
         return self.network((numbers - self.mean) / self.std)
 
 
 class AsBytes(nn.Module):
-    """In place of a normalisation: images [..., C, H, W] as they are, in a layout.
+    """Transform in place of a normalisation: uint8 images [..., C, H, W] in a layout, unchanged.
 
     Args:
         layout: ``nhwc`` or ``nchw``.
@@ -55,21 +56,21 @@ class AsBytes(nn.Module):
         self.layout = layout
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the same bytes.
+        """Return the images in the layout.
 
         Raises:
-            TypeError: they are no bytes any more.
+            TypeError: they are not uint8, because a transform converted them.
         """
         if images.dtype != torch.uint8:
-            raise TypeError(f"images are {images.dtype} behind their transforms")
+            raise TypeError(f"images are {images.dtype} after their transforms")
         if self.layout == "nchw":
             return images
         moved = images.movedim(-3, -1)
-        return moved.flatten().view(moved.shape)  # strides of its own, where an axis has size 1
+        return moved.flatten().view(moved.shape)  # canonical strides even for axes of size 1
 
 
 def bytes_of(images: Tensor, mean: Sequence[float], std: Sequence[float], layout: str) -> Tensor:
-    """Return normalised images [N, C, H, W] as the nearest bytes, in a layout."""
+    """Undo a normalisation: return images [N, C, H, W] as the nearest uint8, in a layout."""
     m, s = (torch.tensor(v, dtype=torch.float64).reshape(-1, 1, 1) for v in (mean, std))
-    found = ((images.double() * s + m) * 255).round().clamp(0, 255).to(torch.uint8)
-    return AsBytes(layout)(found)  # type: ignore[no-any-return]
+    rounded = ((images.double() * s + m) * 255).round().clamp(0, 255).to(torch.uint8)
+    return AsBytes(layout)(rounded)  # type: ignore[no-any-return]

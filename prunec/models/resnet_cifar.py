@@ -14,7 +14,7 @@ WIDTHS = (16, 32, 64)
 
 
 class BasicBlock(nn.Module):
-    """y = relu(x' + bn(conv(relu(bn(conv(x)))))), x' the shortcut of x."""
+    """Basic block: y = relu(x' + bn(conv(relu(bn(conv(x)))))), x' the shortcut of x."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
         return F.relu(y + self.shortcut(x))
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """Return x at the size and with the channels of the block's output."""
+        """Return x subsampled and zero-padded to the size and channels of the block's output."""
         if self.stride == 1 and self.added == 0:
             return x
         sampled = x[:, :, :: self.stride, :: self.stride]
@@ -61,7 +61,7 @@ class ResNetCifar(nn.Module):
         return logits
 
     def features(self, x: Tensor) -> Tensor:
-        """Return what the last stage makes of images, a quarter of their sides."""
+        """Return the features of the last stage, [N, 64, H/4, W/4]."""
         x = F.relu(self.bn1(self.conv1(x)))
         stages: Tensor = self.layer3(self.layer2(self.layer1(x)))
         return stages

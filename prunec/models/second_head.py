@@ -1,8 +1,8 @@
-"""The second head that torchvision's networks for segmentation train with: it never ships.
+"""Auxiliary head of torchvision's segmentation networks: used only in training, never shipped.
 
-It reads a middle layer of the backbone and its loss is added, as in Inception; what a network
-answers does not depend on it. So the network of an artifact has none: the compiler would keep
-channels for it, and the budget would count it. It is there while a training lasts.
+It reads a middle layer of the backbone, and its loss is added, as in Inception; the network's
+output does not depend on it. The network of an artifact has none, because the compiler would keep
+channels for it and budgets would count it. It is attached for the duration of a training.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from contextlib import contextmanager
 
 from torch import nn
 
-HELD = "aux_classifier"  # torchvision's name of it
+HELD = "aux_classifier"  # its attribute in torchvision
 
 
 def take_head(model: nn.Module) -> nn.Module | None:
-    """Take the head off ``model``, in place, and return it; None where there is none."""
+    """Detach the head from ``model``, in place, and return it; None where there is none."""
     head = getattr(model, HELD, None)
     if isinstance(head, nn.Module):
         setattr(model, HELD, None)
@@ -27,9 +27,9 @@ def take_head(model: nn.Module) -> nn.Module | None:
 
 @contextmanager
 def training_head(model: nn.Module, head: nn.Module | None) -> Iterator[None]:
-    """Let ``model`` have a copy of ``head`` while the block runs, if it has a place for it.
+    """Attach a copy of ``head`` to ``model`` while the block runs, if it has the attribute for it.
 
-    A network that was cut has none any more: its middle layer may have other channels.
+    A cut network does not have it: its middle layer may have other channels.
     """
     if head is None or not hasattr(model, HELD):
         yield

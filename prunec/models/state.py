@@ -1,4 +1,4 @@
-"""The state of a network: the roles of its tensors, their bits, one digest of all."""
+"""State of a network: roles and bytes of its tensors, and a digest of all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def roles(module: nn.Module) -> dict[str, str]:
-    """Return for each tensor name of a network whether it is a ``parameter`` or a ``buffer``."""
+    """Return tensor name → ``parameter`` or ``buffer``, of a network."""
     named = dict.fromkeys((n for n, _ in module.named_buffers(remove_duplicate=False)), "buffer")
     return named | dict.fromkeys(
         (n for n, _ in module.named_parameters(remove_duplicate=False)), "parameter"
@@ -17,7 +17,7 @@ def roles(module: nn.Module) -> dict[str, str]:
 
 
 def raw_bytes(tensor: Tensor) -> bytes:
-    """Return the bits of a tensor in C order, whatever its type and device."""
+    """Return the bytes of a tensor in C order, of any type and device."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 

@@ -1,4 +1,4 @@
-"""Parameters that several modules hold: which they are, and making them so."""
+"""Ties: parameters that several modules share; listing and restoring them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import nn
 
 
 def ties_of(module: nn.Module) -> dict[str, str]:
-    """Return name → first name, of every further name of a parameter that has several."""
+    """Return name → first name, for all but the first name of every shared parameter."""
     first = {id(value): name for name, value in module.named_parameters()}
     everywhere = module.named_parameters(remove_duplicate=False)
     return {name: first[id(p)] for name, p in everywhere if first[id(p)] != name}
 
 
 def tie(module: nn.Module, ties: Mapping[str, str]) -> None:
-    """Let parameters be one, in place.
+    """Share parameters, in place.
 
     Args:
         module: the network.
-        ties: name of a parameter → name of the one that takes its place.
+        ties: name of a parameter → name of the parameter that replaces it.
     """
     for name, owner in ties.items():
         holder, _, attribute = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""Pretrained weights: torchvision's by name, or a file that holds tensors and no code."""
+"""Pretrained weights: torchvision's by name, or from a file of tensors; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -22,31 +22,34 @@ from prunec.models.second_head import HELD
 from prunec.tensor_files import read_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".tar", ".ckpt", ".bin")
-Found = TypeVar("Found")
-COUNTER = "num_batches_tracked"  # of batch norms: of no use, and absent from old files
+Content = TypeVar("Content")
+COUNTER = "num_batches_tracked"  # buffer of batch norms: not used here, absent from old files
 
 
 def load_weights(module: nn.Module, model: str, weights: str, classes: int) -> tuple[str, ...]:
-    """Load ``weights`` into ``module``; return the keys left as they were: another class count's.
+    """Load ``weights`` into ``module``.
 
     Args:
-        module: the network, made for ``classes`` classes.
+        module: the network, built for ``classes`` classes.
         model: its name in the recipe.
-        weights: a name of torchvision's enum for that model (``IMAGENET1K_V1``, ``DEFAULT``), or
+        weights: a name in torchvision's enum for that model (``IMAGENET1K_V1``, ``DEFAULT``), or
             the path of a .safetensors, .pth or .pt file.
         classes: number of classes of the data.
 
+    Returns:
+        The keys that were not loaded: a head of another number of classes.
+
     Raises:
-        DataError: nothing is found, the file holds more than tensors, or shapes do not fit.
+        DataError: the weights do not exist, the file has more than tensors, or shapes do not fit.
     """
     return _load(module, named_weights(module, model, weights).tensors, classes, weights)
 
 
 def named_weights(module: nn.Module, model: str, weights: str) -> Checkpoint:
-    """Return what ``weights`` names, by the names of the network's parameters and buffers.
+    """Read the weights that ``weights`` names, by the names of the network's tensors.
 
     Raises:
-        DataError: nothing is found, or the file holds more than tensors.
+        DataError: the weights do not exist, or the file has more than tensors.
     """
     refuse_address("weights", weights)
     path, _, entry = weights.partition(MARK)
@@ -56,9 +59,9 @@ def named_weights(module: nn.Module, model: str, weights: str) -> Checkpoint:
 
 
 def require_loadable(module: nn.Module, model: str, weights: str, classes: int) -> None:
-    """Check that ``weights`` fit ``module``; of torchvision's, that their name is known.
+    """Check that ``weights`` fit ``module``; for torchvision's, only that their name exists.
 
-    Nothing is fetched. A file is loaded into ``module``. Arguments and errors are those of
+    Nothing is downloaded. A file is loaded into ``module``. Arguments and errors are those of
     `load_weights`.
     """
     refuse_address("weights", weights)
@@ -69,7 +72,7 @@ def require_loadable(module: nn.Module, model: str, weights: str, classes: int) 
 
 
 def apply_masks(module: nn.Module, file: str) -> None:
-    """Set the weights to zero that the masks of a file leave out.
+    """Set the weights to zero where the masks in a file are zero.
 
     Raises:
         DataError: the file cannot be read, or a mask does not fit.
@@ -80,7 +83,7 @@ def apply_masks(module: nn.Module, file: str) -> None:
         if mask.shape != parameters[name].shape:
             raise DataError(
                 f"model.masks: {name} is {tuple(mask.shape)}, "
-                f"{tuple(parameters[name].shape)} is wanted",
+                f"{tuple(parameters[name].shape)} is needed",
                 remedy="Name the masks of this network.",
             )
         with torch.no_grad():
@@ -88,24 +91,25 @@ def apply_masks(module: nn.Module, file: str) -> None:
 
 
 def load_backbone(module: nn.Module, weights: str) -> None:
-    """Load the weights of a classifier into the ``backbone`` of ``module`` that was made of it.
+    """Load the weights of a classifier into ``module.backbone``, which is a part of it.
 
-    Their names are those of the classifier, with or without ``features.`` before them; what lies
-    behind the backbone (``fc``, ``classifier``, later features) is left out.
+    Names are those of the classifier, with or without ``features.``; layers after the backbone
+    (``fc``, ``classifier``, later features) are ignored.
 
     Args:
         module: a network with a sub-module ``backbone``.
-        weights: NETWORK:NAME, with a name of torchvision's enum for that classifier, or the path of
+        weights: NETWORK:NAME, with a name in torchvision's enum for that classifier, or the path of
             a .safetensors, .pth or .pt file.
 
     Raises:
-        DataError: nothing is found, the file holds more than tensors, or it is of another network.
+        DataError: the weights do not exist, the file has more than tensors, or it is of another
+            network.
     """
     backbone = getattr(module, "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise DataError(
             f"model.backbone_weights = {weights!r}, but the network has no module 'backbone'",
-            remedy="Say model.weights for weights of the whole network.",
+            remedy="Use model.weights for weights of the whole network.",
         )
     refuse_address("backbone_weights", weights)
     if weights.endswith(SUFFIXES):
@@ -119,7 +123,7 @@ def load_backbone(module: nn.Module, weights: str) -> None:
     fresh = {key: v for key, v in backbone.state_dict().items() if not key.endswith(COUNTER)}
     missing = [key for key in fresh if key not in named]
     misfits = [
-        f"{key} is {tuple(named[key].shape)}, {tuple(fresh[key].shape)} is wanted"
+        f"{key} is {tuple(named[key].shape)}, {tuple(fresh[key].shape)} is needed"
         for key in fresh
         if key in named and named[key].shape != fresh[key].shape
     ]
@@ -128,7 +132,7 @@ def load_backbone(module: nn.Module, weights: str) -> None:
         raise DataError(
             f"model.backbone_weights = {weights!r} do not fit the backbone: "
             + "; ".join([*lacking, *misfits[:5]]),
-            remedy="Name the classifier that the backbone was made of, and no model.edit that "
+            remedy="Name the classifier that the backbone is a part of, and use no model.edit that "
             "changes shapes.",
         )
     require_values(named, fresh, f"model.backbone_weights = {weights!r}")
@@ -140,12 +144,12 @@ def _load(
 ) -> tuple[str, ...]:
     fresh = module.state_dict()
     missing = [key for key in fresh if key not in state and not key.endswith(COUNTER)]
-    # A head that only trains may be left off.
+    # An auxiliary head, used only in training, is ignored.
     unexpected = [key for key in state if key not in fresh and not key.startswith(f"{HELD}.")]
     differing = [key for key in fresh if key in state and fresh[key].shape != state[key].shape]
     head = [key for key in differing if _is_head(fresh[key], state[key], classes)]
     misfits = [
-        f"{key} is {tuple(state[key].shape)}, {tuple(fresh[key].shape)} is wanted"
+        f"{key} is {tuple(state[key].shape)}, {tuple(fresh[key].shape)} is needed"
         for key in differing
         if key not in head
     ]
@@ -162,7 +166,7 @@ def _load(
                     *misfits[:5],
                 ]
             ),
-            remedy="Name the network that they belong to, with the same model.options and no "
+            remedy="Name the network that they belong to, with the same model.options, and use no "
             "model.edit that changes shapes.",
         )
     taken = {key: value for key, value in state.items() if key not in head}
@@ -172,7 +176,7 @@ def _load(
 
 
 def _is_head(fresh: Tensor, given: Tensor, classes: int) -> bool:
-    """Say whether the tensors differ in the number of classes only."""
+    """Return whether the tensors differ only in the number of classes, the first axis."""
     return (
         fresh.ndim == given.ndim > 0
         and fresh.shape[0] == classes
@@ -181,7 +185,7 @@ def _is_head(fresh: Tensor, given: Tensor, classes: int) -> bool:
 
 
 def _entry_of_torchvision(model: str, weights: str, key: str) -> Any:
-    """Torchvision's entry of weights: where they lie, and how they are fetched."""
+    """Return torchvision's enum entry of weights, with their URL and metadata."""
     try:
         names = torchvision.models.get_model_weights(model)
     except ValueError:
@@ -210,17 +214,17 @@ def _from_torchvision(model: str, weights: str, key: str = "weights") -> dict[st
     except (OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise DataError(
-            f"{entry.url} could not be fetched: {error}",
-            remedy=f"Fetch it elsewhere and put it into {folder} under its own name.",
+            f"{entry.url} cannot be downloaded: {error}",
+            remedy=f"Download it elsewhere and put it into {folder} under its own name.",
         ) from error
     return state
 
 
 def _require_no_name_of_timms(model: str, weights: str, key: str) -> None:
-    """Say where the weights of a network of timm's lie, which prunec does not fetch.
+    """Refuse weights of a timm network by name: prunec does not download them.
 
     Raises:
-        DataError: the network is timm's.
+        DataError: the network is timm's; the remedy names the URL of its weights.
     """
     kind, _, name = model.partition(":")
     if kind != "timm":
@@ -231,11 +235,11 @@ def _require_no_name_of_timms(model: str, weights: str, key: str) -> None:
         place = f"https://huggingface.co/{known.hf_hub_id}/resolve/main/model.safetensors"
     elif known is not None and known.url:
         place = known.url
-    fetch = f"Fetch {place} where there is a network" if place else "Fetch its file"
+    fetch = f"Download {place}" if place else "Download its file"
     raise DataError(
-        f"model.{key} = {weights!r}: {model} takes a file, timm's weights are not fetched by name",
-        remedy=f"{fetch}, put it anywhere, and say model.{key} = its path (it must end in "
-        f"{', '.join(SUFFIXES)}). What lies in Hugging Face's cache already has a path, too: "
+        f"model.{key} = {weights!r}: timm's weights are read from a file, not by name",
+        remedy=f"{fetch} and set model.{key} to its path (it must end in {', '.join(SUFFIXES)}). A "
+        "file in Hugging Face's cache has a path as well: "
         "~/.cache/huggingface/hub/models--…/snapshots/…/model.safetensors.",
     )
 
@@ -246,24 +250,25 @@ def _from_file(
     return _opened(path, key, lambda content: read_checkpoint(content, known, entry))
 
 
-def _opened(path: Path, key: str, use: Callable[[object], Found]) -> Found:
-    """What ``use`` makes of a file's content; what goes wrong is told with the recipe's key."""
+def _opened(path: Path, key: str, use: Callable[[object], Content]) -> Content:
+    """Return ``use`` of a file's contents; report errors with the recipe's key."""
     try:
         return use(_read(path))
     except OSError as error:
         raise DataError(
             f"model.{key}: {path} cannot be read: {error.strerror or error}",
-            remedy=f"{near_file(path)}Give the path of a file that is there, from the folder that "
-            "you are in.",
+            remedy=f"{near_file(path)}Give the path of an existing file, relative to the current "
+            "folder.",
         ) from error
     except DamagedRecord as error:
         raise DataError(
             f"model.{key}: {error.message}",
-            remedy="Give the path of a whole file: save module.state_dict() as .safetensors again.",
+            remedy="Give the path of an intact file: save module.state_dict() as .safetensors "
+            "again.",
         ) from error
     except pickle.UnpicklingError as error:
         raise DataError(
-            f"model.{key}: {path} holds more than tensors and is not loaded, for it could run code",
+            f"model.{key}: {path} has more than tensors, and is not loaded: it could run code",
             remedy="Save module.state_dict(), best as .safetensors.",
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -277,7 +282,7 @@ def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         return read_tensors(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of sparse and of quantised: refused later
+        warnings.simplefilter("ignore", UserWarning)  # sparse and quantised ones are refused later
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -1,4 +1,4 @@
-"""The page of a run: one file that a browser opens offline and that holds everything about it."""
+"""Report of a run: report.html, one page with everything about it, which opens offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ships, for whoever signs it: files with sizes and proofs, classes, flips, how it is fed."""
+"""Sections on the exported files: sizes, proofs, accuracy per class, flips, inputs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from prunec.page.reading import Flip, Parity, RunRecord
 from prunec.tasks.quality import decisive
 from prunec.wording import percent
 
-_MOST_CLASSES = 20
+_MOST_CLASSES = 20  # rows of the table of classes: one screen
 
 Classes = tuple[tuple[int, int, int], ...]
-"""Of each class its samples, and how many network and file answer right."""
+"""For each class: samples, correct predictions of the network, correct predictions of the file."""
 
 
 @dataclass(frozen=True)
 class ExportRow:
-    """A form that was exported, in words."""
+    """A row of the table of exported forms, in words."""
 
     form: str
     file: str
@@ -32,7 +32,7 @@ class ExportRow:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: its name, its test samples, the share that the network answers right, and files."""
+    """A row of the table of classes: name, samples, accuracy of network and of each file."""
 
     name: str
     samples: str
@@ -42,7 +42,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class FlipRow:
-    """A sample that a file answers otherwise: its picture in base64, and words."""
+    """A sample whose prediction changed: its picture, PNG in base64, and words."""
 
     png: str
     title: str
@@ -51,13 +51,13 @@ class FlipRow:
 
 @dataclass(frozen=True)
 class SampleTable:
-    """Classes as the forms answer them, and the samples that a form answers otherwise.
+    """Accuracy per class, and samples whose prediction changed.
 
     Attributes:
-        forms: those whose answers by class are known.
-        classes: a row each, with a share a form.
-        left_out: which of the classes are shown, where not all are.
-        flips: form → samples that it answers otherwise, and whether there are more.
+        forms: forms with known accuracy per class.
+        classes: one row per class.
+        left_out: which classes are shown; empty where all are.
+        flips: (form, samples whose prediction changed, whether there are more).
     """
 
     forms: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class SampleTable:
 
 
 def export_rows(run: RunRecord) -> list[ExportRow]:
-    """Return a row for every form."""
+    """Return one row per exported form."""
     exports = run.verified or run.exported
     return [_row(run, form, parity) for form, parity in (exports.forms if exports else {}).items()]
 
@@ -94,23 +94,23 @@ def _row(run: RunRecord, form: str, parity: Parity) -> ExportRow:
 
 
 def sample_table(run: RunRecord) -> SampleTable:
-    """Return what is known of classes and samples; empty where labels are none of samples."""
+    """Return accuracy per class and changed samples; empty where samples have no single label."""
     exports = run.verified or run.exported
-    found = {f: p.details for f, p in (exports.forms if exports else {}).items()}
+    details = {f: p.details for f, p in (exports.forms if exports else {}).items()}
     labels = _labels(run)
-    counted = {form: known.classes for form, known in found.items() if known.classes}
+    counted = {form: known.classes for form, known in details.items() if known.classes}
     rows = _class_rows(labels, list(counted.values()))
-    told = f"the {_MOST_CLASSES} worst of {len(rows)}" if len(rows) > _MOST_CLASSES else ""
+    left_out = f"the {_MOST_CLASSES} worst of {len(rows)}" if len(rows) > _MOST_CLASSES else ""
     flips = tuple(
         (form, tuple(_flip_rows(labels, known.flips)), len(known.flips) >= MOST)
-        for form, known in found.items()
+        for form, known in details.items()
         if known.flips
     )
-    return SampleTable(tuple(counted), tuple(rows[:_MOST_CLASSES]), told, flips)
+    return SampleTable(tuple(counted), tuple(rows[:_MOST_CLASSES]), left_out, flips)
 
 
 def _class_rows(labels: list[str], counted: list[Classes]) -> list[ClassRow]:
-    """A row a class that has samples; of more than fit, the worst of the first form come first."""
+    """Return one row per class with samples; if there are too many, the worst classes first."""
     if not counted:
         return []
     first = counted[0]
@@ -148,9 +148,9 @@ def _name(labels: list[str], place: int) -> str:
 
 
 def _fed(run: RunRecord) -> dict[str, object]:
-    """How the first form is fed, as the manifest says it."""
-    found = (_entry(run, form).get("feeding") for form in run.manifest)
-    return next((fed for fed in found if isinstance(fed, dict)), {})
+    """Return the description of inputs in the manifest, of the first form that has one."""
+    described = (_entry(run, form).get("feeding") for form in run.manifest)
+    return next((fed for fed in described if isinstance(fed, dict)), {})
 
 
 def _entry(run: RunRecord, form: str) -> dict[str, object]:
@@ -159,7 +159,7 @@ def _entry(run: RunRecord, form: str) -> dict[str, object]:
 
 
 def how_to_feed(run: RunRecord) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Return how a file is fed: a text, and its figures as pairs."""
+    """Return the preparation of inputs: a text, and (name, value) pairs of its parameters."""
     fed = _fed(run)
     inputs = [one for one in _listed(fed.get("inputs")) if isinstance(one, dict)]
     pairs = []

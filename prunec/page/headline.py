@@ -1,4 +1,4 @@
-"""The few figures that a reader wants first."""
+"""Headline of the page: the most important figures as tiles."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from prunec.wording import percent, percent_of
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure: what it is, its value, what to compare it with.
+    """A tile with one figure.
 
     Attributes:
-        label: what it is.
-        value: in a few characters.
-        note: a sentence below it.
-        kind: good, bad, or empty where it is no verdict.
-        left: share of the dense network's, drawn as a bar; None where there is none.
+        label: name of the figure.
+        value: its value, in a few characters.
+        note: a phrase below it, for comparison.
+        kind: ``good``, ``bad``, or empty where it is not a verdict.
+        left: ratio to the dense network's value, drawn as a bar; None for no bar.
     """
 
     label: str
@@ -32,7 +32,7 @@ class Tile:
 
 
 def tiles(run: RunRecord) -> list[Tile]:
-    """Return the figures that are known of a run."""
+    """Return the tiles of the figures that are known of a run."""
     exports = run.verified or run.exported
     details = exports.decisive.details if exports else Details()
     made = [_verdict(run), _quality(run, details), *_costs(run), _zeros(run)]
@@ -44,8 +44,8 @@ def tiles(run: RunRecord) -> list[Tile]:
     if latency:
         note = f"{latency.shipped_ms:.3g} ms of {latency.dense_ms:.3g} ms, batch 1, one thread"
         if not latency.apart:
-            note += f"; not told apart, {latency.least:.3g} to {latency.most:.3g}"
-        made.append(Tile("Latency / dense", f"{latency.told:.3f}", note, left=latency.told))
+            note += f"; no significant difference, {latency.least:.3g} to {latency.most:.3g}"
+        made.append(Tile("Latency / dense", f"{latency.reported:.3f}", note, left=latency.reported))
     return [tile for tile in made if tile]
 
 
@@ -90,27 +90,27 @@ def _quality(run: RunRecord, details: Details) -> Tile | None:
 
 
 def _of_dense(run: RunRecord) -> str:
-    """What the dense network was worth, where its phase was tested."""
+    """Return the dense network's accuracy at the end of its phase, in words; empty if unknown."""
     known = dense_quality([step for step in run.history if "trained" in step.facts])
-    return f"; dense {known[1]:.2f} %, when its phase ended" if known else ""
+    return f"; dense {known[1]:.2f} % at the end of its phase" if known else ""
 
 
 def _zeros(run: RunRecord) -> Tile | None:
-    """Weights that are zero in what ships: kernels compute them all the same."""
+    """Return the tile of zero weights in the exported file; None where there are none."""
     layers = run.exported.layers if run.exported else ()
     weights = sum(layer.params[0] for layer in layers)
     left = sum(layer.nonzero_params for layer in layers)
     if not weights or left == weights:
         return None
-    macs, useful = (_found(run, name) for name in ("MACs", "non-zero MACs"))
-    note = f"of {short(weights)} kernel weights; a dense kernel computes them all the same"
+    macs, useful = (_counted(run, name) for name in ("MACs", "non-zero MACs"))
+    note = f"of {short(weights)} kernel weights; dense kernels compute with them nevertheless"
     if macs and useful is not None:
-        note += f": {short(macs)} MACs, {short(useful)} of them by others"
+        note += f": {short(macs)} MACs, {short(useful)} by non-zero weights"
     return Tile("Zeros", percent(1 - left / weights), note, left=left / weights)
 
 
-def _found(run: RunRecord, name: str) -> int | None:
-    """What a check of the first form found in its file."""
+def _counted(run: RunRecord, name: str) -> int | None:
+    """Return the number that a check of the first form counted in its file."""
     checks = run.exported.decisive.checks if run.exported else ()
     values = [check.found for check in checks if check.name == name]
     return values[0] if values and isinstance(values[0], int) else None
@@ -127,7 +127,7 @@ def _costs(run: RunRecord) -> list[Tile]:
     ):
         note = f"{percent_of(after, before)} of the dense {short(before)}" if before else "nothing"
         if before and after == before:
-            note = "as many as the dense network: nothing was cut"
+            note = "as in the dense network: nothing was cut"
         made.append(Tile(label, short(after), note, left=after / before if before else None))
     return made
 
@@ -139,6 +139,6 @@ def _dense_bytes(run: RunRecord) -> int | None:
 
 def _bytes(count: int, dense: int | None) -> Tile:
     if not dense:
-        return Tile("File", size(count), "the file that ships")
+        return Tile("File", size(count), "the exported file")
     left = count / dense
     return Tile("File", size(count), f"{percent(left)} of the dense {size(dense)}", left=left)

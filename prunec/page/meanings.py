@@ -1,65 +1,66 @@
-"""What each check means, a sentence each, for whoever signs the page."""
+"""Explanations of the checks, one sentence per check."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 SENTENCES = {
-    "readable": "The file is whole and valid: its bytes fit its shapes, its graph fits itself.",
-    "inputs": "Names, sizes and types of its inputs are those of the network.",
-    "outputs": "It has the outputs of the network, in their order.",
-    "interface": "Its inputs and outputs are those of the network.",
-    "file digest": "Its bytes are those that were recorded when it was written.",
-    "weights digest": "What the file says of its weights is what its weights are.",
-    "graph digest": "What computes in it, weights aside, is what was recorded.",
-    "recipe digest": "It was made by the recipe that this page shows.",
-    "graph": "Its graph is the one that an export of the network writes, node by node.",
-    "weights equal": "Every weight in it has the very bits of the trained network.",
-    "MACs": "Torch's graph and the file's have as many multiply-accumulates, by two counters that "
-    "share no rule.",
-    "non-zero MACs": "Weights are zero in the same places in both.",
-    "MACs in metadata": "What the file says of its MACs is what is counted.",
-    "parameters": "As many parameters are in the file as in the network.",
-    "non-zero parameters": "As many of them are not zero.",
-    "outputs, random": "Network and file give the same on random inputs, within what rounding does "
-    "to this network.",
-    "outputs, test split": "They give the same on real samples, within what rounding does.",
-    "top-1 agreement": "The share of test samples that network and file answer alike.",
-    "pixel agreement": "The share of pixels that network and file answer alike.",
-    "accuracy, percent": "The file's accuracy on the test split is the network's.",
-    "mIoU, percent": "The file's mIoU on the test split is the network's.",
-    "manifest": "What was recorded of the file at export is what is read now.",
-    "history": "What the passes say they left is what is counted again.",
+    "readable": "The file is complete and valid: bytes fit shapes, and the graph is consistent.",
+    "inputs": "The file's inputs have the network's names, sizes and types.",
+    "outputs": "The file has the network's outputs, in their order.",
+    "interface": "The file's inputs and outputs are those of the network.",
+    "file digest": "The file's bytes are those recorded when it was written.",
+    "weights digest": "The digest of weights in the file's metadata fits its weights.",
+    "graph digest": "The file's graph, without weights, is the recorded one.",
+    "recipe digest": "The file was made by the recipe on this page.",
+    "graph": "The file's graph equals that of a new export of the network, node by node.",
+    "weights equal": "Every weight in the file equals the trained network's, bit for bit.",
+    "MACs": "The torch graph and the file have equally many multiply-accumulates, by two counters "
+    "that share no code.",
+    "non-zero MACs": "Weights are zero in the same places in network and file.",
+    "MACs in metadata": "The MACs in the file's metadata are those counted.",
+    "parameters": "Network and file have equally many parameters.",
+    "non-zero parameters": "Network and file have equally many non-zero parameters.",
+    "outputs, random": "Network and file agree on random inputs, within the rounding of this "
+    "network.",
+    "outputs, test split": "Network and file agree on test samples, within rounding.",
+    "top-1 agreement": "Share of test samples with the same prediction by network and file.",
+    "pixel agreement": "Share of pixels with the same prediction by network and file.",
+    "accuracy, percent": "The file's accuracy on the test split equals the network's.",
+    "mIoU, percent": "The file's mIoU on the test split equals the network's.",
+    "manifest": "The file and its costs are those recorded at export.",
+    "history": "Costs recorded by the passes equal those counted now.",
     "records": "No record of the run was changed after it was written.",
-    "golden values": "The file answers the run's example as it did when it was exported.",
-    "integer layers, as run": "The layers that the file has in integers run in integers.",
+    "golden values": "The file's outputs for the run's example equal those at export.",
+    "integer layers, as run": "Layers stored in integers are computed in integers.",
     "budget: MACs": "The recipe's limit of multiply-accumulates.",
-    "budget: MACs / dense": "The recipe's limit of MACs, as a share of the dense network's.",
+    "budget: MACs / dense": "The recipe's limit of MACs relative to the dense network.",
     "budget: parameters": "The recipe's limit of parameters.",
     "budget: bytes": "The recipe's limit of the file's size.",
-    "budget: activation memory": "The most bytes of values that are held at once, by lifetimes.",
-    "budget: resident memory": "What a process takes more for the file, measured.",
-    "budget: latency / dense": "The file's time by the dense network's, in turns on this machine.",
-    "budget: operators": "Every operator of the file is one that the target has.",
-    "budget: accuracy": "The least accuracy that the recipe asks for.",
-    "budget: accuracy drop": "How far the file lies below the network when its dense phase ended.",
-    "budget: mIoU": "The least mIoU that the recipe asks for.",
-    "budget: mIoU drop": "How far the file lies below the network when its dense phase ended.",
+    "budget: activation memory": "Peak memory of activations, by their lifetimes.",
+    "budget: resident memory": "Measured memory of a process for the file, without the runtime's.",
+    "budget: latency / dense": "The file's latency relative to the dense network's, measured in "
+    "turns on this machine.",
+    "budget: operators": "The target supports every operator of the file.",
+    "budget: accuracy": "The recipe's lower limit of accuracy.",
+    "budget: accuracy drop": "Accuracy below that of the network at the end of its dense phase.",
+    "budget: mIoU": "The recipe's lower limit of mIoU.",
+    "budget: mIoU drop": "mIoU below that of the network at the end of its dense phase.",
 }
-"""Name of a check → what it means."""
+"""Name of a check → its explanation."""
 
 
 def meanings(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the names of checks with their sentences, each once; one of a runner as it is."""
-    found: dict[str, str] = {}
+    """Return (name, explanation) of checks, each once; those of another runner share a row."""
+    explained: dict[str, str] = {}
     for name in names:
         runner, colon, inner = name.partition(": ")
         if name in SENTENCES:
-            found[name] = SENTENCES[name]
+            explained[name] = SENTENCES[name]
         elif name.startswith("budget: latency on "):
-            found[name] = "A sample's time on that runner, its noise aside."
+            explained[name] = "Latency of one sample on that runner, beyond measurement noise."
         elif runner.startswith("train-"):
-            found[name] = "What the training was asked to reach."
+            explained[name] = "The goal of the training."
         elif colon and inner in SENTENCES:
-            found[f"{runner}: …"] = f"The same under {runner}, another runtime."
-    return list(found.items())
+            explained[f"{runner}: …"] = f"The same check under {runner}, another runtime."
+    return list(explained.items())

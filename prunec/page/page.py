@@ -1,4 +1,4 @@
-"""Builds the page from what was found, and writes it."""
+"""Rendering of the page from a run's records, and writing of report.html."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from prunec.page.reproduce import reproduce
 from prunec.page.training import charts, heat_maps, histograms
 from prunec.store.runs import RunFolder
 
-CONTROL = dict.fromkeys(set(range(32)) - {9, 10})  # what no HTML may hold
+CONTROL = dict.fromkeys(set(range(32)) - {9, 10})  # control characters, not allowed in HTML
 
 
 def write_report(run: RunFolder) -> Path:
-    """Write ``report.html`` into a run folder, whole or not at all; return its path.
+    """Write ``report.html`` into a run folder, atomically; return its path.
 
-    Whatever the run does not have yet is left out, what cannot be read is named on the page.
+    Sections without data are left out; files that cannot be read are named on the page.
 
     Raises:
         RunError: the file cannot be written.
@@ -44,46 +44,46 @@ def write_report(run: RunFolder) -> Path:
 
 
 def page_text(run: RunFolder) -> str:
-    """Return the page of a run: HTML that refers to nothing outside itself."""
-    found = read_run(run)
+    """Return the page of a run, as self-contained HTML."""
+    record = read_run(run)
     text = _template().render(
-        found=found,
+        record=record,
         css=Markup(_resource("report.css")),
-        subtitle=_subtitle(found),
-        tiles=tiles(found),
-        trainings=[(name, charts(lines)) for name, lines in found.epochs.items()],
+        subtitle=_subtitle(record),
+        tiles=tiles(record),
+        trainings=[(name, charts(lines)) for name, lines in record.epochs.items()],
         methods=[
             (name, maps, drawn)
-            for name, lines in found.epochs.items()
+            for name, lines in record.epochs.items()
             if (maps := list(heat_maps(lines))) + (drawn := list(histograms(lines)))
         ],
-        layers=layer_rows(found),
-        all_layers=all_layers(found),
-        sparse=any(layer.nonzero_params < layer.params[0] for layer in shipped_layers(found)),
-        passes=pass_rows(found.history),
-        exports=export_rows(found),
-        samples=sample_table(found),
-        feed=how_to_feed(found),
-        checks=check_tables(found),
-        meanings=meanings(row.name for table in check_tables(found) for row in table.rows),
-        forms=runner_table(found),
-        settings=[(name, setting_rows(each)) for name, each in found.settings.items()],
-        again=reproduce(found),
+        layers=layer_rows(record),
+        all_layers=all_layers(record),
+        sparse=any(layer.nonzero_params < layer.params[0] for layer in shipped_layers(record)),
+        passes=pass_rows(record.history),
+        exports=export_rows(record),
+        samples=sample_table(record),
+        feed=how_to_feed(record),
+        checks=check_tables(record),
+        meanings=meanings(row.name for table in check_tables(record) for row in table.rows),
+        forms=runner_table(record),
+        settings=[(name, setting_rows(each)) for name, each in record.settings.items()],
+        again=reproduce(record),
     )
     # A lone surrogate, which JSON can hold and UTF-8 cannot, becomes a question mark.
     return text.translate(CONTROL).encode("utf-8", "replace").decode()
 
 
-def _subtitle(found: RunRecord) -> str:
-    """What was trained on what, for how long, when."""
-    if found.recipe is None:
+def _subtitle(record: RunRecord) -> str:
+    """Return network, data set, epochs and time of creation in one line."""
+    if record.recipe is None:
         return ""
-    recipe = found.recipe
+    recipe = record.recipe
     parts = [
         recipe.model.name.rpartition(":")[2],
         "" if recipe.data.name == "none" else f"{recipe.data.name} images",
         f"{recipe.train.epochs} epochs" if recipe.train.epochs else "",
-        str(found.record.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
+        str(record.record.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
     ]
     return " · ".join(part for part in parts if part)
 

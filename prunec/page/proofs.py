@@ -1,4 +1,4 @@
-"""What was done to a network and how it was proven: passes, checks, layers, settings."""
+"""Sections on passes, checks, layers and measured settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prunec.wording import percent_of, shortened
 
 @dataclass(frozen=True)
 class PassRow:
-    """A pass that ran, in words; ``kind`` of the proof is good, bad, or empty for training."""
+    """A row of the table of passes; ``kind`` is ``good``, ``bad``, or empty for training."""
 
     name: str
     options: str
@@ -37,18 +37,18 @@ class PassRow:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """A check of a file, in words."""
+    """A row of a table of checks, in words."""
 
     name: str
     expected: str
-    found: str
+    actual: str
     passed: bool
     message: str
 
 
 @dataclass(frozen=True)
 class CheckTable:
-    """The checks of a file, what was not checked, and when and by what it was."""
+    """The table of a file's checks: title with time and runners, unchecked properties, remarks."""
 
     title: str
     file: str
@@ -59,7 +59,7 @@ class CheckTable:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer before and after."""
+    """A row of the table of layers: before and after the cut."""
 
     name: str
     bars: Markup
@@ -71,14 +71,14 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class SettingRow:
-    """A way to compute that was measured."""
+    """A row of the table of measured settings."""
 
     cells: tuple[str, ...]
     chosen: bool
 
 
 def pass_rows(history: Sequence[Step]) -> list[PassRow]:
-    """Return the passes that ran."""
+    """Return one row per pass that ran."""
     return [
         PassRow(
             name=step.name,
@@ -102,15 +102,15 @@ def pass_rows(history: Sequence[Step]) -> list[PassRow]:
 
 def _proof(error: float | None) -> str:
     if error is None:
-        return "trains: it changes weights by looking at data, so there is no equality to prove"
+        return "training: it changes weights, so there is no equality to prove"
     if error == 0:
         return "outputs before and after are identical"
-    difference = f"outputs before and after differ by {error:.1e} of their size"
+    difference = f"outputs before and after differ by {error:.1e} of their largest value"
     if error <= ROUNDING:
         return f"{difference}, {ROUNDING:.0e} is allowed"
     if error <= BADLY_SCALED:
-        return f"{difference}, seen to be rounding: in float64 they agree to {EXACT:.0e}"
-    return f"{difference}: nothing like it may ship"
+        return f"{difference}, which is rounding: in float64 they agree to {EXACT:.0e}"
+    return f"{difference}: not exact, do not ship"
 
 
 def _change(pair: tuple[int, int]) -> str:
@@ -122,7 +122,7 @@ def _change(pair: tuple[int, int]) -> str:
 
 
 def check_tables(run: RunRecord) -> list[CheckTable]:
-    """Return the checks of verify, if it ran after the export, and those of the export."""
+    """Return one table per form: of a later ``prunec verify``, and of the export."""
     named = (("Checked again by prunec verify", run.verified), ("At export", run.exported))
     return [
         _check_table(title, form, parity, exports.checked)
@@ -133,11 +133,11 @@ def check_tables(run: RunRecord) -> list[CheckTable]:
 
 
 Outcomes = tuple[str, str, list[bool | None]]
-"""A form, its size, and whether each runner proved it; None where it did not run it."""
+"""(form, its size, whether each runner proved it; None where the runner did not run it)."""
 
 
 def runner_table(run: RunRecord) -> tuple[tuple[str, ...], list[Outcomes]]:
-    """Return all runners and a row a form; empty where there is one of either."""
+    """Return all runners and one row per form; empty where there is only one runner or form."""
     exports = run.verified or run.exported
     rows = [
         form_row(
@@ -150,7 +150,7 @@ def runner_table(run: RunRecord) -> tuple[tuple[str, ...], list[Outcomes]]:
         for form, parity in (exports.forms.items() if exports else ())
     ]
     runners = runners_of(rows)
-    told = [
+    outcomes = [
         (
             row.form,
             "" if row.bytes is None else size(row.bytes),
@@ -158,7 +158,7 @@ def runner_table(run: RunRecord) -> tuple[tuple[str, ...], list[Outcomes]]:
         )
         for row in rows
     ]
-    return (runners, told) if worth_a_table(rows) else ((), [])
+    return (runners, outcomes) if worth_a_table(rows) else ((), [])
 
 
 def _check_table(title: str, form: str, parity: Parity, checked: str) -> CheckTable:
@@ -176,19 +176,19 @@ def _check_table(title: str, form: str, parity: Parity, checked: str) -> CheckTa
 
 
 def shipped_layers(run: RunRecord) -> tuple[Layer, ...]:
-    """Return every layer that costs something, in the order of computation."""
+    """Return every layer with a cost, in order of computation; none before an export."""
     return run.exported.layers if run.exported else ()
 
 
 def layer_rows(run: RunRecord) -> list[LayerRow]:
-    """Return the layers in words, with their bars."""
+    """Return one row per layer, with its bars."""
     layers = shipped_layers(run)
     most = max((layer.macs[1] for layer in layers), default=0)
     return [_layer_row(layer, most) for layer in layers]
 
 
 def all_layers(run: RunRecord) -> tuple[str, str, str]:
-    """Return the MACs of all layers, dense and shipped, and what of them is left."""
+    """Return the MACs of all layers: dense, exported, and their ratio in percent."""
     layers = shipped_layers(run)
     after, before = (sum(layer.macs[i] for layer in layers) for i in (0, 1))
     return f"{before:,}", f"{after:,}", percent_of(after, before)
@@ -217,7 +217,7 @@ def _channels(layer: Layer) -> str:
 
 
 def setting_rows(settings: Settings) -> list[SettingRow]:
-    """Return the settings that were measured, the fastest first."""
+    """Return one row per measured setting, the fastest first."""
     measured = settings.measured or (settings.chosen,)
     by_time = sorted(measured, key=lambda s: (s.seconds is None, s.seconds or 0.0))
     return [SettingRow(_cells(s), s.key == settings.chosen.key) for s in by_time]

@@ -1,4 +1,4 @@
-"""What a run folder holds, as far as it can be read; what cannot be is named, nothing raises."""
+"""Reading of a run folder as far as possible: damage is named on the page and never raises."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Histogram(BaseModel):
-    """How many values lie between each two of the edges."""
+    """A histogram: ``counts[i]`` values lie between ``edges[i]`` and ``edges[i + 1]``."""
 
     edges: tuple[Annotated[float, Field(ge=-LARGEST, le=LARGEST)], ...] = Field(min_length=2)
     counts: tuple[Annotated[float, Field(ge=0, le=LARGEST)], ...]
@@ -44,12 +44,12 @@ class Histogram(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if len(self.edges) != len(self.counts) + 1 or list(self.edges) != sorted(set(self.edges)):
-            raise ValueError("needs one rising edge more than counts")
+            raise ValueError("needs ascending edges, one more than counts")
         return self
 
 
 class Epoch(BaseModel):
-    """A line of metrics: its numbers, and what a method told of layers and gates."""
+    """A line of metrics: its numbers, and the method's values per layer and histograms."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -60,13 +60,13 @@ class Epoch(BaseModel):
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The metrics that are one finite number."""
+        """The metrics that are a single finite number."""
         extra = self.model_extra or {}
         return {key: float(value) for key, value in extra.items() if _is_number(value)}
 
 
 class Flip(BaseModel):
-    """A test sample that a file answers otherwise than the network; ``png`` is base64."""
+    """A test sample with different predictions by network and file; ``png`` is base64."""
 
     index: int
     label: int
@@ -76,7 +76,7 @@ class Flip(BaseModel):
 
 
 class Details(BaseModel):
-    """What a parity report tells beside its checks."""
+    """Details of a report besides its checks."""
 
     file: str = ""
     bytes: int | None = None
@@ -94,13 +94,13 @@ class Details(BaseModel):
 
     @property
     def figures(self) -> dict[str, float]:
-        """What the file is worth, by the key of each figure that decides."""
-        found = {MIOU.key: self.miou, ACCURACY.key: self.accuracy}
-        return {key: value for key, value in found.items() if value is not None}
+        """Key of a quality → the file's value in percent, for those that are known."""
+        figures = {MIOU.key: self.miou, ACCURACY.key: self.accuracy}
+        return {key: value for key, value in figures.items() if value is not None}
 
 
 class Parity(BaseModel):
-    """What was found of the file of a form."""
+    """The report on the file of a form."""
 
     passed: bool
     checks: tuple[Check, ...]
@@ -108,7 +108,7 @@ class Parity(BaseModel):
 
 
 class Exports(BaseModel):
-    """What was found of every form, as it was written: at export, or by verify."""
+    """The reports on all forms, as an export or ``prunec verify`` wrote them."""
 
     passed: bool
     checked: str = ""
@@ -118,7 +118,7 @@ class Exports(BaseModel):
 
     @property
     def decisive(self) -> Parity:
-        """What was found of the first form: the one that figures are told of."""
+        """Report on the first form, from which the headline's figures are taken."""
         return next(iter(self.forms.values()))
 
     @property
@@ -128,7 +128,7 @@ class Exports(BaseModel):
 
 
 class Setting(BaseModel):
-    """A way to compute that was tried before training: ``seconds`` a step."""
+    """A setting of computation, measured before training; ``seconds`` is the time per step."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -141,12 +141,12 @@ class Setting(BaseModel):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells it from others."""
+        """Identity of the setting among the measured ones."""
         return self.precision, self.channels_last, self.threads
 
 
 class Settings(BaseModel):
-    """What was chosen for a pass, and what it was chosen from."""
+    """The setting chosen for a pass, and all that were measured."""
 
     chosen: Setting = Setting()
     measured: tuple[Setting, ...] = ()
@@ -154,21 +154,21 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as it was found.
+    """Contents of a run folder.
 
     Attributes:
-        name: the run's.
+        name: name of the run.
         record: run.json.
         environment: versions and machine.
         recipe_text: the recipe as it ran; empty where it is missing.
-        recipe: the same, read; None where it is no valid recipe.
-        epochs: the lines of metrics by pass, in order, each epoch once.
-        history: a step per pass that finished.
-        exported: what was found at export.
-        verified: what ``prunec verify`` found, where it ran after the export.
-        manifest: form → what was recorded of the file that ships.
-        settings: pass → the settings measured.
-        problems: what could not be read, in sentences.
+        recipe: the parsed recipe; None where it is not valid.
+        epochs: pass → lines of metrics in order, each epoch once.
+        history: one step per finished pass.
+        exported: report of the export.
+        verified: report of ``prunec verify``, if it ran after the export.
+        manifest: form → the manifest's entry of its published file.
+        settings: pass → measured settings.
+        problems: sentences on files that could not be read.
     """
 
     name: str
@@ -186,12 +186,12 @@ class RunRecord:
 
 
 def read_run(run: RunFolder) -> RunRecord:
-    """Return what is in a run folder; never raises for what the files hold."""
+    """Read a run folder; never raises, whatever the files hold."""
     reader = _Reader(run.path)
     made = ExportFolder(run.export.path.relative_to(run.path))
     recipe_text = reader.text("recipe.toml")
     record = reader.table("run.json")
-    found = RunRecord(
+    contents = RunRecord(
         name=run.name,
         record=record,
         environment=reader.table("environment.json"),
@@ -206,7 +206,7 @@ def read_run(run: RunFolder) -> RunRecord:
         problems=(),
     )
     reader.compare(run)
-    return replace(found, problems=tuple(reader.problems))
+    return replace(contents, problems=tuple(reader.problems))
 
 
 @dataclass
@@ -215,20 +215,20 @@ class _Reader:
     problems: list[str] = field(default_factory=list)
 
     def compare(self, run: RunFolder) -> None:
-        """Name the records that are not those that the run keeps a digest of."""
+        """Append problems for records that do not fit the digests that the run keeps."""
         try:
             kept = {run.path / name for name in run.kept} if run.identity else set()
         except PrunecError:
-            return  # which was named when it was read
+            return  # the problem was recorded when run.json was read
         logs = {run.metrics} if kept and run.metrics.is_file() else set()
         for path in sorted(kept | logs):
-            found_anew = path == run.export.verified and not path.is_file()
-            flaw = "" if found_anew else flaw_of(run, path)
-            if flaw and not any(run.key(path) in told for told in self.problems):
+            removed = path == run.export.verified and not path.is_file()  # by a later export
+            flaw = "" if removed else flaw_of(run, path)
+            if flaw and not any(run.key(path) in problem for problem in self.problems):
                 self.problems.append(flaw.replace(f"{run.path}/", ""))
 
     def text(self, name: str) -> str:
-        """The text of a file; empty where there is none."""
+        """Return the text of a file; empty where there is none."""
         try:
             return (self.folder / name).read_text("utf-8")
         except FileNotFoundError:
@@ -238,7 +238,7 @@ class _Reader:
             return ""
 
     def json(self, name: str) -> Any:
-        """The value that a file holds, without its digest; None where there is none."""
+        """Return the JSON value of a file, without its digest; None where there is none."""
         text = self.text(name)
         try:
             value = json.loads(text) if text else None
@@ -251,19 +251,19 @@ class _Reader:
         return value
 
     def table(self, name: str) -> dict[str, Any]:
-        """The object that a file holds; empty where there is none."""
+        """Return the JSON object in a file; empty where there is none."""
         value = self.json(name)
         if not isinstance(value, dict | None):
-            self.problems.append(f"{name} is damaged: it holds no object")
+            self.problems.append(f"{name} is damaged: it is not a JSON object")
         return value if isinstance(value, dict) else {}
 
     def valid(self, name: str, kind: TypeAdapter[T]) -> T | None:
-        """What a file holds if it is of this kind."""
+        """Return the contents of a file, validated; None where they are missing or not valid."""
         value = self.json(name)
         return None if value is None else self._as(kind, value, name)
 
     def recipe(self, text: str) -> Recipe | None:
-        """The recipe that a text is."""
+        """Return the parsed recipe; None where it is missing or not valid."""
         try:
             return loads(text, "recipe.toml") if text else None
         except PrunecError as error:
@@ -271,7 +271,7 @@ class _Reader:
             return None
 
     def history(self) -> tuple[Step, ...]:
-        """The steps of the last artifact that can be read."""
+        """Return the steps of the last artifact that can be read."""
         for path in sorted(self.folder.glob("steps/*/artifact.json"), reverse=True):
             record = self.table(str(path.relative_to(self.folder)))
             steps = self._as(TypeAdapter(tuple[Step, ...]), record.get("history"), path.parent.name)
@@ -280,8 +280,8 @@ class _Reader:
         return ()
 
     def epochs(self, name: str) -> dict[str, tuple[Epoch, ...]]:
-        """The lines of metrics by pass."""
-        found: dict[str, dict[int, Epoch]] = {}
+        """Return pass → lines of metrics."""
+        by_pass: dict[str, dict[int, Epoch]] = {}
         damaged = []
         for number, line in enumerate(self._lines(name), 1):
             try:
@@ -289,13 +289,13 @@ class _Reader:
             except (ValueError, RecursionError):  # a ValidationError is a ValueError
                 damaged.append(str(number))
                 continue
-            found.setdefault(epoch.name, {})[epoch.epoch] = epoch
+            by_pass.setdefault(epoch.name, {})[epoch.epoch] = epoch
         if damaged:
             self.problems.append(f"{name} is damaged in line {', '.join(damaged)}")
-        return {key: tuple(lines[i] for i in sorted(lines)) for key, lines in found.items()}
+        return {key: tuple(lines[i] for i in sorted(lines)) for key, lines in by_pass.items()}
 
     def _lines(self, name: str) -> list[str]:
-        """The lines of a file; bytes that are no text spoil their own line only."""
+        """Return the lines of a file; bytes that are not UTF-8 spoil only their own line."""
         try:
             text = (self.folder / name).read_bytes().decode("utf-8", "replace")
         except FileNotFoundError:
@@ -315,7 +315,7 @@ class _Reader:
 
 
 def _is_number(value: object) -> bool:
-    """Return whether a chart can show it; not-a-number compares as false."""
+    """Return whether a chart can show a value; the comparison is false for NaN."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     return abs(value) <= LARGEST

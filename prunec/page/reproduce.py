@@ -1,4 +1,4 @@
-"""Everything that is needed to make a run again: commands, recipe, versions, machine, digests."""
+"""Section on reproduction: commands, recipe, versions, machine, digests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from prunec.page.reading import RunRecord
+from prunec.store.environment import install_tagged
 from prunec.store.records import BEGAN
 
 MACHINE = ("platform", "cpu", "cores", "threads", "cuda", "devices")
@@ -16,7 +17,7 @@ MACHINE = ("platform", "cpu", "cores", "threads", "cuda", "devices")
 
 @dataclass(frozen=True)
 class Reproduce:
-    """What the section shows; pairs are a name and a value."""
+    """Contents of the section; pairs are (name, value)."""
 
     called: str
     commands: str
@@ -27,10 +28,10 @@ class Reproduce:
 
 
 def reproduce(run: RunRecord) -> Reproduce:
-    """Return what is known of how the run came about."""
+    """Return the commands, versions and digests that reproduce a run."""
     environment = run.environment
     version = str(run.record.get("prunec") or environment.get("prunec") or "")
-    usual = f"pip install prunec=={version}" if version else ""
+    usual = install_tagged(version) if version else ""
     install = str(environment.get("install") or usual)
     said_elsewhere = (*MACHINE, BEGAN, "install", "commit")
     versions = {k: v for k, v in environment.items() if k not in said_elsewhere}
@@ -45,7 +46,7 @@ def reproduce(run: RunRecord) -> Reproduce:
         },
     }
     if commit := environment.get("commit"):
-        digests["commit of the folder of work"] = commit
+        digests["commit of the working folder"] = commit
     digests |= _of_data(run.exported.data if run.exported else {})
     return Reproduce(
         called=called_as(run.record.get("command")),
@@ -58,7 +59,7 @@ def reproduce(run: RunRecord) -> Reproduce:
 
 
 def called_as(command: object) -> str:
-    """Return a recorded command line as a person types it; empty where it is none."""
+    """Return a recorded command line as typed in a shell; empty where none is recorded."""
     if not isinstance(command, list) or not command:
         return ""
     program, *arguments = map(str, command)
@@ -68,7 +69,7 @@ def called_as(command: object) -> str:
 
 
 def _of_data(data: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the splits, each with its size."""
+    """Return the digests of the splits, with their sizes in the names."""
     digests, sizes = data.get("sha256"), data.get("samples")
     if not isinstance(digests, dict) or not isinstance(sizes, dict):
         return {}

@@ -1,4 +1,4 @@
-"""What training showed: curves of its metrics, and what the method did to layers and gates."""
+"""Section on training: curves of metrics, heat maps of layers, histograms of gates."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ from prunec.charts.scales import LARGEST, Scale, short, whole_ticks, with_equal_
 from prunec.page.reading import Epoch
 from prunec.tasks.quality import ACCURACY, MIOU, PIXEL_ACCURACY
 
-COLUMNS = 120  # of a heat map at most
-RIDGES = 10  # of a figure at most
+COLUMNS = 120  # columns of a heat map at most: narrower cells cannot be told apart
+RIDGES = 10  # histograms of a figure at most: it stays on one screen
 
 PLAIN = Axis()
 
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn of one or a few metrics that share an axis, and in what unit."""
+    """A chart of metrics that share an axis.
+
+    Attributes:
+        title: title of the chart.
+        unit: unit of its values.
+        metrics: (key of the metric, label of its curve, meaning by which it is coloured).
+        axis: range of the vertical axis.
+        factor: factor from the metric to the unit.
+    """
 
     title: str
     unit: str
-    metrics: tuple[tuple[str, str, str], ...]  # metric, label, meaning
+    metrics: tuple[tuple[str, str, str], ...]
     axis: Axis = PLAIN
     factor: float = 1.0
 
@@ -46,7 +54,7 @@ CHARTS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing, its title, and its unit or what else must be known to read it."""
+    """A drawing with its title, and its unit or a note for reading it."""
 
     title: str
     unit: str
@@ -55,7 +63,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer of a heat map: its cells, and its last value."""
+    """A row of a heat map: layer, cells, last value."""
 
     name: str
     cells: Markup
@@ -64,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A quantity of every layer over the epochs; ``ticks`` are positions (percent) and epochs."""
+    """A quantity per layer over the epochs; ``ticks`` are (position in percent, epoch)."""
 
     title: str
     rows: tuple[Row, ...]
@@ -74,7 +82,7 @@ class HeatMap:
 
 
 def charts(lines: Sequence[Epoch]) -> list[Figure]:
-    """Return the curves of a pass: those that are known, then every other number."""
+    """Return the curves of a pass: the charts above, then one for every other metric."""
     known = {metric for chart in CHARTS for metric, _, _ in chart.metrics}
     others = dict.fromkeys(name for line in lines for name in line.numbers if name not in known)
     plain = [Chart(_title(name), "", ((name, "", "plain"),)) for name in others]
@@ -103,13 +111,13 @@ def _title(name: str) -> str:
 
 
 def heat_maps(lines: Sequence[Epoch]) -> Iterator[HeatMap]:
-    """Yield a map of layers × epochs for every quantity that the method told of layers."""
+    """Yield a heat map, layers × epochs, for every quantity that the method logs per layer."""
     for quantity in dict.fromkeys(name for line in lines for name in line.layers):
-        told = _thinned([line for line in lines if quantity in line.layers], COLUMNS)
-        every = (value for line in told for value in line.layers[quantity].values())
+        logged = _thinned([line for line in lines if quantity in line.layers], COLUMNS)
+        every = (value for line in logged for value in line.layers[quantity].values())
         values = [value for v in every if (value := _shown(v)) is not None]
         if values:
-            yield _heat_map(quantity, told, Scale(min(0.0, *values), max(values)))
+            yield _heat_map(quantity, logged, Scale(min(0.0, *values), max(values)))
 
 
 def _heat_map(quantity: str, lines: Sequence[Epoch], scale: Scale) -> HeatMap:
@@ -126,23 +134,23 @@ def _heat_map(quantity: str, lines: Sequence[Epoch], scale: Scale) -> HeatMap:
 
 
 def _shown(value: float | None) -> float | None:
-    """The value where a chart can show it; not-a-number compares as false."""
+    """Return the value if a chart can show it, else None; the comparison is false for NaN."""
     return value if value is not None and abs(value) <= LARGEST else None
 
 
 def histograms(lines: Sequence[Epoch]) -> Iterator[Figure]:
-    """Yield the ridges of every histogram that the method told, some epochs of many."""
+    """Yield a ridge plot for every histogram that the method logs, of at most ten epochs."""
     for quantity in dict.fromkeys(name for line in lines for name in line.histograms):
-        told = [line for line in lines if quantity in line.histograms]
-        last = told[-1].histograms[quantity]
-        same = [line for line in told if line.histograms[quantity].edges == last.edges]
+        logged = [line for line in lines if quantity in line.histograms]
+        last = logged[-1].histograms[quantity]
+        same = [line for line in logged if line.histograms[quantity].edges == last.edges]
         rows = [(line.epoch, line.histograms[quantity].counts) for line in _thinned(same, RIDGES)]
         about = f"Histogram of {quantity} by epoch"
         yield Figure(about, "height: √ share", ridges(about, quantity, last.edges, rows))
 
 
 def _thinned(lines: Sequence[Epoch], most: int) -> list[Epoch]:
-    """At most so many of the lines, equally far apart, the first and the last among them."""
+    """Return at most ``most`` of the lines, evenly spaced, with the first and the last."""
     if len(lines) <= most:
         return list(lines)
     return [lines[round(i * (len(lines) - 1) / (most - 1))] for i in range(most)]

@@ -11,9 +11,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from prunec.charts import svg
+from prunec.charts.roofline import HEIGHT
 from prunec.deploy.runner import LayerTime
 from prunec.deploy.timing import quartiles
 from prunec.errors import RunError
+from prunec.pipeline.layer_report import layer_report, layer_roofline
 from prunec.pipeline.measuring import Bench, Measurement
 from prunec.store.runs import RunFolder
 from prunec.store.states import state_of, unfinished
@@ -22,12 +24,13 @@ from prunec.tables import FittedTable, table
 MOST_LAYERS = 15  # rows of a table, the slowest layers: two tables fit on a screen
 STYLE = (
     "text{font:12px sans-serif}.paper{fill:#fff}.dense{fill:#9aa5b1}.shipped{fill:#2b6cb0}"
-    ".spread{stroke:#222;stroke-width:1.5}"
+    ".spread{stroke:#222;stroke-width:1.5}.grid{stroke:#e4e7eb}.roof{fill:none;stroke:#222}"
+    ".mark,.unit{font-size:11px;fill:#52606d}.spot{fill-opacity:.8}"
 )
 
 
-def exported_files(run: RunFolder) -> tuple[Path, Path]:
-    """Return the ONNX file that a run ships, and that of its dense network.
+def exported_files(run: RunFolder, runner: str = "") -> tuple[Path, Path]:
+    """Return the shipped file, C for runner ``native`` and ONNX for others, and the dense ONNX one.
 
     Raises:
         RunError: the run has no export yet.
@@ -39,7 +42,18 @@ def exported_files(run: RunFolder) -> tuple[Path, Path]:
         raise RunError(
             f"{run.path} has no export", remedy=f"Export first: prunec export {run.path}"
         )
-    return shipped, dense
+    return _opened_by(run, runner) if runner == "native" else shipped, dense
+
+
+def _opened_by(run: RunFolder, runner: str) -> Path:
+    """Return the C file that a run ships; raise `RunError` if it has none."""
+    shipped = run.export.shipped("c", ".c")
+    if not shipped.is_file():
+        raise RunError(
+            f"{run.path} has no export that {runner} runs",
+            remedy=f"Export it: prunec export {run.path} --c",
+        )
+    return shipped
 
 
 def bench_tables(name: str, bench: Bench) -> list[RenderableType]:
@@ -55,7 +69,9 @@ def bench_tables(name: str, bench: Bench) -> list[RenderableType]:
     ]
     lines += list(_speeds(bench))
     parts: list[RenderableType] = [made, *(Text(line) for line in lines)]
-    if bench.layers:
+    if bench.layers and bench.peaks:
+        parts += layer_report(*bench.layers, bench.peaks)
+    elif bench.layers:
         parts += [_layers(side, own) for side, own in zip(("shipped", "dense"), bench.layers,
                                                           strict=True)]  # fmt: skip
     return parts
@@ -112,7 +128,9 @@ def bench_plot(name: str, bench: Bench) -> Markup:
     """Return a bar chart, as SVG, of both files' median times in every setting, with quartiles."""
     left, width, row = 130.0, 640.0, 48.0
     rounds = [m.latency.rounds for m in bench.measurements]
-    parts = [svg.text("title", (left, 16), "start", f"{name}: ms per sample, {bench.runner}")]
+    lines = f"{name}: ms per sample, {bench.runner}".replace(" beside ", "\nbeside ").splitlines()
+    parts = [svg.text("title", (8, 16 + 16 * i), "start", line) for i, line in enumerate(lines)]
+    under = 14 + 16 * len(lines)
     each = [
         [
             (side, [pair[i] / m.batch for pair in pairs])
@@ -122,12 +140,15 @@ def bench_plot(name: str, bench: Bench) -> Markup:
     ]
     most = max(quartiles(times)[1] for pair in each for _, times in pair)
     for index, (m, pair) in enumerate(zip(bench.measurements, each, strict=True)):
-        top = 30 + index * row
+        top = under + index * row
         words = f"batch {m.batch}, {m.threads} thread{'s' if m.threads > 1 else ''}"
         parts.append(svg.text("mark", (left - 8, top + 20), "end", words))
         for place, (side, times) in enumerate(pair):
             parts += _bar(side, times, (left, top + 16 * place), (width - left - 120) / most)
-    height = 30 + row * len(rounds) + 10
+    height = under + row * len(rounds) + 10
+    if bench.layers and bench.peaks:
+        parts.append(svg.moved((0, height), layer_roofline(*bench.layers, bench.peaks)))
+        height += HEIGHT
     return svg.document(width, height, f"latency of {name}", STYLE, parts, "bench")
 
 

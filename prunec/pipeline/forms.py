@@ -26,7 +26,7 @@ from prunec.deploy.golden import check_golden, write_golden
 from prunec.deploy.runner import Runner
 from prunec.deploy.signature import MACS, RECIPE_DIGEST
 from prunec.deploy.timing import Latency
-from prunec.deploy.written import Graph, Written
+from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import PrunecError, RunError
 from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_text_atomic
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
@@ -304,7 +304,7 @@ def _proven(
     shipping: Shipping,
     entry: Mapping[str, object],
     flaw: str,
-    again: Callable[[Written], Graph | None] = lambda _: None,
+    again: Callable[[Written], WrittenGraph | None] = lambda _: None,
 ) -> Report:
     artifact, dense, data = shipping.artifact, shipping.dense, shipping.data
     if writer.runs_on:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from prunec.catalogue import runner_by
+from prunec.catalogue import runner_by, runner_for
 from prunec.cost.onnx_graph import count_onnx
 from prunec.deploy.memory import Memory, memory_of
+from prunec.deploy.native.peaks import Peaks, measured_peaks
 from prunec.deploy.runner import LayerTime, LoadedFile, Runner
 from prunec.deploy.timing import CONFIDENCE, Latency, in_turns, quartiles
 from prunec.errors import PrunecError
@@ -65,11 +66,12 @@ class Bench:
     """Measurements of two files.
 
     Attributes:
-        runner: name, version and device of the runner.
+        runner: name, version and device of the runner, or of both runners.
         measurements: one per setting.
         macs: MACs per sample of the shipped and of the dense file; None where unknown.
         memory: resident memory of both; None where it cannot be measured.
         layers: times of the layers of both, in the first setting; None where not asked for.
+        peaks: speeds of this machine, if layers of native code were timed.
     """
 
     runner: str
@@ -77,6 +79,7 @@ class Bench:
     macs: tuple[int | None, int | None]
     memory: tuple[Memory, Memory] | None
     layers: tuple[Sequence[LayerTime], Sequence[LayerTime]] | None
+    peaks: Peaks | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as values of JSON."""
@@ -89,6 +92,7 @@ class Bench:
             "measurements": [m.to_dict(self.macs) for m in self.measurements],
             "memory": self.memory
             and {name: asdict(m) for name, m in zip(names, self.memory, strict=True)},
+            "peaks": self.peaks and asdict(self.peaks),
             "layers": self.layers
             and {
                 name: [asdict(layer) for layer in own]
@@ -117,16 +121,18 @@ class Settings:
 
 
 def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
-    """Measure two files on one runner, in turns, in every setting.
+    """Measure two files in turns, in every setting; the dense one on its own runner if need be.
 
     Raises:
         PrunecError: no runner opens them, they do not run, a dynamic size is not given, or a shape
             is given for an input that neither file has.
     """
-    measurements, layers, memory = [], None, None
+    measurements, layers, memory, peaks = [], None, None, None
     for count in settings.threads:
         runner = _with_threads(runner_by(settings.runner, shipped.suffix), count)
-        ours, theirs = runner.open(shipped), runner.open(dense)
+        other = runner if dense.suffix in runner.suffixes else runner_for(dense.suffix)
+        other = _with_threads(other, count)
+        ours, theirs = runner.open(shipped), other.open(dense)
         _require_inputs(settings.sizes or {}, ours, theirs)
         for batch in settings.batches if not settings.sizes else (1,):
             pair = [file.noise(batch, settings.sizes) for file in (ours, theirs)]
@@ -135,12 +141,15 @@ def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
             measurements.append(Measurement(samples, count, latency))
             if layers is None and settings.layers:
                 layers = (ours.profile(pair[0]), theirs.profile(pair[1]))
+                peaks = measured_peaks() if shipped.suffix == ".c" else None
             if memory is None and runner.unasked:
-                memory = _memory((shipped, dense), runner, batch, settings.sizes)
-    identity = runner.identity
+                memory = _memory(((shipped, runner), (dense, other)), batch, settings.sizes)
+    said = dict.fromkeys(
+        f"{i.name} {i.version}, {i.device}" for i in (runner.identity, other.identity)
+    )
     return Bench(
-        f"{identity.name} {identity.version}, {identity.device}", tuple(measurements),
-        (_macs(shipped, ours, settings), _macs(dense, theirs, settings)), memory, layers,
+        " beside ".join(said), tuple(measurements),
+        (_macs(shipped, ours, settings), _macs(dense, theirs, settings)), memory, layers, peaks,
     )  # fmt: skip
 
 
@@ -188,14 +197,13 @@ def _require_inputs(sizes: Mapping[str, Sequence[int]], *files: LoadedFile) -> N
 
 
 def _memory(
-    paths: tuple[Path, Path],
-    runner: Runner,
+    files: tuple[tuple[Path, Runner], tuple[Path, Runner]],
     batch: int,
     sizes: Mapping[str, Sequence[int]] | None,
 ) -> tuple[Memory, Memory] | None:
     if not Path("/proc/self/status").is_file():
         return None
-    ours, theirs = (memory_of(path, runner, batch, sizes) for path in paths)
+    ours, theirs = (memory_of(path, runner, batch, sizes) for path, runner in files)
     return ours, theirs
 
 

@@ -1,1 +1,3 @@
-"""The mask engine: which weights × how spread × when × what drops × what grows."""
+"""Mask engine: masked kernels, spread over layers, schedules, criteria to drop and to grow
+weights.
+"""

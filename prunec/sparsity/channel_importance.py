@@ -1,7 +1,7 @@
-"""How much each channel matters: by its weights, its batch norms, or what its loss would cost.
+"""Importance of channels: by weights, by batch norms, or by the expected change of the loss.
 
-One score for each gate of `prunec.sparsity.gated_macs`, and one mean in every group: what a layer's
-weights are multiplied with says nothing of its channels.
+One score per gate of `prunec.sparsity.gated_macs`, normalised to mean 1 in every group, because a
+factor common to a layer's weights does not matter to its channels.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from prunec.sparsity.gated_macs import Gated
 
 
 class Importance:
-    """Scores of the channels of a network that trains.
+    """Scores of the channels of a network in training.
 
     Attributes:
-        gated: the channels, on the network's device.
-        weights: its parameters by name.
-        looks: whether it looks at the gradients of batches before a choice.
+        gated: channels, on the network's device.
+        weights: parameters of the network by name.
+        looks: whether it needs the gradients of some batches before a choice.
     """
 
     looks: ClassVar[bool] = False
@@ -35,44 +35,47 @@ class Importance:
         self.weights = dict(module.named_parameters(remove_duplicate=False))
 
     def raw(self) -> Tensor:
-        """Importance of each channel as its formula has it, float64 (G,), at least 0."""
+        """Return the importance of each channel by its formula, float64 (G,), at least 0."""
         raise NotImplementedError
 
     def observe(self) -> None:
-        """Take in the gradients of a batch."""
+        """Accumulate the gradients of a batch."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the state, itself and no copy."""
+        """Return the state, not copied."""
         return {}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the same back."""
+        """Restore the state."""
 
     @torch.no_grad()
     def scores(self, kept: Tensor) -> Tensor:
-        """The importance by its mean over what is kept of each group, float64 (G,); −1 of the rest.
+        """Return the importance divided by the mean over kept channels of its group, float64 (G,).
+
+        Channels that are not kept have −1.
 
         Args:
-            kept: which channels are there, bool (G,).
+            kept: whether each channel is kept, bool (G,).
         """
         raw, group_of = self.raw(), self.gated.group_of
         sums = raw.new_zeros(len(self.gated.sizes)).index_add_(0, group_of, raw * kept)
         mean = sums / self.gated.counts(kept).clamp(min=1)
+        # 1e-300: a group of zeros keeps scores of 0 instead of NaN.
         return torch.where(kept, raw / mean.clamp(min=1e-300)[group_of], -1.0)
 
     def _gathered(self, parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-        """Sums over the gates, (G,), of values and the gate of each; gate −1 is none."""
-        found = torch.zeros(len(self.gated.group_of) + 1, dtype=torch.float64,
+        """Return sums over gates, (G,), of values with the gate of each; gate −1 is dropped."""
+        sums = torch.zeros(len(self.gated.group_of) + 1, dtype=torch.float64,
                             device=self.gated.group_of.device)  # fmt: skip
         for values, gates in parts:
-            found.index_add_(0, gates % len(found), values.reshape(-1).double())
-        return found[:-1]
+            sums.index_add_(0, gates % len(sums), values.reshape(-1).double())
+        return sums[:-1]
 
 
 class Magnitude(Importance):
     """Σ|w|^p over the weights that make a channel and those that read it.
 
-    L1 is that of Li et al. (ICLR 2017), who sum over the filter that makes it alone.
+    With p = 1, L1; Li et al. (ICLR 2017) sum only over the filter that makes the channel.
     """
 
     power = 1
@@ -94,12 +97,12 @@ class Magnitude(Importance):
         for kernel, outputs, inputs in self.kernels:
             powers = kernel.matrix(self.weights[kernel.weight]).abs() ** self.power
             yield powers.sum((2, 3)), outputs
-            if not kernel.depthwise:  # what it reads is what it makes
+            if not kernel.depthwise:  # its inputs and outputs are the same channels
                 yield powers.sum((1, 3)), inputs
 
 
 class SquareMagnitude(Magnitude):
-    """√Σw²: L2 over the same weights."""
+    """√Σw²: L2 norm of the same weights."""
 
     power = 2
 
@@ -107,7 +110,7 @@ class SquareMagnitude(Magnitude):
 class NormScale(Importance):
     """Σ|γ| over the batch norms that a channel passes (network slimming, Liu et al., ICCV 2017).
 
-    The paper also pulls γ towards 0 while it trains, which `train-gdp` does better to its gates.
+    The paper also penalises |γ| during training; `train-gdp` does the same to gates.
 
     Raises:
         PassError: no channel passes a batch norm with scales.
@@ -125,23 +128,23 @@ class NormScale(Importance):
             raise PassError(
                 'train-magnitude: importance = "norm-scale", but no channel passes a batch norm '
                 "with scales",
-                remedy='Say importance = "taylor", "l1" or "l2".',
+                remedy='Set importance = "taylor", "l1" or "l2".',
             )
 
     def raw(self) -> Tensor:
-        """See :meth:`Importance.raw`; a channel without a batch norm is as the mean of all."""
+        """See :meth:`Importance.raw`; channels without a batch norm get the mean of all."""
         parts = [(self.weights[name].abs(), gates) for name, gates in self.norms]
-        found = self._gathered(parts)
+        scales = self._gathered(parts)
         times = self._gathered((torch.ones_like(value), gates) for value, gates in parts)
-        mean = found.sum() / times.sum()
-        return torch.where(times > 0, found, mean)
+        mean = scales.sum() / times.sum()
+        return torch.where(times > 0, scales, mean)
 
 
 class Taylor(Importance):
     """Mean over batches of (Σ w·∂L/∂w)² over the weights that read a channel.
 
-    By how much the loss changes, to first order and squared, when a gate before its readers closes
-    (Molchanov et al., CVPR 2019, their criterion at a gate).
+    First-order change of the loss, squared, when a gate before the readers closes (Molchanov et
+    al., CVPR 2019, their criterion at a gate).
     """
 
     looks = True
@@ -153,7 +156,7 @@ class Taylor(Importance):
 
     @torch.no_grad()
     def observe(self) -> None:
-        """Add the square of this batch's change of the loss."""
+        """Add the squared change of the loss for this batch."""
         self.square += self._gathered(self._parts()) ** 2
 
     def _parts(self) -> Iterable[tuple[Tensor, Tensor]]:
@@ -166,17 +169,17 @@ class Taylor(Importance):
             yield (weight * weight.grad).sum(others), gates
 
     def raw(self) -> Tensor:
-        """See :meth:`Importance.raw`; what was seen is forgotten."""
-        found = self.square.clone()
+        """See :meth:`Importance.raw`; the accumulated sums are reset."""
+        square = self.square.clone()
         self.square.zero_()
-        return found
+        return square
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the sums."""
+        """Return the accumulated sums."""
         return {"square": self.square}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the same back."""
+        """Restore the accumulated sums."""
         self.square.copy_(tensors["square"])
 
 

@@ -1,4 +1,4 @@
-"""Densities: that of every layer that a run ended with, for other runs to take over."""
+"""Densities of layers: saved from one run, used by others."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from prunec.store.records import parse_record
 from prunec.store.runs import RunFolder
 from prunec.store.states import unfinished
 
-UNREADABLE = (OSError, ValueError, RecursionError)  # no file, no UTF-8, no JSON, no end of brackets
+# Missing file; invalid UTF-8 or JSON; brackets nested too deeply.
+UNREADABLE = (OSError, ValueError, RecursionError)
 
 
 def save_densities(run: RunFolder, path: Path) -> dict[str, float]:
     """Write ``{"run": name, "density": {layer: density}}`` of a trained run; return the densities.
 
     Raises:
-        RunError: no pass of the run left masks, what it left is damaged, or the file cannot be
+        RunError: no pass of the run left masks, its record is damaged, or the file cannot be
             written.
     """
     for record in sorted(run.steps.glob("*/artifact.json"), reverse=True):
@@ -41,7 +42,7 @@ def load_densities(path: Path) -> dict[str, float]:
     """Return layer → density, in [0, 1]; see :func:`checked_densities`.
 
     Raises:
-        PassError: there is no such file, or it holds no densities.
+        PassError: the file is missing, or holds no densities.
     """
     remedy = "Write one with: prunec densities RUN -o densities.json"
     try:
@@ -54,25 +55,25 @@ def load_densities(path: Path) -> dict[str, float]:
     return checked_densities(density, f"{path}: density", remedy)
 
 
-def checked_densities(found: Mapping[str, Any], source: str, remedy: str = "") -> dict[str, float]:
-    """Return layer → density, in [0, 1]; a layer of density 0 keeps one weight.
+def checked_densities(values: Mapping[str, Any], source: str, remedy: str = "") -> dict[str, float]:
+    """Return layer → density in [0, 1]; a layer of density 0 keeps one weight.
 
     Raises:
-        PassError: one is no such number.
+        PassError: a value is not a number in [0, 1].
     """
     density: dict[str, float] = {}
-    for layer, value in found.items():
+    for layer, value in values.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number and 0 <= value <= 1):
             raise PassError(
-                f"{source}.{layer} is {value!r}, a number from 0 to 1 is wanted", remedy=remedy
+                f"{source}.{layer} is {value!r}, not a number from 0 to 1", remedy=remedy
             )
         density[layer] = float(value)
     return density
 
 
 def _density_in(record: Path) -> dict[str, float]:
-    """The densities that the last pass of an artifact with any of them told; empty: none did."""
+    """Return the densities reported by the last pass of an artifact; empty if there are none."""
     try:
         for step in reversed(parse_record(record)["history"]):
             if step["details"].get("density"):

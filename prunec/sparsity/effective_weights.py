@@ -1,4 +1,6 @@
-"""Kernels that show the network other values than the optimizer moves; nothing is copied."""
+"""Kernels with raw weights for the optimizer and effective weights for the network, without
+copies.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,16 @@ from prunec.sparsity.flat import Flat, Values
 
 
 class ShownKernels:
-    """Raw weights W, and what the network computes with in their place.
+    """Raw weights W, and the effective weights that the network computes with.
 
-    A parameter holds W while the optimizer has it, and another tensor from :meth:`show` to
-    :meth:`hide`: forward and backward see that one, and leave their gradient to the parameter.
+    A parameter holds W for the optimizer, and another tensor between :meth:`show` and :meth:`hide`:
+    forward and backward use that one, and its gradient goes to the parameter.
 
     Attributes:
         flat: W, as of the last :meth:`fetch`.
-        names: of the parameters.
-        weights: the parameters.
-        room: memory of what is shown, laid out as W.
+        names: names of the parameters.
+        weights: parameters.
+        room: memory of the effective weights, laid out like W.
     """
 
     def __init__(self, kernels: Mapping[str, Tensor]) -> None:
@@ -37,30 +39,30 @@ class ShownKernels:
 
     @property
     def shown(self) -> list[Tensor]:
-        """What is shown of each kernel, or will be."""
+        """Effective weights of each kernel."""
         return self.room.parts
 
     def fetch(self) -> None:
-        """Find W where it lies now; it may have moved with the network's memory format."""
+        """Locate W, which moves if the network's memory format changes."""
         self.hide()
         self.flat.settle()
         if self.moves != self.flat.moves:
             self.room, self.moves = self.flat.room(), self.flat.moves
 
     def show(self) -> None:
-        """Let the parameters be what is shown."""
+        """Swap the effective weights in."""
         self.visible = True
-        self._be(self.shown)
+        self._swap_in(self.shown)
 
     def hide(self) -> None:
-        """Let the parameters be W again."""
+        """Swap the raw weights back in."""
         if self.visible:
             self.visible = False
-            self._be(self.raw)
+            self._swap_in(self.raw)
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Show what was computed last while the block runs."""
+        """Swap the latest effective weights in for the block."""
         before = self.visible
         self.show()
         try:
@@ -70,9 +72,9 @@ class ShownKernels:
                 self.hide()
 
     def gradients(self) -> list[Tensor]:
-        """Return the kernels' gradients."""
+        """Return the gradients of the kernels."""
         return self.flat.gradients()
 
-    def _be(self, tensors: list[Tensor]) -> None:
+    def _swap_in(self, tensors: list[Tensor]) -> None:
         for weight, tensor in zip(self.weights, tensors, strict=True):
             weight.data = tensor

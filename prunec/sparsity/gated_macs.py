@@ -1,8 +1,8 @@
-"""MACs as a function of how many channels each channel group keeps.
+"""MACs as a function of the kept number of channels per group.
 
-A regular kernel costs p·n_in·n_out/groups, a depthwise one p·n_out, where p counts the positions of
-the kernel on one sample and n the kept channels on either side: bilinear in the counts of the gated
-groups (GDP, arXiv 2109.02220), with everything that is not gated as a constant.
+A regular kernel costs p·n_in·n_out/groups, a depthwise one p·n_out, with p the MACs per sample for
+one pair of channels and n the kept channels on either side: bilinear in the counts of the gated
+groups (GDP, arXiv 2109.02220); channels without gates are constants.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from prunec.graph.channels.unions import Unions
 
 @dataclass(frozen=True)
 class Gated:
-    """The channels of a network that a gate can stand before, and their MACs.
+    """Channels of a network that a gate can stand before, and their MACs.
 
-    G gates in B groups, K gated kernels, L kernels in all.
+    G gates in B groups, L kernels.
 
     Attributes:
         group_of: gate → its group, shape (G,).
         sizes: number of gates in each group, shape (B,).
-        widths: channels that a gate of each group stands for, shape (B,): one, but where a grouped
-            kernel needs the same positions in all its groups.
-        readers: gated kernel's weight name → gate of each of its input channels, shape (I,), G
-            where none stands; of a grouped kernel for each filter in turn, shape (O·I/groups,).
-        shapes: gated kernel's weight name → shape in which its gates broadcast against it.
-        positions: MACs of a kernel for one pair of channels, shape (L,); divided by its groups.
-        fixed_in, fixed_out: channels on either side that are not gated, shape (L,).
-        gated_in, gated_out: channels on either side that one gate of a group stands for, (L, B).
-        gate_of: class of channels → its gate, −1 where none stands.
+        widths: channels per gate of each group, shape (B,): 1, unless a grouped kernel needs the
+            same positions in all its groups.
+        readers: weight name of a gated kernel → gate of each input channel, shape (I,), G for no
+            gate; for a grouped kernel per filter in turn, shape (O·I/groups,).
+        shapes: weight name of a gated kernel → shape in which its gates broadcast against it.
+        positions: MACs of a kernel for one pair of channels divided by its groups, shape (L,).
+        fixed_in, fixed_out: channels without gates on either side, shape (L,).
+        gated_in, gated_out: channels on either side per gate of a group, shape (L, B).
+        gate_of: class of channels → its gate, −1 for none.
     """
 
     group_of: Tensor
@@ -53,31 +53,32 @@ class Gated:
     gate_of: Tensor
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device."""
+        """Return the same on another device."""
         moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         readers = {name: index.to(device) for name, index in self.readers.items()}
         return type(self)(**{**vars(self), **moved, "readers": readers})
 
     def counts(self, open_gates: Tensor) -> Tensor:
-        """Number of open gates in each group, shape (…, B), of a bool tensor of shape (…, G)."""
+        """Return the number of open gates per group, (…, B), of a bool tensor (…, G)."""
         each = open_gates.reshape(-1, open_gates.shape[-1]).T.to(self.positions.dtype)
         counts = each.new_zeros(len(self.sizes), each.shape[1]).index_add_(0, self.group_of, each)
         return counts.T.reshape(*open_gates.shape[:-1], len(self.sizes))
 
     def macs(self, counts: Tensor) -> Tensor:
-        """MACs of one sample where the groups keep ``counts`` channels, shape (B,) or (…, B)."""
+        """Return the MACs of one sample for kept ``counts`` per group, (B,) or (…, B)."""
         inner = self.fixed_in + counts @ self.gated_in.T
         outer = self.fixed_out + counts @ self.gated_out.T
         return (self.positions * inner * outer).sum(-1)
 
     def marginal(self, counts: Tensor) -> Tensor:
-        """MACs that one more channel of each group costs, ∂F/∂n, shape (B,)."""
+        """Return the MACs of one more channel in each group, ∂F/∂n, shape (B,)."""
         inner = self.fixed_in + self.gated_in @ counts
         outer = self.fixed_out + self.gated_out @ counts
         return (self.positions * outer) @ self.gated_in + (self.positions * inner) @ self.gated_out
 
     def shipped(self, counts: Tensor, round_to: int) -> Tensor:
-        """Counts, shape (…, B), as they ship: whole blocks, one at least in a group not empty.
+        """Return counts (…, B) as they ship: whole blocks, at least one in a group that is not
+        empty.
 
         A group that keeps all its channels keeps them whatever its size.
         """
@@ -87,15 +88,15 @@ class Gated:
         return torch.where(counts >= sizes, sizes, whole)
 
     def blocks(self, round_to: int) -> Tensor:
-        """Gates whose channels fill whole blocks of ``round_to``, for each group, shape (B,)."""
+        """Return the number of gates per group whose channels fill blocks of ``round_to``, (B,)."""
         return round_to // torch.gcd(self.widths, torch.full_like(self.widths, round_to))
 
 
 def gated_channels(structure: Structure) -> Gated:
-    """Where gates stand: before every regular kernel, on each channel that may be cut.
+    """Return the gates of a network: before every regular kernel, on each channel that may be cut.
 
-    A depthwise kernel mixes no channels, so none stands before it; a channel that several kernels
-    read has one gate before all of them.
+    A depthwise kernel mixes no channels, so it gets no gates; a channel read by several kernels has
+    one gate before all of them.
     """
     regular = [k for k in structure.of(Kernel).values() if not k.depthwise]
     read = {int(c) for k in regular for c in structure.class_of(k.inputs).tolist()}
@@ -137,10 +138,10 @@ def gated_channels(structure: Structure) -> Gated:
 
 
 def _gates(structure: Structure, read: set[int]) -> list[list[list[int]]]:
-    """Groups of gates, each gate the classes that it stands for.
+    """Return groups of gates, each gate as the classes it stands for.
 
-    Where groups of a kernel must keep as many channels each, one gate stands for the same position
-    of all its groups.
+    If groups of a kernel must keep equally many channels, one gate stands for the same position in
+    all its groups.
     """
     bundle_of = {
         number: index
@@ -148,18 +149,20 @@ def _gates(structure: Structure, read: set[int]) -> list[list[list[int]]]:
         for number in numbers.tolist()
         if number in read
     }
-    found: dict[tuple[int, int, tuple[int, ...]], list[list[int]]] = defaultdict(list)
+    gates: dict[tuple[int, int, tuple[int, ...]], list[list[int]]] = defaultdict(list)
     for classes in _tied(structure):
         if all(number in bundle_of for number in classes):
             bundles = tuple(sorted({bundle_of[number] for number in classes}))
-            found[bundles[0], len(classes), bundles].append(classes)
-    return [found[key] for key in sorted(found)]
+            gates[bundles[0], len(classes), bundles].append(classes)
+    return [gates[key] for key in sorted(gates)]
 
 
 def _tied(structure: Structure) -> list[list[int]]:
-    """Classes that are kept or cut together: those of one position of a grouped kernel's groups."""
+    """Return classes that are kept or cut together: one position in all groups of a grouped
+    kernel.
+    """
     unions = Unions()
-    numbers = unions.fresh(len(structure.classes))  # from 1 on: 0 joins nothing
+    numbers = unions.fresh(len(structure.classes))  # from 1 on, since 0 is never joined
     for kernel in structure.of(Kernel).values():
         if kernel.groups == 1 or kernel.depthwise:
             continue
@@ -175,7 +178,9 @@ def _tied(structure: Structure) -> list[list[int]]:
 def _side(
     structure: Structure, atoms: Tensor, gate_of: Tensor, group_of: Tensor, sizes: Tensor
 ) -> tuple[float, Tensor]:
-    """Channels on one side of a kernel that are not gated, and how many each group's gates are."""
+    """Return the ungated channels on one side of a kernel, and the channels per gate of each
+    group.
+    """
     gates = gate_of[structure.class_of(atoms)]
     gated = torch.zeros(len(sizes), dtype=torch.float64)
     own = group_of[gates[gates >= 0]]
@@ -184,7 +189,9 @@ def _side(
 
 
 def _columns(kernel: Kernel, gates: Tensor) -> Tensor:
-    """Gates of a kernel's inputs in the order of its weight: the filters of a group share them."""
+    """Return the gates of a kernel's inputs in the order of its weight; filters of a group share
+    them.
+    """
     if kernel.groups == 1 or kernel.transposed:
         return gates
     filters = len(kernel.outputs) // kernel.groups
@@ -192,7 +199,7 @@ def _columns(kernel: Kernel, gates: Tensor) -> Tensor:
 
 
 def _shape(structure: Structure, kernel: Kernel) -> tuple[int, ...]:
-    """Shape in which the gates of a kernel's inputs broadcast against its weight."""
+    """Return the shape in which the gates of a kernel's inputs broadcast against its weight."""
     weight = structure.captured.stored[kernel.weight]
     if kernel.transposed:
         return (-1, *[1] * (weight.dim() - 1))

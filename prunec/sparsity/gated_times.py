@@ -1,8 +1,8 @@
-"""Latency as a function of how many channels each channel group keeps, by a table of layers' times.
+"""Latency as a function of the kept number of channels per group, from measured times of layers.
 
 F(n) = Σ_l T_l(n_in, n_out), where T_l is bilinear between measured counts: quarters of the layer's
-width on either side, 0 where no channel is left, and made to rise with the counts. In place of
-GDP's MACs; ours, not the paper's.
+width on either side, 0 without channels, and made monotonic. It replaces GDP's MACs, which is
+prunec's extension, not the paper's.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from prunec.graph.channels.structure import Structure
 from prunec.sparsity.gated_macs import Gated
 
 KNOTS = 4
-"""Counts of one side that are measured, besides 0."""
-LEAST = 1e-3
-_BLOCK = 16
+"""Measured counts per side, besides 0."""
+LEAST = 1e-3  # smallest time of a gate, as a share of the average gate's
+_BLOCK = 16  # channels: knots of wide layers lie at whole blocks
 
 
 @dataclass(frozen=True)
 class GatedTimes:
-    """The layers' times between the counts that were measured, in milliseconds.
+    """Times of layers, interpolated between measured counts, in milliseconds.
 
     B groups of gates, L layers, K knots on either side.
 
     Attributes:
         sizes: number of gates in each group, shape (B,).
-        inner, outer: channels on either side that one gate of a group stands for, (L, B).
-        fixed: channels on either side that are not gated, (2, L).
-        knots: channels on either side that were measured, ascending from 0, (2, L, K).
-        times: of a layer at its knots, (L, K, K).
+        inner, outer: channels on either side per gate of a group, shape (L, B).
+        fixed: channels without gates on either side, shape (2, L).
+        knots: measured channel counts on either side, ascending from 0, shape (2, L, K).
+        times: times of a layer at its knots, shape (L, K, K).
     """
 
     sizes: Tensor
@@ -46,19 +46,20 @@ class GatedTimes:
     times: Tensor
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device."""
+        """Return the same on another device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
 
     def milliseconds(self, counts: Tensor) -> Tensor:
-        """Time of one sample where the groups keep ``counts`` gates, shape (B,) or (…, B)."""
+        """Return the time of one sample for kept ``counts`` gates per group, (B,) or (…, B)."""
         inner = _hats(self.fixed[0] + counts @ self.inner.T, self.knots[0])
         outer = _hats(self.fixed[1] + counts @ self.outer.T, self.knots[1])
         return torch.einsum("...li,...lj,lij->...", inner, outer, self.times)
 
     def marginal(self, counts: Tensor) -> Tensor:
-        """Time that the last gate of each group costs, F(n) − F(n−1), shape (B,).
+        """Return the time of the last gate of each group, F(n) − F(n−1), shape (B,).
 
-        Not less than a thousandth of an average gate's: where times are flat, gates may close too.
+        At least a thousandth of an average gate's time, so that gates may also close where times
+        are flat.
         """
         least = LEAST * self.milliseconds(self.sizes) / self.sizes.sum()
         fewer = (counts - torch.eye(len(counts), dtype=counts.dtype, device=counts.device)).clamp(0)
@@ -66,12 +67,12 @@ class GatedTimes:
 
 
 def gated_times(structure: Structure, gated: Gated, times: Times) -> GatedTimes:
-    """Return the times of a network's layers over the counts of its gates.
+    """Return the times of a network's layers as a function of the counts of its gates.
 
     Args:
-        structure: of the captured network.
-        gated: its gates.
-        times: what layers take.
+        structure: structure of the captured network.
+        gated: gates of the network.
+        times: function that returns the times of layers.
     """
     groups = [
         torch.nonzero((gated.gate_of >= 0) & (_group_of(gated) == number)).flatten()
@@ -100,23 +101,23 @@ def gated_times(structure: Structure, gated: Gated, times: Times) -> GatedTimes:
 
 
 def _group_of(gated: Gated) -> Tensor:
-    """The group of gates of each class of channels; of one without a gate, the last."""
+    """Return the group of each class of channels; for classes without a gate, the last one."""
     return torch.where(gated.gate_of >= 0, gated.group_of[gated.gate_of], -1)
 
 
 def _knots(width: int, varies: bool) -> list[int]:
-    """0 and quarters of a width, in whole blocks where it is wide enough; ascending."""
+    """Return 0 and quarters of a width, in whole blocks if it is wide enough; ascending."""
     if not varies:
         return [0, *[width] * KNOTS]
     block = _BLOCK if width >= 2 * KNOTS * _BLOCK else 4 if width >= 8 * KNOTS else 1
-    found = [max(block, round(width * k / KNOTS / block) * block) for k in range(1, KNOTS)]
-    return [0, *(min(count, width) for count in found), width]
+    quarters = [max(block, round(width * k / KNOTS / block) * block) for k in range(1, KNOTS)]
+    return [0, *(min(count, width) for count in quarters), width]
 
 
 def _grids(
     layers: list[CountedLayer], knots: list[list[list[int]]], times: Times
 ) -> Iterator[Tensor]:
-    """The times of each layer at its knots, (K, K), rising along both sides."""
+    """Yield the times of each layer at its knots, (K, K), monotonic along both sides."""
     for layer, (inner, outer) in zip(layers, knots, strict=True):
         depthwise = layer.whole.groups == layer.whole.inner > 1
         pairs = [(i, o) for i in inner[1:] for o in outer[1:]]
@@ -127,7 +128,7 @@ def _grids(
 
 
 def _resized(whole: LayerShape, inner: int, outer: int, depthwise: bool) -> LayerShape:
-    """A layer at other counts; a depthwise one has the same on both sides."""
+    """Return a layer at other counts; a depthwise layer has the same on both sides."""
     if depthwise:
         each = whole.outer // whole.inner
         return replace(whole, inner=inner, outer=inner * each, groups=inner)
@@ -137,7 +138,7 @@ def _resized(whole: LayerShape, inner: int, outer: int, depthwise: bool) -> Laye
 
 
 def _hats(counts: Tensor, knots: Tensor) -> Tensor:
-    """How much of each knot is in each count, (…, L, K): linear between neighbours, 1 in all."""
+    """Return the weights of linear interpolation between knots, (…, L, K); they sum to 1."""
     low, high = knots[:, :-1], knots[:, 1:]
     width = (high - low).clamp(min=1e-9)
     reached = ((counts[..., None] - low) / width).clamp(0, 1) * (high > low)

@@ -1,4 +1,4 @@
-"""Which weights may be zero: the kernels of convolutions and linear layers."""
+"""Kernels that may be masked: those of convolutions and linear layers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
 
 
 def sparse_kernels(module: nn.Module, dense: Sequence[str] = ()) -> dict[str, Tensor]:
-    """Return the kernels that a method may mask, by parameter name; a shared one once.
+    """Return the kernels that a method may mask, by parameter name; shared ones once.
 
     Args:
-        module: the network.
-        dense: layers that stay dense: names, or patterns as ``layer1.*``.
+        module: network.
+        dense: layers that stay dense: names, or patterns such as ``layer1.*``.
 
     Raises:
-        PassError: a pattern fits no layer, or no kernel is left.
+        PassError: a pattern matches no layer, or no kernel is left.
     """
     layers = {name: part for name, part in module.named_modules() if isinstance(part, LAYERS)}
     for pattern in dense:
@@ -37,7 +37,7 @@ def sparse_kernels(module: nn.Module, dense: Sequence[str] = ()) -> dict[str, Te
     }
     kernels = {id(part.weight) for part in layers.values()} - kept
     parameters = module.named_parameters()
-    found: dict[str, Tensor] = {name: p for name, p in parameters if id(p) in kernels}
-    if not found:
+    masked: dict[str, Tensor] = {name: p for name, p in parameters if id(p) in kernels}
+    if not masked:
         raise PassError("no kernel is left that may be masked", remedy="Name fewer layers dense.")
-    return found
+    return masked

@@ -1,4 +1,4 @@
-"""Which channels stay within a budget of MACs: whole blocks, the most important of each group."""
+"""Choice of channels within a budget of MACs: whole blocks, the most important of each group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunec.errors import PassError
 from prunec.sparsity.gated_macs import Gated
 
 Price = Callable[[Tensor], Tensor]
-"""What a network costs where its groups of gates keep so many, shape (B,) or (…, B)."""
+"""Kept counts per group, (B,) or (…, B) → cost of the network."""
 
 
 def require_reachable(
@@ -23,18 +23,18 @@ def require_reachable(
     price: Price | None = None,
     key: str = "macs_ratio",
 ) -> None:
-    """Refuse a network without channels to choose from, and a budget that none of them meets.
+    """Refuse networks without gated channels, and budgets that cannot be met.
 
     Args:
-        name: of the pass.
-        gated: the channels and their MACs.
-        ratio: the budget, as a share of what the dense network costs.
-        round_to: channels of a block.
-        price: what is bounded; MACs where none is given.
-        key: the option that says so.
+        name: name of the pass.
+        gated: channels and their MACs.
+        ratio: budget, as a share of the dense network's cost.
+        round_to: channels per block.
+        price: bounded cost; MACs by default.
+        key: option of the budget.
 
     Raises:
-        PassError: it is so; says what can be reached.
+        PassError: the budget cannot be met; the message says which can.
     """
     if not len(gated.sizes):
         raise PassError(
@@ -55,7 +55,9 @@ def require_reachable(
 
 
 def first_block(gated: Gated, strength: Tensor, round_to: int) -> Tensor:
-    """The strongest block of each group, bool (G,): it is free if the group ships at all."""
+    """Return the strongest block of each group, bool (G,), which stays if the group ships at
+    all.
+    """
     by_strength = torch.argsort(strength, descending=True, stable=True)
     order = by_strength[torch.argsort(gated.group_of[by_strength], stable=True)]
     starts = torch.cumsum(gated.sizes, 0) - gated.sizes
@@ -66,7 +68,7 @@ def first_block(gated: Gated, strength: Tensor, round_to: int) -> Tensor:
 
 
 def in_whole_blocks(gated: Gated, strength: Tensor, kept: Tensor, round_to: int) -> Tensor:
-    """What stays of ``kept``, bool (G,), when the weakest beyond whole blocks of a group go."""
+    """Return ``kept`` without the weakest channels beyond whole blocks of a group, bool (G,)."""
     wanted = gated.shipped(gated.counts(kept), round_to).long()
     left = kept.clone()
     for group in range(len(wanted)):
@@ -77,19 +79,19 @@ def in_whole_blocks(gated: Gated, strength: Tensor, kept: Tensor, round_to: int)
 
 
 def most_important(gated: Gated, scores: Tensor, target: float, round_to: int) -> Tensor:
-    """The channels that stay within so many MACs: those above the smallest threshold that does.
+    """Return the channels above the smallest threshold of importance that meets the budget.
 
-    The first block of every group stays. The threshold is one of the scores; it is found by
-    bisection, for MACs as they ship do not rise with it.
+    The first block of every group stays. The threshold is one of the scores, found by bisection,
+    because shipped MACs do not rise with it.
 
     Args:
-        gated: the channels and their MACs.
-        scores: their importance, shape (G,); channels that are gone already have less than 0.
-        target: MACs allowed; at least those of one block in every group.
-        round_to: channels of a block.
+        gated: channels and their MACs.
+        scores: importance, shape (G,); below 0 for channels that are already removed.
+        target: allowed MACs, at least those of one block in every group.
+        round_to: channels per block.
 
     Returns:
-        bool (G,), in whole blocks.
+        Kept channels, bool (G,), in whole blocks.
     """
     scores = torch.where(first_block(gated, scores, round_to), torch.inf, scores)
 
@@ -108,13 +110,13 @@ def most_important(gated: Gated, scores: Tensor, target: float, round_to: int) -
 
 
 def target(asked: float, last: Mapping[str, Any], key: str = "macs_ratio") -> dict[str, object]:
-    """The MACs that were asked for and those that came of it; why, where there are too many.
+    """Return requested and reached MACs, and the reason if they are too many.
 
     Args:
-        asked: as a share of the dense network's.
+        asked: requested share of the dense network's.
         last: metrics of the last epoch.
-        key: of what is bounded, among them.
+        key: key of the bounded share among the metrics.
     """
-    found = float(last[key])
-    missed = "" if found <= asked + 1e-9 else "the training ended before the gates were chosen"
-    return {"asked": f"≤ {asked:g}", "found": found, "missed": missed}
+    reached = float(last[key])
+    missed = "" if reached <= asked + 1e-9 else "the training ended before the gates were chosen"
+    return {"asked": f"≤ {asked:g}", "found": reached, "missed": missed}

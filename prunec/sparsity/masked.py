@@ -1,4 +1,4 @@
-"""Methods whose weights are zero under their masks, and learn only where they are not."""
+"""Methods whose masked weights are zero and do not learn."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from prunec.training.method import Moment
 
 
 class Masked(MaskMethod):
-    """W = M ⊙ W all along: gradients are masked, and weights after every step.
+    """Method with W = M ⊙ W at all times: gradients are masked, and weights after every step.
 
     Attributes:
-        masks: of all kernels.
+        masks: masks of all kernels.
     """
 
     def __init__(self, kernels: Mapping[str, Tensor]) -> None:
@@ -24,7 +24,7 @@ class Masked(MaskMethod):
         self.names, self.weights = self.masks.names, self.masks.weights
 
     def before_forward(self, moment: Moment) -> None:
-        """Find the kernels where they lie now."""
+        """Locate the kernels, which may have moved."""
         self.masks.align()
 
     def gradient(self, moment: Moment) -> None:
@@ -32,26 +32,26 @@ class Masked(MaskMethod):
         self.masks.apply_to_gradients()
 
     def after_step(self, moment: Moment) -> None:
-        """W ← M ⊙ W: momentum and decay move nothing that is masked."""
+        """W ← M ⊙ W, so that momentum and weight decay move no masked weight."""
         self.masks.apply()
 
     def finish(self) -> None:
-        """Averages of weights were taken while other masks stood: mask them too."""
+        """Apply the masks to averaged weights, which were taken under earlier masks."""
         self.masks.apply()
 
     def skip_step(self) -> None:
-        """Let the optimizer leave every parameter as it is, this once."""
+        """Make the optimizer skip the current step for every parameter."""
         assert self.optimizer is not None
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
 
     def mask_momentum(self) -> None:
-        """Let nothing be left of the steps that masked weights took: new ones start at rest."""
+        """Reset the momentum of masked weights, so that regrown ones start at rest."""
         self._scale_momentum(self.masks.values)
 
     def forget_momentum(self) -> None:
-        """Let nothing be left of the steps that parameters took, norms and biases included."""
+        """Reset the momentum of all parameters, norms and biases included."""
         assert self.optimizer is not None
         momentum = [
             value
@@ -75,9 +75,9 @@ class Masked(MaskMethod):
             torch._foreach_mul_([value for value, _ in pairs], [factor for _, factor in pairs])
 
     def tensors(self) -> dict[str, Tensor]:
-        """The masks."""
+        """Return the masks."""
         return self.masks.tensors()
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the same back."""
+        """Restore the masks."""
         self.masks.load_tensors(tensors)

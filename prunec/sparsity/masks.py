@@ -1,4 +1,4 @@
-"""Masks over kernels: applied to, chosen of and counted in all kernels at once."""
+"""Masks of kernels: applied, chosen and counted for all kernels at once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from prunec.sparsity.largest import choose, choose_of_all
 
 
 class Masks:
-    """Kernels W and their masks M ∈ {0, 1}, which W ← M ⊙ W keeps.
+    """Kernels W and their masks M ∈ {0, 1}, maintained by W ← M ⊙ W.
 
     Attributes:
-        flat: the kernels.
-        memory: the masks, in the weights' dtype: a product of floats is the fastest way to mask.
+        flat: kernels in one piece of memory.
+        memory: masks in the weights' dtype: multiplying floats is the fastest way to mask.
     """
 
     def __init__(self, kernels: Mapping[str, Tensor], flat: Flat | None = None) -> None:
-        """Mask nothing yet.
+        """Create masks of ones.
 
         Args:
-            kernels: by parameter name.
-            flat: the same, where somebody brought them together already.
+            kernels: kernels by parameter name.
+            flat: the same kernels, if they are already in one piece of memory.
         """
         self.flat = flat or Flat(kernels)
         self.names, self.weights = self.flat.names, self.flat.weights
@@ -35,32 +35,34 @@ class Masks:
 
     @property
     def values(self) -> list[Tensor]:
-        """The masks, each in its kernel's shape and layout."""
+        """Masks, each in its kernel's shape and layout."""
         return self.memory.parts
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """The kernels' shapes."""
+        """Shapes of the kernels."""
         return [tuple(w.shape) for w in self.weights]
 
     @property
     def total(self) -> int:
-        """How many weights there are."""
+        """Number of weights."""
         return sum(self.flat.sizes)
 
     def align(self) -> None:
-        """Lay kernels and masks out alike; the kernels may have moved."""
+        """Lay out kernels and masks alike; kernels may have moved."""
         self.flat.settle()
         if self.moves != self.flat.moves:
             self.memory, self.scratch = self.flat.moved(self.memory), None
             self.moves = self.flat.moves
 
     def counts(self) -> list[int]:
-        """Return how many weights of each kernel stay; one wait for the device."""
+        """Return the number of unmasked weights of each kernel, with one synchronisation of the
+        device.
+        """
         return self.flat.counts(self.memory)
 
     def gradients(self) -> list[Tensor]:
-        """Return the kernels' gradients."""
+        """Return the gradients of the kernels."""
         return self.flat.gradients()
 
     @torch.no_grad()
@@ -78,45 +80,45 @@ class Masks:
 
     @torch.no_grad()
     def keep_largest(self, counts: Sequence[int]) -> None:
-        """Let each kernel keep so many of its largest |w|; what is masked may return."""
+        """Keep the ``counts`` largest |w| of each kernel; masked weights may return."""
         choose(self.flat, self._sizes(), counts, self.memory)
 
     @torch.no_grad()
     def draw(self, counts: Sequence[int], generator: torch.Generator) -> None:
-        """Let each kernel keep so many weights, anywhere."""
+        """Keep ``counts`` random weights of each kernel."""
         drawn = [torch.rand(m.shape, generator=generator, device=m.device) for m in self.values]
         choose(self.flat, self._scores(drawn), counts, self.memory)
 
     @torch.no_grad()
     def keep_largest_of_all(self, count: int, *, active: bool = False) -> None:
-        """Let the kernels keep so many of their largest |w| together.
+        """Keep the ``count`` largest |w| of all kernels together.
 
         Args:
-            count: how many.
-            active: whether what is masked stays so.
+            count: number of kept weights.
+            active: whether masked weights stay masked.
         """
         scores = self._active_sizes() if active else self._sizes()
         choose_of_all(self.flat, scores, count, self.memory)
 
     @torch.no_grad()
     def drop_smallest(self, counts: Sequence[int]) -> None:
-        """Mask so many more of each kernel's smallest active |w|."""
+        """Mask the ``counts`` smallest active |w| of each kernel."""
         left = [max(have - count, 0) for have, count in zip(self.counts(), counts, strict=True)]
         choose(self.flat, self._active_sizes(), left, self.memory)
 
     @torch.no_grad()
     def grow(self, counts: Sequence[int], scores: Sequence[Tensor]) -> list[Tensor]:
-        """Unmask so many inactive weights of each kernel, those of the largest score.
+        """Unmask the ``counts`` inactive weights of largest score in each kernel.
 
-        An inactive weight is 0, where :meth:`apply` was called since it was masked; one that was
-        dropped just now comes back as it was.
+        An inactive weight is 0 if :meth:`apply` was called since it was masked; a weight dropped
+        just before returns with its value.
 
         Args:
-            counts: how many of each kernel; no more than there are.
-            scores: at least 0, of the kernels' shapes.
+            counts: number of grown weights per kernel, at most the inactive ones.
+            scores: scores of at least 0, in the kernels' shapes.
 
         Returns:
-            masks of what has grown.
+            Masks of the grown weights.
         """
         room, grown = self._scores(scores), self.flat.room()
         pairs = zip(self.flat.sizes, self.counts(), counts, strict=True)
@@ -127,35 +129,37 @@ class Masks:
         return grown.parts
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the masks by their kernels' names."""
+        """Return the masks by the names of their kernels."""
         return {f"mask.{name}": mask for name, mask in zip(self.names, self.values, strict=True)}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the same back."""
+        """Restore the masks."""
         for name, mask in zip(self.names, self.values, strict=True):
             mask.copy_(tensors[f"mask.{name}"])
 
     def _room(self) -> Values:
-        """Memory for scores: fresh memory costs as much as a choice."""
+        """Return memory for scores, reused because allocating it costs as much as a choice."""
         self.align()
         if self.scratch is None:
             self.scratch = self.flat.room()
         return self.scratch
 
     def _sizes(self) -> Values:
-        """|w| of every weight."""
+        """Return |w| of every weight."""
         room = self._room()
         torch.abs(self.flat.raw.memory, out=room.memory)
         return room
 
     def _active_sizes(self) -> Values:
-        """|w|, −1 where the mask is 0."""
+        """Return |w|, and −1 where the mask is 0."""
         room = self._sizes()
         torch.lerp(self._barred(), room.memory, self.memory.memory, out=room.memory)
         return room
 
     def _barred(self) -> Tensor:
-        """The score of what is not to be chosen; `lerp` by a mask is the fastest way to put it."""
+        """Return the score of weights that must not be chosen; `lerp` by a mask inserts it
+        fastest.
+        """
         return torch.full((), -1.0, dtype=self.memory.memory.dtype, device=self.weights[0].device)
 
     def _scores(self, scores: Sequence[Tensor]) -> Values:

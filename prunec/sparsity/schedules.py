@@ -1,4 +1,4 @@
-"""When masks change, and by how much: the field's schedules as functions of progress."""
+"""Schedules of sparsity and update fractions, as functions of progress."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def cosine(p: float, start: float, end: float = 0.0) -> float:
 
 
 def phase(progress: float, begin: float, end: float) -> float:
-    """Return how far ``progress`` is from ``begin`` (0) to ``end`` (1); clamped."""
+    """Return the progress between ``begin`` (0) and ``end`` (1), clamped."""
     return min(max((progress - begin) / max(end - begin, 1e-12), 0.0), 1.0)

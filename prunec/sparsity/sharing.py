@@ -1,10 +1,10 @@
-"""Kernels that several blocks share while each use has a gain of its own, s·(W∗x).
+"""Kernels shared by several blocks, with a gain s per use: s·(W∗x).
 
-A batch norm follows each use, and takes the gain in at the end, for any s:
+A batch norm follows each use and absorbs the gain at the end, for any s:
 
     γ(s·c − μ)/√(σ²+ε) + β  =  (γ·s)·(c − 0)/√(σ²+ε) + (β − γ·μ/√(σ²+ε)).
 
-After that the uses differ in their norms alone, and a file stores the kernel once.
+Then the uses differ only in their norms, and a file stores the kernel once.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True)
 class Reuse:
-    """A convolution that computes with another's kernel.
+    """Convolution that uses the kernel of another one.
 
     Attributes:
         layer: name of the convolution.
-        owner: name of the one whose kernel it takes.
-        norm: the batch norm behind it.
+        owner: name of the convolution that owns the kernel.
+        norm: batch norm after the convolution.
     """
 
     layer: str
@@ -41,12 +41,12 @@ class Reuse:
 
     @property
     def kernels(self) -> set[str]:
-        """Names of the two parameters that are one."""
+        """Names of the two tied parameters."""
         return {f"{self.layer}.weight", f"{self.owner}.weight"}
 
 
 class Gained(nn.Module):
-    """A convolution by s·W."""
+    """Convolution with kernel s·W."""
 
     def __init__(self, convolution: nn.Module, gain: Tensor) -> None:
         super().__init__()
@@ -61,28 +61,28 @@ class Gained(nn.Module):
 
 
 def reuses(module: nn.Module, example: tuple[Tensor, ...], own: int) -> list[Reuse]:
-    """Return what may be shared where each stage's first ``own`` blocks keep their kernels.
+    """Return the possible reuses if each stage's first ``own`` blocks keep their kernels.
 
-    A stage is a sequence of blocks, modules of one class. A later block takes the kernels of block
-    ``own`` − 1: of the convolutions of the same place and shape, without bias, read by nothing but
-    a batch norm with scale and shift.
+    A stage is a sequence of blocks, modules of one class. A later block uses the kernels of block
+    ``own`` − 1: of convolutions of equal place and shape, without bias, read only by a batch norm
+    with scale and shift.
 
     Args:
-        module: the network, in eval mode; it is not changed.
-        example: its inputs, batch first.
-        own: at least 1.
+        module: network in evaluation mode; it is not changed.
+        example: inputs of the network, batch first.
+        own: number of blocks with kernels of their own, at least 1.
     """
     norms = _norms(module, example)
-    found: dict[str, Reuse] = {}
+    by_layer: dict[str, Reuse] = {}
     for layer, owner in _candidates(module, own):
         shapes = {tuple(module.get_parameter(f"{n}.weight").shape) for n in (layer, owner)}
-        if layer in norms and owner in norms and layer not in found and len(shapes) == 1:
-            found[layer] = Reuse(layer, owner, norms[layer])
-    return list(found.values())
+        if layer in norms and owner in norms and layer not in by_layer and len(shapes) == 1:
+            by_layer[layer] = Reuse(layer, owner, norms[layer])
+    return list(by_layer.values())
 
 
 def _candidates(module: nn.Module, own: int) -> Iterator[tuple[str, str]]:
-    """Convolution and the one whose kernel it would take, by the place in their blocks."""
+    """Yield (convolution, owner of the kernel it would use), by place in their blocks."""
     for name, stage in module.named_modules():
         if not isinstance(stage, (nn.Sequential, nn.ModuleList)):
             continue
@@ -102,26 +102,26 @@ def _holds(block: nn.Module, place: str, kind: type[nn.Module]) -> bool:
 
 
 def _norms(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Norm]:
-    """The batch norm behind each convolution, where the two are each other's alone."""
+    """Return convolution → batch norm after it, if neither has another reader."""
     structure = analyse(capture(module, example))
-    found = {}
+    norms = {}
     for norm in structure.of(Norm).values():
         kernel = structure.operators.get(norm.source)
         if not isinstance(kernel, Kernel) or kernel.bias or not (norm.weight and norm.bias):
             continue
         alone = len(norm.source.users) == 1
         if alone and structure.captured.readers(kernel.weight) == {kernel.node}:
-            found[kernel.weight.removesuffix(".weight")] = norm
-    return found
+            norms[kernel.weight.removesuffix(".weight")] = norm
+    return norms
 
 
 def share(module: nn.Module, shared: Sequence[Reuse], gains: Tensor) -> dict[str, str]:
-    """Let kernels be shared in place, each use with its gain; return which parameters are tied.
+    """Tie the shared kernels in place, each use with its gain; return the tied parameters.
 
     Args:
-        module: the network.
-        shared: what is shared.
-        gains: their first values, [len(shared)].
+        module: network.
+        shared: reuses.
+        gains: initial gains, shape (len(shared),).
     """
     ties = {f"{one.layer}.weight": f"{one.owner}.weight" for one in shared}
     tie(module, ties)
@@ -132,7 +132,7 @@ def share(module: nn.Module, shared: Sequence[Reuse], gains: Tensor) -> dict[str
 
 @torch.no_grad()
 def absorb_gains(module: nn.Module, shared: Sequence[Reuse]) -> None:
-    """Multiply every gain into the norm behind it, and take it away; in place."""
+    """Multiply every gain into the norm after it and remove the gain, in place."""
     for one in shared:
         gained = module.get_submodule(one.layer)
         assert isinstance(gained, Gained)

@@ -1,4 +1,4 @@
-"""How a density is spread over layers: how many weights of each kernel stay."""
+"""Distribution of a density over layers: number of kept weights per kernel."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ Counts = list[int]
 
 
 def uniform(shapes: Sequence[Shape], density: float) -> Counts:
-    """Return how many weights of each kernel stay: the same share of all, and at least one."""
+    """Return the kept counts for one share in all kernels, at least one each."""
     sizes = [prod(shape) for shape in shapes]
     return exact_total([density * size for size in sizes], sizes)
 
 
 def erdos_renyi(shapes: Sequence[Shape], density: float) -> Counts:
-    """ER (Mocanu et al. 2018): density_l ∝ (n_in + n_out)/(n_in·n_out), kernels left out."""
+    """Return counts by ER (Mocanu et al. 2018): density_l ∝ (n_in + n_out)/(n_in·n_out)."""
     return _solved(shapes, density, [sum(s[:2]) / prod(s[:2]) for s in shapes])
 
 
 def erdos_renyi_kernel(shapes: Sequence[Shape], density: float) -> Counts:
-    """ERK (Evci et al. 2020): density_l ∝ (n_in + n_out + k_h + k_w)/(n_in·n_out·k_h·k_w)."""
+    """Return counts by ERK (Evci et al. 2020).
+
+    density_l ∝ (n_in + n_out + k_h + k_w)/(n_in·n_out·k_h·k_w).
+    """
     return _solved(shapes, density, [sum(s) / prod(s) for s in shapes])
 
 
@@ -37,9 +40,9 @@ SPREADS: Mapping[str, Callable[[Sequence[Shape], float], Counts]] = {
 
 
 def densities(shapes: Sequence[Shape], density: float, raw: Sequence[float]) -> list[float]:
-    """Return min(1, ε·raw_l), with the ε whose total is that of ``density``.
+    """Return min(1, ε·raw_l), with ε such that the total is ``density``.
 
-    A layer above 1 is dense, and ε is solved again for the others, until none is.
+    Layers above 1 become dense, and ε is solved again for the others, until none is above 1.
     """
     sizes = [prod(shape) for shape in shapes]
     budget, free = density * sum(sizes), set(range(len(sizes)))
@@ -54,10 +57,11 @@ def densities(shapes: Sequence[Shape], density: float, raw: Sequence[float]) -> 
 
 
 def clamped(shapes: Sequence[Shape], density: float, least: float) -> Counts:
-    """ERK as published versions of EAST's code have it: clamped to [least, 1], not solved again.
+    """Return ERK counts as in published versions of EAST's code: clamped to [least, 1], not solved
+    again.
 
     density_l = min(max(ε·raw_l, least), 1) with the ε that would be exact without clamping, so the
-    total is missed, by little or, where ``least`` binds, by a factor of ten.
+    total deviates, slightly, or by a factor of ten where ``least`` binds.
     """
     sizes = [prod(shape) for shape in shapes]
     epsilon = density * sum(sizes) / sum(sum(shape) for shape in shapes)
@@ -76,7 +80,7 @@ def _solved(shapes: Sequence[Shape], density: float, raw: Sequence[float]) -> Co
 
 
 def exact_total(wanted: Sequence[float], most: Sequence[int], least: int = 1) -> Counts:
-    """Return integers near ``wanted``, none above ``most``, whose sum is the rounded sum.
+    """Return integers near ``wanted``, at most ``most``, whose sum is the rounded sum.
 
     The largest remainders are rounded up; none is below ``least``.
     """
@@ -101,17 +105,17 @@ def from_densities(
     source: str,
     dense: Sequence[str] = (),
 ) -> Counts:
-    """Return the counts of the densities of another run, layer → density; at least one each.
+    """Return kept counts for the densities of another run; at least one each.
 
     Args:
         densities: layer → density.
-        names: of the kernels that may be masked.
-        shapes: theirs.
-        source: where the densities are from, for errors.
-        dense: layers that stay dense, by name or pattern: the densities may hold them.
+        names: names of the kernels that may be masked.
+        shapes: shapes of these kernels.
+        source: origin of the densities, for errors.
+        dense: layers that stay dense, by name or pattern; densities may include them.
 
     Raises:
-        PassError: a layer is missing from it, or it holds one that the network lacks.
+        PassError: a layer is missing from the densities, or from the network.
     """
     layers = [name.removesuffix(".weight") for name in names]
     free = [layer for layer in densities if not any(fnmatchcase(layer, p) for p in dense)]
@@ -133,11 +137,11 @@ def from_densities(
 
 
 def shared_equally(total: int, weights: list[float], room: list[int]) -> list[int]:
-    """Return integers whose sum is ``total``: each its proportion and c more, none above its cap.
+    """Return integers whose sum is ``total``: each its proportion plus c, capped.
 
-    With the same c for all, min(total·w_l/Σw + c, cap_l) adds up to the total, cap_l = 0.99·room_l:
-    where Dettmers & Zettlemoyer's code ends, which shares equally among all layers, again and
-    again, what those at their cap cannot take. Where the caps are too few, rooms are filled.
+    With one c for all, min(total·w_l/Σw + c, cap_l) sums to the total, cap_l = 0.99·room_l: the
+    limit of Dettmers & Zettlemoyer's code, which repeatedly distributes equally over all layers
+    what the capped ones cannot take. If the caps do not suffice, rooms are filled.
     """
     mass = sum(weights)
     even = [total / len(room)] * len(room)
@@ -148,14 +152,16 @@ def shared_equally(total: int, weights: list[float], room: list[int]) -> list[in
     return list(room)
 
 
-FULL = 0.99  # of a layer's room: more does not grow at once; theirs
+FULL = (
+    0.99  # largest share of a layer's room that grows at once, as in Dettmers & Zettlemoyer's code
+)
 
 
 def _level(wanted: Sequence[float], caps: Sequence[float], total: float) -> list[float]:
-    """Return min(wanted_l + c, caps_l) for the c whose sum is the total."""
+    """Return min(wanted_l + c, caps_l) for the c with which the sum is the total."""
     gaps = sorted((cap - want for cap, want in zip(caps, wanted, strict=True)), reverse=True)
     left, c = total - sum(caps), 0.0
-    # Layers whose gap is above c are not full: one of them at first, then one more each time.
+    # Layers whose gap exceeds c are not full: try with one of them, then with one more each time.
     for number, following in enumerate([*gaps[1:], -math.inf], 1):
         c = (left + sum(gaps[:number])) / number
         if c >= following:
@@ -164,16 +170,16 @@ def _level(wanted: Sequence[float], caps: Sequence[float], total: float) -> list
 
 
 def shared_out(total: int, weights: list[float], room: list[int]) -> list[int]:
-    """Return integers whose sum is ``total``, in proportion to ``weights``, none above its room."""
-    left, free, found = float(total), set(range(len(room))), [0.0] * len(room)
+    """Return integers whose sum is ``total``, proportional to ``weights``, capped by ``room``."""
+    left, free, shares = float(total), set(range(len(room))), [0.0] * len(room)
     while left > 1e-9 and free:
         mass = sum(weights[i] for i in free) or float(len(free))
         even = not any(weights[i] for i in free)
-        wanted = {i: found[i] + left * (1.0 if even else weights[i]) / mass for i in free}
+        wanted = {i: shares[i] + left * (1.0 if even else weights[i]) / mass for i in free}
         left = 0.0
         for i, value in wanted.items():
-            found[i] = min(value, float(room[i]))
-            left += value - found[i]
+            shares[i] = min(value, float(room[i]))
+            left += value - shares[i]
             if value >= room[i]:
                 free.discard(i)
-    return exact_total(found, room, least=0)
+    return exact_total(shares, room, least=0)

@@ -1,4 +1,4 @@
-"""What training passes that end in masks share: their options, and the road to an artifact."""
+"""Common parts of training passes that end in masks: options, and the resulting artifact."""
 
 from __future__ import annotations
 
@@ -30,69 +30,69 @@ from prunec.wording import percent
 
 
 class MaskMethod(Method):
-    """A method at whose end some kernels have zeros, which masks say."""
+    """Method that ends with zeros in some kernels, recorded as masks."""
 
     names: tuple[str, ...]
     weights: list[Tensor]
 
     def finish(self) -> None:
-        """Let the kernels be what ships, after the last step."""
+        """Set the kernels to the values that ship, after the last step."""
 
     def nonzero(self) -> list[Tensor]:
-        """How many weights of each kernel the network computes with, as one-element tensors."""
+        """Return the number of non-zero effective weights per kernel, as one-element tensors."""
         with self.shipping():
             return [torch.count_nonzero(w.detach()) for w in self.weights]
 
     def counted(self) -> int:
-        """Return how many weights the sparsity is of."""
+        """Return the number of weights that the sparsity refers to."""
         return sum(w.numel() for w in self.weights)
 
     def remark(self, density: float) -> str:
-        """What to say of the density that came of it; empty where it is what was asked for."""
+        """Return a remark on the resulting density; empty if it is as requested."""
         return ""
 
     def after_epoch(self, moment: Moment) -> dict[str, Any]:
-        """Sparsity in percent, and the density of each layer."""
-        found = torch.stack(self.nonzero()).tolist()
+        """Return the sparsity in percent, and the density of each layer."""
+        kept = torch.stack(self.nonzero()).tolist()
         sizes = [w.numel() for w in self.weights]
         layers = [name.removesuffix(".weight") for name in self.names]
         return {
-            "sparsity": 100 * (1 - sum(found) / self.counted()),
+            "sparsity": 100 * (1 - sum(kept) / self.counted()),
             "layers": {
                 "density": {
                     layer: count / size
-                    for layer, count, size in zip(layers, found, sizes, strict=True)
+                    for layer, count, size in zip(layers, kept, sizes, strict=True)
                 }
             },
         }
 
 
 def mask_generator(context: Context) -> torch.Generator:
-    """Return random numbers for the first masks, by the recipe's seed; the same on every rank."""
+    """Return the generator of initial masks, by the recipe's seed; equal on every rank."""
     return torch.Generator(context.device).manual_seed(derived_seed(context.recipe.seed, MASKS))
 
 
-MASKS = 7  # what a seed is derived for
-SHORT = 0.5  # percentage points that rounding in every layer may take from a sparsity
+MASKS = 7  # purpose number in derived seeds
+SHORT = 0.5  # percentage points by which rounding in every layer may reduce a sparsity
 
 
 @dataclass(frozen=True)
 class SparseTraining(Training):
-    """A training pass that leaves masks over kernels."""
+    """Training pass that leaves masks on kernels."""
 
     forbids: ClassVar[frozenset[str]] = frozenset({"gated", "folded"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained", "masked"})
 
     @abstractmethod
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
-        """Return the method for these kernels, which are on the device."""
+        """Return the method for kernels on the device."""
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """Return the kernels that may be masked."""
         return sparse_kernels(module)
 
     def require_possible(self, artifact: Artifact, context: Context) -> None:
-        """See :meth:`Training.require_possible`: the method is made, for a copy on the CPU."""
+        """See :meth:`Training.require_possible`: creates the method for a copy on the CPU."""
         module = copy.deepcopy(artifact.module)
         self.method(self.kernels(module), replace(context, device=torch.device("cpu")))
 
@@ -111,7 +111,7 @@ class SparseTraining(Training):
         method: MaskMethod,
         history: list[dict[str, Any]],
     ) -> tuple[Artifact, Remarks]:
-        """Return the artifact of a trained network, and what to tell of it."""
+        """Return the artifact of a trained network, and remarks on it."""
         module = module.cpu().to(memory_format=torch.contiguous_format).eval()
         give_own_memory(module)
         masks = {name: module.get_parameter(name).detach() != 0 for name in method.names}
@@ -137,23 +137,23 @@ class SparseTraining(Training):
         if asked := self.asked_sparsity():
             less = remark if sparsity < 100 * asked else ""
             remark = remark or (less := self.unreached(sparsity, last))
-            found = {"asked": f"≈ {100 * asked:.6g}", "found": sparsity, "missed": less}
-            details["targets"] = {"sparsity, percent": found}
+            reached = {"asked": f"≈ {100 * asked:.6g}", "found": sparsity, "missed": less}
+            details["targets"] = {"sparsity, percent": reached}
         notes = (*dense_notes, note, *((remark,) if remark else ()))
         return replace(artifact, module=module, masks={**artifact.masks, **masks}), Remarks(
             notes, details | dense_details
         )
 
     def asked_sparsity(self) -> float:
-        """Return the share of zeros that the training is to end with; 0 where none is stated."""
+        """Return the requested final share of zeros; 0 if none is stated."""
         return float(getattr(self, "sparsity", 0.0))
 
     def unreached(self, sparsity: float, last: Mapping[str, Any]) -> str:
-        """Say where a training ended before its sparsity was reached; else empty.
+        """Return a remark if training ended before its sparsity was reached; else empty.
 
         Args:
-            sparsity: the one that was reached, in percent.
-            last: the metrics of the last epoch.
+            sparsity: reached sparsity, in percent.
+            last: metrics of the last epoch.
         """
         asked = self.asked_sparsity()
         if not asked or last["settled"] or sparsity >= 100 * asked - SHORT:
@@ -166,13 +166,13 @@ class SparseTraining(Training):
 
 @dataclass(frozen=True)
 class SpreadTraining(SparseTraining):
-    """A training pass whose sparsity is given, and spread over layers by a rule or by densities.
+    """Training pass with a given sparsity, spread over layers by a rule or by densities.
 
     Attributes:
         sparsity: share of zeros in the kernels that may be masked.
         spread: ``uniform``, ``er``, ``erk``, or ``densities``.
-        densities: the density of each layer, in place of ``sparsity``; or a file that holds
-            them, as ``prunec densities`` wrote it.
+        densities: density of each layer, in place of ``sparsity``, or a file written by ``prunec
+            densities``.
         dense: layers that stay dense, by name or pattern; their weights do not count.
     """
 
@@ -194,7 +194,7 @@ class SpreadTraining(SparseTraining):
     ] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
+        """Refuse contradictory options."""
         if self.spread == "densities" and not self.densities:
             raise PassError(
                 f'{self.pass_name()}: spread = "densities" needs densities',
@@ -225,7 +225,7 @@ class SpreadTraining(SparseTraining):
     def counts(
         self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None
     ) -> list[int]:
-        """Return how many weights of each kernel stay at ``sparsity``, the pass's own by default.
+        """Return the kept weights per kernel at ``sparsity``, by default the pass's own.
 
         Raises:
             PassError: the densities cannot be read or do not fit.

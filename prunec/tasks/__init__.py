@@ -1,1 +1,1 @@
-"""What is asked of a network: a class for an image, or for every pixel."""
+"""Tasks of a network: a class per image, or a class per pixel."""

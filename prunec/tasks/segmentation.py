@@ -1,12 +1,13 @@
-"""Segmentation: a class for every pixel, its loss, and the mean intersection over union.
+"""Segmentation: a class per pixel, its loss, and the mean intersection over union.
 
-Of the pixels with a label, n_ij of class i are answered j. With t_i = Σ_j n_ij, p_j = Σ_i n_ij
+Let n_ij be the number of labelled pixels of class i that are predicted as j. With t_i = Σ_j n_ij
+and p_j = Σ_i n_ij (Everingham et al., IJCV 2015)
 
-    IoU_i = n_ii / (t_i + p_i − n_ii),    mIoU = the mean of IoU_i,
+    IoU_i = n_ii / (t_i + p_i − n_ii),    mIoU = the mean of IoU_i
 
-over the classes that occur, t_i + p_i > 0: where all do, which PASCAL VOC's images see to, it is
-VOC's measure, and that of torchvision's reference, which is no number otherwise. Pixels labelled
-`VOID` are in no sum.
+over the classes that occur, t_i + p_i > 0. If all classes occur, as in PASCAL VOC, this is VOC's
+measure and that of torchvision's reference scripts, which is NaN otherwise. Pixels labelled `VOID`
+are ignored.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ from prunec.tasks.quality import MIOU, PIXEL_ACCURACY, Quality
 from prunec.tasks.task import Outputs, Task
 
 VOID = 255
-"""The label of pixels that have none: VOC's borders of objects, and what padding adds."""
+"""Label of unlabelled pixels, as in PASCAL VOC: borders of objects, and padding."""
 
-HEADS = {"out", "aux"}  # of a network's dict
+HEADS = {"out", "aux"}  # keys of a torchvision network's outputs
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Pixels by label and answer: ``rows[i][j]`` of class i were answered j; the last j is none."""
+    """Confusion matrix: ``rows[i][j]`` pixels of class i, predicted as j; the last j is none."""
 
     rows: tuple[tuple[float, ...], ...]
 
     @property
     def percent(self) -> float:
-        """MIoU, in percent."""
-        found = [value for value in self.ious if value is not None]
-        return 100 * sum(found) / len(found) if found else 0.0
+        """MIoU in percent."""
+        ious = [value for value in self.ious if value is not None]
+        return 100 * sum(ious) / len(ious) if ious else 0.0
 
     @property
     def ious(self) -> tuple[float | None, ...]:
-        """Intersection over union of each class; None for one that does not occur."""
+        """Intersection over union per class; None for a class that does not occur."""
         unions = [
             sum(row) + sum(other[i] for other in self.rows) - row[i]
             for i, row in enumerate(self.rows)
@@ -53,7 +54,7 @@ class Overlap:
 
     @property
     def pixel_accuracy(self) -> float:
-        """The share of labelled pixels that are answered right, in percent."""
+        """Share of labelled pixels that are predicted correctly, in percent."""
         total = sum(map(sum, self.rows))
         return 100 * sum(row[i] for i, row in enumerate(self.rows)) / total if total else 0.0
 
@@ -65,10 +66,10 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Segmentation(Task):
-    """A label a pixel: logits [N, classes, H, W], labels [N, H, W].
+    """One label per pixel: logits [N, classes, H, W], labels [N, H, W].
 
-    Networks return logits, or a dict of them: ``out``, and ``aux`` where a head only trains; what
-    else is in it is nobody's business.
+    Networks return logits, or a dict of them: ``out``, and ``aux`` for an auxiliary head used only
+    in training; other keys are ignored.
     """
 
     qualities: ClassVar[tuple[Quality, ...]] = (MIOU, PIXEL_ACCURACY)
@@ -77,14 +78,14 @@ class Segmentation(Task):
 
     @property
     def counted(self) -> int:
-        """Pixels by label and answer, no answer among them."""
+        """Number of entries of the confusion matrix, with a column for no prediction."""
         return self.classes * (self.classes + 1)
 
     def read(self, outputs: object, images: Tensor) -> Outputs:
         """See :meth:`Task.read`."""
         if isinstance(outputs, Mapping) and "out" in outputs:
-            found = {name: self._checked(outputs[name], images) for name in HEADS & outputs.keys()}
-            return Outputs(found["out"], found.get("aux"))
+            logits = {name: self._checked(outputs[name], images) for name in HEADS & outputs.keys()}
+            return Outputs(logits["out"], logits.get("aux"))
         return Outputs(self._checked(outputs, images))
 
     def _checked(self, logits: object, images: Tensor) -> Tensor:
@@ -93,10 +94,10 @@ class Segmentation(Task):
             return logits
         given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise DataError(
-            f"the network returns {given} for {len(images)} images, {wanted} is wanted: logits of "
-            f"{self.classes} classes for every pixel, or a dict that holds them as 'out'",
-            remedy="Name a network for segmentation (deeplabv3_resnet50, …), and let it take "
-            "num_classes, which the data gives.",
+            f"the network returns {given} for {len(images)} images, {wanted} is needed: logits of "
+            f"{self.classes} classes for every pixel, or a dict that has them as 'out'",
+            remedy="Name a segmentation network (deeplabv3_resnet50, …), and let it take "
+            "num_classes, which comes from the data.",
         )
 
     def cross_entropy(
@@ -109,18 +110,18 @@ class Segmentation(Task):
         return total / _labelled(labels, processes)
 
     def divergence(
-        self, found: Tensor, wanted: Tensor, labels: Tensor, processes: Processes = ALONE
+        self, student: Tensor, teacher: Tensor, labels: Tensor, processes: Processes = ALONE
     ) -> Tensor:
-        """See :meth:`Task.divergence`: of the pixels that have a label."""
-        each = F.kl_div(found, wanted, reduction="none", log_target=True).sum(1)
+        """See :meth:`Task.divergence`; over labelled pixels."""
+        each = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
         return torch.where(labels != VOID, each, 0.0).sum() / _labelled(labels, processes)
 
     def counts(self, answers: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`Task.counts`: the rows of :class:`Overlap` one after the other."""
         place = torch.where(labels == VOID, self.counted, labels * (self.classes + 1) + answers)
-        found = torch.zeros(self.counted + 1, dtype=torch.int64, device=labels.device)
+        sums = torch.zeros(self.counted + 1, dtype=torch.int64, device=labels.device)
         ones = torch.ones((), dtype=torch.int64, device=labels.device).expand(place.numel())
-        return found.scatter_add_(0, place.flatten(), ones)[:-1]
+        return sums.scatter_add_(0, place.flatten(), ones)[:-1]
 
     def score(self, counts: Sequence[float]) -> Overlap:
         """See :meth:`Task.score`."""
@@ -129,5 +130,5 @@ class Segmentation(Task):
 
 
 def _labelled(labels: Tensor, processes: Processes) -> Tensor:
-    """How many pixels of a rank have a label, the mean over processes."""
+    """Return the labelled pixels per process, averaged over processes."""
     return (processes.sum((labels != VOID).sum()) / processes.count).clamp(min=1 / processes.count)

@@ -1,7 +1,7 @@
-"""What is asked of a network: its loss, what is counted of its answers, and what that is worth.
+"""Tasks: the loss of a network, the counts of its predictions, and the metrics from those counts.
 
-The data set decides the task; training, evaluation and the proof of a file ask it, and nobody else
-knows how many answers there are to an image.
+The data set determines the task. Training, evaluation and verification use it, so that no other
+module depends on whether there is one prediction per image or per pixel.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from prunec.tasks.quality import ACCURACY, Quality
 
 
 class Score(Protocol):
-    """What counts are worth."""
+    """Metrics computed from accumulated counts."""
 
     @property
     def percent(self) -> float:
-        """The figure that decides, in percent."""
+        """The decisive metric in percent."""
 
     @property
     def figures(self) -> Mapping[str, float]:
-        """Every figure by the key of its `Quality`, in percent."""
+        """Key of a `Quality` → its value in percent, for all metrics."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network answers: logits [N, classes, …], and those of a head that only trains."""
+    """Outputs of a network: logits [N, classes, …], and those of an auxiliary head."""
 
     logits: Tensor
     auxiliary: Tensor | None = None
@@ -42,14 +42,14 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A kind of answer.
+    """Base class of tasks.
 
     Attributes:
-        classes: how many there are.
-        qualities: the figures of a score, the one that decides first.
-        answer: what one answer is about.
-        agreement: what the share of equal answers of two engines is called.
-        counted: how many numbers are counted.
+        classes: number of classes.
+        qualities: metrics of a score, the decisive one first.
+        answer: what one prediction is for: ``test sample`` or ``pixel``.
+        agreement: name of the share of equal predictions of two engines.
+        counted: number of accumulated counts.
     """
 
     classes: int
@@ -61,55 +61,55 @@ class Task(ABC):
     @property
     @abstractmethod
     def counted(self) -> int:
-        """How many numbers :meth:`counts` returns."""
+        """Number of values that :meth:`counts` returns."""
 
     @abstractmethod
     def read(self, outputs: object, images: Tensor) -> Outputs:
-        """Return what a network returned for ``images``.
+        """Convert the return value of a network for ``images``.
 
         Raises:
-            DataError: it is nothing that this data asks for.
+            DataError: its type or shape does not fit the task.
         """
 
     @abstractmethod
     def cross_entropy(
         self, logits: Tensor, labels: Tensor, smoothing: float, processes: Processes = ALONE
     ) -> Tensor:
-        """Return the mean over all answers that have a label.
+        """Return the mean cross entropy over all labelled predictions.
 
-        The mean over ``processes`` of what each returns is the mean over the answers of all.
+        The mean over ``processes`` of their return values is the mean over all predictions.
         """
 
     @abstractmethod
     def divergence(
-        self, found: Tensor, wanted: Tensor, labels: Tensor, processes: Processes = ALONE
+        self, student: Tensor, teacher: Tensor, labels: Tensor, processes: Processes = ALONE
     ) -> Tensor:
-        """Return KL(wanted ‖ found) of log-probabilities, a mean as of :meth:`cross_entropy`."""
+        """Return KL(teacher ‖ student) of log-probabilities, averaged as :meth:`cross_entropy`."""
 
     @abstractmethod
     def counts(self, answers: Tensor, labels: Tensor) -> Tensor:
-        """Return what is summed over batches and processes, int64 [counted], without waiting.
+        """Return counts to sum over batches and processes, int64 [counted], without a device sync.
 
         Args:
-            answers: int64, a class each; ``classes`` where there is no answer.
-            labels: int64, as the data gives them.
+            answers: predicted classes, int64; ``classes`` for no prediction.
+            labels: labels of the data, int64.
         """
 
     @abstractmethod
     def score(self, counts: Sequence[float]) -> Score:
-        """Return what summed counts are worth."""
+        """Return the metrics of summed counts."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many of how many images got their label as the first answer."""
+    """Accuracy: correctly predicted images, and all images."""
 
     correct: float
     total: float
 
     @property
     def percent(self) -> float:
-        """The share of correct answers, in percent."""
+        """Share of correct predictions in percent."""
         return 100 * self.correct / self.total if self.total else 0.0
 
     @property
@@ -120,7 +120,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """One label an image: logits [N, classes], labels [N]."""
+    """One label per image: logits [N, classes], labels [N]."""
 
     qualities: ClassVar[tuple[Quality, ...]] = (ACCURACY,)
     answer: ClassVar[str] = "test sample"
@@ -128,23 +128,23 @@ class Classification(Task):
 
     @property
     def counted(self) -> int:
-        """Right answers, images."""
+        """Two counts: correct predictions, images."""
         return 2
 
     def read(self, outputs: object, images: Tensor) -> Outputs:
         """See :meth:`Task.read`."""
         if not isinstance(outputs, Tensor):
             raise DataError(
-                f"the network returns {type(outputs).__name__} in training, one tensor is wanted",
+                f"the network returns {type(outputs).__name__} in training, one tensor is needed",
                 remedy="Switch its extra outputs off: model.options = { aux_logits = false } for "
                 "googlenet and inception_v3; let a network of your own return one tensor "
-                f"(N, {self.classes}) in training too.",
+                f"(N, {self.classes}) in training, too.",
             )
         if outputs.ndim != 2 or outputs.shape[1] != self.classes:
             raise DataError(
                 f"the network returns {tuple(outputs.shape)}, the data has {self.classes} "
-                f"classes: (N, {self.classes}) is wanted",
-                remedy="Let the network take num_classes, which the data gives.",
+                f"classes: (N, {self.classes}) is needed",
+                remedy="Let the network take num_classes, which comes from the data.",
             )
         return Outputs(outputs)
 
@@ -155,10 +155,10 @@ class Classification(Task):
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
     def divergence(
-        self, found: Tensor, wanted: Tensor, labels: Tensor, processes: Processes = ALONE
+        self, student: Tensor, teacher: Tensor, labels: Tensor, processes: Processes = ALONE
     ) -> Tensor:
         """See :meth:`Task.divergence`."""
-        return F.kl_div(found, wanted, reduction="batchmean", log_target=True)
+        return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
     def counts(self, answers: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`Task.counts`."""

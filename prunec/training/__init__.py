@@ -1,1 +1,1 @@
-"""Training: the one loop, its data, models, checkpoints and progress; methods plug in."""
+"""Training: the loop with its step, state, checkpoints and progress; methods plug in."""

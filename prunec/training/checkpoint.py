@@ -1,4 +1,4 @@
-"""Checkpoints: the state after a step, whole or not there, checked by digest when read back.
+"""Checkpoints: the state after a step, written atomically, verified by digest when read.
 
 ``epoch-NNN`` and, within an epoch, ``epoch-NNN-step-NNNNNN`` hold ``tensors.safetensors`` and
 ``checkpoint.json``. The last ones are kept, and ``best`` beside them.
@@ -29,19 +29,19 @@ BEST = "best"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training after a step.
+    """State of a training after a step.
 
     Attributes:
-        method: the name of the method that trained.
+        method: name of the training method.
         epoch: number of finished epochs.
-        step: number of steps done in the epoch after them.
-        model: the network's state dict.
-        optimizer: what it remembers of every parameter.
-        tensors: the method's own state.
-        average: the moving average of the weights; empty where none is kept.
-        history: the metrics of every finished epoch.
-        tally: the sums of the epoch that is not finished.
-        scaler: the state of the fp16 loss scaler; empty where none is used.
+        step: number of finished steps in the current epoch.
+        model: state dict of the network.
+        optimizer: state of the optimizer.
+        tensors: state of the method.
+        average: moving average of the weights; empty if there is none.
+        history: metrics of every finished epoch.
+        tally: sums of the unfinished epoch.
+        scaler: state of the fp16 loss scaler; empty if there is none.
     """
 
     method: str
@@ -57,12 +57,12 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """Name of the checkpoint's folder."""
         return f"epoch-{self.epoch:03d}" + (f"-step-{self.step:06d}" if self.step else "")
 
     @property
     def place(self) -> str:
-        """Where the training stood, for people."""
+        """Position in the training, in words."""
         if self.step:
             return f"after step {self.step} of epoch {self.epoch + 1}"
         return f"after epoch {self.epoch}"
@@ -71,18 +71,18 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, checkpoint: Checkpoint, *, keep: int, best: bool, run: str = ""
 ) -> None:
-    """Write ``checkpoint`` into ``folder``, then drop all but the last ones.
+    """Write ``checkpoint`` into ``folder``, then remove all but the last ones.
 
     Args:
-        folder: where checkpoints lie.
-        checkpoint: the state.
-        keep: how many stay.
-        best: whether it also takes the place of the best one.
-        run: what tells its run from others.
+        folder: folder of the checkpoints.
+        checkpoint: state to write.
+        keep: number of checkpoints that stay.
+        best: whether it also replaces the best one.
+        run: identity of the run.
 
     Raises:
-        RunError: the system refused (disk full, read-only, no permission, …); those that were there
-            still are.
+        RunError: the checkpoint cannot be written (disk full, read-only, no permission, …);
+            earlier ones remain.
     """
     parts = (
         checkpoint.model, checkpoint.optimizer.tensors, checkpoint.tensors, checkpoint.average,
@@ -106,7 +106,7 @@ def save_checkpoint(
             "history": list(checkpoint.history),
         }
         write_text_atomic(place / "checkpoint.json", record_text(record))
-        if best:  # first: whoever is killed in between goes on from before, and comes here again
+        if best:  # before the rename: a process killed in between repeats this epoch
             with folder_atomic(folder / BEST) as other:
                 shutil.copytree(place, other, copy_function=_link, dirs_exist_ok=True)
     torn = [path for path in folder.iterdir() if path.name.startswith(".")]  # by a killed process
@@ -115,24 +115,24 @@ def save_checkpoint(
 
 
 def _link(source: str, target: str) -> None:
-    """Files of a checkpoint are never written again: two names for one will do."""
+    """Hard-link a file of a checkpoint: these files are never written again."""
     try:
         os.link(source, target)
-    except OSError:  # a file system that has none
+    except OSError:  # a file system without hard links
         shutil.copy2(source, target)
 
 
 def load_checkpoint(
     folder: Path, method: str, tell: Callable[[str], None], run: str = ""
 ) -> Checkpoint | None:
-    """Return the newest sound checkpoint that ``method`` wrote to ``folder``, or None.
+    """Return the newest sound checkpoint of ``method`` in ``folder``, or None.
 
     Args:
-        folder: where checkpoints lie.
-        method: the name of the method that trains; others' checkpoints are passed over.
-        tell: is told, in a sentence, of every damaged checkpoint that is passed over.
-        run: what tells the run from others, as they were saved with it; empty: of an earlier build,
-            whose checkpoints have a digest of their tensors alone.
+        folder: folder of the checkpoints.
+        method: name of the training method; checkpoints of others are skipped.
+        tell: function that takes a sentence on every damaged checkpoint that is skipped.
+        run: identity of the run that saved them; empty for an earlier build, whose checkpoints
+            have a digest of their tensors only.
     """
     for place in _folders(folder):
         try:
@@ -150,17 +150,17 @@ def load_checkpoint(
 def load_best(
     folder: Path, method: str, epoch: int, tell: Callable[[str], None], run: str = ""
 ) -> Checkpoint | None:
-    """Return the checkpoint after the best epoch, of ``best`` or of those kept beside it.
+    """Return the checkpoint after the best epoch, from ``best`` or from the kept ones.
 
     Args:
-        folder: where checkpoints lie.
-        method: the name of the method that trains.
-        epoch: the best one.
-        tell: is told, in a sentence, of every place that does not hold it.
+        folder: folder of the checkpoints.
+        method: name of the training method.
+        epoch: number of the best epoch.
+        tell: function that takes a sentence on every place without that checkpoint.
         run: as in :func:`load_checkpoint`.
 
     Returns:
-        The checkpoint; None where no sound one is left.
+        The checkpoint; None if no sound one is left.
     """
     for place in (folder / BEST, folder / f"epoch-{epoch:03d}"):
         try:
@@ -175,7 +175,7 @@ def load_best(
 
 
 def clear_checkpoints(folder: Path) -> None:
-    """Remove every checkpoint in ``folder``: what trains next starts from nothing."""
+    """Remove every checkpoint in ``folder``, so that the next training starts from scratch."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -184,14 +184,14 @@ def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     pattern = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
-    found = [(pattern.fullmatch(place.name), place) for place in folder.iterdir()]
-    numbered = [(int(m.group(1)), int(m.group(2) or 0), place) for m, place in found if m]
+    matches = [(pattern.fullmatch(place.name), place) for place in folder.iterdir()]
+    numbered = [(int(m.group(1)), int(m.group(2) or 0), place) for m, place in matches if m]
     return [place for _, _, place in sorted(numbered, reverse=True)]
 
 
 def _read(place: Path, run: str) -> Checkpoint:
-    file, said = place / "tensors.safetensors", place / "checkpoint.json"
-    record = read_record(said) if run else parse_record(said)
+    file, record_file = place / "tensors.safetensors", place / "checkpoint.json"
+    record = read_record(record_file) if run else parse_record(record_file)
     try:
         if record.get("run", "") != run:
             raise DamagedRecord(f"{place} is of another run")
@@ -212,9 +212,9 @@ def _read(place: Path, run: str) -> Checkpoint:
         raise DamagedRecord(f"{place} is damaged: {type(error).__name__} {error}") from error
 
 
-def _history(said: Iterable[Any]) -> tuple[dict[str, Any], ...]:
-    """The metrics of every finished epoch; an error where training could not go on from them."""
-    history = tuple(dict(epoch) for epoch in said)
+def _history(epochs: Iterable[Any]) -> tuple[dict[str, Any], ...]:
+    """Return the metrics of every finished epoch; raise if training cannot continue from them."""
+    history = tuple(dict(epoch) for epoch in epochs)
     require_metrics(history)
     return history
 

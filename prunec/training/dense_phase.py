@@ -1,4 +1,4 @@
-"""What a network is worth when its dense phase ends: what the sparse one is compared with."""
+"""Quality of a network at the end of its dense phase, with which the sparse network is compared."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PREFIX = "dense phase: "  # in the sums of an unfinished epoch
 
 
 def dense_ends(epochs: float | None, end: Moment) -> bool:
-    """Say whether the dense phase ends with the epoch at whose end this moment is."""
+    """Return whether the dense phase ends with the epoch that ends at this moment."""
     return epochs is not None and end.number > 0 and end.number == _first(epochs, end)
 
 
 def dense_ends_within(epochs: float | None, moment: Moment) -> bool:
-    """Say whether the step that follows is the first after the dense phase, within an epoch.
+    """Return whether the next step is the first after the dense phase, within an epoch.
 
-    So is the first of all, of a network that is to be made sparse from the start.
+    For a network that is sparse from the start, this is the very first step.
     """
     if epochs is None or moment.number != _first(epochs, moment):
         return False
@@ -28,33 +28,33 @@ def dense_ends_within(epochs: float | None, moment: Moment) -> bool:
 
 
 def _first(epochs: float, moment: Moment) -> int:
-    """The number of the first step that is not dense."""
-    return math.ceil(epochs * moment.steps_per_epoch - 1e-9)
+    """Return the number of the first step after the dense phase."""
+    return math.ceil(epochs * moment.steps_per_epoch - 1e-9)  # 1e-9: rounding of the product
 
 
 def in_tally(dense: Mapping[str, float]) -> dict[str, float]:
-    """Return what is known of the dense phase as sums of an epoch have it in a checkpoint."""
+    """Return the results of the dense phase as sums of an epoch in a checkpoint."""
     return {PREFIX + key: value for key, value in dense.items()}
 
 
 def from_tally(tally: Mapping[str, float]) -> dict[str, float]:
-    """Return the same back."""
-    found = {key: value for key, value in tally.items() if key.startswith(PREFIX)}
-    return {key.removeprefix(PREFIX): value for key, value in found.items()}
+    """Return the results of the dense phase from such sums."""
+    dense = {key: value for key, value in tally.items() if key.startswith(PREFIX)}
+    return {key.removeprefix(PREFIX): value for key, value in dense.items()}
 
 
 def dense_remarks(
     history: Sequence[Mapping[str, Any]],
 ) -> tuple[tuple[str, ...], dict[str, object]]:
-    """Return a sentence and the detail that say what the network was worth when it was dense.
+    """Return a sentence and the detail on the network's quality when it was dense.
 
-    Both are empty where the training had no dense phase, or ended within it.
+    Both are empty if the training had no dense phase, or ended within it.
     """
     dense: Mapping[str, float] = next((h["dense_phase"] for h in history if "dense_phase" in h), {})
-    found = [quality for quality in DECISIVE if quality.key in dense]
-    if not found:
+    qualities = [quality for quality in DECISIVE if quality.key in dense]
+    if not qualities:
         return (), {}
-    quality, epochs = found[0], dense["epochs"]
+    quality, epochs = qualities[0], dense["epochs"]
     value = float(dense[quality.key])
     after = f"after the dense phase of {epochs:.3g} epochs" if epochs else "before the training"
     note = f"test {quality.name} {value:.2f} % {after}"

@@ -1,4 +1,4 @@
-"""What a network is worth on images that it did not learn."""
+"""Evaluation of a network on images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def evaluate(
     settings: Settings,
     processes: Processes = ALONE,
 ) -> Score:
-    """Return the score of ``model``, in eval mode, on the ``batches`` of all processes.
+    """Return the score of ``model``, in evaluation mode, on the ``batches`` of all processes.
 
     Args:
-        model: on ``device``; its mode is restored.
-        batches: this rank's images [N, C, H, W] and int64 labels, as the task has them.
-        task: what is asked.
-        device: where to compute.
-        settings: how.
-        processes: whose counts are summed.
+        model: network on ``device``; its mode is restored.
+        batches: this rank's images [N, C, H, W] and int64 labels in the task's form.
+        task: task of the network.
+        device: device to compute on.
+        settings: precision and memory format.
+        processes: processes whose counts are summed.
     """
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: it finishes the step, saves, and says how to go on."""
+"""Signals that stop a training: it finishes the step, saves, and reports how to continue."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """What was asked so far.
+    """Record of received signals.
 
     Attributes:
-        asked: the number of the signal; 0 for none.
+        asked: number of the signal; 0 for none.
     """
 
     def __init__(self) -> None:
@@ -32,16 +32,16 @@ class Interruption:
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt  # the second time somebody is in a hurry
+            raise KeyboardInterrupt  # a second Ctrl-C stops at once
         self.asked = number
 
 
 @contextmanager
 def listening(processes: Processes) -> Iterator[Interruption]:
-    """Take note of SIGINT and SIGTERM while the block runs, in the main thread.
+    """Record SIGINT and SIGTERM while the block runs in the main thread.
 
     When one of several processes fails, torchrun sends SIGTERM to the others: those that fail for
-    the same reason stay deaf to it, and say why before they end.
+    the same reason must ignore it until they have reported the reason.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""What a step minimises: cross entropy, smoothed, mixed, of a second head; a teacher's answers."""
+"""Training objective: cross entropy with smoothing, mixing, an auxiliary head, and distillation."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a batch.
+    """Loss of a batch.
 
     Attributes:
-        task: what is asked of the network.
-        smoothing: share of the label spread over all classes.
-        mixing: mixes images, and labels [N] into [N, classes]; none if None.
-        teacher: a network in eval mode whose answers are learned too; none if None.
-        share: of the teacher's term.
+        task: task of the network.
+        smoothing: share of the label spread over all classes (Szegedy et al., 2016).
+        mixing: function that mixes images, and labels [N] into [N, classes], or None.
+        teacher: network in evaluation mode to distil from, or None.
+        share: weight of the teacher's term.
         temperature: T of Hinton et al. (2015), arXiv 1503.02531.
-        auxiliary: weight of the cross entropy of a head that only trains.
-        processes: those that share every batch: means are over the answers of all.
+        auxiliary: weight of the cross entropy of an auxiliary head.
+        processes: processes that share every batch: means are over the answers of all.
     """
 
     task: Task
@@ -47,16 +47,16 @@ class Objective:
         return replace(self, processes=processes)
 
     def mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images and labels that a step learns; random as torch's generator says."""
+        """Return the images and labels of a step, mixed at random by torch's generator."""
         return (images, labels) if self.mixing is None else self.mixing(images, labels)
 
     def __call__(self, outputs: Outputs, labels: Tensor, images: Tensor) -> Tensor:
         """Return (1 − share)·CE + share·T²·KL(teacher ‖ network) + auxiliary·CE of its second head.
 
         Args:
-            outputs: the network's.
-            labels: as the data gives them, or mixed ones [N, classes].
-            images: [N, C, H, W] as the network saw them.
+            outputs: outputs of the network.
+            labels: labels of the data, or mixed ones [N, classes].
+            images: inputs of the network, [N, C, H, W].
         """
         task, logits = self.task, outputs.logits
         loss = task.cross_entropy(logits, labels, self.smoothing, self.processes)
@@ -64,8 +64,9 @@ class Objective:
             with torch.no_grad():
                 answer = task.read(self.teacher(images), images).logits
                 wanted = F.log_softmax(answer.float() / self.temperature, 1)
-            found = F.log_softmax(logits.float() / self.temperature, 1)
-            soft = task.divergence(found, wanted, labels, self.processes)
+            log_probabilities = F.log_softmax(logits.float() / self.temperature, 1)
+            soft = task.divergence(log_probabilities, wanted, labels, self.processes)
+            # T²: gradients of the soft term shrink with 1/T² (Hinton et al., section 2).
             loss = (1 - self.share) * loss + self.share * self.temperature**2 * soft
         if outputs.auxiliary is not None:
             other = task.cross_entropy(outputs.auxiliary, labels, self.smoothing, self.processes)
@@ -74,7 +75,7 @@ class Objective:
 
 
 def make_objective(train: TrainSpec, task: Task, teacher: nn.Module | None) -> Objective:
-    """Return the objective of a recipe; ``teacher`` is its teacher, on the device."""
+    """Return the objective of a recipe, with its teacher on the device."""
     spec = train.teacher
     return Objective(
         task=task,
@@ -88,7 +89,9 @@ def make_objective(train: TrainSpec, task: Task, teacher: nn.Module | None) -> O
 
 
 def _mixing(train: TrainSpec, classes: int) -> Mixing | None:
-    """Mixup (arXiv 1710.09412), CutMix (arXiv 1905.04899), or one of both at even chances."""
+    """Return mixup (arXiv 1710.09412), CutMix (arXiv 1905.04899), or a fair choice of both per
+    batch.
+    """
     kinds = [
         kind(alpha=alpha, num_classes=classes)
         for kind, alpha in ((v2.MixUp, train.mixup), (v2.CutMix, train.cutmix))

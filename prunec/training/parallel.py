@@ -1,4 +1,4 @@
-"""One network on several processes: gradients averaged, batch norms over the whole batch."""
+"""Training on several processes: averaged gradients, batch norms over the whole batch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from prunec.training.context import Context
 def parallel(
     model: nn.Module, device: torch.device, processes: Processes, *, unused: bool = False
 ) -> nn.Module:
-    """Return ``model`` such that its backward pass averages the gradients of all processes.
+    """Return ``model`` wrapped such that backward averages the gradients of all processes.
 
     Args:
-        model: on ``device``; the same on every rank afterwards, as rank 0 has it.
-        device: of this rank.
+        model: network on ``device``; every rank gets the weights of rank 0.
+        device: device of this rank.
         processes: the processes.
-        unused: whether some parameters have no part in the loss.
+        unused: whether some parameters do not affect the loss.
     """
     if not processes.several:
         return model
@@ -37,7 +37,7 @@ def parallel(
         device_ids=[device] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
         find_unused_parameters=unused,
-        # Batch norms are synchronised, or agree before they are used.
+        # Not needed: batch norms are synchronised, or made equal before they are used.
         **{_SYNC_BUFFERS: False},  # type: ignore[arg-type]
     )
 
@@ -47,9 +47,9 @@ _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else 
 
 
 def unused_parameters(model: nn.Module, context: Context) -> bool:
-    """Say whether some parameters have no part in the outputs, by one look at two images.
+    """Return whether some parameters do not affect the outputs, by a backward pass on two images.
 
-    Processes wait for the gradients of all parameters unless they know better.
+    Processes wait for the gradients of all parameters unless told that some are missing.
     """
     if not context.processes.several:
         return False
@@ -62,9 +62,10 @@ def unused_parameters(model: nn.Module, context: Context) -> bool:
 
 @contextmanager
 def synchronised(model: nn.Module, device: torch.device, processes: Processes) -> Iterator[None]:
-    """Let batch norms take their statistics over all processes while the block runs.
+    """Make batch norms use statistics of all processes inside the block.
 
-    The modules are replaced by others that hold the same parameters and buffers, and put back.
+    The modules are replaced by others with the same parameters and buffers, and restored
+    afterwards.
     """
     own = [(n, m) for n, m in model.named_modules() if isinstance(m, _BatchNorm)]
     if not processes.several or not own:
@@ -93,10 +94,10 @@ def _shared(norm: _BatchNorm, device: torch.device) -> nn.Module:
 
 
 class _OnCpu(_BatchNorm):
-    """Batch norm over all processes by gloo: torch's own is for accelerators alone.
+    """Batch norm over all processes by gloo; torch's own SyncBatchNorm needs an accelerator.
 
-    μ = Σx/n and σ² = Σ(x − μ)²/n, each sum over every rank's values of a channel; their parts of
-    the batch are equally large. Gradients flow through both sums.
+    μ = Σx/n and σ² = Σ(x − μ)²/n, each sum over the values of a channel on every rank; all ranks
+    have equally large parts of the batch. Gradients flow through both sums.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
@@ -125,6 +126,7 @@ class _OnCpu(_BatchNorm):
         count = dist.get_world_size() * x.numel() // x.shape[1]
         mean = _summed(wide.sum(axes)) / count
         variance = _summed((wide - mean.view(shape)).square().sum(axes)) / count
+        # Running statistics use the unbiased variance, as torch's batch norm does.
         self._track(mean.detach(), variance.detach() * (count / (count - 1)))
         return mean, variance
 
@@ -140,13 +142,13 @@ class _OnCpu(_BatchNorm):
 
 
 def _summed(values: Tensor) -> Tensor:
-    """The sum over all processes, through which gradients flow."""
+    """Return the sum over all processes; gradients flow through it."""
     total: Tensor = _Sum.apply(values)
     return total
 
 
 class _Sum(torch.autograd.Function):
-    """y = Σ x over processes; every rank's loss depends on every rank's x: ∂/∂x = Σ ∂/∂y."""
+    """y = Σ x over processes; since every rank's loss depends on every rank's x, ∂/∂x = Σ ∂/∂y."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

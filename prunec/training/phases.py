@@ -1,7 +1,7 @@
-"""The phases of a training: how a method divides its epochs, and whether enough is left at the end.
+"""Phases of a training: the method's division of the epochs, and warnings about short phases.
 
-They are told before the training and in the run's report; a recipe whose phases do not fit is
-refused before anything is made.
+Phases are printed before the training and in the run's report; a recipe whose phases do not fit is
+refused before any work.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ Phases = Mapping[str, float]
 """Name of a phase → its epochs, in order."""
 
 DENSE, SURVIVORS = "dense", "survivors"
-"""The phase before anything is masked; the phase that trains what is left."""
+"""Phase before anything is masked; phase that trains the remaining weights."""
 
 LITTLE = 0.1
-"""Share of the training below which what is left trains very little; less than an epoch does so
-too."""
+"""Share of the training after the choice of what stays below which a warning is printed, as it is
+below one epoch."""
 
 
 def divided(table: object, name: str, epochs: int, parts: Phases) -> dict[str, float]:
-    """Return a training's phases: the parts given, and the survivors' from there to its end.
+    """Return the phases of a training: the given parts, and the survivors' from there to the end.
 
     Args:
-        table: the pass's options, which state the parts by these names.
-        name: the pass's.
-        epochs: of the whole training.
-        parts: name of an option and phase → its epochs.
+        table: options of the pass, which state the parts by these names.
+        name: name of the pass.
+        epochs: epochs of the whole training.
+        parts: name of the option and phase → its epochs.
 
     Raises:
         PassError: the parts are longer than the training.
@@ -57,16 +57,16 @@ def _shorter(keys: Sequence[str]) -> str:
 
 
 def until(epochs: int, then: str = SURVIVORS, **ends: float) -> dict[str, float]:
-    """Return phases that end one after the other at a share of the training, and the last one."""
-    before, found = 0.0, {}
+    """Return phases that end in turn at shares of the training, and the last one after them."""
+    before, phases = 0.0, {}
     for phase, end in ends.items():
-        found[phase] = max(0.0, end - before) * epochs
+        phases[phase] = max(0.0, end - before) * epochs
         before = max(before, end)
-    return {**found, then: (1 - before) * epochs}
+    return {**phases, then: (1 - before) * epochs}
 
 
 def told(phases: Phases, epochs: int, warmup: float) -> str:
-    """Return the phases in a line, in epochs: ``12 epochs: dense 3, select 3, survivors 6``."""
+    """Return the phases in one line, in epochs: ``12 epochs: dense 3, select 3, survivors 6``."""
     of = f"{epochs} epoch{'' if epochs == 1 else 's'}"
     risen = f"; the learning rate rises for {_short(warmup)}" if warmup else ""
     parts = ", ".join(f"{phase} {_short(length)}" for phase, length in phases.items() if length)
@@ -74,7 +74,7 @@ def told(phases: Phases, epochs: int, warmup: float) -> str:
 
 
 def too_few(phases: Phases, epochs: int) -> str:
-    """Warn where nothing, or very little, trains after the choice of what stays; else empty."""
+    """Return a warning if little or nothing trains after the choice of what stays; else empty."""
     left = phases.get(SURVIVORS)
     if left is None or (left >= 1 and left >= LITTLE * epochs):
         return ""
@@ -86,7 +86,7 @@ def too_few(phases: Phases, epochs: int) -> str:
 
 
 def too_rare(options: object, steps: int) -> tuple[str, ...]:
-    """Warn where what is done every so many steps is never done in a training of so many."""
+    """Return warnings about actions every n steps in a training of fewer steps."""
     rhythms = {key: value for key, value in vars(options).items() if key.endswith("_steps")}
     return tuple(
         f"warning: {key} = {every}, and the training has {steps} steps in all: what is done every "

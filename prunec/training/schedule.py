@@ -1,4 +1,4 @@
-"""The learning rate at a step: a function of the recipe and the step, so that none is lost."""
+"""Learning rate as a function of the recipe and the step, so that resuming needs no state."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from prunec.recipe.training import Schedule, TrainSpec
 
 
 def learning_rate(train: TrainSpec, step: int, steps_per_epoch: int) -> float:
-    """Return the rate at ``step`` of the whole training, from 0.
+    """Return the learning rate at ``step`` of the whole training, from 0.
 
     With W warm-up steps of T it is base·(step+1)/W while step < W, then base times the factor of
-    ``train.schedule``. Where that goes by epochs, a rate stays over an epoch, and the warm-up's is
-    base·(epoch+1)/W, W in epochs.
+    ``train.schedule``. Schedules by epoch keep one rate per epoch; their warm-up is
+    base·(epoch+1)/W, with W in epochs.
     """
     total = train.epochs * steps_per_epoch
     warmup = min(round(train.rising * steps_per_epoch), total)
@@ -27,7 +27,9 @@ def learning_rate(train: TrainSpec, step: int, steps_per_epoch: int) -> float:
 
 
 def _factor(schedule: Schedule, share: float, epochs: float, milestones: Sequence[float]) -> float:
-    """Of the base rate, with ``share`` of the steps after the warm-up and ``epochs`` done."""
+    """Return the factor of the base rate after ``share`` of the steps since warm-up and
+    ``epochs``.
+    """
     match schedule.name:
         case "cosine":
             return schedule.end + (1 - schedule.end) * 0.5 * (1 + math.cos(math.pi * share))

@@ -1,4 +1,4 @@
-"""The state of a training, between the run's folder and the tensors that compute."""
+"""State of a training, between the run's folder and the tensors on the device."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from prunec.training.tensorboard_log import Board
 
 
 class Keeper:
-    """Writes and reads checkpoints and metrics; rank 0 writes, every rank reads.
+    """Writer and reader of checkpoints and metrics; rank 0 writes, every rank reads.
 
     Attributes:
-        history: the metrics of every finished epoch.
+        history: metrics of every finished epoch.
     """
 
     def __init__(self, context: Context) -> None:
@@ -43,12 +43,12 @@ class Keeper:
         self.saved = time.monotonic()
 
     def kept(self) -> str:
-        """Return the sentence that says what is saved; empty for nothing."""
+        """Return a sentence on what is saved; empty if nothing is."""
         folder = self.run.checkpoint
         return f"The state {self.place} is kept in {folder}. " if self.place else ""
 
     def resumed(self) -> Checkpoint | None:
-        """Return the checkpoint to go on from; without one, remove what others left."""
+        """Return the checkpoint to continue from; without one, remove leftovers of others."""
         checkpoint = None
         if self.context.resume:
             note = self.context.progress.note
@@ -73,23 +73,23 @@ class Keeper:
         return checkpoint
 
     def close(self) -> None:
-        """Finish what is written all along."""
+        """Close the files written throughout the training."""
         if self.board:
             self.board.close()
 
     def best(self) -> Checkpoint | None:
-        """Return the best checkpoint, on every rank; tell where no sound one is left."""
+        """Return the best checkpoint, on every rank; report if no sound one is left."""
         self.processes.wait()
         note, epoch = self.context.progress.note, best_epoch(self.history)
         if not epoch:
             return None
-        found = load_best(self.run.checkpoint, self.method, epoch, note, self.run.identity)
-        if found is None:
+        checkpoint = load_best(self.run.checkpoint, self.method, epoch, note, self.run.identity)
+        if checkpoint is None:
             note(f"The weights of the best epoch, {epoch}, are lost: the last ones go on.")
-        return found
+        return checkpoint
 
     def restore(self, checkpoint: Checkpoint, take: Stepper, average: Average) -> None:
-        """Let network, optimizer, method and average be as the checkpoint says."""
+        """Set network, optimizer, method and average to the state of the checkpoint."""
         take.model.load_state_dict(dict(checkpoint.model))
         load_state(take.named, take.optimizer, checkpoint.optimizer)
         take.method.load_tensors(checkpoint.tensors)
@@ -147,7 +147,7 @@ class Keeper:
         self.place, self.saved = checkpoint.place, time.monotonic()
 
     def _require_same(self, name: str) -> None:
-        """Refuse, on every rank, to go on from different checkpoints."""
+        """Refuse, on every rank, to continue from different checkpoints."""
         wanted = self.processes.share(name)
         others = int(self.processes.sum(torch.tensor(int(name != wanted))))
         if others:

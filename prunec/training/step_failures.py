@@ -1,4 +1,4 @@
-"""What may befall a step that is no defect of the network: out of memory, a lost process."""
+"""Failures of a step that are not defects of the network: out of memory, a lost process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIGNS_OF_LOSS = ("gloo", "nccl", "connection closed", "connection reset", "broke
 
 
 class ShortOfMemory(Exception):
-    """A batch, this rank's part of it, for which the memory was short."""
+    """Out of memory for a batch, with this rank's part of it."""
 
     def __init__(self, error: BaseException, images: Tensor, labels: Tensor) -> None:
         super().__init__(str(error))
@@ -29,7 +29,7 @@ class ShortOfMemory(Exception):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether a device, or the system's allocator, had no memory left."""
+    """Return whether a device, or the system's allocator, ran out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
@@ -39,13 +39,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 def sizing(
     model: nn.Module, objective: Objective, settings: Settings, processes: Processes
 ) -> Iterator[None]:
-    """Find by trying halves which batch fits, where the block is short of memory.
+    """Determine by halving which batch size fits if the block runs out of memory.
 
-    This rank tries alone: where processes share the network it tries a copy, and the block must
-    have given the network its own batch norms back.
+    This rank tries alone: if processes share the network it tries a copy, and the block must have
+    restored the network's own batch norms.
 
     Raises:
-        OutOfMemory: says which batch size fits.
+        OutOfMemory: the remedy names the batch size that fits.
     """
     try:
         yield
@@ -57,7 +57,7 @@ def sizing(
 
 
 def _out_of_memory(short: ShortOfMemory, forward: Forward, processes: Processes) -> OutOfMemory:
-    """The error that says which batch size fits."""
+    """Return the error that names the batch size that fits."""
     fits = processes.count * _largest(forward, short.images, short.labels)
     whole = processes.count * len(short.labels)
     remedy = (
@@ -74,7 +74,7 @@ def _out_of_memory(short: ShortOfMemory, forward: Forward, processes: Processes)
 
 
 def _largest(forward: Forward, images: Tensor, labels: Tensor) -> int:
-    """The largest half, quarter, … of a batch that can be learned; 0 for none."""
+    """Return the largest half, quarter, … of a batch that fits; 0 if none does."""
     size = len(labels) // 2
     while size > 1:
         if images.is_cuda:
@@ -92,14 +92,14 @@ def _largest(forward: Forward, images: Tensor, labels: Tensor) -> int:
 
 @contextmanager
 def explaining(processes: Processes, kept: Callable[[], str]) -> Iterator[None]:
-    """Turn what torch says of lost processes into an error with its remedy.
+    """Turn torch's errors about lost processes into one with a remedy.
 
     Args:
         processes: the processes.
-        kept: says what is saved.
+        kept: function that returns a sentence on what is saved.
 
     Raises:
-        LostProcess: another process ended or fell silent.
+        LostProcess: another process ended or stopped responding.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What an epoch has summed up so far."""
+"""Sums of a running epoch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Tally:
     """Sums over the images of an epoch.
 
     Attributes:
-        task: what is counted.
+        task: task whose counts are summed.
         sums: loss, then the task's counts, of this rank; float64 on the device, so that no step
             waits for it.
-        images: their number.
-        earlier: what :meth:`total` said of all processes when an earlier process stopped.
+        images: number of images.
+        earlier: result of :meth:`total` when an earlier process stopped within the epoch.
     """
 
     task: Task
@@ -35,18 +35,18 @@ class Tally:
     def empty(
         cls, task: Task, device: torch.device, earlier: Mapping[str, float] | None = None
     ) -> Tally:
-        """Nothing seen yet by this process."""
+        """Return sums of no images."""
         sums = torch.zeros(1 + task.counted, dtype=torch.float64, device=device)
         return cls(task, sums, earlier=earlier or {})
 
     def add(self, loss: Tensor, counts: Tensor, images: int) -> None:
-        """Take in a batch: its mean loss, what was counted, its size."""
+        """Add a batch: its mean loss, its counts, its size."""
         self.sums[0] += loss.double() * images
         self.sums[1:] += counts
         self.images += images
 
     def total(self, processes: Processes, seconds: float = 0.0) -> dict[str, float]:
-        """Return the sums of all processes as numbers, with the seconds until now."""
+        """Return the sums of all processes as numbers, with the seconds so far."""
         sums = torch.cat([self.sums, self.sums.new_tensor([self.images])])
         loss, *counts, images = processes.sum(sums).tolist()
         now = dict(zip(PLAIN, (loss, images, seconds), strict=True))
@@ -54,5 +54,5 @@ class Tally:
         return {name: value + self.earlier.get(name, 0) for name, value in now.items()}
 
     def score(self, total: Mapping[str, float]) -> Score:
-        """Return what the counts in :meth:`total` are worth."""
+        """Return the score of the counts in :meth:`total`."""
         return self.task.score([total[str(place)] for place in range(self.task.counted)])

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Board:
-    """Writes metrics where TensorBoard reads them: ``tensorboard --logdir FOLDER``.
+    """Writer of metrics for TensorBoard: ``tensorboard --logdir FOLDER``.
 
     Args:
-        folder: where the event files go; made with the first line.
+        folder: folder of the event files, created with the first line.
 
     Raises:
         PrunecError: TensorBoard is not installed.
@@ -27,12 +27,12 @@ class Board:
         self._writer = _writer(folder)
 
     def add(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Write one line of metrics, and flush: a training that is killed has shown what it did.
+        """Write the metrics of one epoch and flush, so that a killed training shows what it did.
 
         Args:
-            metrics: as in metrics.jsonl: numbers; under ``layers`` quantity → layer → number; under
-                ``histograms`` quantity → ``edges`` (n + 1) and ``counts`` (n).
-            step: where on the axis, the epoch from 1.
+            metrics: metrics as in metrics.jsonl: numbers; under ``layers`` quantity → layer →
+                number; under ``histograms`` quantity → ``edges`` (n + 1) and ``counts`` (n).
+            step: position on the axis: the epoch, from 1.
         """
         of = f"{metrics['pass']}/" if "pass" in metrics else ""
         for name, value in _scalars(metrics):
@@ -42,7 +42,7 @@ class Board:
         self._writer.flush()
 
     def close(self) -> None:
-        """Finish the file."""
+        """Close the file."""
         self._writer.close()
 
     def _add_histogram(self, tag: str, edges: list[float], counts: list[int], step: int) -> None:
@@ -62,7 +62,7 @@ class Board:
 
 
 def _scalars(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every number, those of layers under ``quantity/layer``; the epoch is the axis."""
+    """Yield every number, those of layers as ``quantity/layer``; the epoch is the axis."""
     for name, value in metrics.items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "epoch":
             yield name, value
@@ -75,7 +75,7 @@ def _writer(folder: Path) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise PrunecError(
-            "TensorBoard logs are asked for, and tensorboard is not installed",
+            "TensorBoard logs are requested, but tensorboard is not installed",
             remedy="Install it: pip install 'prunec[tensorboard]'",
         ) from error
     return SummaryWriter(str(folder))

@@ -1,4 +1,4 @@
-"""What the public functions refuse, named with a remedy."""
+"""Refusals of the public functions, with their remedies."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MASK = torch.ones(8, 3, 3, 3, dtype=torch.bool)
     [
         ("net", EXAMPLE, {}, "the model is of type str, not a torch.nn.Module"),
         (nn.ReLU, EXAMPLE, {}, "the model is the class ReLU"),
-        (small(), [], {}, "holds no tensor"),
+        (small(), [], {}, "example_inputs is empty"),
         (small(), {"x": EXAMPLE}, {}, "is of type dict, not a tensor"),
         (small(), (EXAMPLE, 3), {}, "example_inputs[1] is of type int"),
         (small(), torch.zeros(()), {}, "without a batch axis"),
-        (small(), EXAMPLE[:0], {}, "it holds no sample"),
-        (small(), EXAMPLE.to("meta"), {}, "lies on meta, the network on cpu"),
+        (small(), EXAMPLE[:0], {}, "it has no sample"),
+        (small(), EXAMPLE.to("meta"), {}, "is on meta, the network on cpu"),
         (small(), EXAMPLE, {"masks": [MASK]}, "masks is of type list"),
         (small(), EXAMPLE, {"masks": {"0.0.weigth": MASK}}, "Did you mean '0.0.weight'?"),
         (small(), EXAMPLE, {"masks": {WEIGHT: MASK.float()}}, "is torch.float32, not a bool"),

@@ -1,4 +1,4 @@
-"""What a training step of each method costs beside the dense one.
+"""Cost of a training step of each method, relative to the dense one.
 
     OMP_NUM_THREADS=1 python tests/bench/step_cost.py
     OMP_NUM_THREADS=1 python tests/bench/step_cost.py --networks resnet50 --rounds 9

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 from fake_pipeline import run
 from sampling import sampled
 
+from prunec.cli.commands import app
+from prunec.cli.failures import ORDER
 from prunec.cli.starter import DATA
 from prunec.recipe import DataName, load_recipe, packaged_recipes, packaged_text
 
@@ -29,6 +32,10 @@ def test_help_and_version_need_no_torch() -> None:
     assert done.returncode == 0, done.stderr
     for word in ("train", "export", "verify", "bench", "inspect", "passes", "recipes", "init"):
         assert word in done.stdout
+
+
+def test_every_command_has_its_place_in_the_help() -> None:
+    assert {*ORDER} == {*typer.main.get_command(app).commands}  # type: ignore[attr-defined]
 
 
 def test_waiting_threads_sleep_unless_the_user_says_otherwise() -> None:

@@ -28,7 +28,7 @@ def test_a_comparison_gives_every_file(recipes: list[str], tmp_path: Path, stub:
     command = (*recipes, "--sparsity", "0.5,0.9", "--seeds", SEEDS, "-o", folder, "--jobs", 2)
     told = compare(*command)
     assert "10 cells, 0 done, 10 left" in told
-    assert "dense: no sparsity is asked" in told
+    assert "dense: the training pass has no sparsity" in told
     results = results_of(folder, expand(recipes, sparsities=(0.5, 0.9), seeds=SEEDS))
     assert all(result.state == "done" and result.proven for result in results)
     assert {r.sparsity for r in results} == {0.0, 0.5, 0.9}
@@ -94,7 +94,7 @@ class Links(HTMLParser):
 
 
 def check_page(folder: Path, results: tuple[Result, ...]) -> None:
-    """Nothing outside the folder is referred to; within the page every reference has its end."""
+    """The page refers to nothing outside the folder; references within the page exist."""
     text = (folder / "report.html").read_text()
     links = Links(text)
     local = [name for name in links.references if name.startswith("#")]
@@ -122,7 +122,7 @@ def test_a_failed_cell_is_told_and_the_others_go_on(tmp_path: Path, stub: None) 
     assert "0 of 2, 2 failed" in (folder / "table.md").read_text()
     page = (folder / "report.html").read_text()
     assert "2 of 4 cells failed" in page
-    run = ComparisonFolder(folder).found(expand([bad]).cells)["rigl-s0.5-seed0"]
+    run = ComparisonFolder(folder).existing(expand([bad]).cells)["rigl-s0.5-seed0"]
     failure = failure_of(run)
     assert failure is not None
     assert (failure.step, failure.remedy) == ("train", "lower train.learning_rate")

@@ -33,14 +33,14 @@ def test_a_run_that_somebody_else_trains_is_waited_for(tmp_path: Path, stub: Non
     """A child that outlived its comparison goes on; its run is taken over when it has ended."""
     (cell,) = expand([write_recipe(tmp_path, "gmp")]).cells
     folder = ComparisonFolder(tmp_path / "out")
-    run = folder.begun(cell)
+    run = folder.run_of(cell)
     waiting = job.Job(cell, run, 0, {})
     with run.held():
         assert not waiting.advance()
         assert waiting.step == "wait"
     wait_for(waiting.advance)
     assert waiting.failure is None
-    assert folder.begun(cell) == run
+    assert folder.run_of(cell) == run
 
 
 def started(options: list[str], folder: Path) -> Forked:
@@ -100,7 +100,7 @@ def stopped_killed_and_ended(tmp_path: Path) -> Path:
     os.kill(process.pid, signal.SIGTERM)
     told = process.ended()
     assert told.returncode == 128 + signal.SIGTERM
-    assert "The same command goes on." in told.stdout + told.stderr
+    assert "Repeat the same command to continue." in told.stdout + told.stderr
     assert not alive(child)
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
     assert (folder / "report.html").is_file()
@@ -128,13 +128,13 @@ def stopped_killed_and_ended(tmp_path: Path) -> Path:
 
 def lines_of(run: Path) -> list[Any]:
     path = run / "metrics.jsonl"
-    found = []
+    collected = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
-            found.append(json.loads(line))
+            collected.append(json.loads(line))
         except ValueError:
             continue
-    return found
+    return collected
 
 
 def children_of(parent: int) -> list[int]:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from prunec.artifact import Artifact
 from prunec.deploy.exporter import Source
+from prunec.deploy.native.library import Compiled
 from prunec.deploy.runner import once
-from prunec.deploy.runners.native import Compiled, Native
+from prunec.deploy.runners.native import Native
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.exporters.to_c import ToC
 from prunec.exporters.to_onnx import ToOnnx

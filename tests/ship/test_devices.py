@@ -75,7 +75,7 @@ def test_a_device_says_what_it_cannot_do(beside: Beside, shipped: Shipped, tmp_p
     with pytest.raises(PrunecError, match="cannot be read"):
         beside.open(tmp_path / "none.onnx")
     for name in ("../out", "/tmp/out", "a/../../out"):
-        with pytest.raises(PrunecError, match="lies elsewhere"):
+        with pytest.raises(PrunecError, match="lies outside the folder"):
             beside.ask("put", [b"x"], names=[name])
     assert len(once(loaded, loaded.noise(1))) == 1  # none of it harmed the worker
 
@@ -104,8 +104,8 @@ def script(path: Path, text: str) -> tuple[str]:
     ("text", "wrong"),
     [
         ("echo no such board >&2; exit 3", "beside: no such board"),
-        ("exit 3", "beside: it ended without a word"),
-        ("yes login | head -c 200000", "beside: it ended without a word"),
+        ("exit 3", "beside: it ended without a message"),
+        ("yes login | head -c 200000", "beside: it ended without a message"),
         (f'exec {sys.executable} -I -S "$@"', "beside: missing package: "),
     ],
 )
@@ -136,9 +136,9 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_place_names_host_user_port_and_python(place: str) -> None:
-    found = Ssh.at(place)
-    assert (found.host, found.user, found.port, found.interpreter) == PLACES[place]
-    assert Ssh.at(found.name.removeprefix("ssh://")).host == found.host
+    actual = Ssh.at(place)
+    assert (actual.host, actual.user, actual.port, actual.interpreter) == PLACES[place]
+    assert Ssh.at(actual.name.removeprefix("ssh://")).host == actual.host
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_place_names_host_user_port_and_python(place: str) -> None:
      "pi:secret@board", "board/x;y", "board/$(x)", "board\nx", "bоard"],
 )  # fmt: skip
 def test_what_names_no_host_is_refused_before_anything_is_run(place: str) -> None:
-    with pytest.raises(RecipeError, match="names no host"):
+    with pytest.raises(RecipeError, match="does not name a host"):
         catalogue.runner_named(f"ssh://{place}")
 
 
@@ -155,7 +155,7 @@ def test_a_runner_is_found_by_what_it_opens() -> None:
     assert catalogue.runner_by("", ".onnx") == Onnxruntime()
     with pytest.raises(RecipeError, match=r"qemu-aarch64 does not open \.xml files"):
         catalogue.runner_by("qemu-aarch64", ".xml")
-    with pytest.raises(RecipeError, match="onnxruntime runs here alone, not at board"):
+    with pytest.raises(RecipeError, match="onnxruntime runs only here, not at board"):
         catalogue.runner_named("onnxruntime://board")
     assert all(runner.unasked for runner in catalogue.other_runners(".onnx"))
 
@@ -178,7 +178,7 @@ def test_what_is_wrong_with_a_board_is_told(server: str, tmp_path: Path) -> None
         f"{server}/no/python": "has no /no/python\nInstall it there: ssh -p",
         f"{host}:1": "cannot be reached, .*refused\nTry by hand",
         f"ssh://nobody-of-this-name@127.0.0.1:{port}": "cannot be reached, .*Permission denied",
-        "ssh": "ssh names no host",
+        "ssh": "ssh does not name a host",
     }
     for place, message in wrong.items():
         with pytest.raises(PrunecError) as error:

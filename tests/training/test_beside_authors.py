@@ -140,11 +140,11 @@ def test_every_step_is_that_of_the_authors(
     for number, (images, labels) in enumerate(batches()):
         before = theirs.support()
         wanted = theirs.step(number, images, labels)
-        found = ours.step(number, images, labels)
+        actual = ours.step(number, images, labels)
         changed += theirs.support() != before
         for key, value in wanted.items():
             told = f"{key} after step {number}"
-            torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-11, msg=told)
+            torch.testing.assert_close(actual[key], value, rtol=1e-9, atol=1e-11, msg=told)
     assert changed >= 3
 
 
@@ -152,10 +152,10 @@ def test_every_step_is_that_of_the_authors(
 def test_a_surplus_ends_where_the_authors_rounds_end(total: int) -> None:
     """One level for all that are not full; their code shares again and again."""
     means, room = [8.0, 1.0, 3.0, 0.5], [20, 180, 50, 150]
-    found = shared_equally(total, means, room)
-    assert sum(found) == total
+    actual = shared_equally(total, means, room)
+    assert sum(actual) == total
     expected = authors.redistributed(total, means, room)
-    assert all(abs(a - b) <= 1 for a, b in zip(found, expected, strict=True))
+    assert all(abs(a - b) <= 1 for a, b in zip(actual, expected, strict=True))
 
 
 def test_a_surplus_that_fits_below_no_cap_fills_the_rooms() -> None:
@@ -173,10 +173,10 @@ def test_dyrelu_is_its_formula(beta: float) -> None:
     own = x.detach().clone().requires_grad_()
     weights = [p.detach().clone().requires_grad_() for p in unit.parameters()]
     wanted = authors.dynamic_relu(own, weights, beta)
-    found = unit(x, beta)
-    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    actual = unit(x, beta)
+    torch.testing.assert_close(actual, wanted, rtol=1e-12, atol=1e-12)
     wanted.square().sum().backward()
-    found.square().sum().backward()
+    actual.square().sum().backward()
     pairs = [(x, own), *zip(unit.parameters(), weights, strict=True)]
     for ours, theirs in pairs:
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-12)

@@ -61,8 +61,8 @@ TAKEN: dict[str, Callable[[State], State]] = {
 @pytest.mark.parametrize("kind", TAKEN)
 def test_what_leaves_no_choice_is_taken(kind: str, tmp_path: Path) -> None:
     good = state()
-    found, _ = loaded(TAKEN[kind](good), tmp_path)
-    assert all(torch.equal(found[key], value) for key, value in good.items())
+    actual, _ = loaded(TAKEN[kind](good), tmp_path)
+    assert all(torch.equal(actual[key], value) for key, value in good.items())
 
 
 def test_what_is_left_out_is_told(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_two_networks_in_one_file_are_not_chosen_from(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "whole numbers": (lambda w: (100 * w).to(torch.int8), r"int8, torch\.float32 is wanted"),
+    "whole numbers": (lambda w: (100 * w).to(torch.int8), r"int8, torch\.float32 is needed"),
     "truth values": (lambda w: w > 0, "bool"),
     "complex numbers": (lambda w: w.to(torch.complex64), "complex64"),
     "eight bits": (lambda w: w.to(torch.float8_e4m3fn), "float8"),
@@ -104,6 +104,6 @@ def test_what_is_no_weight_is_refused_by_name(kind: str, tmp_path: Path) -> None
 def test_thresholds_of_other_codes_are_refused_with_what_mends_it(
     name: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=rf"stem\.0\.{name} stands beside a weight") as caught:
+    with pytest.raises(DataError, match=rf"stem\.0\.{name} looks like the threshold") as caught:
         loaded({**state(), f"stem.0.{name}": torch.full((1, 1), -5.0)}, tmp_path)
     assert "relu(m.weight.abs()" in caught.value.remedy

@@ -48,14 +48,14 @@ def test_classes_txt_says_how_many_there_are(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("\n".join("abcdefghij"))
     assert load_data(spec_of(tmp_path), seed=0).classes == 10
     (tmp_path / "classes.txt").write_text("a\nb\nc")
-    with pytest.raises(DataError, match=r"hold the class 9, classes\.txt names 3: .*odd\.png"):
+    with pytest.raises(DataError, match=r"have the class 9, but classes\.txt names 3: .*odd\.png"):
         load_data(spec_of(tmp_path), seed=0)
 
 
 @pytest.mark.parametrize("label", [b"", b"-1", b"1.0", b"1_0", b"0x1", b"1" * 21, bytes(10**6)])
 def test_what_is_no_class_is_named_in_a_line(tmp_path: Path, label: bytes) -> None:
     labelled(tmp_path, label)
-    with pytest.raises(DataError, match=r"odd\.cls holds .* no number of a class") as caught:
+    with pytest.raises(DataError, match=r"odd\.cls holds .* not the number of a class") as caught:
         load_data(spec_of(tmp_path), seed=0)
     assert len(caught.value.message) < 300
 
@@ -164,11 +164,11 @@ def test_changed_bytes_end_in_samples_or_in_an_error_of_ours(tmp_path: Path) -> 
             del content[source.randrange(len(content)) :]
         path.write_bytes(content)
         begin = time.perf_counter()
-        found = outcome(spec)
+        actual = outcome(spec)
         if path.suffix == ".json":
-            assert found == (whole.train_size, whole.labels)
+            assert actual == (whole.train_size, whole.labels)
         else:
-            assert isinstance(found, tuple) or len(found) < 2000
+            assert isinstance(actual, tuple) or len(actual) < 2000
         slowest = max(slowest, time.perf_counter() - begin)
         for other, before in sound.items():
             other.write_bytes(before)
@@ -178,5 +178,5 @@ def test_changed_bytes_end_in_samples_or_in_an_error_of_ours(tmp_path: Path) -> 
 def test_the_check_of_damaged_shards_is_a_finding(tmp_path: Path) -> None:
     write_shards(tmp_path, {"train": [4], "val": [2]})
     (tmp_path / "train-000000.tar").write_bytes(b"junk" * 700)
-    found = check_data(spec_of(tmp_path), seed=0, told=lambda *_: None)
-    assert not found.passed
+    findings = check_data(spec_of(tmp_path), seed=0, told=lambda *_: None)
+    assert not findings.passed

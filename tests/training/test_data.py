@@ -196,7 +196,7 @@ def test_a_failed_download_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    with pytest.raises(DataError, match="CIFAR-10 could not be fetched") as caught:
+    with pytest.raises(DataError, match="CIFAR-10 cannot be downloaded") as caught:
         load_data(DataSpec(name="cifar10", root=str(tmp_path)), seed=0)
     assert "https://www.cs.toronto.edu" in caught.value.remedy
 

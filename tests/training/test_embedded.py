@@ -71,7 +71,7 @@ def test_images_keep_their_labels_and_order(source: Path) -> None:
 
 
 def test_too_few_images_are_told() -> None:
-    with pytest.raises(DataError, match="class 1 has 1 images, 2 are wanted"):
+    with pytest.raises(DataError, match="class 1 has 1 images, 2 are needed"):
         choose(np.array([0, 0, 1], dtype=np.uint8), 2, 0)
 
 

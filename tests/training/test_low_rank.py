@@ -153,5 +153,5 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         TrainStrRank()(artifact(), small_context(tmp_path))
     with pytest.raises(PrunecError, match="low-rank"):
         AbsorbRanks()(artifact())
-    with pytest.raises(PassError, match="Flatten, no linear map"):
+    with pytest.raises(PassError, match="Flatten, not a linear map"):
         reform(nn.Sequential(nn.Flatten()), {"0": Form(2)})

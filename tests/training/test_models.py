@@ -118,8 +118,8 @@ def test_identity_takes_a_layers_place() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message", "remedy"),
     [
-        (spec("mobilnet_v2"), "'mobilnet_v2' is no classifier", "Did you mean 'mobilenet_v2'?"),
-        (spec("fasterrcnn_resnet50_fpn"), "is no classifier of torchvision", ""),
+        (spec("mobilnet_v2"), "'mobilnet_v2' is not a classifier", "Did you mean 'mobilenet_v2'?"),
+        (spec("fasterrcnn_resnet50_fpn"), "is not a classifier", ""),
         (spec(options={"wide": 3}), "mobilenet_v2 refuses them", "num_classes comes from"),
         (spec(options={"num_classes": 3}), "mobilenet_v2 refuses them", "num_classes comes from"),
         (spec("no_such_package:net"), "'no_such_package' cannot be imported", "PYTHONPATH"),
@@ -127,12 +127,12 @@ def test_identity_takes_a_layers_place() -> None:
         (spec("test_models:NotAModule"), "returned NotAModule", "the network"),
         (
             spec("resnet18", ModuleEdit(module="layer1.0.conv3", identity=True)),
-            "model.edit[0].module = 'layer1.0.conv3' is no module",
+            "model.edit[0].module = 'layer1.0.conv3' is not a module",
             "Did you mean 'layer1.0.conv",
         ),
         (
             spec("resnet18", ModuleEdit(module="conv1", set={"strides": 1})),
-            "model.edit[0].set.strides is no argument of Conv2d",
+            "model.edit[0].set.strides is not an argument of Conv2d",
             "Did you mean 'stride'?",
         ),
         (
@@ -143,17 +143,17 @@ def test_identity_takes_a_layers_place() -> None:
         (
             spec("resnet18", ModuleEdit(module="conv1", set={"in_channels": 0, "groups": 2})),
             "Conv2d refuses its arguments",
-            "Found now: Conv2d(3, 64",
+            "It is now: Conv2d(3, 64",
         ),
         (
             spec("resnet18", ModuleEdit(module="conv1", set={"groups": 2})),
             "Conv2d refuses its arguments",
-            "Found now: Conv2d(3, 64",
+            "It is now: Conv2d(3, 64",
         ),
         (
             spec("resnet18", ModuleEdit(module="conv1", set={"in_channels": "one"})),
             "Conv2d refuses its arguments",
-            "Found now: Conv2d(3, 64",
+            "It is now: Conv2d(3, 64",
         ),
     ],
 )
@@ -192,7 +192,7 @@ def test_weights_of_a_file(tmp_path: Path, suffix: str, classes: int) -> None:
     fresh = build_model(small(), classes, seed=0)
     told: list[str] = []
     model = build_model(small(weights=str(path)), classes, seed=0, note=told.append)
-    assert [("fc.weight, fc.bias begin at random" in line) for line in told] == [True] * (
+    assert [("fc.weight, fc.bias start at random" in line) for line in told] == [True] * (
         classes == 4
     )
     for key, value in model.state_dict().items():
@@ -236,7 +236,7 @@ def test_weights_that_do_not_fit_are_told_by_key(tmp_path: Path) -> None:
     for part in (
         "missing fc.bias",
         "unknown spare",
-        "conv1.weight is (16, 1, 3, 3), (16, 3, 3, 3) is wanted",
+        "conv1.weight is (16, 1, 3, 3), (16, 3, 3, 3) is needed",
     ):
         assert part in caught.value.message
 
@@ -258,7 +258,7 @@ def test_torchvisions_weights_load_from_the_hub_folder_or_say_where_to_put_them(
         raise OSError("offline")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(DataError, match=r"squeezenet1_1-.*\.pth could not be fetched") as caught:
+    with pytest.raises(DataError, match=r"squeezenet1_1-.*\.pth cannot be downloaded") as caught:
         build_model(spec(SQUEEZE, weights="DEFAULT"), 10, seed=0)
     assert str(tmp_path / "checkpoints") in caught.value.remedy
 
@@ -310,14 +310,14 @@ def test_the_shortcut_samples_and_pads() -> None:
     ],
 )
 def test_a_network_of_a_hub_is_told_how_it_comes_in(name: str, said: str) -> None:
-    with pytest.raises(RecipeError, match="lies in a hub") as error:
+    with pytest.raises(RecipeError, match="is on a hub") as error:
         build_model(ModelSpec(name=name), 10, seed=0)
     assert re.search(said, error.value.remedy)
 
 
 @pytest.mark.parametrize("weights", ["https://there.org/r18.pth", "hf://org/net/model.safetensors"])
 def test_weights_at_an_address_are_told_to_be_fetched(weights: str) -> None:
-    with pytest.raises(DataError, match="is an address, and weights are read from files"):
+    with pytest.raises(DataError, match="is a URL, but weights are read from files"):
         build_model(ModelSpec(name="resnet18", weights=weights), 10, seed=0)
 
 

@@ -176,8 +176,8 @@ A_PHOTOGRAPH = ("7.png", photograph(7, 1))
         ([("a/7.cls", b"1")], r"train-9\.tar: the sample a/7 has no image \(\.jpg"),
         ([A_PHOTOGRAPH, ("7.jpg", b"x")], "the sample 7 has two images"),
         ([("7.cls", b"1"), ("7.cls", b"1")], "the sample 7 has two labels"),
-        ([A_PHOTOGRAPH, ("7.cls", b"cat")], r"7\.cls holds b'cat', which is no number"),
-        ([A_PHOTOGRAPH, ("7.cls", b"-1")], "which is no number of a class"),
+        ([A_PHOTOGRAPH, ("7.cls", b"cat")], r"7\.cls holds b'cat', which is not the number"),
+        ([A_PHOTOGRAPH, ("7.cls", b"-1")], "which is not the number of a class"),
     ],
 )
 def test_a_sample_that_is_none_is_told(
@@ -225,13 +225,13 @@ def test_missing_shards_are_told(tmp_path: Path) -> None:
 
 def test_shards_without_a_sample_are_told(tmp_path: Path) -> None:
     write_shards(tmp_path, {"train": [0], "val": [1]})
-    with pytest.raises(DataError, match=r"train-000000\.tar .* hold no sample"):
+    with pytest.raises(DataError, match=r"train-000000\.tar .* have no sample"):
         load_data(spec_of(tmp_path), seed=0)
 
 
 def test_a_class_beyond_the_names_is_told(root: Path) -> None:
     (root / "classes.txt").write_text("one\ntwo\n")
-    with pytest.raises(DataError, match=r"hold the class 2, classes\.txt names 2"):
+    with pytest.raises(DataError, match=r"have the class 2, but classes\.txt names 2"):
         load_data(spec_of(root), seed=0)
 
 

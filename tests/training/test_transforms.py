@@ -19,7 +19,7 @@ from prunec.errors import DataError, RecipeError
     [
         (
             {"name": "RandomHorizontalFlop"},
-            "data.augment[0].name = 'RandomHorizontalFlop' is no class",
+            "data.augment[0].name = 'RandomHorizontalFlop' is not a class",
             "Did you mean 'RandomHorizontalFlip'?",
         ),
         (
@@ -35,8 +35,8 @@ from prunec.errors import DataError, RecipeError
             "data.augment[0].interpolation = 'cubical' is unknown",
             "bicubic",
         ),
-        ({"name": "functional"}, "is no class of torchvision.transforms.v2", ""),
-        ({"name": "InterpolationMode"}, "is no class of torchvision.transforms.v2", ""),
+        ({"name": "functional"}, "is not a class of torchvision.transforms.v2", ""),
+        ({"name": "InterpolationMode"}, "is not a class of torchvision.transforms.v2", ""),
     ],
 )
 def test_a_wrong_table_is_refused_by_key(table: dict[str, Any], message: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""How masks change, method by method, against brute force."""
+"""Updates of masks, method by method, against brute force."""
 
 from __future__ import annotations
 
@@ -197,8 +197,8 @@ def test_acdc_alternates_and_ends_compressed(
     epochs: int, changes: dict[str, int], wanted: str
 ) -> None:
     method = Acdc(TrainAcdc(sparsity=0.5, **changes), sparse_kernels(nn.Linear(4, 4)))
-    found = "".join("c" if method.is_compressed(e, epochs) else "d" for e in range(epochs))
-    assert found == wanted
+    actual = "".join("c" if method.is_compressed(e, epochs) else "d" for e in range(epochs))
+    assert actual == wanted
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The images that prunec carries: 14,000 of Fashion-MNIST's 70,000 (MIT, Zalando SE, 2017)."""
+"""Images that come with prunec: 14,000 of Fashion-MNIST's 70,000 (MIT, Zalando SE, 2017)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LABELS = (
 
 
 def load_embedded() -> dict[str, Tensor]:
-    """Return the subset.
+    """Load the subset.
 
     Returns:
         ``train_images`` uint8 [12000, 28, 28], ``train_labels`` uint8 [12000], and the same as

@@ -1,4 +1,4 @@
-"""How the embedded images were derived from Fashion-MNIST; run again, it writes the same bytes.
+"""Derivation of the embedded images from Fashion-MNIST; every run writes the same bytes.
 
 ``python -m prunec.datasets.embedded.derive --source FOLDER``,
 where FOLDER holds the four original ``.gz`` files
@@ -46,9 +46,9 @@ def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
     """Return the array of a gzipped IDX file of bytes.
 
     Raises:
-        DataError: the file is missing, damaged or of another kind than ``magic`` says.
+        DataError: the file is missing, damaged, or has another magic number than ``magic``.
     """
-    remedy = "Fetch the four .gz files of https://github.com/zalandoresearch/fashion-mnist."
+    remedy = "Download the four .gz files of https://github.com/zalandoresearch/fashion-mnist."
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError) as error:
@@ -56,11 +56,11 @@ def read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
     axes = magic & 0xFF
     header = np.frombuffer(content[: 4 + 4 * axes], dtype=">u4")
     if len(header) != 1 + axes or header[0] != magic:
-        raise DataError(f"{path} is no IDX file of kind {magic}", remedy=remedy)
+        raise DataError(f"{path} is not an IDX file of kind {magic}", remedy=remedy)
     shape = tuple(int(size) for size in header[1:])
     body = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes)
     if body.size != np.prod(shape):
-        raise DataError(f"{path} holds {body.size} bytes where {shape} are due", remedy=remedy)
+        raise DataError(f"{path} has {body.size} bytes, {shape} are needed", remedy=remedy)
     return body.reshape(shape)
 
 
@@ -71,7 +71,7 @@ def choose(labels: NDArray[np.uint8], per_class: int, seed: int) -> NDArray[np.i
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
         if len(places) < per_class:
-            raise DataError(f"class {label} has {len(places)} images, {per_class} are wanted")
+            raise DataError(f"class {label} has {len(places)} images, {per_class} are needed")
         chosen.append(generator.permutation(places)[:per_class])
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
@@ -89,7 +89,7 @@ def derive(source: Path, per_class: dict[str, int], seed: int) -> dict[str, Tens
 
 
 def main() -> None:
-    """Write the packaged file and print the digest of what it holds."""
+    """Write the packaged file and print the digest of its contents."""
     parser = argparse.ArgumentParser(
         prog="python -m prunec.datasets.embedded.derive", description=__doc__
     )

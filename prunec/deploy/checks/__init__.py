@@ -1,4 +1,4 @@
-"""What is compared of a file before it ships, check by check."""
+"""Checks of a file before it ships, against the network, the run and the recipe."""
 
 from __future__ import annotations
 

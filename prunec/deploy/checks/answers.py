@@ -1,4 +1,4 @@
-"""What two engines answer on labelled samples, and how alike and how right their answers are."""
+"""Answers of two engines on labelled samples: their agreement and their quality."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from prunec.tasks.task import Score, Task
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far a file's answers may lie from the network's.
+    """Limits on the distance between a file's answers and the network's.
 
     Attributes:
-        tolerance: largest difference of outputs, as a share of their largest value, however much
-            rounding explains; None where it does not judge a form that changes numbers.
+        tolerance: largest difference of outputs as a share of their largest value, even if rounding
+            explains more; None for forms that change numbers, which it does not judge.
         agreement: smallest share of equal answers.
-        drop: by how many points the accuracy, or the mIoU, may be lower.
-        rise: by how many points it may be higher.
+        drop: largest allowed loss of accuracy or mIoU, in percentage points.
+        rise: largest allowed gain, in percentage points.
     """
 
     tolerance: float | None
@@ -34,17 +34,17 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Answers:
-    """What both engines answered on the test split.
+    """Answers of both engines on the test split.
 
     Attributes:
-        task: what was asked.
-        samples: images.
-        total: answers: one an image, or one a pixel.
-        equal: how many of them are the same.
-        torch: what the network's are worth.
-        file: what the file's are, under onnxruntime.
-        classes: of each class its samples, and how many the network and the file answer right.
-        flips: the first samples that the file answers otherwise.
+        task: task of the network.
+        samples: number of images.
+        total: number of answers: one per image, or one per pixel.
+        equal: number of equal answers.
+        torch: quality of the network's answers.
+        file: quality of the file's answers, under its runner.
+        classes: per class (samples, right answers of the network, right answers of the file).
+        flips: first samples that the file answers differently.
     """
 
     task: Task
@@ -63,7 +63,7 @@ class Answers:
 
 
 def answer_checks(answers: Answers, bounds: Bounds) -> list[Check]:
-    """Return the checks that both engines answer alike, and as well."""
+    """Return the checks that both engines give equal answers of equal quality."""
     task, different = answers.task, answers.total - answers.equal
     wrong = f"{different:,} of {answers.total:,} {task.answer}s get another top-1 answer."
     agreed = at_least(task.agreement, bounds.agreement, answers.agreement, wrong)
@@ -71,14 +71,15 @@ def answer_checks(answers: Answers, bounds: Bounds) -> list[Check]:
 
 
 def _quality(quality: Quality, answers: Answers, bounds: Bounds) -> Check:
-    """Both engines' figure, as far apart as the bounds allow.
+    """Return the check that both engines' figures lie within the bounds.
 
-    Of an exact form, as many points as answers may differ, in percent: an accuracy moves by the
-    share of other answers at most. An mIoU could move by more, where a class is rare; that would be
-    worth a look, and does not pass.
+    For an exact form, the bounds in points are the allowed share of different answers in percent:
+    an accuracy changes by at most that share. An mIoU could change by more if a class is rare; that
+    deserves a look, and fails.
     """
     name = f"{quality.name}, percent"
     ours, theirs = (score.figures[quality.key] for score in (answers.torch, answers.file))
+    # 1e-9 points: rounding of the difference of two percentages.
     if ours - theirs <= bounds.drop + 1e-9 and theirs - ours <= bounds.rise + 1e-9:
         return Check(name, ours, theirs, bounds.drop, True)
     message = (
@@ -91,10 +92,11 @@ def _quality(quality: Quality, answers: Answers, bounds: Bounds) -> Check:
 def top_answers(
     task: Task, ours: np.ndarray, theirs: np.ndarray, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return torch's answers and the file's, ``task.classes`` where one has none of use."""
+    """Return torch's answers and the file's, ``task.classes`` where there is no usable answer."""
     none = torch.full(labels.shape, task.classes, dtype=torch.int64)
     if ours.shape != theirs.shape or ours.ndim != labels.ndim + 1:
         return none, none
+    # argmax of NaN is arbitrary.
     usable = torch.from_numpy(np.isfinite(ours).all(1) & np.isfinite(theirs).all(1))
     a, b = (torch.from_numpy(values.argmax(1)) for values in (ours, theirs))
     return a, torch.where(usable, b, none)

@@ -1,8 +1,8 @@
-"""Functions that every engine approximates in a way of its own, to about a rounding of their range.
+"""Functions that every engine approximates differently, to about a rounding of their range.
 
-A sigmoid of −60 is 9e-27 in torch and 1.5e-8 under a runtime that takes −18 for it: right to a
-rounding of 1, not to one of its own value. What comes of such errors is measured like that of any
-other rounding: the functions are moved by one.
+A sigmoid of −60 is 9e-27 in torch and 1.5e-8 under a runtime that clamps its input to −18: exact to
+a rounding of 1, not of its own value. The effect of such errors is measured like that of any other
+rounding: the functions are shifted by one rounding.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
+# Ranges of about 1: an error is a share of 1.
 _OF_ONE = {_aten.sigmoid.default, _aten.tanh.default, _aten.erf.default}
+# x times a function of range 1: an error is a share of |x|.
 _OF_INPUT = {_aten.silu.default, _aten.gelu.default, _aten.mish.default}
-_ROUNDING = 2.0**-24
+_ROUNDING = 2.0**-24  # half a unit in the last place of 1 in float32
 
 
 def approximating(roundings: float) -> AbstractContextManager[object]:
-    """Move sigmoids and their kin by so many roundings of their range while the block runs."""
+    """Shift sigmoids and similar functions by ``roundings`` of their range inside the block."""
     return _Approximating(roundings * _ROUNDING) if roundings else nullcontext()
 
 

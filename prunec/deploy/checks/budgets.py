@@ -1,4 +1,4 @@
-"""Checks what a recipe allows the shipped network to cost and demands of its accuracy."""
+"""Checks of the recipe's budgets: cost, size, quality and latency of the shipped network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEPT = (
     "A run keeps the budget that it began with. To allow more, begin another: prunec train RECIPE "
     "--set verify.budget.{}"
 )
-"""What is to be done about a budget that was too narrow; ``{}`` is its key and value."""
+"""Remedy for a budget that is too narrow; ``{}`` is its key and value."""
 
 
 def check_budgets(
@@ -31,7 +31,7 @@ def check_budgets(
     answers: Answers | None,
     latency: Latency | None,
 ) -> tuple[list[Check], list[str]]:
-    """Return the checks of the stated budgets, and those that nothing was measured for."""
+    """Return the checks of the stated budgets, and the budgets that could not be measured."""
     checks: list[Check] = []
     unmeasured: list[str] = []
     if budget.macs_ratio is not None:
@@ -40,7 +40,7 @@ def check_budgets(
         elif cost and dense_macs:
             checks.append(_macs(budget.macs_ratio, cost, dense_macs))
         else:
-            unmeasured.append("MACs against dense: the dense network's are not at hand")
+            unmeasured.append("MACs against dense: the dense network's MACs are unknown")
     checks += _of_the_file(budget, form, size, cost)
     for quality, limit in ((ACCURACY, budget.accuracy), (MIOU, budget.miou)):
         if limit is None:
@@ -67,12 +67,12 @@ def _macs(limit: float, cost: Cost, dense: int) -> Check:
 
 
 def limit_of(limit: int | Mapping[str, int] | None, form: str) -> int | None:
-    """Return what a budget allows a form: one number for all, or one of its own."""
+    """Return the limit of a form: one number for all forms, or the form's own."""
     return limit.get(form) if isinstance(limit, Mapping) else limit
 
 
 def _of_the_file(budget: Budget, form: str, size: int, cost: Cost | None) -> list[Check]:
-    """The checks of MACs, parameters and bytes; they name the layers that have most."""
+    """Return the checks of MACs, parameters and bytes, naming the largest layers."""
     checks = _costs(budget, cost) if cost else []
     limit = limit_of(budget.bytes, form)
     return checks if limit is None else [*checks, _bytes(limit, size, form)]
@@ -84,21 +84,21 @@ def _costs(budget: Budget, cost: Cost) -> list[Check]:
         ("params", budget.params, cost.params, {x.name: x.params for x in cost.layers}),
     )
     return [
-        _count(name, limit, found, by_layer)
-        for name, limit, found, by_layer in sides
+        _count(name, limit, actual, by_layer)
+        for name, limit, actual, by_layer in sides
         if limit is not None
     ]
 
 
-def _count(name: str, limit: int, found: int, by_layer: Mapping[str, int]) -> Check:
+def _count(name: str, limit: int, actual: int, by_layer: Mapping[str, int]) -> Check:
     most = sorted(by_layer.items(), key=lambda entry: -entry[1])[:3]
     listed = ", ".join(f"{layer} ({count:,})" for layer, count in most)
     wrong = (
-        f"the file has {found:,} {name}; the recipe allows {limit:,}. Most are in {listed}: cut "
+        f"the file has {actual:,} {name}; the recipe allows {limit:,}. Most are in {listed}: cut "
         f"more there. {KEPT.format(f'{name.lower()}=N')}"
     )
-    passed, title = found <= limit, "parameters" if name == "params" else name
-    return Check(f"budget: {title}", f"≤ {limit:,}", found, None, passed, _if(not passed, wrong))
+    passed, title = actual <= limit, "parameters" if name == "params" else name
+    return Check(f"budget: {title}", f"≤ {limit:,}", actual, None, passed, _if(not passed, wrong))
 
 
 def _bytes(limit: int, size: int, form: str) -> Check:
@@ -112,24 +112,27 @@ def _bytes(limit: int, size: int, form: str) -> Check:
 
 
 def _quality(quality: Quality, limit: float, answers: Answers) -> Check:
-    found = answers.file.figures.get(quality.key, float("nan"))
+    actual = answers.file.figures.get(quality.key, float("nan"))
     kept = KEPT.format(f"{quality.key}=PERCENT")
     wrong = (
-        f"the file's {quality.name} is {found:.2f} %; the recipe demands {limit:g} %. "
+        f"the file's {quality.name} is {actual:.2f} %; the recipe demands {limit:g} %. "
         f"Train longer. {kept}"
     )
-    return at_least(f"budget: {quality.name}", limit, found, wrong)
+    return at_least(f"budget: {quality.name}", limit, actual, wrong)
 
 
 def _latency(limit: float, latency: Latency, path: Path) -> Check:
     wrong = (
         f"the file takes {latency.shipped_ms:.3g} ms, the dense network {latency.dense_ms:.3g} ms. "
     )
+    # A budget fails only on evidence: noise must not stop a release.
     passed = not latency.certainly_above(limit)
-    certain = f"At {CONFIDENCE:.0%} confidence the ratio is {latency.least:.3g} at least. "
+    certain = f"At {percent(CONFIDENCE)} confidence the ratio is at least {latency.least:.3g}. "
     kept = f" {KEPT.format('latency_ratio=RATIO')}"
     message = "" if passed else wrong + (certain if latency.least else "") + remedy(path) + kept
-    return Check("budget: latency / dense", f"≤ {limit:g}", latency.told, MARGIN, passed, message)
+    return Check(
+        "budget: latency / dense", f"≤ {limit:g}", latency.reported, MARGIN, passed, message
+    )
 
 
 def _if(condition: bool, text: str) -> str:

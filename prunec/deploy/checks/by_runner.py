@@ -1,4 +1,4 @@
-"""Which form was proven by which runner, as one table."""
+"""Table of forms by runner: which runner proved which form."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Protocol
 
 
 class Judged(Protocol):
-    """A check, by its name and its outcome."""
+    """Name and outcome of a check."""
 
     @property
     def name(self) -> str:
-        """What was checked; behind a runner's name where it was not the form's own."""
+        """Name of the check, prefixed with the runner's name unless it is the form's own runner."""
 
     @property
     def passed(self) -> bool:
-        """Whether it passed."""
+        """Whether the check passed."""
 
 
 @dataclass(frozen=True)
 class FormRow:
-    """A form, and its outcome by each runner.
+    """A form and its outcome under each runner.
 
     Attributes:
-        form: its name.
-        bytes: of its file; None where it is not known.
-        outcomes: runner → whether all checks that it made passed.
+        form: name of the form.
+        bytes: size of its file; None if unknown.
+        outcomes: runner → whether all its checks passed.
     """
 
     form: str
@@ -41,19 +41,20 @@ def form_row(
     others: Iterable[str],
     checks: Sequence[Judged],
 ) -> FormRow:
-    """Divide the checks of a form by who made them.
+    """Group the checks of a form by runner.
 
     Args:
-        form: its name.
-        size: bytes of its file.
+        form: name of the form.
+        size: size of its file in bytes.
         own: the form's own runner, which made all checks without a runner's name.
-        others: the further runners that opened the file.
-        checks: all of them.
+        others: other runners that opened the file.
+        checks: all checks of the form.
     """
     outcomes = {own: True} if own else {}
     outcomes |= dict.fromkeys(others, True)
     for check in checks:
         runner = check.name.partition(": ")[0]
+        # Names of the form's own checks may contain a colon too.
         runner = runner if runner in outcomes else own
         if not check.passed and runner:
             outcomes[runner] = False
@@ -61,11 +62,11 @@ def form_row(
 
 
 def runners_of(rows: Iterable[FormRow]) -> tuple[str, ...]:
-    """Return all runners, in the order in which they appear."""
+    """Return all runners, in the order of appearance."""
     return tuple(dict.fromkeys(name for row in rows for name in row.outcomes))
 
 
 def worth_a_table(rows: Sequence[FormRow]) -> bool:
-    """Whether a runner is known, and more than one of them or of the files is to be told of."""
+    """Return whether there is a runner, and more than one runner or file to compare."""
     runners = runners_of(rows)
     return bool(runners) and (len(rows) > 1 or len(runners) > 1)

@@ -1,4 +1,4 @@
-"""One thing that is compared of a file, and the common kinds of comparison."""
+"""A check, and the common kinds of comparison."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ Value = int | float | str | None
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was compared.
+    """One comparison.
 
     Attributes:
-        name: what was compared.
-        expected: what it should be.
-        found: what it is.
-        tolerance: how far they may lie apart; None where they must be equal.
-        passed: the verdict.
-        message: what is wrong, in a sentence or two; empty when nothing is.
+        name: name of the compared quantity.
+        expected: expected value.
+        found: actual value.
+        tolerance: allowed difference; None if the values must be equal.
+        passed: verdict.
+        message: one or two sentences on the failure; empty if the check passed.
     """
 
     name: str
@@ -28,24 +28,24 @@ class Check:
     message: str = ""
 
 
-def equal(name: str, expected: Value, found: Value, wrong: str) -> Check:
-    """Return the check that two values are the same; ``wrong`` says what it means if not."""
-    passed = expected == found
-    return Check(name, expected, found, None, passed, "" if passed else wrong)
+def equal(name: str, expected: Value, actual: Value, wrong: str) -> Check:
+    """Return the check that two values are equal; ``wrong`` explains a failure."""
+    passed = expected == actual
+    return Check(name, expected, actual, None, passed, "" if passed else wrong)
 
 
-def at_most(name: str, limit: float, found: float, wrong: str) -> Check:
-    """Return the check that a number stays within a limit; not-a-number does not."""
-    passed = found <= limit
-    return Check(name, f"≤ {limit:g}", found, None, passed, "" if passed else wrong)
+def at_most(name: str, limit: float, actual: float, wrong: str) -> Check:
+    """Return the check that a number is within a limit; NaN is not."""
+    passed = actual <= limit
+    return Check(name, f"≤ {limit:g}", actual, None, passed, "" if passed else wrong)
 
 
-def at_least(name: str, limit: float, found: float, wrong: str) -> Check:
-    """Return the check that a number reaches a limit; not-a-number does not."""
-    passed = found >= limit
-    return Check(name, f"≥ {limit:g}", found, None, passed, "" if passed else wrong)
+def at_least(name: str, limit: float, actual: float, wrong: str) -> Check:
+    """Return the check that a number reaches a limit; NaN does not."""
+    passed = actual >= limit
+    return Check(name, f"≥ {limit:g}", actual, None, passed, "" if passed else wrong)
 
 
-def failed(name: str, expected: Value, found: Value, wrong: str) -> Check:
-    """Return a check that failed before it could compare."""
-    return Check(name, expected, found, None, False, wrong)
+def failed(name: str, expected: Value, actual: Value, wrong: str) -> Check:
+    """Return a check that failed before values could be compared."""
+    return Check(name, expected, actual, None, False, wrong)

@@ -1,4 +1,4 @@
-"""Checks that both counters agree with each other and with what the file says of itself."""
+"""Checks that both counters agree with each other and with the file's metadata."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from prunec.cost import Cost
 from prunec.deploy.checks.check import Check, equal, failed
 from prunec.deploy.signature import MACS
 
-_LONGEST = 40  # characters of a number that is shown
+_LONGEST = 40  # characters of a metadata number that are shown, so that one line suffices
 
 
 def compare_macs(torch_cost: Cost, onnx_cost: Cost) -> Check:
-    """Return the check that the file has as many MACs as the network."""
+    """Return the check that file and network have equal MACs."""
     if torch_cost.uncounted:
         return _at_least(torch_cost, onnx_cost)
     if onnx_cost.uncounted:
@@ -26,7 +26,7 @@ def compare_macs(torch_cost: Cost, onnx_cost: Cost) -> Check:
 def compare_costs(metadata: Mapping[str, str], torch_cost: Cost, onnx_cost: Cost) -> list[Check]:
     """Return the checks of MACs, non-zero MACs, MACs in the metadata and parameters."""
     recorded = metadata.get(MACS)
-    elsewhere = "the file's weights are zero in other places than the network's."
+    elsewhere = "the file's weights have zeros in other places than the network's."
     counted = onnx_cost if not torch_cost.uncounted else torch_cost
     checks = [
         compare_macs(torch_cost, onnx_cost),
@@ -46,31 +46,34 @@ def compare_costs(metadata: Mapping[str, str], torch_cost: Cost, onnx_cost: Cost
         ),
     ]
     uncounted = torch_cost.uncounted or onnx_cost.uncounted
+    # Sums without an operator cannot be compared.
     return [c for c in checks if c.name != "non-zero MACs" or not uncounted]
 
 
 def metadata_macs(recorded: str | None, counted: int, ours: int | None = None) -> Check:
-    """Return the check that a file says of itself what is counted.
+    """Return the check that the MACs in a file's metadata equal the counted MACs.
 
     Args:
-        recorded: the number in the metadata, as text.
+        recorded: number in the metadata, as text.
         counted: MACs of the file's graph.
-        ours: MACs of the torch graph, if it is of the same network.
+        ours: MACs of the torch graph, if it belongs to the same network.
     """
     wrong = _metadata(recorded, ours, counted)
     return equal("MACs in metadata", counted, _number(recorded), wrong)
 
 
 def _at_least(torch_cost: Cost, onnx_cost: Cost) -> Check:
-    """Compare where an operator of the network cannot be counted: the file may have more.
+    """Compare MACs if an operator of the network cannot be counted: the file may have more.
 
-    What cannot be counted of the file either is in neither sum.
+    Operators that cannot be counted in the file either are in neither sum.
     """
-    told = _listed(torch_cost)
+    listed = _listed(torch_cost)
     passed = onnx_cost.macs >= torch_cost.macs
-    wrong = "" if passed else f"the file has fewer than the network has besides ({told})."
-    found = f"{onnx_cost.macs:,} with {told}"
-    return Check("MACs", f"at least {torch_cost.macs:,}", found, None, passed, wrong)
+    wrong = (
+        "" if passed else f"the file has fewer MACs than the network's other operators ({listed})."
+    )
+    actual = f"{onnx_cost.macs:,} with {listed}"
+    return Check("MACs", f"at least {torch_cost.macs:,}", actual, None, passed, wrong)
 
 
 def _listed(cost: Cost) -> str:
@@ -78,7 +81,7 @@ def _listed(cost: Cost) -> str:
 
 
 def _number(recorded: str | None) -> int | str | None:
-    """The number that a text is, if it may be one of MACs; else the text, of a line at most."""
+    """Return the number that a text represents, or the text, cut to one line."""
     if recorded is None or not (recorded.isascii() and recorded.isdecimal()):
         return recorded and recorded[:_LONGEST]
     return int(recorded) if len(recorded) <= _LONGEST else recorded[:_LONGEST]
@@ -86,14 +89,14 @@ def _number(recorded: str | None) -> int | str | None:
 
 def _metadata(recorded: str | None, ours: int | None, theirs: int) -> str:
     if recorded is None:
-        return "the metadata does not say how many MACs the file has: not exported by prunec?"
+        return "the metadata holds no MACs: was the file exported by prunec?"
     if ours is not None and recorded == str(ours):
         return f"the metadata says {ours:,}, as torch does, but the graph has {theirs:,}."
     return f"the MAC metadata was edited: it says {recorded[:_LONGEST]}, the graph has {theirs:,}."
 
 
 def _first_difference(ours: Cost, theirs: Cost) -> str:
-    """Say which layer is the first to cost something else."""
+    """Return the first layer with different MACs, in words."""
     for a, b in zip_longest(ours.layers, theirs.layers):
         if a is None:
             return f"{b.name} is in the file alone"

@@ -1,4 +1,4 @@
-"""What is worth knowing of a file beside its checks."""
+"""Facts about a file besides its checks."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from prunec.deploy.timing import Latency
 
 @dataclass(frozen=True)
 class Details:
-    """What is worth knowing of a file beside its checks; None and empty: not known.
+    """Facts about a file besides its checks; None and empty mean unknown.
 
     Attributes:
-        file: its path.
-        bytes: its size.
-        dense_bytes: the size of the dense network's file.
-        not_checked: what could not be checked and why, a phrase each.
-        constants: tensors of the file that are none of the network.
-        missing: tensors of the network that the file does not hold.
-        runner: what ran it.
-        other_runners: what else ran it.
-        remarks: what its exporter remarked, in sentences.
-        told: all that its exporter told: which layers, which losses.
-        metadata: what it says of itself, in short texts.
-        macs: multiply-accumulates of a sample.
-        params: its parameters.
-        dense_macs: of the network before anything was cut.
-        samples: test samples that it answered.
-        figures: what it is worth on them, by the key of each figure: accuracy, in percent.
-        classes: of each class its samples, and how many the network and the file answer right.
-        flips: the first test samples that the file answers otherwise than the network.
-        latency: as measured against the dense network's.
-        forms: of several files of a network, what is known of each, by its form.
+        file: path.
+        bytes: size in bytes.
+        dense_bytes: size of the dense network's file in bytes.
+        not_checked: phrases on what could not be checked, and why.
+        constants: tensors of the file that the network does not have.
+        missing: tensors of the network that the file does not have.
+        runner: runner of the file.
+        other_runners: other runners of the file.
+        remarks: remarks of the exporter, in sentences.
+        told: data reported by the exporter, such as layers and losses.
+        metadata: metadata of the file, as short texts.
+        macs: MACs of one sample.
+        params: number of parameters.
+        dense_macs: MACs of the dense network.
+        samples: number of test samples.
+        figures: quality on these samples by key, such as accuracy in percent.
+        classes: per class (samples, right answers of the network, right answers of the file).
+        flips: first test samples that the file answers differently.
+        latency: latency in comparison with the dense network's.
+        forms: form → facts, for several files of one network.
     """
 
     file: str = ""
@@ -60,16 +60,16 @@ class Details:
 
     @property
     def macs_ratio(self) -> float | None:
-        """Its MACs by the dense network's."""
+        """MACs divided by the dense network's."""
         if self.macs is None or not self.dense_macs:
             return None
         return self.macs / self.dense_macs
 
     def to_dict(self) -> dict[str, object]:
-        """Return what is known as JSON has it, each under the name that a person reads."""
+        """Return the known facts as JSON values, each under its display name."""
         if self.forms:
             return {form: details.to_dict() for form, details in self.forms.items()}
-        found: dict[str, object] = {
+        facts: dict[str, object] = {
             "constants": self.constants,
             "weights not in the file": self.missing,
             "file": self.file or None,
@@ -91,4 +91,4 @@ class Details:
             "dense bytes": self.dense_bytes,
             "latency": asdict(replace(self.latency, rounds=())) if self.latency else None,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in facts.items() if value is not None}

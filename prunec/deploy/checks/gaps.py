@@ -1,4 +1,4 @@
-"""How far a file's outputs lie from the network's, beside how far they may."""
+"""Distances between a file's outputs and the network's, in relation to their bounds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from prunec.wording import percent
 
 @dataclass(frozen=True)
 class Gap:
-    """How far outputs lie apart, where that is most beyond what it may be.
+    """Distance of outputs, at the place where it exceeds its bound most.
 
     Attributes:
-        worst: the largest absolute difference; NaN where it cannot be told.
-        bound: what it may be.
-        size: the largest absolute value of torch's output.
-        rounding: how far rounding alone may move it, where that is more than the tolerance.
-        reason: why it cannot be told; empty where it can.
+        worst: largest absolute difference; NaN if outputs cannot be compared.
+        bound: allowed difference.
+        size: largest absolute value of torch's output.
+        rounding: difference that rounding alone explains, before the limit by the tolerance.
+        reason: reason why outputs cannot be compared, or empty.
     """
 
     worst: float = 0.0
@@ -32,61 +32,62 @@ class Gap:
 
     @property
     def passed(self) -> bool:
-        """Whether they are near enough."""
+        """Whether the difference is within its bound."""
         return not self.reason and self.worst <= self.bound
 
     @property
     def excess(self) -> float:
-        """By how many times they are apart what they may be; larger where it cannot be told."""
+        """Difference divided by its bound; infinite if outputs cannot be compared."""
         if self.reason:
             return float("inf")
+        # 1e300: worse than any finite ratio, but better than outputs that cannot be compared.
         return self.worst / self.bound if self.bound else float(self.worst > 0) * 1e300
 
     def check(self, name: str, where: str) -> Check:
-        """Return whether they are near enough."""
+        """Return the check that the difference is within its bound."""
         if self.passed:
             return Check(name, 0.0, self.worst, self.bound, True)
-        message = f"{self.reason} {where}" if self.reason else self._told(where)
+        message = f"{self.reason} {where}" if self.reason else self._explained(where)
         return Check(name, 0.0, self.worst, self.bound, False, f"{message}.")
 
-    def _told(self, where: str) -> str:
-        """How far they are apart, and what of it rounding explains."""
-        found = f"outputs of up to {self.size:.3g} differ by {self.worst:.3g} {where}; "
+    def _explained(self, where: str) -> str:
+        """Return the difference in words, and how much of it rounding explains."""
+        text = f"outputs of up to {self.size:.3g} differ by {self.worst:.3g} {where}; "
         if self.rounding <= self.bound:
-            return f"{found}rounding explains {self.bound:.2g}"
-        found += f"rounding explains {self.rounding:.2g}, the tolerance allows {self.bound:.2g}"
+            return f"{text}rounding explains {self.bound:.2g}"
+        text += f"rounding explains {self.rounding:.2g}, the tolerance allows {self.bound:.2g}"
         if self.worst > self.rounding:
-            return found
+            return text
         return (
-            f"{found}. The file is not to blame: this network amplifies rounding, and no two "
-            "engines agree on its outputs. Trained weights and norms mend it, or a larger "
-            "tolerance where so rough an output will do"
+            f"{text}. The file is not to blame: this network amplifies rounding, and no two "
+            "engines agree on its outputs. Train its weights and norms, or allow a larger "
+            "tolerance if such rough outputs suffice"
         )
 
     def numbers(self, name: str, where: str) -> Check:
-        """Return whether both are numbers, of a form that changes them."""
+        """Return the check that both outputs are finite numbers, for forms that change values."""
         message = f"{self.reason} {where}." if self.reason else ""
         return Check(name, "numbers", self.worst, None, not self.reason, message)
 
 
 def farthest(gaps: Sequence[Gap]) -> Gap:
-    """The gap that is most beyond its bound."""
+    """Return the gap that exceeds its bound most."""
     return max(gaps, key=lambda gap: gap.excess, default=Gap())
 
 
-def untold(reason: str) -> Gap:
-    """A gap that cannot be told."""
+def incomparable(reason: str) -> Gap:
+    """Return a gap for outputs that cannot be compared."""
     return Gap(float("nan"), reason=reason)
 
 
 def unlike(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
-    """Why outputs are of other shapes; empty where they are not."""
+    """Return how output shapes differ; empty if they are equal."""
     shapes, given = [a.shape for a in ours], [b.shape for b in theirs]
     return f"the file's outputs have shapes {given}, torch's {shapes}" if shapes != given else ""
 
 
 def comparable(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
-    """Why outputs cannot be compared: other shapes, or infinite and NaN in other places."""
+    """Return why outputs cannot be compared: other shapes, or other places of infinity and NaN."""
     if text := unlike(ours, theirs):
         return text
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
@@ -94,18 +95,18 @@ def comparable(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
             continue
         finite = np.isfinite(a)
         if a.size and not finite.any() and np.isnan(a).all():
-            return f"torch's outputs are not finite (NaN): nothing of output {number} can be told"
+            return f"torch's outputs are not finite (NaN): output {number} cannot be compared"
         if not np.isfinite(b[finite]).all():
             return "the file's outputs are not finite (NaN or infinite)"
         if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-            return f"output {number} is not finite in torch, and something else in the file"
+            return f"output {number} is not finite in torch, and has other values in the file"
     return ""
 
 
 def decided(
     ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], undecided: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Return a file's outputs with torch's value where rounding alone decides what is finite."""
+    """Return a file's outputs with torch's value where rounding alone decides finiteness."""
     return [
         np.where(places & (np.isfinite(a) != np.isfinite(b)), a, b)
         if a.shape == b.shape and _floating(a) and _floating(b)
@@ -115,7 +116,7 @@ def decided(
 
 
 def gap_of(ours: np.ndarray, theirs: np.ndarray, noise: Noise, tolerance: float) -> Gap:
-    """Compare one output slice by slice; places where torch's is not finite are left out."""
+    """Compare one output slice by slice; places where torch's is not finite are ignored."""
     if not ours.size:
         return Gap()
     if not _floating(ours):
@@ -132,6 +133,7 @@ def gap_of(ours: np.ndarray, theirs: np.ndarray, noise: Noise, tolerance: float)
         apart = largest(difference, axis)
         explained = noise.bounds(values, axis)
         bounds = np.minimum(explained, most)
+        # Any difference beyond a bound of 0 is worse than every ratio.
         excess = np.divide(apart, bounds, out=(apart > 0) * 1e300, where=bounds > 0)
         place = int(np.argmax(excess))
         gaps.append(Gap(float(apart[place]), float(bounds[place]), size, float(explained[place])))
@@ -139,7 +141,7 @@ def gap_of(ours: np.ndarray, theirs: np.ndarray, noise: Noise, tolerance: float)
 
 
 def amplified(ours: np.ndarray, noise: Noise, tolerance: float) -> str:
-    """How far rounding alone moves an output, where that is further than the tolerance allows."""
+    """Return how far rounding alone moves an output if that exceeds the tolerance, in words."""
     moved = max((float(each.max(initial=0.0)) for each in noise.absolute.values()), default=0.0)
     finite = ours[np.isfinite(ours)] if moved else ours
     if not moved or moved <= widest(finite, tolerance):
@@ -152,7 +154,7 @@ def amplified(ours: np.ndarray, noise: Noise, tolerance: float) -> str:
 
 
 def _whole_numbers(ours: np.ndarray, theirs: np.ndarray, noise: Noise) -> Gap:
-    """Whole numbers are equal but where one rounding of the weights decides."""
+    """Compare integers: equal, except where one rounding of the weights decides."""
     wrong = ours != theirs
     if noise.undecided is not None:
         wrong &= ~noise.undecided

@@ -1,4 +1,4 @@
-"""Checks that a file is the run's own, and was not edited since its export."""
+"""Checks that a file belongs to the run, and that it was not edited since its export."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def same_network(
     written: Written, module: nn.Module, manifest: Mapping[str, object]
 ) -> list[Check]:
     """Return the checks that the file's metadata names this run's recipe and this network."""
-    found = written.metadata
-    if found is None:
+    metadata = written.metadata
+    if metadata is None:
         return []
     weights = weights_digest(module)
-    checks = [_digest("weights digest", weights, found.get(WEIGHTS_DIGEST), f"{_ANOTHER}.")]
+    checks = [_digest("weights digest", weights, metadata.get(WEIGHTS_DIGEST), f"{_ANOTHER}.")]
     recipe = manifest.get("recipe_digest")
     if isinstance(recipe, str):
         wrong = "the file was made by another recipe."
-        checks.insert(0, _digest("recipe digest", recipe, found.get(RECIPE_DIGEST), wrong))
+        checks.insert(0, _digest("recipe digest", recipe, metadata.get(RECIPE_DIGEST), wrong))
     return checks
 
 
@@ -51,18 +51,18 @@ def unchanged(written: Written, path: Path, manifest: Mapping[str, object]) -> l
         wrong = "operators, attributes, wiring or constants of the graph were edited after export."
         own = (written.metadata or {}).get(GRAPH_DIGEST)
         kept = manifest.get("graph_digest", own)
-        said = kept if isinstance(kept, str) else None
-        checks.append(_digest("graph digest", said, written.graph_digest, wrong))
+        recorded_graph = kept if isinstance(kept, str) else None
+        checks.append(_digest("graph digest", recorded_graph, written.graph_digest, wrong))
     return checks
 
 
-def _digest(name: str, expected: str | None, found: str | None, wrong: str) -> Check:
+def _digest(name: str, expected: str | None, actual: str | None, wrong: str) -> Check:
     if expected == "":
         wrong = f"no {name} was recorded at export. Export again."
-    elif expected is None or found is None:
+    elif expected is None or actual is None:
         wrong = f"the metadata lacks the {name}: truncated, or not exported by prunec."
-    passed = expected is not None and expected == found
-    return Check(name, _short(expected), _short(found), None, passed, "" if passed else wrong)
+    passed = expected is not None and expected == actual
+    return Check(name, _short(expected), _short(actual), None, passed, "" if passed else wrong)
 
 
 def _short(digest: str | None) -> Value:
@@ -78,9 +78,9 @@ def interface(written: Written, example: tuple[Tensor, ...]) -> list[Check]:
             for x in example
         ]
         expected = _joined(zip(input_names(len(example)), sizes, strict=True))
-        found = _joined(written.inputs.items())
-        wrong = f"an input was renamed or reshaped: expected {expected}, found {found}."
-        checks.append(equal("inputs", expected, found, wrong))
+        actual = _joined(written.inputs.items())
+        wrong = f"an input was renamed or reshaped: expected {expected}, found {actual}."
+        checks.append(equal("inputs", expected, actual, wrong))
     if written.outputs is not None:
         names, given = ", ".join(output_names(len(written.outputs))), ", ".join(written.outputs)
         renamed = f"an output was renamed: expected {names}, found {given}."

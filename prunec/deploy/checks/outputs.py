@@ -1,4 +1,4 @@
-"""Compares what torch and onnxruntime compute, on random inputs and on the test split."""
+"""Comparison of the outputs of torch and a runner, on random inputs and on the test split."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from prunec.deploy.checks.gaps import (
     decided,
     farthest,
     gap_of,
+    incomparable,
     unlike,
-    untold,
 )
 from prunec.deploy.checks.proving import unprovable
 from prunec.deploy.checks.random_inputs import Range, random_batches
@@ -32,19 +32,19 @@ from prunec.errors import PrunecError
 from prunec.recipe import VerifySpec
 from prunec.tasks.task import Task
 
-_TEST_BATCH = 32
-_TEST_VALUES = 2**26  # of outputs that a batch has at most: a quarter of a gigabyte
+_TEST_BATCH = 32  # images per batch of the test split, if outputs are small
+_TEST_VALUES = 2**26  # most output values per batch: 256 MiB of float32
 
 
 class TestSplit(Protocol):
-    """Labelled samples that both engines answer."""
+    """Labelled samples for both engines."""
 
     @property
     def task(self) -> Task:
-        """What is asked of a network."""
+        """Task of the network."""
 
     def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs [N, …] and int64 labels, in one order."""
+        """Yield inputs [N, …] and int64 labels, always in the same order."""
 
 
 def compare_outputs(
@@ -56,17 +56,16 @@ def compare_outputs(
     bounds: Bounds,
     data: TestSplit | None,
 ) -> tuple[list[Check], Answers | None, list[str]]:
-    """Run a file beside the network, on random inputs and on the test split if there is one.
+    """Run a file beside the network, on random inputs and, if there is one, the test split.
 
     Returns:
-        The checks; the answers on the test split; and what is to be known of outputs that prove
-        little.
+        The checks, the answers on the test split, and remarks on outputs that prove little.
     """
     try:
         loaded = runner.open(path)
     except PrunecError as error:
         return [failed("outputs, random", 0.0, "no outputs", f"{error.message}.")], None, []
-    random, told = compare_random(
+    random, remarks = compare_random(
         loaded,
         module,
         example,
@@ -75,9 +74,9 @@ def compare_outputs(
         declared=spec.input_range,
     )
     if data is None:
-        return [random], None, told
-    found, answers = compare_on_data(loaded, module, example, data, bounds)
-    return [random, *found], answers, told
+        return [random], None, remarks
+    on_data, answers = compare_on_data(loaded, module, example, data, bounds)
+    return [random, *on_data], answers, remarks
 
 
 def compare_random(
@@ -92,7 +91,7 @@ def compare_random(
     """Compare all outputs on ``batches`` random batches of different sizes, 1 and 2 first.
 
     Returns:
-        The check, and what is to be known of outputs that prove little: constant or not finite.
+        The check, and remarks on outputs that prove little: constant or not finite ones.
     """
     judge, where = _Judge(module, bounds), ""
     seen: list[list[np.ndarray]] = []
@@ -108,8 +107,8 @@ def compare_random(
         seen.append(ours)
         if not judge.passes(inputs, ours, theirs, measured_here=True):
             break
-    told = unprovable(seen) if len(seen) > 1 else []  # one batch alone repeats itself
-    return judge.check("outputs, random", where), [*told, *judge.rough]
+    remarks = unprovable(seen) if len(seen) > 1 else []  # one batch cannot show a constant
+    return judge.check("outputs, random", where), [*remarks, *judge.rough]
 
 
 def compare_on_data(
@@ -119,11 +118,12 @@ def compare_on_data(
     data: TestSplit,
     bounds: Bounds,
 ) -> tuple[list[Check], Answers | None]:
-    """Compare outputs, answers and what they are worth on the whole test split."""
+    """Compare outputs, answers and their quality on the whole test split."""
     judge = _Judge(module, bounds)
     task = data.task
     samples, total, equal, tally = 0, 0, 0, Tally(task.classes)
     counts = torch.zeros(2, task.counted, dtype=torch.int64)
+    # Labels are read beside the outputs, which a runner may compute for several batches at once.
     batches, again = itertools.tee(data.test_batches(_batch_size(module, example)))
     pairs = _outputs(session, module, ((images,) for images, _ in again))
     for images, labels in batches:
@@ -138,16 +138,16 @@ def compare_on_data(
         tally.add(images, labels.cpu(), a, b)
         equal += int(((a == b) & (b != task.classes)).sum())
         counts += torch.stack([task.counts(answer, labels.cpu()) for answer in (a, b)])
-    ours_worth, theirs_worth = (task.score(row) for row in counts.tolist())
+    torch_score, file_score = (task.score(row) for row in counts.tolist())
     answers = Answers(
-        task, samples, total, equal, ours_worth, theirs_worth, tally.classes, tally.flips
+        task, samples, total, equal, torch_score, file_score, tally.classes, tally.flips
     )
     outputs = judge.check("outputs, test split", "on the test split")
     return [outputs, *answer_checks(answers, bounds)], answers
 
 
 class _Judge:
-    """Holds the widest gap of all batches; measures rounding where it must be known."""
+    """Accumulator of the widest gap over all batches; measures rounding when it is needed."""
 
     def __init__(self, module: nn.Module, bounds: Bounds) -> None:
         self._rounding = Rounding(module)
@@ -158,7 +158,7 @@ class _Judge:
 
     @property
     def rough(self) -> tuple[str, ...]:
-        """A sentence for each output that rounding moves further than the tolerance allows."""
+        """One sentence per output that rounding moves further than the tolerance allows."""
         return tuple(self._rough.values()) if self._gap.passed else ()
 
     def passes(
@@ -169,28 +169,29 @@ class _Judge:
         *,
         measured_here: bool = False,
     ) -> bool:
-        """Say whether outputs are near enough, by what rounding did to a batch before.
+        """Return whether outputs are close enough, by the rounding measured on an earlier batch.
 
-        Where they are not, or ``measured_here``, rounding is measured on these very inputs.
+        If they are not, or with ``measured_here``, rounding is measured on these inputs.
         """
         reason = comparable(ours, theirs)
         if reason and self._tolerance is not None and not unlike(ours, theirs):
             theirs = decided(ours, theirs, self._rounding.undecided(inputs, ours))
             reason = comparable(ours, theirs)
         if reason or self._tolerance is None:
-            found = untold(reason) if reason else Gap()
+            gap = incomparable(reason) if reason else Gap()
         elif self._noises is None or measured_here:
-            found = self._measured(inputs, ours, theirs)
+            gap = self._measured(inputs, ours, theirs)
         else:
-            found = self._judged(ours, theirs, self._noises, self._tolerance)
-            if not found.passed and self._gap.passed:
-                found = self._measured(inputs, ours, theirs)
-        self._gap = farthest([self._gap, found])
-        return found.passed
+            gap = self._judged(ours, theirs, self._noises, self._tolerance)
+            # Rounding of another batch may explain less; measure on this one before a failure.
+            if not gap.passed and self._gap.passed:
+                gap = self._measured(inputs, ours, theirs)
+        self._gap = farthest([self._gap, gap])
+        return gap.passed
 
     def give_up(self, reason: str) -> None:
-        """Note that nothing can be compared."""
-        self._gap = untold(reason)
+        """Record that outputs cannot be compared."""
+        self._gap = incomparable(reason)
 
     def check(self, name: str, where: str) -> Check:
         """Return the verdict over all batches."""
@@ -220,7 +221,7 @@ class _Judge:
 
 
 def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
-    """How many images are compared at once: a class for every pixel makes large outputs."""
+    """Return the number of images per batch: outputs with one class per pixel are large."""
     values = sum(x.size for x in run(module, example)) // len(example[0])
     return max(1, min(_TEST_BATCH, _TEST_VALUES // max(values, 1)))
 
@@ -228,11 +229,13 @@ def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
 def _outputs(
     session: LoadedFile, module: nn.Module, batches: Iterable[tuple[Tensor, ...]]
 ) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """Yield torch's outputs and the file's of every batch; the runner may take all at once."""
+    """Yield torch's outputs and the file's for every batch; the runner may consume all batches
+    first.
+    """
     given, again = itertools.tee(batches)
-    found = session.run([x.cpu().numpy() for x in inputs] for inputs in given)
+    file_outputs = session.run([x.cpu().numpy() for x in inputs] for inputs in given)
     for inputs in again:
-        theirs = next(found, None)
+        theirs = next(file_outputs, None)
         if theirs is None:
             raise PrunecError("the runner ended before the last batch")
         yield run(module, inputs), theirs

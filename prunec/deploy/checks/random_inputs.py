@@ -1,4 +1,4 @@
-"""Random inputs that a network takes: in the range of its example, or within declared bounds."""
+"""Random inputs for a network: in the range of its example, or within declared bounds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from prunec.graph.capture.samples import holds_samples
 
-_SIZES = (1, 2, 5)
-_SEED = 20
+_SIZES = (1, 2, 5)  # of the first batches
+_SEED = 20  # fixed, so that a verification can be repeated
 
 Range = tuple[float, float]
 
@@ -20,12 +20,11 @@ def random_batches(
 ) -> Iterator[tuple[Tensor, ...]]:
     """Yield batches of different sizes, 1, 2 and 5 first.
 
-    Numbers are drawn evenly between the least and the largest value of the example in the same
-    channel (axis 1), or between the bounds that are declared; whole numbers stay whole. Images of
-    bytes are drawn from 0 to 255; other integers
-    (indices, tokens) and truth values are drawn from the samples of the example. An example that is
-    the same everywhere says nothing of a range: of zeros the numbers are normal, of others they lie
-    between 0 and twice its value.
+    Numbers are drawn uniformly between the smallest and the largest value of the example in the
+    same channel (axis 1), or between the declared bounds; whole numbers stay whole. Byte images are
+    drawn from 0 to 255; other integers (indices, tokens) and booleans are drawn from the samples of
+    the example. An example with one value everywhere has no range: for 0, numbers are drawn from
+    the standard normal distribution; for another value, between 0 and twice the value.
     """
     generator = torch.Generator().manual_seed(_SEED)
     for index in range(count):
@@ -39,7 +38,7 @@ def random_batches(
 def _random(
     x: Tensor, size: int | None, generator: torch.Generator, declared: Range | None
 ) -> Tensor:
-    """So many samples like those of an input; another input in its place where it holds none."""
+    """Return ``size`` samples like those of an input, or one replacement if it holds no samples."""
     if x.dtype == torch.uint8 and x.dim() == 4 and size is not None:  # an image
         drawn = torch.randint(256, (size, *x.shape[1:]), generator=generator)
         return drawn.to(torch.uint8)
@@ -55,7 +54,7 @@ def _random(
 
 
 def _range(x: Tensor, declared: Range | None) -> tuple[Tensor, Tensor]:
-    """The least and the largest value, of each channel where there are channels."""
+    """Return the smallest and the largest value, per channel if there are channels."""
     if declared:
         return x.new_tensor(declared[0]), x.new_tensor(declared[1])
     finite = torch.where(x.isfinite(), x, torch.zeros_like(x))

@@ -1,4 +1,4 @@
-"""Checks as a person reads them: a table in 80 columns, failures explained below it."""
+"""Checks as text: a table of 80 columns, with failures explained below."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunec.tables import FittedTable, table
 
 MARKS = ("✓", "✗")
 PLAIN_MARKS = ("ok", "NO")
-"""For terminals that cannot show the others."""
+"""Marks for terminals that cannot show the others."""
 
 ONLY_RANDOM = "Not proven on real samples: name a data set ([data], --data, data=)."
 
@@ -23,13 +23,13 @@ def shown(
     title: str = "Parity",
     marks: tuple[str, str] = MARKS,
 ) -> list[RenderableType]:
-    """Return one row per check, a sentence for each that failed, and the verdict.
+    """Return one row per check, one sentence per failure, and the verdict.
 
     Args:
-        checks: the checks of a file, in order.
-        not_checked: what could not be checked, and why.
-        title: of the table.
-        marks: what stands beside a check that passed, and beside one that failed.
+        checks: checks of a file, in order.
+        not_checked: phrases on what could not be checked, and why.
+        title: title of the table.
+        marks: marks of checks that passed and that failed.
     """
     failures = [check for check in checks if not check.passed]
     lines = [Text.assemble((f"{check.name}: ", "bold red"), check.message) for check in failures]
@@ -47,14 +47,14 @@ def shown(
 
 
 def only_random(names: Iterable[str]) -> bool:
-    """Whether outputs were compared, and on random inputs alone, by the names of all checks."""
+    """Return whether outputs were compared on random inputs only, by the names of all checks."""
     kinds = {name.rpartition(": ")[2] for name in names}
     return "outputs, random" in kinds and not kinds & {"outputs, test split", "top-1 agreement"}
 
 
 def _table(checks: Sequence[Check], title: str, marks: tuple[str, str]) -> FittedTable:
     made = table(title, "", "check", "expected", "found", numbers=["expected", "found"])
-    made.pad_edge, made.firm = True, ()  # a long value is wrapped before the names of all checks
+    made.pad_edge, made.firm = True, ()  # wrap long values rather than the names of checks
     for check in checks:
         mark = Text(marks[0], style="green") if check.passed else Text(marks[1], style="red")
         made.add_row(mark, check.name, expected_text(check), value_text(check.found))
@@ -62,7 +62,7 @@ def _table(checks: Sequence[Check], title: str, marks: tuple[str, str]) -> Fitte
 
 
 def expected_text(check: Check) -> str:
-    """Return what was expected, with its tolerance where it has one."""
+    """Return the expected value, with its tolerance if there is one."""
     if check.tolerance is None:
         return value_text(check.expected)
     return f"{value_text(check.expected)} ± {check.tolerance:.3g}"

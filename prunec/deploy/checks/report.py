@@ -1,4 +1,4 @@
-"""What a verification finds: all checks of a file, and of all files of an export."""
+"""Result of a verification: all checks of one file, and of all files of an export."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prunec.tables import as_text
 
 @dataclass(frozen=True)
 class Report:
-    """All checks of a file, in order, and what else is worth knowing."""
+    """All checks of a file, in order, and its details."""
 
     checks: tuple[Check, ...]
     details: Details = field(default_factory=Details)
@@ -28,12 +28,12 @@ class Report:
 
     @property
     def failures(self) -> tuple[Check, ...]:
-        """The checks that failed."""
+        """Failed checks."""
         return tuple(check for check in self.checks if not check.passed)
 
     @property
     def not_checked(self) -> tuple[str, ...]:
-        """What could not be checked and why, a phrase each."""
+        """Phrases on what could not be checked, and why."""
         return self.details.not_checked
 
     def to_json(self) -> str:
@@ -41,7 +41,7 @@ class Report:
         return _json(self.to_dict())
 
     def to_dict(self) -> dict[str, object]:
-        """Return the report as JSON has it."""
+        """Return the report as JSON values."""
         return {
             "passed": self.passed,
             "checks": [asdict(check) for check in self.checks],
@@ -54,11 +54,11 @@ class Report:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was found of every form of an export.
+    """Reports of all forms of an export.
 
     Attributes:
-        forms: form → the report of its file.
-        details: what else is worth knowing of the network: its layers, when it was checked.
+        forms: form → report of its file.
+        details: facts about the network: its layers, the time of the check.
     """
 
     forms: Mapping[str, Report]
@@ -75,7 +75,7 @@ class ExportReport:
         return _json({"passed": self.passed, **self.details, "forms": forms})
 
     def merged(self) -> Report:
-        """Return one report: that of the only form, or all checks with their form's name."""
+        """Return one report: that of the only form, or all checks prefixed with their forms."""
         if len(self.forms) == 1:
             return next(iter(self.forms.values()))
         checks = [
@@ -93,7 +93,7 @@ class ExportReport:
 
 
 def render(report: Report, console: Console, title: str = "Parity") -> None:
-    """Print a report in the marks that a console can show."""
+    """Print a report with the marks that a console can show."""
     marks = MARKS if console.encoding.startswith("utf") else PLAIN_MARKS
     console.print(*shown(report.checks, report.not_checked, title, marks), sep="\n")
 

@@ -1,19 +1,20 @@
-"""How near to a network's outputs a file's must be: as near as rounding leaves them.
+"""Bounds on the distance between a file's outputs and a network's, from measured rounding.
 
-Rounding of this very network on these very inputs is measured in two ways: its outputs y beside
-those of the same network in float64, y64, and these beside y64′, of weights moved by one rounding
-each and sigmoids and their kin off by one (``approximations``). An engine that computes the same in
-another order errs by about as much, so a file's outputs may differ from torch's by ``MARGIN`` times
-what was measured, in each slice of an output (a channel, a column) on its own, whatever the scale
-of the others.
+The rounding of this network on these inputs is measured in two ways: its outputs y against those of
+the same network in float64, y64, and y64 against y64′, computed with weights moved by one rounding
+each and sigmoids and similar functions shifted by one (``approximations``). An engine that computes
+in another order errs by about as much. So a file's outputs may differ from torch's by ``MARGIN``
+times the measured error, in each slice of an output (a channel, a column) separately, whatever the
+scale of the others.
 
     noise_c = max(|y − y64| and |y64′ − y64| over slice c,  m · s_c,  ε · s_c)
     bound_c = MARGIN · noise_c
 
 with s_c the largest value of the slice, m the median of noise / s over slices (a slice whose few
-values happen to be rounded luckily is no more exact than its neighbours) and ε of the type. A slice
-that is 0 everywhere has the ε of the whole output. The bound is never wider than ``tolerance · s``
-with s the largest value of the output, but for some roundings: a half holds three digits.
+values happen to round well is not more exact than its neighbours) and ε of the type. A slice that
+is 0 everywhere has the ε of the whole output. The bound is at most ``tolerance · s``, with s the
+largest value of the output, but at least a few roundings: a half-precision number holds three
+digits.
 """
 
 from __future__ import annotations
@@ -30,19 +31,21 @@ from torch import Tensor, nn
 from prunec.deploy.checks.approximations import approximating
 from prunec.graph.capture.copying import copied
 
-MARGIN = 64.0  # 3 times what was seen of right files: the runtime folds norms into kernels
-_SEED = 7
-_ROUNDINGS = 4  # of the type: no tolerance asks for more than it holds
+MARGIN = (
+    64.0  # three times the largest ratio seen in correct files: runtimes fold norms into kernels
+)
+_SEED = 7  # fixed, so that a verification can be repeated
+_ROUNDINGS = 4  # of the type; smaller tolerances exceed its precision
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What rounding does to one output.
+    """Effect of rounding on one output.
 
     Attributes:
-        relative: axis → share of a slice's largest value, slice by slice.
-        absolute: axis → the same as it was measured, in the output's unit.
-        undecided: of an output of whole numbers, where one rounding decides.
+        relative: axis → noise as a share of each slice's largest value.
+        absolute: axis → measured noise per slice, in the output's unit.
+        undecided: for integer outputs, whether one rounding decides each value.
     """
 
     relative: Mapping[int, np.ndarray]
@@ -50,7 +53,7 @@ class Noise:
     undecided: np.ndarray | None = None
 
     def bounds(self, values: np.ndarray, axis: int) -> np.ndarray:
-        """How far the slices along an axis may lie from these finite values."""
+        """Return the allowed distance of each slice along an axis from these finite values."""
         size = largest(values, axis)
         noise = np.maximum(self.relative[axis] * size, self.absolute[axis])
         dead = float(np.finfo(values.dtype).eps) * float(size.max(initial=0.0))
@@ -62,7 +65,7 @@ class Noise:
 
 
 class Rounding:
-    """Measures what rounding does to the outputs of a network."""
+    """Measurement of rounding in the outputs of a network."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -76,19 +79,19 @@ class Rounding:
         """Return the noise of every output on these inputs.
 
         Args:
-            inputs: of the network, batch first.
-            ours: its outputs on them.
-            whole: whether to tell which whole numbers are undecided, for twice the work.
+            inputs: inputs of the network, batch first.
+            ours: its outputs on these inputs.
+            whole: whether to determine which integers are undecided, at twice the cost.
         """
         moves = (0.0, 1.0, *((MARGIN, -MARGIN) if whole else ()))
         others = [self._run(inputs, move) for move in moves]
         return [noise_of(y, [other[index] for other in others]) for index, y in enumerate(ours)]
 
     def undecided(self, inputs: Sequence[Tensor], ours: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return where every output is finite or not by rounding alone: at overflow or underflow.
+        """Return where rounding alone decides finiteness, at overflow or underflow.
 
-        The network runs in its own types, its weights moved by ``MARGIN`` roundings up and down,
-        and with numbers too small for full precision taken for 0, as some engines take them.
+        The network runs in its own types, with weights moved by ``MARGIN`` roundings up and down,
+        and with subnormal numbers taken for 0, as some engines do.
         """
         step = MARGIN * max((torch.finfo(k).eps for k in self._kinds), default=2.0**-23)
         moved = [_moved(copied(self._module).eval(), s) for s in (step, -step)]
@@ -101,19 +104,21 @@ class Rounding:
         ]
 
     def _run(self, inputs: Sequence[Tensor], roundings: float) -> list[np.ndarray]:
-        """The outputs in float64, every weight moved by so many roundings of its type.
+        """Return the outputs in float64 with every weight moved by ``roundings`` of its type.
 
-        A network that is float64 already, or names a type in its forward pass so that it does not
-        run in float64, runs in its own types, its weights moved the other way in place of float64.
+        A network that is float64 already, or cannot run in float64 because its forward names a
+        type, runs in its own types instead, with weights moved the other way in place of float64.
         """
         if self._wide:
             wide = [x.double() if x.is_floating_point() else x for x in inputs]
             try:
                 with approximating(roundings):
                     return run(self._variant(roundings), wide)
+            # Mixed types in forward fail in one of these ways.
             except (RuntimeError, TypeError, ValueError):
                 self._wide, self._variants = False, {}
         with approximating(roundings):
+            # In place of float64: the same type with weights moved the other way.
             return run(self._variant(roundings or -1.0), inputs)
 
     def _variant(self, roundings: float) -> nn.Module:
@@ -127,7 +132,7 @@ class Rounding:
 
 @contextlib.contextmanager
 def _small_numbers_as_zero() -> Iterator[bool]:
-    """Take subnormal numbers for 0; yields whether this processor can; afterwards as before."""
+    """Treat subnormal numbers as 0 inside the block; yield whether the processor can."""
     least = torch.tensor(torch.finfo(torch.float32).smallest_normal, dtype=torch.float32)
     before = not bool(least * 0.5)
     try:
@@ -137,7 +142,7 @@ def _small_numbers_as_zero() -> Iterator[bool]:
 
 
 def widest(values: np.ndarray, tolerance: float) -> float:
-    """How far finite values may lie apart at most: by the tolerance, or some of their roundings."""
+    """Return the largest allowed distance: by the tolerance, or a few roundings of the type."""
     kind = np.finfo(values.dtype)
     share = max(tolerance, _ROUNDINGS * float(kind.eps))
     size = float(np.abs(values).max(initial=0.0))
@@ -145,7 +150,9 @@ def widest(values: np.ndarray, tolerance: float) -> float:
 
 
 def run(module: nn.Module, inputs: Sequence[Tensor]) -> list[np.ndarray]:
-    """Return all outputs of a network, flat; what it writes into its inputs reaches nobody."""
+    """Return all outputs of a network, flat; the caller's inputs are copied, so writes do not reach
+    them.
+    """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     with torch.inference_mode():
         outputs = module(*(x.to(device, copy=True) for x in inputs))
@@ -153,7 +160,7 @@ def run(module: nn.Module, inputs: Sequence[Tensor]) -> list[np.ndarray]:
 
 
 def tensors(output: Any) -> Iterator[Tensor]:
-    """Yield the tensors of a nested output, in order; what is no tensor is no output of a file."""
+    """Yield the tensors of a nested output, in order; other values are not outputs of a file."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, Mapping):
@@ -165,7 +172,9 @@ def tensors(output: Any) -> Iterator[Tensor]:
 
 
 def _moved(module: nn.Module, step: float) -> nn.Module:
-    """Return the network with every parameter changed in place by a share of it, up or down."""
+    """Return the network with every parameter scaled in place by 1 ± ``step``, with random
+    signs.
+    """
     generator = torch.Generator().manual_seed(_SEED)
     with torch.no_grad():
         for tensor in module.parameters() if step else ():
@@ -176,24 +185,24 @@ def _moved(module: nn.Module, step: float) -> nn.Module:
 
 
 def slices(shape: Sequence[int]) -> tuple[int, ...]:
-    """The axes along which an output is judged slice by slice: channels; of sequences, both."""
+    """Return the axes along which an output is judged: channels; for sequences, both axes."""
     return (1, 2) if len(shape) == 3 else (1,) if len(shape) > 1 else (0,)
 
 
 def largest(values: np.ndarray, axis: int) -> np.ndarray:
-    """The largest absolute value of each slice along an axis; one number for axis 0."""
+    """Return the largest absolute value of each slice along an axis; one number for axis 0."""
     others = tuple(a for a in range(values.ndim) if a != axis) if axis else None
-    found = np.abs(values).max(axis=others, initial=0.0)
-    return np.atleast_1d(np.asarray(found, dtype=np.float64))
+    values_of_slices = np.abs(values).max(axis=others, initial=0.0)
+    return np.atleast_1d(np.asarray(values_of_slices, dtype=np.float64))
 
 
 def noise_of(y: np.ndarray, others: Sequence[np.ndarray]) -> Noise:
     """Return the noise of an output.
 
     Args:
-        y: the output.
-        others: the same, computed more exactly; with every weight moved by one rounding; and, of
-            whole numbers, by some roundings more.
+        y: output.
+        others: the output computed more exactly, with weights moved by one rounding, and, for
+            integers, moved by more roundings.
     """
     if not np.issubdtype(y.dtype, np.floating):
         return Noise({}, {}, np.logical_or.reduce([other != y for other in others]))

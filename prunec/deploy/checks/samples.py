@@ -1,4 +1,4 @@
-"""What both engines answered, class by class, and the samples that they answer otherwise."""
+"""Answers of both engines per class, and the samples that they answer differently."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 
 MOST = 12
-"""How many samples are kept, the first ones."""
-_SIDE = 96  # pixels of a picture, at most
+"""Number of samples that are kept, the first ones."""
+_SIDE = 96  # largest side of a picture in pixels
 
 
 @dataclass(frozen=True)
 class Flip:
-    """A test sample that a file answers otherwise than the network.
+    """Test sample that a file answers differently from the network.
 
     Attributes:
-        index: of the sample in the test split.
-        label: its class.
-        network: what the network answers.
-        file: what the file answers.
-        image: as the network takes it; None where a picture stands for it.
-        png: the picture, in base64; empty where the sample is none.
+        index: index of the sample in the test split.
+        label: class of the sample.
+        network: answer of the network.
+        file: answer of the file.
+        image: input of the network; None once it is replaced by a picture.
+        png: picture in base64; empty if the sample is not an image.
     """
 
     index: int
@@ -36,16 +36,16 @@ class Flip:
     png: str = ""
 
     def to_dict(self) -> dict[str, object]:
-        """Return it as JSON has it."""
+        """Return the flip as JSON values."""
         of = {"index": self.index, "label": self.label, "network": self.network}
         return {**of, "file": self.file, "png": self.png}
 
 
 class Tally:
-    """Counts right answers by class, batch by batch; for labels of whole samples.
+    """Counter of right answers per class, for labels of whole samples.
 
     Args:
-        classes: how many there are.
+        classes: number of classes.
     """
 
     def __init__(self, classes: int) -> None:
@@ -54,7 +54,7 @@ class Tally:
         self._flips: list[Flip] = []
 
     def add(self, images: Tensor, labels: Tensor, ours: Tensor, theirs: Tensor) -> None:
-        """Count a batch: ``ours`` and ``theirs`` are the network's answers and the file's."""
+        """Count a batch; ``ours`` are the network's answers, ``theirs`` the file's."""
         if labels.dim() != 1:
             return
         known = labels[(labels >= 0) & (labels < len(self._counts))]
@@ -69,27 +69,29 @@ class Tally:
 
     @property
     def classes(self) -> tuple[tuple[int, int, int], ...]:
-        """Of each class: samples, right answers of the network, of the file; empty: none."""
+        """Per class (samples, right answers of the network, of the file); empty if none were
+        counted.
+        """
         if not self._seen:
             return ()
         return tuple((int(n), int(a), int(b)) for n, a, b in self._counts.tolist())
 
     @property
     def flips(self) -> tuple[Flip, ...]:
-        """The first samples that are answered otherwise."""
+        """First samples that are answered differently."""
         return tuple(self._flips)
 
 
 def pictured(
     flips: Sequence[Flip], mean: Sequence[float], std: Sequence[float]
 ) -> tuple[Flip, ...]:
-    """Return flips with pictures in place of what the network takes.
+    """Return flips with pictures in place of the network's inputs.
 
     Args:
-        flips: their images are normalised, [1 or 3, H, W], or bytes in either layout; others get
-            no picture.
-        mean: by channel, of numbers from 0 to 1.
-        std: by channel.
+        flips: flips with normalised images [1 or 3, H, W] or byte images in either layout; others
+            get no picture.
+        mean: mean per channel, of values from 0 to 1.
+        std: standard deviation per channel.
     """
     return tuple(replace(flip, image=None, png=_png(flip.image, mean, std)) for flip in flips)
 
@@ -106,7 +108,7 @@ def _png(image: Tensor | None, mean: Sequence[float], std: Sequence[float]) -> s
 
 
 def _encoded(pixels: Tensor) -> str:
-    """Bytes [1 or 3, H, W] as a small PNG in base64; others as nothing."""
+    """Return bytes [1 or 3, H, W] as a small PNG in base64; other shapes as an empty text."""
     if len(pixels) not in (1, 3):
         return ""
     from PIL import Image

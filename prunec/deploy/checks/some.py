@@ -1,4 +1,4 @@
-"""The first samples of a test split, for a runner that is too slow for all of them."""
+"""First samples of a test split, for runners that are too slow for all of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from prunec.tasks.task import Task
 
 
 class Some:
-    """A test split that ends after some samples.
+    """Test split cut after a number of samples.
 
     Attributes:
-        less: whether there were more; known when its last batch was taken.
+        less: whether samples were left out; known after the last batch.
     """
 
     def __init__(self, data: TestSplit, samples: int | None) -> None:
@@ -23,11 +23,11 @@ class Some:
 
     @property
     def task(self) -> Task:
-        """What is asked of a network."""
+        """Task of the network."""
         return self._data.task
 
     def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs and labels, of the samples that are left over."""
+        """Yield inputs and labels of the remaining samples."""
         left = self._samples
         for images, labels in self._data.test_batches(batch_size):
             if left is None:

@@ -1,4 +1,4 @@
-"""Checks what training was to reach: its own target, and the quality of its dense phase."""
+"""Checks of training: the targets of its passes, and the quality of its dense phase."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ DENSE = "dense_phase_"
 def check_training(
     budget: Budget, steps: Sequence[Step], figures: Mapping[str, object]
 ) -> tuple[list[Check], list[str]]:
-    """Return the checks of what training passes were to reach, and what cannot be compared.
+    """Return the checks of the training passes' targets, and what cannot be compared.
 
     Args:
-        budget: what the recipe allows.
-        steps: the passes that ran, with what each told.
-        figures: what the file is worth, by the key of its figure; empty without a test split.
+        budget: budget of the recipe.
+        steps: executed passes, with their reported details.
+        figures: quality of the file by key; empty without a test split.
     """
     checks = [check for step in steps for check in _targets(step)]
     trained = [step for step in steps if "trained" in step.facts and step.error is None]
@@ -35,14 +35,14 @@ def check_training(
             "verify.budget.accuracy bounds the accuracy itself"
         ]
     quality, dense = known
-    found = figures.get(quality.key)
-    if not isinstance(found, int | float):
+    quality_now = figures.get(quality.key)
+    if not isinstance(quality_now, int | float):
         return checks, [f"{quality.name} drop: there is no test split"]
-    return [*checks, _drop(budget.accuracy_drop, quality, dense, float(found))], []
+    return [*checks, _drop(budget.accuracy_drop, quality, dense, float(quality_now))], []
 
 
 def _targets(step: Step) -> list[Check]:
-    """What a pass was to reach: a share of the MACs, a sparsity."""
+    """Return the checks of a pass's targets: a share of MACs, a sparsity."""
     return [
         Check(
             f"{step.name}: {name}",
@@ -57,10 +57,10 @@ def _targets(step: Step) -> list[Check]:
 
 
 def dense_quality(steps: Sequence[Step]) -> tuple[Quality, float] | None:
-    """Return what the network was worth before its weights or channels were chosen.
+    """Return the network's quality before its weights or channels were chosen.
 
     Args:
-        steps: those of the training passes; None is returned where no dense phase was tested.
+        steps: steps of the training passes. The result is None if no dense phase was tested.
     """
     for step in reversed(steps):
         prefix = DENSE if _is_sparse(step) else "test_"
@@ -75,10 +75,10 @@ def _is_sparse(step: Step) -> bool:
     return bool({"gated", "masked"} & set(step.facts))
 
 
-def _drop(limit: float, quality: Quality, dense: float, found: float) -> Check:
+def _drop(limit: float, quality: Quality, dense: float, actual: float) -> Check:
     wrong = (
-        f"the file's {quality.name} is {found:.2f} %, the network's was {dense:.2f} % when its "
-        f"dense phase ended; the recipe allows {limit:g} points less. Train longer, most of all "
-        f"after the choice of what stays, or cut less. {KEPT.format('accuracy_drop=POINTS')}"
+        f"the file's {quality.name} is {actual:.2f} %, the network's was {dense:.2f} % at the end "
+        f"of its dense phase; the recipe allows {limit:g} points less. Train longer, above all "
+        f"after weights or channels are chosen, or cut less. {KEPT.format('accuracy_drop=POINTS')}"
     )
-    return at_most(f"budget: {quality.name} drop", limit, round(dense - found, 6), wrong)
+    return at_most(f"budget: {quality.name} drop", limit, round(dense - actual, 6), wrong)

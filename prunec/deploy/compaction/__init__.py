@@ -1,1 +1,1 @@
-"""From a finished ONNX file to the smaller file that computes the same."""
+"""Compaction: from a finished ONNX file to an equivalent smaller file."""

@@ -1,4 +1,4 @@
-"""A graph put together from written operators, those that stay as they are, and what they read."""
+"""Assembly of a graph from written operators, unchanged ones, and the tensors they read."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 
 import onnx
 
-from prunec.deploy.compaction.source import Source
+from prunec.deploy.compaction.source import SourceFile
 from prunec.deploy.compaction.tensors import names_in
 
 
 def assemble(
     model: onnx.ModelProto,
-    source: Source,
+    source: SourceFile,
     written: Mapping[int, list[onnx.NodeProto]],
     inputs: Mapping[str, tuple[int, ...]],
     cut: Mapping[str, tuple[int, int]],
 ) -> None:
-    """Put operators in order, and leave out what nobody reads any more.
+    """Put the operators in order, and drop everything that is no longer read.
 
     Args:
-        model: changed in place; it has the new tensors already.
-        source: the file.
-        written: number of an operator in the file → what stands in its place.
-        inputs: stored tensors that were cut → their shape, for files that list them as inputs.
-        cut: value → the axis along which it was cut, and the length that is left.
+        model: model with the new tensors, changed in place.
+        source: original file.
+        written: number of an operator in the file → its replacement.
+        inputs: cut stored tensor → its shape, for files that list them as inputs.
+        cut: value → (axis along which it was cut, remaining length).
     """
     graph, known = model.graph, source.observed
     nodes: list[onnx.NodeProto] = []
@@ -39,10 +39,11 @@ def assemble(
     nodes = _read(nodes, graph, _names_read(source.model.graph))
     del graph.node[:]
     graph.node.extend(nodes)
-    left = _names_read(graph)
-    before = _names_read(source.model.graph)
+    read_after = _names_read(graph)
+    read_before = _names_read(source.model.graph)
     old = {tensor.name for tensor in source.model.graph.initializer}
-    stored = [t for t in graph.initializer if t.name in left or (t.name in old - before)]
+    # Tensors that were unread before stay as they were.
+    stored = [t for t in graph.initializer if t.name in read_after or (t.name in old - read_before)]
     gone = {t.name for t in graph.initializer} - {t.name for t in stored}
     _replace(graph.initializer, stored)
     _replace(graph.input, [value for value in graph.input if value.name not in gone])
@@ -64,7 +65,7 @@ def assemble(
 def _read(
     nodes: list[onnx.NodeProto], graph: onnx.GraphProto, before: set[str]
 ) -> list[onnx.NodeProto]:
-    """Those whose values somebody reads; what nobody read before stays as it was."""
+    """Return the nodes whose values are read; nodes that were unread before stay as they were."""
     asked = {value.name for value in graph.output}
     kept = []
     for node in reversed(nodes):
@@ -80,7 +81,7 @@ def _names_read(graph: onnx.GraphProto) -> set[str]:
 
 
 def _replace(field: Any, items: Sequence[Any]) -> None:
-    """Put copies of items in place of a repeated field's."""
+    """Replace the items of a repeated field by copies."""
     copies = []
     for item in items:
         copied = type(item)()

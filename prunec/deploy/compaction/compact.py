@@ -1,4 +1,4 @@
-"""A finished file without its dead, unread and constant channels."""
+"""Removal of dead, unread and constant channels from a finished file."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from prunec.graph.channels.groups import groups_of
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision, decide
 
-_ROUNDS = 8  # a cut may untie channels; more than two rounds were never seen to find any
+_ROUNDS = 8  # a cut may untie channels; more than two rounds were never needed
 _KERNELS = ("conv1d", "conv2d", "conv3d", "linear")
-_NO_CHANNEL = "not a channel"  # what has no channels has one number of them
+_NO_CHANNEL = "not a channel"  # reason of atom 0, which stands for everything without channels
 _LIVE = "read, and their value is not known"
 
 
 @dataclass(frozen=True)
 class Compacted:
-    """What became of a file.
+    """Result of a compaction.
 
     Attributes:
-        model: the smaller one; the one that was given where nothing can go.
-        removed: channel group → how many of its channels went.
-        before: channel group → its channels.
-        because: why channels stayed → how many.
-        constants: values that are stored constants now.
+        model: smaller model, or the original one if nothing can be removed.
+        removed: channel group → number of removed channels.
+        before: channel group → number of channels before.
+        because: reason for keeping channels → their number.
+        constants: names of values that are stored constants now.
     """
 
     model: onnx.ModelProto
@@ -50,34 +50,34 @@ class Compacted:
 
     @property
     def changed(self) -> bool:
-        """Whether anything went."""
+        """Whether anything was removed."""
         return bool(self.removed or self.constants)
 
 
 def compact_model(
     model: onnx.ModelProto, sizes: Sizes | None = None, *, round_to: int = 1
 ) -> Compacted:
-    """Remove every channel of a file that does not matter to its outputs.
+    """Remove every channel of a file that does not affect its outputs.
 
     Args:
-        model: the file, its weights in it; it is not changed.
-        sizes: of inputs that the file leaves open.
-        round_to: kept counts of each channel group are rounded up to a multiple of it.
+        model: model with its weights; it is not changed.
+        sizes: sizes of inputs that the file leaves open.
+        round_to: multiple to which kept counts of each channel group are rounded up.
 
     Raises:
-        PrunecError: onnxruntime does not run it.
+        PrunecError: onnxruntime does not run the model.
     """
-    first = _once(model, sizes or {}, round_to)
-    found = first
+    result = _once(model, sizes or {}, round_to)
+    latest = result
     for _ in range(_ROUNDS):
-        if not found.changed:
+        if not latest.changed:
             break
-        found = _once(found.model, sizes or {}, round_to)
-        removed = Counter(first.removed) + Counter(found.removed)
-        constants = (*first.constants, *found.constants)
-        if found.changed:
-            first = replace(found, removed=removed, before=first.before, constants=constants)
-    return first
+        latest = _once(latest.model, sizes or {}, round_to)
+        removed = Counter(result.removed) + Counter(latest.removed)
+        constants = (*result.constants, *latest.constants)
+        if latest.changed:
+            result = replace(latest, removed=removed, before=result.before, constants=constants)
+    return result
 
 
 def _once(model: onnx.ModelProto, sizes: Sizes, round_to: int) -> Compacted:
@@ -102,12 +102,12 @@ def _once(model: onnx.ModelProto, sizes: Sizes, round_to: int) -> Compacted:
 
 
 def _observed(model: onnx.ModelProto, sizes: Sizes) -> Observed:
-    """The file at two sizes of what it leaves open; at one where it does not take the other."""
+    """Run the file at two sizes of its open axes, or at one size if it rejects the other."""
     first, second = (chosen_sizes(model.graph, sizes, turn) for turn in (0, 1))
     tries: list[tuple[Sizes, Sizes | None]] = [(first, second), (first, None)]
     if not is_open(model.graph):
         del tries[0]
-    if sizes:  # the batch that was given, of a file that takes no other
+    if sizes:  # the given batch size, for a file that accepts no other
         tries.append(({name: sizes.get(name) or size for name, size in first.items()}, None))
     for one, other in tries[:-1]:
         try:
@@ -118,23 +118,23 @@ def _observed(model: onnx.ModelProto, sizes: Sizes) -> Observed:
 
 
 def _because(structure: Structure, decision: Decision) -> dict[str, int]:
-    """Why channels stay → how many."""
+    """Return reason for keeping channels → their number."""
     pinned = structure.pinned()
-    found: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     seen: set[int] = set()
     for atoms in structure.slices.values():
         for number in structure.class_of(atoms).tolist():
             if number in seen or not bool(decision.keep[number]):
                 continue
             seen.add(number)
-            found[pinned.get(number, decision.reasons.get(number, _LIVE))] += 1
-    for number, why in pinned.items():  # of values that no stored tensor is cut with
+            reasons[pinned.get(number, decision.reasons.get(number, _LIVE))] += 1
+    for number, why in pinned.items():  # channels of values without a stored tensor to cut
         if number not in seen and "understood" in why:
-            found[why] += 1
+            reasons[why] += 1
     for node in structure.captured.nodes:
         weight = node.arguments.get("weight", node.arguments.get("other"))
         if node.operator in _KERNELS and isinstance(weight, Node) and weight.kind == "call":
             made = "what is given" if weight.operator == AS_IT_IS else weight.operator
-            found[f"the weight of {node.name} is computed by {made}"] += node.shape[1]
-    del found[_NO_CHANNEL]
-    return dict(found.most_common())
+            reasons[f"the weight of {node.name} is computed by {made}"] += node.shape[1]
+    del reasons[_NO_CHANNEL]
+    return dict(reasons.most_common())

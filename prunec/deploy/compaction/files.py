@@ -1,4 +1,4 @@
-"""One file in, one file out: read, compacted, proven, written whole or not at all."""
+"""Compaction of a file: read, compacted, proven, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prunec.cost.onnx_reading import read_model
 from prunec.cost.onnx_sizes import Sizes, require_fit
 from prunec.deploy.compaction.compact import Compacted, compact_model
 from prunec.deploy.compaction.proof import (
-    Bounds,
     Difference,
+    InputRange,
     differences,
     given_inputs,
     random_inputs,
@@ -24,21 +24,21 @@ from prunec.deploy.compaction.proof import (
 from prunec.errors import ParityError, PrunecError
 from prunec.files import files_atomic, require_writable
 
-_LARGEST = 2**31 - 1  # bytes that one protobuf message holds
+_LARGEST = 2**31 - 1  # bytes: protobuf's limit of one message
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of a file.
+    """Result of compacting a file.
 
     Attributes:
-        path: the file.
-        written: the new file; None where it is left as it is.
-        compacted: what went, and why the rest stayed.
-        macs: before and after; None where they cannot be counted.
-        bytes: before and after.
-        proof: the largest difference of each output.
-        inputs: on how many inputs.
+        path: original file.
+        written: new file; None if nothing was removed.
+        compacted: removed channels, and reasons for the kept ones.
+        macs: MACs (before, after); None if they cannot be counted.
+        bytes: sizes (before, after).
+        proof: largest difference of each output.
+        inputs: number of compared inputs.
     """
 
     path: Path
@@ -56,21 +56,21 @@ def compact_file(
     sizes: Sizes | None = None,
     *,
     data: Sequence[Path] = (),
-    bounds: Bounds | None = None,
+    bounds: InputRange | None = None,
     round_to: int = 1,
 ) -> FileResult:
-    """Write a file without its dead, unread and constant channels; or nothing, if it has none.
+    """Write a file without its dead, unread and constant channels, if it has any.
 
     Args:
-        path: the ONNX file.
-        output: where to write.
-        sizes: of inputs that the file leaves open.
-        data: files of arrays by the inputs' names, to prove it on beside random numbers.
-        bounds: of the random numbers.
-        round_to: kept counts of each channel group are rounded up to a multiple of it.
+        path: ONNX file.
+        output: path of the new file.
+        sizes: sizes of inputs that the file leaves open.
+        data: files of arrays named like the inputs, compared in addition to random numbers.
+        bounds: range of the random numbers.
+        round_to: multiple to which kept counts of each channel group are rounded up.
 
     Raises:
-        PrunecError: the file cannot be read or run, or the smaller file is not equal to it.
+        PrunecError: the file cannot be read or run, or the smaller file differs from it.
     """
     model = read_model(path)
     _require_unpacked(path, model)
@@ -90,18 +90,18 @@ def compact_file(
 
 
 def _require_unpacked(path: Path, model: onnx.ModelProto) -> None:
-    """Refuse a file whose weights were put back in place when it was read: it would grow."""
+    """Refuse a file with packed weights: reading unpacks them, so the result would be larger."""
     if len(onnx.load(path, load_external_data=False).graph.node) != len(model.graph.node):
         raise PrunecError(
-            f"{path} holds packed weights", remedy="Compact the file first, and pack what is left."
+            f"{path} holds packed weights", remedy="Compact the file before packing it."
         )
 
 
 def _write(path: Path, output: Path, model: onnx.ModelProto) -> int:
-    """Write a file whole or not at all, its weights beside it where the old one had any there.
+    """Write a file completely or not at all, with external weights where the old file had them.
 
     Returns:
-        The bytes that were written.
+        The number of bytes written.
     """
     beside = {
         tensor.name
@@ -127,7 +127,7 @@ def _write(path: Path, output: Path, model: onnx.ModelProto) -> int:
 
 
 def _require_equal(path: Path, proof: Sequence[Difference]) -> None:
-    wrong = [found for found in proof if not found.share <= 1]
+    wrong = [difference for difference in proof if not difference.share <= 1]
     if wrong:
         first = wrong[0]
         raise ParityError(

@@ -1,7 +1,7 @@
-"""What one run of a finished file tells of its values: shapes, types, and what is constant.
+"""Observation of a file's values by running it: shapes, types, constants.
 
-Every value of the graph is asked for at two sizes of what is open (the batch, an image's height):
-axes whose length differs are open, and integers that are computed from shapes alone are known.
+The file runs at two sizes of its open axes (the batch, an image's height), and returns every value:
+axes whose length differs are open, and integers computed from shapes alone are known.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLi
 
 
 @dataclass(frozen=True)
-class Value:
+class ObservedValue:
     """One value of the graph.
 
     Attributes:
-        shape: its sizes in the first run.
-        dtype: its type; None where torch has none for it.
+        shape: sizes in the first run.
+        dtype: type; None if torch has no such type.
         open: axes whose length differs between the runs.
-        array: its numbers, where they depend on no input but by shapes.
+        array: content, if it depends on inputs at most by their shapes; else None.
     """
 
     shape: tuple[int, ...]
@@ -49,18 +49,18 @@ class Observed:
     """Values of a graph.
 
     Attributes:
-        values: name → value; what is no tensor is not in it.
-        constant: names that depend on no input at all.
-        shaped: names that depend on inputs by their shapes alone.
+        values: name → value; tensors only.
+        constant: names of values that do not depend on any input.
+        shaped: names of values that depend on inputs by their shapes alone.
     """
 
-    values: Mapping[str, Value]
+    values: Mapping[str, ObservedValue]
     constant: frozenset[str]
     shaped: frozenset[str]
 
 
 def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Yield the bodies of a loop, the branches of a condition."""
+    """Yield the inner graphs of a node: bodies of loops, branches of conditions."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
@@ -68,7 +68,9 @@ def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def names_read(node: onnx.NodeProto) -> list[str]:
-    """Return what a node reads, what its inner graphs read of the outer one included."""
+    """Return the names that a node reads, including reads of its inner graphs from the outer
+    one.
+    """
     read = [name for name in node.input if name]
     for graph in inner_graphs(node):
         own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
@@ -80,43 +82,44 @@ def names_read(node: onnx.NodeProto) -> list[str]:
 
 
 def observe(model: onnx.ModelProto, first: Sizes, second: Sizes | None) -> Observed:
-    """Run a model at two sizes of its inputs and return what that tells.
+    """Run a model at two sizes of its inputs and return its values.
 
     Raises:
-        PrunecError: onnxruntime does not run it at the first sizes.
+        PrunecError: onnxruntime does not run the model at the first sizes.
     """
     constant, shaped = _known(model.graph)
     asked = _asked(model.graph)
     session = _session(model, asked)
     one = _run(session, asked, first, model.graph)
     other = _run(session, asked, second, model.graph) if second else one
-    values: dict[str, Value] = {}
+    values: dict[str, ObservedValue] = {}
     for name, array in one.items():
         changed = other.get(name, array)
         same = array.ndim == changed.ndim
         differing = (i for i in range(array.ndim) if array.shape[i] != changed.shape[i])
-        values[name] = Value(
+        values[name] = ObservedValue(
             tuple(array.shape),
             torch_type(array.dtype),
             frozenset(differing) if same else frozenset(range(array.ndim)),
+            # Other values may take any amount of memory.
             array if name in constant or name in shaped else None,
         )
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor)
         kind = torch_type(array.dtype)
         held = array if kind is not None and kind != torch.bfloat16 else None
-        values[tensor.name] = Value(tuple(array.shape), kind, frozenset(), held)
+        values[tensor.name] = ObservedValue(tuple(array.shape), kind, frozenset(), held)
     return Observed(values, frozenset(constant), frozenset(shaped))
 
 
 def torch_type(kind: np.dtype) -> torch.dtype | None:
-    """Return torch's type of the same name; None where there is none."""
-    found = getattr(torch, kind.name, None)
-    return found if isinstance(found, torch.dtype) else None
+    """Return the torch type of the same name, or None."""
+    dtype = getattr(torch, kind.name, None)
+    return dtype if isinstance(dtype, torch.dtype) else None
 
 
 def sample(value: onnx.ValueInfoProto, sizes: tuple[int, ...], seed: int) -> np.ndarray:
-    """Return random numbers of an input's type: small whole ones where it holds such."""
+    """Return random numbers of an input's type; integers are small."""
     kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     if sizes and not value.type.tensor_type.shape.dim:
         return np.asarray(sizes[0], kind)
@@ -129,13 +132,13 @@ def sample(value: onnx.ValueInfoProto, sizes: tuple[int, ...], seed: int) -> np.
 
 
 def _known(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
-    """What depends on no input, and what depends on shapes alone."""
+    """Return the names that do not depend on inputs, and those that depend on shapes alone."""
     constant = {t.name for t in graph.initializer}
     shaped: set[str] = set()
     for node in graph.node:
         read = names_read(node)
         if node.op_type == "CastLike":
-            read = read[:1]  # of the other the type alone
+            read = read[:1]  # of the second operand only the type is used
         standard = is_standard(node) and node.op_type not in _QUANTISED
         if not standard or node.op_type.startswith(_RANDOM) or any(inner_graphs(node)):
             continue
@@ -151,7 +154,7 @@ def _asked(graph: onnx.GraphProto) -> list[str]:
 
 
 def _session(model: onnx.ModelProto, asked: list[str]) -> onnxruntime.InferenceSession:
-    """A session that returns every value, as it stands in the file."""
+    """Return a session that returns every value of the unoptimised graph."""
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     known = {value.name for value in whole.graph.output}
@@ -176,12 +179,12 @@ def _run(
 ) -> dict[str, np.ndarray]:
     given = {v.name: sample(v, sizes[v.name], 1) for v in graph.input if v.name in sizes}
     try:
-        found = session.run(asked, given)
+        outputs = session.run(asked, given)
     except Exception as error:
-        told = ", ".join(f"{name}={'x'.join(map(str, size))}" for name, size in sizes.items())
+        shown = ", ".join(f"{name}={'x'.join(map(str, size))}" for name, size in sizes.items())
         raise PrunecError(
-            f"the file does not run on inputs of {told}: {first_line(error)}",
+            f"the file does not run on inputs of {shown}: {first_line(error)}",
             remedy="Give sizes that it takes: --input NAME=1x3x224x224.",
         ) from error
-    made = {n: x for n, x in zip(asked, found, strict=True) if isinstance(x, np.ndarray)}
+    made = {n: x for n, x in zip(asked, outputs, strict=True) if isinstance(x, np.ndarray)}
     return given | made

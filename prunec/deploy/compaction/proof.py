@@ -1,9 +1,8 @@
-"""Two files compared under onnxruntime, judged by what rounding does to the first.
+"""Comparison of two files under onnxruntime, judged by rounding in the first.
 
-The first file is run again, several times, with every weight moved by one rounding of its type, up
-or down: the most that this changes of an output is its noise, slice by slice. The outputs of the
-second may lie as far from it as ``prunec verify`` allows: some times the noise, and never more than
-the runtime needs.
+The first file also runs several times with every weight moved by one rounding of its type, up or
+down: the largest change of an output is its noise, slice by slice. Outputs of the second file may
+differ from the first by a multiple of the noise, the same as in ``prunec verify``.
 """
 
 from __future__ import annotations
@@ -26,23 +25,24 @@ from prunec.errors import PrunecError
 from prunec.wording import first_line
 
 Batch = Mapping[str, np.ndarray]
-Bounds = tuple[float, float]
+InputRange = tuple[float, float]
 
-_SEED = 20
-_TURNS = ((0, 1), (0, 3), (1, 2))  # sizes of what is open, and samples
+_SEED = 20  # fixed, so that a proof can be repeated
+_TURNS = ((0, 1), (0, 3), (1, 2))  # (choice of open sizes, batch size)
 _RESIZES = frozenset({"Resize", "Upsample"})
-_GATHERS = frozenset({"Concat", "Cast", "Slice", "Identity", "Unsqueeze"})  # of scales
-_DRAWS = 5  # of roundings
+# Operators between a stored tensor and the scales of a resize.
+_GATHERS = frozenset({"Concat", "Cast", "Slice", "Identity", "Unsqueeze"})
+_DRAWS = 5  # draws of roundings: one may by chance leave a number unchanged
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest difference of one output over all inputs.
+    """Largest difference of one output over all inputs.
 
     Attributes:
-        output: its name.
-        found: the difference, in the output's unit.
-        share: of what is allowed; above 1 the files are not equal.
+        output: name of the output.
+        found: difference, in the output's unit.
+        share: difference divided by the allowed one; above 1 the files are not equal.
     """
 
     output: str
@@ -53,10 +53,10 @@ class Difference:
 def differences(
     first: onnx.ModelProto, second: onnx.ModelProto, batches: Sequence[Batch]
 ) -> list[Difference]:
-    """Return how far two files lie apart, output by output.
+    """Return the largest difference of each output of two files.
 
     Raises:
-        PrunecError: one of them does not run on the inputs.
+        PrunecError: a file does not run on the inputs.
     """
     steps = (*(1.0 for _ in range(_DRAWS)), MARGIN, MARGIN)
     variants = (_moved(first, step, seed) for seed, step in enumerate(steps))
@@ -74,13 +74,15 @@ def differences(
     return list(worst.values())
 
 
-def random_inputs(model: onnx.ModelProto, sizes: Sizes, bounds: Bounds | None) -> Iterator[Batch]:
-    """Yield random inputs of several batch sizes, and of two sizes of whatever else is open.
+def random_inputs(
+    model: onnx.ModelProto, sizes: Sizes, bounds: InputRange | None
+) -> Iterator[Batch]:
+    """Yield random inputs of several batch sizes and of two sizes of all other open axes.
 
     Args:
-        model: the file.
-        sizes: that the user gave.
-        bounds: of the numbers; without them they are normal. Whole numbers lie in 0 to 2.
+        model: model of the file.
+        sizes: sizes given by the user.
+        bounds: range of the numbers; without it, floats are normal and integers are 0 to 2.
     """
     generator = np.random.default_rng(_SEED)
     shown = set()
@@ -94,7 +96,7 @@ def random_inputs(model: onnx.ModelProto, sizes: Sizes, bounds: Bounds | None) -
 
 
 def _sizes(model: onnx.ModelProto, given: Sizes) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Those that were given, and several batches at two sizes of whatever else is open."""
+    """Yield the given sizes, and several batches at two sizes of all other open axes."""
     fixed = chosen_sizes(model.graph, given, 0)
     if given:
         yield {name: given.get(name) or size for name, size in fixed.items()}
@@ -107,10 +109,10 @@ def _sizes(model: onnx.ModelProto, given: Sizes) -> Iterator[dict[str, tuple[int
 
 
 def runnable(model: onnx.ModelProto, batches: Iterator[Batch]) -> list[Batch]:
-    """Return those of some inputs that a file takes; it may fix a size that it declares open.
+    """Return the inputs that a file accepts; it may fix a size that it declares open.
 
     Raises:
-        PrunecError: it takes none of them.
+        PrunecError: the file accepts none of them.
     """
     session, taken = _session(model), []
     refused: PrunecError | None = None
@@ -126,26 +128,26 @@ def runnable(model: onnx.ModelProto, batches: Iterator[Batch]) -> list[Batch]:
 
 
 def given_inputs(model: onnx.ModelProto, path: Path) -> Batch:
-    """Return the inputs that a file of arrays holds, under the names of the model's inputs.
+    """Return the inputs stored in a file of arrays, by the names of the model's inputs.
 
     Raises:
-        PrunecError: it cannot be read, or lacks an input.
+        PrunecError: the file cannot be read, or lacks an input.
     """
     try:
         with np.load(path, allow_pickle=False) as held:
-            found = {name: held[name] for name in held.files}
+            arrays = {name: held[name] for name in held.files}
     except (OSError, ValueError) as error:
         raise PrunecError(
             f"{path} cannot be read: {first_line(error)}", remedy="Save it by numpy.savez."
         ) from error
     names = [value.name for value in inputs_of(model.graph)]
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in arrays]
     if missing:
         raise PrunecError(
-            f"{path} holds {', '.join(found) or 'nothing'}, and no {missing[0]}",
+            f"{path} holds {', '.join(arrays) or 'nothing'}, but not {missing[0]}",
             remedy=f"Save one array for each input: numpy.savez(FILE, {names[0]}=…).",
         )
-    return {name: found[name] for name in names}
+    return {name: arrays[name] for name in names}
 
 
 def _open_batch(model: onnx.ModelProto, name: str) -> bool:
@@ -158,7 +160,7 @@ def _random(
     value: onnx.ValueInfoProto,
     size: tuple[int, ...],
     generator: np.random.Generator,
-    bounds: Bounds | None,
+    bounds: InputRange | None,
 ) -> np.ndarray:
     kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     if size and not value.type.tensor_type.shape.dim:
@@ -171,7 +173,7 @@ def _random(
 
 
 def _moved(model: onnx.ModelProto, step: float, seed: int) -> onnx.ModelProto:
-    """The file with every weight changed by so many roundings of its type, up or down."""
+    """Return the file with every weight moved by ``step`` roundings of its type, up or down."""
     moved = onnx.ModelProto()
     moved.CopyFrom(model)
     generator = np.random.default_rng((_SEED, seed))
@@ -191,7 +193,7 @@ def _moved(model: onnx.ModelProto, step: float, seed: int) -> onnx.ModelProto:
 
 
 def _sets_sizes(read: Mapping[str, Sequence[Use]], uses_of: Sequence[Use]) -> bool:
-    """Whether a resize reads a stored tensor, or what is made of it."""
+    """Return whether a resize reads a stored tensor, or a value made of it, as sizes or scales."""
     todo, seen = list(uses_of), set()
     while todo:
         node, place = todo.pop()
@@ -222,9 +224,9 @@ def _run(session: onnxruntime.InferenceSession, batch: Batch) -> list[np.ndarray
     try:
         return [np.asarray(output) for output in session.run(None, dict(batch))]
     except Exception as error:
-        told = ", ".join(f"{name}={'x'.join(map(str, x.shape))}" for name, x in batch.items())
+        shown = ", ".join(f"{name}={'x'.join(map(str, x.shape))}" for name, x in batch.items())
         raise PrunecError(
-            f"the file does not run on inputs of {told}: {first_line(error)}",
+            f"the file does not run on inputs of {shown}: {first_line(error)}",
             remedy="Give sizes that it takes: --input NAME=1x3x224x224.",
         ) from error
 
@@ -253,7 +255,7 @@ def _difference(
 
 
 def _noise(ours: np.ndarray, moved: Sequence[np.ndarray]) -> Noise:
-    """The noise of an output: one draw of roundings may by chance leave a number as it was."""
+    """Return the noise of an output over several draws of roundings."""
     if not np.issubdtype(ours.dtype, np.floating):
         return noise_of(ours, moved)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""From a finished file to the nodes that the analyses know."""
+"""Conversion of a finished file to the nodes of the analyses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunec.deploy.compaction.observed import Observed, inner_graphs, names_read
 from prunec.deploy.compaction.operators import TRANSLATIONS
 from prunec.deploy.compaction.reading import Call, Reading
 from prunec.deploy.compaction.shape_of import OPERATOR, ShapeReaders
-from prunec.deploy.compaction.source import Source
+from prunec.deploy.compaction.source import SourceFile
 from prunec.graph.capture import Captured
 from prunec.graph.capture.node import Node
 
@@ -23,8 +23,8 @@ def captured_file(model: onnx.ModelProto, observed: Observed) -> Captured:
     """Return a file as a captured network, whose source is the file.
 
     Args:
-        model: the file, its weights in it.
-        observed: its values.
+        model: model with its weights.
+        observed: values of the file.
     """
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
     reading = Reading(observed, opset)
@@ -53,7 +53,7 @@ def captured_file(model: onnx.ModelProto, observed: Observed) -> Captured:
         _translate(Call(reading, proto, number))
     ends = tuple(reading.value(value.name) for value in model.graph.output)
     output = Node(name="output", kind="output", arguments={"output": ends, "shapes": tuple(shapes)})
-    source_file = Source(
+    source_file = SourceFile(
         model, observed, reading.numbers, reading.operands, reading.named, reading.places,
         frozenset(counted),
     )  # fmt: skip
@@ -74,7 +74,7 @@ def _give(reading: Reading, name: str) -> None:
 
 
 def _translate(call: Call) -> None:
-    """Make the node of an operator, or of one that is not understood."""
+    """Create the node of an operator, translated if it is understood."""
     translation: Callable[[Call], Node | None] | None = None
     plain = is_standard(call.proto) and not any(inner_graphs(call.proto))
     if plain and all(

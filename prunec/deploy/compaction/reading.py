@@ -1,4 +1,4 @@
-"""One operator of a file as its translation sees it: what it reads, what it makes."""
+"""One operator of a file, as its translation sees it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import onnx
 import torch
 from onnx import helper
 
-from prunec.deploy.compaction.observed import Observed, Value
+from prunec.deploy.compaction.observed import Observed, ObservedValue
 from prunec.deploy.compaction.source import Place
 from prunec.graph.capture.node import Node
 
 AS_IT_IS = "as it is"
-"""What stands for the operator of a value that stays as it is: sizes, what was made of them."""
+"""Operator of values that stay unchanged: sizes, and values computed from them."""
 Compute = Callable[[Mapping[str, Any]], Any]
 
 
 class Reading:
-    """Nodes made so far, and the tensors that they store."""
+    """Nodes created so far, and the tensors that they store."""
 
     def __init__(self, observed: Observed, opset: int) -> None:
         self.observed = observed
@@ -34,17 +34,18 @@ class Reading:
         self._stored: dict[str, Node] = {}
 
     def stored(self, stored: str, name: str, *, turned: bool = False, flat: bool = False) -> Node:
-        """Return the node of a tensor of the file; the same one for the same name of ours.
+        """Return the node of a stored tensor; the same node for the same name.
 
         Args:
-            stored: the analyses' name for it: tensors that are cut together have one.
-            name: the file's.
+            stored: name for the analyses, shared by tensors that are cut together.
+            name: name in the file.
             turned: whether to exchange its two axes.
-            flat: whether to leave out its axes of size 1.
+            flat: whether to drop axes of size 1.
         """
         if stored not in self._stored:
             array = self.observed.values[name].array
             assert array is not None
+            # A copy: arrays of protobuf are read-only.
             tensor = torch.from_numpy(np.array(array))
             tensor = tensor.t().contiguous() if turned else tensor
             tensor = tensor.reshape(-1) if flat else tensor
@@ -58,7 +59,7 @@ class Reading:
         return self._stored[stored]
 
     def value(self, name: str) -> Node:
-        """Return the node of a value; one of no channels for what the file knows without inputs."""
+        """Return the node of a value; one without channels for values computed from shapes."""
         if name not in self.by_name:
             seen = self.observed.values.get(name)
             node = Node(
@@ -75,9 +76,9 @@ class Call:
     """One operator of the file.
 
     Attributes:
-        proto: the operator.
-        reading: of the file.
-        number: of the operator in the file.
+        proto: operator.
+        reading: nodes of the file so far.
+        number: number of the operator in the file.
     """
 
     def __init__(self, reading: Reading, proto: onnx.NodeProto, number: int) -> None:
@@ -89,40 +90,40 @@ class Call:
 
     @property
     def opset(self) -> int:
-        """The version of the operators."""
+        """Version of the operators."""
         return self.reading.opset
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """Return an attribute; text as text."""
+        """Return an attribute; bytes as text."""
         value = self._attributes.get(name, default)
         return value.decode() if isinstance(value, bytes) else value
 
     def has(self, index: int) -> bool:
-        """Say whether an input is given."""
+        """Return whether an input is given."""
         return index < len(self.proto.input) and bool(self.proto.input[index])
 
     def name(self, index: int) -> str:
-        """Return the file's name of an input."""
+        """Return the name of an input in the file."""
         return str(self.proto.input[index])
 
-    def value(self, index: int) -> Value:
-        """Return what is known of an input."""
+    def value(self, index: int) -> ObservedValue:
+        """Return the observed value of an input."""
         return self.reading.observed.values[self.name(index)]
 
     @property
-    def made(self) -> Value:
-        """What is known of its first output."""
+    def made(self) -> ObservedValue:
+        """Observed value of the first output."""
         return self.reading.observed.values[self.proto.output[0]]
 
     def is_constant(self, index: int) -> bool:
-        """Say whether an input depends on nothing that a caller gives."""
+        """Return whether an input does not depend on the file's inputs."""
         known = self.has(index) and self.name(index) in self.reading.observed.constant
         return known and self.value(index).array is not None
 
     def numbers(self, index: int, attribute: str = "") -> list[Any] | None:
-        """Return the numbers of an input, or of the attribute that stood for it in older files.
+        """Return the numbers of an input, or of the attribute that older files have instead.
 
-        None where they are computed, or not given.
+        None if they are computed or not given.
         """
         if attribute and attribute in self._attributes:
             value = self._attributes[attribute]
@@ -134,34 +135,36 @@ class Call:
         return list(array.reshape(-1).tolist())
 
     def node(self, index: int) -> Node:
-        """Return the node of an input: a tensor that is stored is this operator's own."""
+        """Return the node of an input; stored tensors belong to this operator alone."""
         if self.is_constant(index):
             return self.keep(index, self.stored(index))
         return self.keep(index, self.reading.value(self.name(index)))
 
     def stored(self, index: int, *, flat: bool = False) -> Node:
-        """Return a stored tensor as this operator's own, without its axes of size 1 if ``flat``."""
+        """Return a stored tensor of this operator alone; ``flat`` drops axes of size 1."""
         name = self.name(index)
         return self.reading.stored(f"{plain(name)}~{self.number}.{index}", name, flat=flat)
 
     def keep(self, index: int, node: Node) -> Node:
-        """Remember which node an input is."""
+        """Record the node of an input."""
         self._used[index] = node
         return node
 
     def weight(self, index: int, *, turned: bool = False) -> Node:
-        """Return a kernel: one node for all that read it."""
+        """Return a kernel: one node for all its readers."""
         if not self.is_constant(index):
             return self.node(index)
         stored = f"{self.owner(index, turned=turned)}.weight"
         return self.keep(index, self.reading.stored(stored, self.name(index), turned=turned))
 
     def owner(self, index: int, *, turned: bool = False) -> str:
-        """Return the name of the layer that holds a kernel: no other layer's begins with it."""
+        """Return the name of the layer that holds a kernel; it is not a prefix of another
+        layer's.
+        """
         return f"{plain(self.name(index))}{'~t' if turned else ''}"
 
     def beside(self, weight: int, index: int, *, turned: bool = False, role: str = "bias") -> Node:
-        """Return a vector that belongs to a kernel: one node for all that read both."""
+        """Return a vector that belongs to a kernel: one node for all readers of both."""
         if not self.is_constant(index):
             return self.node(index)
         stored, name = f"{self.owner(weight, turned=turned)}.{role}", self.name(index)
@@ -176,12 +179,12 @@ class Call:
         arguments: Mapping[str, Any],
         compute: Callable[..., Any] | None = None,
     ) -> Node:
-        """Make the node of this operator.
+        """Create the node of this operator.
 
         Args:
-            operator: the name that the families of operators know.
-            arguments: by the names that they know.
-            compute: from the arguments' values, in their order; None where nothing asks for it.
+            operator: operator name of the families.
+            arguments: arguments by their names in the families.
+            compute: function of the arguments' values, in order; None if no analysis needs it.
         """
         outputs = [name for name in self.proto.output if name]
         values = [self.reading.observed.values.get(name) for name in outputs]
@@ -210,7 +213,7 @@ class Call:
                 self._bind(item, name)
         return node
 
-    def _all(self) -> list[Value | None]:
+    def _all(self) -> list[ObservedValue | None]:
         return [self.reading.observed.values.get(name) for name in self.proto.output]
 
     def _note(self, node: Node) -> None:
@@ -225,7 +228,7 @@ class Call:
 
 
 def plain(name: str) -> str:
-    """Return a name of the file without the dots that would make it part of another's."""
+    """Return a name without the dots that would make it part of another name."""
     return name.replace(".", "/")
 
 

@@ -1,4 +1,4 @@
-"""Shapes that a file reads at run time, and who reads the number of channels in them."""
+"""Shapes that a file reads at run time, and the readers of channel counts in them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SIZED = {
     "Reshape": 1,
     "Expand": 1,
     "Resize": 3,
-}  # operator → its input of sizes, which is written anew
+}  # operator → index of its input of sizes, which is rewritten
 
 
 @dataclass(frozen=True, eq=False)
 class ShapeOf(Family):
-    """The sizes of a value: it must be there, and where its count of channels matters, be whole."""
+    """Sizes of a value: the value must exist, and stay whole if its channel count matters."""
 
     names = (OPERATOR,)
     several = True
@@ -41,11 +41,11 @@ class ShapeOf(Family):
         builder.bind(cls(node), builder.blank(node))
 
     def read(self, live: torch.Tensor, known: Known, weights: Weights, mark: Mark) -> None:
-        """Not the values."""
+        """Mark nothing: the values are not read."""
 
 
 class ShapeReaders:
-    """Who reads the sizes of values in a file."""
+    """Readers of the sizes of values in a file."""
 
     def __init__(self, graph: onnx.GraphProto, observed: Observed) -> None:
         self._graph = graph
@@ -57,11 +57,11 @@ class ShapeReaders:
         self._outputs = {value.name for value in graph.output}
 
     def axes_that_matter(self, node: onnx.NodeProto, rank: int) -> tuple[tuple[int, ...], set[int]]:
-        """Return the axes whose size something computes with, and the reshapes that read sizes.
+        """Return the axes whose sizes enter computations, and the reshapes that read sizes.
 
         Args:
-            node: a ``Shape`` or a ``Size``.
-            rank: of what it reads.
+            node: ``Shape`` or ``Size`` node.
+            rank: rank of its operand.
         """
         axes: set[int] = set()
         sized: set[int] = set()
@@ -79,7 +79,7 @@ class ShapeReaders:
         return tuple(sorted(axes)), sized
 
     def _entries(self, reader: onnx.NodeProto, whole: tuple[int, ...]) -> Iterable[int]:
-        """The entries of a shape that its reader takes."""
+        """Return the entries of a shape that its reader uses."""
         values = self._observed.values
         listed = [values.get(name) for name in reader.input[1:]]
         if any(value is None or value.array is None for value in listed):
@@ -93,7 +93,9 @@ class ShapeReaders:
         return whole
 
     def _ends(self, number: int, name: str) -> tuple[bool, set[int]]:
-        """Whether only reshapes read, at last, what an operator makes of sizes; which."""
+        """Return whether only reshapes read, in the end, a value made of sizes, and these
+        reshapes.
+        """
         todo, seen, sized = [(number, name)], set(), set()
         while todo:
             number, name = todo.pop()

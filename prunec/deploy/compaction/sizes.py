@@ -1,4 +1,4 @@
-"""Sizes to run a file at: those that it fixes, those that the user gives, and a guess elsewhere."""
+"""Sizes to run a file at: fixed by the file, given by the user, or guessed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import onnx
 
 from prunec.cost.onnx_sizes import Sizes, dims_of, inputs_of
 
-_BATCHES = (2, 3)
-_LENGTHS = (64, 96)  # of an axis of positions that the file leaves open
+_BATCHES = (2, 3)  # of an open first axis, in the two runs
+_LENGTHS = (64, 96)  # of an open axis of positions, in the two runs
 
 
 def chosen_sizes(graph: onnx.GraphProto, given: Sizes, turn: int) -> dict[str, tuple[int, ...]]:
-    """Return the sizes of every input for one of two runs, which differ in whatever is open.
+    """Return the sizes of every input for one of two runs, which differ in all open axes.
 
-    Sizes that the user gave hold, but for an open first axis, the batch; of an input that is one
-    number, the number that was given stands in place of sizes.
+    Sizes given by the user are kept, except an open first axis, the batch; for an input that is a
+    single number, the given number takes the place of sizes.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    chosen: dict[str, tuple[int, ...]] = {}
     for value in inputs_of(graph):
         own, asked = dims_of(value), given.get(value.name)
         sizes = []
@@ -27,10 +27,10 @@ def chosen_sizes(graph: onnx.GraphProto, given: Sizes, turn: int) -> dict[str, t
                 sizes.append(_BATCHES[turn])
             else:
                 sizes.append(asked[axis] if asked else _LENGTHS[turn])
-        found[value.name] = tuple(sizes) if own else tuple(asked or ())
-    return found
+        chosen[value.name] = tuple(sizes) if own else tuple(asked or ())
+    return chosen
 
 
 def is_open(graph: onnx.GraphProto) -> bool:
-    """Say whether any size of any input is open."""
+    """Return whether any size of any input is open."""
     return any(size is None for value in inputs_of(graph) for size in dims_of(value))

@@ -1,4 +1,4 @@
-"""The file behind a captured graph: which operator of it each node came from."""
+"""Origin of a captured graph: the operator of the file for each node."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from prunec.graph.capture.node import Node
 
 @dataclass(frozen=True)
 class Place:
-    """Where a stored tensor lies in the file.
+    """Place of a stored tensor in the file.
 
     Attributes:
-        name: of the initialiser, or of the value of a constant.
-        shape: as the file has it.
-        turned: whether the analyses see it with its two axes exchanged.
+        name: name of the initialiser, or of the output of a constant node.
+        shape: shape in the file.
+        turned: whether its two axes are exchanged for the analyses.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Place:
     turned: bool = False
 
     def back(self, tensor: Tensor) -> Tensor:
-        """Return a cut tensor as the file has it."""
+        """Return a cut tensor in the layout of the file."""
         if self.turned:
             tensor = tensor.t()
         if tensor.dim() == len(self.shape):
@@ -37,17 +37,17 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file, read.
+class SourceFile:
+    """File with the origin of each node.
 
     Attributes:
-        model: the file.
-        observed: its values.
-        numbers: call → the number of its operator in the file.
-        operands: call → for each input of its operator the node that it is; None for what is none.
-        named: node → the name of its value in the file.
-        places: stored tensor → where it lies.
-        read_by_count: numbers of reshapes whose sizes are computed from counts of channels.
+        model: model of the file.
+        observed: values of the file.
+        numbers: call → number of its operator in the file.
+        operands: call → node of each input of its operator; None for inputs without a node.
+        named: node → name of its value in the file.
+        places: stored tensor → its place in the file.
+        read_by_count: numbers of reshapes whose sizes are computed from channel counts.
     """
 
     model: onnx.ModelProto
@@ -59,6 +59,6 @@ class Source:
     read_by_count: frozenset[int] = field(default_factory=frozenset)
 
     def proto(self, node: Node) -> onnx.NodeProto:
-        """Return the operator that a call came from."""
-        found: onnx.NodeProto = self.model.graph.node[self.numbers[node]]
-        return found
+        """Return the operator of a call."""
+        proto: onnx.NodeProto = self.model.graph.node[self.numbers[node]]
+        return proto

@@ -1,4 +1,4 @@
-"""The stored tensors of a file that is written: those that were cut in place of the old ones."""
+"""Stored tensors of the written file: cut tensors in place of the old ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from prunec.deploy.compaction.source import Place
 
 
 class Tensors:
-    """Puts tensors into a model.
+    """Stored tensors of a model that is written.
 
     Attributes:
-        model: the one that is written, still with the nodes of the old one.
+        model: written model, still with the nodes of the old one.
+        inputs: cut tensor → its shape.
     """
 
     def __init__(self, model: onnx.ModelProto, observed: Observed) -> None:
@@ -40,7 +41,7 @@ class Tensors:
         self.inputs: dict[str, tuple[int, ...]] = {}
 
     def place(self, place: Place, tensor: Tensor) -> str:
-        """Return the name of a cut tensor: the old one's where nobody else reads that."""
+        """Return the name of a cut tensor: the old name if it has no other reader."""
         array = place.back(tensor).numpy()
         old = self._observed.values[place.name].array
         assert old is not None
@@ -67,23 +68,23 @@ class Tensors:
         return any(known == name for known, _, _ in self._made)
 
     def add(self, name: str, array: np.ndarray) -> str:
-        """Store a new tensor; return the name that it got."""
+        """Store a new tensor; return its name."""
         name = self.fresh(name)
         self.model.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
 
     def fresh(self, name: str) -> str:
-        """Return a name that nothing in the file has."""
-        found, count = name, 1
-        while found in self._taken:
+        """Return a name that is unused in the file."""
+        unused, count = name, 1
+        while unused in self._taken:
             count += 1
-            found = f"{name}_{count}"
-        self._taken.add(found)
-        return found
+            unused = f"{name}_{count}"
+        self._taken.add(unused)
+        return unused
 
 
 def names_in(node: onnx.NodeProto) -> list[str]:
-    """Return every reading of a name, one as often as it is read; of inner graphs once."""
+    """Return every name that a node reads, as often as it is read; by inner graphs once."""
     given = [name for name in node.input if name]
     return given + [name for name in names_read(node) if name not in given]
 

@@ -1,4 +1,6 @@
-"""A finished file written anew with the channels that stay; what is not cut is left as it was."""
+"""Writer of ONNX files: a finished file with the kept channels; uncut operators stay as they
+were.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +16,31 @@ from torch import Tensor
 from prunec.deploy.compaction.observed import inner_graphs, names_read
 from prunec.deploy.compaction.reading import AS_IT_IS
 from prunec.deploy.compaction.shape_of import OPERATOR
-from prunec.deploy.compaction.source import Source
+from prunec.deploy.compaction.source import SourceFile
 from prunec.deploy.compaction.tensors import Tensors
 from prunec.graph.capture.node import Node
-from prunec.graph.channels.operator import Layer
+from prunec.graph.channels.operator import WrittenLayer
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision
 from prunec.graph.rewriting.kept import Kept
 
-_SLICE_BY_INPUTS = 10  # the opset since which Slice takes its numbers as inputs
-_COPIED = (-1, 0)  # sizes of a reshape that follow what is given
+_SLICE_BY_INPUTS = 10  # first opset in which Slice takes its numbers as inputs
+_COPIED = (-1, 0)  # sizes of a reshape that are inferred or copied from its operand
 
 
 class OnnxWriter(Kept):
-    """Writes nodes in the order of the file, each where it stood.
+    """Writer of nodes in the order of the file, each in its old place.
 
     Attributes:
-        source: the file.
-        model: the one that is written.
-        tensors: what it stores.
-        made: node → the name of its value.
+        source: original file.
+        model: written model.
+        tensors: its stored tensors.
+        made: node → name of its value.
     """
 
     def __init__(self, structure: Structure, decision: Decision) -> None:
         super().__init__(structure, decision)
-        self.source: Source = structure.captured.source
+        self.source: SourceFile = structure.captured.source
         self.model = onnx.ModelProto()
         self.model.CopyFrom(self.source.model)
         self.tensors = Tensors(self.model, self.source.observed)
@@ -47,7 +49,7 @@ class OnnxWriter(Kept):
         self._biases: dict[str, str] = {}
 
     def write(self) -> onnx.ModelProto:
-        """Write all that is needed for the outputs."""
+        """Write everything that the outputs need."""
         needed = self.needed()
         for node in self.captured.nodes:
             if node.kind == "call" and node in needed and node.operator != OPERATOR:
@@ -67,7 +69,7 @@ class OnnxWriter(Kept):
     # -- values -------------------------------------------------------------------------------
 
     def new(self, node: Node) -> str:
-        """Return the name of a written value; stored tensors are placed when first asked for."""
+        """Return the name of a written value; stored tensors are placed at first use."""
         if node.kind == "input":
             return self.source.named[node]
         if node not in self.made:
@@ -84,7 +86,7 @@ class OnnxWriter(Kept):
     # -- calls --------------------------------------------------------------------------------
 
     def copy(self, node: Node) -> str:
-        """Write an operator as it was, on written values."""
+        """Write an operator unchanged, on written values."""
         if node.operator == "getitem":
             call = node.arguments["input"]
             if call not in self.made:
@@ -112,8 +114,8 @@ class OnnxWriter(Kept):
                 self._pad(proto, value)
         return self._put(node, proto)
 
-    def layer(self, node: Node, source: Node, layer: Layer) -> str:
-        """Write an operator that owns tensors, with the bias that it was given."""
+    def layer(self, node: Node, source: Node, layer: WrittenLayer) -> str:
+        """Write an operator that owns tensors, with an added bias if there is one."""
         proto = self._again(node)
         name = layer.names.get("bias")
         if name is not None and node.arguments.get("bias") is None:
@@ -130,7 +132,7 @@ class OnnxWriter(Kept):
         return self._put(node, proto)
 
     def pick(self, node: Node, source: Node, axis: int, positions: Tensor) -> str:
-        """Write positions along an axis: nothing to do, the split that was there, or a choice."""
+        """Write positions along an axis: as nothing, the old split, a slice, or a gather."""
         if node.operator == "getitem" and all(map(self.is_whole, (node, source))):
             return self.copy(node)
         value = self.new(source)
@@ -146,7 +148,7 @@ class OnnxWriter(Kept):
         return self._put(node, helper.make_node("Gather", [value, index], [name], axis=axis))
 
     def pick_one(self, source: Node, axis: int, position: int) -> str:
-        """Write one position along an axis, the axis gone."""
+        """Write the selection of one position along an axis; the axis is dropped."""
         node = next(n for n, move in self.structure.operators.items() if n not in self.made
                     and source in n.operands and n.operator == "select")  # fmt: skip
         index = self.tensors.add(f"{self.source.named[node]}_index", np.asarray(position, np.int64))
@@ -160,11 +162,11 @@ class OnnxWriter(Kept):
         return self._behind(value, "Mul", factor)
 
     def bounded(self, value: str, bound: float, *, above: bool) -> str:
-        """Write a value that does not pass a bound: below it where ``above``, else above it."""
+        """Write a clamp by one bound: an upper bound where ``above``, else a lower bound."""
         return self._behind(value, "Min" if above else "Max", bound)
 
     def _behind(self, value: str, operator: str, number: float) -> str:
-        """An operator with a number behind a value, whose name it takes over."""
+        """Write an operator with a number after a value; the result takes over the value's name."""
         place, proto = next(
             (place, proto)
             for place, protos in self._written.items()
@@ -180,7 +182,7 @@ class OnnxWriter(Kept):
         return value
 
     def resize(self, node: Node, axis: int) -> str:
-        """Write a reshape whose size of the channel axis is the number that stays."""
+        """Write a reshape with its size of the channel axis set to the kept count."""
         return self._sized(node, axis)
 
     def dropout(self, node: Node, source: Node) -> str:
@@ -188,19 +190,19 @@ class OnnxWriter(Kept):
         return self.copy(node)
 
     def is_folded(self, node: Node) -> bool:
-        """Say whether a norm went into the kernel before it: none does here."""
+        """Return False: no batch norm is folded here."""
         return False
 
     def recurrent(self, node: Node, from_zero: bool, first_states: Sequence[Tensor]) -> str:
-        """Nothing is translated to a recurrent layer."""
+        """Raise: recurrent layers of ONNX are not translated."""
         raise AssertionError(f"{node.name} is recurrent")
 
     def item(self, node: Node) -> str:
-        """Write an item of what a call returns."""
+        """Write one item of the result of a call."""
         return self.copy(node)
 
     def _shuffle(self, node: Node) -> str:
-        """A run of moves that permutes channels: one choice of them behind its entry."""
+        """Write a run of moves that permutes channels as one gather after its entry."""
         shuffle = self.structure.shuffles[node]
         origin = shuffle.index[self.kept(node, shuffle.axis)].contiguous()
         positions = torch.searchsorted(self.kept(shuffle.entry, shuffle.axis), origin)
@@ -209,7 +211,7 @@ class OnnxWriter(Kept):
     # -- sizes --------------------------------------------------------------------------------
 
     def _sized(self, node: Node, axis: int | None) -> str:
-        """A reshape or a resize: the sizes that are not open as numbers, the channels' cut."""
+        """Write a reshape or resize with literal sizes: fixed ones, and the cut channel count."""
         proto = self._again(node)
         place = 3 if proto.op_type == "Resize" else 1
         name = self.source.proto(node).input[place]
@@ -217,6 +219,7 @@ class OnnxWriter(Kept):
         made = self.source.observed.values[proto.output[0]]
         assert known is not None
         numbers = [int(n) for n in known]
+        # −1 and 0 follow the cut operand by themselves.
         if axis is not None and numbers[axis] not in (*_COPIED, 1):
             numbers[axis] = len(self.kept(node, axis))
         computed = name not in self.source.observed.constant
@@ -240,7 +243,7 @@ class OnnxWriter(Kept):
         return whole
 
     def _pad(self, proto: onnx.NodeProto, widths: Sequence[int]) -> None:
-        """Widths as torch lists them, of the last axis first."""
+        """Set the widths of a padding, given as torch lists them: last axis first."""
         rank = len(self.source.observed.values[proto.output[0]].shape)
         pairs = [(0, 0)] * rank
         for i in range(len(widths) // 2):
@@ -264,7 +267,7 @@ class OnnxWriter(Kept):
     # -- the graph ----------------------------------------------------------------------------
 
     def _again(self, node: Node, *, tensors: bool = True) -> onnx.NodeProto:
-        """The operator of a call, on written values."""
+        """Return a copy of a call's operator on written values."""
         proto = onnx.NodeProto()
         proto.CopyFrom(self.source.proto(node))
         for index, operand in enumerate(self.source.operands[node]) if tensors else ():
@@ -280,7 +283,7 @@ class OnnxWriter(Kept):
         self._written.setdefault(self.source.numbers[node], []).append(proto)
 
     def _keep_names(self, needed: set[Node]) -> None:
-        """Give a value its name again where an output, a shape or an inner graph asks for it."""
+        """Restore the name of values that an output, a shape or an inner graph reads."""
         graph = self.source.model.graph
         asked = {value.name for value in graph.output}
         for proto in graph.node:
@@ -303,16 +306,16 @@ class OnnxWriter(Kept):
         assemble(self.model, self.source, self._written, self.tensors.inputs, self._cut_shapes())
 
     def _cut_shapes(self) -> dict[str, tuple[int, int]]:
-        """Value → the axis along which it was cut, and the length that is left."""
-        found = {}
+        """Return value → (axis along which it was cut, remaining length)."""
+        cut_shapes = {}
         for node in self.made:
             name = self.source.named.get(node)
             if name is None or node not in self.structure.layouts or not node.is_tensor:
                 continue
             axis = self.channel_axis(node)
             if axis is not None and not self.is_whole(node):
-                found[name] = (axis, len(self.kept(node, axis)))
-        return found
+                cut_shapes[name] = (axis, len(self.kept(node, axis)))
+        return cut_shapes
 
 
 def _set(proto: onnx.NodeProto, name: str, value: int | list[int]) -> None:

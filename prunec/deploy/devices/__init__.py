@@ -1,1 +1,1 @@
-"""Machines beside this one: what runs on them, and how it is reached."""
+"""Other machines: the worker that runs on them, and the connection to it."""

@@ -1,4 +1,4 @@
-"""A process on a device that does what it is asked: opens files, runs them, times them there."""
+"""Connection to a worker process on a device that opens, runs and times files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prunec.errors import PrunecError
 
 _SOURCE = Path(worker.__file__).read_bytes()
 _FIRST = 2**16
-"""How many bytes a login may print before the worker's own first line."""
+"""Most bytes that a login may print before the worker's first line."""
 BOOT = (
     "import sys; sys.version_info >= (3, 10) or sys.exit('Python 3.10 or later is needed'); "
     "source = sys.stdin.buffer.read({size}); "
@@ -28,24 +28,24 @@ BOOT = (
 
 
 class Lost(PrunecError):
-    """The process ended, or never began.
+    """The worker process ended, or did not start.
 
     Attributes:
-        said: what it wrote to stderr.
+        stderr: output of the process on stderr.
     """
 
-    def __init__(self, message: str, said: str) -> None:
+    def __init__(self, message: str, stderr: str) -> None:
         super().__init__(message)
-        self.said = said
+        self.stderr = stderr
 
 
 @dataclass
 class Channel:
-    """A worker that runs.
+    """Running worker.
 
     Args:
-        command: starts Python, to which the arguments of a program in text are added.
-        environment: of the process; None: as here.
+        command: command that runs the worker, Python's arguments included.
+        environment: environment of the process; None for this process's.
     """
 
     command: Sequence[str]
@@ -56,37 +56,38 @@ class Channel:
     def ask(
         self, what: str, parts: Sequence[bytes] = (), **header: Any
     ) -> tuple[dict[str, Any], list[bytes]]:
-        """Return what the worker answers.
+        """Return the worker's answer.
 
         Raises:
-            Lost: it is not there.
-            PrunecError: it could not do it.
+            Lost: the worker process ended.
+            PrunecError: the worker reports an error.
         """
         process = self._running()
         assert process.stdin
         assert process.stdout
         try:
             worker.write_message(process.stdin, {**header, "do": what}, list(parts))
-            found = worker.read_message(process.stdout)
+            message = worker.read_message(process.stdout)
         except (OSError, EOFError, ValueError):
-            found = None
-        if found is None:
+            message = None
+        if message is None:
             raise self._lost()
-        said, answers = found
-        if "error" in said:
-            raise PrunecError(str(said["error"]))
-        return said, answers
+        answer, received = message
+        if "error" in answer:
+            raise PrunecError(str(answer["error"]))
+        return answer, received
 
     def run(self, name: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the outputs of a file that is open there."""
+        """Return the outputs of an open file."""
         _, parts = self.ask("run", [worker.as_bytes(x) for x in inputs], name=name)
         return [np.load(io.BytesIO(part), allow_pickle=False) for part in parts]
 
     def close(self) -> None:
-        """End the worker; what it was given is deleted there."""
+        """End the worker, which deletes the files sent to it."""
         process, self._process = self._process, None
         if process is None:
             return
+        # The end of its input ends the worker, which then deletes its files.
         for stream in (process.stdin, process.stdout):
             with suppress(OSError):
                 if stream:
@@ -142,15 +143,15 @@ class Channel:
     def _lost(self) -> Lost:
         self.close()
         self._errors.seek(0)
-        said = self._errors.read()[-2000:].decode("utf-8", "replace").strip()
-        return Lost(said.splitlines()[-1] if said else "it ended without a word", said)
+        stderr = self._errors.read()[-2000:].decode("utf-8", "replace").strip()
+        return Lost(stderr.splitlines()[-1] if stderr else "it ended without a message", stderr)
 
 
 def python_arguments(quoted: bool) -> list[str]:
-    """Return the arguments with which Python runs the worker that is written to its stdin.
+    """Return the arguments of Python that run the worker, read from its stdin.
 
     Args:
-        quoted: for a shell.
+        quoted: whether to quote the program for a shell.
     """
     program = BOOT.format(size=len(_SOURCE))
     return ["-c", f'"{program}"' if quoted else program]

@@ -1,4 +1,4 @@
-"""A runner on another machine, by a worker that runs there."""
+"""Runner on another machine, through a worker that runs there."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from prunec.deploy.timing import Timer
 from prunec.errors import PrunecError
 
 _CHANNELS: dict[Device, Channel] = {}
-"""One for each device: a process there takes seconds to begin."""
+"""One per device, kept open: starting a process there takes seconds."""
 
 
 @dataclass(frozen=True)
 class Device(Runner):
-    """Run ONNX files under the onnxruntime of another machine, on one thread."""
+    """Runner of ONNX files under onnxruntime on another machine, on one thread."""
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".onnx", ".ort"})
     unasked: ClassVar[bool] = False
@@ -35,69 +35,69 @@ class Device(Runner):
     @property
     @abstractmethod
     def name(self) -> str:
-        """The name that it was asked for by."""
+        """Name under which the runner was requested."""
 
     def python(self) -> Sequence[str]:
-        """The command that starts Python there, from there; empty: the worker's own."""
+        """Command that starts Python on the device; empty for the worker's own."""
         return ()
 
     @abstractmethod
     def _connect(self) -> Channel:
-        """Return a channel to it; it need not run yet."""
+        """Return a channel to the device; the worker need not run yet."""
 
     @abstractmethod
     def _explained(self, error: PrunecError) -> PrunecError:
-        """Say what mends it that the worker does not begin, or lacks something."""
+        """Return an error with a remedy for a worker that does not start or lacks a package."""
 
     @property
     def identity(self) -> Identity:
-        """The version of onnxruntime there, and what it runs on."""
-        said = self._said()
+        """Version of onnxruntime on the device, and its hardware."""
+        hello = self._hello()
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        device = ", ".join(filter(None, (said["machine"], said["model"], "onnxruntime", threads)))
-        return Identity(self.name, str(said["versions"]["onnxruntime"]), device)
+        device = ", ".join(filter(None, (hello["machine"], hello["model"], "onnxruntime", threads)))
+        return Identity(self.name, str(hello["versions"]["onnxruntime"]), device)
 
     def open(self, path: Path) -> LoadedFile:
-        """Send a file, and load it there."""
+        """Send a file and load it on the device."""
         try:
             data = path.read_bytes()
         except OSError as error:
             raise PrunecError(f"{path} cannot be read: {error.strerror}") from None
-        self._said()
+        self._hello()
         name = f"{hashlib.sha256(data).hexdigest()[:16]}/{path.name}"
         self.ask("put", [data], names=[name])
         try:
-            said, _ = self.ask("open", name=name, threads=self.threads)
+            header, _ = self.ask("open", name=name, threads=self.threads)
         except PrunecError as error:
             wrong = f"{self.name} cannot load {path}: {error.message}"
             raise PrunecError(wrong, remedy=error.remedy) from error
-        return _Opened(self, path, name, said["inputs"])
+        return _Opened(self, path, name, header["inputs"])
 
     def check_bundle(self, folder: Path) -> Mapping[str, Any]:
-        """Copy a bundle there, run its check.py, and return what it found, as JSON has it.
+        """Copy a bundle to the device, run its check.py, and return its JSON output.
 
-        Nothing is left there.
+        No files remain on the device.
 
         Raises:
-            PrunecError: it cannot be run, or says nothing of use.
+            PrunecError: check.py does not run, or prints no JSON.
         """
-        self._said()
+        self._hello()
         names = sorted(path for path in folder.rglob("*") if path.is_file())
         relative = [f"bundle/{path.relative_to(folder).as_posix()}" for path in names]
         self.ask("put", [path.read_bytes() for path in names], names=relative)
-        said, _ = self.ask("check", folder="bundle", python=list(self.python()))
+        header, _ = self.ask("check", folder="bundle", python=list(self.python()))
         try:
-            found: Mapping[str, Any] = json.loads(said["out"])
+            report: Mapping[str, Any] = json.loads(header["out"])
         except ValueError:
-            last = (str(said["err"]).strip() or "it printed nothing").splitlines()[-1]
+            last = (str(header["err"]).strip() or "it printed nothing").splitlines()[-1]
             wrong = f"check.py does not run on {self.name}: {last}"
             raise self._explained(PrunecError(wrong)) from None
-        return found
+        return report
 
     def ask(
         self, what: str, parts: Sequence[bytes] = (), **header: Any
     ) -> tuple[dict[str, Any], list[bytes]]:
-        """Return what the worker answers: see :meth:`Channel.ask`."""
+        """Return the worker's answer: see :meth:`Channel.ask`."""
         try:
             return self.channel.ask(what, parts, **header)
         except Lost as error:
@@ -109,17 +109,17 @@ class Device(Runner):
 
     @property
     def channel(self) -> Channel:
-        """The process there, one for this device as long as this process lives."""
+        """Worker process, one per device for the lifetime of this process."""
         if self not in _CHANNELS:
             _CHANNELS[self] = self._connect()
         return _CHANNELS[self]
 
     def close(self) -> None:
-        """End the process there; it begins anew where it is asked again."""
-        if found := _CHANNELS.pop(self, None):
-            found.close()
+        """End the worker process; the next request starts a new one."""
+        if channel := _CHANNELS.pop(self, None):
+            channel.close()
 
-    def _said(self) -> Mapping[str, Any]:
+    def _hello(self) -> Mapping[str, Any]:
         return self.ask("hello")[0]
 
 
@@ -143,7 +143,7 @@ class _Opened(LoadedFile):
         return [numpy_type(kind) for _, kind, _ in self._inputs]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Yield the outputs of a batch when they are asked for."""
+        """Yield the outputs of a batch when they are requested."""
         for inputs in batches:
             if len(inputs) != len(self._inputs):
                 wrong = f"{self._path} has {len(self._inputs)} inputs, {len(inputs)} given"
@@ -154,7 +154,7 @@ class _Opened(LoadedFile):
                 raise self._cannot(error) from error
 
     def timed(self, inputs: Batch) -> Timer:
-        """Return what times runs there: the way there and back is no part of it."""
+        """Return a timer of runs on the device, without the transfer."""
         if self._device.timeless:
             raise PrunecError(self._device.timeless, remedy="Time it on a board: ssh://user@board.")
         parts = [worker.as_bytes(x) for x in inputs]
@@ -166,19 +166,19 @@ class _Opened(LoadedFile):
         return self._seconds
 
     def profile(self, inputs: Batch, runs: int = 20) -> list[LayerTime]:
-        """See :meth:`LoadedFile.profile`."""
+        """Return the layers of a profile on the device: see :meth:`LoadedFile.profile`."""
         if self._device.timeless:
             raise PrunecError(self._device.timeless)
         parts = [worker.as_bytes(x) for x in inputs]
         threads = self._device.threads
-        said, _ = self._device.ask(
+        header, _ = self._device.ask(
             "profile", parts, name=self._name, threads=threads, runs=runs + 1
         )
-        return layer_times(said["events"])
+        return layer_times(header["events"])
 
     def _seconds(self, runs: int) -> list[float]:
-        said, _ = self._device.ask("time", name=self._name, runs=runs)
-        return [float(value) for value in said["seconds"]]
+        header, _ = self._device.ask("time", name=self._name, runs=runs)
+        return [float(value) for value in header["seconds"]]
 
     def _cannot(self, error: PrunecError) -> PrunecError:
         wrong = f"{self._device.name} cannot run {self._path}: {error.message}"

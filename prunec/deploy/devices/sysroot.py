@@ -1,10 +1,9 @@
-"""An aarch64 Linux with Python and onnxruntime in a folder, for qemu: set up from packages.
+"""Aarch64 system with Python and onnxruntime in a folder, for qemu, set up from packages.
 
-Packages of Debian or Ubuntu come through apt with lists, status and cache of their own, wheels
-through pip; nothing is installed outside of the folder. Two things that qemu needs besides: a
-made-up ``/proc/cpuinfo`` of an ARM processor, since some versions show the host's, on which
-onnxruntime ends at its import; and a named processor, since the largest that it can emulate takes
-ten times as long.
+Debian or Ubuntu packages come through apt with lists, status and cache of their own, wheels through
+pip; nothing is installed outside of the folder. qemu needs two more things: a fake
+``/proc/cpuinfo`` of an ARM processor, because some versions show the host's, on which the import of
+onnxruntime fails; and a named processor, because emulating the largest one takes ten times as long.
 """
 
 from __future__ import annotations
@@ -51,48 +50,48 @@ CPU revision\t: 3
 
 
 def folder() -> Path:
-    """Return where it lies: in the user's cache folder."""
+    """Return the folder of the system, in the user's cache folder."""
     return cache_folder() / "qemu-aarch64"
 
 
 def emulator() -> str:
-    """Return qemu's command.
+    """Return the command of qemu.
 
     Raises:
-        PrunecError: it is not installed.
+        PrunecError: qemu is not installed.
     """
-    found = next(filter(None, map(shutil.which, QEMU)), None)
-    if found is None:
+    path = next(filter(None, map(shutil.which, QEMU)), None)
+    if path is None:
         raise PrunecError(
             "there is no qemu-aarch64-static here",
             remedy="Install it: apt-get install qemu-user-static",
         )
-    return found
+    return path
 
 
 def record() -> dict[str, Any]:
-    """Return what was set up: versions and digests of every package.
+    """Return the record of the setup: versions and digests of every package.
 
     Raises:
-        PrunecError: nothing was, or by another version of prunec.
+        PrunecError: there is no setup, or one by another version of prunec.
     """
     try:
-        found: dict[str, Any] = json.loads((folder() / _RECORD).read_text("utf-8"))
+        entries: dict[str, Any] = json.loads((folder() / _RECORD).read_text("utf-8"))
     except (OSError, ValueError):
-        found = {}
-    if found.get("schema") != _SCHEMA or not (folder() / str(found.get("python"))).exists():
+        entries = {}
+    if entries.get("schema") != _SCHEMA or not (folder() / str(entries.get("python"))).exists():
         raise PrunecError(
             f"there is no aarch64 Python in {folder()}",
             remedy="Set it up: prunec runners setup qemu-aarch64",
         )
-    return found
+    return entries
 
 
 def command() -> list[str]:
     """Return the command that starts the emulated Python.
 
     Raises:
-        PrunecError: something is missing.
+        PrunecError: the setup or qemu is missing.
     """
     return _command(folder(), emulator(), str(record()["python"]))
 
@@ -103,13 +102,13 @@ def environment() -> dict[str, str]:
 
 
 def set_up(tell: Callable[[str], None]) -> None:
-    """Fetch and unpack all of it, try it, and put it in its place; what stood there is replaced.
+    """Download and unpack the system, try it, and put it in place of an earlier one.
 
     Args:
-        tell: takes a line a step.
+        tell: function that takes one line per step.
 
     Raises:
-        PrunecError: a tool is missing, a package cannot be had, or the result does not run.
+        PrunecError: a tool is missing, a package is unavailable, or the result does not run.
     """
     qemu = emulator()
     for tool, package in (("apt-get", "apt"), ("dpkg-deb", "dpkg")):
@@ -133,17 +132,24 @@ def set_up(tell: Callable[[str], None]) -> None:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(place / _WHEELS)
-        said = _tried(place, qemu, python)
+        versions = _tried(place, qemu, python)
         with explained(place / _RECORD):
             packages = {path.name: sha256_of(path) for path in (*debs, *wheels)}
-            entry = {"schema": _SCHEMA, "python": python, "qemu": said[0], "versions": said[1]}
+            entry = {
+                "schema": _SCHEMA,
+                "python": python,
+                "qemu": versions[0],
+                "versions": versions[1],
+            }
             text = json.dumps({**entry, "packages": packages}, indent=1)
             (place / _RECORD).write_text(text, "utf-8")
-    tell(f"{folder()}: {said[0]}, Python and onnxruntime {said[1]['onnxruntime']} of aarch64")
+    tell(
+        f"{folder()}: {versions[0]}, Python and onnxruntime {versions[1]['onnxruntime']} of aarch64"
+    )
 
 
 def _debs(fetched: Path, tell: Callable[[str], None]) -> list[Path]:
-    """The packages of the system, with all that they need."""
+    """Return the downloaded system packages, with all dependencies."""
     release = platform.freedesktop_os_release()
     system = next((name for name in _names(release) if name in _MIRRORS), "")
     codename = release.get("VERSION_CODENAME", "")
@@ -173,13 +179,13 @@ def _debs(fetched: Path, tell: Callable[[str], None]) -> list[Path]:
 
 
 def _names(release: dict[str, str]) -> list[str]:
-    """A system's name, and those of what it derives from."""
+    """Return the name of a system, and of the systems it derives from."""
     return [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
 
 
 def _wheels(fetched: Path, python: str, tell: Callable[[str], None]) -> list[Path]:
-    """Onnxruntime in this machine's version, where there is one for that Python, and its needs."""
-    from onnxruntime import __version__ as ours  # also of a build for other processors
+    """Return the wheels of onnxruntime, if possible in this machine's version, and dependencies."""
+    from onnxruntime import __version__ as ours
 
     tell(f"Fetching onnxruntime {ours} and numpy for aarch64, Python {python}")
     tags = [f"--platform={name}_aarch64" for name in _PLATFORMS]
@@ -195,21 +201,21 @@ def _wheels(fetched: Path, python: str, tell: Callable[[str], None]) -> list[Pat
 
 
 def _python(place: Path) -> str:
-    """The interpreter, relative to the folder."""
-    found = sorted((place / "usr/bin").glob("python3.*[0-9]"))
-    if not found:
+    """Return the interpreter, relative to the folder."""
+    interpreters = sorted((place / "usr/bin").glob("python3.*[0-9]"))
+    if not interpreters:
         raise PrunecError("the packages hold no Python")
-    return str(found[-1].relative_to(place))
+    return str(interpreters[-1].relative_to(place))
 
 
 def _tried(place: Path, qemu: str, python: str) -> tuple[str, dict[str, str]]:
-    """What it says of its versions: qemu's, and those of the packages."""
-    said = _run([qemu, "--version"]).splitlines()[0].split(" version ")[-1].split()[0]
+    """Return the versions of qemu and of the packages, as the system reports them."""
+    version = _run([qemu, "--version"]).splitlines()[0].split(" version ")[-1].split()[0]
     program = "import json, numpy as n, onnxruntime as o"
     program = f"{program}; print(json.dumps([n.__version__, o.__version__]))"
     made = _run([*_command(place, qemu, python), "-c", program], _environment(place))
     numpy, onnxruntime = json.loads(made)
-    return f"qemu {said}", {"numpy": numpy, "onnxruntime": onnxruntime}
+    return f"qemu {version}", {"numpy": numpy, "onnxruntime": onnxruntime}
 
 
 def _command(place: Path, qemu: str, python: str) -> list[str]:
@@ -222,10 +228,10 @@ def _environment(place: Path) -> dict[str, str]:
 
 
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
-    """Run a command; return what it prints.
+    """Run a command; return its output.
 
     Raises:
-        RunError: it failed: with its last lines.
+        RunError: the command failed; the message holds its last lines.
     """
     try:
         done = subprocess.run(
@@ -235,9 +241,9 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> s
     except OSError as error:
         raise RunError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode:
-        last = "\n".join((done.stderr.strip() or "it said nothing").splitlines()[-5:])
+        last = "\n".join((done.stderr.strip() or "it printed nothing").splitlines()[-5:])
         raise RunError(
             f"{Path(command[0]).name} failed:\n{last}",
-            remedy="It needs the network and some 300 MB of disk; repeat the command.",
+            remedy="Setup needs the network and about 300 MB of disk; repeat the command.",
         )
     return done.stdout

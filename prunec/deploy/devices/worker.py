@@ -1,9 +1,9 @@
-"""What runs on a device: opens files, runs and times them, as it is asked through stdin.
+"""Worker on a device: opens, runs and times files as requested through stdin.
 
-It is sent as text and needs numpy and onnxruntime alone. A message, either way, is its header as
-JSON behind four bytes of its length; `parts` of the header are the lengths of what follows it, each
-an array in numpy's own format or the bytes of a file. What it is sent lies in a folder of its own,
-which is deleted at the end, or when nobody is there any more.
+It is sent as text and needs only numpy and onnxruntime. A message, in either direction, is a header
+as JSON, preceded by its length in four bytes; ``parts`` of the header are the lengths of the parts
+that follow, each an array in numpy's format or the bytes of a file. Received files lie in a folder
+of their own, which is deleted at the end, or when the connection ends.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ READY = b"prunec: ready\n"
 MISSING = "missing package: "
 
 
-class Device:
-    """The files that were opened, and what is done with them."""
+class Worker:
+    """Open files and the requests on them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,36 +36,36 @@ class Device:
         self.given: dict[str, dict[str, Any]] = {}
 
     def do_hello(self, header: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Any]:
-        """Say what this is."""
+        """Return versions and hardware."""
         names = ("numpy", "onnxruntime")
         versions = {name: importlib.metadata.version(name) for name in names}
-        said = {
+        hardware = {
             "machine": platform.machine(),
             "model": _model(),
             "python": platform.python_version(),
             "system": platform.platform(),
         }
-        return {**said, "versions": versions}, []
+        return {**hardware, "versions": versions}, []
 
     def do_put(self, header: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Any]:
-        """Write files; their names stay within the folder."""
+        """Write files; their names must stay within the folder."""
         for name, data in zip(header["names"], parts, strict=True):
             place = PurePosixPath(name)
             if place.is_absolute() or ".." in place.parts:
-                raise ValueError(f"{name} lies elsewhere")
+                raise ValueError(f"{name} lies outside the folder")
             path = self.folder / place
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         return {}, []
 
     def do_open(self, header: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Any]:
-        """Load a file; say what it takes."""
+        """Load a file; return its inputs."""
         session = self.sessions[header["name"]] = self._session(header)
         inputs = session.get_inputs()
         return {"inputs": [[entry.name, entry.type, entry.shape] for entry in inputs]}, []
 
     def do_close(self, header: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Any]:
-        """Forget a file."""
+        """Close and delete a file."""
         self.sessions.pop(header["name"], None)
         self.given.pop(header["name"], None)
         (self.folder / header["name"]).unlink(missing_ok=True)
@@ -80,12 +80,12 @@ class Device:
         return {}, [np.asarray(values) for values in made]
 
     def do_give(self, header: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Any]:
-        """Keep inputs that a file is timed on."""
+        """Store the inputs for timing a file."""
         self.given[header["name"]] = _fed(self.sessions[header["name"]], parts)
         return {}, []
 
     def do_time(self, header: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Any]:
-        """Return the seconds of every one of some runs."""
+        """Return the seconds of each run."""
         session, feed = self.sessions[header["name"]], self.given[header["name"]]
         seconds = []
         for _ in range(header["runs"]):
@@ -95,7 +95,7 @@ class Device:
         return {"seconds": seconds}, []
 
     def do_profile(self, header: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Any]:
-        """Return onnxruntime's own profile of some runs."""
+        """Return onnxruntime's profile of some runs."""
         session = self._session(header, self.folder / "profile")
         feed = _fed(session, parts)
         for _ in range(header["runs"]):
@@ -106,7 +106,7 @@ class Device:
         return {"events": events}, []
 
     def do_check(self, header: dict[str, Any], parts: list[bytes]) -> tuple[dict[str, Any], Any]:
-        """Run check.py of a bundle that was put here; return what it prints."""
+        """Run check.py of a received bundle; return its output."""
         command = [
             *(header["python"] or [sys.executable]),
             str(self.folder / header["folder"] / "check.py"),
@@ -138,7 +138,7 @@ def _fed(session: Any, parts: list[bytes]) -> dict[str, Any]:
 
 
 def _model() -> str:
-    """The board's name, where the system has one."""
+    """Return the board's name, if the system has one."""
     try:
         return Path("/proc/device-tree/model").read_text("utf-8").strip("\0\n ")
     except (OSError, UnicodeDecodeError):
@@ -146,7 +146,7 @@ def _model() -> str:
 
 
 def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], list[bytes]] | None:
-    """Return a message's header and parts; None at the end."""
+    """Return header and parts of a message; None at the end."""
     length = stream.read(4)
     if len(length) < 4:
         return None
@@ -171,7 +171,7 @@ def _whole(stream: IO[bytes], size: int) -> bytes:
 
 
 def as_bytes(array: Any) -> bytes:
-    """Return an array in numpy's own format."""
+    """Return an array in numpy's file format."""
     import numpy as np
 
     made = io.BytesIO()
@@ -179,31 +179,31 @@ def as_bytes(array: Any) -> bytes:
     return made.getvalue()
 
 
-def answered(device: Device, header: dict[str, Any], parts: list[bytes]) -> tuple[Any, Any]:
-    """Return what a message is answered: the header, and the parts."""
+def answered(worker: Worker, header: dict[str, Any], parts: list[bytes]) -> tuple[Any, Any]:
+    """Return the answer to a message: header and parts."""
     try:
-        said, arrays = getattr(device, f"do_{header['do']}")(header, parts)
-        return said, [as_bytes(array) for array in arrays]
+        answer, arrays = getattr(worker, f"do_{header['do']}")(header, parts)
+        return answer, [as_bytes(array) for array in arrays]
     except (ModuleNotFoundError, importlib.metadata.PackageNotFoundError) as error:
         return {"error": f"{MISSING}{error.name}"}, []
-    except Exception as error:  # runtimes raise what they happen to raise
+    except Exception as error:  # runtimes raise errors of any type
         return {"error": f"{str(error) or type(error).__name__}"[:2000]}, []
 
 
 def main() -> None:
-    """Answer messages until there are no more."""
+    """Answer messages until the input ends."""
     given, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # keep output of libraries out of the answers
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="prunec-"))
-    os.environ["TMPDIR"] = str(folder)  # where runtimes leave files of their own
+    os.environ["TMPDIR"] = str(folder)  # temporary files of runtimes go with the folder
     try:
-        device = Device(folder)
+        worker = Worker(folder)
         answers.write(READY)
         answers.flush()
         while (message := read_message(given)) is not None:
-            write_message(answers, *answered(device, *message))
+            write_message(answers, *answered(worker, *message))
     except (EOFError, BrokenPipeError):
         pass
     finally:

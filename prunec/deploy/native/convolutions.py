@@ -1,53 +1,73 @@
-"""Convolutions as offsets: each weight reads beside the position that it adds to."""
+"""Convolutions as offsets: each weight reads at one offset from its output position."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prunec.deploy.native.builder import Builder, Fields, Place, Step
+from prunec.deploy.native.builder import Builder, Fields, Place, Step, Work
 from prunec.deploy.native.geometry import Geometry, geometry
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import compressed, in_fours
 from prunec.deploy.native.reading import Call
 
-DENSE_FROM = 0.5
-"""Share of weights that are not zero from which all of them are multiplied."""
+DENSE_FROM = 0.46
+"""Share of nonzero weights from which the dense kernel is faster, as measured by
+tests/bench/native_kernels.py."""
+_DENSE_FROM_SPLIT = 0.37
+"""The same where the input is split into phases: the sparse kernel reads more memory there."""
+_THREE_FROM = 0.45
+"""The same for the kernel of 3×3 depthwise convolutions."""
+_DENSE_FROM_FEW, _FEW_TAPS = 0.55, 160
+"""The same for filters of at most so many weights: packing weighs more in the dense kernel."""
 _MOST_INDICES = 1 << 16
+_ROWS, _DEPTH = 4, 256
+"""PN_ROWS and PN_DEPTH of the kernels."""
+_PANELS = tuple((wide * lanes, lanes) for wide, lanes in ((1, 1), (3, 4), (3, 8), (6, 16)))
+"""Positions of a panel, and floats of a vector, of each kind of processor."""
+_HELD = 1 << 16
+"""Floats of panels that are packed together: 256 KiB, half of a usual second-level cache."""
+_FEW_WEIGHTS = 1 << 15
+"""Weights that stay in the second-level cache beside one panel: no need to read them seldom."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """What a convolution reads.
+    """Input positions that a convolution reads, in floats.
 
     Attributes:
-        place: what the first position of the output reads at offset 0.
+        place: position that the first output reads at offset 0.
         channel: floats from channel to channel.
-        taps: offset of each number of the kernel, from 0.
+        taps: offset of each kernel index, at least 0.
+        phases: the step that splits the input into phases; of one channel if ``alone``.
+        alone: whether each channel is split just before it is read.
     """
 
     place: Place
     channel: int
     taps: tuple[int, ...]
+    phases: Step | None = None
+    alone: bool = False
 
     def offsets(self, channels: int) -> np.ndarray:
         """Return the offset of every weight of a filter over a number of channels."""
         rows = self.channel * np.arange(channels)[:, None]
-        found: np.ndarray = (rows + np.array(self.taps)[None]).reshape(-1).astype(np.uint32)
-        return found
+        offsets: np.ndarray = (rows + np.array(self.taps)[None]).reshape(-1).astype(np.uint32)
+        return offsets
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Weights of a convolution, as one of step 1 reads them.
+    """Weights of a convolution of stride 1.
 
     Attributes:
-        values: [filters, channels of a group × numbers of the kernel].
-        bias: of each filter.
-        groups: in how many parts its channels fall.
-        channels: of the input.
+        values: [filters, input channels of a group × kernel size].
+        bias: [filters].
+        groups: number of groups.
+        channels: number of input channels.
     """
 
     values: np.ndarray
@@ -57,7 +77,7 @@ class Filters:
 
     @property
     def group_in(self) -> int:
-        """Channels of the input that a filter reads."""
+        """Input channels of a filter."""
         return self.channels // self.groups
 
     @property
@@ -67,7 +87,7 @@ class Filters:
 
 
 def filters(builder: Builder, call: Call) -> Filters:
-    """Return the weights of a convolution; those of a transposed one by what they add to."""
+    """Return the weights of a convolution; those of a transposed one with in and out swapped."""
     weight, bias = builder.constant(call, 1), builder.constant(call, 2)
     assert weight is not None
     groups = call.whole("group", 1)
@@ -88,18 +108,19 @@ def convolution(builder: Builder, call: Call) -> None:
         return
     name = call.results[0]
     stride = builder.layout(name).stride
-    read = _read(builder, call, how, stride)
+    alone = weights.group_in == weights.group_out == 1 and how.spread == (1, 1)
+    read = _read(builder, call, how, stride, alone=alone)
     add_filters(builder, call, read, weights, len(read.taps))
 
 
 def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps: int) -> Step:
-    """Append filters that read with the row stride of their output."""
+    """Append a convolution that reads with the row stride of its output."""
     name = call.results[0]
     out, data = builder.layout(name), builder.data
     buffer = builder.new(name)
     count = weights.group_in * taps
     live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
-    dense = (live >= DENSE_FROM and weights.group_out >= 4) or count > _MOST_INDICES
+    dense = (live >= _dense_from(read, count) and weights.group_out >= 4) or count > _MOST_INDICES
     fields: Fields = {
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
@@ -107,20 +128,71 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
     }  # fmt: skip
     if dense:
+        size = _scratch(weights, count, out.positions)
+        scratch = builder.scratch(size)
+        fields |= {"scratch": Place(scratch), "scratch_size": size}
         fields["values"] = data.add(in_fours(weights.values, weights.groups))
     else:
         starts, indices, values = compressed(weights.values)
         fields |= {"starts": data.add(starts), "indices": data.add(indices)}
         fields["values"] = data.add(values)
-    code = "k->dense(&S, w, d);" if dense else "k->sparse(&S, w, d);"
+    three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
+    if three:
+        fields["dense"] = data.add(weights.values)
+    kernel = "dense" if dense else "three" if three else "sparse"
+    reads = [read.place.buffer, *([scratch] if dense else [])]
+    if read.alone and read.phases:
+        kernel = "stepped"
+        reads += read.phases.reads
+        fields |= {"phases": read.phases, "scratch_size": builder.sizes[read.place.buffer]}
+    code = f"k->{kernel}(&S, w, d);"
     layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
-    step = builder.add(code, "pn_conv", fields, [read.place.buffer], buffer, layer)
+    step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
+    step.work = _work(builder, call, weights, kernel=kernel)
     return step
 
 
-def _read(builder: Builder, call: Call, how: Geometry, stride: int) -> Read:
-    """Return where a convolution reads: its input as it lies, or its phases, appended before."""
+def _work(builder: Builder, call: Call, weights: Filters, *, kernel: str) -> Work:
+    out = builder.layout(call.results[0])
+    live = int(np.count_nonzero(weights.values))
+    tensors = math.prod(builder.shape(call.operands[0])) + math.prod(out.sizes)
+    stored = 4 * weights.values.size if kernel == "dense" else 6 * live
+    products = live * out.height * out.width
+    return Work(kernel, weights.values.size, live, products, stored, 4 * tensors)
+
+
+def _dense_from(read: Read, taps: int) -> float:
+    """Return the density from which a convolution is dense; `tests/bench/native_kernels.py`."""
+    if read.phases:
+        return _DENSE_FROM_SPLIT
+    return _DENSE_FROM_FEW if taps <= _FEW_TAPS else DENSE_FROM
+
+
+def _is_three(read: Read, weights: Filters, stride: int) -> bool:
+    """Whether a convolution is depthwise 3×3 with stride 1 and dilation 1."""
+    square = tuple(y * stride + x for y in range(3) for x in range(3))
+    return weights.group_in == weights.group_out == 1 and read.taps == square and not read.phases
+
+
+def _scratch(weights: Filters, taps: int, positions: int) -> int:
+    """Return the floats that a dense convolution needs beside its tensors, on any processor."""
+    depths = -(-taps // _DEPTH)
+    depth, rows = -(-taps // depths), -(-weights.group_out // _ROWS) * _ROWS
+    most = 0 if weights.values.size <= _FEW_WEIGHTS else _HELD
+    needed = []
+    for panel, lanes in _PANELS:
+        one = depth * panel + lanes + (rows * panel if depths > 1 else 0)
+        tiles = -(-positions // panel) + 1  # they differ by one vector at most
+        needed.append(one * min(max(1, most // one), tiles))
+    return max(needed)
+
+
+def _read(builder: Builder, call: Call, how: Geometry, stride: int, *, alone: bool) -> Read:
+    """Return the input positions of a convolution: in place, or in a copy split into phases.
+
+    The copy is made before the convolution, or, if ``alone``, one channel at a time within it.
+    """
     name = call.operands[0]
     source = builder.layout(name).planes
     rows, columns = how.rows, how.columns
@@ -136,12 +208,15 @@ def _read(builder: Builder, call: Call, how: Geometry, stride: int) -> Read:
         for y in rows.taps for x in columns.taps
     ]  # fmt: skip
     origin = -rows.low * stride - columns.low
-    buffer = builder.scratch(source.channels * plane * len(used) + 2 * OVERRUN)
+    count = 1 if alone else source.channels
+    buffer = builder.scratch(count * plane * len(used) + 2 * OVERRUN)
+    read = _from_least(Place(buffer, origin), plane * len(used), taps)
     if how.spread == (1, 1):
-        _split(builder, call, how, buffer, (plane, stride, used))
-    else:
-        _spread(builder, call, how, buffer, (plane, stride, origin))
-    return _from_least(Place(buffer, origin), plane * len(used), taps)
+        step = _split(builder, call, how, buffer, (plane, stride, used))
+        step.code = "(void)&S;" if alone else step.code
+        return replace(read, phases=step, alone=alone)
+    _spread(builder, call, how, buffer, (plane, stride, origin))
+    return read
 
 
 def _from_least(place: Place, channel: int, taps: list[int]) -> Read:
@@ -156,7 +231,7 @@ def _split(
     how: Geometry,
     buffer: str,
     form: tuple[int, int, list[tuple[int, int]]],
-) -> None:
+) -> Step:
     """Append the phases of an input: plane, row stride, and row and column of each phase."""
     (plane, stride, used), (rows, columns) = form, (how.rows, how.columns)
     source, name = builder.layout(call.operands[0]).planes, builder.buffer(call.operands[0])
@@ -170,7 +245,7 @@ def _split(
         "columns": min(columns.out + columns.high - columns.low, stride),
         "at": builder.data.add(np.array(firsts, np.int32)),
     }  # fmt: skip
-    builder.add("pn_split(&S, w, d);", "pn_phases", fields, [name], buffer, call.name)
+    return builder.add("pn_split(&S, w, d);", "pn_phases", fields, [name], buffer, call.name)
 
 
 def _spread(
@@ -188,7 +263,7 @@ def _spread(
 
 
 def _to_one_position(builder: Builder, call: Call, how: Geometry, weights: Filters) -> None:
-    """Append a convolution with one position as its output: a linear layer of what it reads."""
+    """Append a convolution with one output position, as a linear layer."""
     source, name = builder.layout(call.operands[0]).planes, call.operands[0]
     down, over = how.spread
     kept = [

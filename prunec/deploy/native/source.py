@@ -1,9 +1,9 @@
-"""Writes a program as C: its weights, the arguments of its calls, the functions that run it."""
+"""C source of a program: its weights, the arguments of its calls, the functions that run it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,16 +11,17 @@ from string import Template
 
 import numpy as np
 
-from prunec.deploy.native.builder import Builder, Place, Step, Value
-from prunec.deploy.native.layout import Layout
+from prunec.deploy.native.builder import Builder, Place, Step, Value, Work
+from prunec.deploy.native.layout import Layout, rounded
 from prunec.deploy.native.memory import Memory, plan
 from prunec.deploy.signature import file_digest
 
 HEADERS = (
-    "prunec_kernels.h", "prunec_vectors.h", "prunec_plain.h", "prunec_planes.h", "prunec_choices.h",
+    "prunec_kernels.h", "prunec_vectors.h", "prunec_dense.h", "prunec_depthwise.h",
+    "prunec_plain.h", "prunec_planes.h", "prunec_choices.h",
 )  # fmt: skip
 LARGEST_SOURCE = 1 << 18
-"""Bytes of weights up to which they stand in the source."""
+"""Bytes of weights up to which they are part of the source; more go into a file beside it."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Program:
 
     Attributes:
         builder: its calls and data.
-        memory: its workspace.
-        metadata: what it says of itself.
+        memory: the plan of its workspace.
+        metadata: key → value, embedded in the source.
     """
 
     builder: Builder
@@ -39,7 +40,7 @@ class Program:
 
     @property
     def in_source(self) -> bool:
-        """Whether the weights stand in the source."""
+        """Whether the weights are part of the source."""
         return len(self.builder.data.bytes) <= LARGEST_SOURCE
 
 
@@ -49,11 +50,11 @@ def program(builder: Builder, metadata: Mapping[str, str]) -> Program:
 
 
 def write_program(made: Program, path: Path) -> None:
-    """Write the source, its header, kernels, example and CMake file, and weights that are many.
+    """Write source, header, kernels, example, CMake file, and a weights file if they are large.
 
     Args:
         made: the program.
-        path: of the source; the others stand beside it.
+        path: path of the source; the other files go into its folder.
     """
     folder = path.parent
     path.write_text(_source(made, path.stem), "utf-8")
@@ -86,14 +87,25 @@ def _source(made: Program, stem: str) -> str:
     parts = [
         f"/* A network compiled by prunec: {len(steps)} calls of kernels, "
         f"{len(data)} bytes of weights and tables.\n * cc -O2 -c {stem}.c\n */",
-        f'#include "{stem}.h"\n\n#include "prunec_kernels.h"',
+        f'#include "{stem}.h"\n\n{_sizes(made)}\n#include "prunec_kernels.h"',
         _weights(data) if made.in_source else _beside(stem, data),
-        *(_arguments(number, step, made.memory) for number, step in enumerate(steps)),
+        *(_arguments(number, steps, made.memory) for number in range(len(steps))),
+        _about(steps),
         _run(steps),
         _description(made, stem),
         _functions(made, stem),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sizes(made: Program) -> str:
+    """Return the sizes of the workspace and of each further thread's scratch memory, in floats."""
+    sizes = [step.fields.get("scratch_size", 0) for step in made.builder.steps]
+    largest = max((size for size in sizes if isinstance(size, int)), default=0)
+    return (
+        f"#define PN_PEAK ((size_t){made.memory.peak})\n"
+        f"#define PN_SCRATCH ((size_t){rounded(largest)})"
+    )
 
 
 def _weights(data: bytes) -> str:
@@ -112,8 +124,11 @@ def _beside(stem: str, data: bytes) -> str:
     )
 
 
-def _arguments(number: int, step: Step, memory: Memory) -> str:
+def _arguments(number: int, steps: Sequence[Step], memory: Memory) -> str:
+    step = steps[number]
     fields = _planes(step, memory) if step.struct == "pn_planes" else _fields(step, memory)
+    others = {key: value for key, value in step.fields.items() if isinstance(value, Step)}
+    fields += [f".{key} = &step{steps.index(value)}" for key, value in others.items()]
     return (
         f"/* {_plain(step.layer)} */\n"
         f"static const struct {step.struct} step{number} = {{{', '.join(fields)}}};"
@@ -141,16 +156,16 @@ def _of_layout(layout: Layout, at: int) -> list[str]:
 
 
 def _fields(step: Step, memory: Memory) -> list[str]:
-    found = []
+    fields = []
     for key, value in step.fields.items():
         if isinstance(value, Layout):
             inner = ", ".join(_of_layout(value, memory.places[step.writes]))
-            found.append(f".{key} = {{{inner}}}")
+            fields.append(f".{key} = {{{inner}}}")
         elif isinstance(value, Place):
-            found.append(f".{key} = {memory.places[value.buffer] + value.at}")
-        else:
-            found.append(f".{key} = {_number(value)}")
-    return found
+            fields.append(f".{key} = {memory.places[value.buffer] + value.at}")
+        elif not isinstance(value, Step):
+            fields.append(f".{key} = {_number(value)}")
+    return fields
 
 
 def _number(value: Value) -> str:
@@ -162,9 +177,28 @@ def _number(value: Value) -> str:
     return str(value)
 
 
+def _about(steps: list[Step]) -> str:
+    """Return the table of the work of every call, for profiles."""
+    rows = []
+    for step in steps:
+        work = step.work or Work(_kernel(step), 0, 0, 0, 0, 0)
+        numbers = (work.weights, work.live, work.products, work.stored, work.tensors)
+        layer = step.makes or step.writes or step.layer
+        texts = (f'"{_escaped(text.encode())}"' for text in (layer, work.kernel))
+        rows.append("{" + ", ".join((*texts, *(f"{float(n):.17g}" for n in numbers), "0.0")) + "}")
+    body = ",\n    ".join(rows)
+    return f"#ifdef PRUNEC_PROFILE\nstatic struct pn_about about[] = {{\n    {body}}};\n#endif"
+
+
+def _kernel(step: Step) -> str:
+    """Return the name of a call's kernel without its prefix: ``pn_pool(&S, w)`` → ``pool``."""
+    return step.code.partition("(")[0].removeprefix("pn_").removeprefix("k->").replace("_", " ")
+
+
 def _run(steps: list[Step]) -> str:
     calls = "\n".join(
-        "    " + step.code.replace("&S", f"&step{number}") for number, step in enumerate(steps)
+        f"    PN_STEP({number}, {step.code.rstrip(';')});".replace("&S", f"&step{number}")
+        for number, step in enumerate(steps)
     )
     return (
         "static void run_sample(const struct pn_kernels *k, const float *d, float *w,\n"
@@ -201,23 +235,24 @@ def _description(made: Program, stem: str) -> str:
 
 
 def _text(metadata: Mapping[str, str]) -> str:
-    """Return metadata as one C string: a line for every entry."""
+    """Return metadata as one C string, one line per entry."""
     lines = (f"{key}={value}" for key, value in sorted(metadata.items()))
-    escaped = "\n".join(lines).encode("utf-8")
+    return _escaped("\n".join(lines).encode("utf-8"))
+
+
+def _escaped(text: bytes) -> str:
     return "".join(
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
-        for byte in escaped
+        for byte in text
     )
 
 
 def _functions(made: Program, stem: str) -> str:
-    return Template(_packaged("functions.c.in")).substitute(
-        model=stem, floats=made.memory.peak + 16
-    )
+    return Template(_packaged("functions.c.in")).substitute(model=stem)
 
 
 def digest_of(folder: Path, names: list[str]) -> str:
-    """Return the sha256 of files, by name and contents."""
+    """Return the SHA-256 of files, by name and content."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(name.encode() + b"\0" + file_digest((folder / name).read_bytes()).encode())

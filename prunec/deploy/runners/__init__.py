@@ -1,1 +1,1 @@
-"""The runners: one file a runtime on a device."""
+"""Runners: one file per runtime on a device."""

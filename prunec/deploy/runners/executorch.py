@@ -18,7 +18,7 @@ from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes, sam
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
-if find_spec("executorch") is None:  # importing it takes seconds, and is left to who opens a file
+if find_spec("executorch") is None:  # the import takes seconds, so it waits until a file is opened
     raise ImportError("No module named 'executorch'")
 
 _SIZES = re.compile(r"sizes=\[([\d, ]*)\]")
@@ -26,18 +26,18 @@ _SIZES = re.compile(r"sizes=\[([\d, ]*)\]")
 
 @dataclass(frozen=True)
 class Executorch(Runner):
-    """Run ``.pte`` programs, a sample at a time."""
+    """Runner of ``.pte`` programs, one sample at a time."""
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".pte"})
     modules: ClassVar[tuple[str, ...]] = ("executorch.runtime",)
 
     @property
     def identity(self) -> Identity:
-        """The version, and in which precision."""
+        """Version and precision."""
         return Identity("executorch", version("executorch"), f"{platform.machine()}, XNNPACK, f32")
 
     def open(self, path: Path) -> LoadedFile:
-        """Return the program's method."""
+        """Return the loaded program."""
         from executorch.runtime import Runtime
 
         try:
@@ -53,20 +53,20 @@ class _Method(LoadedFile):
     @property
     def input_shapes(self) -> list[Sizes]:
         """Sizes of the inputs."""
-        said = self._method.metadata
-        infos = [str(said.input_tensor_meta(place)) for place in range(said.num_inputs())]
-        found = [_SIZES.search(info) for info in infos]
-        return [tuple(map(int, sizes[1].split(", "))) for sizes in found if sizes]
+        metadata = self._method.metadata
+        infos = [str(metadata.input_tensor_meta(place)) for place in range(metadata.num_inputs())]
+        matches = [_SIZES.search(info) for info in infos]
+        return [tuple(map(int, sizes[1].split(", "))) for sizes in matches if sizes]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Yield the outputs of a batch when they are asked for."""
+        """Yield the outputs of a batch when they are requested."""
         for inputs in batches:
             yield samples_of(inputs, self.input_shapes, self._run)
 
     def _run(self, inputs: Batch) -> list[np.ndarray]:
         given = [torch.from_numpy(np.ascontiguousarray(x)) for x in inputs]
         try:
-            # What the method returns is memory that its next run writes into.
+            # The next run overwrites the memory of these outputs.
             return [y.detach().numpy().copy() for y in self._method.execute(given)]
         except Exception as error:
             raise PrunecError(f"ExecuTorch cannot run {self._path}: {first_line(error)}") from error

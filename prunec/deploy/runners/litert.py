@@ -16,13 +16,13 @@ from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes, sam
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
-if find_spec("ai_edge_litert") is None:  # imported where a file is opened
+if find_spec("ai_edge_litert") is None:  # imported when a file is opened
     raise ImportError("No module named 'ai_edge_litert'")
 
 
 @dataclass(frozen=True)
 class Litert(Runner):
-    """Run ``.tflite`` files, a sample at a time."""
+    """Runner of ``.tflite`` files, one sample at a time."""
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".tflite"})
 
@@ -32,7 +32,7 @@ class Litert(Runner):
 
     @property
     def identity(self) -> Identity:
-        """The version, on how many threads, in which precision."""
+        """Version, threads and precision."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         device = f"{platform.machine()}, {threads}, XNNPACK, f32"
         return Identity("litert", version("ai-edge-litert"), device)
@@ -65,7 +65,7 @@ class _Interpreted(LoadedFile):
         return [tuple(map(int, entry["shape"])) for entry in self._inputs]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Yield the outputs of a batch when they are asked for."""
+        """Yield the outputs of a batch when they are requested."""
         for inputs in batches:
             yield samples_of(inputs, self.input_shapes, self._run)
 
@@ -80,6 +80,6 @@ class _Interpreted(LoadedFile):
 
 
 def _place(name: str) -> int:
-    """The number at the end of a name: ``output_10`` comes after ``output_9``."""
+    """Return the number at the end of a name, so that ``output_10`` comes after ``output_9``."""
     digits = name.rpartition("_")[2].partition(":")[0]
     return int(digits) if digits.isdigit() else 0

@@ -18,7 +18,7 @@ from prunec.wording import first_line
 
 @dataclass(frozen=True)
 class Ncnn(Runner):
-    """Run ncnn's files, a sample at a time; halves, bfloat16 and integers are off."""
+    """Runner of ncnn files, one sample at a time; half precision, bfloat16 and integers are off."""
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".param"})
 
@@ -26,12 +26,12 @@ class Ncnn(Runner):
 
     @property
     def identity(self) -> Identity:
-        """The version, on how many threads, in which precision."""
+        """Version, threads and precision."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return Identity("ncnn", ncnn.__version__, f"{platform.machine()}, {threads}, f32")
 
     def open(self, path: Path) -> LoadedFile:
-        """Return a net of the file and the weights beside it."""
+        """Return the network of a file and the weights beside it."""
         net = ncnn.Net()
         net.opt.num_threads = self.threads
         net.opt.use_vulkan_compute = False
@@ -48,23 +48,23 @@ class _Net(LoadedFile):
 
     @property
     def input_shapes(self) -> list[Sizes]:
-        """Nothing: the file does not say."""
+        """Unknown shapes: ncnn files do not store them."""
         return [(None,) for _ in self._net.input_names()]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Yield the outputs of a batch when they are asked for."""
+        """Yield the outputs of a batch when they are requested."""
         for inputs in batches:
-            found = [self._run([x[i] for x in inputs]) for i in range(len(inputs[0]))]
-            yield [np.stack(outputs) for outputs in zip(*found, strict=True)]
+            by_sample = [self._run([x[i] for x in inputs]) for i in range(len(inputs[0]))]
+            yield [np.stack(outputs) for outputs in zip(*by_sample, strict=True)]
 
     def _run(self, sample: Batch) -> list[np.ndarray]:
         try:
             extractor = self._net.create_extractor()
             for name, x in zip(self._net.input_names(), sample, strict=True):
                 extractor.input(name, ncnn.Mat(np.ascontiguousarray(x)).clone())
-            found = [extractor.extract(name) for name in self._net.output_names()]
+            extracted = [extractor.extract(name) for name in self._net.output_names()]
         except Exception as error:
             raise PrunecError(f"ncnn cannot run {self._path}: {first_line(error)}") from error
-        if any(wrong for wrong, _ in found):
+        if any(wrong for wrong, _ in extracted):
             raise PrunecError(f"ncnn cannot run {self._path} on inputs of this size")
-        return [np.array(values) for _, values in found]
+        return [np.array(values) for _, values in extracted]

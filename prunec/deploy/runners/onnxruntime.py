@@ -1,4 +1,4 @@
-"""onnxruntime on this machine's processor, as a device would run it."""
+"""onnxruntime on this machine's processor, with the settings of a device."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Onnxruntime(Runner):
-    """Run ONNX files on the CPU; with one thread within an operator, the same bits every time."""
+    """Runner of ONNX files on the CPU; one thread per operator gives the same bits every time."""
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".onnx", ".ort"})
 
@@ -38,7 +38,7 @@ class Onnxruntime(Runner):
 
     @property
     def identity(self) -> Identity:
-        """The version, and on how many threads."""
+        """Version and threads."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return Identity("onnxruntime", onnxruntime.__version__, f"{platform.machine()}, {threads}")
 
@@ -58,11 +58,11 @@ def _session(
     """Return a session of a file.
 
     Args:
-        path: the file.
-        threads: within an operator.
-        saved: where to save the graph that it runs.
-        profile: how the names of files with its times begin.
-        portable: whether to leave this processor's own layouts out, as an ``.ort`` file does.
+        path: path of the file.
+        threads: threads per operator.
+        saved: path to save the optimised graph to.
+        profile: prefix of the profile's file name.
+        portable: whether to leave out layouts specific to this processor, as ``.ort`` files do.
     """
     options = onnxruntime.SessionOptions()
     if portable:
@@ -70,13 +70,13 @@ def _session(
         options.graph_optimization_level = level
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4
+    options.log_severity_level = 4  # fatal errors only; others are raised
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     if saved:
         options.optimized_model_filepath = str(saved)
-    # Threads that spin while they wait take the core that the next step needs.
+    # Waiting threads that spin occupy the core that the next step needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -95,7 +95,7 @@ class _Session(LoadedFile):
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """Layers of each kind, of the graph as it runs on this processor."""
+        """Number of layers of each kind in the graph as it runs on this processor."""
         with tempfile.TemporaryDirectory() as folder:
             saved = Path(folder) / "as_run.onnx"
             _session(self._path, self._threads, saved)
@@ -119,7 +119,7 @@ class _Session(LoadedFile):
         return [numpy_type(entry.type) for entry in self._inputs]
 
     def profile(self, inputs: Batch, runs: int = 20) -> list[LayerTime]:
-        """See :meth:`LoadedFile.profile`: onnxruntime's own profile, read from its JSON."""
+        """Return the layers of onnxruntime's own profile: see :meth:`LoadedFile.profile`."""
         with tempfile.TemporaryDirectory() as folder:
             session = _session(self._path, self._threads, profile=Path(folder) / "profile")
             feed = dict(zip(self._names, inputs, strict=True))
@@ -132,16 +132,17 @@ class _Session(LoadedFile):
         return layer_times(events)
 
     def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
-        """Measure it; beside an ``.ort`` file a dense ONNX file has no layouts of its own either.
+        """Measure against a dense file: see :meth:`LoadedFile.time`.
 
-        See :meth:`LoadedFile.time`.
+        Against an ``.ort`` file, a dense ONNX file also runs without layouts specific to the
+        processor.
         """
         if isinstance(dense, _Session) and self._path.suffix == ".ort" != dense._path.suffix:
             dense = _Session(dense._path, self._threads, portable=True)
         return super().time(dense, batch=batch, rounds=rounds)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Yield the outputs of a batch when they are asked for."""
+        """Yield the outputs of a batch when they are requested."""
         for inputs in batches:
             yield self._run(inputs)
 

@@ -18,9 +18,9 @@ from prunec.wording import first_line
 
 @dataclass(frozen=True)
 class Openvino(Runner):
-    """Run OpenVINO's files, and ONNX, on the CPU.
+    """Runner of OpenVINO and ONNX files on the CPU.
 
-    The precision is pinned: on processors that know bfloat16 OpenVINO computes in it by default.
+    The precision is pinned: on processors with bfloat16, OpenVINO would use it by default.
     """
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".xml", ".onnx"})
@@ -29,7 +29,7 @@ class Openvino(Runner):
 
     @property
     def identity(self) -> Identity:
-        """The version, on how many threads, in which precision."""
+        """Version, threads and precision."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         version = openvino.__version__.split("-")[0]
         return Identity("openvino", version, f"{platform.machine()}, {threads}, f32")
@@ -58,13 +58,13 @@ class _Compiled(LoadedFile):
         return [tuple(None if s.is_dynamic else s.get_length() for s in sizes) for sizes in shapes]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Yield the outputs of a batch when they are asked for."""
+        """Yield the outputs of a batch when they are requested."""
         request = self._model.create_infer_request()
         for inputs in batches:
             try:
-                found = request.infer([np.ascontiguousarray(x) for x in inputs])
+                outputs = request.infer([np.ascontiguousarray(x) for x in inputs])
             except Exception as error:
                 raise PrunecError(
                     f"OpenVINO cannot run {self._path}: {first_line(error)}"
                 ) from error
-            yield [np.array(found[output]) for output in self._model.outputs]
+            yield [np.array(outputs[output]) for output in self._model.outputs]

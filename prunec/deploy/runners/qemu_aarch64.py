@@ -1,4 +1,4 @@
-"""onnxruntime of aarch64, emulated by qemu on this machine: for answers, never for times."""
+"""onnxruntime for aarch64, emulated by qemu on this machine: for answers, not for times."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from prunec.errors import PrunecError
 
 @dataclass(frozen=True)
 class QemuAarch64(Device):
-    """Run ONNX files as an ARM processor does, emulated; `prunec runners setup qemu-aarch64`."""
+    """Runner of ONNX files on an emulated ARM processor; `prunec runners setup qemu-aarch64`."""
 
-    samples: ClassVar[int | None] = 64
+    samples: ClassVar[int | None] = 64  # emulation is slow
     timeless: ClassVar[str] = "times under qemu say nothing of a device"
 
     @classmethod
     def set_up(cls, tell: Callable[[str], None]) -> None:
-        """Fetch an aarch64 Python and onnxruntime into the user's cache folder."""
+        """Download an aarch64 Python and onnxruntime into the user's cache folder."""
         sysroot.set_up(tell)
 
     @property
     def name(self) -> str:
-        """The name of the runner."""
+        """Name of the runner."""
         return self.runner_name()
 
     @property
     def identity(self) -> Identity:
-        """As a device has it; that it is emulated, and by what."""
-        said = super().identity
+        """Identity of the device, with the emulator."""
+        identity = super().identity
         emulated = f"{sysroot.record()['qemu']}, cortex-a72, emulated"
-        return Identity(said.name, said.version, f"{said.device}, {emulated}")
+        return Identity(identity.name, identity.version, f"{identity.device}, {emulated}")
 
     def python(self) -> Sequence[str]:
-        """The emulated Python."""
+        """Command of the emulated Python."""
         return sysroot.command()
 
     def _connect(self) -> Channel:
@@ -47,5 +47,5 @@ class QemuAarch64(Device):
     def _explained(self, error: PrunecError) -> PrunecError:
         return PrunecError(
             f"{self.name} does not run: {error.message}",
-            remedy="Set it up anew: prunec runners setup qemu-aarch64",
+            remedy="Set it up again: prunec runners setup qemu-aarch64",
         )

@@ -45,11 +45,13 @@ class Traced:
                 If that differs from the first of the graph's outputs, because samples depend on
                 each other or lie along another axis, the graph runs on one sample as well.
         """
+        # A third batch size: a number that both recordings fit by chance differs at this one.
         single = of_samples(example, lambda x: x[:1])
         expected = self.hollow.answers(single)
         if _agree(tuple(map(_first, outputs, expected)), expected):
             return True
         with torch.no_grad():
+            # Interpreted: compiling the graph to Python costs more than one run.
             run = Interpreter(self.graph).run
             outputs_of_one = pytree.tree_leaves(run(*(x.clone() for x in single)))
         return _agree(outputs_of_one, expected) and _agree(outputs, self.hollow.answers(example))

@@ -36,5 +36,7 @@ def arguments(node: Node) -> dict[str, Any]:
         elif argument.name in node.kwargs:
             named[argument.name] = node.kwargs[argument.name]
         else:
+            # Defaults are filled in, so that rules need not know which arguments a caller spelled
+            # out.
             named[argument.name] = argument.default_value if argument.has_default_value() else None
     return named

@@ -50,6 +50,7 @@ class Captured:
         held: dict[str, set[str]] = {}
         for name in self._readers:
             path = name
+            # A tensor belongs to its module and to all modules around that one.
             while path := path.rpartition(".")[0]:
                 held.setdefault(path, set()).add(name)
         return held

@@ -60,6 +60,7 @@ def _lstm(graph: Graph, node: Node) -> None:
     enter, forget, leave = (_of(graph, aten.sigmoid.default, x) for x in (enter, forget, leave))
     new = _of(graph, aten.tanh.default, new)
     memory = _sum(graph, _product(graph, forget, memory), _product(graph, enter, new))
+    # In the order of the call's results, by which readers index them.
     made = _product(graph, leave, _of(graph, aten.tanh.default, memory)), memory
     for user in items:
         replacement = made[user.args[1]]  # type: ignore[index]

@@ -38,6 +38,7 @@ class Original:
 
     def __init__(self, network: nn.Module, example: Inputs) -> None:
         self.module = copied(network).eval()
+        # The last sample: the first one is repeated in the larger batch below.
         single = of_samples(example, lambda x: x[-1:])
         more = of_samples(example, lambda x: torch.cat([x, x[:1]]))
         self.example = example
@@ -46,6 +47,7 @@ class Original:
             answers = [self.answer(single)]
         except Exception:  # any error of a network that does not accept a single sample
             answers, self.batches = [], (more, example, more, example)
+        # Fresh copies, see above.
         first = (_answer(copied(network).eval(), given) for given in (more, example))
         self.answers = (*answers, self.answer(more), self.answer(example), *first)
 
@@ -111,10 +113,10 @@ def _departure(
         with torch.no_grad():
             returned = pytree.tree_leaves(graph(*(x.clone() for x in given)))
     except Exception as error:  # any error of an operator traced for other sizes
-        said = str(error).strip().partition("\n")[0]
-        if "shape[0]" in said:  # torch's check of a batch size that it took for a constant
+        message = str(error).strip().partition("\n")[0]
+        if "shape[0]" in message:  # torch's check of a batch size that it took for a constant
             return f"its graph does not run on {size}: the batch size is a literal number in it"
-        return f"its graph does not run on {size} ({said})"
+        return f"its graph does not run on {size} ({message})"
     how = _difference(expected, returned)
     return f"on {size} {how}{_place(graph, original, given)}" if how else None
 

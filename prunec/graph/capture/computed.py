@@ -75,11 +75,14 @@ def evaluated(captured: Captured, masks: Mapping[str, Tensor] | None = None) -> 
         taken.add(name)
         value = values.of(node).detach().clone()
         if any(name_of.stored in masks for name_of in leaves):
+            # A computed weight inherits the mask of its parameters: what the mask made zero stays
+            # zero.
             masks[name] = value != 0
         made[node] = (name, _as_stored(value, leaves))
     own = {name for name, _ in made.values()}
     masks = {name: mask for name, mask in masks.items() if name in taken | own}
     for name, tensor in made.values():
+        # A mask of another tensor of the same name, such as a vector replaced by a kernel.
         if name in masks and masks[name].shape != tensor.shape:
             del masks[name]
     return Evaluated(with_stored(captured, made), masks, tuple(sorted(own)))
@@ -94,6 +97,7 @@ def _targets(captured: Captured) -> dict[Node, str]:
         if node not in fixed
         for key in _ARGUMENTS.get(node.operator, ())
         if (given := node.arguments.get(key)) in fixed
+        # A parameter seen transposed is a weight already; evaluating it would store it twice.
         and not (node.operator in _PRODUCTS and _only_moves(given))
     }
     needed = _needed(captured, computed)
@@ -101,6 +105,8 @@ def _targets(captured: Captured) -> dict[Node, str]:
         node: key
         for node, key in computed.items()
         if len(node.shape) < 2
+        # A kernel whose parameter is also read elsewhere stays computed: cutting a copy of it alone
+        # would untie the two.
         or not any(isinstance(x.tensor, nn.Parameter) and x in needed for x in _leaves(node))
     }
 

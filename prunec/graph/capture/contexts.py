@@ -21,7 +21,7 @@ _SEEN_THROUGH = frozenset(
         "wrap_activation_checkpoint wrap invoke_subgraph strict_mode"
     ).split()
 )
-_SAID: Mapping[str, str] = {
+_DESCRIPTIONS: Mapping[str, str] = {
     "wrap_with_autocast": "enabled autocast",
     "cond": "torch.cond",
     "while_loop": "torch.while_loop",
@@ -39,8 +39,10 @@ def see_through(module: GraphModule) -> None:
     """
     graph = module.graph
     for node in graph.nodes:
+        # Forward-mode derivatives leave their level markers in the graph.
         if "dual_level" in _name(node):
             raise derivatives("torch.func.jvp or a relative")
+    # Inlined graphs may hold further contexts, so repeat until none is left.
     while calls := [n for n in graph.nodes if _is_of_higher_order(n)]:
         for node in calls:
             inner = next((a for a in node.args if _graph_of(module, a) is not None), None)
@@ -108,11 +110,11 @@ def _inline(node: Node, sub: GraphModule, path: str, given: tuple[object, ...]) 
 
 def _refusal(node: Node) -> UntraceableModel:
     name = _name(node)
-    said = _SAID.get(name, f"torch's {name}")
+    description = _DESCRIPTIONS.get(name, f"torch's {name}")
     place = list((node.meta.get("nn_module_stack") or {}).values())
     where = f" in {place[-1][0]}" if place and place[-1][0] else ""
     return UntraceableModel(
-        f"The forward pass uses {said}{where} (at {node.name}), which prunec cannot trace.",
+        f"The forward pass uses {description}{where} (at {node.name}), which prunec cannot trace.",
         remedy="Leave autocast out of forward and convert the network to the wanted type."
         if name == "wrap_with_autocast"
         else "Write the computation with operators: torch.where for a branch, a loop of fixed "

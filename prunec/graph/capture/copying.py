@@ -31,6 +31,7 @@ def copied(module: nn.Module, tensors: Mapping[int, Any] | None = None) -> nn.Mo
     try:
         made, memo = _deep(module, given)
     except Exception:  # any error of an attribute that does not support copying
+        # Testing every attribute is slow, so it happens only after a plain copy failed.
         made, memo = _deep(module, given | _not_copied(module, given))
     _close_over(made, memo)
     return made
@@ -106,6 +107,7 @@ def _reclosed(function: types.FunctionType, memo: dict[int, Any]) -> Callable[..
     made = types.FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__, new
     )
+    # FunctionType takes all but the defaults of keyword-only arguments.
     made.__kwdefaults__ = function.__kwdefaults__
     return made
 

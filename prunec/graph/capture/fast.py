@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from prunec.graph.capture.agreement import Traced
 from prunec.graph.capture.form import KEY, Form
 from prunec.graph.capture.of_batch import BATCHES, OfBatch, united, united_form
-from prunec.graph.capture.recording import Call, Hollow, Recording, Unrecorded, Value
+from prunec.graph.capture.recording import Call, Hollow, Recording, TensorRef, Unrecorded
 from prunec.graph.capture.samples import holds_samples
 from prunec.graph.capture.surroundings import undisturbed
 
@@ -36,9 +36,11 @@ def fast_trace(module: nn.Module, example: tuple[Tensor, ...]) -> Traced | None:
         The graph as ``torch.export`` would write it; None if a recording cannot represent it.
     """
     names = _argument_names(module, example)
+    # A recording has only shapes, and would assume contiguous inputs.
     if names is None or not all(given.is_contiguous() for given in example):
         return None
     held = [*module.parameters(), *module.buffers(), *example]
+    # A recording has one device for all tensors.
     if len({tensor.device for tensor in held}) != 1 or held[0].is_meta:
         return None
     try:
@@ -90,10 +92,11 @@ class _Drawing:
         self.module, self.example, self.names = module, example, names
         self.calls: list[str] = []  # node name of each call
         self._numbers: dict[OfBatch, Node] = {}
-        self._made: dict[Value, Node] = {}
+        self._made: dict[TensorRef, Node] = {}
 
     def draw(self, first: Recording, second: Recording) -> GraphModule:
         """Return the graph of both recordings; raise Unrecorded if they differ in structure."""
+        # A network that branches on the batch size makes other calls.
         if len(first.calls) != len(second.calls) or first.structure != second.structure:
             raise Unrecorded("The calls depend on the batch.")
         self._draw_held()
@@ -109,12 +112,12 @@ class _Drawing:
         for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
             node = self.graph.create_node("get_attr", name, name=name.replace(".", "_"))
             node.meta[KEY] = Form(tuple(tensor.shape), tensor.dtype, self.device)
-            self._made[Value(name, "stored")] = node
+            self._made[TensorRef(name, "stored")] = node
         for i, (name, given) in enumerate(zip(self.names, self.example, strict=True)):
             node = self.graph.placeholder(name)
             shape = _shape(given, self.example, OfBatch(1, 0))
             node.meta[KEY] = Form(shape, given.dtype, self.device)
-            self._made[Value(i, "input")] = node
+            self._made[TensorRef(i, "input")] = node
 
     def _draw_call(self, number: int, a: Call, b: Call) -> None:
         if a.target is not b.target or a.path != b.path:
@@ -127,7 +130,7 @@ class _Drawing:
         self.calls.append(node.name)
         if isinstance(a.result, Form) and isinstance(b.result, Form):
             node.meta[KEY] = united_form(a.result, b.result)
-            self._made[Value(number, "call")] = node
+            self._made[TensorRef(number, "call")] = node
             return
         assert not isinstance(a.result, Form)
         assert not isinstance(b.result, Form)
@@ -137,7 +140,7 @@ class _Drawing:
         for i, form in enumerate(forms):
             part = self._call(operator.getitem, (node, i), {}, stack)
             part.meta[KEY] = form
-            self._made[Value(number, "call", i)] = part
+            self._made[TensorRef(number, "call", i)] = part
 
     def _call(self, target: Any, args: Any, kwargs: Any, stack: dict[str, Any]) -> Node:
         packet = getattr(target, "overloadpacket", target)
@@ -149,7 +152,7 @@ class _Drawing:
         """Return arguments with nodes in place of tensors and of numbers that depend on the
         batch.
         """
-        if isinstance(given, Value):
+        if isinstance(given, TensorRef):
             return self._made[given]
         if isinstance(given, OfBatch):
             return self._number(given)
@@ -165,7 +168,7 @@ class _Drawing:
         one = OfBatch(1, 0)
         if given == one:
             target: Any = torch.ops.aten.sym_size.int
-            args: tuple[Any, ...] = (self._made[Value(0, "input")], 0)
+            args: tuple[Any, ...] = (self._made[TensorRef(0, "input")], 0)
         elif given.rest:
             target, args = operator.add, (self._number(OfBatch(given.slope, 0)), given.rest)
         else:
@@ -184,6 +187,8 @@ class _Drawing:
         for name, buffer in self.module.named_buffers(remove_duplicate=False):
             parent, leaf = _parent(root, name)
             parent.register_buffer(leaf, buffer, persistent=name in kept)
+        # The constructor copies only tensors that its graph reads; unread ones must stay in the
+        # state too.
         made = GraphModule(nn.Module(), Graph())
         for leaf, child in root.named_children():
             made.add_module(leaf, child)

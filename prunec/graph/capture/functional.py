@@ -47,12 +47,15 @@ def functionalise(module: GraphModule) -> bool:
         first = node.args[0] if node.args else None
         name = op_name(node) if node.op == "call_function" else ""
         aliasing = name in _ALIASES or name == "detach_" or is_inplace(name)
+        # Memory is followed by the first operand: no listed operator aliases another one.
         root[node] = root[first] if aliasing and isinstance(first, Node) else node
         family.setdefault(root[node], []).append(node)
         if not is_inplace(name) or not isinstance(first, Node):
             continue
+        # Writing into an input or a parameter changes state of the caller.
         if root[first].op in ("placeholder", "get_attr") and name != "detach_":
             return False
+        # Other views of the memory that are read after the write see its result.
         later = {
             m for m in family[root[node]] if m not in (first, node) and _users_after(m, node, order)
         }
@@ -166,6 +169,7 @@ def _range(named: dict[str, object], size: object) -> tuple[int, int | None] | N
     Returns:
         None if they depend on the batch or skip positions.
     """
+    # A strided part cannot be put back by a concatenation.
     if named.get("step", 1) != 1:
         return None
     start, end = named.get("start") or named.get("index") or 0, named.get("end")
@@ -229,6 +233,7 @@ def _computed(node: Node, values: dict[Node, object]) -> object:
 
     args: Any = torch.fx.node.map_arg(node.args, put)
     kwargs: Any = torch.fx.node.map_arg(node.kwargs, put)
+    # Factories that take only type and device from a tensor: an empty one gives both.
     if op_name(node).startswith("new_"):
         like = node.args[0]
         assert isinstance(like, Node)

@@ -52,6 +52,7 @@ class Node:
     operands: tuple[Node, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        # x + x reads one operand, once.
         self.operands = tuple(dict.fromkeys(_nodes_in(tuple(self.arguments.values()))))
         for operand in self.operands:
             operand.users.append(self)

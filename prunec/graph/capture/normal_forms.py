@@ -20,6 +20,7 @@ aten = torch.ops.aten
 def spell_out(module: GraphModule) -> None:
     """Rewrite in place: gated units, cells, computed biases, transposed weights, expansions."""
     graph = module.graph
+    # Read before the loop below, which would change the number of cells.
     kept = _cells_of_a_long_loop(graph)
     for node in list(graph.nodes):
         if node.op != "call_function" or node in kept:
@@ -63,6 +64,7 @@ def _extreme(graph: Graph, node: Node) -> None:
 
 def _replace(node: Node, new: Node) -> None:
     new.meta = dict(node.meta)
+    # The replacement itself may read the node.
     node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
     node.graph.erase_node(node)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from prunec.graph.capture.form import Form
-from prunec.graph.capture.recording import Unrecorded, Value
+from prunec.graph.capture.recording import TensorRef, Unrecorded
 
 BATCHES = 7, 12  # distinct, and unlikely as literal numbers of a network
 
@@ -23,7 +23,7 @@ def united(a: Any, b: Any) -> Any:
     """
     if type(a) is not type(b):
         raise Unrecorded("The type of an argument depends on the batch.")
-    if isinstance(a, Value):
+    if isinstance(a, TensorRef):
         if a != b:
             raise Unrecorded("The choice of a tensor depends on the batch.")
         return a
@@ -35,6 +35,7 @@ def united(a: Any, b: Any) -> Any:
         return a
     if type(a) is not int:
         raise Unrecorded("An argument depends on the batch.")
+    # Two points determine a line; a third batch size is compared later (agreement.py).
     slope, left = divmod(b - a, BATCHES[1] - BATCHES[0])
     if left or slope < 1:
         raise Unrecorded("A number does not depend on the batch linearly.")

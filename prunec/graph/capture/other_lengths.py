@@ -76,6 +76,7 @@ def carried(module: nn.Module) -> tuple[Fixed, ...] | None:
     """
     if not isinstance(module, GraphModule):
         return None
+    # Without the GraphModule itself, whose class is generated.
     parts = list(module.modules())[1:]
     own = all(type(part).__module__.startswith(_LAYERS) for part in parts)
     fixed: tuple[Fixed, ...] | None = module.meta.get(_LENGTHS) if own else None

@@ -212,8 +212,10 @@ def _placed(
     graph: Graph, into: Any, part: Any, axis: int, size: int, places: Tensor
 ) -> Node | None:
     """Write a selection from a tensor and one put at ``places``; None if a place repeats."""
+    # With a repeated place the last write wins, which a selection cannot express.
     if len(set(places.tolist())) != len(places):
         return None
+    # Positions of the first tensor, then of the second, in their concatenation.
     choice = torch.arange(size)
     choice[places] = size + torch.arange(len(places))
     both = graph.call_function(aten.cat.default, ([into, part], axis))

@@ -63,8 +63,10 @@ def capture(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     Raises:
         UntraceableModel: the network cannot be followed; the message names the place.
     """
+    # The network may write into its inputs.
     example = tuple(given.clone() for given in example)
     with undisturbed(module):
+        # Recordings take a fraction of the time of torch.export, which covers more networks.
         captured = _recorded(module, example) or _compared(module, example)
     kept = carried(module)
     return captured if kept is None else replace(captured, lengths=_known_lengths(kept))
@@ -135,6 +137,7 @@ def _exported(module: nn.Module, example: tuple[Tensor, ...]) -> Captured:
     graph_module = program.module(check_guards=False)
     fold_numbers(graph_module)
     if not functionalise(graph_module):
+        # An empty table: only functionalise, keep composite operators such as linear.
         program = program.run_decompositions({})
         graph_module = program.module(check_guards=False)
         _leave_inputs(graph_module)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prunec.graph.capture.other_lengths import Fixed, Shapes, fixed_lengths
-from prunec.graph.capture.recording import Call, Hollow, Recording, Value
+from prunec.graph.capture.recording import Call, Hollow, Recording, TensorRef
 
 _FEW = 150
 """Most calls of a network for which each axis is also tried alone: its recordings are quick."""
@@ -67,6 +67,7 @@ def _same(a: Any, b: Any) -> bool:
         return _same(list(a.items()), list(b.items())) if isinstance(b, dict) else False
     if isinstance(a, (list, tuple)):
         return type(a) is type(b) and len(a) == len(b) and all(map(_same, a, b))
+    # NaN arguments equal each other here.
     return bool(a == b) or (a != a and b != b)
 
 
@@ -87,7 +88,7 @@ def _needed(recording: Recording) -> dict[int, Call]:
 
 
 def _sources(given: Any) -> Iterator[int | str]:
-    if isinstance(given, Value):
+    if isinstance(given, TensorRef):
         if given.kind == "call":
             yield given.source
     elif isinstance(given, dict):
@@ -99,7 +100,7 @@ def _sources(given: Any) -> Iterator[int | str]:
 
 def _renumbered(call: Call, places: dict[int, int]) -> Call:
     def put(given: Any) -> Any:
-        if isinstance(given, Value):
+        if isinstance(given, TensorRef):
             here = given.kind == "call"
             return given._replace(source=places[int(given.source)]) if here else given
         if isinstance(given, dict):

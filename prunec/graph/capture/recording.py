@@ -23,7 +23,7 @@ class Unrecorded(Exception):
     """A forward pass does something that a recording cannot represent."""
 
 
-class Value(NamedTuple):
+class TensorRef(NamedTuple):
     """Reference to a tensor of a recording.
 
     Attributes:
@@ -39,7 +39,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an operator, with tensors as :class:`Value`."""
+    """One call of an operator, with tensors as :class:`TensorRef`."""
 
     target: torch._ops.OpOverload
     args: tuple[Any, ...]
@@ -53,7 +53,7 @@ class Recording:
     """All calls of a forward pass, its flat outputs, their structure, and the input shapes."""
 
     calls: tuple[Call, ...]
-    outputs: tuple[Value, ...]
+    outputs: tuple[TensorRef, ...]
     structure: pytree.TreeSpec
     shapes: tuple[tuple[int, ...], ...]
 
@@ -71,6 +71,7 @@ class Hollow:
         self.stored: dict[int, str] = {}
         memo: dict[int, Any] = {}
         for name, parameter in module.named_parameters():
+            # Gradients are not needed.
             empty = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
             memo[id(parameter)], self.stored[id(empty)] = empty, name
         for name, buffer in module.named_buffers():
@@ -98,6 +99,7 @@ class Hollow:
         """
         self.paths.clear()
         fastpath = torch.backends.mha.get_fastpath_enabled()
+        # The fast path would record attention as one fused operator.
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             without_cudnn = torch.backends.cudnn.flags(enabled=False)  # an argument of batch norms
@@ -135,14 +137,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._paths = hollow.paths
         self._device = device
         self._alive: list[object] = list(inputs)  # an id stands for one tensor only while it lives
-        self._known: dict[int, Value] = {
-            key: Value(name, "stored") for key, name in hollow.stored.items()
+        self._known: dict[int, TensorRef] = {
+            key: TensorRef(name, "stored") for key, name in hollow.stored.items()
         }
-        self._known |= {id(given): Value(i, "input") for i, given in enumerate(inputs)}
+        self._known |= {id(given): TensorRef(i, "input") for i, given in enumerate(inputs)}
         self._seen: dict[Any, Tensor] = {}
         self._in_place: set[Any] = set()
 
-    def value(self, tensor: object) -> Value:
+    def value(self, tensor: object) -> TensorRef:
         """Return the reference of a tensor; raise Unrecorded if no call made it."""
         value = self._known.get(id(tensor)) if isinstance(tensor, Tensor) else None
         if value is None:
@@ -154,6 +156,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Compute the shapes of the call's result and keep the call."""
         kwargs = kwargs or {}
+        # Queries of shapes and devices run as they are and leave no call.
         if func.namespace == "prim" or func in _OF_NO_TENSOR:
             return func(*args, **kwargs)
         if func is torch.ops.aten.detach.default and self._is_made_of_numbers(args[0]):
@@ -167,7 +170,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise Unrecorded(f"{func} returns no tensors.")
         forms = tuple(Form(tuple(item.shape), item.dtype, self._device) for item in tensors)
         for i, item in enumerate(tensors):
-            self._known[id(item)] = Value(len(self.calls), "call", i if many else -1)
+            self._known[id(item)] = TensorRef(len(self.calls), "call", i if many else -1)
+        # Keeps the tensor alive: its id identifies it.
         self._alive.append(result)
         path = self._paths[-1] if self._paths else ""
         self.calls.append(Call(func, given, named, forms if many else forms[0], path))
@@ -179,7 +183,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Torch detaches the tensors that its factories return.
         """
         last = self.calls[-1] if self.calls else None
-        is_last = self.value(tensor) == Value(len(self.calls) - 1, "call")
+        is_last = self.value(tensor) == TensorRef(len(self.calls) - 1, "call")
         leaves = pytree.tree_leaves((last.args, last.kwargs), _is_value) if last else []
         return is_last and not any(_is_value(leaf) for leaf in leaves)
 
@@ -217,6 +221,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return whole
 
     def _result(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        # In evaluation the result has its operand's shape: no need for torch's rule.
         if func is torch.ops.aten.batch_norm.default and not args[5]:
             return torch.empty_like(args[0])
         if func is torch.ops.aten.fake_quantize_per_tensor_affine.default:
@@ -247,7 +252,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _is_value(given: object) -> bool:
-    return isinstance(given, Value)
+    return isinstance(given, TensorRef)
 
 
 def _is_random(func: Any, args: tuple[Any, ...], kwargs: Any) -> bool:

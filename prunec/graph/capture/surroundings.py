@@ -32,6 +32,7 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     places += [_Place(sys.modules[name], whole=False) for name in files if name in sys.modules]
     with ExitStack() as stack:
         devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
+        # Only the devices in use: by default torch forks the state of every GPU.
         stack.enter_context(torch.random.fork_rng(devices=list(devices)))
         stack.callback(random.setstate, random.getstate())
         if numpy := sys.modules.get("numpy"):
@@ -67,6 +68,7 @@ class _Place:
         """Restore changed variables, containers and caches."""
         for name, now in _variables(self._owner).items():
             before, content = self._held.get(name, (None, None))
+            # Compared by identity: equal tensors would be compared value by value.
             if now is not before and self._spoilt(now):
                 self._put_back(name, before)
             if content is not None and not _same(before, content) and self._spoilt(before):

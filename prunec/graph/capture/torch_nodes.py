@@ -91,6 +91,7 @@ def _read(
         tensor = operator.attrgetter(name)(module)
     form = form_of(node)
     dtype: torch.dtype | None = node.meta.get(DTYPE)
+    # Without a form, as for inserted nodes, the first axis is taken for the batch.
     dynamic = frozenset((0,))
     if form is not None:
         dtype = form.dtype

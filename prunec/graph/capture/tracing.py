@@ -42,6 +42,7 @@ def trace(
             program = torch.export.export(own, given, dynamic_shapes=shapes)
     except Exception as error:
         raise _uncaptured(module, example, error) from error
+    # Outside the try: its errors name the context already.
     see_through(program.graph_module)
     return program
 
@@ -102,7 +103,7 @@ def _uncaptured(
         if _only_one_sample_runs(module, example):
             return UntraceableModel(
                 f"{type(module).__name__} runs on the example's one sample, but not on two copies "
-                f"of it, shape {_shapes(example)}: {_said(plain)}",
+                f"of it, shape {_shapes(example)}: {_message_of(plain)}",
                 remedy="An example of one sample is doubled, because size 1 would become a "
                 "constant. Accept any batch size; with two or more samples, an input of another "
                 "length (a prior, a scale) is not taken for a batch.",
@@ -115,18 +116,18 @@ def not_captured(module: nn.Module, error: Exception) -> UntraceableModel:
     """Return the error for a network that torch.export, or the reading of its graph, cannot
     follow.
     """
-    name, said = type(module).__name__, _said(error)
+    name, message = type(module).__name__, _message_of(error)
     derived = _derived(error)
     if derived is not None:
         return derived
-    if "vmap" in said:
+    if "vmap" in message:
         return UntraceableModel(
             f"{name} maps a function over the batch (torch.vmap, or torch.func.jacrev, which uses "
             "it), which prunec cannot trace.",
             remedy="Pass the whole batch to the function: operators take it as their first axis.",
         )
     return UntraceableModel(
-        f"torch.export could not capture {name} with any batch size: {said}{place_of(error)}",
+        f"torch.export could not capture {name} with any batch size: {message}{place_of(error)}",
         remedy="Make the forward pass free of data-dependent Python and literal batch sizes; "
         "`torch.export.export(model, example)` shows the line.",
     )
@@ -141,7 +142,7 @@ def does_not_run(
         return derived
     name, shapes = type(module).__name__, _shapes(example)
     return UntraceableModel(
-        f"{name} does not run on inputs of shape {shapes}: {_said(error)}{place_of(error)}",
+        f"{name} does not run on inputs of shape {shapes}: {_message_of(error)}{place_of(error)}",
         remedy="Pass inputs in the order and shapes that its forward takes.",
     )
 
@@ -170,6 +171,7 @@ def place_of(error: BaseException) -> str:
     unknown.
     """
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        # The innermost line that belongs neither to torch nor to prunec.
         if not frame.filename.startswith(_NOT_ITS_OWN):
             return f", at {Path(frame.filename).name}:{frame.lineno} (in {frame.name})"
     return ""
@@ -199,7 +201,7 @@ def _only_one_sample_runs(module: nn.Module, example: tuple[Tensor, ...]) -> boo
     return True
 
 
-def _said(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     """Return the first line of an error message, or its first two if the first announces a list."""
     lines = [line.strip(" -") for line in str(error).strip().splitlines()]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__

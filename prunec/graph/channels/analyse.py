@@ -37,8 +37,10 @@ def analyse(captured: Captured, families: tuple[type[Family], ...] = FAMILIES) -
         elif node.kind == "output":
             for source in node.operands:
                 if source.is_tensor:
+                    # Callers rely on the number and order of output channels.
                     builder.pin(builder.layout(source), "network output")
     _pin_weights_read_elsewhere(builder)
+    # After all joins, before narrowing: a table needs one axis before its layout can be cut.
     builder.settle_tables()
     _narrow(builder)
     return builder.structure
@@ -89,6 +91,7 @@ def _narrow(builder: Builder) -> None:
         for node in suspects:
             structure.layouts[node] = structure.classes[structure.layouts[node]]
         pinned = torch.zeros(len(structure.classes), dtype=torch.bool)
+        # Pinned layouts are never cut, so it does not matter along how many axes they vary.
         pinned[structure.pinned_classes()] = True
         wide = [
             node

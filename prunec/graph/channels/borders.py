@@ -40,6 +40,7 @@ class Bordered:
     @property
     def uniform(self) -> Tensor:
         """Constants with one value at all positions, zeros included; NaN for the others."""
+        # a·P + a·Q is a constant only if P + Q = 1, or a = 0.
         even = torch.tensor(self.whole) | (self.inside == 0)
         same = (self.inside == self.border) & even
         return torch.where(same, self.inside, NAN)

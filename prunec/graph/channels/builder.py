@@ -60,6 +60,7 @@ class Builder:
         """Join all atoms with equal indices along ``axes``; shrink the other axes."""
         order = [*axes, *(i for i in range(layout.dim()) if i not in axes)]
         sizes = [layout.shape[i] for i in order]
+        # The kept axes first, so that each row holds the atoms to be joined.
         flat = layout.permute(order).reshape(math.prod(sizes[: len(axes)]), -1)
         self.join(flat[:, :1].expand_as(flat), flat)
         for axis in range(layout.dim()):
@@ -185,6 +186,7 @@ class Builder:
         """Return the axis with one set of joined entries per index; None if there is none."""
         names = self.unions.names(layout)
         sizes = torch.bincount(names.reshape(-1))
+        # Joined among each other, or with an older atom, whose smaller number names the set.
         met = (sizes[names] > 1) | (names < layout.min())
         if not bool(met.any()):
             return None

@@ -65,6 +65,7 @@ class CountedLayer:
             fixed + round(sum(share * counts[group] for group, share in side.items()))
             for fixed, side in zip(self.fixed, (self.inner, self.outer), strict=True)
         )
+        # A depthwise layer loses a group per channel; other groups lose channels evenly.
         groups = inner if self.whole.groups == self.whole.inner > 1 else self.whole.groups
         if not inner or not outer or inner % groups or outer % groups:
             return None

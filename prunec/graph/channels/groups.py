@@ -117,7 +117,9 @@ def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Ten
         numbers = torch.unique(structure.class_of(atoms))
         before, inverse = torch.unique(bundle_of[numbers], return_inverse=True)
         bundle_of[numbers] = len(slices) + inverse
+        # Refine the partition: classes of one bundle part ways where only some are in this slice.
         slices += [(*slices[bundle], key) for bundle in before.tolist()]
+    # Bundle 0 is dropped: pinned classes are reported by reason, see _pinned_bundles.
     bundle_of[structure.pinned_classes()] = 0
     bundles: dict[int, list[int]] = defaultdict(list)
     for number, bundle in enumerate(bundle_of.tolist()):
@@ -145,6 +147,7 @@ def groups_of(structure: Structure) -> tuple[ChannelGroup, ...]:
     groups = []
     for keys, numbers, reason in bundles:
         base = _name(keys, makers)
+        # Several groups may start at one kernel; their names are numbered.
         names[base] += 1
         name = base if names[base] == 1 else f"{base}#{names[base]}"
         group = ChannelGroup(name, len(numbers), keys, reason, tuple(numbers), positions)

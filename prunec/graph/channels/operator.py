@@ -43,7 +43,7 @@ class Writer(Protocol):
     def call(self, node: Node, **changes: Any) -> Written:
         """Write a call with other arguments, by their names."""
 
-    def layer(self, node: Node, source: Node, layer: Layer) -> Written:
+    def layer(self, node: Node, source: Node, layer: WrittenLayer) -> Written:
         """Write a call that owns tensors: as a module, if the network had a module for this call
         alone.
         """
@@ -110,7 +110,7 @@ class Writer(Protocol):
 
 
 @dataclass(frozen=True)
-class Layer:
+class WrittenLayer:
     """Tensors and changed arguments of a call that is written as a layer.
 
     Attributes:
@@ -169,6 +169,8 @@ class Operator:
             return None
         first, *others = uneven.values()
         alike = all(other.pattern == first.pattern for other in others)
+        # A nonlinear f(a·P + b·Q) is f(a)·P + f(b)·Q only if P and Q are 0 or 1; an affine one also
+        # if P + Q = 1.
         if not alike or not (first.sharp or (linear and first.whole)):
             return None
         even = {n: known[n] for n in sources if n in known}

@@ -79,8 +79,10 @@ def _permutation(structure: Structure, entry: Node, end: Node) -> Shuffle | None
     axis = axes[0]
     index = torch.arange(math.prod(real)).reshape(real)
     moved = _run(structure, entry, end, index)
+    # Flat index → index along the axis.
     stride = math.prod(real[axis + 1 :])
     order = moved.movedim(axis, 0).reshape(real[axis], -1)[:, 0] // stride % real[axis]
+    # The order is read off one line of positions, and must hold for all.
     if not torch.equal(index.index_select(axis, order), moved):
         return None
     return Shuffle(entry, axis, order)

@@ -41,6 +41,7 @@ class Unions:
         if not bool(unlike.any()):
             return []
         base = len(self._parent)
+        # One integer per pair: unique over one axis is much faster than over pairs.
         pairs = torch.unique(left[unlike] * base + right[unlike])
         alone = []
         for a, b in zip((pairs // base).tolist(), (pairs % base).tolist(), strict=True):
@@ -48,6 +49,7 @@ class Unions:
                 alone.append(a + b)
                 continue
             a, b = self.find(a), self.find(b)
+            # The smallest atom names the set, so names do not depend on the order of joins.
             self._parent[max(a, b)] = min(a, b)
         return alone
 

@@ -76,6 +76,7 @@ def fold(
             changed |= _fold_kernel(one, weights, inputs, filters.expand(len(one.outputs)))
     owners = Counter(name for op in structure.operators.values() for name in op.owned)
     for operator in structure.operators.values():
+        # A shared weight may not change for one of its readers alone.
         if all(owners[name] == len(captured.readers(name)) == 1 for name in operator.owned):
             changed |= operator.fold(constants.known, weights)
     return changed
@@ -184,6 +185,7 @@ def _take_in(
     for group in torch.nonzero(carried.sum(1) > 1).flatten().tolist():
         columns = torch.nonzero(carried[group]).flatten()
         shares = _shares(values[:, group, columns], free=bool(free[group, columns].all()))
+        # Otherwise nothing would be gained: every constant is its own carrier.
         if len(shares.carriers) < len(columns):
             level[group, columns] = shares.level
             gone[group, columns] = True

@@ -50,6 +50,7 @@ def propagate(structure: Structure, weights: Weights) -> Constants:
             shape = tuple(structure.layouts[node].shape)
             value = fit(operator.value(constants.known, weights), shape)
             bordered = operator.bordered(constants.known, constants.borders, weights)
+            # An uneven value is a constant where inside and border agree.
             if bordered is not None:
                 bordered = bordered.fitted(shape)
                 value = torch.where(value.isnan(), bordered.uniform, value)

@@ -54,6 +54,7 @@ def _cut_grouped(structure: Structure, keep: Tensor, kernel: Kernel, tensor: Ten
     first, second = (inputs, outputs) if kernel.transposed else (outputs, inputs)
     blocks = tensor.reshape(groups, first.shape[1], second.shape[1], *tensor.shape[2:])
     staying = kernel.staying_groups(lambda atoms: keep[structure.class_of(atoms)])
+    # torch needs one group, even of a kernel that is removed afterwards.
     staying = staying if len(staying) else torch.zeros(1, dtype=torch.long)
     rows, columns = (_kept_in_each(side[staying]).to(tensor.device) for side in (first, second))
     numbers = staying.to(tensor.device)

@@ -98,6 +98,7 @@ def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
     """Return classes that are pinned, live, or in no stored tensor, which a plan could not name."""
     keep = torch.ones(len(structure.classes), dtype=torch.bool)
     for atoms in structure.slices.values():
+        # Classes in a stored tensor start as removable; all others stay.
         keep[structure.class_of(atoms)] = False
     keep[structure.pinned_classes()] = True
     for node, live in alive.live.items():

@@ -35,6 +35,7 @@ class Demands:
         firsts = sides.cumsum(0) - sides
         self._side = torch.arange(len(blocks)).repeat_interleave(sides)
         places = torch.arange(int(sides.sum()))
+        # Sides come in pairs, inputs then outputs, of equally many groups.
         across = torch.where(self._side % 2 == 0, sides[self._side], -sides[self._side])
         self._partner = places + across
         self._classes = torch.cat([b.flatten() for b in blocks]) if blocks else places

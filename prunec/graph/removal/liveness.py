@@ -77,6 +77,7 @@ def _computed(structure: Structure) -> set[Node]:
 
 def _is_frozen(structure: Structure, node: Node, known: Known, result: Liveness) -> bool:
     live = result.live.get(node)
+    # Only live channels must be known: the others are removed anyway.
     if live is None or not bool(live.any()) or bool((live & known[node].isnan()).any()):
         return False
     return all(
@@ -94,6 +95,7 @@ def _takes_constant(structure: Structure, user: Node, node: Node, result: Livene
         and other not in result.frozen
         and other.kind == "call"
         and other.is_tensor
+        # Another operand must give the result its shape; a frozen constant may be broadcast.
         and other.shape == user.shape
         for other in user.operands
     )

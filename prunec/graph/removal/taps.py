@@ -41,6 +41,7 @@ def dead_taps(
             continue
         sizes = weights[weight].shape[2:]
         allowed = [_allowed(node, len(sizes), sizes) for node in nodes]
+        # All calls of a shared kernel must allow the cut.
         least = [min(size // 2, *counts) for size, *counts in zip(sizes, *allowed, strict=True)]
         if not any(least):
             continue

@@ -115,6 +115,7 @@ def compile_captured(
         again = compile_captured(
             capture(compact, example), example, masks=kept_masks, round_to=round_to
         )
+        # A second cut is recorded only if it removes anything, so plans stay short.
         if again.plan.removed or again.plan.frozen:
             compact, kept_masks = again.module, again.masks
             plan = replace(plan, then=again.plan)

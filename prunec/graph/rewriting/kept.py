@@ -60,6 +60,7 @@ class Kept:
         # An added bias has no original; it takes type and device of its weight.
         original = stored.get(name, stored.get(name.rpartition(".")[0] + ".weight"))
         assert original is not None
+        # + 0.0 turns −0 into 0.
         return cut.to(original) + 0.0 if value.is_floating_point() else cut.to(original.device)
 
     def padding(self, node: Node, weight: str) -> Any:

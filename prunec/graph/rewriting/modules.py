@@ -80,6 +80,7 @@ def convolution(
         "dilation": per_axis(named["dilation"], rank),
         "groups": groups,
         "bias": bias is not None,
+        # No initialisation: the weights are replaced at once.
         "device": "meta",
     }
     outputs, inputs = weight.shape[0], weight.shape[1] * groups

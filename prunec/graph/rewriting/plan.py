@@ -210,6 +210,8 @@ class Plan:
             if atoms is None or max(positions, default=0) >= len(atoms):
                 raise _misfit(f"cuts {name}, which this network does not have so")
             keep[structure.class_of(atoms[torch.tensor(positions)])] = False
+        # Removing a class removes it everywhere; any surplus shows that the network ties other
+        # channels.
         if _removed(structure, keep) != self.removed:
             raise _misfit("cuts channels apart that this network ties together")
         by_name = {node.name: node for node in structure.captured.nodes}

@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 
 from prunec.graph.capture.node import Node, replaced
 from prunec.graph.capture.torch_nodes import TorchGraph
-from prunec.graph.channels.operator import Layer
+from prunec.graph.channels.operator import WrittenLayer
 from prunec.graph.channels.operators.recurrent import first_states, is_zeros
 from prunec.graph.channels.structure import Structure
 from prunec.graph.removal.decide import Decision
@@ -59,6 +59,7 @@ class TorchWriter(Kept):
         output = self.source.fx_nodes[nodes[-1]]
         with self.graph.inserting_before(output):
             output.args = fx.node.map_arg(output.args, self._theirs)
+        # Backwards, so that readers go before the nodes that they read.
         for old in reversed(list(self.graph.nodes)):
             if not old.users and old.op not in ("placeholder", "output"):
                 self.graph.erase_node(old)
@@ -169,13 +170,14 @@ class TorchWriter(Kept):
         kept, real = len(self.kept(node, axis)), node.shape[axis]
         if not isinstance(size, fx.Node) or kept == real:
             return size if isinstance(size, fx.Node) else kept
+        # The size is a multiple of `real`, so dividing after multiplying is exact in integers.
         common = math.gcd(kept, real)
         product = self.graph.call_function(operator.mul, (size, kept // common))
         return self.graph.call_function(operator.floordiv, (product, real // common))
 
     # -- modules ------------------------------------------------------------------------------
 
-    def layer(self, node: Node, source: Node, layer: Layer) -> fx.Node:
+    def layer(self, node: Node, source: Node, layer: WrittenLayer) -> fx.Node:
         """Write a call that owns tensors: as a module, if the network had a module for this call
         alone.
         """

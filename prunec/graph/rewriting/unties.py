@@ -61,4 +61,5 @@ def kept_after(
             removed[torch.tensor(plan.removed.get(f"{name}:{axis}", ()), dtype=torch.long)] = True
             stays[classes[~removed]] = True
             goes[classes[removed]] = True
+    # A class may be cut in one tensor and stay in another since the first cut untied them.
     return keep & ~(goes & ~stays)

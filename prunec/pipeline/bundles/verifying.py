@@ -97,9 +97,12 @@ def _bill(bundle: Bundle) -> list[Check]:
 
 def _remarks(bundle: Bundle) -> tuple[str, ...]:
     ours = Path(__file__).with_name(CHECK).read_bytes()
-    if (bundle.folder / CHECK).is_file() and (bundle.folder / CHECK).read_bytes() == ours:
-        return ()
-    return (f"{CHECK}: it is not that of this prunec: read it before you run it",)
+    own = (bundle.folder / CHECK).is_file() and (bundle.folder / CHECK).read_bytes() == ours
+    code = [name for name in bundle.files if name.endswith((".c", ".so"))]
+    return (
+        *(() if own else (f"{CHECK}: it is not that of this prunec: read it before you run it",)),
+        *((f"{', '.join(code)}: code, which prunec neither builds nor runs",) if code else ()),
+    )
 
 
 def _checked(bundle: Bundle, form: str) -> Report:

@@ -26,6 +26,7 @@ from prunec.errors import RunError
 from prunec.files import folder_atomic, write_bytes_atomic
 from prunec.pipeline.bundles.between import LAYERS, values_between, with_all_outputs
 from prunec.pipeline.bundles.bom import bill
+from prunec.pipeline.bundles.code import native_code
 from prunec.pipeline.bundles.layout import (
     BOM,
     CHECK,
@@ -151,12 +152,18 @@ def _contents(
             made, told = _between(run.export.shipped(writer.form(), ".onnx"), writer.form(), given)
             files |= made
             forms[writer.form()]["layers"] = told
+    code: dict[str, Any] = {}
+    if wishes.native:
+        made, code = native_code(run, report)
+        files |= made
     files[CHECK] = Path(__file__).with_name(CHECK).read_bytes()
     said = {
         **said_of(run, opened, artifact, report, layout),
         "golden": {"samples": len(inputs[0]), "of": _origin(opened.images), "labels": labels},
         "forms": forms,
     }
+    if code:
+        said["code"] = code
     if wishes.release:
         said["release"] = wishes.release
     if wishes.bom:

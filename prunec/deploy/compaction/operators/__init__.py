@@ -1,7 +1,7 @@
-"""ONNX's operators in the words of the analyses: one file a kind, one function an operator.
+"""Translation of ONNX operators for the analyses: one file per kind, one function per operator.
 
-A function returns the node that it made, or None where the call is not one that it understands:
-what such an operator reads keeps its channels.
+A function returns the node it created, or None for a call that it does not understand: the operands
+of such an operator keep their channels.
 """
 
 from __future__ import annotations

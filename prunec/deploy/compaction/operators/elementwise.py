@@ -1,4 +1,4 @@
-"""Operators that see one position at a time."""
+"""Element-wise operators."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _BINARY: Mapping[str, tuple[str, Callable[[Any, Any], Tensor]]] = {
 
 
 def unary(call: Call) -> Node | None:
-    """One operand and no setting."""
+    """Translate an operator of one operand without settings."""
     operator, compute = _UNARY[call.proto.op_type]
     return call.call(operator, {"self": call.node(0)}, compute)
 
 
 def binary(call: Call) -> Node | None:
-    """Two operands that meet by numpy's rules; not so before opset 7."""
+    """Translate an operator of two operands under numpy's broadcasting, as from opset 7 on."""
     if len(call.proto.input) != 2 or call.attribute("axis") is not None:
         return None
     operator, compute = _BINARY[call.proto.op_type]
@@ -50,21 +50,21 @@ def binary(call: Call) -> Node | None:
 
 
 def leaky_relu(call: Call) -> Node | None:
-    """max(x, 0) + α·min(x, 0)."""
+    """Translate max(x, 0) + α·min(x, 0)."""
     slope = call.attribute("alpha", 0.01)
     named = {"self": call.node(0), "negative_slope": slope}
     return call.call("leaky_relu", named, functional.leaky_relu)
 
 
 def elu(call: Call) -> Node | None:
-    """α·(exp(x) − 1) below 0."""
+    """Translate α·(exp(x) − 1) below 0."""
     return call.call(
         "elu", {"self": call.node(0), "alpha": call.attribute("alpha", 1.0)}, functional.elu
     )
 
 
 def hard_sigmoid(call: Call) -> Node | None:
-    """max(0, min(1, α·x + β))."""
+    """Translate max(0, min(1, α·x + β))."""
     alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
 
     def compute(x: Tensor) -> Tensor:
@@ -74,13 +74,13 @@ def hard_sigmoid(call: Call) -> Node | None:
 
 
 def gelu(call: Call) -> Node | None:
-    """By the error function, or by tanh."""
+    """Translate Gelu by the error function or by tanh."""
     how = call.attribute("approximate", "none")
     return call.call("gelu", {"self": call.node(0)}, lambda x: functional.gelu(x, approximate=how))
 
 
 def clip(call: Call) -> Node | None:
-    """Between two numbers that the file holds."""
+    """Translate a clip between numbers stored in the file."""
     limits = []
     for index, name in ((1, "min"), (2, "max")):
         given = call.numbers(index, name)
@@ -96,32 +96,32 @@ def clip(call: Call) -> Node | None:
 
 
 def prelu(call: Call) -> Node | None:
-    """A slope for every channel, or one for all."""
+    """Translate a slope per channel, or one for all."""
     if not call.is_constant(1):
         return None
     shape, rank = call.value(1).shape, len(call.made.shape)
     axes = [i + rank - len(shape) for i, size in enumerate(shape) if size > 1]
-    if axes not in ([], [1]):  # numpy's rules: they meet from the right
+    if axes not in ([], [1]):  # numpy aligns shapes from the right
         return None
     weight = call.keep(1, call.stored(1, flat=True))
     return call.call("prelu", {"self": call.node(0), "weight": weight}, torch.prelu)
 
 
 def where(call: Call) -> Node | None:
-    """One of two operands at each position."""
+    """Translate a selection between two operands at each position."""
     named = {"condition": call.node(0), "self": call.node(1), "other": call.node(2)}
     return call.call("where", named, torch.where)
 
 
 def same(call: Call) -> Node | None:
-    """The same values again."""
+    """Translate an identity."""
     if len([name for name in call.proto.output if name]) != 1:
         return None
     return call.call("clone", {"self": call.node(0)})
 
 
 def cast(call: Call) -> Node | None:
-    """The same values in another type."""
+    """Translate a cast."""
     return call.call("_to_copy", {"self": call.node(0)})
 
 

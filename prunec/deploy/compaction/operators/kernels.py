@@ -1,4 +1,4 @@
-"""Operators that own weights: convolutions, matrix products, norms."""
+"""Operators with weights: convolutions, matrix products, norms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RANKS = (3, 4, 5)
 
 
 def convolution(call: Call) -> Node | None:
-    """Conv: its padding may differ on the two sides of an axis."""
+    """Translate Conv, whose padding may differ at the two ends of an axis."""
     weight = call.value(1).shape
     if len(weight) not in _RANKS or (call.has(2) and not call.is_constant(2)):
         return None
@@ -33,7 +33,7 @@ def convolution(call: Call) -> Node | None:
 
 
 def transposed_convolution(call: Call) -> Node | None:
-    """ConvTranspose: whatever it pads, no tap reads the same everywhere."""
+    """Translate ConvTranspose; padding does not matter, as each tap counts as a border tap."""
     weight = call.value(1).shape
     if len(weight) not in _RANKS or (call.has(2) and not call.is_constant(2)):
         return None
@@ -52,7 +52,7 @@ def transposed_convolution(call: Call) -> Node | None:
 
 
 def gemm(call: Call) -> Node | None:
-    """A linear map, where α, β and the turn of its first operand are the usual ones."""
+    """Translate a linear map: α = β = 1, first operand not transposed."""
     usual = call.attribute("alpha", 1.0) == call.attribute("beta", 1.0) == 1.0
     if not usual or call.attribute("transA", 0) or not call.is_constant(1):
         return None
@@ -66,12 +66,12 @@ def gemm(call: Call) -> Node | None:
 
 
 def _of_columns(shape: tuple[int, ...], size: int) -> bool:
-    """Whether what a product adds is one number for each column."""
+    """Return whether an addend of a product is one number per column."""
     return math.prod(shape) == size and shape[-1:] == (size,)
 
 
 def matmul(call: Call) -> Node | None:
-    """A product of activations, or of activations and a stored matrix."""
+    """Translate a product of activations, or of activations and a stored matrix."""
     stored = [call.is_constant(i) and len(call.value(i).shape) == 2 for i in (0, 1)]
     first, second = (
         call.weight(i) if stored[i] and not all(stored) else call.node(i) for i in (0, 1)
@@ -80,7 +80,7 @@ def matmul(call: Call) -> Node | None:
 
 
 def batch_norm(call: Call) -> Node | None:
-    """By its running statistics."""
+    """Translate a batch norm with running statistics."""
     outputs = [name for name in call.proto.output if name]
     stored = all(call.is_constant(i) for i in range(1, 5))
     if len(outputs) != 1 or not stored or call.attribute("training_mode", 0):
@@ -99,7 +99,7 @@ def batch_norm(call: Call) -> Node | None:
 
 
 def instance_norm(call: Call) -> Node | None:
-    """Each channel by its own moments over its positions."""
+    """Translate a norm of each channel over its positions."""
     if not (call.is_constant(1) and call.is_constant(2)) or len(call.made.shape) < 3:
         return None
     named = {"input": call.node(0), "weight": call.node(1), "bias": call.node(2),
@@ -109,7 +109,7 @@ def instance_norm(call: Call) -> Node | None:
 
 
 def group_norm(call: Call) -> Node | None:
-    """Each group of channels by its moments; before opset 21 its factors are of groups."""
+    """Translate a norm of channel groups; before opset 21 its factors are per group."""
     if not (call.is_constant(1) and call.is_constant(2)) or call.opset < 21:
         return None
     named = {"input": call.node(0), "num_groups": call.attribute("num_groups"),
@@ -119,7 +119,7 @@ def group_norm(call: Call) -> Node | None:
 
 
 def layer_norm(call: Call) -> Node | None:
-    """Over the last axes, from ``axis`` on."""
+    """Translate a norm over the axes from ``axis`` on."""
     outputs = [name for name in call.proto.output if name]
     stored = call.is_constant(1) and (call.is_constant(2) or not call.has(2))
     if len(outputs) != 1 or not stored:
@@ -139,10 +139,10 @@ def _per_axis(call: Call, name: str, rank: int) -> list[int]:
 
 
 def _padding(call: Call, kernel: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    """What is padded before and after each axis, at most."""
+    """Return the padding before and after each axis, at most."""
     rank = len(kernel)
     how = call.attribute("auto_pad", "NOTSET")
-    if how.startswith("SAME"):  # as much as the size asks for, which may be open
+    if how.startswith("SAME"):  # depends on the size, which may be open: take the most
         dilation = _per_axis(call, "dilations", rank)
         most = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
         return most, most

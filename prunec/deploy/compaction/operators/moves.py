@@ -11,11 +11,11 @@ from prunec.deploy.compaction.reading import Call
 from prunec.graph.capture.node import Node
 
 _MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
-_LAST = 1 << 62  # ends beyond it stand for the end of the axis
+_LAST = 1 << 62  # larger ends mean the end of the axis
 
 
 def reshape(call: Call) -> Node | None:
-    """Reshape to sizes that the file holds, or that it computes from shapes."""
+    """Translate a reshape to sizes that are stored or computed from shapes."""
     sizes = call.value(1).array
     if sizes is None or (call.attribute("allowzero", 0) and not sizes.all()):
         return None
@@ -23,7 +23,7 @@ def reshape(call: Call) -> Node | None:
 
 
 def expand(call: Call) -> Node | None:
-    """Repeat along axes of size 1, to as many axes as there are."""
+    """Translate a repetition along axes of size 1 that keeps the rank."""
     sizes, rank = call.value(1).array, len(call.made.shape)
     if sizes is None or sizes.size != rank or len(call.value(0).shape) != rank:
         return None
@@ -31,26 +31,26 @@ def expand(call: Call) -> Node | None:
 
 
 def view(call: Call) -> Node | None:
-    """Flatten, Squeeze, Unsqueeze: axes of a view follow what they are given."""
+    """Translate Flatten, Squeeze and Unsqueeze; the analyses take the shape from the output."""
     names = {"Flatten": "flatten", "Squeeze": "squeeze", "Unsqueeze": "unsqueeze"}
     return call.call(names[call.proto.op_type], {"self": call.node(0)})
 
 
 def transpose(call: Call) -> Node | None:
-    """Axes in another order."""
+    """Translate a permutation of axes."""
     order = list(call.attribute("perm") or reversed(range(len(call.made.shape))))
     return call.call("permute", {"self": call.node(0), "dims": order}, torch.permute)
 
 
 def concat(call: Call) -> Node | None:
-    """Tensors one after the other along an axis."""
+    """Translate a concatenation along an axis."""
     axis = int(call.attribute("axis", 1))
     parts = [call.node(index) for index in range(len(call.proto.input))]
     return call.call("cat", {"tensors": parts, "dim": axis}, torch.cat)
 
 
 def split(call: Call) -> Node | None:
-    """Parts of a tensor along an axis."""
+    """Translate a split along an axis."""
     axis = int(call.attribute("axis", 0))
     values = [call.reading.observed.values.get(name) for name in call.proto.output]
     if len(values) < 2 or any(value is None for value in values):
@@ -63,7 +63,7 @@ def split(call: Call) -> Node | None:
 
 
 def cut(call: Call) -> Node | None:
-    """Slice, forwards: along one axis, or along axes of positions."""
+    """Translate a forward Slice along one axis, or along axes of positions."""
     parts = _slices(call)
     if parts is None or any(step < 1 for *_, step in parts):
         return None
@@ -87,7 +87,7 @@ def cut(call: Call) -> Node | None:
 
 
 def _slices(call: Call) -> list[tuple[int, int, int, int]] | None:
-    """Axis, start, end, step of each; None where they are computed."""
+    """Return (axis, start, end, step) of each sliced axis; None if they are computed."""
     starts, ends = call.numbers(1, "starts"), call.numbers(2, "ends")
     axes, steps = call.numbers(3, "axes"), call.numbers(4, "steps")
     if starts is None or ends is None:
@@ -102,7 +102,7 @@ def _slices(call: Call) -> list[tuple[int, int, int, int]] | None:
 
 
 def gather(call: Call) -> Node | None:
-    """Positions that the file names, along an axis."""
+    """Translate a selection of positions along an axis by stored indices."""
     if call.is_constant(0) or not call.is_constant(1) or len(call.value(1).shape) > 1:
         return None
     axis, size = int(call.attribute("axis", 0)), call.value(0).shape
@@ -118,7 +118,7 @@ def gather(call: Call) -> Node | None:
 
 
 def pad(call: Call) -> Node | None:
-    """A border of positions, or of channels."""
+    """Translate a padding of positions or channels."""
     widths, mode = call.numbers(1, "pads"), call.attribute("mode", "constant")
     value = call.numbers(2, "value")
     if widths is None or mode not in _MODES or call.has(3) or (call.has(2) and value is None):

@@ -1,4 +1,4 @@
-"""Windows over positions, reductions of positions, and what mixes values along an axis."""
+"""Windows over positions, reductions of positions, and operators that mix values along an axis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALL = {"GlobalAveragePool": "mean", "GlobalMaxPool": "amax"}
 
 
 def pool(call: Call) -> Node | None:
-    """MaxPool and AveragePool over the axes behind the channels."""
+    """Translate MaxPool and AveragePool over the axes after the channels."""
     rank = len(call.made.shape) - 2 if call.proto.output[0] else 0
     if rank not in (1, 2, 3) or len([name for name in call.proto.output if name]) != 1:
         return None
@@ -32,21 +32,21 @@ def pool(call: Call) -> Node | None:
         dilation = list(call.attribute("dilations") or [1] * rank)
         return call.call(f"max_pool{rank}d", {**named, "dilation": dilation})
     counted = bool(call.attribute("count_include_pad", 0))
-    if ceil and counted:  # what stands beyond the padding is counted by some versions
+    if ceil and counted:  # some versions also count positions beyond the padding
         named["padding"] = [max(p, 1) for p in padding]
     named |= {"count_include_pad": counted, "divisor_override": None}
     return call.call(f"avg_pool{rank}d", named)
 
 
 def pool_all(call: Call) -> Node | None:
-    """Over all positions."""
+    """Translate a pooling over all positions."""
     axes = list(range(2, len(call.made.shape)))
     named = {"self": call.node(0), "dim": axes, "keepdim": True}
     return call.call(_ALL[call.proto.op_type], named) if axes else None
 
 
 def reduction(call: Call) -> Node | None:
-    """Over axes that the file names."""
+    """Translate a reduction over stored axes."""
     axes = call.numbers(1, "axes")
     if axes is None:
         return None
@@ -59,7 +59,7 @@ def reduction(call: Call) -> Node | None:
 
 
 def resize(call: Call) -> Node | None:
-    """Resize and Upsample of the axes behind the channels."""
+    """Translate Resize and Upsample of the axes after the channels."""
     source, made = call.value(0).shape, call.made.shape
     rank = len(made) - 2
     usual = call.attribute("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize"
@@ -72,7 +72,7 @@ def resize(call: Call) -> Node | None:
 
 
 def softmax(call: Call) -> Node | None:
-    """Along an axis; before opset 13 along it and all behind it."""
+    """Translate a softmax along an axis; before opset 13 it includes all axes after it."""
     rank = len(call.made.shape)
     axis = int(call.attribute("axis", -1 if call.opset >= 13 else 1)) % rank
     axes = [axis] if call.opset >= 13 else list(range(axis, rank))
@@ -81,7 +81,7 @@ def softmax(call: Call) -> Node | None:
 
 
 def depth_to_space(call: Call) -> Node | None:
-    """Channels that lie side by side become positions."""
+    """Translate a pixel shuffle (mode CRD: the channels of one pixel block are adjacent)."""
     if call.attribute("mode", "DCR") != "CRD":
         return None
     named = {"self": call.node(0), "upscale_factor": int(call.attribute("blocksize"))}

@@ -19,12 +19,46 @@
 #define PRUNEC_MOST 3
 #endif
 
+/* With PRUNEC_PROFILE every call is timed: what it computes, and the seconds that it took last. */
+#ifdef PRUNEC_PROFILE
+#include <time.h>
+struct pn_about {
+    const char *layer, *kernel;
+    double weights, live, products, stored, tensors, seconds;
+};
+static inline double pn_since(const struct timespec *start) {
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return (double)(now.tv_sec - start->tv_sec) + 1e-9 * (double)(now.tv_nsec - start->tv_nsec);
+}
+#define PN_STEP(number, call)                                                                      \
+    do {                                                                                           \
+        struct timespec start;                                                                     \
+        timespec_get(&start, TIME_UTC);                                                            \
+        call;                                                                                      \
+        about[number].seconds = pn_since(&start);                                                  \
+    } while (0)
+#else
+#define PN_STEP(number, call) call
+#endif
+
 enum { PN_RANK = 6 };
+/* Of dense convolutions: filters of a block, taps of a panel. */
+#define PN_ROWS 4
+#define PN_DEPTH 256
 enum { PN_NONE, PN_RELU, PN_CLIP };
 
 /* Planes of a tensor: the first value of channel c stands at `at + c * plane`. */
 struct pn_planes {
     size_t at, lead, channels, plane, height, width, stride;
+};
+
+/* Planes split by the parity of row and column (`step` apart), with the row stride of an output. */
+struct pn_phases {
+    size_t in, plane, stride, height, width, channels;
+    size_t out, out_plane, out_stride, origin, size;
+    size_t step_y, step_x, count;
+    size_t rows, columns, at; /* of a phase: its first row and column, as pairs in the weights */
 };
 
 /* A convolution whose output has the row stride of its input; `positions` of an output lie in a row.
@@ -34,17 +68,10 @@ struct pn_conv {
     struct pn_planes out;
     size_t in, residual, positions;
     size_t group_out, group_step, taps;
-    size_t bias, starts, indices, values, offsets;
+    size_t bias, starts, indices, values, offsets, dense, scratch, scratch_size;
     int has_residual, activation;
     float low, high;
-};
-
-/* Planes split by the parity of row and column (`step` apart), with the row stride of an output. */
-struct pn_phases {
-    size_t in, plane, stride, height, width, channels;
-    size_t out, out_plane, out_stride, origin, size;
-    size_t step_y, step_x, count;
-    size_t rows, columns, at; /* of a phase: its first row and column, as pairs in the weights */
+    const struct pn_phases *phases; /* of one channel, where each is split just before it is read */
 };
 
 struct pn_pool {
@@ -105,9 +132,29 @@ struct pn_kernels {
     const char *name;
     void (*sparse)(const struct pn_conv *, float *, const float *);
     void (*dense)(const struct pn_conv *, float *, const float *);
+    void (*three)(const struct pn_conv *, float *, const float *);
+    void (*stepped)(const struct pn_conv *, float *, const float *);
     void (*linear)(const struct pn_linear *, float *, const float *);
     void (*combine)(const struct pn_walk *, float *);
 };
+
+/* Threads of a run: as many as have scratch memory, each but the first behind the planned workspace. */
+#ifdef _OPENMP
+#include <omp.h>
+#ifndef PRUNEC_THREADS_MOST
+#define PRUNEC_THREADS_MOST 8
+#endif
+static inline int pn_threads(void) {
+    return omp_get_max_threads() < PRUNEC_THREADS_MOST ? omp_get_max_threads() : PRUNEC_THREADS_MOST;
+}
+static inline float *pn_scratch(float *w, size_t first) {
+    const size_t number = (size_t)omp_get_thread_num();
+    return number ? w + PN_PEAK + (number - 1) * PN_SCRATCH : w + first;
+}
+#else
+#define PRUNEC_THREADS_MOST 1
+static inline float *pn_scratch(float *w, size_t first) { return w + first; }
+#endif
 
 typedef uint16_t pn_u16;
 typedef uint32_t pn_u32;

@@ -22,7 +22,8 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
 #define PN_MAX(v, x) ((v) > (x) ? (v) : (x))
 #define PN_MIN(v, x) ((v) < (x) ? (v) : (x))
 #else
-#define PN_ALL(x) ((x) + (PN_V){0})
+/* x - 0 is x for every number, -0 too, so that compilers make one broadcast of it. */
+#define PN_ALL(x) ((x) - (PN_V){0})
 #if defined(__x86_64__) && PN_LANES == 8
 #define PN_MAX(v, x) ((PN_V)__builtin_ia32_maxps256(v, PN_ALL(x)))
 #define PN_MIN(v, x) ((PN_V)__builtin_ia32_minps256(v, PN_ALL(x)))
@@ -83,39 +84,6 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
     }
 }
 
-PN_INLINE void PN(pn_dense_tile)(const struct pn_conv *k, float *w, const float *data, size_t p,
-                                 size_t first, size_t last, const int tile) {
-    const pn_u32 *offsets = pn_whole(data, k->offsets);
-    const float *bias = data + k->bias;
-    const size_t blocks = (k->group_out + 3) / 4, row = p / k->out.stride * k->out.stride;
-    for (size_t b = first; b < last; b++) {
-        const size_t group = b / blocks, inside = b % blocks * 4, c = group * k->group_out + inside;
-        const size_t count = k->group_out - inside < 4 ? k->group_out - inside : 4;
-        const float *in = w + k->in + group * k->group_step + p;
-        const float *values = data + k->values + b * k->taps * 4;
-        PN_V sum[4][PN_TILE / 4];
-        PN_UNROLLED for (int j = 0; j < 4; j++) {
-            const float start = (size_t)j < count ? bias[c + (size_t)j] : 0.0F;
-            PN_UNROLLED for (int t = 0; t < tile; t++) sum[j][t] = PN_ALL(start);
-        }
-        for (size_t i = 0; i < k->taps; i++, values += 4) {
-            const float *taps = in + offsets[i];
-            PN_V read[PN_TILE / 4];
-            PN_UNROLLED for (int t = 0; t < tile; t++) read[t] = PN_LOAD(taps + t * PN_LANES);
-            PN_UNROLLED for (int j = 0; j < 4; j++) {
-                const PN_V value = PN_ALL(values[j]);
-                PN_UNROLLED for (int t = 0; t < tile; t++) sum[j][t] += value * read[t];
-            }
-        }
-        PN_UNROLLED for (int j = 0; j < 4; j++) if ((size_t)j < count) {
-            const size_t at = (c + (size_t)j) * k->out.plane + p;
-            float *out = w + k->out.at + at;
-            PN_FINISH(sum[j], out, w + k->residual + at);
-            pn_clean(&k->out, out - p, row, p, p + (size_t)tile * PN_LANES);
-        }
-    }
-}
-
 #define PN_CASE(kind, n) \
     case n: PN(kind)(k, w, data, p, first, last, n); break;
 
@@ -154,30 +122,15 @@ static void PN(pn_sparse_some)(const struct pn_conv *k, float *w, const float *d
     }
 }
 
-static void PN(pn_dense_some)(const struct pn_conv *k, float *w, const float *data, size_t p,
-                              size_t first, size_t last, size_t tile) {
-    switch (tile) {
-        PN_CASE(pn_dense_tile, 1)
-#if PN_TILE > 4
-        PN_CASE(pn_dense_tile, 2)
-        PN_CASE(pn_dense_tile, 3)
-#endif
-#if PN_TILE > 12
-        PN_CASE(pn_dense_tile, 4)
-        PN_CASE(pn_dense_tile, 5)
-        PN_CASE(pn_dense_tile, 6)
-#endif
-    default: break;
-    }
-}
-
 /* Every tile of every part of the channels; tiles differ by one vector at most. */
 #ifdef _OPENMP
 #define PN_PARTS 4
 #define PN_PARALLEL _Pragma("omp parallel for schedule(dynamic)")
+#define PN_TOGETHER _Pragma("omp parallel for schedule(dynamic) num_threads(pn_threads())")
 #else
 #define PN_PARTS 1
 #define PN_PARALLEL
+#define PN_TOGETHER
 #endif
 #define PN_TILES(most, rows, kind)                                                                 \
     do {                                                                                           \
@@ -196,10 +149,8 @@ static void PN(pn_sparse)(const struct pn_conv *k, float *w, const float *data) 
     PN_TILES(PN_TILE, k->out.channels, PN(pn_sparse_some));
 }
 
-static void PN(pn_dense)(const struct pn_conv *k, float *w, const float *data) {
-    const size_t rows = k->out.channels / k->group_out * ((k->group_out + 3) / 4);
-    PN_TILES(PN_TILE / 4, rows, PN(pn_dense_some));
-}
+#include "prunec_dense.h"
+#include "prunec_depthwise.h"
 
 /* Panels of 32 outputs, for each input one value an output. */
 static void PN(pn_linear)(const struct pn_linear *k, float *w, const float *data) {
@@ -243,7 +194,8 @@ static void PN(pn_combine)(const struct pn_walk *k, float *w) {
 }
 
 static const struct pn_kernels PN(pn_kernels) = {
-    PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_linear), PN(pn_combine)};
+    PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_three),
+    PN(pn_stepped), PN(pn_linear), PN(pn_combine)};
 
 #undef PN_V
 #undef PN_LOAD
@@ -258,6 +210,7 @@ static const struct pn_kernels PN(pn_kernels) = {
 #undef PN_CASE
 #undef PN_PARTS
 #undef PN_PARALLEL
+#undef PN_TOGETHER
 #undef PN_TILES
 #undef PN_SUFFIX
 #undef PN_LANES

@@ -34,6 +34,7 @@ class Attention(Family):
         query, key, values = named["query"], named["key"], named["value"]
         rank = len(query.shape)
         heads = {n.shape[:-2] for n in (query, key, values)}
+        # Grouped queries share keys between heads, so heads cannot be cut one by one.
         if len(heads) > 1 or named.get("enable_gqa"):
             why = f"attention at {node.name} shares its keys"
             builder.refuse(node, [query, key, values], why)

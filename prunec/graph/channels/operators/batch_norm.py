@@ -12,7 +12,7 @@ from prunec.graph.channels.borders import Bordered, Borders
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import on_axis
-from prunec.graph.channels.operator import Known, Layer, Mark, Writer, Written
+from prunec.graph.channels.operator import Known, Mark, Writer, Written, WrittenLayer
 from prunec.graph.channels.operators.kernel import stored_name
 from prunec.graph.channels.weights import Weights
 
@@ -64,6 +64,7 @@ class Norm(Family):
         gamma, beta = stored(self.weight, 1.0), stored(self.bias, 0.0)
         mean, variance = stored(self.mean, 0.0), stored(self.variance, 1.0)
         result = (value - mean) / torch.sqrt(variance + self.epsilon) * gamma + beta
+        # NaN · 0 is NaN, so the known case is selected explicitly.
         return torch.where((gamma == 0).expand_as(result), beta.expand_as(result), result)
 
     def bordered(self, known: Known, borders: Borders, weights: Weights) -> Bordered | None:
@@ -87,4 +88,4 @@ class Norm(Family):
             "running_var": self.variance,
         }
         tensors = {key: None if n is None else writer.tensor(n) for key, n in names.items()}
-        return writer.layer(self.node, self.source, Layer(names, tensors, {}))
+        return writer.layer(self.node, self.source, WrittenLayer(names, tensors, {}))

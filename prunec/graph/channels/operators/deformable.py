@@ -48,6 +48,7 @@ class Deformable(Kernel):
         )  # fmt: skip
         if bias.kind != "stored" and isinstance(builder.structure.operators.get(node), cls):
             builder.join(builder.along(bias, 0), builder.along(node, 1))
+        # Each offset group reads its own share of the channels, in order.
         if offsets > 1:
             builder.structure.even.append(builder.along(source, 1).chunk(offsets))
 

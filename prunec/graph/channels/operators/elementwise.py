@@ -51,6 +51,7 @@ class Elementwise(Family):
         result = torch.where(unknown, NAN, result.to(torch.float64))
         if node.operator == "mul":
             for x in operands:
+                # 0 · x = 0 even for unknown x: networks compute with finite numbers.
                 result = torch.where(known[x] == 0, 0.0, result)
         return result
 
@@ -84,6 +85,7 @@ class Elementwise(Family):
         condition, yes, no = (
             known[x] if x in known else torch.tensor(_number(x), dtype=torch.float64) for x in given
         )
+        # NaN differs from itself, so unknown sides stay unknown.
         either = torch.where(yes == no, yes, NAN)
         return torch.where(condition.isnan(), either, torch.where(condition != 0, yes, no))
 

@@ -54,6 +54,7 @@ class GroupNorm(Family):
         flat = value.reshape(-1) if value.numel() == self.channels else torch.full((1,), NAN)
         groups = flat.expand(self.channels).reshape(self.groups, -1).to(torch.float64)
         mean = groups.mean(1, keepdim=True)
+        # NaN if any channel of the group is unknown: its mean is unknown too.
         deviation = groups - mean
         variance = (deviation**2).mean(1, keepdim=True)
         normal = (deviation / torch.sqrt(variance + self.epsilon)).reshape(-1)

@@ -54,6 +54,7 @@ class InstanceNorm(Family):
                 value = one_value(value, axis)
         flat = value.reshape(-1)
         if self.mean is None or self.variance is None:
+            # 0 for a constant, which is its own mean; NaN stays NaN.
             normal = flat - flat
         else:
             spread = torch.sqrt(weights[self.variance].to(torch.float64) + self.epsilon)

@@ -14,7 +14,7 @@ from prunec.graph.channels.borders import Bordered, Borders, settings
 from prunec.graph.channels.builder import Builder
 from prunec.graph.channels.family import Family
 from prunec.graph.channels.layouts import NAN, along, on_axis
-from prunec.graph.channels.operator import Known, Layer, Mark, Writer, Written
+from prunec.graph.channels.operator import Known, Mark, Writer, Written, WrittenLayer
 from prunec.graph.channels.weights import Weights
 
 
@@ -145,7 +145,7 @@ class Kernel(Family):
         if tensor is not None and self.bias is None:  # an added bias has no slice, so cut it here
             tensor = tensor[writer.kept_atoms(self.outputs)]
         tensors = {"weight": writer.tensor(self.weight), "bias": tensor}
-        return writer.layer(self.node, self.source, Layer(names, tensors, changes))
+        return writer.layer(self.node, self.source, WrittenLayer(names, tensors, changes))
 
     def _groups_left(self, writer: Writer) -> int:
         return len(self.staying_groups(writer.kept_atoms)) if self.groups > 1 else self.groups

@@ -226,9 +226,11 @@ def visit_move(builder: Builder, node: Node, call: Node) -> None:
     except _ERRORS as error:
         builder.refuse(node, moved, f"{call.operator} at {node.name}: {error}")
         return
+    # An empty slice has no atoms to carry.
     if values.numel() == 0:
         builder.refuse(node, moved, f"{call.operator} at {node.name} leaves nothing")
         return
+    # Axes along which the source does not differ stay of size 1, as in all layouts.
     index = shrink(values)
     atoms = torch.cat([builder.layout(operand).reshape(-1) for operand in moved])
     builder.bind(Move(node, call, moved, index), atoms[index])

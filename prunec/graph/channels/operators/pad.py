@@ -129,6 +129,7 @@ def _pad_channels(builder: Builder, node: Node, source: Node, axis: int) -> None
     layout, real = builder.layout(source), source.shape
     index = torch.arange(layout.numel()).reshape(layout.shape)
     index = index.expand([real[i] if i == axis else n for i, n in enumerate(layout.shape)])
+    # −1 marks the positions that padding creates.
     moved = torch.constant_pad_nd(index, _widths(node), -1)
     made = moved < 0
     atoms = torch.zeros_like(moved)

@@ -133,6 +133,7 @@ def visit_product(builder: Builder, node: Node, sides: tuple[Side, Side], out: s
 def _is_mean(side: Side, summed: set[str]) -> bool:
     """Return whether an operand is a softmax along the summed axis, with entries that sum to 1."""
     node, letters = side
+    # In evaluation these do not change the weights of the mean.
     while node.operator in ("dropout", "clone"):
         node = node.operands[0]
     if node.operator not in ("softmax", "_softmax"):

@@ -112,8 +112,10 @@ class Recurrent(Family):
         """Mark what is read at later times and by the layers above, up to a fixpoint."""
         live = live & known[self.node].isnan()
         before = -1
+        # Units read each other through time, so one sweep may wake units of another.
         while int(live.sum()) != before:
             before = int(live.sum())
+            # From the top layer down: a layer is read by the one above.
             for index in reversed(range(len(self.cells))):
                 self._read_cell(index, live, known, weights)
         mark(self.node, live)
@@ -132,6 +134,7 @@ class Recurrent(Family):
         for cell in self.cells[: self.directions]:
             weight = weights[cell.w_ih]
             usable = ~values.isnan() & (weight != 0).any(0)
+            # Without a bias, only zeros can be folded.
             if cell.b_ih is None:
                 usable &= values == 0
             if not bool(usable.any()):

@@ -92,6 +92,7 @@ class Window(Family):
         if not source.sharp:
             return None
         inside = torch.where(source.inside >= source.border, source.inside, NAN)
+        # A window within the border alone would see only the border's value.
         border = inside if self._always_reaches(source) else source.border
         return source.moved(settings(self.call), inside=inside, border=border)
 
