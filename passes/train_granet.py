@@ -4,9 +4,9 @@ From the density of the start (ERK, or dense) to s_f along s(p) = s_f + (s_i −
 ΔT steps the smallest |w| of all kernels together are masked; then each kernel drops the share
 f(t) of its smallest and grows as many where |∂L/∂W| is largest, as RigL does; arXiv 2106.10404.
 
-As the authors' code has it (``exchange = "training"``), the exchange goes on to the last step, its
-share along a cosine from ``fraction`` to 0.005 over the whole training, rounded up in each kernel.
-``exchange = "ramp"`` ends it with the ramp, the share falling to 0 by then.
+The exchange ends with the ramp, its share falling to 0 by then. In the authors' code (``exchange =
+"training"``) it goes on to the last step, its share along a cosine from ``fraction`` to 0.005 over
+the whole training, rounded up in each kernel.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class TrainGranet(RegrowthTraining):
     exchange: Annotated[
         Literal["training", "ramp"],
         Field(
-            description="how long weights drop and grow: to the last step, as the authors do, or "
-            "until stop"
+            description="how long weights drop and grow: until stop, or to the last step, as the "
+            "authors do"
         ),
-    ] = "training"
+    ] = "ramp"
 
     def counts(
         self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None

@@ -9,8 +9,8 @@ what the mask M took away, as the authors' code has it:
 
     c = 1.01/(κ + 0.01),      κ = (mean(M·|W|) + 10⁻⁶)/(mean |W| + 10⁻⁶).
 
-The authors find τ and c anew at every step; ``update_steps`` does so less often, and always before
-the network is evaluated or ships.
+τ and c are found anew at every step, as the authors do; ``update_steps`` does so less often, and
+always before the network is evaluated or ships.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class TrainSt3(SparseTraining):
     ] = 0.5
     update_steps: Annotated[
         int, Field(ge=1, description="steps between two choices of thresholds")
-    ] = 10
+    ] = 1
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

@@ -1,4 +1,4 @@
-"""What prunec's dense loop costs beside a bare one, written by hand with the same settings.
+"""Cost of prunec's dense loop relative to a hand-written one with the same settings.
 
     OMP_NUM_THREADS=1 python tests/bench/loop_cost.py
     python tests/bench/loop_cost.py --device cuda --network resnet50 --side 64 --rounds 9

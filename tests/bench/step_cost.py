@@ -1,4 +1,4 @@
-"""What a training step of each method costs beside the dense one.
+"""Cost of a training step of each method, relative to the dense one.
 
     OMP_NUM_THREADS=1 python tests/bench/step_cost.py
     OMP_NUM_THREADS=1 python tests/bench/step_cost.py --networks resnet50 --rounds 9
@@ -222,7 +222,7 @@ def _steps(
         "granet, update": step(by(TrainGranet(sparsity=0.9, update_steps=1)), 0),
         "dsr, update": step(by(TrainDsr(sparsity=0.9, update_steps=1)), 0),
         "gmp, update": step(by(TrainGmp(sparsity=0.9, update_steps=1)), 0),
-        "st3": step(by(TrainSt3(sparsity=0.9, end=0.1)), 1),
+        "st3": step(by(TrainSt3(sparsity=0.9, end=0.1, update_steps=10)), 1),
         "st3, update": step(by(TrainSt3(sparsity=0.9, end=0.1, update_steps=1)), 1),
         "east": east(TrainEast(sparsity=0.9, dyrelu_until=0.0, cycles=0)),
         **phased,

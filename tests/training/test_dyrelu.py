@@ -23,7 +23,7 @@ def test_dyrelu_is_its_formula(shape: tuple[int, ...]) -> None:
     """Written out channel by channel, in float64."""
     torch.manual_seed(0)
     unit, x, beta = DyReLU(8).double(), torch.randn(shape, dtype=torch.float64), 0.3
-    found = unit(x, beta)
+    actual = unit(x, beta)
     for n in range(shape[0]):
         s = x[n].reshape(8, -1).mean(1)
         hidden = (unit.squeeze.weight @ s + unit.squeeze.bias).clamp(min=0)
@@ -32,7 +32,7 @@ def test_dyrelu_is_its_formula(shape: tuple[int, ...]) -> None:
             a1, a2 = 1 + beta * theta[c], beta * theta[8 + c]
             b1, b2 = beta * theta[16 + c] / 2, beta * theta[24 + c] / 2
             expected = torch.maximum(a1 * x[n, c] + b1, a2 * x[n, c] + b2)
-            torch.testing.assert_close(found[n, c], expected, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(actual[n, c], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.slow
@@ -53,12 +53,12 @@ def test_dyrelus_gradients_are_differences_of_its_values(shape: tuple[int, ...])
 def test_at_beta_0_its_gradient_is_relus_bit_for_bit() -> None:
     x = torch.randn(4, 8, 5, 5).round().requires_grad_()  # with zeros, where ReLU's is 0
     assert (x == 0).any()
-    (found,) = torch.autograd.grad(DyReLU(8)(x, 0.0).square().sum(), x)
+    (actual,) = torch.autograd.grad(DyReLU(8)(x, 0.0).square().sum(), x)
     (expected,) = torch.autograd.grad(x.relu().square().sum(), x)
-    assert torch.equal(found, expected)
-    (found,) = torch.autograd.grad(DyReLU(8)(x, 0.0).sum(), x)
+    assert torch.equal(actual, expected)
+    (actual,) = torch.autograd.grad(DyReLU(8)(x, 0.0).sum(), x)
     (expected,) = torch.autograd.grad(x.relu().sum(), x)
-    assert torch.equal(found, expected)
+    assert torch.equal(actual, expected)
 
 
 def test_without_theta_or_beta_it_is_relu_bit_for_bit() -> None:
