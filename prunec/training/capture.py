@@ -8,7 +8,6 @@ or where a step cannot be recorded, the training goes on as it would have withou
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
@@ -21,6 +20,7 @@ from prunec.training.averaging import Average
 from prunec.training.held_state import HeldState
 from prunec.training.method import Method, Moment
 from prunec.training.optimisation import number_rates, set_learning_rate, tensor_rates
+from prunec.training.recording import Backend, backend_of
 from prunec.training.step import Stepper
 
 WARM = 3  # steps of a kind that are computed before one is recorded: cuDNN tries its kernels there
@@ -31,46 +31,6 @@ MOST = 12  # recordings of one training: phases are few, and each holds memory o
 Tell = Callable[[str], None]
 Inputs = tuple[Tensor, Tensor, Tensor]
 """Images and targets as they are learned, and labels as they are counted."""
-
-
-class Backend(ABC):
-    """What records operations on a device.
-
-    Attributes:
-        name: what a recording is called.
-    """
-
-    name = ""
-
-    @abstractmethod
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Return what does again, on the same memory, every operation that ``work`` asks for.
-
-        Raises:
-            RuntimeError: it asks for one that cannot be recorded.
-        """
-
-    @abstractmethod
-    def wait(self) -> None:
-        """Wait until the device has done what was asked."""
-
-
-class CudaGraphs(Backend):
-    """CUDA's own."""
-
-    name = "CUDA graph"
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See :meth:`Backend.record`; the operations are not done meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            work()
-        replay: Callable[[], None] = graph.replay
-        return replay
-
-    def wait(self) -> None:
-        """See :meth:`Backend.wait`."""
-        torch.cuda.synchronize()
 
 
 @dataclass
@@ -265,11 +225,6 @@ def stepping(
     if train.capture is True:
         tell(f"train.capture = true: {device.type} records no steps; each is computed anew.")
     return Steps(take, average)
-
-
-def backend_of(device: torch.device) -> Backend | None:
-    """Return what records the operations of a device; None where nothing does."""
-    return CudaGraphs() if device.type == "cuda" else None
 
 
 def _replayed(recording: Recording, inputs: Inputs) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,11 @@ from prunec.processes import Processes
 from prunec.recipe import TrainSpec
 from prunec.seeding import seeded
 from prunec.training.averaging import Average
-from prunec.training.capture import Capturing, Steps, backend_of
+from prunec.training.capture import Capturing, Steps
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective
 from prunec.training.optimisation import make_optimizer
+from prunec.training.recording import backend_of
 from prunec.training.settings import Settings, computing, cores
 from prunec.training.step import Stepper
 
