@@ -1,7 +1,7 @@
 """Code blocks of README and docs run as written, page by page, in a folder with one small run.
 
 The folder holds the network, the images and the pruned checkpoint of docs/tasks.md, a run called
-``RUN`` that was compiled from them, its ``model.onnx``, and one image, ``shirt.jpg``.
+``RUN`` that was compiled from them, a ``model.onnx`` with dead channels, and one ``shirt.jpg``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pages import PAGES, ROOT, RUNNABLE, Block, blocks
 from sampling import slow_case
 from typer.testing import CliRunner
 
+import prunec
 from prunec.cli.commands import app
 from prunec.recipe import loads, packaged_text
 
@@ -73,6 +76,16 @@ def _toml(recipe: dict[str, Any]) -> str:
     return tomlkit.dumps(recipe)
 
 
+def half_dead(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return weights in which eight filters of the first convolution and their biases are zero."""
+    return {
+        name: torch.cat([value[:8], torch.zeros_like(value[8:])])
+        if name.startswith("0.")
+        else value
+        for name, value in weights.items()
+    }
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
@@ -82,7 +95,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.syspath_prepend(str(folder))
         _python(start)
         _prunec("compile mynet:net --weights pruned.pt --input 3x24x24 --data images -o RUN", "")
-        shutil.copy("RUN/export/onnx/model.onnx", "model.onnx")
+        mynet = import_module("mynet").net().eval()
+        mynet.load_state_dict(half_dead(mynet.state_dict()))
+        prunec.export_onnx(mynet, torch.randn(1, 3, 24, 24), "model.onnx")
         from PIL import Image
 
         Image.open("images/cats/0.png").save("shirt.jpg")

@@ -18,6 +18,7 @@ from prunec.tables import table
 
 _ENDS = ("_nchwc", "_token_0", "_quant")
 """Suffixes that onnxruntime adds to a node's name when it changes its layout."""
+_FILTERS = frozenset({"Conv", "FusedConv", "ConvTranspose"})
 _PRODUCTS = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
 
 
@@ -73,7 +74,7 @@ def layer_roofline(
 
 
 def _paired(ours: Sequence[LayerTime], theirs: Sequence[LayerTime]) -> dict[str, LayerTime]:
-    """Match our layers with dense ones by name, and the remaining matrix products by order.
+    """Match our layers with dense ones by name, and the remaining ones by order.
 
     Returns:
         Name of our layer → dense layer.
@@ -86,10 +87,12 @@ def _paired(ours: Sequence[LayerTime], theirs: Sequence[LayerTime]) -> dict[str,
         named[name] = layer
     wanted = [layer for layer in ours if layer.work is not None]
     known = {layer.name: named[layer.name] for layer in wanted if layer.name in named}
-    left = [x for x in wanted if x.name not in known and x.operator.endswith("linear")]
-    others = [x for x in theirs if x.operator in _PRODUCTS and x not in known.values()]
-    if len(left) == len(others):
-        known |= {layer.name: other for layer, other in zip(left, others, strict=True)}
+    for linear, operators in ((False, _FILTERS), (True, _PRODUCTS)):
+        kind = [x for x in wanted if x.operator.endswith("linear") == linear]
+        left = [x for x in kind if x.name not in known]
+        others = [x for x in theirs if x.operator in operators and x not in known.values()]
+        if len(left) == len(others):
+            known |= {layer.name: other for layer, other in zip(left, others, strict=True)}
     return known
 
 

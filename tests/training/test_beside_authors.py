@@ -86,6 +86,8 @@ class Ours:
         return {**self.module.state_dict(), **self.method.tensors()}
 
 
+GRANET = TrainGranet(sparsity=0.9, update_steps=5, stop=0.5, exchange="training")
+SNFS = TrainSnfs(sparsity=0.5, surplus="equal")
 CASES: dict[str, tuple[Callable[[dict[str, Tensor]], MaskMethod], type[authors.Rule]]] = {
     "str": (lambda k: Str(TrainStr(s_init=-4.0), k), authors.SoftThresholds),
     "dnw": (lambda k: Dnw(TrainDnw(sparsity=0.75, spread="uniform"), k), authors.DiscoverWirings),
@@ -103,10 +105,10 @@ CASES: dict[str, tuple[Callable[[dict[str, Tensor]], MaskMethod], type[authors.R
         authors.RiggedLottery,
     ),
     "granet": (
-        lambda k: Granet(TrainGranet(sparsity=0.9, update_steps=5, stop=0.5), k, drawn()),
+        lambda k: Granet(GRANET, k, drawn()),
         authors.GradualNeuroregeneration,
     ),
-    "snfs": (lambda k: Snfs(TrainSnfs(sparsity=0.5), k, drawn()), authors.SparseMomentum),
+    "snfs": (lambda k: Snfs(SNFS, k, drawn()), authors.SparseMomentum),
     "acdc": (
         lambda k: Acdc(
             TrainAcdc(sparsity=0.8, warmup_epochs=2, phase_epochs=1, final_epochs=3), k
@@ -183,8 +185,8 @@ def test_dyrelu_is_its_formula(beta: float) -> None:
 def test_the_share_that_granet_exchanges_ends_at_the_last_step() -> None:
     """Half at first, 0.005 at the end of the whole training; until the ramp ends it is 0 there."""
     kernels = sparse_kernels(net())
-    long = Granet(TrainGranet(sparsity=0.9, stop=0.5), kernels, drawn())
-    short = Granet(TrainGranet(sparsity=0.9, stop=0.5, exchange="ramp"), kernels, drawn())
+    long = Granet(TrainGranet(sparsity=0.9, stop=0.5, exchange="training"), kernels, drawn())
+    short = Granet(TrainGranet(sparsity=0.9, stop=0.5), kernels, drawn())
     middle = Moment(EPOCHS // 2, 0, STEPS, EPOCHS, RATE)
     assert long.share(middle) == pytest.approx(0.005 + 0.495 / 2 * (1 + math.cos(math.pi / 2)))
     assert long.regrows(middle)
