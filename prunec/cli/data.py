@@ -51,7 +51,7 @@ def check(
     device: Annotated[
         Literal["auto", "cpu", "cuda"] | None,
         typer.Option(
-            help="Also time batches and training steps there: do data or steps bound the training?"
+            help="Also time batches and training steps on this device, and report which is slower."
         ),
     ] = None,
     as_json: AsJson = False,
