@@ -10,7 +10,7 @@ included, as the authors do; arXiv 2106.12379. Phases are whole epochs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -102,6 +102,10 @@ class Acdc(Masked):
         number = (epoch - warmup) // phase
         ends = warmup + (number + 1) * phase
         return number % 2 == 0 and ends < last
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        return () if moment.step else None
 
     @torch.no_grad()
     def before_forward(self, moment: Moment) -> None:

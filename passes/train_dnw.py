@@ -7,7 +7,7 @@ chosen anew at every step, at a constant sparsity from the first one on; arXiv 1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -20,6 +20,7 @@ from prunec.sparsity.largest import bounds_of_largest
 from prunec.sparsity.straight_through import Projected
 from prunec.sparsity.training_pass import MaskMethod, SpreadTraining
 from prunec.training.context import Context
+from prunec.training.method import Moment
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,13 @@ class Dnw(Projected):
 
     def __init__(self, options: TrainDnw, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)
-        self.counts = options.counts(self.names, [tuple(w.shape) for w in self.weights])
+        counts = options.counts(self.names, [tuple(w.shape) for w in self.weights])
+        self.counts = torch.tensor(counts, device=self.weights[0].device)
         self.bounds = self.weights[0].new_zeros(len(self.counts)).detach()
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """All steps are alike."""
+        return ()
 
     def project(self) -> None:
         """Keep the largest |W|."""

@@ -9,7 +9,7 @@ largest |w| of all kernels together, at a sparsity s(p) = s_f·(1 − (1 − p)�
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -72,6 +72,11 @@ class Dpf(Projected):
     def count(self, p: float) -> int:
         """Return how many weights stay at ``p`` of the schedule."""
         return round((1 - self.options.sparsity * cubic(p)) * self.masks.total)
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        ends = moment.reached(self.options.end) and not self.ended
+        return None if ends or moment.number % self.options.update_steps == 0 else ()
 
     def before_forward(self, moment: Moment) -> None:
         """Choose the masks anew when it is time, and when the schedule ends; show what is left."""

@@ -9,7 +9,7 @@ P steps, P doubling after a quarter, half and three quarters of the training, as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -80,6 +80,10 @@ class Dsr(Masked):
         every = self.options.update_steps * 2 ** min(int(4 * moment.share), 3)
         due = moment.number % every == every - 1 and moment.share < self.options.stop
         return due and not moment.last
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        return None if self.is_due(moment) else ()
 
     def after_step(self, moment: Moment) -> None:
         """Mask, and move weights when it is time."""

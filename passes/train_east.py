@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -314,14 +314,28 @@ class East(Masked):
 
     # -- the loop's hooks -------------------------------------------------------------------------
 
-    def before_forward(self, moment: Moment) -> None:
-        """Bring DyReLU nearer to ReLU; find the kernels where they lie."""
-        super().before_forward(moment)
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike while units learn, while they fade, and after."""
+        if self.is_due(moment):
+            return None
+        if self.phasing is None:
+            return ()
+        begin, end = self.options.dyrelu_from, self.options.dyrelu_until
+        fades = phase(moment.share, begin, end) > 0
+        return self._learns(moment), fades, moment.reached(end)
+
+    def prepare(self, moment: Moment) -> None:
+        """Bring DyReLU nearer to ReLU."""
         if self.phasing:
             begin, end = self.options.dyrelu_from, self.options.dyrelu_until
-            self.phasing.beta = 1 - phase(moment.share, begin, end)
-            if moment.reached(end):
-                self.phasing.remove()
+            self.phasing.blend(1 - phase(moment.share, begin, end))
+
+    def before_forward(self, moment: Moment) -> None:
+        """Let ReLU be ReLU when it is time; find the kernels where they lie."""
+        self.ready(moment)
+        super().before_forward(moment)
+        if self.phasing and moment.reached(self.options.dyrelu_until):
+            self.phasing.remove()
 
     @torch.no_grad()
     def gradient(self, moment: Moment) -> None:

@@ -22,7 +22,7 @@ layers, interpolated between counts that were measured under a runner: ours as w
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
@@ -223,9 +223,11 @@ class Gdp(Method):
         self.slope = torch.zeros_like(self.a)
         self.epsilon = torch.tensor(options.epsilon, dtype=torch.float64, device=device)
         self.seen = torch.zeros((), dtype=torch.float64, device=device)
+        self.rate, self.next_epsilon = torch.zeros_like(self.seen), torch.zeros_like(self.seen)
         self.phase = torch.zeros((), dtype=torch.long)  # 0 dense, 1 selecting, 2 finishing
         self.dense_macs = gated.macs(gated.sizes.double())
         self.dense_price = self.price(gated.sizes.double())
+        self.allowed = torch.zeros_like(self.dense_price)
 
     # -- the gates as factors of kernels --------------------------------------------------------
 
@@ -272,12 +274,29 @@ class Gdp(Method):
 
     # -- the loop's hooks -------------------------------------------------------------------------
 
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps of a phase are alike, but its first."""
+        number = int(self.phase)
+        begins = number == 0 and moment.progress >= in_epochs(self.options, "dense", moment.epochs)
+        return None if begins or (number == 1 and self.settled(moment)) else number
+
+    def prepare(self, moment: Moment) -> None:
+        """Let the gates' rate, the MACs allowed and the next ε be those of the moment."""
+        self.rate.fill_(STEP * self.options.strength * moment.learning_rate)
+        self.allowed.copy_(self.target(moment))
+        self.next_epsilon.fill_(self.epsilon_at(moment))
+
+    def settle(self) -> None:
+        """See :meth:`Method.settle`."""
+        self.close_kernels()
+
     def before_forward(self, moment: Moment) -> None:
         """Change the phase when it is time, then gate the kernels."""
+        self.ready(moment)
         self.close_kernels()
         self.advance(moment)
         if int(self.phase) == 2:
-            self.polarise(moment)
+            self.polarise()
         self.open_kernels()
 
     def advance(self, moment: Moment) -> None:
@@ -288,7 +307,7 @@ class Gdp(Method):
             self.rescale(1 / self.gates())  # g(1) = 1/(1+ε) would change the function
         if int(self.phase) == 1 and self.settled(moment):
             # what the schedule has not closed yet, where the phase has few steps
-            self.a = self.proximal(self.a, self.metric()[0] ** 2, self.target(moment))
+            self.a.copy_(self.proximal(self.a, self.metric()[0] ** 2, self.target(moment)))
             self.finish_selection()
 
     @torch.no_grad()
@@ -312,18 +331,22 @@ class Gdp(Method):
         """The gates' gradient step and their proximal step, while gates are chosen."""
         if int(self.phase) != 1:
             return
+        self.ready(moment)
         self.square.mul_(RMS_DECAY).addcmul_(self.slope, self.slope, value=1 - RMS_DECAY)
         self.seen += 1
         rms, unit = self.metric()
         g_prime = 2 * self.epsilon * self.a / (self.a**2 + self.epsilon) ** 2
-        step = STEP * self.options.strength * moment.learning_rate
-        v = self.a - step * g_prime * (self.slope / unit) / rms
-        self.a = self.proximal(v.clamp(min=0) * (self.a > 0), rms**2, self.target(moment))
+        v = self.a - self.rate * g_prime * (self.slope / unit) / rms
+        self.a.copy_(self.proximal(v.clamp(min=0) * (self.a > 0), rms**2, self.allowed))
 
     def metric(self) -> tuple[Tensor, Tensor]:
         """√F̂ of each gate, by its mean over the open ones, and that mean."""
         rms = torch.sqrt(self.square / (1 - RMS_DECAY ** self.seen.clamp(min=1)))
-        unit = rms[self.a > 0].mean().clamp(min=1e-30)
+        opened = self.a > 0
+        mean = (
+            (rms * opened).sum() / opened.sum() if self.gating.flat.at_once else rms[opened].mean()
+        )
+        unit = mean.clamp(min=1e-30)
         return rms / unit + RMS_FLOOR, unit
 
     def target(self, moment: Moment) -> Tensor:
@@ -352,7 +375,8 @@ class Gdp(Method):
         for _ in range(ROUNDS):
             tried = torch.lerp(low, high, parts)
             above = (macs(tried[1:-1]) > target).sum()  # MACs fall as λ grows
-            low, high = tried[above], tried[above + 1]
+            pair = torch.stack([above, above + 1])  # tried[above] would wait for the device
+            low, high = tried.index_select(0, pair).unbind()
         return torch.where(met, v, (v - high * pull).clamp(min=0))
 
     @torch.no_grad()
@@ -363,18 +387,21 @@ class Gdp(Method):
         self.a[~left] = 0.0
 
     @torch.no_grad()
-    def polarise(self, moment: Moment) -> None:
+    def polarise(self) -> None:
         """Lower ε geometrically early in the finishing phase, the function unchanged.
 
         A kernel behind a gate learns at g² of the learning rate, so survivors are freed soon.
         """
-        options = self.options
-        start = self.chosen_at(moment)
-        p = min((moment.progress - start) / max(POLARISE * (moment.epochs - start), 1e-9), 1.0)
         before = self.gates()
-        self.epsilon.fill_(options.epsilon * (options.epsilon_end / options.epsilon) ** max(p, 0.0))
+        self.epsilon.copy_(self.next_epsilon)
         after = self.gates()
         self.rescale(torch.where(self.a > 0, before / after.clamp(min=1e-30), 1.0))
+
+    def epsilon_at(self, moment: Moment) -> float:
+        """Return ε at a moment, in the finishing phase."""
+        options, start = self.options, self.chosen_at(moment)
+        p = min((moment.progress - start) / max(POLARISE * (moment.epochs - start), 1e-9), 1.0)
+        return float(options.epsilon * (options.epsilon_end / options.epsilon) ** max(p, 0.0))
 
     def after_epoch(self, moment: Moment) -> dict[str, Any]:
         """MACs as they would ship, by the dense ones; the gates, in all and before each kernel.
@@ -438,10 +465,8 @@ class Gdp(Method):
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the same back."""
-        device = self.a.device
-        self.a, self.square = tensors["a"].to(device), tensors["square"].to(device)
-        self.epsilon, self.seen = tensors["epsilon"].to(device), tensors["seen"].to(device)
-        self.phase = tensors["phase"].clone()
+        for name, held in self.tensors().items():
+            held.copy_(tensors[name])
 
 
 def histogram(gates: Tensor) -> dict[str, list[float]]:

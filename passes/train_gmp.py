@@ -7,7 +7,7 @@ keeps its value, and returns with it when it is among the largest again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -81,13 +81,21 @@ class Gmp(Masked):
         pairs = zip(self.weights, self.final, strict=True)
         return [round(w.numel() - part * (w.numel() - final)) for w, final in pairs]
 
+    def is_due(self, moment: Moment) -> bool:
+        """Say whether masks are chosen before this step."""
+        options = self.options
+        due = moment.number % options.update_steps == 0 or moment.reached(options.end)
+        return due and not self.ended and moment.share >= options.begin
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        return None if self.is_due(moment) else ()
+
     def before_forward(self, moment: Moment) -> None:
         """Choose anew when it is time, and once when the schedule ends."""
         super().before_forward(moment)
-        options = self.options
-        due = moment.number % options.update_steps == 0
-        ends = moment.reached(options.end)
-        if self.ended or moment.share < options.begin or not (due or ends):
+        options, ends = self.options, moment.reached(self.options.end)
+        if not self.is_due(moment):
             return
         if not (ends and self.masks.counts() == self.final):
             p = phase(moment.share, options.begin, options.end)

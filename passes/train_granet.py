@@ -4,15 +4,15 @@ From the density of the start (ERK, or dense) to s_f along s(p) = s_f + (s_i −
 ΔT steps the smallest |w| of all kernels together are masked; then each kernel drops the share
 f(t) of its smallest and grows as many where |∂L/∂W| is largest, as RigL does; arXiv 2106.10404.
 
-As the authors' code has it (``exchange = "training"``), the exchange goes on to the last step, its
-share along a cosine from ``fraction`` to 0.005 over the whole training, rounded up in each kernel.
-``exchange = "ramp"`` ends it with the ramp, the share falling to 0 by then.
+The exchange ends with the ramp, its share falling to 0 by then. In the authors' code (``exchange =
+"training"``) it goes on to the last step, its share along a cosine from ``fraction`` to 0.005 over
+the whole training, rounded up in each kernel.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -50,10 +50,10 @@ class TrainGranet(RegrowthTraining):
     exchange: Annotated[
         Literal["training", "ramp"],
         Field(
-            description="how long weights drop and grow: to the last step, as the authors do, or "
-            "until stop"
+            description="how long weights drop and grow: until stop, or to the last step, as the "
+            "authors do"
         ),
-    ] = "training"
+    ] = "ramp"
 
     def counts(
         self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None
@@ -101,6 +101,11 @@ class Granet(Regrowth):
         """|∂L/∂W|, averaged over processes already; fewer weights are active from here on."""
         self.prune(moment.share / self.options.stop)
         return [gradient.abs() for gradient in self.masks.gradients()]
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        ends = moment.reached(self.options.stop) and not self.ended
+        return None if ends else super().kind(moment)
 
     def before_forward(self, moment: Moment) -> None:
         """Reach the last sparsity when the ramp ends."""

@@ -21,7 +21,7 @@ w are the weights that make and read the channel, of ``taylor`` those that read 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -160,6 +160,10 @@ class OneShot(Masked):
     def settled(self, moment: Moment) -> bool:
         """Say whether the last choice was made."""
         return int(self.chosen) == self.options.rounds
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps after the last choice are alike."""
+        return () if self.settled(moment) else None
 
     def before_forward(self, moment: Moment) -> None:
         """Choose when it is time and enough batches were seen."""

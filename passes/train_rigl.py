@@ -27,10 +27,10 @@ class TrainRigl(RegrowthTraining):
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""
-        found = super().kernels(module)
-        if self.spread == "uniform" and len(found) > 1:
-            found.pop(next(iter(sparse_kernels(module))), None)
-        return found
+        kernels = super().kernels(module)
+        if self.spread == "uniform" and len(kernels) > 1:
+            kernels.pop(next(iter(sparse_kernels(module))), None)
+        return kernels
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

@@ -6,16 +6,16 @@ starts at 0 and moves with its momentum at once. Between epochs each kernel drop
 smallest |w|, p falling as a cosine; what dropped everywhere is shared out in proportion to the
 layers' mean |m| over active weights, and grows where |m| is largest; arXiv 1907.04840.
 
-``surplus`` says what happens to what a full layer cannot take. ``equal`` is the authors' code: a
-layer grows to 0.99 of its room at most, all layers get equal parts of the rest, and one that is
-more than 80 % dense and whose mean |m| is above the average drops no more than its sparsity; what
-drops is rounded up. With ``momentum`` the other layers share it by their mean |m|.
+``surplus`` says what happens to what a full layer cannot take. With ``momentum`` the other layers
+share it by their mean |m|. ``equal`` is the authors' code: a layer grows to 0.99 of its room at
+most, all layers get equal parts of the rest, and one that is more than 80 % dense and whose mean
+|m| is above the average drops no more than its sparsity; what drops is rounded up.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -48,10 +48,10 @@ class TrainSnfs(SpreadTraining):
     surplus: Annotated[
         Literal["equal", "momentum"],
         Field(
-            description="how layers share what a full one cannot take: all alike, as the authors "
-            "do, or by momentum"
+            description="how layers share what a full one cannot take: by momentum, or all alike, "
+            "as the authors do"
         ),
-    ] = "equal"
+    ] = "momentum"
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""
@@ -73,6 +73,10 @@ class Snfs(Masked):
         self.masks.draw(options.counts(self.names, self.masks.shapes), generator)
         self.masks.apply()
         self.m = [torch.zeros_like(w, requires_grad=False) for w in self.weights]
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        return None if moment.epoch and not moment.step else ()
 
     def before_forward(self, moment: Moment) -> None:
         """Move weights when an epoch begins: the one before was evaluated as it had learned."""

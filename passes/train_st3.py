@@ -9,14 +9,14 @@ what the mask M took away, as the authors' code has it:
 
     c = 1.01/(κ + 0.01),      κ = (mean(M·|W|) + 10⁻⁶)/(mean |W| + 10⁻⁶).
 
-The authors find τ and c anew at every step; ``update_steps`` does so less often, and always before
-the network is evaluated or ships.
+τ and c are found anew at every step, as the authors do; ``update_steps`` does so less often, and
+always before the network is evaluated or ships.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -62,7 +62,7 @@ class TrainSt3(SparseTraining):
     ] = 0.5
     update_steps: Annotated[
         int, Field(ge=1, description="steps between two choices of thresholds")
-    ] = 10
+    ] = 1
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
@@ -92,6 +92,7 @@ class St3(Projected):
         sparsity: s(p), as of the last step; on the CPU.
         tau: τ, negative while nothing is masked.
         masking: whether anything is: known without a wait for the device.
+        gone: how many weights are to be zero; ``left`` is the number of the others, on the device.
         scales: c of all filters, one kernel after the other.
     """
 
@@ -106,25 +107,44 @@ class St3(Projected):
         self.sparsity = torch.zeros((), dtype=torch.float64)
         dtype = self.weights[0].dtype
         self.tau = torch.tensor(-1.0, dtype=dtype, device=device)
-        self.masking = False
+        self.masking, self.gone = False, 0
+        self.left = torch.zeros(1, dtype=torch.long, device=device)
         filters = sum(len(w) for w in self.weights)
         self.scales = torch.ones(filters, dtype=dtype, device=device)
 
     def before_forward(self, moment: Moment) -> None:
         """Find τ and c when it is time; show W̃."""
+        self.ready(moment)
+        if self.is_due(moment):
+            self.update()
+        super().before_forward(moment)
+
+    def is_due(self, moment: Moment) -> bool:
+        """Say whether τ and c are found before this step."""
+        return moment.number % self.options.update_steps == 0
+
+    def prepare(self, moment: Moment) -> None:
+        """Let the sparsity be that of the schedule."""
         options = self.options
         p = 1.0 if moment.reached(options.end) else phase(moment.share, options.start, options.end)
         self.sparsity.fill_(options.sparsity * cubic(p))
-        if moment.number % options.update_steps == 0:
-            self.update()
-        super().before_forward(moment)
+        self.aim()
+
+    def aim(self) -> None:
+        """Let the number of weights that are to be zero be that of the sparsity."""
+        self.gone = round(float(self.sparsity) * self.total)
+        self.left.fill_(self.total - self.gone)
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that find τ and c are alike, and those that do not, once something is masked."""
+        self.prepare(moment)
+        return self.is_due(moment), self.masking or self.gone > 0
 
     @torch.no_grad()
     def update(self) -> None:
         """Let τ be the quantile of |W|, and c what the filters lose by it."""
         self.kernels.fetch()
-        gone = round(float(self.sparsity) * self.total)
-        if gone == 0:
+        if self.gone == 0:
             return
         self.masking = True
         flat, sizes = self.kernels.flat, self.kernels.room.memory
@@ -132,8 +152,7 @@ class St3(Projected):
         if self.options.criterion == "scaled":
             for span in flat.spans:
                 span.of(sizes).div_(span.per_row(self.units[span.kernels].to(sizes.dtype)))
-        kept, near = [self.total - gone], self.tau.view(1)
-        self.tau.copy_(bounds_of_largest(flat.whole, sizes, kept, near)[0])
+        self.tau.copy_(bounds_of_largest(flat.whole, sizes, self.left, self.tau.view(1))[0])
         pairs = zip(self.kernels.raw, self.units.float() * self.tau, strict=True)
         self.scales.copy_(torch.cat([_scale(raw, bound) for raw, bound in pairs]))
 
@@ -161,6 +180,7 @@ class St3(Projected):
         Training goes on with the τ and c of its own weights.
         """
         before = {name: value.clone() for name, value in self.tensors().items()}
+        self.aim()
         self.update()
         try:
             with super().shipping():
@@ -170,6 +190,7 @@ class St3(Projected):
 
     def finish(self) -> None:
         """Let the kernels be W̃ at the sparsity asked for."""
+        self.aim()
         self.update()
         super().finish()
 

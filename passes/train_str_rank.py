@@ -78,15 +78,15 @@ class TrainStrRank(SparseTraining):
         Raises:
             PassError: there is none.
         """
-        found: dict[str, Tensor] = {
+        scales: dict[str, Tensor] = {
             f"{name}.m": part.get_parameter("m") for name, part in maps_of(module).items()
         }
-        if not found:
+        if not scales:
             raise PassError(
                 "train-str-rank: the network has no low-rank map",
                 remedy='Name linear layers to make some of: factor = ["classifier*"].',
             )
-        return found
+        return scales
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

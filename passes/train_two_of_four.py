@@ -11,7 +11,7 @@ that removes channels afterwards moves weights to other neighbours: leave it out
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -75,6 +75,10 @@ class TwoOfFour(Projected):
         super().__init__(kernels)
         self.decay = options.decay
         self._make_room(self.weights)
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """All steps are alike."""
+        return ()
 
     def project(self) -> None:
         """Keep the larger two: all kernels' at once, for launches take the time on a GPU."""

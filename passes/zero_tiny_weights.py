@@ -86,8 +86,8 @@ def _moved(artifact: Artifact, floored: nn.Module) -> float:
         wide = [tuple(x.double() if _floating(x) else x for x in batch) for batch in inputs]
         return max(_apart(before, after, batch) for batch in wide)
     except (RuntimeError, TypeError, ValueError):
-        found = max(_apart(artifact.module, floored, batch) for batch in inputs)
-        return 0.0 if found == 0 else float("inf")
+        difference = max(_apart(artifact.module, floored, batch) for batch in inputs)
+        return 0.0 if difference == 0 else float("inf")
 
 
 def _apart(before: nn.Module, after: nn.Module, batch: tuple[Tensor, ...]) -> float:

@@ -17,7 +17,7 @@ PATIENCE = 120  # seconds
 
 @dataclass(frozen=True)
 class Ended:
-    """What a process ended with, as of :mod:`subprocess`, and what it and its own said."""
+    """Exit code of a process, as in :mod:`subprocess`, and output of it and its children."""
 
     returncode: int
     stdout: str
@@ -40,11 +40,11 @@ class Forked:
     def ended(self) -> Ended:
         """Return when the process has ended; one that waits for ever is killed with its own."""
         end = time.monotonic() + PATIENCE
-        found, status = os.waitpid(self.pid, os.WNOHANG)
-        while not found and time.monotonic() < end:
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        while not pid and time.monotonic() < end:
             time.sleep(0.02)
-            found, status = os.waitpid(self.pid, os.WNOHANG)
-        if not found:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if not pid:
             os.killpg(self.pid, signal.SIGKILL)
             _, status = os.waitpid(self.pid, 0)
         texts = [path.read_text("utf-8") for path in self._said]

@@ -78,7 +78,7 @@ def strike(
 
 
 def _touched(module: nn.Module, group: ChannelGroup, side: Side) -> list[Slice]:
-    """What a dropped channel zeroes on the side asked for."""
+    """Slices that a dropped channel zeroes on the given side."""
     parameters = dict(module.named_parameters())
     mine = [cut for cut in group.slices if cut.parameter in parameters]
     if side == "both":

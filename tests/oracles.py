@@ -1,4 +1,4 @@
-"""What brute force says of a network: outputs, MACs, and the channels that could go."""
+"""Brute-force oracles of a network: outputs, MACs, and removable channels."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def fresh_inputs(
 
 
 def multiplications(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, int]:
-    """How often one sample uses each weight of each kernel: the pixels that the layer visits."""
+    """Uses of each weight of each kernel per sample: the pixels that the layer visits."""
     visits: dict[str, int] = {}
     handles = []
     for name, part in module.named_modules():
@@ -99,7 +99,7 @@ SIDES = ("reader", "producer")
 
 @dataclass(frozen=True)
 class Look:
-    """What one side of a kernel showed, per channel: a gradient reaches it, it varies, it is 0."""
+    """Observations on one side of a kernel, per channel: it has a gradient, it varies, it is 0."""
 
     needed: Tensor
     varies: Tensor
@@ -172,11 +172,11 @@ def _look(module: nn.Module, example: tuple[Tensor, ...], seed: int) -> dict[tup
     for handle in handles:
         handle.remove()
     module.zero_grad(set_to_none=True)
-    found: dict[tuple[str, str], Look] = {}
+    collected: dict[tuple[str, str], Look] = {}
     for name, side, tensor in seen:
         now = _channels(module.get_submodule(name), tensor)
-        found[name, side] = found.get((name, side), now).joined(now)
-    return found
+        collected[name, side] = collected.get((name, side), now).joined(now)
+    return collected
 
 
 def _watched(tensor: Tensor) -> Tensor:
@@ -238,7 +238,7 @@ def _depthwise(part: nn.Module) -> bool:
 def _along(
     module: nn.Module, name: str, side: str, groups: Sequence[ChannelGroup], keep: Keep
 ) -> Tensor:
-    """Which channels a kernel keeps on one side, counted through its groups."""
+    """Channels that a kernel keeps on one side, counted through its groups."""
     part = module.get_submodule(name)
     linear = isinstance(part, nn.Linear)
     inputs, outputs = (
@@ -298,7 +298,7 @@ def _kept_weights(module: nn.Module, name: str, groups: Sequence[ChannelGroup], 
 
 
 def _kept(module: nn.Module, group: ChannelGroup, seen: dict[tuple[str, str], Probe]) -> Tensor:
-    """Which channels of a group stay when only what the probe saw counts."""
+    """Channels of a group that stay by the observations of the probe alone."""
     alive = torch.zeros(group.size, dtype=torch.bool)
     carriers: list[list[int]] = []
     probed = False
@@ -331,9 +331,9 @@ def _pads(part: nn.Module) -> bool:
 
 def _constants(indices: Sequence[tuple[int, ...]], constant: Tensor, width: int) -> list[list[int]]:
     """Channels that are constant where a kernel reads them, for each of the kernel's groups."""
-    found: dict[int, list[int]] = {}
+    collected: dict[int, list[int]] = {}
     for channel, places in enumerate(indices):
         for place in places:
             if constant[place]:
-                found.setdefault(place // width, []).append(channel)
-    return list(found.values())
+                collected.setdefault(place // width, []).append(channel)
+    return list(collected.values())

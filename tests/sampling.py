@@ -1,4 +1,4 @@
-"""Which cases of a test run always, and which are marked slow."""
+"""Selection of the cases of a test that always run; the others are marked slow."""
 
 from __future__ import annotations
 

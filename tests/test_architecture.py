@@ -38,7 +38,7 @@ def laid_out(folder: Path) -> Path:
 
 
 def lint(installed: Path) -> subprocess.CompletedProcess[str]:
-    """What import-linter says of the rules in pyproject.toml."""
+    """Output of import-linter for the rules in pyproject.toml."""
     command = [sys.executable, "-c", LINTER, str(ROOT / "pyproject.toml")]
     environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "200"}
     return subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True)
@@ -70,7 +70,7 @@ SPOILED = {
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the linter says of a package in which every rule is broken at once."""
+    """Output of the linter for a package that breaks every rule."""
     installed = laid_out(tmp_path_factory.mktemp("broken"))
     for name, line, _ in SPOILED.values():
         with (installed / "prunec" / name).open("a", encoding="utf-8") as file:
@@ -93,11 +93,11 @@ def test_rooms_are_few() -> None:
 
 
 def test_the_map_lists_every_room_in_the_order_of_imports() -> None:
-    """CONTRIBUTING lists the layers of pyproject.toml, the lowest first."""
+    """docs/contributing.md lists the layers of pyproject.toml, the lowest first."""
     rules = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
     layers = next(c["layers"] for c in rules["contracts"] if c["type"] == "layers")
     rooms = [room for layer in reversed(layers) for room in re.split(r"\s*\|\s*", layer)]
-    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    text = (ROOT / "docs" / "contributing.md").read_text("utf-8")
     table = text.partition("## The house")[2].partition("\n## ")[0]
     listed = re.findall(r"^\| `(\w+?)(?:/|\.py)` \|", table, re.MULTILINE)
     assert listed == [room for room in rooms if room != "__main__"]

@@ -76,17 +76,17 @@ def here(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def manifest(run_folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run_folder / "export/manifest.json").read_text())["onnx"]
-    return found
+    content: dict[str, Any] = json.loads((run_folder / "export/manifest.json").read_text())["onnx"]
+    return content
 
 
 @pytest.mark.slow
 def test_a_pruned_checkpoint_becomes_a_smaller_file_with_the_same_answers(here: Path) -> None:
     x = torch.randn(2, 3, 16, 16)
     session = onnxruntime.InferenceSession(here / "out/export/onnx/model.onnx")
-    found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    outputs = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
     with torch.no_grad():
-        assert np.abs(pruned()(x).numpy() - found).max() < 1e-5
+        assert np.abs(pruned()(x).numpy() - outputs).max() < 1e-5
     dense = json.loads(run("count", NETWORK, "--input", SIZES, "--json").output)
     assert manifest(here / "out")["macs"] < 0.8 * dense["macs"]
 
@@ -185,9 +185,9 @@ def test_several_inputs_and_whole_numbers(answering: None, here: Path) -> None:
     session = onnxruntime.InferenceSession(here / "asked/export/onnx/model.onnx")
     image, words = torch.randn(3, 3, 8, 8), torch.randint(0, 11, (3, 5))
     given = [value.name for value in session.get_inputs()]
-    found = session.run(None, {given[0]: image.numpy(), given[1]: words.numpy()})[0]
+    outputs = session.run(None, {given[0]: image.numpy(), given[1]: words.numpy()})[0]
     with torch.no_grad():
-        assert np.abs(net(image, words).numpy() - found).max() < 1e-5
+        assert np.abs(net(image, words).numpy() - outputs).max() < 1e-5
     assert onnx.load(here / "asked/export/onnx/model.onnx").opset_import[0].version == 12
     costs = json.loads(run("count", "asked", "--json").output)
     assert list(costs) == [

@@ -28,7 +28,7 @@ def backend() -> ModuleType:
 
 
 def found_from(folder: Path, finder: str) -> str:
-    """Which file ``import prunec`` finds for a script in a folder, with the finder at work."""
+    """File that ``import prunec`` finds for a script in a folder, with the finder installed."""
     code = f"{finder}\nsys.path.insert(0, {str(folder)!r})\nimport prunec\nprint(prunec.__file__)"
     command = [sys.executable, "-S", "-I", "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

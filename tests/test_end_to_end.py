@@ -76,7 +76,7 @@ latency_ratio = false         # a network this small measures the clock
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said."""
+    """Output of a command."""
 
     code: int
     text: str
@@ -171,19 +171,19 @@ def test_the_file_carries_its_recipe_history_and_names(
     run, _ = exported
     model = onnx.load(run.export.shipped("onnx", ".onnx"))
     onnx.checker.check_model(model, full_check=True)
-    found = {entry.key: entry.value for entry in model.metadata_props}
-    assert loads(found["prunec.recipe"]) == run.recipe
-    assert found["prunec.recipe_digest"] == digest(run.recipe)
-    history = json.loads(found["prunec.history"])
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert loads(metadata["prunec.recipe"]) == run.recipe
+    assert metadata["prunec.recipe_digest"] == digest(run.recipe)
+    history = json.loads(metadata["prunec.history"])
     assert [step["name"] for step in history][::4] == ["train-gdp", "fold-batchnorm"]
-    assert int(found["prunec.macs"]) == history[-1]["macs"][1] <= history[0]["macs"][0] / 2
+    assert int(metadata["prunec.macs"]) == history[-1]["macs"][1] <= history[0]["macs"][0] / 2
     assert [value.name for value in model.graph.input] == ["input"]
     assert [value.name for value in model.graph.output] == ["logits"]
     sizes = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     assert sizes == ["batch", 3, 16, 16]
     manifest = json.loads(run.export.manifest.read_text())["onnx"]
     assert manifest["file"] == "onnx/model.onnx"
-    assert manifest["macs"] == int(found["prunec.macs"])
+    assert manifest["macs"] == int(metadata["prunec.macs"])
     assert manifest["bytes"] == run.export.shipped("onnx", ".onnx").stat().st_size
     assert not any("BatchNormalization" in node.op_type for node in model.graph.node)
 
@@ -265,7 +265,7 @@ def test_a_run_is_exported_or_verified_by_one_process_at_a_time(
 def test_a_run_whose_lock_cannot_be_made_is_verified(
     exported: tuple[RunFolder, Answer], tmp_path: Path
 ) -> None:
-    """As in a folder that can only be read, which the superuser of a test never finds."""
+    """Simulate a read-only folder, which does not exist for a superuser."""
     run = RunFolder(tmp_path / "tiny-001")
     shutil.copytree(exported[0].path, run.path, ignore=shutil.ignore_patterns(".lock"))
     (run.path / ".lock").mkdir()

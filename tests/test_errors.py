@@ -32,8 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def classes() -> list[type[errors.PrunecError]]:
-    found = inspect.getmembers(errors, inspect.isclass)
-    return [cls for _, cls in found if issubclass(cls, errors.PrunecError)]
+    actual = inspect.getmembers(errors, inspect.isclass)
+    return [cls for _, cls in actual if issubclass(cls, errors.PrunecError)]
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
@@ -111,7 +111,7 @@ def test_a_run_of_another_version_is_refused(command: str) -> None:
     run = create_run(loads(RECIPE), Path("runs"))
     path = run.path / "run.json"
     path.write_text(record_text({**run.record, "prunec": "77.0.0"}))
-    failed([command], "was written by prunec 77.0.0", "pip install 'prunec==77.0.0'")
+    failed([command], "was written by prunec 77.0.0", "git checkout v77.0.0")
 
 
 def test_a_training_of_no_recipe_is_a_wrong_line() -> None:

@@ -71,10 +71,10 @@ def test_time_rises_with_every_count_and_the_margin_is_its_difference(name: str)
     for group in range(len(counts)):
         fewer = counts.clone()
         fewer[group] -= 1
-        found = float(table.milliseconds(counts) - table.milliseconds(fewer))
-        assert found >= -1e-9
+        actual = float(table.milliseconds(counts) - table.milliseconds(fewer))
+        assert actual >= -1e-9
         least = LEAST * float(table.milliseconds(gated.sizes.double()) / gated.sizes.sum())
-        assert float(margins[group]) == pytest.approx(max(found, least), abs=1e-9)
+        assert float(margins[group]) == pytest.approx(max(actual, least), abs=1e-9)
 
 
 def test_gates_close_until_the_time_is_met() -> None:

@@ -188,7 +188,7 @@ def test_gradients_of_the_scaled_kernels_are_autograds(name: str) -> None:
 
 
 def with_gates(module: nn.Module, example: tuple[Tensor, ...], gates: Gates) -> Artifact:
-    """What a training pass would leave."""
+    """Stand-in for the result of a training pass."""
     attach_gates(module, gates)
     macs = brute_macs(module, example)
     facts = ("gated", "trained")

@@ -158,8 +158,8 @@ def test_an_epoch_tells_how_many_gates_are_open_before_each_kernel(name: str) ->
     told = method.after_epoch(moment(DENSE + SELECT / 2))
     for kernel, index in method.gated.readers.items():
         own = [bool(is_open[i]) for i in index.tolist() if i < len(is_open)]
-        found = told["layers"]["gates open"][kernel.removesuffix(".weight")]
-        assert found == pytest.approx(sum(own) / len(own))
+        actual = told["layers"]["gates open"][kernel.removesuffix(".weight")]
+        assert actual == pytest.approx(sum(own) / len(own))
     assert len(told["layers"]["gates open"]) == len(method.gated.readers)
 
 

@@ -45,7 +45,7 @@ class Problem:
 @pytest.mark.parametrize("round_to", [1, 2])
 @pytest.mark.parametrize("name", ["residual", "grouped", slow_case("mobile-net-v2"), "concat"])
 def test_no_smaller_strength_fits(name: str, round_to: int) -> None:
-    """As far as 24 bisections tell strengths apart."""
+    """Tolerance: the resolution of strengths after 24 bisections."""
     module, example = ZOO[name]()
     gated = gated_channels(analyse(capture(module.eval(), example)))
     options = TrainGdp(dense_epochs=1, select_epochs=1, macs_ratio=0.5, round_to=round_to)
@@ -57,11 +57,11 @@ def test_no_smaller_strength_fits(name: str, round_to: int) -> None:
         v *= torch.rand(len(v)) > 0.1 * (number % 5)
         fisher = torch.rand(len(v), dtype=torch.float64) + 0.01
         problem = Problem(gdp, v, fisher, gdp.dense_macs * (number + 1) / 40)
-        found, smallest = gdp.proximal(v, fisher, problem.target), problem.smallest()
+        actual, smallest = gdp.proximal(v, fisher, problem.target), problem.smallest()
         width = max(problem.closing.tolist(), default=0.0) / 2**24
         low = (v - (smallest + width * 1.001) * problem.pull).clamp(min=0)
         high = (v - smallest * problem.pull).clamp(min=0)
-        assert bool((low <= found).all())
-        assert bool((found <= high * (1 + 1e-12)).all())
-        told.add((smallest == 0, problem.fits(found > 0)))
+        assert bool((low <= actual).all())
+        assert bool((actual <= high * (1 + 1e-12)).all())
+        told.add((smallest == 0, problem.fits(actual > 0)))
     assert {(True, True), (False, True)} <= told

@@ -107,11 +107,11 @@ def test_a_look_is_at_a_bounded_sample(place: Path, monkeypatch: pytest.MonkeyPa
 def test_a_folder_of_classes_alone_is_divided(place: Path) -> None:
     written(place / "images", [(8, 8)], each=11)
     spec = DataSpec(name="imagefolder", root="images")
-    found = read_imagefolder(spec)
-    assert (len(found.train), len(found.test)) == (27, 6)
-    names = {found.train.name(k) for k in range(27)} | {found.test.name(k) for k in range(6)}
+    actual = read_imagefolder(spec)
+    assert (len(actual.train), len(actual.test)) == (27, 6)
+    names = {actual.train.name(k) for k in range(27)} | {actual.test.name(k) for k in range(6)}
     assert len(names) == 33
-    assert [int(found.test[k][1]) for k in range(6)] == [0, 0, 1, 1, 2, 2]
+    assert [int(actual.test[k][1]) for k in range(6)] == [0, 0, 1, 1, 2, 2]
     for k in range(HELD_OUT, 12):
         Path(f"images/owls/{k - 1}.png").unlink()
     with pytest.raises(DataError, match="fewer than 5 images of owls"):

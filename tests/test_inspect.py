@@ -130,7 +130,7 @@ def test_a_network_by_name_at_another_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "found", "remedy"),
+    ("arguments", "actual", "remedy"),
     [
         (
             ["squeezenet1_1", "--input", "3x4x4"],
@@ -141,10 +141,10 @@ def test_a_network_by_name_at_another_size() -> None:
         (["no.such.module:net"], "cannot be imported", "PYTHONPATH"),
     ],
 )
-def test_bad_input_is_explained(arguments: list[str], found: str, remedy: str) -> None:
+def test_bad_input_is_explained(arguments: list[str], actual: str, remedy: str) -> None:
     result = CliRunner().invoke(app, ["inspect", *arguments])
     assert result.exit_code == 1
-    assert found in result.stderr
+    assert actual in result.stderr
     assert remedy in result.stderr
     assert "Traceback" not in result.output
 

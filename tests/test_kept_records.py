@@ -19,9 +19,9 @@ from prunec.store.runs import RunFolder
 
 
 def checked(run: RunFolder) -> Check:
-    (found,), untold = check_records(run)
+    (actual,), untold = check_records(run)
     assert not untold
-    return found
+    return actual
 
 
 def over(root: Path) -> RunFolder:
@@ -33,9 +33,9 @@ def over(root: Path) -> RunFolder:
 
 
 def test_records_as_they_were_written_pass(tmp_path: Path) -> None:
-    found = checked(over(tmp_path))
-    assert found.passed
-    assert (found.expected, found.found) == (3, 3)
+    actual = checked(over(tmp_path))
+    assert actual.passed
+    assert (actual.expected, actual.found) == (3, 3)
 
 
 def edit(name: str, change: Callable[[str], str]) -> Callable[[RunFolder], object]:
@@ -73,10 +73,10 @@ def test_what_was_changed_fails_and_is_named_on_the_page(tmp_path: Path, name: s
     run, (damage, told) = over(tmp_path), DAMAGE[name]
     assert not read_run(run).problems
     damage(run)
-    found = checked(run)
-    assert not found.passed
-    assert found.found == 2
-    assert told in found.message
+    actual = checked(run)
+    assert not actual.passed
+    assert actual.found == 2
+    assert told in actual.message
     assert any(told.split(" is ")[0] in text for text in read_run(run).problems)
 
 
@@ -84,9 +84,9 @@ def test_what_was_changed_fails_and_is_named_on_the_page(tmp_path: Path, name: s
 def test_how_a_run_began_cannot_be_changed_by_a_record_that_fits(tmp_path: Path, key: str) -> None:
     run = over(tmp_path)
     (run.path / "run.json").write_text(record_text({**run.record, key: "another"}))
-    found = checked(run)
-    assert not found.passed
-    assert "run.json was changed since the run was created" in found.message
+    actual = checked(run)
+    assert not actual.passed
+    assert "run.json was changed since the run was created" in actual.message
 
 
 def test_records_of_another_run_fail(tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_a_run_that_keeps_no_digests_fails_and_says_which_build_began_it(tmp_pat
     run = over(tmp_path)
     left = {key: value for key, value in run.record.items() if key != "records"}
     (run.path / "run.json").write_text(record_text(left))
-    found = checked(run)
-    assert not found.passed
-    assert f"{run.made_by} started the run" in found.message
+    actual = checked(run)
+    assert not actual.passed
+    assert f"{run.made_by} started the run" in actual.message
     assert "build" in run.made_by
 
 
@@ -110,8 +110,8 @@ def test_a_run_of_a_build_without_digests_is_told(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     old = {"prunec": "0.1.0", "created": "2026-01-02T03:04:05", "digest": run.record["digest"]}
     (run.path / "run.json").write_text(json.dumps(old))
-    found, untold = check_records(run)
-    assert not found
+    actual, untold = check_records(run)
+    assert not actual
     assert "prunec 0.1.0, 2026-01-02T03:04:05 started it" in untold[0]
 
 
@@ -128,10 +128,10 @@ def test_lines_can_be_added_by_another_process_after_a_kill(tmp_path: Path) -> N
     log = MetricsLog(path, "me")
     assert log.rewrite("a", history) == []
     log.append({"pass": "a", "epoch": 3})
-    found = list(read_metrics(path, "me"))
-    assert [line.said for line in found] == [*history, {"pass": "a", "epoch": 3}]
-    assert all(line.fits for line in found)
-    assert last_digest(path, "me") == found[-1].digest
+    actual = list(read_metrics(path, "me"))
+    assert [line.said for line in actual] == [*history, {"pass": "a", "epoch": 3}]
+    assert all(line.fits for line in actual)
+    assert last_digest(path, "me") == actual[-1].digest
 
 
 def test_edited_lines_of_an_earlier_pass_are_named_and_left_out(tmp_path: Path) -> None:

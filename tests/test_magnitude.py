@@ -85,8 +85,8 @@ def test_the_magnitude_of_a_channel_is_that_of_what_makes_and_reads_it() -> None
     for name, expected in {
         "l1": weights.abs().sum(0), "l2": (weights**2).sum(0).sqrt(), "norm-scale": scales,
     }.items():  # fmt: skip
-        found = importance_of(name, module, example).scores(kept)
-        torch.testing.assert_close(found, expected / expected.mean())
+        actual = importance_of(name, module, example).scores(kept)
+        torch.testing.assert_close(actual, expected / expected.mean())
 
 
 @nets
@@ -103,7 +103,7 @@ def test_taylor_is_the_square_of_the_gates_own_gradient(name: str) -> None:
 
     loss(module).backward()
     taylor.observe()
-    found = taylor.raw()
+    actual = taylor.raw()
     weights = dict(module.named_parameters())
     gates = torch.ones(len(gated.group_of), dtype=torch.float64, requires_grad=True)
     spread = torch.cat([gates, gates.new_ones(1)])
@@ -112,7 +112,7 @@ def test_taylor_is_the_square_of_the_gates_own_gradient(name: str) -> None:
     outputs = torch.func.functional_call(module, gated_weights, tuple(x.clone() for x in example))
     sum((x**2).mean() for x in _tensors(outputs)).backward()
     assert gates.grad is not None
-    torch.testing.assert_close(found, gates.grad**2, rtol=1e-8, atol=1e-18)
+    torch.testing.assert_close(actual, gates.grad**2, rtol=1e-8, atol=1e-18)
     assert not bool(taylor.raw().any()), "what was seen is forgotten"
 
 

@@ -66,15 +66,15 @@ every = pytest.mark.parametrize("name", packaged_recipes())
 
 def one_of_each() -> list[str]:
     """Recipes without those that differ from an earlier one in numbers alone."""
-    found: dict[object, str] = {}
+    collected: dict[object, str] = {}
     for name in packaged_recipes():
         recipe = load_recipe(name)
         passes = tuple(table["name"] for table in recipe.passes)
         data = recipe.data.name.replace("cifar100", "cifar10")
         if data == "voc-segmentation":
             continue  # test_segmentation_road.py has files for them
-        found.setdefault((recipe.model.name, data, passes), name)
-    return list(found.values())
+        collected.setdefault((recipe.model.name, data, passes), name)
+    return list(collected.values())
 
 
 def test_the_promised_recipes_are_there() -> None:
@@ -157,8 +157,8 @@ def noise(recipe: Recipe) -> MemoryData:
 def sequences(recipe: Recipe, root: Path) -> Data:
     """Files in the set's own format, read as they are, then cut to the first steps."""
     write_har(root, STEPS * BATCH, BATCH) if recipe.data.name == "har" else write_speech(root)
-    found = load_data(recipe.data.model_copy(update={"root": str(root)}), seed=0)
-    assert found.shape == SEQUENCES[recipe.data.name]
+    actual = load_data(recipe.data.model_copy(update={"root": str(root)}), seed=0)
+    assert actual.shape == SEQUENCES[recipe.data.name]
     few = ({"name": "CenterCrop", "size": [1, FEW]},)
     spec = recipe.data.model_copy(update={"root": str(root), "prepare": few, "workers": 0})
     return load_data(spec, seed=0)

@@ -138,8 +138,8 @@ def test_absorption_joins_the_masks_that_were_there() -> None:
         kernel.mul_(mask)
     gates = artifact.module.get_buffer("first.1.0.parametrizations.weight.0.gate")
     # The runner knows parameters of the network without gates by their names only.
-    found, _ = AbsorbGates().rewrite(replace(artifact, masks={"first.1.0.weight": mask}))
-    assert torch.equal(found.masks["first.1.0.weight"], mask & (gates != 0))
+    actual, _ = AbsorbGates().rewrite(replace(artifact, masks={"first.1.0.weight": mask}))
+    assert torch.equal(actual.masks["first.1.0.weight"], mask & (gates != 0))
 
 
 # -- order ----------------------------------------------------------------------------------------

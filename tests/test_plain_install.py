@@ -56,7 +56,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(python: Path, *arguments: str, code: int = 0) -> str:
-    """What a program prints that is started in the checkout's folder."""
+    """Output of a program that is started in the checkout's folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON"))}
     environment["PYTHONPATH"] = str(ROOT / "tests")
     done = subprocess.run(
@@ -67,8 +67,8 @@ def run(python: Path, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_example_of_the_readme_runs(python: Path, tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_example_of_the_docs_runs(python: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "from_python.md").read_text("utf-8")
     code = re.search(r"```python\n(import prunec\n.*?)```", text, re.DOTALL)
     assert code is not None
     code_there = code[1].replace('"plan.json"', f"{str(tmp_path / 'plan.json')!r}")

@@ -1,4 +1,4 @@
-"""What cannot run is refused before anything is made, by a message that names place and remedy."""
+"""Refusals before anything is created, with a message that names place and remedy."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def test_a_folder_is_verified_and_shown_without_its_code(received: Path) -> None
     assert shown.exit_code == 0, shown.output
     assert "in all" in shown.output
     manifest = json.loads((received / "export/manifest.json").read_text())
-    found = json.loads(run("inspect", received, "--no-code", "--json").output)
-    layers = found["forms"]["onnx"]["layers"]
+    content = json.loads(run("inspect", received, "--no-code", "--json").output)
+    layers = content["forms"]["onnx"]["layers"]
     assert sum(layer["macs"] for layer in layers) == manifest["onnx"]["macs"]
     assert MODULE not in sys.modules
     assert {path: path.read_bytes() for path in received.rglob("*") if path.is_file()} == before

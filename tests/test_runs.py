@@ -45,8 +45,8 @@ def test_a_run_folder_says_everything(tmp_path: Path) -> None:
     assert run.record["prunec"] == prunec_version()
     assert run.status == "new"
     machine = json.loads((run.path / "environment.json").read_text())
-    found = machine.pop("record_digest")
-    assert found == record_digest(machine)
+    actual = machine.pop("record_digest")
+    assert actual == record_digest(machine)
     assert machine.pop("began") == beginning_digest(run.record)
     assert machine == json.loads(json.dumps(environment()))
     assert {"python", "torch", "torchvision", "onnx", "onnxruntime", "cpu", "cuda"} <= set(machine)
@@ -143,7 +143,7 @@ def test_a_run_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
     edit(run, prunec="99.1.0")
     with pytest.raises(RunError, match=r"was written by prunec 99\.1\.0") as caught:
         open_run(run.path)
-    assert "pip install 'prunec==99.1.0'" in caught.value.remedy
+    assert "git checkout v99.1.0 && pip install ." in caught.value.remedy
     with pytest.raises(RunError, match="99"):
         latest_run(tmp_path)
 

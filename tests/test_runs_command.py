@@ -59,12 +59,12 @@ def test_the_list_is_readable(
 
 
 def test_machines_read_it_too(runs: list[RunFolder]) -> None:
-    found = json.loads(run("--json").stdout)
-    assert [one["name"] for one in found] == [one.name for one in runs]
-    assert found[0]["state"] == "exported"
-    assert (found[0]["value"], found[0]["quality"]) == (88.85, "accuracy")
-    assert (found[0]["macs"], found[0]["dense_macs"]) == (1653672, 3324384)
-    assert 0 <= found[0]["age"] < 600
+    content = json.loads(run("--json").stdout)
+    assert [one["name"] for one in content] == [one.name for one in runs]
+    assert content[0]["state"] == "exported"
+    assert (content[0]["value"], content[0]["quality"]) == (88.85, "accuracy")
+    assert (content[0]["macs"], content[0]["dense_macs"]) == (1653672, 3324384)
+    assert 0 <= content[0]["age"] < 600
     assert json.loads(run("--json", "--runs", "elsewhere").stdout) == []
     assert "prunec train" in run("--runs", "elsewhere").stdout
 
@@ -112,10 +112,10 @@ def test_diff_tells_keys_results_and_environment(runs: list[RunFolder]) -> None:
     for word in ("seed", "pass[0].dense_epochs", "88.85", "1,653,672", "torch", "1.0"):
         assert word in result.stdout
     assert "train.batch_size" not in result.stdout
-    found = json.loads(run("diff", runs[0].name, other.name, "--json").stdout)
-    assert found["recipe"]["seed"] == [0, 3]
-    assert found["recipe"]["pass[0].dense"] == [0.25, None]
-    assert found["environment"] == {"torch": [record["torch"], "1.0"]}
+    content = json.loads(run("diff", runs[0].name, other.name, "--json").stdout)
+    assert content["recipe"]["seed"] == [0, 3]
+    assert content["recipe"]["pass[0].dense"] == [0.25, None]
+    assert content["environment"] == {"torch": [record["torch"], "1.0"]}
     same = run("diff", runs[0].name, runs[0].name)
     assert "The recipes are equal." in same.stdout
     assert run("diff", runs[0].name, "none").exit_code == 1

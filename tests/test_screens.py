@@ -41,7 +41,7 @@ LONGEST = max(packaged_recipes(), key=len)
 
 
 def printed(width: int, *parts: RenderableType, terminal: bool = False) -> str:
-    """What a console of a width shows, its lines checked."""
+    """Output of a console of a width, the length of its lines checked."""
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=terminal, color_system=None)
     console.print(*parts, sep="\n")
@@ -221,7 +221,7 @@ def test_a_slip_of_the_keyboard_is_recognised(words: list[str], near: str, code:
 
 
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("words", "actual"),
     [
         (["init", "resnet18"], "prunec init: missing argument 'DATA'"),
         (["train", "gdp_mbv2", "--device", "gpu"], "'gpu' is not one of 'auto', 'cpu', 'cuda'"),
@@ -233,11 +233,11 @@ def test_a_slip_of_the_keyboard_is_recognised(words: list[str], near: str, code:
         (["--no-such-thing"], "prunec has no option --no-such-thing"),
     ],
 )
-def test_a_wrong_command_line_is_no_failed_gate(words: list[str], found: str) -> None:
+def test_a_wrong_command_line_is_no_failed_gate(words: list[str], actual: str) -> None:
     done = CliRunner().invoke(app, words, prog_name="prunec")
     assert done.exit_code == 3
     assert done.stderr.startswith("error: prunec")
-    assert found in done.stderr
+    assert actual in done.stderr
     assert "-h` shows what it takes." in done.stderr
 
 

@@ -47,10 +47,10 @@ def test_every_packaged_recipe_fits_any_number_of_epochs(name: str, epochs: int)
     assert 0 <= recipe.train.rising < epochs
     milestones = recipe.train.schedule.at_epochs(epochs)
     assert all(0 < milestone < epochs for milestone in milestones)
-    for found in phases(recipe):
-        assert all(length >= 0 for length in found.values())
-        assert not found or sum(found.values()) == pytest.approx(epochs)
-        assert found.get(SURVIVORS, 1) > 0
+    for actual in phases(recipe):
+        assert all(length >= 0 for length in actual.values())
+        assert not actual or sum(actual.values()) == pytest.approx(epochs)
+        assert actual.get(SURVIVORS, 1) > 0
 
 
 AS_THEY_STAND = {
@@ -180,7 +180,7 @@ def test_a_rhythm_longer_than_the_training_is_told() -> None:
 @pytest.mark.parametrize("name", packaged_recipes())
 def test_no_packaged_recipe_warns_as_it_stands(name: str) -> None:
     recipe = load_recipe(name)
-    assert not any(too_few(found, recipe.train.epochs) for found in phases(recipe))
+    assert not any(too_few(actual, recipe.train.epochs) for actual in phases(recipe))
 
 
 def test_every_option_in_epochs_has_its_share() -> None:

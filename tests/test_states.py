@@ -110,20 +110,25 @@ def test_an_unfinished_run_says_how_far_it_came_and_why(tmp_path: Path) -> None:
 
 def test_a_summary_reads_whatever_is_there(tmp_path: Path) -> None:
     (run,) = made(tmp_path, "interrupted")
-    found = summary(run)
-    assert (found.state, found.epochs, found.epoch, found.value) == ("interrupted", 4, None, None)
+    actual = summary(run)
+    assert (actual.state, actual.epochs, actual.epoch, actual.value) == (
+        "interrupted",
+        4,
+        None,
+        None,
+    )
     run.metrics.write_text('{"epoch": 1}\n{"epoch": 2, "test_accuracy": 51.5}\n')
-    found = summary(run)
-    assert (found.epoch, found.quality, found.value) == (2, "accuracy", 51.5)
+    actual = summary(run)
+    assert (actual.epoch, actual.quality, actual.value) == (2, "accuracy", 51.5)
     step = run.step(0, "train-dense")
     step.mkdir(parents=True)
     history = [{"macs": [100, 90]}, {"macs": [90, 50]}]
     (step / "artifact.json").write_text(json.dumps({"history": history}))
     run.export.path.mkdir()
     run.export.report.write_text(json.dumps({"forms": {"onnx": {"details": {"miou": 12.5}}}}))
-    found = summary(run)
-    assert (found.macs, found.dense_macs, found.quality, found.value) == (50, 100, "miou", 12.5)
+    actual = summary(run)
+    assert (actual.macs, actual.dense_macs, actual.quality, actual.value) == (50, 100, "miou", 12.5)
     for name in ("metrics.jsonl", "recipe.toml", "run.json", "steps/00-train-dense/artifact.json"):
         (run.path / name).write_bytes(b"\xff[{")
-    found = summary(run)
-    assert (found.state, found.macs, found.epochs) == ("damaged", None, None)
+    actual = summary(run)
+    assert (actual.state, actual.macs, actual.epochs) == ("damaged", None, None)

@@ -96,20 +96,20 @@ KINDS: dict[str, Callable[[], Artifact]] = {
 def test_what_is_read_back_is_what_was_written(tmp_path: Path, kind: str) -> None:
     artifact = KINDS[kind]()
     save_artifact(artifact, tmp_path / "step")
-    found = load_artifact(tmp_path / "step", build)
+    actual = load_artifact(tmp_path / "step", build)
     inputs = fresh_inputs(artifact.example, 3, 8)
-    assert worst(artifact.module, found.module, inputs) == 0
-    assert weights_digest(found.module) == weights_digest(artifact.module)
-    assert not found.module.training
-    assert json.dumps([dataclasses.asdict(s) for s in found.history]) == json.dumps(
+    assert worst(artifact.module, actual.module, inputs) == 0
+    assert weights_digest(actual.module) == weights_digest(artifact.module)
+    assert not actual.module.training
+    assert json.dumps([dataclasses.asdict(s) for s in actual.history]) == json.dumps(
         [dataclasses.asdict(s) for s in artifact.history]
     )
-    assert found.facts == artifact.facts
-    assert found.plans == artifact.plans
-    assert found.masks.keys() == artifact.masks.keys()
-    assert all(torch.equal(found.masks[name], mask) for name, mask in artifact.masks.items())
-    assert all(torch.equal(a, b) for a, b in zip(found.example, artifact.example, strict=True))
-    ours, theirs = gates_of(found.module), gates_of(artifact.module)
+    assert actual.facts == artifact.facts
+    assert actual.plans == artifact.plans
+    assert actual.masks.keys() == artifact.masks.keys()
+    assert all(torch.equal(actual.masks[name], mask) for name, mask in artifact.masks.items())
+    assert all(torch.equal(a, b) for a, b in zip(actual.example, artifact.example, strict=True))
+    ours, theirs = gates_of(actual.module), gates_of(artifact.module)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], gate) for name, gate in theirs.items())
 

@@ -110,9 +110,9 @@ def test_a_target_that_training_missed_fails(missed: str) -> None:
 
 def test_no_bound_survives_text() -> None:
     text = 'name = "a"\n[model]\nname = "b"\n[[pass]]\nname = "c"\n[verify.budget]\n'
-    for value, found in (("false", None), ("2", 2.0), ("0", 0.0)):
+    for value, actual in (("false", None), ("2", 2.0), ("0", 0.0)):
         recipe = loads(f"{text}accuracy_drop = {value}\n")
-        assert recipe.verify.budget.accuracy_drop == found
+        assert recipe.verify.budget.accuracy_drop == actual
         assert loads(dumps(recipe)) == recipe
     assert loads(text).verify.budget.accuracy_drop == 5.0
 
@@ -121,19 +121,19 @@ def test_no_bound_survives_text() -> None:
 @pytest.mark.parametrize("epochs", [None, 0.0, 0.2, 0.75, 1.0, 1.75, 2.0, 2.99, 3.0])
 def test_a_dense_phase_is_tested_once_when_it_ends(epochs: float | None, steps: int) -> None:
     """At the end of an epoch by that epoch's own test, else before the first step after it."""
-    found = []
+    collected = []
     for epoch in range(3):
         for at in range(steps):
             moment = Moment(epoch, at, steps, 3, 0.1)
             if dense_ends_within(epochs, moment):
-                found.append(moment.progress)
+                collected.append(moment.progress)
         end = Moment(epoch, steps, steps, 3, 0.1)
         if dense_ends(epochs, end):
-            found.append(end.progress)
+            collected.append(end.progress)
     if epochs is None:
-        assert not found
+        assert not collected
     else:
-        (at,) = found
+        (at,) = collected
         assert epochs - 1e-9 <= at < epochs + 1 / steps
 
 
@@ -152,16 +152,16 @@ def test_what_a_dense_phase_was_worth_is_told_and_survives_a_checkpoint() -> Non
 def test_testing_the_dense_network_changes_nothing_of_the_training(
     epochs: float, tmp_path: Path
 ) -> None:
-    nets, found = [], []
+    nets, actual = [], []
     for dense in (None, epochs):
         net = small_net()
         context = replace(small_context(tmp_path / str(dense), epochs=2), dense_epochs=dense)
         history = fit(net, Method(), context)
         nets.append(net.state_dict())
-        found.append([metrics.pop("dense_phase", None) for metrics in history])
+        actual.append([metrics.pop("dense_phase", None) for metrics in history])
     assert all(torch.equal(a, b) for a, b in zip(*(n.values() for n in nets), strict=True))
-    assert found[0] == [None, None]
-    (known,) = [dense for dense in found[1] if dense]
-    assert found[1].index(known) == max(0, math.ceil(epochs) - 1)
+    assert actual[0] == [None, None]
+    (known,) = [dense for dense in actual[1] if dense]
+    assert actual[1].index(known) == max(0, math.ceil(epochs) - 1)
     assert known["epochs"] == pytest.approx(epochs, abs=1 / 6)
     assert 0 <= known["accuracy"] <= 100

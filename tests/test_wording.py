@@ -1,4 +1,4 @@
-"""How values are written for people."""
+"""Formatting of values on screens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Layers under the roof of a machine: speed over multiply-adds of a byte, both in powers of ten."""
+"""Roofline figure: speed of layers over multiply-adds per byte, both axes logarithmic.
+
+Williams, Waterman and Patterson, 2009, doi:10.1145/1498765.1498785.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ class Roof:
     """Bounds of the speed of any layer on a machine.
 
     Attributes:
-        peak: 1e9 multiply-adds a second, operands in registers.
-        bandwidth: 1e9 bytes a second from memory.
+        peak: 10⁹ multiply-adds per second, operands in registers.
+        bandwidth: 10⁹ bytes per second from memory.
     """
 
     peak: float
@@ -30,13 +33,13 @@ class Roof:
 
 @dataclass(frozen=True)
 class Spot:
-    """A layer.
+    """Layer as a point of the figure.
 
     Attributes:
-        name: of it.
-        kind: its colour: shipped or dense.
-        intensity: multiply-adds of a byte.
-        speed: 1e9 multiply-adds a second.
+        name: name of the layer.
+        kind: shipped or dense; sets the colour.
+        intensity: multiply-adds per byte.
+        speed: 10⁹ multiply-adds per second.
     """
 
     name: str
@@ -47,27 +50,28 @@ class Spot:
 
 @dataclass(frozen=True)
 class _Plane:
-    """Powers of ten of both axes, as places of the figure."""
+    """Axes: exponents of ten at both ends of each."""
 
     across: tuple[int, int]
     up: tuple[int, int]
 
     def place(self, intensity: float, speed: float) -> svg.Point:
-        """Return where a layer stands; what lies outside, at the edge."""
+        """Return the position of a layer in the figure, clipped to its edges."""
         x = _share(intensity, self.across) * (WIDTH - LEFT - RIGHT)
         y = _share(speed, self.up) * (HEIGHT - TOP - BOTTOM)
         return LEFT + x, HEIGHT - BOTTOM - y
 
 
 def _share(value: float, ends: tuple[int, int]) -> float:
+    """Return a value's place between the ends of a logarithmic axis, 0 to 1."""
     low, high = ends
     return min(max((math.log10(max(value, 1e-12)) - low) / (high - low), 0.0), 1.0)
 
 
 def roofline(roof: Roof, spots: Sequence[Spot]) -> list[Markup]:
-    """Return the pieces of a figure, ``WIDTH`` × ``HEIGHT``: the roof, a disc for each layer.
+    """Return the elements of a ``WIDTH`` × ``HEIGHT`` figure: the roof, and a disc per layer.
 
-    The name and the numbers of a layer are shown where a pointer rests.
+    A tooltip shows the name and the numbers of each layer.
     """
     ridge = roof.peak / roof.bandwidth
     plane = _Plane(
@@ -87,7 +91,7 @@ def roofline(roof: Roof, spots: Sequence[Spot]) -> list[Markup]:
         svg.dot(
             f"spot {spot.kind}", plane.place(spot.intensity, spot.speed), 4,
             f"{spot.name}, {spot.kind}: {short(spot.speed)} GMAC/s, "
-            f"{short(spot.intensity)} multiply-adds of a byte",
+            f"{short(spot.intensity)} multiply-adds per byte",
         )
         for spot in sorted(spots, key=lambda spot: spot.kind)
     ]  # fmt: skip
@@ -95,6 +99,7 @@ def roofline(roof: Roof, spots: Sequence[Spot]) -> list[Markup]:
 
 
 def _ends(values: Sequence[float]) -> tuple[int, int]:
+    """Return the exponents of ten that enclose all positive values; at least one decade."""
     known = [math.log10(value) for value in values if value > 0] or [0.0]
     low, high = math.floor(min(known)), math.ceil(max(known))
     return low, max(high, low + 1)
@@ -111,5 +116,5 @@ def _grid(plane: _Plane) -> Iterator[Markup]:
         yield svg.line("grid", (LEFT, y), (WIDTH - RIGHT, y))
         yield svg.text("mark", (LEFT - 6, y + 4), "end", f"{10.0**power:g}")
     middle = (LEFT + WIDTH - RIGHT) / 2
-    yield svg.text("unit", (middle, HEIGHT - 8), "middle", "multiply-adds of a byte")
-    yield svg.text("unit", (LEFT, TOP - 10), "start", "GMAC/s of weights that are not zero")
+    yield svg.text("unit", (middle, HEIGHT - 8), "middle", "multiply-adds per byte")
+    yield svg.text("unit", (LEFT, TOP - 10), "start", "GMAC/s of nonzero weights")

@@ -39,8 +39,8 @@ def bench(
         bool,
         typer.Option(
             "--layers",
-            help="Also time every layer, by the runtime's profiler; of native code (--runner"
-            " native) also report density and speed beside the machine's.",
+            help="Also time every layer, by the runtime's profiler; with --runner"
+            " native also its density, and its speed relative to the machine's.",
         ),
     ] = False,
     plot: Annotated[

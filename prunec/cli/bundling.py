@@ -47,7 +47,7 @@ def _options(
     ] = False,
     native: Annotated[
         bool,
-        typer.Option("--native", help="Add native code, and a library of it built here."),
+        typer.Option("--native", help="Add native code, and a library that is built from it here."),
     ] = False,
 ) -> None:
     """Options of a bundle."""

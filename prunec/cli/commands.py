@@ -157,6 +157,13 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run or recipe named, or the latest run.")
     ] = False,
+    retune: Annotated[
+        bool,
+        typer.Option("--retune", help="Measure a GPU's settings although they are remembered."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print the time to the first step, in parts.")
+    ] = False,
     runs: Root = None,
 ) -> None:
     """Train a recipe's network; its folder records everything about the run.
@@ -168,7 +175,15 @@ def train(
     from prunec.cli import launch
     from prunec.store.finding import runs_root
 
-    launch.train(recipe, changes or [], device=device, resume=resume, root=runs_root(runs))
+    launch.train(
+        recipe,
+        changes or [],
+        device=device,
+        resume=resume,
+        root=runs_root(runs),
+        retune=retune,
+        verbose=verbose,
+    )
 
 
 @app.command(short_help="Cut a trained network, write it, prove each file equal.")

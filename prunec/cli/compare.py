@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +17,9 @@ from prunec.cli.arguments import AsJson, Changes, in_a_folder
 from prunec.cli.noise import screen
 
 if TYPE_CHECKING:
+    from prunec.comparison.elsewhere import Asked
     from prunec.comparison.folder import ComparisonFolder
+    from prunec.comparison.on_ray import RayCluster
     from prunec.comparison.results import Result
 
 
@@ -54,6 +57,28 @@ def compare(
             callback=in_a_folder,
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ray|ray://HOST:PORT",
+            help="Run cells on a Ray cluster whose nodes share FOLDER  [default: here]",
+        ),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="N", help="GPUs of a cell on Ray, 0.5 for two at once  [default: 1]"
+        ),
+    ] = None,
+    listed: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Print a command for each cell left, to be run on any machine; run none"
+        ),
+    ] = False,
+    cell: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Run this cell alone, as --list has it")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train recipes at several sparsities and seeds; write one table, one plot, one page.
@@ -65,6 +90,7 @@ def compare(
     from rich.console import Console
 
     from prunec.comparison.compare import compare as run_all
+    from prunec.comparison.elsewhere import Asked, commands_left, run_cell
     from prunec.comparison.folder import ComparisonFolder, default_folder
     from prunec.comparison.grid import expand, parse_sparsities
 
@@ -72,11 +98,46 @@ def compare(
     grid = expand(recipes, sparsities=asked, seeds=seeds, changes=changes or [])
     folder = ComparisonFolder(output or default_folder(grid))
     console = Console(file=screen()) if as_json else Console()
-    results = run_all(grid, folder, jobs=jobs, command=sys.argv, console=console)
+    request = Asked(tuple(recipes), sparsity or "", seeds, tuple(changes or ()), folder.path)
+    if listed:
+        _list(commands_left(grid, folder, request), as_json)
+        return
+    if cell is not None:
+        result = run_cell(grid, folder, cell, console)
+        if as_json:
+            typer.echo(json.dumps(asdict(result), indent=2, ensure_ascii=False))
+        raise typer.Exit(0 if result.proven else 2)
+    cluster = _cluster(on, request, gpus)
+    results = run_all(grid, folder, jobs=jobs, command=sys.argv, console=console, cluster=cluster)
     if as_json:
         typer.echo(json.dumps(_as_dict(results, folder), indent=2, ensure_ascii=False))
     if not _proven(results):
         raise typer.Exit(2)
+
+
+def _list(commands: list[list[str]], as_json: bool) -> None:
+    """Print a line for each command, as a shell reads it."""
+    if as_json:
+        typer.echo(json.dumps([["prunec", *words] for words in commands], indent=2))
+        return
+    for words in commands:
+        typer.echo(shlex.join(["prunec", *words]))
+
+
+def _cluster(on: str | None, request: Asked, gpus: float | None) -> RayCluster | None:
+    from prunec.comparison.on_ray import RayCluster
+    from prunec.errors import UsageError
+
+    if on is None:
+        if gpus is not None:
+            raise UsageError("--gpus is of --on ray", remedy="Leave it out, or say --on ray.")
+        return None
+    if on != "ray" and not on.startswith("ray://"):
+        raise UsageError(
+            f"--on {on}: neither ray nor an address of Ray",
+            remedy="For example: --on ray, --on ray://HOST:10001",
+        )
+    return RayCluster("auto" if on == "ray" else on, request, gpus)
 
 
 def _proven(results: Sequence[Result]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,7 +14,9 @@ from prunec.cli.groups import Group
 from prunec.cli.noise import screen
 
 if TYPE_CHECKING:
+    from prunec.batches.data_findings import DataFindings
     from prunec.recipe import Recipe
+    from prunec.training.pace import Pace
 
 data_app = typer.Typer(
     cls=Group,
@@ -44,22 +48,58 @@ def check(
             min=1, metavar="N", help="Processes that read images  [default: data.workers]"
         ),
     ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(
+            help="Also time batches and training steps there: do data or steps bound the training?"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read every image of a recipe: count and time them, report damaged files (exit code 2)."""
+    from rich.console import Console
+
+    from prunec.cli.data_tables import data_tables, pace_table
     from prunec.recipe import load_recipe
 
     override = [] if workers is None else [f"data.workers={workers}"]
-    _check(load_recipe(recipe, [*(changes or []), *override]), as_json)
+    asked = load_recipe(recipe, [*(changes or []), *override])
+    findings = _checked(asked)
+    pace = _pace(asked, recipe, device) if device and findings.passed else None
+    if as_json:
+        said = json.loads(findings.to_json())
+        if pace:
+            said["pace"] = {**asdict(pace), "bound": pace.bound, "together": pace.together}
+        typer.echo(json.dumps(said, indent=2))
+    else:
+        console = Console()
+        for part in (*data_tables(findings), *(pace_table(pace) if pace else ())):
+            console.print(part)
+    if not findings.passed:
+        raise typer.Exit(2)
 
 
-def _check(recipe: Recipe, as_json: bool) -> None:
+def _pace(recipe: Recipe, source: str, device: str) -> Pace:
+    from rich.console import Console
+
+    from prunec.pipeline import prepare
+    from prunec.processes import workers_here
+    from prunec.training.pace import measure_pace
+    from prunec.training.progress import SilentProgress
+
+    progress = SilentProgress(Console(quiet=True))
+    prepared = prepare(recipe, source, device=device, progress=progress)
+    held = not hasattr(prepared.context.data, "workers")
+    workers = 0 if held else workers_here(recipe.data.workers)
+    return measure_pace(prepared.artifact.module, prepared.context, workers)
+
+
+def _checked(recipe: Recipe) -> DataFindings:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
     from prunec.batches.data_check import check_data
-    from prunec.cli.data_tables import data_tables
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft()
     with Progress(*columns, console=Console(file=screen()), transient=True) as progress:
@@ -69,15 +109,7 @@ def _check(recipe: Recipe, as_json: bool) -> None:
             progress.start_task(tasks[split])
             progress.update(tasks[split], completed=done, total=images)
 
-        findings = check_data(recipe.data, seed=recipe.seed, told=advance)
-    if as_json:
-        typer.echo(findings.to_json())
-    else:
-        console = Console()
-        for part in data_tables(findings):
-            console.print(part)
-    if not findings.passed:
-        raise typer.Exit(2)
+        return check_data(recipe.data, seed=recipe.seed, told=advance)
 
 
 SPLITS = ("train", "test")

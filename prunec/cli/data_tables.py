@@ -11,11 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from prunec.tables import table
-from prunec.wording import some_of
+from prunec.wording import percent, some_of
 
 if TYPE_CHECKING:
     from prunec.batches.data_findings import DataFindings, Finding, SplitFindings
     from prunec.datasets.sequences import Standard
+    from prunec.training.pace import Pace
 
 SHOWN = 20  # rows of a table: one screen; --json lists all
 
@@ -36,6 +37,21 @@ def data_tables(check: DataFindings) -> tuple[RenderableType, ...]:
     if check.doubts:
         parts.append(_findings("Decoded, with warnings of the decoder", check.doubts))
     return (*parts, _verdict(check))
+
+
+def pace_table(pace: Pace) -> tuple[RenderableType, ...]:
+    """Return images a second of batches and of steps, and which of them bounds the training."""
+    numbers = ["data", "steps", "together"]
+    made = table(f"Images per second on {pace.device}", "batch", *numbers, numbers=numbers)
+    rates = (f"{rate:,.0f}" for rate in (pace.data, pace.steps, pace.together))
+    made.add_row(str(pace.batch_size), *rates)
+    made.caption = "steps: of plain training, without the work of a method."
+    share = pace.together / pace.steps
+    what = {
+        "data": "Data bound the training: batches come more slowly than steps are taken",
+        "steps": "Steps bound the training: batches come faster than steps are taken",
+    }[pace.bound]
+    return made, Text(f"{what} ({percent(share, 0)} of the steps' pace is reached).")
 
 
 def _contents(check: DataFindings) -> Table:

@@ -30,7 +30,7 @@ ORDER = (
     "compile", "compact", "count", "inspect", "densities",
     "compare", "runs", "passes", "runners",
 )  # fmt: skip
-"""Commands as they are used: a network from its recipe to the device, one that is given, lists."""
+"""Commands in order of use: from recipe to device; for a given network; lists."""
 
 
 class Guarded(Group):

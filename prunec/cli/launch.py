@@ -21,6 +21,7 @@ from prunec.store.finding import launched_run
 from prunec.store.new_runs import create_run
 from prunec.store.runs import RunFolder, Status
 from prunec.store.states import require_room
+from prunec.training.stopwatch import Stopwatch
 from prunec.wording import first_line
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def train(
     device: str | None,
     resume: bool,
     root: Path,
+    retune: bool = False,
+    verbose: bool = False,
 ) -> None:
     """Train a new run of a recipe, or continue a run; print the result.
 
@@ -62,16 +65,23 @@ def train(
         device: ``auto``, ``cpu``, ``cuda``; None for the recipe's.
         resume: whether to continue a run. A run that torchrun restarts is continued in any case.
         root: the folder of the runs.
+        retune: whether settings are measured although they are remembered.
+        verbose: whether the time to the first step is printed, in parts.
 
     Raises:
         PrunecError: the recipe, the run or the training failed.
         Interrupted: a signal stopped the training.
     """
+    watch = Stopwatch()
     with _joined() as processes:
         request = _request(reference, changes, resume, root, processes)
         first = processes is None or processes.first
+        watch.mark("recipe")
         with request.run.held() if request.run and first else nullcontext():
-            prepared, console = _prepared(request, device, first)
+            prepared, console = _prepared(request, device, first, watch)
+            prepared = prepared.measuring(retune=retune, watch=watch)
+            if verbose:
+                watch.tell = prepared.context.progress.note
             if request.run:
                 _train_and_report(request.run, prepared, console, first)
         if request.run is None:
@@ -117,18 +127,23 @@ def _request(
 _RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # set by torchrun: restarts of its processes so far
 
 
-def _prepared(request: Request, device: str | None, first: bool) -> tuple[Prepared, Console]:
+def _prepared(
+    request: Request, device: str | None, first: bool, watch: Stopwatch
+) -> tuple[Prepared, Console]:
     """Return the checked training and the console of its progress, silent except on rank 0."""
     from rich.console import Console
 
     from prunec import pipeline
     from prunec.training.progress import make_progress
 
+    watch.mark("imports")
     console = Console(quiet=not first)
     place, progress = device or request.recipe.device, make_progress(console)
     if request.run:
-        return pipeline.prepare_again(request.run, device=place, progress=progress), console
-    prepared = pipeline.prepare(request.recipe, request.source, device=place, progress=progress)
+        prepared = pipeline.prepare_again(request.run, device=place, progress=progress)
+    else:
+        prepared = pipeline.prepare(request.recipe, request.source, device=place, progress=progress)
+    watch.mark("data, network, checks")
     return prepared, console
 
 

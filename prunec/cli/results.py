@@ -98,7 +98,7 @@ def _print_runners(result: ExportReport) -> None:
     from rich.text import Text
 
     from prunec.charts.scales import size
-    from prunec.deploy.checks.by_runner import form_row, runners_of, worth_a_table
+    from prunec.deploy.checks.by_runner import form_row, has_several, runners_of
     from prunec.deploy.checks.render import MARKS, PLAIN_MARKS
     from prunec.tables import table
 
@@ -108,7 +108,7 @@ def _print_runners(result: ExportReport) -> None:
         own = details.runner.name if details.runner else ""
         others = [other.name for other in details.other_runners]
         rows.append(form_row(form, details.bytes, own, others, report.checks))
-    if not worth_a_table(rows):
+    if not has_several(rows):
         return
     console, runners = Console(), runners_of(rows)
     marks = MARKS if console.encoding.startswith("utf") else PLAIN_MARKS

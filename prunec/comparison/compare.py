@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from rich.console import Console
 
 from prunec.batches.data import load_data
 from prunec.comparison.folder import ComparisonFolder, steps_left
 from prunec.comparison.grid import Cell, Grid
-from prunec.comparison.job import Job
 from prunec.comparison.machine_shares import described_shares, shares
 from prunec.comparison.pool import work_off
 from prunec.comparison.results import Result, aggregated, read_results
@@ -20,6 +20,21 @@ from prunec.comparison.write import write_all
 from prunec.errors import Interrupted
 from prunec.pipeline import prepare
 from prunec.training.progress import SilentProgress
+
+
+class Cluster(Protocol):
+    """Several machines that share the comparison's folder."""
+
+    def described(self) -> str:
+        """Return what it is, for people."""
+
+    def work_off(self, cells: Sequence[Cell], watch: Watch, ended: Callable[[], None]) -> None:
+        """Run cells to their end; one that fails does not stop the others.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; cells have saved what they had.
+        """
+
 
 OFTEN = 60.0  # least seconds between two updates of the page while cells run: each reads all runs
 
@@ -31,6 +46,7 @@ def compare(
     jobs: int | None,
     command: Sequence[str],
     console: Console,
+    cluster: Cluster | None = None,
 ) -> tuple[Result, ...]:
     """Run the unfinished cells of a grid, write tables, plots and page, and print the table.
 
@@ -40,6 +56,7 @@ def compare(
         jobs: cells that run at once; None for as many as cores or GPUs allow.
         command: the command line, for the record.
         console: console for progress and table.
+        cluster: where cells run; None for this machine.
 
     Returns:
         The result of every cell.
@@ -49,14 +66,14 @@ def compare(
         DataError: the data are missing or wrong.
         RunError: another process works on the folder, or it cannot be written.
     """
-    require_ready(_left(grid.cells, folder))  # before the folder is made
+    require_ready(cells_left(grid.cells, folder))  # before the folder is made
     with folder.held():
         folder.write_record(grid, command)
-        left = _left(grid.cells, folder)
+        left = cells_left(grid.cells, folder)
         _announce(grid, folder, left, console)
         try:
             if left:
-                _run(grid, folder, left, jobs, console)
+                _run(grid, folder, left, jobs, console, cluster)
         except Interrupted as error:
             error.remedy = "Repeat the same command to continue."
             raise
@@ -86,7 +103,7 @@ def require_ready(cells: Sequence[Cell]) -> None:
         prepare(cell.recipe, cell.reference, device=device, progress=progress, data=data)
 
 
-def _left(cells: Sequence[Cell], folder: ComparisonFolder) -> list[Cell]:
+def cells_left(cells: Sequence[Cell], folder: ComparisonFolder) -> list[Cell]:
     """Return the cells that are not finished."""
     runs = folder.existing(cells)
     return [cell for cell in cells if cell.name not in runs or steps_left(runs[cell.name])]
@@ -113,16 +130,21 @@ def _run(
     left: Sequence[Cell],
     jobs: int | None,
     console: Console,
+    cluster: Cluster | None,
 ) -> None:
-    given = shares(grid.cells, jobs)
-    console.print(f"Running {described_shares(given)}", highlight=False)
     written = time.monotonic()
 
-    def ended(_: Job) -> None:
+    def ended() -> None:
         nonlocal written
         if time.monotonic() - written > OFTEN:
             write_all(read_results(grid.cells, folder), folder)
             written = time.monotonic()
 
     with Watch(console, grid.cells, left, folder) as watch:
-        work_off(left, folder, given, watch, ended)
+        if cluster:
+            watch.say(f"Running on {cluster.described()}")
+            cluster.work_off(left, watch, ended)
+            return
+        given = shares(grid.cells, jobs)
+        watch.say(f"Running {described_shares(given)}")
+        work_off(left, folder, given, watch, lambda _: ended())

@@ -3,6 +3,7 @@
 comparisons/<name>/
 ├── comparison.json    command line, cells, versions, machine
 ├── runs/              one run folder per cell, with log.txt and, if it failed, failure.json
+├── claims/           a lock for each cell that some machine works on
 ├── results.csv        one line per cell
 ├── table.csv, .md     one line per recipe and sparsity: means and deviations over seeds
 ├── plot.svg           accuracy against sparsity and against costs

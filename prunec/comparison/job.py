@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from prunec.comparison.claims import Claim
 from prunec.comparison.folder import Failure, is_busy, keep_failure, steps_left
 from prunec.comparison.grid import Cell
 from prunec.store.runs import RunFolder
@@ -28,11 +29,19 @@ class Job:
         share: index of its share of the machine.
         step: current step; ``wait`` while another process works on the run.
         began: time of the start, by the monotonic clock.
+        claim: lock on the cell; None where no other machine can work on it.
         failure: the failure that ended it; None while there is none.
     """
 
-    def __init__(self, cell: Cell, run: RunFolder, share: int, variables: Mapping[str, str]):
-        self.cell, self.run, self.share = cell, run, share
+    def __init__(
+        self,
+        cell: Cell,
+        run: RunFolder,
+        share: int,
+        variables: Mapping[str, str],
+        claim: Claim | None = None,
+    ) -> None:
+        self.cell, self.run, self.share, self.claim = cell, run, share, claim
         self.step = "wait"
         self.began = time.monotonic()
         self.failure: Failure | None = None
@@ -47,6 +56,8 @@ class Job:
 
     def advance(self) -> bool:
         """Start the next step if one is due; return whether the cell ended, well or not."""
+        if self.claim and not self.claim.take():
+            return False
         if self._process is not None:
             code = self._process.poll()
             if code is None:
@@ -58,6 +69,7 @@ class Job:
         left = steps_left(self.run)  # after checking the lock: its holder may have just finished
         if self.failure or not left:
             keep_failure(self.run, self.failure)
+            self.release()
             return True
         self._start(left[0])
         return False
@@ -68,9 +80,23 @@ class Job:
             self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> None:
-        """Wait until the process has ended."""
+        """Wait until the process has ended; release the cell."""
         if self._process:
             self._process.wait()
+        self.release()
+
+    def release(self) -> None:
+        """Let others have the cell."""
+        if self.claim:
+            self.claim.release()
+
+    @property
+    def held_elsewhere(self) -> str:
+        """Name of another holder of the cell; empty where there is none, or it has ended."""
+        if self.step != "wait" or self._process:
+            return ""
+        theirs = self.claim is not None and not self.claim.is_own
+        return (self.claim.holder if self.claim and theirs else "") or "another process"
 
     def _start(self, step: str) -> None:
         self.step = step

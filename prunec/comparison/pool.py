@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from prunec.comparison.claims import Claim
 from prunec.comparison.folder import ComparisonFolder
 from prunec.comparison.grid import Cell
 from prunec.comparison.job import Job
@@ -55,6 +56,7 @@ class _Pool:
         self.interruption = interruption
         self.free = list(reversed(range(len(shares))))
         self.jobs: list[Job] = []
+        self.told: set[str] = set()
 
     def run(self) -> None:
         try:
@@ -63,6 +65,8 @@ class _Pool:
                 for job in list(self.jobs):
                     if job.advance():
                         self._end(job)
+                    else:
+                        self._tell_of_others(job)
                 self.watch.look(self.jobs)
                 if self.interruption.asked:
                     raise self.interruption.error("with cells left")
@@ -74,15 +78,27 @@ class _Pool:
     def _begin(self) -> None:
         while self.left and self.free:
             cell, share = self.left.popleft(), self.free.pop()
-            job = Job(cell, self.folder.run_of(cell), share, self.shares[share])
+            job = self._job(cell, share)
             self.jobs.append(job)
             self.watch.began(job)
+
+    def _job(self, cell: Cell, share: int) -> Job:
+        claim = Claim(self.folder.path, cell.name)
+        with claim.making():
+            run = self.folder.run_of(cell)
+        return Job(cell, run, share, self.shares[share], claim)
 
     def _end(self, job: Job) -> None:
         self.jobs.remove(job)
         self.free.append(job.share)
         self.watch.ended(job)
         self.ended(job)
+
+    def _tell_of_others(self, job: Job) -> None:
+        """Say once who holds a cell that has to be waited for."""
+        if job.held_elsewhere and job.cell.name not in self.told:
+            self.told.add(job.cell.name)
+            self.watch.waits(job)
 
     def _stop(self) -> None:
         """Ask every process to save and end, and wait until they have."""

@@ -64,16 +64,24 @@ class Watch:
         if not self.console.is_terminal:
             self.say(f"{self._count()} {job.cell.name}: started, {job.log}")
 
+    def waits(self, job: Job) -> None:
+        """Report that another process works on a cell."""
+        self.say(f"{self._count()} {job.cell.name}: {job.held_elsewhere} works on it; waiting")
+
     def ended(self, job: Job) -> None:
         """Report the end of a cell."""
-        self._epochs[job.cell.name] = _epochs(job.cell)
         took = duration(time.monotonic() - job.began)
-        if job.failure:
+        self.over(job.cell, job.failure.message if job.failure else "", f" in {took}")
+
+    def over(self, cell: Cell, failure: str, took: str = "") -> None:
+        """Report the end of a cell, or why it failed."""
+        self._epochs[cell.name] = _epochs(cell)
+        if failure:
             self.failed += 1
-            self.say(f"{self._count()} {job.cell.name}: failed, {job.failure.message}", "red")
+            self.say(f"{self._count()} {cell.name}: failed, {failure}", "red")
             return
         self.done += 1
-        self.say(f"{self._count()} {job.cell.name}: done in {took}{self._left()}")
+        self.say(f"{self._count()} {cell.name}: done{took}{self._left()}")
 
     def look(self, jobs: Sequence[Job]) -> None:
         """Update the progress of running cells, at most once per second."""

@@ -46,9 +46,9 @@ class LayerWork:
     """Work of a layer in one run.
 
     Attributes:
-        density: the share of its weights that is not zero.
-        products: multiply-adds with weights that are not zero.
-        bytes: of weights as they are stored, of input and output.
+        density: share of nonzero weights.
+        products: multiply-adds with nonzero weights.
+        bytes: bytes of the weights as stored, of input and of output.
         dense_bytes: the same with all weights, four bytes each.
     """
 

@@ -16,7 +16,7 @@ class Wishes:
         key: private key to sign with; None for no signature.
         bom: whether to include a bill of materials.
         layers: whether to include the values between layers.
-        native: whether it holds native code, and a library of it built here.
+        native: whether to include C code and a library built from it here.
     """
 
     place: Path | None = None

@@ -12,7 +12,7 @@ from prunec.artifact import Step
 from prunec.charts.figures import bars
 from prunec.charts.scales import size
 from prunec.contract import BADLY_SCALED, EXACT, ROUNDING
-from prunec.deploy.checks.by_runner import form_row, runners_of, worth_a_table
+from prunec.deploy.checks.by_runner import form_row, has_several, runners_of
 from prunec.deploy.checks.render import expected_text, value_text
 from prunec.inspection.layers import Layer
 from prunec.page.reading import Parity, RunRecord, Setting, Settings
@@ -158,7 +158,7 @@ def runner_table(run: RunRecord) -> tuple[tuple[str, ...], list[Outcomes]]:
         )
         for row in rows
     ]
-    return (runners, outcomes) if worth_a_table(rows) else ((), [])
+    return (runners, outcomes) if has_several(rows) else ((), [])
 
 
 def _check_table(title: str, form: str, parity: Parity, checked: str) -> CheckTable:

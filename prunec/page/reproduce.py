@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from prunec.page.reading import RunRecord
+from prunec.store.environment import install_tagged
 from prunec.store.records import BEGAN
 
 MACHINE = ("platform", "cpu", "cores", "threads", "cuda", "devices")
@@ -30,7 +31,7 @@ def reproduce(run: RunRecord) -> Reproduce:
     """Return the commands, versions and digests that reproduce a run."""
     environment = run.environment
     version = str(run.record.get("prunec") or environment.get("prunec") or "")
-    usual = f"pip install prunec=={version}" if version else ""
+    usual = install_tagged(version) if version else ""
     install = str(environment.get("install") or usual)
     said_elsewhere = (*MACHINE, BEGAN, "install", "commit")
     versions = {k: v for k, v in environment.items() if k not in said_elsewhere}

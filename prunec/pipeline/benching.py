@@ -30,7 +30,7 @@ STYLE = (
 
 
 def exported_files(run: RunFolder, runner: str = "") -> tuple[Path, Path]:
-    """Return the file that a run ships, the C of runner ``native``, and the dense ONNX file.
+    """Return the shipped file, C for runner ``native`` and ONNX for others, and the dense ONNX one.
 
     Raises:
         RunError: the run has no export yet.
@@ -46,11 +46,12 @@ def exported_files(run: RunFolder, runner: str = "") -> tuple[Path, Path]:
 
 
 def _opened_by(run: RunFolder, runner: str) -> Path:
+    """Return the C file that a run ships; raise `RunError` if it has none."""
     shipped = run.export.shipped("c", ".c")
     if not shipped.is_file():
         raise RunError(
-            f"{run.path} holds nothing that {runner} runs",
-            remedy=f"Export it first: prunec export {run.path} --c",
+            f"{run.path} has no export that {runner} runs",
+            remedy=f"Export it: prunec export {run.path} --c",
         )
     return shipped
 

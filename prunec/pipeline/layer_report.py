@@ -1,4 +1,7 @@
-"""Speed of every layer of native code, beside the dense network and under the machine's roof."""
+"""Speed of each layer of native code, next to the dense network and to the machine's peaks.
+
+Roofline model: Williams, Waterman and Patterson, 2009, doi:10.1145/1498765.1498785.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,21 @@ from prunec.deploy.runner import LayerTime
 from prunec.tables import table
 
 _ENDS = ("_nchwc", "_token_0", "_quant")
-"""What onnxruntime puts behind a node's name when it changes its layout."""
-
-
+"""Suffixes that onnxruntime adds to a node's name when it changes its layout."""
+_FILTERS = frozenset({"Conv", "FusedConv", "ConvTranspose"})
 _PRODUCTS = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
 
 
 def layer_report(
     ours: Sequence[LayerTime], theirs: Sequence[LayerTime], peaks: Peaks
 ) -> Iterator[RenderableType]:
-    """Yield a row for every layer that has weights, in order, and what the others take."""
+    """Yield a table of the layers that have weights, in order, and a line about the others.
+
+    Args:
+        ours: calls of the native code's kernels.
+        theirs: nodes of the dense network in onnxruntime.
+        peaks: of one thread of this machine.
+    """
     known = _paired(ours, theirs)
     columns = ("density", "ms", "GMAC/s", "of peak", "of roof", "dense, ms")
     made = table("shipped: every layer with weights", "layer", "kernel", *columns, numbers=columns)
@@ -42,8 +50,8 @@ def layer_report(
     yield made
     others = sum(layer.work is None for layer in ours)
     yield Text(
-        f"The other {others} calls of kernels take {rest:.3f} ms; all layers of the dense network "
-        f"{sum(x.milliseconds for x in theirs):.3f} ms. GMAC/s: of weights that are not zero. "
+        f"The other {others} kernel calls take {rest:.3f} ms; all layers of the dense network take "
+        f"{sum(x.milliseconds for x in theirs):.3f} ms. GMAC/s: of nonzero weights. "
         f"Peaks of one thread, measured now: {peaks.gmacs:.1f} GMAC/s in registers, "
         f"{peaks.gbytes:.1f} GB/s from memory. A layer's roof: the lower of the first and of what "
         "the second allows for its weights, input and output; caches lift it."
@@ -53,7 +61,7 @@ def layer_report(
 def layer_roofline(
     ours: Sequence[LayerTime], theirs: Sequence[LayerTime], peaks: Peaks
 ) -> list[Markup]:
-    """Return the pieces of a figure of all layers with weights; dense where both have the layer."""
+    """Return a roofline figure of all layers with weights, and of their dense counterparts."""
     known, spots = _paired(ours, theirs), []
     for layer in (layer for layer in ours if layer.work is not None):
         spots.append(Spot(layer.name, "shipped", _intensity(layer), _speed(layer)))
@@ -66,7 +74,11 @@ def layer_roofline(
 
 
 def _paired(ours: Sequence[LayerTime], theirs: Sequence[LayerTime]) -> dict[str, LayerTime]:
-    """Return layer of ours → the dense one: of the same name, else products by their order."""
+    """Match our layers with dense ones by name, and the remaining ones by order.
+
+    Returns:
+        Name of our layer → dense layer.
+    """
     named = {}
     for layer in theirs:
         name = layer.name
@@ -75,19 +87,22 @@ def _paired(ours: Sequence[LayerTime], theirs: Sequence[LayerTime]) -> dict[str,
         named[name] = layer
     wanted = [layer for layer in ours if layer.work is not None]
     known = {layer.name: named[layer.name] for layer in wanted if layer.name in named}
-    left = [x for x in wanted if x.name not in known and x.operator.endswith("linear")]
-    others = [x for x in theirs if x.operator in _PRODUCTS and x not in known.values()]
-    if len(left) == len(others):
-        known |= {layer.name: other for layer, other in zip(left, others, strict=True)}
+    for linear, operators in ((False, _FILTERS), (True, _PRODUCTS)):
+        kind = [x for x in wanted if x.operator.endswith("linear") == linear]
+        left = [x for x in kind if x.name not in known]
+        others = [x for x in theirs if x.operator in operators and x not in known.values()]
+        if len(left) == len(others):
+            known |= {layer.name: other for layer, other in zip(left, others, strict=True)}
     return known
 
 
 def _speed(layer: LayerTime) -> float:
+    """Return 10⁹ multiply-adds per second."""
     assert layer.work is not None
     return layer.work.products / max(layer.milliseconds, 1e-9) / 1e6
 
 
 def _intensity(layer: LayerTime) -> float:
-    """Return multiply-adds of a byte."""
+    """Return multiply-adds per byte of weights, input and output."""
     assert layer.work is not None
     return max(layer.work.products, 1) / layer.work.bytes

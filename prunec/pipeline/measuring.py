@@ -66,12 +66,12 @@ class Bench:
     """Measurements of two files.
 
     Attributes:
-        runner: name, version and device of the runner, or of both.
+        runner: name, version and device of the runner, or of both runners.
         measurements: one per setting.
         macs: MACs per sample of the shipped and of the dense file; None where unknown.
         memory: resident memory of both; None where it cannot be measured.
         layers: times of the layers of both, in the first setting; None where not asked for.
-        peaks: of this machine, where the layers of native code were timed.
+        peaks: speeds of this machine, if layers of native code were timed.
     """
 
     runner: str
@@ -121,7 +121,7 @@ class Settings:
 
 
 def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
-    """Measure two files in turns, in every setting; each on the runner, or on its own if need be.
+    """Measure two files in turns, in every setting; the dense one on its own runner if need be.
 
     Raises:
         PrunecError: no runner opens them, they do not run, a dynamic size is not given, or a shape

@@ -31,6 +31,7 @@ from prunec.store.runs import RunFolder
 from prunec.store.states import unfinished
 from prunec.training.context import Context
 from prunec.training.progress import Progress
+from prunec.training.stopwatch import Stopwatch
 from prunec.wording import first_line
 
 UNMADE = RunFolder(Path("runs") / "not-made-yet")
@@ -56,6 +57,10 @@ class Prepared:
     def within(self, run: RunFolder) -> Prepared:
         """Return a copy that is written into a run."""
         return replace(self, context=replace(self.context, run=run))
+
+    def measuring(self, *, retune: bool, watch: Stopwatch) -> Prepared:
+        """Return a copy that measures settings again where asked to, and its start by a watch."""
+        return replace(self, context=replace(self.context, retune=retune, watch=watch))
 
 
 def prepare(

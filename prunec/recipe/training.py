@@ -165,6 +165,9 @@ class TrainSpec(Table):
     channels_last: Literal["auto"] | bool = "auto"
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     compile: bool = False
+    capture: Literal["auto"] | bool = Field(
+        default="auto", description="whether a GPU's steps are recorded once and replayed"
+    )
     sync_batchnorm: bool = Field(default=True, description="statistics over all processes")
     checkpoint_minutes: float = Field(
         default=10.0, gt=0, description="longest time between two checkpoints"

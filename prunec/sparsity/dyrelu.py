@@ -12,6 +12,7 @@ the one blended with those of the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils._triton import has_triton
 from torch.utils.hooks import RemovableHandle
 
 from prunec.errors import PassError
@@ -39,14 +41,15 @@ class DyReLU(nn.Module):
         self.squeeze = nn.Linear(channels, hidden)
         self.expand = nn.Linear(hidden, 4 * channels)
 
-    def forward(self, x: Tensor, beta: float) -> Tensor:
+    def forward(self, x: Tensor, beta: float | Tensor) -> Tensor:
         """Return y, of the shape of x [N, C, …]."""
         s = x.flatten(2).mean(-1) if x.dim() > 2 else x
         half = self.expand(F.relu(self.squeeze(s))) / 2
         theta = beta * torch.tanh(half)  # tanh(z/2) = 2σ(z) − 1
         theta = theta.view(len(x), 4, -1, *[1] * (x.dim() - 2))
         a1, a2, b1, b2 = theta.unbind(1)
-        result: Tensor = _Larger.apply(x, 1 + a1, a2, b1 / 2, b2 / 2)
+        way = _Recomputed if x.device.type == "cuda" else _Larger
+        result: Tensor = way.apply(x, 1 + a1, a2, b1 / 2, b2 / 2)
         return result
 
 
@@ -73,6 +76,49 @@ class _Larger(torch.autograd.Function):
         sums = a1_sum, a_sum - a1_sum, b1_sum, b_sum - b1_sum
         grad_x = grad * torch.where(larger, a1, a2)
         return grad_x, *(value.to(a1.dtype) for value in sums)
+
+
+class _Recomputed(torch.autograd.Function):
+    """The same as :class:`_Larger`, each way one pass over x: memory is what a GPU waits for.
+
+    Nothing but x and coefficients is kept: which of both is larger is computed again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
+        ctx.save_for_backward(x, a1, a2, b1, b2)
+        result: Tensor = fused(larger_of)(x, a1, a2, b1, b2)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = fused(slopes_of)(grad, *ctx.saved_tensors)
+        return found
+
+
+def larger_of(x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
+    """Return max(a₁x + b₁, a₂x + b₂)."""
+    return torch.maximum(torch.addcmul(b1, a1, x), torch.addcmul(b2, a2, x))
+
+
+def slopes_of(
+    grad: Tensor, x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor
+) -> tuple[Tensor, ...]:
+    """Return the gradients of x and of the four coefficients."""
+    larger = torch.addcmul(b1, a1, x) > torch.addcmul(b2, a2, x)
+    first, second = grad * larger, grad * ~larger
+    sums = first * x, second * x, first, second
+    grad_x = grad * torch.where(larger, a1, a2)
+    return grad_x, *(_over_places(value).to(a1.dtype) for value in sums)
+
+
+@cache
+def fused(way: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a formula as one kernel, for tensors of any size; as it is where none can be built."""
+    if not has_triton():
+        return way
+    return torch.compile(way, dynamic=True)
 
 
 def _over_places(values: Tensor) -> Tensor:
@@ -132,6 +178,7 @@ class Phasing:
         channels: of each call.
         units: one for each.
         beta: how far they are from ReLU.
+        shown: the same as a tensor beside the units, off the CPU: recorded steps read it there.
         waits: whether β = 1 is plain ReLU, too: then units first act when β begins to fall.
     """
 
@@ -139,6 +186,7 @@ class Phasing:
         self.channels = channels
         self.units = Units(DyReLU(count) for count in channels)
         self.beta = 1.0
+        self.shown: Tensor | None = None
         self.waits = False
         self.calls = 0
         self.mode = _Answering(self._answer, writes=writes)
@@ -151,6 +199,15 @@ class Phasing:
             module.register_forward_pre_hook(self._begin),
             module.register_forward_hook(self._end, always_call=True),
         )
+
+    def blend(self, beta: float) -> None:
+        """Let the units be so far from ReLU."""
+        self.beta = beta
+        device = next(self.units.parameters()).device
+        if self.shown is None and device.type != "cpu":
+            self.shown = torch.empty((), device=device)
+        if self.shown is not None:
+            self.shown.fill_(beta)
 
     def remove(self) -> None:
         """Let the network call ReLU again; it still holds the units."""
@@ -176,7 +233,7 @@ class Phasing:
         self.calls += 1
         if self.waits and self.beta == 1:
             return F.relu(x)
-        result: Tensor = unit(x, self.beta)
+        result: Tensor = unit(x, self.beta if self.shown is None else self.shown)
         return result
 
 

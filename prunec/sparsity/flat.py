@@ -122,6 +122,11 @@ class Flat:
         self.rests = torch.empty(0, dtype=torch.long)
         self.moves = 0
 
+    @property
+    def at_once(self) -> bool:
+        """Whether operations take all kernels, and none may wait for the device."""
+        return self.whole.row_of is not None
+
     @torch.no_grad()
     def settle(self) -> None:
         """Bring together what does not lie here, as after a change of the layout or the device."""

@@ -95,7 +95,9 @@ def _choose_by_counting(span: Span, scores: Tensor, counts: Sequence[int], out: 
     span.of(out).copy_(above | (tied & (rank <= span.per_row(missing))))
 
 
-def bounds_of_largest(span: Span, scores: Tensor, counts: Sequence[int], guesses: Tensor) -> Tensor:
+def bounds_of_largest(
+    span: Span, scores: Tensor, counts: Sequence[int] | Tensor, guesses: Tensor
+) -> Tensor:
     """Return the largest score of each kernel that is not among its ``counts`` largest.
 
     Equal scores at a bound fall together. −1 where all are among them.
@@ -110,8 +112,9 @@ def bounds_of_largest(span: Span, scores: Tensor, counts: Sequence[int], guesses
         [kernels of the span], where the scores are.
     """
     if span.row_of is not None:
-        return bounds_by_counting(span, scores, torch.tensor(counts, device=scores.device))
-    return guesses.new_tensor([bound_of_largest(span.of(scores), counts[0], float(guesses))])
+        return bounds_by_counting(span, scores, torch.as_tensor(counts, device=scores.device))
+    bound = bound_of_largest(span.of(scores), int(counts[0]), float(guesses))
+    return guesses.new_tensor([bound])
 
 
 def bounds_by_counting(span: Span, scores: Tensor, counts: Tensor) -> Tensor:

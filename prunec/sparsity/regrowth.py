@@ -7,7 +7,7 @@ f(t) = α/2·(1 + cos(πt/T)) of its smallest active |w| and grows as many elsew
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -71,6 +71,10 @@ class Regrowth(Masked):
     def regrows(self, moment: Moment) -> bool:
         """Say whether masks still change."""
         return moment.share < self.options.stop
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps that leave the masks are alike."""
+        return None if self.is_due(moment) else ()
 
     def share(self, moment: Moment) -> float:
         """f(t), the share of active weights that drops."""

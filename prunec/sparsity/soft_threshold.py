@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Literal, Protocol
 
 import torch
@@ -60,6 +60,7 @@ class SoftThreshold(Projected):
         self.parts = [w.shape[0] if granularity == "filter" else 1 for w in self.weights]
         count = 1 if granularity == "global" else sum(self.parts)
         self.s = nn.Parameter(self.weights[0].new_full((count,), options.s_init))
+        self.wanted, self.due = self.weights[0].detach().new_zeros(2).unbind()
 
     @abstractmethod
     def g(self, s: Tensor) -> Tensor:
@@ -75,6 +76,11 @@ class SoftThreshold(Projected):
         if self.granularity == "global":
             return [g] * len(self.weights)
         return list(torch.split(g, self.parts))
+
+    def prepare(self, moment: Moment) -> None:
+        """Let what a step needs to know be tensors, for those that are recorded."""
+        self.wanted.fill_(self._wanted(moment))
+        self.due.fill_(self._is_due(moment))
 
     def project(self) -> None:
         """W̃ = S(W, s)."""
@@ -108,7 +114,7 @@ class SoftThreshold(Projected):
 
         Leaves the signs in the memory of what was shown.
         """
-        if self.kernels.flat.whole.row_of is not None and self.granularity != "filter":
+        if self.kernels.flat.at_once and self.granularity != "filter":
             return self._slopes_at_once(gradients)
         sums = []
         for shown, gradient, parts in zip(self.kernels.shown, gradients, self.parts, strict=True):
@@ -128,8 +134,15 @@ class SoftThreshold(Projected):
 
     def after_step(self, moment: Moment) -> None:
         """Shift s where a sparsity is asked for."""
-        if self.sparsity and self._is_due(moment):
+        if self.sparsity and self._shifts_at_once():
+            self._shift_at_once()
+        elif self.sparsity and self._is_due(moment):
             self.shift(moment)
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Steps are alike, but those that look at the density."""
+        looks = self.sparsity and not self._shifts_at_once()
+        return None if looks and self._is_due(moment) else ()
 
     def _is_due(self, moment: Moment) -> bool:
         every = max(1, moment.epochs * moment.steps_per_epoch // SHIFTS)
@@ -141,10 +154,27 @@ class SoftThreshold(Projected):
         # gradient() left the signs of W̃ in the memory of what was shown
         found = sum(self.kernels.flat.counts(self.kernels.room))
         density = max(found, 1) / sum(w.numel() for w in self.weights)
-        wanted = 1 - self.sparsity * cubic(moment.share / self.ramp)
         self.s.clamp_(min=BITES)
-        shift = GAIN * math.log(density / wanted)
+        shift = GAIN * math.log(density / self._wanted(moment))
         self.s.add_(min(max(shift, -LARGEST), LARGEST))
+
+    def _wanted(self, moment: Moment) -> float:
+        """The density that the schedule wants."""
+        return 1 - self.sparsity * cubic(moment.share / self.ramp)
+
+    def _shifts_at_once(self) -> bool:
+        own = type(self).shift is SoftThreshold.shift
+        return own and self.kernels.flat.at_once
+
+    @torch.no_grad()
+    def _shift_at_once(self) -> None:
+        """The same without a look at a value; nothing where it is not due."""
+        flat, signs = self.kernels.flat, self.kernels.room.memory
+        found = torch.cat([span.nonzero(signs) for span in flat.spans]).sum()
+        density = found.clamp(min=1) / sum(flat.sizes)
+        shift = (GAIN * torch.log(density / self.wanted)).clamp(-LARGEST, LARGEST)
+        moved = self.s.clamp(min=BITES) + shift
+        self.s.copy_(torch.where(self.due > 0, moved, self.s))
 
     def after_epoch(self, moment: Moment) -> dict[str, Any]:
         """Sparsity, densities and thresholds."""

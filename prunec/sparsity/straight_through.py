@@ -25,6 +25,10 @@ class Projected(MaskMethod):
     def project(self) -> None:
         """Write P(``kernels.raw``) into ``kernels.shown``; no gradient is recorded."""
 
+    def settle(self) -> None:
+        """See :meth:`Method.settle`."""
+        self.kernels.hide()
+
     def before_forward(self, moment: Moment) -> None:
         """Show the projection."""
         self._project()

@@ -60,7 +60,12 @@ def install_line() -> str:
             known = f"# in a checkout of prunec {version}, build {build()}{changed}"
             return f"git checkout {revision.rstrip('+')} && pip install .    {known}"
         return f"pip install .    # in the sources of prunec {version}, build {build()}"
-    return f"pip install prunec=={version}"
+    return f"pip install prunec=={version}    # or in a checkout: {install_tagged(version)}"
+
+
+def install_tagged(version: str) -> str:
+    """Return the command that installs a released version in a checkout: each release has a tag."""
+    return f"git checkout v{version} && pip install ."
 
 
 def _source() -> dict[str, Any]:

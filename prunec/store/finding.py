@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from prunec.errors import RunError
-from prunec.store.environment import prunec_version
+from prunec.store.environment import install_tagged, prunec_version
 from prunec.store.runs import RunFolder
 
 
@@ -31,8 +31,8 @@ def open_run(path: Path) -> RunFolder:
     if written.split(".")[:2] != ours.split(".")[:2]:
         raise RunError(
             f"{path} was written by prunec {written}, this is prunec {ours}",
-            remedy=f"Install that version (pip install 'prunec=={written}') or train again: "
-            f"prunec train {path / 'recipe.toml'}",
+            remedy=f"Install that version (in a checkout: {install_tagged(written)}) "
+            f"or train again: prunec train {path / 'recipe.toml'}",
         )
     run.record  # noqa: B018 — raises for a damaged record, before anything else does
     return run

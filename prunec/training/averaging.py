@@ -22,13 +22,33 @@ class Average:
         floating = {name: x for name, x in held.items() if x.is_floating_point()}
         self.weights: list[Tensor] = list(floating.values())  # themselves: their memory may move
         self.values = {name: x.detach().clone() for name, x in floating.items()}
+        device = self.weights[0].device if self.weights else None
+        self.share = torch.zeros((), device=device)  # 1 − decay, which recorded steps read
+
+    def decay_at(self, step: int) -> float:
+        """Return the decay of a step, from 0."""
+        return min(self.decay, (1 + step) / (10 + step))
+
+    def prepare(self, step: int) -> None:
+        """Let :meth:`take_in` do what :meth:`update` would do after ``step``."""
+        if self.values:
+            self.share.fill_(1 - self.decay_at(step))
+
+    @torch.no_grad()
+    def take_in(self) -> None:
+        """Take in the weights as they stand, in operations that can be recorded."""
+        if self.values:
+            averages = list(self.values.values())
+            steps = torch._foreach_sub(self.weights, averages)
+            torch._foreach_mul_(steps, self.share)
+            torch._foreach_add_(averages, steps)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights as they stand after ``step``, from 0."""
         if self.values:
-            decay = min(self.decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(self.values.values()), self.weights, 1 - decay)
+            share = 1 - self.decay_at(step)
+            torch._foreach_lerp_(list(self.values.values()), self.weights, share)
 
     @contextmanager
     def shipping(self) -> Iterator[None]:

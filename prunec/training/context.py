@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from prunec.processes import ALONE, Processes
 from prunec.recipe import Recipe
 from prunec.store.runs import RunFolder
 from prunec.training.progress import Progress
+from prunec.training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Context:
         pass_name: the pass that trains: its name stands in metrics, checkpoints and settings.
         dense_epochs: after how many epochs the network is tested as the dense one that later ones
             are compared with; None where it never is.
+        retune: whether settings are measured although they are remembered.
+        watch: of the time to the first step.
     """
 
     recipe: Recipe
@@ -44,3 +47,5 @@ class Context:
     auxiliary: nn.Module | None = None
     pass_name: str = "train-dense"
     dense_epochs: float | None = None
+    retune: bool = False
+    watch: Stopwatch = field(default_factory=Stopwatch)

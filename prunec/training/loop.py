@@ -15,6 +15,7 @@ from prunec.models.second_head import training_head
 from prunec.seeding import reproducible, seed_everything, seeds
 from prunec.tasks.task import Score
 from prunec.training.averaging import Average
+from prunec.training.capture import stepping
 from prunec.training.context import Context
 from prunec.training.dense_phase import dense_ends, dense_ends_within, from_tally, in_tally
 from prunec.training.evaluation import evaluate
@@ -64,7 +65,9 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
         objective = make_objective(train, context.data.task, context.teacher)
         stack.enter_context(training_head(model, context.auxiliary))
         model.to(device).train()
+        context.watch.mark("network and device")
         settings = chosen_settings(model, objective, context)
+        context.watch.mark("settings")
         stack.enter_context(computing(settings, device))
         stack.enter_context(sizing(model, objective, settings, processes))
         if train.sync_batchnorm:
@@ -101,6 +104,8 @@ class _Fitting:
         self.steps = self.data.steps(self.train.batch_size)
         self.average = Average(self.model, self.train.ema)
         self.method.begin(take.optimizer, self.average.values)
+        tell = context.progress.note
+        self.learn = stepping(take, self.average, self.train, self.device, tell)
         self.tally = self._empty()
         self.dense: dict[str, float] = {}  # what the dense phase that this epoch ended was worth
 
@@ -133,6 +138,7 @@ class _Fitting:
         if checkpoint is None:
             return 0, 0
         self.keeper.restore(checkpoint, self.take, self.average)
+        self.learn.forget()
         self.tally = self._empty(checkpoint.tally)
         self.dense = from_tally(checkpoint.tally)
         return checkpoint.epoch, checkpoint.step
@@ -209,7 +215,6 @@ class _Fitting:
             seed_everything(step_seeds[step], self.device)
             loss, counts = self._step(images, labels, moment)
             self.tally.add(loss, counts, len(labels))
-            self.average.update(moment.number)
             last = step + 1 == self.steps
             if last or (step + 1) % CHECK_EVERY == 0:
                 self._look(moment)
@@ -218,12 +223,22 @@ class _Fitting:
 
     def _step(self, images: Tensor, labels: Tensor, moment: Moment) -> tuple[Tensor, Tensor]:
         try:
-            return self.take(images, labels, moment)
+            answers = self.learn(images, labels, moment)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             short = error.with_traceback(None)  # its frames hold the memory
+        else:
+            self._tell_first(answers[0])
+            return answers
         raise ShortOfMemory(short, images, labels)
+
+    def _tell_first(self, loss: Tensor) -> None:
+        """Wait for the first step and tell what it took to come to it, where that is asked for."""
+        watch = self.context.watch
+        if watch.tell is not None:
+            float(loss)
+            watch.finish("first step")
 
     def _look(self, moment: Moment) -> None:
         """Wait for the device, look at the loss, tell how far it is."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from prunec.errors import DamagedRecord
 from prunec.files import write_text_atomic
@@ -14,6 +15,7 @@ from prunec.store.kept_records import flaw_of, keep_records
 from prunec.store.records import DIGEST, parse_record, record_text
 from prunec.training.context import Context
 from prunec.training.objective import Objective
+from prunec.training.remembered import remembered_of
 from prunec.training.settings import Settings
 from prunec.training.tuning import Trial, choose, default_settings, is_open
 
@@ -48,8 +50,16 @@ def _measured(
     if is_open(train):
         data = context.data.to(context.device, context.processes)
         batch = next(iter(data.train_batches(0, train.batch_size)))
-        settings, trials = choose(model, batch, train, objective, context.processes)
-        context.progress.note(_told(settings, trials))
+        memory = remembered_of(model, batch, train) if remembers(context.device) else None
+        before = memory.settings() if memory and not context.retune else None
+        if before is not None:
+            context.progress.note(f"Step as measured before: {before} (--retune measures again)")
+            settings = before
+        else:
+            settings, trials = _chosen(model, batch, objective, context)
+            context.progress.note(_told(settings, trials))
+        if memory and trials:
+            memory.keep(settings, [trial.record() for trial in trials])
     record = {
         "device": context.device.type,
         "chosen": asdict(settings),
@@ -59,6 +69,26 @@ def _measured(
     write_text_atomic(path, record_text({**written, context.pass_name: record}))
     keep_records(context.run, path)
     return settings
+
+
+def _chosen(
+    model: nn.Module, batch: tuple[Tensor, Tensor], objective: Objective, context: Context
+) -> tuple[Settings, list[Trial]]:
+    progress = context.progress
+
+    def trying(settings: Settings) -> None:
+        progress.trying(f"Measuring a step: {settings}")
+
+    try:
+        train, processes = context.recipe.train, context.processes
+        return choose(model, batch, train, objective, processes, tell=trying)
+    finally:
+        progress.trying("")
+
+
+def remembers(device: torch.device) -> bool:
+    """Say whether what was measured is remembered beyond the run: where measuring takes long."""
+    return device.type == "cuda"
 
 
 def _told(settings: Settings, trials: list[Trial]) -> str:

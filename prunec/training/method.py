@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -93,6 +93,30 @@ class Method:
     def begin(self, optimizer: torch.optim.Optimizer, averages: Mapping[str, Tensor]) -> None:
         """Take what the loop made for this training, before its first step."""
         self.optimizer, self.averages = optimizer, averages
+
+    def kind(self, moment: Moment) -> Hashable | None:
+        """Return the same for steps that one recording can stand for; None: compute this one.
+
+        The hooks of such steps do the same operations on the same memory. Of a moment they read
+        only what :meth:`prepare` wrote into tensors. A method that does not say which steps are
+        alike has none recorded.
+        """
+        return () if type(self) is Method else None
+
+    ready_for: Moment | None = None
+    """The moment that was prepared for last."""
+
+    def prepare(self, moment: Moment) -> None:
+        """Write what the step at a moment needs to know of it into tensors."""
+
+    def ready(self, moment: Moment) -> None:
+        """Prepare once for each moment: before the step, which may be a replay, or in its hooks."""
+        if self.ready_for is not moment:
+            self.prepare(moment)
+            self.ready_for = moment
+
+    def settle(self) -> None:
+        """Let the weights be those that the optimizer moves, after a step that broke off."""
 
     def before_forward(self, moment: Moment) -> None:
         """Prepare a step: after the gradients were cleared, before the forward pass."""

@@ -77,7 +77,25 @@ def make_optimizer(
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group its rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group[RATE]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group[RATE])
+        else:
+            group["lr"] = rate * group[RATE]
+
+
+def tensor_rates(optimizer: torch.optim.Optimizer) -> None:
+    """Let learning rates be tensors beside the parameters, which recorded steps read."""
+    for group in optimizer.param_groups:
+        device = group["params"][0].device
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        if "capturable" in group and device.type == "cuda":
+            group["capturable"] = True
+
+
+def number_rates(optimizer: torch.optim.Optimizer) -> None:
+    """Let learning rates be numbers again."""
+    for group in optimizer.param_groups:
+        group["lr"] = float(group["lr"])
 
 
 def state_of(
@@ -100,11 +118,23 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     state: OptimizerState,
 ) -> None:
-    """Put back what :func:`state_of` returned, each tensor laid out as its parameter is."""
-    fused = {id(p): bool(g.get("fused")) for g in optimizer.param_groups for p in g["params"]}
+    """Put back what :func:`state_of` returned, each tensor laid out as its parameter is.
+
+    What is there already keeps its memory.
+    """
+    near = {
+        id(p): bool(g.get("fused") or g.get("capturable"))
+        for g in optimizer.param_groups
+        for p in g["params"]
+    }
     for name, parameter in parameters.items():
         for key, value in _entries(state.tensors, name):
-            optimizer.state[parameter][key] = _like(value, parameter, fused.get(id(parameter)))
+            held = optimizer.state[parameter].get(key)
+            if isinstance(held, Tensor) and held.shape == value.shape:
+                held.copy_(value)
+                continue
+            laid_out = _like(value, parameter, near.get(id(parameter)))
+            optimizer.state[parameter][key] = laid_out
         for key, number in _entries(state.numbers, name):
             optimizer.state[parameter][key] = number
 
@@ -116,11 +146,11 @@ def _entries(state: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
             yield entry, value
 
 
-def _like(value: Tensor, parameter: Tensor, fused: bool | None) -> Tensor:
+def _like(value: Tensor, parameter: Tensor, near: bool | None) -> Tensor:
     if value.shape == parameter.shape and value.is_floating_point() and value.ndim:
         laid_out = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
         return laid_out.copy_(value)
-    return value.to(parameter.device) if fused else value.clone()
+    return value.to(parameter.device) if near else value.clone()
 
 
 def optimizer_class(name: str) -> Any:

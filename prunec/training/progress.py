@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.status import Status
 from rich.text import Text
 
 from prunec.tables import show
@@ -36,6 +37,13 @@ class Progress(ABC):
     def note(self, text: str) -> None:
         """Say something in one line."""
         show(self.console, text)
+
+    at_work = ""
+    """What is measured now."""
+
+    def trying(self, text: str) -> None:
+        """Show what is at work until the next call; empty: nothing any more."""
+        self.at_work = text
 
     @contextmanager
     def training(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> Iterator[None]:
@@ -114,6 +122,16 @@ class LiveProgress(Progress):
     """Lines of finished epochs above a bar that moves; what has no room beside it is left out."""
 
     _last: Sequence[str] = ()
+    _status: Status | None = None
+
+    def trying(self, text: str) -> None:
+        """Show it on a line of its own, which moves and goes."""
+        super().trying(text)
+        if self._status is not None:
+            self._status.stop()
+        self._status = self.console.status(text) if text else None
+        if self._status is not None:
+            self._status.start()
 
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
         """Move the bar."""

@@ -70,14 +70,20 @@ def cores(processes: Processes) -> int:
 
 
 @contextmanager
-def computing(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Set threads, and on CUDA TF32 and cuDNN's search for kernels, while the block runs."""
+def computing(settings: Settings, device: torch.device, *, search: bool = True) -> Iterator[None]:
+    """Set threads, and on CUDA TF32 and cuDNN's search for kernels, while the block runs.
+
+    Args:
+        settings: how to compute.
+        device: where.
+        search: whether cuDNN tries kernels for every shape: seconds, for a faster step.
+    """
     before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     torch.set_num_threads(settings.threads)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, True
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = search, True
     try:
         yield
     finally:

@@ -29,9 +29,16 @@ class Forward:
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss of a batch, and what the task counts of its answers."""
-        inputs, targets = self.objective.mixed(self.settings.laid_out(images), labels)
+        return self.answers(*self.mixed(images, labels), labels)
+
+    def mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images and targets that are learned; mixing draws random numbers."""
+        return self.objective.mixed(self.settings.laid_out(images), labels)
+
+    def answers(self, inputs: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of what :meth:`mixed` returned, and what the task counts."""
         task = self.objective.task
-        with self.settings.casting(images.device):
+        with self.settings.casting(inputs.device):
             outputs = task.read(self._answered(inputs), inputs)
             loss = self.objective(outputs, targets, inputs)
         return loss, task.counts(outputs.logits.detach().argmax(1), labels)
@@ -93,12 +100,28 @@ class Stepper:
             moment: where the training stands.
         """
         set_learning_rate(self.optimizer, moment.learning_rate)
+        self.method.ready(moment)
+        return self.learn(*self.given(images, labels), moment)
+
+    def given(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images and targets as they are learned, and labels as they are counted."""
+        return (*self.forward.mixed(images, labels), labels)
+
+    def learn(
+        self, inputs: Tensor, targets: Tensor, labels: Tensor, moment: Moment
+    ) -> tuple[Tensor, Tensor]:
+        """Learn what :meth:`given` returned, at the rate and with what was prepared."""
         self.optimizer.zero_grad(set_to_none=True)
         self.method.before_forward(moment)
-        loss, counts = self.forward(images, labels)
+        loss, counts = self.forward.answers(inputs, targets, labels)
         torch.autograd.backward(self.scaler.scale(loss))
         self._update(moment)
         return loss.detach(), counts
+
+    def settle(self) -> None:
+        """Let nothing be left of a step that broke off."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.settle()
 
     def _update(self, moment: Moment) -> None:
         self.scaler.unscale_(self.optimizer)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from prunec.processes import Processes
 from prunec.recipe import TrainSpec
 from prunec.seeding import seeded
+from prunec.training.averaging import Average
+from prunec.training.capture import Capturing, Steps, backend_of
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective
 from prunec.training.optimisation import make_optimizer
@@ -24,7 +26,10 @@ from prunec.training.settings import Settings, computing, cores
 from prunec.training.step import Stepper
 
 STEPS, WARM = 7, 2  # steps of a trial, and how many of them are not timed
+RECORDED = 2  # more of both where steps are recorded: one is, and proven, after three
 LONG = 8.0  # seconds after which a trial ends with the step at hand
+WARM_GPU, COLD_GPU = 5.0, 15.0  # seconds that all trials on a GPU may take
+FIRST_CALLS = 2.0  # seconds of a first step that show that cuDNN's kernels were not loaded
 AGREE = 0.05  # largest difference of a step's loss from the reference's, of its first loss
 SLOW = 0.01  # of the learning rate: fast learning of one batch would magnify rounding
 HOPELESS = 3.0  # times the fastest step so far
@@ -73,6 +78,9 @@ def candidates(
     train: TrainSpec, first: Settings, device: torch.device, best: Callable[[], Settings]
 ) -> Iterator[Settings]:
     """Settings to try, the plain one first; numbers of threads with what is ``best`` by then."""
+    if device.type == "cuda":
+        yield from _on_gpu(train, first, device)
+        return
     precisions = [first.precision]
     if train.precision == "auto":
         precisions.append(_short_precision(device))
@@ -87,12 +95,26 @@ def candidates(
         yield replace(best(), threads=threads)
 
 
+def _on_gpu(train: TrainSpec, first: Settings, device: torch.device) -> Iterator[Settings]:
+    """What is slow on no GPU, the likeliest first behind the plain one: time may end the trials."""
+    short = _short_precision(device) if train.precision == "auto" else first.precision
+    last = [True, False] if train.channels_last == "auto" else [first.channels_last]
+    yield first
+    wanted = [replace(first, precision=short, channels_last=layout) for layout in last]
+    yield from (settings for settings in wanted if settings != first)
+    if first.precision != short and len(last) > 1:
+        yield replace(first, channels_last=True)
+
+
 def choose(
     model: nn.Module,
     batch: tuple[Tensor, Tensor],
     train: TrainSpec,
     objective: Objective,
     processes: Processes,
+    *,
+    tell: Callable[[Settings], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Settings, list[Trial]]:
     """Return the settings to train with, and every trial.
 
@@ -104,15 +126,21 @@ def choose(
         train: what is open, and the optimizer.
         objective: the loss.
         processes: the processes that share this machine's cores.
+        tell: is told what is tried next.
+        clock: seconds that pass.
     """
     first = default_settings(train, processes)
     device = batch[0].device
+    bench = _Bench(model, batch, train, objective, clock)
     trials: list[Trial] = []
     losses: list[list[float]] = []
-    plan = candidates(train, first, device, lambda: fastest(trials))
-    for settings in plan:
+    for settings in candidates(train, first, device, lambda: fastest(trials)):
+        if trials and bench.is_late():
+            break
+        if tell is not None:
+            tell(settings)
         best = min((trial.seconds for trial in trials), default=math.inf)
-        seconds, found = _try(model, batch, train, objective, settings, HOPELESS * best)
+        seconds, found = bench.measured(settings, HOPELESS * best)
         losses.append(found)
         trials.append(Trial(settings, seconds, found[-1], _agree(losses[0], found)))
     return fastest(trials), trials
@@ -127,31 +155,78 @@ def fastest(trials: list[Trial]) -> Settings:
     return best.settings
 
 
-def _try(
-    model: nn.Module,
-    batch: tuple[Tensor, Tensor],
-    train: TrainSpec,
-    objective: Objective,
-    settings: Settings,
-    hopeless: float,
-) -> tuple[float, list[float]]:
-    """Seconds of a step, and the loss of each; steps slower than ``hopeless`` end it."""
-    own = copy.deepcopy(model).to(memory_format=settings.layout)
-    device = batch[0].device
-    rate = SLOW * train.learning_rate
-    seconds: list[float] = []
-    losses: list[float] = []
-    with computing(settings, device), seeded(TRIED, device=device):
-        optimizer = make_optimizer(own, train)
-        take = Stepper(own, own, optimizer, Method(), objective, settings)
-        while len(losses) < STEPS:
-            if len(losses) >= WARM and (seconds[-1] > hopeless or sum(seconds) > LONG):
-                break
-            started = time.perf_counter()
-            loss, _ = take(*batch, Moment(0, len(losses), STEPS, 1, rate))
-            losses.append(float(loss))  # waits for the device
-            seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[min(WARM, len(seconds) - 1) :]), losses
+class _Bench:
+    """Takes the steps of trials.
+
+    Attributes:
+        end: when trials are to be over; of a GPU alone, where first calls may take minutes.
+        longest: seconds of the longest trial but the first.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: tuple[Tensor, Tensor],
+        train: TrainSpec,
+        objective: Objective,
+        clock: Callable[[], float],
+    ) -> None:
+        self.model, self.batch, self.train = model, batch, train
+        self.objective, self.clock = objective, clock
+        self.device = batch[0].device
+        self.backend = None if train.capture is False else backend_of(self.device)
+        self.bounded = is_bounded(self.device)
+        self.began, self.longest = clock(), 0.0
+        self.end = self.began + COLD_GPU if self.bounded else math.inf
+        self.tried = 0
+
+    def is_late(self) -> bool:
+        """Say whether a further trial would end after the time that there is."""
+        return self.clock() + max(self.longest, FIRST_CALLS) > self.end
+
+    def measured(self, settings: Settings, hopeless: float) -> tuple[float, list[float]]:
+        """Seconds of a step, and the loss of each; steps slower than ``hopeless`` end it."""
+        own = copy.deepcopy(self.model).to(memory_format=settings.layout)
+        began, warm = self.clock(), WARM + (RECORDED if self.backend else 0)
+        seconds: list[float] = []
+        losses: list[float] = []
+        searching = computing(settings, self.device, search=not self.bounded)
+        with searching, seeded(TRIED, device=self.device):
+            learn = self._steps(own, settings)
+            while len(losses) < warm + STEPS - WARM:
+                if seconds and self.clock() + seconds[-1] > self.end:
+                    break
+                if len(losses) >= warm and self._ends(seconds, hopeless):
+                    break
+                moment = Moment(0, len(losses), STEPS, 1, SLOW * self.train.learning_rate)
+                started = self.clock()
+                losses.append(float(learn(*self.batch, moment)[0]))  # waits for the device
+                seconds.append(self.clock() - started)
+                self._learn_of(seconds[0])
+        self.longest = max(self.longest, self.clock() - began) if self.tried else 0.0
+        self.tried += 1
+        return statistics.median(seconds[min(warm, len(seconds) - 1) :]), losses
+
+    def _steps(self, own: nn.Module, settings: Settings) -> Steps:
+        optimizer = make_optimizer(own, self.train)
+        take = Stepper(own, own, optimizer, Method(), self.objective, settings)
+        average = Average(own, 0.0)
+        if self.backend is None:
+            return Steps(take, average)
+        return Capturing(take, average, self.backend, lambda reason: None)
+
+    def _ends(self, seconds: list[float], hopeless: float) -> bool:
+        return seconds[-1] > hopeless or sum(seconds) > LONG
+
+    def _learn_of(self, first: float) -> None:
+        """A first step of all that is quick found its kernels loaded: there is less time then."""
+        if self.bounded and self.tried == 0 and first < FIRST_CALLS:
+            self.end = min(self.end, self.began + WARM_GPU)
+
+
+def is_bounded(device: torch.device) -> bool:
+    """Say whether trials on a device have so much time and no more."""
+    return device.type == "cuda"
 
 
 def _agree(reference: list[float], found: list[float]) -> bool:

@@ -24,7 +24,7 @@ from prunec.graph.capture import reader
 from prunec.graph.capture.fast import fast_trace
 from prunec.models.gates import attach_gates
 
-README = Path(__file__).parent.parent.parent / "README.md"
+FROM_PYTHON = Path(__file__).parent.parent.parent / "docs" / "from_python.md"
 
 
 @pytest.mark.slow
@@ -56,13 +56,12 @@ def test_the_public_names_are_those_of_the_api() -> None:
 
 
 @pytest.mark.slow
-def test_the_readme_example_runs_word_for_word(
+def test_the_example_of_the_docs_runs_word_for_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    section = README.read_text("utf-8").partition("\n## From Python\n")[2].partition("\n## ")[0]
-    [code] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    [code] = re.findall(r"```python\n(.*?)```", FROM_PYTHON.read_text("utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(code, FROM_PYTHON.name, "exec"), {"__name__": "docs"})
     assert (tmp_path / "model.onnx").is_file()
 
 
@@ -102,9 +101,9 @@ def test_the_compact_network_is_called_by_the_names_of_the_first() -> None:
     module = Named().eval()
     compact = prunec.compile(module, (torch.zeros(1, 4), torch.zeros(1, 5))).module
     image, extra = torch.randn(3, 4), torch.randn(3, 5)
-    expected, found = module(image, extra), compact(image, extra=extra)
-    assert found.keys() == expected.keys()
-    torch.testing.assert_close(found["all"], expected["all"])
+    expected, actual = module(image, extra), compact(image, extra=extra)
+    assert actual.keys() == expected.keys()
+    torch.testing.assert_close(actual["all"], expected["all"])
 
 
 def test_masks_count_as_zeros() -> None:

@@ -1,4 +1,4 @@
-"""What the public functions refuse, named with a remedy."""
+"""Refusals of the public functions, with their remedies."""
 
 from __future__ import annotations
 

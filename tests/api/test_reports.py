@@ -1,4 +1,4 @@
-"""What the report of a compile says: counts that add up, reasons, layers that vanished."""
+"""Report of a compile: counts that add up, reasons, layers that vanished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What channel masks allow: the MACs that are left when every masked channel goes, and no other.
+"""MACs allowed by channel masks: those left when every masked channel goes, and no other.
 
 It is computed from the channel groups as data, from the masks, and from one run of the unmasked
 network that is watched below autograd, where every convolution and matrix product is one of five
@@ -151,7 +151,7 @@ def allowed_macs(
     groups: Sequence[ChannelGroup],
     masks: Mapping[str, Tensor],
 ) -> Allowed:
-    """What the masks allow a network to cost; it runs once and is not changed."""
+    """Return the MACs that masks allow; the network runs once and is not changed."""
     whole = metered(module, example)
     kept = _Kept(module, groups, masks, whole.uses)
     separate = kept.macs()
@@ -163,7 +163,7 @@ def allowed_macs(
 
 @dataclass
 class _Kept:
-    """Which channels are kept, by channel group, and where they stand on the parameters' axes."""
+    """Kept channels by channel group, and their positions on the parameters' axes."""
 
     module: nn.Module
     groups: Sequence[ChannelGroup]
@@ -191,7 +191,7 @@ class _Kept:
             self.keep.append(seen if touched and not group.pinned else torch.ones_like(seen))
 
     def somewhere(self, name: str, axis: int) -> Tensor:
-        """Whether the mask of a parameter is True anywhere, per position along an axis."""
+        """Return whether the mask of a parameter is True anywhere, per position along an axis."""
         mask = self.masks[name]
         if axis >= 0:
             return mask.movedim(axis, 0).flatten(1).any(1) if mask.ndim > 1 else mask
@@ -204,7 +204,7 @@ class _Kept:
         return self.uses[name].groups if name in self.uses else int(getattr(owner, "groups", 1))
 
     def along(self, name: str, axis: int) -> Tensor:
-        """Which positions along an axis of a parameter are kept."""
+        """Positions along an axis of a parameter that are kept."""
         shape = self.parameters[name].shape
         kept = torch.ones(
             shape[axis] if axis >= 0 else shape[1] * self.groups_of(name), dtype=torch.bool
@@ -272,12 +272,12 @@ def _sides(use: Use) -> tuple[int, int]:
 def _recurrent(module: nn.Module) -> list[list[list[str]]]:
     """For each recurrent layer the weights that read its states, and its projections of units."""
     layers = [(n, part) for n, part in module.named_modules() if isinstance(part, nn.RNNBase)]
-    found = []
+    collected = []
     for path, layer in layers:
         names = [name for name, _ in layer.named_parameters()]
         kinds = [[n for n in names if n.startswith(kind)] for kind in ("weight_hh", "weight_hr")]
-        found.append([[f"{path}.{n}".lstrip(".") for n in kind] for kind in kinds if kind])
-    return found
+        collected.append([[f"{path}.{n}".lstrip(".") for n in kind] for kind in kinds if kind])
+    return collected
 
 
 def _spread(indices: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -122,16 +122,16 @@ def trained(rule: Rule, sparsity: float, seed: int, epochs: int, device: str) ->
 
 def table(cells: Mapping[str, Cells]) -> str:
     """Mean ± standard deviation of the test accuracy, and the weights left, by rule."""
-    found: dict[tuple[str, float], list[Cells]] = defaultdict(list)
+    collected: dict[tuple[str, float], list[Cells]] = defaultdict(list)
     for key, row in cells.items():
         name, sparsity, _ = key.split("|")
-        found[name, float(sparsity)].append(row)
+        collected[name, float(sparsity)].append(row)
     lines = [
         "| | " + " | ".join(f"{100 * s:g} % | weights" for s in SPARSITIES) + " | seconds |",
         "|---|" + "--:|--:|" * len(SPARSITIES) + "--:|",
     ]
     for name, rule in RULES.items():
-        held = [found[name, sparsity] for sparsity in SPARSITIES]
+        held = [collected[name, sparsity] for sparsity in SPARSITIES]
         if any(held):
             seconds = statistics.median(row["seconds"] for rows in held for row in rows)
             parts = " | ".join(_summary(rows) for rows in held)

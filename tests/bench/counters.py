@@ -83,8 +83,8 @@ def of_torch(module: nn.Module, example: Tensor) -> tuple[int, dict[str, int]]:
     """torch's count, and that of each operator."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(example)
-    found = counter.get_flop_counts().get("Global", {})
-    return counter.get_total_flops() // 2, {str(op): n // 2 for op, n in found.items()}
+    actual = counter.get_flop_counts().get("Global", {})
+    return counter.get_total_flops() // 2, {str(op): n // 2 for op, n in actual.items()}
 
 
 def of_fvcore(
@@ -111,10 +111,10 @@ def row(name: str) -> str:
     ours, file = prunec.count(module, example), of_file(module, example)
     theirs, _ = of_torch(module, example)
     cells = [name, f"{ours.macs:,}", f"{file:,}", f"{theirs:,}", f"{theirs - ours.macs:+,}"]
-    found = of_fvcore(module, example)
-    if found is None:
+    actual = of_fvcore(module, example)
+    if actual is None:
         return "| " + " | ".join([*cells, "not installed", "", ""]) + " |"
-    total, by_operator, skipped = found
+    total, by_operator, skipped = actual
     extra = [f"{op} {int(n):+,}" for op, n in sorted(by_operator.items()) if op in EXTRA and n]
     known = ("scaled_dot_product_attention", "lstm", "gru", "_convolution_mode", "einsum")
     missing = [f"{op} skipped" for op in sorted(skipped) if op.removeprefix("aten::") in known]

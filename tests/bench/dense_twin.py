@@ -1,4 +1,4 @@
-"""What GDP costs in accuracy: a recipe against its dense twin, over seeds.
+"""Accuracy cost of GDP: a recipe against its dense twin, over seeds.
 
     python tests/bench/dense_twin.py --seeds 3
     python tests/bench/dense_twin.py --recipe gdp_resnet20 --seeds 3 --set train.epochs=20

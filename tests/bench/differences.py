@@ -1,4 +1,4 @@
-"""How far two networks' outputs are apart; what is not finite is never close."""
+"""Difference of two networks' outputs; values that are not finite are never close."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Incomparable(Exception):
     """The outputs have another structure, or are not finite."""
 
 
-def difference(wanted: Outputs, found: Outputs) -> float:
+def difference(wanted: Outputs, actual: Outputs) -> float:
     """Largest difference of the outputs, relative to the largest value of each.
 
     Args:
         wanted: leaves of the output and the text of its structure, as ``oracles.outputs`` gives.
-        found: the same of the other network.
+        actual: the same of the other network.
     """
-    (mine, shape), (theirs, same) = wanted, found
+    (mine, shape), (theirs, same) = wanted, actual
     if shape != same or [x.shape for x in mine] != [x.shape for x in theirs]:
         raise Incomparable(f"the outputs changed their structure: {shape} became {same}")
     for who, leaves in (("masked", mine), ("compact", theirs)):

@@ -1,4 +1,4 @@
-"""Which part of DyReLU costs EAST accuracy where few weights are left.
+"""Ablation of DyReLU in EAST where few weights are left.
 
     OMP_NUM_THREADS=1 python tests/bench/dyrelu_parts.py offsets --seed 0
 

@@ -56,9 +56,11 @@ def tell(form: str, size: int, name: str, loaded: LoadedFile, images: Tensor, ex
          labels: np.ndarray) -> None:  # fmt: skip
     """Print what a runner makes of a file."""
     begun = time.perf_counter()
-    found = np.concatenate([y[0] for y in loaded.run([[image[None].numpy()] for image in images])])
-    apart = float(np.abs(found - expected).max())
-    answers, theirs = found.argmax(1), expected.argmax(1)
+    outputs = np.concatenate(
+        [y[0] for y in loaded.run([[image[None].numpy()] for image in images])]
+    )
+    apart = float(np.abs(outputs - expected).max())
+    answers, theirs = outputs.argmax(1), expected.argmax(1)
     print(
         f"{form} | {size:,} | {name} | {apart:.1e} | {(answers == theirs).sum()} of {len(theirs)} "
         f"| {(answers == labels).sum()} right | {time.perf_counter() - begun:.1f} s",

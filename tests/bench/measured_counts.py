@@ -71,12 +71,12 @@ def processor_timer(loaded: LoadedFile, inputs: Batch) -> Timer:
     """Seconds of the processor that runs take in this process."""
 
     def seconds(runs: int) -> list[float]:
-        found = []
+        collected = []
         for _ in range(runs):
             begun = time.process_time()
             once(loaded, inputs)
-            found.append(time.process_time() - begun)
-        return found
+            collected.append(time.process_time() - begun)
+        return collected
 
     return seconds
 
@@ -104,12 +104,12 @@ def bench(name: str, share: float, rounds: int) -> None:
         for way, path in files.items():
             loaded = Onnxruntime().open(path)
             blocks[way] = Block(processor_timer(loaded, loaded.noise(1)), least=2)
-        found = [{way: block.fastest() for way, block in blocks.items()} for _ in range(rounds)]
+        actual = [{way: block.fastest() for way, block in blocks.items()} for _ in range(rounds)]
     for way in files:
-        ratio = statistics.median(one[way] / one["dense"] for one in found)
-        beside = statistics.median(one["measured"] / one[way] for one in found)
+        ratio = statistics.median(one[way] / one["dense"] for one in actual)
+        beside = statistics.median(one["measured"] / one[way] for one in actual)
         print(
-            f"{name}, {way}: {1e3 * statistics.median(one[way] for one in found):.2f} ms, "
+            f"{name}, {way}: {1e3 * statistics.median(one[way] for one in actual):.2f} ms, "
             f"{ratio:.3f} of dense ({1 / ratio:.2f}×), MACs {macs[way] / macs['dense']:.3f}; "
             f"measured / this {beside:.3f}",
             flush=True,

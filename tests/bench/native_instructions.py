@@ -96,9 +96,9 @@ def _run(folder: Path, times: int) -> int:
     plugin, program = str(folder / "count.so"), str(folder / "again")
     command = ["qemu-aarch64", "-plugin", plugin, program, str(times), str(folder / "model.bin")]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = re.search(r"instructions (\d+)", said.stderr)
-    assert found, said.stderr
-    return int(found[1])
+    match = re.search(r"instructions (\d+)", said.stderr)
+    assert match, said.stderr
+    return int(match[1])
 
 
 def main() -> None:
@@ -110,8 +110,8 @@ def main() -> None:
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
         print("channels, size, kernel ", *(f"{density:6.0%}" for density in DENSITIES))
         for layer in LAYERS:
-            found = (f"{counted(folder, layer, density):6.3f}" for density in DENSITIES)
-            print(f"{layer[0]:4} → {layer[1]:4} {layer[2]:3}² {layer[3]}×{layer[3]}  ", *found)
+            actual = (f"{counted(folder, layer, density):6.3f}" for density in DENSITIES)
+            print(f"{layer[0]:4} → {layer[1]:4} {layer[2]:3}² {layer[3]}×{layer[3]}  ", *actual)
 
 
 if __name__ == "__main__":

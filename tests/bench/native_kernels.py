@@ -2,8 +2,8 @@
 
     python tests/bench/native_kernels.py
 
-Prints milliseconds of both for linear layers of one row and of many, and for convolutions; the thresholds
-of `prunec.deploy.native` follow from it.
+Prints milliseconds of both for linear layers of one row and of many, and for convolutions; the
+thresholds of `prunec.deploy.native` follow from it.
 """
 
 from __future__ import annotations

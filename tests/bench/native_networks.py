@@ -2,8 +2,9 @@
 
     python tests/bench/native_networks.py [torchvision|timm|NAME ...]
 
-Weights are random, half of them zero, inputs small; batch norms keep their statistics and are
-folded. A row says how far the outputs lie apart, in shares of the largest, or what C refused.
+Weights are random, half of them zero, inputs small; batch norms have the statistics of one batch
+and are folded. A row says how far the outputs lie apart, in shares of the largest, or the operator
+that C refused.
 """
 
 from __future__ import annotations
@@ -60,13 +61,17 @@ def built(kind: str, name: str, size: int) -> nn.Module:
         sized = {"img_size": size} if name in ("levit_128", "visformer_tiny") else {}
         module: nn.Module = timm.create_model(name, **sized)
     else:
-        module = getattr(torchvision.models, name)(weights=None)
+        alone = {"aux_logits": False} if name in ("inception_v3", "googlenet") else {}
+        module = getattr(torchvision.models, name)(weights=None, **alone)
     with torch.no_grad():
         for part in module.modules():
             if isinstance(part, nn.Conv2d | nn.Linear):
                 part.weight.mul_(torch.rand_like(part.weight) < 0.5)
             if isinstance(part, nn.BatchNorm2d):
                 part.weight.uniform_(0.5, 1.5)
+                part.momentum = 1.0
+        # Statistics of a batch: without them some networks answer with their last bias alone.
+        module.train()(torch.randn(8, 3, size, size))
     return module.eval()
 
 

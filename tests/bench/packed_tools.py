@@ -1,4 +1,4 @@
-"""What runtimes and tools make of a packed ONNX file: a table, one row for each that is installed.
+"""Table of runtimes and tools on a packed ONNX file, one row per installed one.
 
     pip install openvino onnxslim==0.1.* onnxsim==0.8.1 onnxoptimizer onnxconverter-common
     python tests/bench/packed_tools.py

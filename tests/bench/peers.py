@@ -194,7 +194,7 @@ def by_net(rows: list[Cells]) -> list[Cells]:
 
 
 def outcome(cells: Cells, ours: Cells | None) -> str:
-    """What became of a network in the hands of a tool."""
+    """Outcome of a network with a tool."""
     if "outcome" not in cells:
         return "hung" if "not done within" in cells[REASON] else "broken"
     idle = cells["outcome"] == "exact" and cells["macs"] == cells["macs_before"]
@@ -217,7 +217,7 @@ def line(cells: Cells) -> list[str]:
 
 
 def zoo_table(rows: list[Cells]) -> str:
-    """How many networks of the zoo each tool handles how."""
+    """Numbers of networks of the zoo by tool and outcome."""
     known = {(c["net"], c["masks"], c["tool"]): c for c in rows}
     lines = []
     for masks in MASKS:
@@ -229,7 +229,7 @@ def zoo_table(rows: list[Cells]) -> str:
 
 
 def removal(rows: list[Cells]) -> str:
-    """Where another tool keeps fewer MACs than prunec, and whether it is right to."""
+    """Networks for which another tool keeps fewer MACs than prunec, and whether correctly."""
     known = {(c["net"], c["masks"], c["tool"]): c for c in rows}
     lines = []
     for (net, masks, tool), theirs in known.items():

@@ -1,4 +1,4 @@
-"""How often a random mask leaves a path from the image to the logits of ResNet-34.
+"""Share of random masks that leave a path from the image to the logits of ResNet-34.
 
     python tests/bench/random_paths.py --sparsity 0.999 0.9995 0.9999 --masks 300
 
@@ -35,19 +35,19 @@ def main() -> None:
     for sparsity in given.sparsity:
         counts = SPREADS["erk"](list(shapes.values()), 1 - sparsity)
         generator = torch.Generator().manual_seed(0)
-        found = sum(
+        actual = sum(
             _reaches(
                 {n: _drawn(shapes[n], c, generator) for n, c in zip(shapes, counts, strict=True)}
             )
             for _ in range(given.masks)
         )
         print(
-            f"{sparsity:.2%}: {sum(counts):,} weights, {found} of {given.masks} masks have a path"
+            f"{sparsity:.2%}: {sum(counts):,} weights, {actual} of {given.masks} masks have a path"
         )
 
 
 def _drawn(shape: tuple[int, ...], count: int, generator: torch.Generator) -> Tensor:
-    """Which output channel reads which input channel, [O, I], of ``count`` random weights."""
+    """Connectivity [O, I] of output and input channels by ``count`` random weights."""
     places = torch.randint(prod(shape), (2 * count,), generator=generator).unique()
     while len(places) < count:
         places = torch.randint(prod(shape), (4 * count,), generator=generator).unique()

@@ -19,7 +19,7 @@ IMAGE = (torch.zeros(2, 3, 8, 8),)
 
 
 def _keep(module: nn.Module, kept: dict[str, list[int]]) -> tuple[int, int]:
-    """What is allowed, and if widths could differ, when these channels of each group are kept."""
+    """Allowed MACs, and those if widths could differ, for these kept channels of each group."""
     groups = channel_groups(module, IMAGE)
     masks = {name: torch.ones_like(p, dtype=torch.bool) for name, p in module.named_parameters()}
     for group in groups:
@@ -31,8 +31,8 @@ def _keep(module: nn.Module, kept: dict[str, list[int]]) -> tuple[int, int]:
                 masks[cut.parameter].index_fill_(cut.axis, torch.tensor(gone), False)
             elif group.name in kept and cut.parameter in masks:
                 _strike_inputs(masks[cut.parameter], cut.indices, kept[group.name])
-    found = allowed_macs(module, IMAGE, groups, masks)
-    return found.macs, found.separate
+    allowed = allowed_macs(module, IMAGE, groups, masks)
+    return allowed.macs, allowed.separate
 
 
 def _strike_inputs(mask: Tensor, indices: tuple[tuple[int, ...], ...], kept: list[int]) -> None:
@@ -102,7 +102,7 @@ LONG = [
     "lstm-with-projection",
     "written-at-fixed-places",
 ]
-"""Those that take seconds each."""
+"""Cases that take seconds each."""
 
 
 @pytest.mark.parametrize(
@@ -119,16 +119,16 @@ def test_the_compiler_reaches_what_masks_allow(name: str) -> None:
     groups = channel_groups(module, example)
     masks = channel_masks(module, groups, 0.5, "both", 3)
     compiled = compile_module(masked(module, masks), example)
-    found = allowed_macs(module, example, groups, masks)
-    assert metered(compiled.module, example).macs <= found.macs < found.dense
+    allowed = allowed_macs(module, example, groups, masks)
+    assert metered(compiled.module, example).macs <= allowed.macs < allowed.dense
 
 
 @pytest.mark.parametrize(("density", "seed"), [(0.3, 6), (0.7, 4)])
 def test_a_channel_is_taken_back_that_serves_two_kernels(density: float, seed: int) -> None:
-    """Where others would do for one of them, what masks allow is exceeded by 9 % and by 23 %."""
+    """If others suffice for one of them, the allowed MACs are exceeded by 9 % and by 23 %."""
     module, example = ZOO["shuffle-between-groups"]()
     groups = channel_groups(module, example)
     masks = channel_masks(module, groups, density, "both", seed)
     compiled = compile_module(masked(module, masks), example)
-    found = allowed_macs(module, example, groups, masks)
-    assert metered(compiled.module, example).macs <= found.macs
+    allowed = allowed_macs(module, example, groups, masks)
+    assert metered(compiled.module, example).macs <= allowed.macs

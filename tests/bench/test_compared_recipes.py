@@ -1,4 +1,4 @@
-"""The recipes of the tables in docs/methods.md: equal terms, every method, passes that build."""
+"""The recipes of the tables in docs/results.md: equal terms, every method, passes that build."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def recipes(folder: str) -> list[Recipe]:
 
 @pytest.mark.parametrize("folder", ["fashion", "extreme"])
 def test_they_build_and_have_equal_terms(folder: str) -> None:
-    found = recipes(folder)
-    require_equal(found)
-    for recipe in found:
+    actual = recipes(folder)
+    require_equal(actual)
+    for recipe in actual:
         build_passes(recipe, recipe.name)
 
 

@@ -33,14 +33,14 @@ def script(tmp_path: Path) -> str:
 @pytest.mark.slow
 def test_what_crashes_or_hangs_is_a_row_and_the_others_follow(script: str) -> None:
     keys = ["first", "dies", "second", "killed", "hangs", "last"]
-    found = dict(measured(script, {}, keys, limit=2))
-    assert list(found) == keys
-    assert [found[key] for key in ("first", "second", "last")] == [
+    actual = dict(measured(script, {}, keys, limit=2))
+    assert list(actual) == keys
+    assert [actual[key] for key in ("first", "second", "last")] == [
         {"seen": "first"}, {"seen": "second"}, {"seen": "last"},
     ]  # fmt: skip
-    assert found["dies"][REASON] == "the process ended with 1: out of luck"
-    assert found["killed"][REASON].startswith("killed by signal 9")
-    assert found["hangs"][REASON] == "not done within 2 s"
+    assert actual["dies"][REASON] == "the process ended with 1: out of luck"
+    assert actual["killed"][REASON].startswith("killed by signal 9")
+    assert actual["hangs"][REASON] == "not done within 2 s"
 
 
 def test_nothing_wanted_starts_nothing() -> None:

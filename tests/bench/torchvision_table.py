@@ -113,14 +113,14 @@ def child(job: Mapping[str, Any]) -> None:
 
     torch.set_num_threads(1)
     set_default_logger_severity(3)
-    found: list[tuple[ChannelGroup, ...]] = []
+    collected: list[tuple[ChannelGroup, ...]] = []
 
     def row(kind: str) -> Cells:
         module, shape = build(job["model"], job["size"])
         example = example_of(shape, EXAMPLE)
-        if not found:
-            found.append(channel_groups(module, example))
-        return measure(module, example, found[0], kind, bool(job["onnx"]))
+        if not collected:
+            collected.append(channel_groups(module, example))
+        return measure(module, example, collected[0], kind, bool(job["onnx"]))
 
     serve(job, row)
 
@@ -178,7 +178,7 @@ def measure(
 
 
 def rounding(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
-    """How far the masked network's outputs go when every weight is changed by one rounding."""
+    """Change of the masked network's outputs if every weight changes by one rounding."""
     import torch
     from bench.differences import difference
     from oracles import outputs
@@ -229,12 +229,12 @@ def exported(module: nn.Module, example: tuple[Tensor, ...], inputs: tuple[Tenso
         session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     made = session.run(None, {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
-    found = [torch.from_numpy(x) for x in made]
-    return {"onnx_macs": macs, "onnx_error": difference(wanted, (found, wanted[1]))}
+    actual = [torch.from_numpy(x) for x in made]
+    return {"onnx_macs": macs, "onnx_error": difference(wanted, (actual, wanted[1]))}
 
 
 def verdict(cells: Cells) -> str:
-    """What is wrong with a row; empty if it passes."""
+    """Return what is wrong with a row; empty if it passes."""
     wrong = [cells[REASON]] if REASON in cells else []
     if not cells.get("error", 0.0) <= EXACT:
         by_itself = f", {cells['rounding']:.1e} by one rounding of every weight"
@@ -250,7 +250,7 @@ def verdict(cells: Cells) -> str:
 
 
 def agree(cells: Cells) -> bool:
-    """Whether all counters that counted found the same."""
+    """Return whether all counters agree."""
     return len({cells[k] for k in ("kept", "counted", "onnx_macs") if k in cells}) < 2
 
 

@@ -1,4 +1,4 @@
-"""How commands end: 0 done, 1 a mistake, 2 a check failed, 3 a command line that does not parse."""
+"""Exit codes: 0 done, 1 an error, 2 a check failed, 3 a wrong command line."""
 
 from __future__ import annotations
 

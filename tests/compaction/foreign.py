@@ -28,7 +28,7 @@ def exported(module: nn.Module, example: tuple[torch.Tensor, ...], opset: int) -
 
 
 def run(model: onnx.ModelProto, *arrays: np.ndarray) -> list[np.ndarray]:
-    """What a file makes of inputs."""
+    """Outputs of a file for inputs."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)

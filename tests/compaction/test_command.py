@@ -49,11 +49,11 @@ def test_it_is_written_and_told(tmp_path: Path) -> None:
 def test_json_has_the_same(tmp_path: Path) -> None:
     onnx.save(two_convolutions(5), tmp_path / "net.onnx")
     code, told = compacted(tmp_path / "net.onnx", "-o", tmp_path / "out.onnx", "--json")
-    found = json.loads(told)
+    content = json.loads(told)
     assert code == 0
-    assert found["removed"] == {"w": 5}
-    assert found["macs"] == [32256, 12096]
-    assert found["outputs"]["y"]["share_of_rounding"] <= 1
+    assert content["removed"] == {"w": 5}
+    assert content["macs"] == [32256, 12096]
+    assert content["outputs"]["y"]["share_of_rounding"] <= 1
 
 
 def test_a_file_with_nothing_to_gain_is_left(tmp_path: Path) -> None:

@@ -30,12 +30,12 @@ def _model(dead: int) -> onnx.ModelProto:
 def test_constants_at_a_padded_border_are_carried() -> None:
     """One of five constant channels stays, and the outputs are the same."""
     model = _model(5)
-    found = compact_model(model)
-    assert sum(found.removed.values()) == 4
+    compacted = compact_model(model)
+    assert sum(compacted.removed.values()) == 4
     x = np.random.default_rng(1).standard_normal((3, 3, 8, 8)).astype(np.float32)
     ours, theirs = (
         onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"x": x})[0]
-        for m in (model, found.model)
+        for m in (model, compacted.model)
     )
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
@@ -43,6 +43,6 @@ def test_constants_at_a_padded_border_are_carried() -> None:
 def test_nothing_to_cut_is_the_same_file() -> None:
     """A file without dead channels is returned as it was given."""
     model = _model(0)
-    found = compact_model(model)
-    assert not found.changed
-    assert found.model.SerializeToString() == model.SerializeToString()
+    compacted = compact_model(model)
+    assert not compacted.changed
+    assert compacted.model.SerializeToString() == model.SerializeToString()

@@ -132,22 +132,22 @@ CUT: dict[str, tuple[Callable[[], onnx.ModelProto], int]] = {
 def test_it_is_cut_exactly(form: str) -> None:
     make, least = CUT[form]
     model = make()
-    found = compact_model(model)
-    assert sum(found.removed.values()) >= least, (found.removed, found.because)
-    onnx.checker.check_model(onnx.shape_inference.infer_shapes(found.model))
-    worst = differences(model, found.model, list(random_inputs(model, {}, None)))
+    compacted = compact_model(model)
+    assert sum(compacted.removed.values()) >= least, (compacted.removed, compacted.because)
+    onnx.checker.check_model(onnx.shape_inference.infer_shapes(compacted.model))
+    worst = differences(model, compacted.model, list(random_inputs(model, {}, None)))
     assert all(one.share <= 1 for one in worst), worst
-    assert not compact_model(found.model).changed
+    assert not compact_model(compacted.model).changed
 
 
 @pytest.mark.parametrize("opset", range(7, 23))
 def test_every_opset(opset: int) -> None:
     model = file_of(chain(), TWO, opset=opset)
     model.ir_version = 10
-    found = compact_model(model)
-    assert sum(found.removed.values()) == 4
+    compacted = compact_model(model)
+    assert sum(compacted.removed.values()) == 4
     x = image()
-    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)
+    np.testing.assert_allclose(run(compacted.model, x)[0], run(model, x)[0], atol=1e-4)
 
 
 def test_what_the_runtime_does_not_run_is_refused() -> None:
@@ -164,12 +164,12 @@ LEFT: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
 def test_it_is_left_with_the_reason_or_cut_exactly(form: str) -> None:
     make, why = LEFT[form]
     model = make()
-    found = compact_model(model)
-    if not found.changed:
-        assert found.model.SerializeToString() == model.SerializeToString()
-        assert any(why in text for text in found.because), found.because
+    compacted = compact_model(model)
+    if not compacted.changed:
+        assert compacted.model.SerializeToString() == model.SerializeToString()
+        assert any(why in text for text in compacted.because), compacted.because
     x = image()
-    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)
+    np.testing.assert_allclose(run(compacted.model, x)[0], run(model, x)[0], atol=1e-4)
 
 
 def test_everything_else_stays_byte_for_byte() -> None:
@@ -184,20 +184,20 @@ def test_everything_else_stays_byte_for_byte() -> None:
     model.opset_import.append(helper.make_opsetid("org.somebody", 3))
     helper.set_model_props(model, {"labels": "cat,dog"})
     model.graph.initializer[-1].doc_string = "nobody reads it"
-    found = compact_model(model).model
+    compacted = compact_model(model).model
     before = {n.output[0]: n.SerializeToString() for n in model.graph.node}
-    after = {n.output[0]: n.SerializeToString() for n in found.graph.node}
+    after = {n.output[0]: n.SerializeToString() for n in compacted.graph.node}
     assert after == before, "the weights are smaller, the operators the same"
-    held = {t.name: t.SerializeToString() for t in found.graph.initializer}
+    held = {t.name: t.SerializeToString() for t in compacted.graph.initializer}
     for tensor in model.graph.initializer:
         if tensor.name in ("k", "unread"):
             assert held[tensor.name] == tensor.SerializeToString()
     bare = [onnx.ModelProto(), onnx.ModelProto()]
-    for copy, whole in zip(bare, (model, found), strict=True):
+    for copy, whole in zip(bare, (model, compacted), strict=True):
         copy.CopyFrom(whole)
         copy.graph.Clear()
     assert bare[0].SerializeToString() == bare[1].SerializeToString()
-    ends = [g.graph.output for g in (model, found)]
+    ends = [g.graph.output for g in (model, compacted)]
     assert [v.SerializeToString() for v in ends[0]] == [v.SerializeToString() for v in ends[1]]
 
 
@@ -209,10 +209,10 @@ def test_a_slope_for_every_channel_is_cut_with_it() -> None:
     ]  # fmt: skip
     slope = np.linspace(0.1, 0.8, 8).astype(np.float32).reshape(8, 1, 1)
     model = file_of(nodes, {**TWO, "b": -BIAS, "slope": slope})
-    found = compact_model(model)
-    assert sum(found.removed.values()) == 4
+    compacted = compact_model(model)
+    assert sum(compacted.removed.values()) == 4
     x = image()
-    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)
+    np.testing.assert_allclose(run(compacted.model, x)[0], run(model, x)[0], atol=1e-4)
 
 
 def test_a_number_that_is_given_decides_a_branch() -> None:
@@ -227,9 +227,9 @@ def test_a_number_that_is_given_decides_a_branch() -> None:
              node("If", ["on"], ["y"], **branches)]  # fmt: skip
     model = file_of(nodes, {**TWO, "ten": np.asarray(10, np.float32)},
                     inputs={"x": ("n", 3, 8, 8), "rate": ()})  # fmt: skip
-    found = compact_model(model, {"rate": (16000,)})
-    assert not found.changed
-    assert any(why.startswith("If at") for why in found.because), found.because
+    compacted = compact_model(model, {"rate": (16000,)})
+    assert not compacted.changed
+    assert any(why.startswith("If at") for why in compacted.because), compacted.because
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1, 1), (8,), (8, 1), (1,), ()])
@@ -242,9 +242,9 @@ def test_slopes_lie_along_the_axis_that_numpy_says(shape: tuple[int, ...]) -> No
     count = int(np.prod(shape))
     slope = np.linspace(0.1, 0.8, count).astype(np.float32).reshape(shape)
     model = file_of(nodes, {**TWO, "slope": slope})
-    found = compact_model(model)
+    compacted = compact_model(model)
     x = image()
-    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)
+    np.testing.assert_allclose(run(compacted.model, x)[0], run(model, x)[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(8,), (1, 8), (8, 1), (1, 1)])
@@ -257,9 +257,9 @@ def test_what_a_gemm_adds_lies_along_its_axis(shape: tuple[int, ...]) -> None:
     added = np.linspace(0.5, 1, int(np.prod(shape))).astype(np.float32).reshape(shape)
     tensors = {"w": weights(8, 6, dead=4).T.copy(), "v": weights(8, 3, seed=1), "b": added}
     model = file_of(nodes, tensors, inputs={"x": (8, 6)})
-    found = compact_model(model)
+    compacted = compact_model(model)
     x = np.random.default_rng(1).standard_normal((8, 6)).astype(np.float32)
-    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)
+    np.testing.assert_allclose(run(compacted.model, x)[0], run(model, x)[0], atol=1e-4)
 
 
 def widened(*middle: onnx.NodeProto, **tensors: np.ndarray) -> onnx.ModelProto:
@@ -278,7 +278,7 @@ SHUFFLED = widened(CRD, v=weights(4, 2, 3, 3), b=np.zeros(8, np.float32))
 
 @pytest.mark.parametrize("model", [BY_NUMBERS, BY_ONES, BY_SHAPE, SHUFFLED])
 def test_what_widens_is_cut(model: onnx.ModelProto) -> None:
-    found = compact_model(model)
-    assert found.changed, found.because
+    compacted = compact_model(model)
+    assert compacted.changed, compacted.because
     x = image()
-    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], atol=1e-4)
+    np.testing.assert_allclose(run(compacted.model, x)[0], run(model, x)[0], atol=1e-4)

@@ -100,10 +100,10 @@ def drawn(seed: int) -> ModelProto:
 @pytest.mark.parametrize("seed", sampled(range(60), 10, 5))
 def test_outputs_stay_and_the_second_time_finds_nothing(seed: int) -> None:
     model = drawn(seed)
-    found = compact_model(model)
-    worst = differences(model, found.model, list(random_inputs(model, {}, None)))
+    compacted = compact_model(model)
+    worst = differences(model, compacted.model, list(random_inputs(model, {}, None)))
     assert all(one.share <= 1 for one in worst), worst
-    assert count_known(found.model).macs <= count_known(model).macs
-    assert not compact_model(found.model).changed
+    assert count_known(compacted.model).macs <= count_known(model).macs
+    assert not compact_model(compacted.model).changed
     x = np.zeros((2, 3, 8, 8), np.float32)
-    np.testing.assert_allclose(run(found.model, x)[0], run(model, x)[0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(run(compacted.model, x)[0], run(model, x)[0], rtol=1e-3, atol=1e-4)

@@ -86,16 +86,16 @@ def test_a_file_is_as_small_as_the_network_and_equal(name: str, mode: str) -> No
         batches = runnable(model, random_inputs(model, {}, None))
     except (OnnxExporterError, RuntimeError, TypeError, PrunecError) as error:
         pytest.skip(f"not exported, or not run by onnxruntime: {type(error).__name__}")
-    found = compact_model(model)
-    assert all(one.share <= 1 for one in differences(model, found.model, batches))
-    assert not compact_model(found.model).changed
+    compacted = compact_model(model)
+    assert all(one.share <= 1 for one in differences(model, compacted.model, batches))
+    assert not compact_model(compacted.model).changed
     if name not in LARGER:
         least = count(compile_module(network, inputs).module, inputs).macs
-        assert count_known(found.model).macs <= MARGIN * least
+        assert count_known(compacted.model).macs <= MARGIN * least
 
 
 def test_the_reason_for_a_file_that_stays_larger_is_told() -> None:
-    """What is not understood is named with its operator and its place."""
+    """Unsupported operators are named with their place."""
     module, example = ZOO["convolution-then-gru"]()
     network = module.float().eval()
     with torch.no_grad():

@@ -57,10 +57,10 @@ def accuracy(recipe: dict[str, Any]) -> float:
 def export(folder: Path, recipe: dict[str, Any]) -> int:
     left = round(DENSE * (1 - recipe["pass"][0].get("sparsity", 0)))
     proven = recipe["seed"] < 3
-    found = {"MACs": DENSE, "non-zero MACs": left, "parameters": DENSE + 8}
+    actual = {"MACs": DENSE, "non-zero MACs": left, "parameters": DENSE + 8}
     checks = [
         {"name": name, "expected": value, "found": value, "tolerance": None, "passed": True}
-        for name, value in {**found, "non-zero parameters": left + 8}.items()
+        for name, value in {**actual, "non-zero parameters": left + 8}.items()
     ]
     checks.append({"name": "weights", "expected": 0, "found": 1, "tolerance": None,
                    "passed": proven})  # fmt: skip

@@ -94,7 +94,7 @@ class Links(HTMLParser):
 
 
 def check_page(folder: Path, results: tuple[Result, ...]) -> None:
-    """Nothing outside the folder is referred to; within the page every reference has its end."""
+    """The page refers to nothing outside the folder; references within the page exist."""
     text = (folder / "report.html").read_text()
     links = Links(text)
     local = [name for name in links.references if name.startswith("#")]

@@ -128,13 +128,13 @@ def stopped_killed_and_ended(tmp_path: Path) -> Path:
 
 def lines_of(run: Path) -> list[Any]:
     path = run / "metrics.jsonl"
-    found = []
+    collected = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
-            found.append(json.loads(line))
+            collected.append(json.loads(line))
         except ValueError:
             continue
-    return found
+    return collected
 
 
 def children_of(parent: int) -> list[int]:

@@ -17,9 +17,9 @@ from prunec.errors import RecipeError, UsageError
 
 def test_a_grid_is_every_recipe_at_every_sparsity_and_seed(recipes: list[str]) -> None:
     grid = expand(recipes, sparsities=(0.5, 0.99), seeds=3, changes=["train.epochs=4"])
-    found = [(cell.method, cell.sparsity, cell.seed) for cell in grid.cells]
+    actual = [(cell.method, cell.sparsity, cell.seed) for cell in grid.cells]
     wanted = {(m, s, k) for m in ("gmp", "rigl") for s in (0.5, 0.99) for k in range(3)}
-    assert sorted(map(str, found)) == sorted(map(str, wanted | {("dense", None, k) for k in
+    assert sorted(map(str, actual)) == sorted(map(str, wanted | {("dense", None, k) for k in
                                                                 range(3)}))  # fmt: skip
     assert len({cell.name for cell in grid.cells}) == len({c.digest for c in grid.cells}) == 15
     for cell in grid.cells:
@@ -141,9 +141,9 @@ def test_the_cores_are_shared_out(recipes: list[str], monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine_shares, "cores", lambda: 8)
     grid = expand(recipes, sparsities=(0.5, 0.9), seeds=4)
     for jobs, threads in ((None, 1), (1, 8), (2, 4), (3, 2), (16, 1)):
-        found = machine_shares.shares(grid.cells, jobs)
-        assert len(found) == (jobs or 8)
-        assert {share["OMP_NUM_THREADS"] for share in found} == {str(threads)}
+        actual = machine_shares.shares(grid.cells, jobs)
+        assert len(actual) == (jobs or 8)
+        assert {share["OMP_NUM_THREADS"] for share in actual} == {str(threads)}
     assert len(machine_shares.shares(grid.cells[:2], None)) == 2
 
 
@@ -162,8 +162,8 @@ def test_on_cuda_each_share_has_a_gpu(recipes: list[str], monkeypatch: pytest.Mo
     monkeypatch.setattr(machine_shares, "cores", lambda: 8)
     monkeypatch.setattr(machine_shares, "_gpus", lambda: ["2", "5"])
     cells = expand(recipes, seeds=2, changes=["device=auto"]).cells
-    found = [share["CUDA_VISIBLE_DEVICES"] for share in machine_shares.shares(cells, 3)]
-    assert found == ["2", "5", "2"]
+    actual = [share["CUDA_VISIBLE_DEVICES"] for share in machine_shares.shares(cells, 3)]
+    assert actual == ["2", "5", "2"]
     assert (
         machine_shares.described_shares(machine_shares.shares(cells, None))
         == "2 at once on 2 GPUs, 4 threads each"

@@ -31,10 +31,10 @@ def test_the_front_is_what_brute_force_finds() -> None:
                 i for i, (cost, gain) in enumerate(points)
                 if not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
             }  # fmt: skip
-            found = pareto_front(points)
-            assert set(found) == wanted
-            assert len(found) == len(wanted)
-            assert [points[i][0] for i in found] == sorted(points[i][0] for i in found)
+            actual = pareto_front(points)
+            assert set(actual) == wanted
+            assert len(actual) == len(wanted)
+            assert [points[i][0] for i in actual] == sorted(points[i][0] for i in actual)
 
 
 def row(method: str, sparsity: float, accuracy: float) -> Row:

@@ -93,16 +93,18 @@ def convolutions() -> Operators:
 
 def grouped_convolutions() -> Operators:
     """Groups each of which needs a carrier of its own, depthwise kernels, even and uneven ones."""
-    found: Operators = {}
+    collected: Operators = {}
     for p, s in product((0, 1, 2), (1, 2)):
-        found[f"two-groups-p{p}-s{s}"] = _reader(p, stride=s, groups=2)
+        collected[f"two-groups-p{p}-s{s}"] = _reader(p, stride=s, groups=2)
         deep = nn.Conv2d(8, 8, 3, padding=p, stride=s, groups=8)
-        found[f"depthwise-p{p}-s{s}"] = nn.Sequential(deep, nn.BatchNorm2d(8), nn.Conv2d(8, 6, 1))
-    found["same-even"] = nn.Conv2d(8, 6, 4, padding="same")
-    found["same-dilated"] = nn.Conv2d(8, 6, 3, padding="same", dilation=2)
-    found["uneven"] = nn.Conv2d(8, 6, (1, 3), padding=(1, 0), stride=(2, 1))
-    found["wider-than-needed"] = nn.Conv2d(8, 6, 1, padding=1)
-    return found
+        collected[f"depthwise-p{p}-s{s}"] = nn.Sequential(
+            deep, nn.BatchNorm2d(8), nn.Conv2d(8, 6, 1)
+        )
+    collected["same-even"] = nn.Conv2d(8, 6, 4, padding="same")
+    collected["same-dilated"] = nn.Conv2d(8, 6, 3, padding="same", dilation=2)
+    collected["uneven"] = nn.Conv2d(8, 6, (1, 3), padding=(1, 0), stride=(2, 1))
+    collected["wider-than-needed"] = nn.Conv2d(8, 6, 1, padding=1)
+    return collected
 
 
 def padding_modes() -> Operators:
@@ -136,29 +138,29 @@ def paddings() -> Operators:
 
 def average_pools() -> Operators:
     """With and without the padding in the count, with a ceiling, with a divisor."""
-    found: Operators = {}
+    collected: Operators = {}
     settings = [(2, 2, 0), (3, 1, 1), (3, 2, 1), (2, 1, 1), (3, 2, 0)]
     for (k, s, p), counted, ceiling in product(settings, (True, False), (False, True)):
         pool = nn.AvgPool2d(k, s, p, ceil_mode=ceiling, count_include_pad=counted)
         name = f"k{k}-s{s}-p{p}" + "-counted" * counted + "-ceiling" * ceiling
         reader = "then-padded" if s == 1 or ceiling else "then-plain"
-        found[f"{name}-{reader}"] = _then_read(pool)[reader]
+        collected[f"{name}-{reader}"] = _then_read(pool)[reader]
     for reader, part in _then_read(nn.AvgPool2d(3, 2, 1, divisor_override=5)).items():
-        found[f"divisor-{reader}"] = part
-    return found
+        collected[f"divisor-{reader}"] = part
+    return collected
 
 
 def max_pools() -> Operators:
     """Padded with −∞, dilated, with a ceiling: a constant stays one, of either sign."""
-    found: Operators = {}
+    collected: Operators = {}
     for k, s, p, d, ceiling in [
         (2, 2, 0, 1, False), (3, 2, 1, 1, False), (3, 1, 1, 1, True), (3, 2, 1, 1, True),
         (2, 1, 1, 2, False), (3, 2, 0, 2, True),
     ]:  # fmt: skip
         pool = nn.MaxPool2d(k, s, p, dilation=d, ceil_mode=ceiling)
         for reader, part in _then_read(pool).items():
-            found[f"k{k}-s{s}-p{p}-d{d}" + "-ceiling" * ceiling + f"-{reader}"] = part
-    return found
+            collected[f"k{k}-s{s}-p{p}-d{d}" + "-ceiling" * ceiling + f"-{reader}"] = part
+    return collected
 
 
 def transposed_convolutions() -> Operators:
@@ -198,13 +200,13 @@ def upsamplings() -> Operators:
 
 def adaptive_pools() -> Operators:
     """Windows of different sizes, of everything, and more windows than pixels."""
-    found: Operators = {}
+    collected: Operators = {}
     for kind, size in product((nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d), (1, 3, (4, 2), 11)):
         if kind is nn.AdaptiveMaxPool2d and size == 1:
             continue  # activations that saturate have the same maximum in every image
         for reader, part in _then_read(kind(size)).items():
-            found[f"{kind.__name__}-{size}-{reader}"] = part
-    return found
+            collected[f"{kind.__name__}-{size}-{reader}"] = part
+    return collected
 
 
 FAMILIES: dict[str, Callable[[], Operators]] = {

@@ -117,8 +117,8 @@ def test_every_batch_is_exact(name: str, ran: bool) -> None:
         model(images(2))
     compact = prunec.compile(model, images(2)).module
     for batch in BATCHES:
-        expected, found = model(images(batch)), compact(images(batch))
-        for a, b in zip(tree_leaves(expected), tree_leaves(found), strict=True):
+        expected, actual = model(images(batch)), compact(images(batch))
+        for a, b in zip(tree_leaves(expected), tree_leaves(actual), strict=True):
             assert a.shape == b.shape
             assert (a - b).abs().max() <= 1e-10 * a.abs().max()
 

@@ -1,4 +1,4 @@
-"""What cannot be captured says why in one sentence; every form of a forward's signature is kept."""
+"""Refusals of capture name the reason in one sentence; every signature of forward is kept."""
 
 from __future__ import annotations
 

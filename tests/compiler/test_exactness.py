@@ -32,11 +32,11 @@ OTHERS = [mode for mode in MODES if mode != "producers"]
 
 def _slice() -> list[tuple[str, str, str]]:
     activations = list(ACTIVATIONS)
-    found = []
+    collected = []
     for i, family in enumerate(FAMILIES):
-        found.append((family, activations[i % 5], "producers"))
-        found.append((family, activations[(i + 2) % 5], OTHERS[i % 4]))
-    return found
+        collected.append((family, activations[i % 5], "producers"))
+        collected.append((family, activations[(i + 2) % 5], OTHERS[i % 4]))
+    return collected
 
 
 HEAVY = ("upsamplings", "padding modes")
@@ -78,10 +78,10 @@ def _errors(original: nn.Module, other: nn.Module) -> dict[str, float]:
 
 
 def _by_branch(layers: dict[str, int]) -> dict[str, int]:
-    found: dict[str, int] = defaultdict(int)
+    collected: dict[str, int] = defaultdict(int)
     for layer, macs in layers.items():
-        found[layer.split(".")[1]] += macs
-    return found
+        collected[layer.split(".")[1]] += macs
+    return collected
 
 
 @pytest.mark.parametrize(("family", "activation", "mode"), CASES)

@@ -40,8 +40,8 @@ def test_it_is_cut_and_computes_the_same(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     prunec.export_onnx(compact, x, path)
     for batch in (1, 3):
-        found = next(Onnxruntime().open(path).run([[x[:batch].numpy()]]))[0]
-        torch.testing.assert_close(torch.from_numpy(found), net(x[:batch]), rtol=0, atol=1e-5)
+        outputs = next(Onnxruntime().open(path).run([[x[:batch].numpy()]]))[0]
+        torch.testing.assert_close(torch.from_numpy(outputs), net(x[:batch]), rtol=0, atol=1e-5)
 
 
 def test_it_trains_on() -> None:

@@ -126,7 +126,7 @@ def test_outputs_stay_for_every_batch_size(name: str, mode: str) -> None:
 
 @pytest.mark.parametrize("name", [n if n in QUICK else slow_case(n) for n in FREE])
 def test_all_are_free_that_can_be_cut_alone(name: str) -> None:
-    """As many as were counted by hand."""
+    """The number counted by hand."""
     assert sum(group.size for group in groups_of(name) if not group.pinned) == FREE[name]
 
 

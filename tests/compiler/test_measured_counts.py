@@ -77,16 +77,16 @@ def test_candidates_keep_what_is_needed_and_their_windows_are_nested(
     needed: int, more: int
 ) -> None:
     size = needed + more
-    found = candidates(needed, size)
-    assert found == sorted(set(found))
-    assert all(needed <= count <= size for count in found)
-    assert all(count % STEP == 0 or count == size for count in found)
+    actual = candidates(needed, size)
+    assert actual == sorted(set(actual))
+    assert all(needed <= count <= size for count in actual)
+    assert all(count % STEP == 0 or count == size for count in actual)
     if needed:
-        assert min(-(-needed // m) * m for m in FIXED) >= found[0] or found == [size]
-        assert all(min(-(-needed // m) * m, size) in found for m in FIXED)
+        assert min(-(-needed // m) * m for m in FIXED) >= actual[0] or actual == [size]
+        assert all(min(-(-needed // m) * m, size) in actual for m in FIXED)
     if needed + 1 <= size and needed:
         after = candidates(needed + 1, size)
-        assert set(after) <= set(found) or needed % BLOCK == 0
+        assert set(after) <= set(actual) or needed % BLOCK == 0
 
 
 @settings(max_examples=40)

@@ -82,7 +82,7 @@ def is_rightly_refused(wiring: Wiring, error: prunec.PrunecError) -> None:
     Or one that makes a root of its batch, which is not recorded, and asks for it by ``len``, which
     is a number to ``torch.export``.
     """
-    by_len = wiring.uses("of-batch") and "size of the batch is a number" in str(error)
+    by_len = wiring.uses("of-batch") and "the batch size is a literal number" in str(error)
     assert by_len or wiring.uses("state", *REFUSED), str(error)
     assert error.remedy
     assert PLACE.search(str(error)), str(error)
@@ -183,7 +183,7 @@ def ships_as_it_is(wiring: Wiring, original: nn.Module, path: Path) -> None:
     for batch in BATCHES:
         inputs = fresh_inputs(example, batch, 5)
         ours, _ = outputs(compiled, inputs)
-        found = next(Onnxruntime().open(path).run([[x.numpy() for x in inputs]]))
-        for mine, theirs in zip(ours, found, strict=True):
+        actual = next(Onnxruntime().open(path).run([[x.numpy() for x in inputs]]))
+        for mine, theirs in zip(ours, actual, strict=True):
             scale = float(mine.abs().max()) or 1.0
             np.testing.assert_allclose(theirs / scale, mine.numpy() / scale, rtol=0, atol=1e-4)

@@ -62,7 +62,7 @@ def test_a_filter_that_nobody_reads_asks_for_no_constant() -> None:
 
 @pytest.mark.parametrize("left", [0, 2])
 def test_a_projection_keeps_more_units_than_outputs(left: int) -> None:
-    """As torch asks, however few of its units are read."""
+    """Sizes that torch requires, even if few units are read."""
 
     class Projecting(nn.Module):
         def __init__(self) -> None:

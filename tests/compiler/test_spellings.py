@@ -48,6 +48,6 @@ def test_a_spelling_is_exact(name: str, dtype: torch.dtype) -> None:
     with torch.no_grad():
         for batch in (1, 2, 3, 5):
             given = images(batch, dtype)
-            expected, found = module(given), compact(given)
+            expected, actual = module(given), compact(given)
             bound = 1e-10 if dtype == torch.float64 else 1e-5
-            assert (expected - found).abs().max() <= bound * expected.abs().max()
+            assert (expected - actual).abs().max() <= bound * expected.abs().max()

@@ -1,4 +1,4 @@
-"""Nothing that is handed in is ever changed: networks, examples, random states, caches, hooks."""
+"""Arguments stay unchanged: networks, examples, random states, caches, hooks."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class Watches(Body):
         self.register_forward_pre_hook(lambda module, given: self.log.append(given[0].shape))
         self.first.register_forward_hook(lambda module, given, made: self.log.append(made))
         self.last.register_forward_hook(lambda module, given, made: made * 2)
-        self.last.register_full_backward_hook(lambda module, found, given: None)
+        self.last.register_full_backward_hook(lambda module, actual, given: None)
 
 
 class Switches(Body):
@@ -293,8 +293,8 @@ def test_inputs_that_a_caller_gives_by_name_are_as_they_were(tmp_path: Path) -> 
         assert same(before, everything(model, example))
     compact = prunec.compile(model, example).module
     expected = Named()(x=example[0].clone(), scale=example[1].clone())
-    found = compact(x=example[0].clone(), scale=example[1].clone())
-    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+    actual = compact(x=example[0].clone(), scale=example[1].clone())
+    assert torch.allclose(actual, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["dictionary", "nested", "none"])

@@ -1,4 +1,4 @@
-"""What was published of ResNet-50: shapes of its layers, per-layer budgets, sparse MACs."""
+"""Published figures of ResNet-50: shapes of its layers, per-layer budgets, sparse MACs."""
 
 from __future__ import annotations
 

@@ -57,9 +57,9 @@ def flows(draw: st.DrawFn) -> Flow:
 @settings(max_examples=60)
 @given(flows())
 def test_the_peak_is_that_of_the_definition(flow: Flow) -> None:
-    found = peak(flow)
-    assert found.bytes == by_definition(flow) == sum(size for _, size in found.held)
-    assert found.operation in {operation.name for operation in flow.operations}
+    actual = peak(flow)
+    assert actual.bytes == by_definition(flow) == sum(size for _, size in actual.held)
+    assert actual.operation in {operation.name for operation in flow.operations}
 
 
 def alive(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> int:
@@ -131,9 +131,9 @@ def test_weights_that_are_widened_and_views_are_no_activations() -> None:
           b = Reshape(a, s)
           y = Relu(b)
         }""")
-    found = peak(onnx_flow(model))
-    assert found.bytes == 2 * 48 * 4  # x and a; then a, which b shows, and y
-    assert {name for name, _ in found.held} == {"x", "a"}
+    actual = peak(onnx_flow(model))
+    assert actual.bytes == 2 * 48 * 4  # x and a; then a, which b shows, and y
+    assert {name for name, _ in actual.held} == {"x", "a"}
 
 
 def quantised(last: str, end: str) -> Peak:

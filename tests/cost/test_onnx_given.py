@@ -70,7 +70,7 @@ def test_a_shape_that_follows_from_values_is_not_counted() -> None:
 
 
 def test_a_state_whose_first_axis_is_no_batch() -> None:
-    """What was open in the file says how many samples there are."""
+    """The dynamic size determines the number of samples."""
     nodes = [
         node("Conv", ["x", "w"], ["c"]), node("ReduceSum", ["state"], ["t"], keepdims=0),
         node("Add", ["c", "t"], ["y"]),

@@ -145,8 +145,8 @@ class Spectral(nn.Module):
         self.kernel = nn.Conv2d(3, 4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * 0.5, s=x.shape[-2:])
-        made: Tensor = self.kernel(found)
+        actual: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * 0.5, s=x.shape[-2:])
+        made: Tensor = self.kernel(actual)
         return made
 
 

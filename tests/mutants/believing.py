@@ -1,4 +1,4 @@
-"""What a run would yield if nothing in it were compared with its digest.
+"""Outcome of a run if nothing in it were compared with its digest.
 
 The measure of harm: a command that refuses a damaged folder yields nothing that could be judged,
 so the same command runs once more and believes whatever it reads.
@@ -52,5 +52,5 @@ def believing() -> Iterator[None]:
 
 
 def _said(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

@@ -92,20 +92,20 @@ class CheckpointBench:
             return Outcome(kind, name, True, False, f"{type(error).__name__}: {error}", None)
         finally:
             shutil.rmtree(self.copy)
-        sound = all(self._was_written(found) for found in (newest, best)) and best is not None
+        sound = all(self._was_written(actual) for actual in (newest, best)) and best is not None
         named = any(Path(name).parent.name in text for text in told)
         return Outcome(kind, name, harmful or not sound, sound, "", named)
 
-    def _was_written(self, found: Checkpoint | None) -> bool:
-        if found is None:
+    def _was_written(self, actual: Checkpoint | None) -> bool:
+        if actual is None:
             return False
-        whole = checkpoint(found.epoch, found.step, found.epoch + found.step)
-        same = (found.history, found.tally, found.scaler) == (
+        whole = checkpoint(actual.epoch, actual.step, actual.epoch + actual.step)
+        same = (actual.history, actual.tally, actual.scaler) == (
             whole.history, whole.tally, whole.scaler,
         )  # fmt: skip
         return same and all(
             torch.equal(group[key], expected[key])
-            for group, expected in ((found.model, whole.model), (found.average, whole.average))
+            for group, expected in ((actual.model, whole.model), (actual.average, whole.average))
             for key in expected
         )
 

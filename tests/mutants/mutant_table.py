@@ -1,4 +1,4 @@
-"""What became of mutants, family by family: the table that the command prints."""
+"""Outcomes of mutants, family by family: the table that the command prints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one mutant.
+    """Outcome of one mutant.
 
     Attributes:
         family: how it was made.
@@ -30,20 +30,20 @@ class Outcome:
 
     @property
     def missed(self) -> bool:
-        """Whether it would have shipped, or been believed."""
+        """Return whether it would have shipped, or been believed."""
         return (self.harmful or self.lies) and not self.caught
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return the lines of a Markdown table, a family a line, all of them last."""
+    """Return the lines of a Markdown table, one family per line, all of them last."""
     families: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         families.setdefault(outcome.family, []).append(outcome)
-    every = [outcome for found in families.values() for outcome in found]
+    every = [outcome for members in families.values() for outcome in members]
     columns = _COLUMNS if any(o.lies for o in every) else _COLUMNS[:3] + _COLUMNS[5:]
     lines = [_line(["family", *(name for name, _ in columns)]), "|---|" + "--:|" * len(columns)]
-    for family, found in (*families.items(), ("**all**", every)):
-        lines.append(_line([family, *(cell(found) for _, cell in columns)]))
+    for family, members in (*families.items(), ("**all**", every)):
+        lines.append(_line([family, *(cell(members) for _, cell in columns)]))
     return lines
 
 
@@ -51,17 +51,17 @@ def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _named(found: list[Outcome]) -> str:
-    nameable = [o.named for o in found if o.harmful and o.caught and o.named is not None]
+def _named(members: list[Outcome]) -> str:
+    nameable = [o.named for o in members if o.harmful and o.caught and o.named is not None]
     return f"{sum(nameable)} of {len(nameable)}"
 
 
 _COLUMNS: tuple[tuple[str, Callable[[list[Outcome]], str]], ...] = (
-    ("mutants", lambda found: f"{len(found)}"),
-    ("harmful", lambda found: f"{sum(o.harmful for o in found)}"),
-    ("of them caught", lambda found: f"{sum(o.harmful and o.caught for o in found)}"),
-    ("say something else", lambda found: f"{sum(o.lies for o in found)}"),
-    ("of them caught", lambda found: f"{sum(o.lies and o.caught for o in found)}"),
-    ("tracebacks", lambda found: f"{sum(bool(o.crashed) for o in found)}"),
+    ("mutants", lambda members: f"{len(members)}"),
+    ("harmful", lambda members: f"{sum(o.harmful for o in members)}"),
+    ("of them caught", lambda members: f"{sum(o.harmful and o.caught for o in members)}"),
+    ("say something else", lambda members: f"{sum(o.lies for o in members)}"),
+    ("of them caught", lambda members: f"{sum(o.lies and o.caught for o in members)}"),
+    ("tracebacks", lambda members: f"{sum(bool(o.crashed) for o in members)}"),
     ("culprit named", _named),
 )

@@ -77,10 +77,10 @@ class Bench:
             return None
 
     def harmful(self, path: Path) -> bool:
-        """Whether a file computes something else, or nothing."""
-        found = self.computes(path)
+        """Return whether a file computes other outputs, or none."""
+        actual = self.computes(path)
         assert self.healthy is not None
-        return found is None or any(map(_differs, self.healthy, found))
+        return actual is None or any(map(_differs, self.healthy, actual))
 
     def mutants(self, count: int, seed: int) -> Iterator[tuple[str, str, bytes]]:
         """Family, name and bytes of so many mutants, every other one with digests forged."""
@@ -163,15 +163,15 @@ def _differs(ours: np.ndarray, theirs: np.ndarray) -> bool:
 def _culprits(healthy: onnx.ModelProto, data: bytes) -> set[str]:
     """Names of the tensors and nodes that are not as they were; of a constant, of its readers."""
     try:
-        found = onnx.load_from_string(data)
+        actual = onnx.load_from_string(data)
     except Exception:
         return set()
-    tensors = {t.name: t.SerializeToString() for t in found.graph.initializer}
+    tensors = {t.name: t.SerializeToString() for t in actual.graph.initializer}
     changed = {
         t.name for t in healthy.graph.initializer if tensors.get(t.name) != t.SerializeToString()
     }
     readers = {n.name for n in healthy.graph.node if changed & {*n.input}}
-    theirs = [node.SerializeToString() for node in found.graph.node]
+    theirs = [node.SerializeToString() for node in actual.graph.node]
     ours = [(node.name, node.SerializeToString()) for node in healthy.graph.node]
     edited = [name for (name, text), other in zip(ours, theirs, strict=False) if text != other]
     missing = [name for name, _ in ours[len(theirs) :]]

@@ -25,10 +25,10 @@ def tensor(model: Model, generator: Generator) -> TensorProto:
 
 def weights(change: Callable[[np.ndarray, Generator], object]) -> Mutation:
     def mutate(model: Model, generator: Generator) -> None:
-        found = one([t for t in model.graph.initializer if t.data_type == 1], generator)
-        values = numpy_helper.to_array(found).copy()
+        chosen = one([t for t in model.graph.initializer if t.data_type == 1], generator)
+        values = numpy_helper.to_array(chosen).copy()
         change(values, generator)
-        found.raw_data = values.tobytes()
+        chosen.raw_data = values.tobytes()
 
     return mutate
 
@@ -67,8 +67,8 @@ WEIGHTS: dict[str, Mutation] = {
 
 
 def _short(model: Model, generator: Generator) -> None:
-    found = tensor(model, generator)
-    found.raw_data = found.raw_data[: int(generator.integers(len(found.raw_data)))]
+    chosen = tensor(model, generator)
+    chosen.raw_data = chosen.raw_data[: int(generator.integers(len(chosen.raw_data)))]
 
 
 def _long(model: Model, generator: Generator) -> None:
@@ -76,14 +76,14 @@ def _long(model: Model, generator: Generator) -> None:
 
 
 def _dims(model: Model, generator: Generator) -> None:
-    found = one([t for t in model.graph.initializer if t.dims], generator)
-    axis = int(generator.integers(len(found.dims)))
-    found.dims[axis] = one([0, -1, 3, 2**40, found.dims[axis] + 1], generator)
+    chosen = one([t for t in model.graph.initializer if t.dims], generator)
+    axis = int(generator.integers(len(chosen.dims)))
+    chosen.dims[axis] = one([0, -1, 3, 2**40, chosen.dims[axis] + 1], generator)
 
 
 def _flat(model: Model, generator: Generator) -> None:
-    found = one([t for t in model.graph.initializer if len(t.dims) > 1], generator)
-    found.dims[:] = [int(np.prod(found.dims))]
+    chosen = one([t for t in model.graph.initializer if len(t.dims) > 1], generator)
+    chosen.dims[:] = [int(np.prod(chosen.dims))]
 
 
 def _type(model: Model, generator: Generator) -> None:
@@ -91,8 +91,8 @@ def _type(model: Model, generator: Generator) -> None:
 
 
 def _missing(model: Model, generator: Generator) -> None:
-    found = tensor(model, generator)
-    model.graph.initializer.remove(found)
+    chosen = tensor(model, generator)
+    model.graph.initializer.remove(chosen)
 
 
 def _renamed(model: Model, generator: Generator) -> None:
@@ -112,14 +112,14 @@ STORED: dict[str, Mutation] = {
 
 def _external(**places: list[str]) -> Mutation:
     def mutate(model: Model, generator: Generator) -> None:
-        found = tensor(model, generator)
-        said = {"location": "weights.bin", "offset": "0", "length": str(len(found.raw_data))}
+        chosen = tensor(model, generator)
+        said = {"location": "weights.bin", "offset": "0", "length": str(len(chosen.raw_data))}
         said |= {key: one(values, generator) for key, values in places.items()}
-        found.ClearField("raw_data")
-        found.data_location = TensorProto.EXTERNAL
+        chosen.ClearField("raw_data")
+        chosen.data_location = TensorProto.EXTERNAL
         for key, value in said.items():
-            found.external_data.add(key=key, value=value)
-        assert external_data_helper.uses_external_data(found)
+            chosen.external_data.add(key=key, value=value)
+        assert external_data_helper.uses_external_data(chosen)
 
     return mutate
 
@@ -139,15 +139,15 @@ def _operator(model: Model, generator: Generator) -> None:
 
 
 def _attribute(model: Model, generator: Generator) -> None:
-    found = one([a for n in model.graph.node for a in n.attribute], generator)
-    if found.type == onnx.AttributeProto.INTS:
-        found.ints[int(generator.integers(len(found.ints)))] += int(one([-1, 1, 100], generator))
-    elif found.type == onnx.AttributeProto.INT:
-        found.i += int(one([-1, 1, 2, 100], generator))
-    elif found.type == onnx.AttributeProto.FLOAT:
-        found.f = float(one([0.0, found.f * 1.5, -1.0, float("nan")], generator))
+    chosen = one([a for n in model.graph.node for a in n.attribute], generator)
+    if chosen.type == onnx.AttributeProto.INTS:
+        chosen.ints[int(generator.integers(len(chosen.ints)))] += int(one([-1, 1, 100], generator))
+    elif chosen.type == onnx.AttributeProto.INT:
+        chosen.i += int(one([-1, 1, 2, 100], generator))
+    elif chosen.type == onnx.AttributeProto.FLOAT:
+        chosen.f = float(one([0.0, chosen.f * 1.5, -1.0, float("nan")], generator))
     else:
-        found.s = one([b"", b"VALID", b"\xff"], generator)
+        chosen.s = one([b"", b"VALID", b"\xff"], generator)
 
 
 def _no_attribute(model: Model, generator: Generator) -> None:

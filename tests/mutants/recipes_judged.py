@@ -1,4 +1,4 @@
-"""What becomes of a mutated recipe before anything is built, and the table of it.
+"""Treatment of mutated recipes before anything is built, and its table.
 
 ``python tests/mutants/recipes_judged.py`` judges all 10,000 and prints the table.
 """
@@ -37,7 +37,7 @@ class Judged:
 
     @property
     def flaw(self) -> str:
-        """What is wrong with how it was treated; empty where nothing is."""
+        """Return what is wrong with its treatment; empty where nothing is."""
         if self.traceback:
             return f"mutant {self.number} ({self.kind}): {self.traceback}"
         if self.error.count("\n") >= LINES:
@@ -59,7 +59,7 @@ def warm() -> None:
 
 def judge(numbers: Iterable[int]) -> list[Judged]:
     given = texts()
-    found = []
+    collected = []
     for number in numbers:
         kind, text = mutant(given, number)
         begin = time.process_time()
@@ -71,8 +71,8 @@ def judge(numbers: Iterable[int]) -> list[Judged]:
         except BaseException as other:
             traceback = f"{type(other).__name__}: {str(other)[:200]}"
         seconds = time.process_time() - begin
-        found.append(Judged(number, kind, not (error or traceback), error, traceback, seconds))
-    return found
+        collected.append(Judged(number, kind, not (error or traceback), error, traceback, seconds))
+    return collected
 
 
 def _read(text: str) -> None:

@@ -15,7 +15,7 @@ VALUES = (
     '"torch.hub:load"', '"os:system"', "0x7fffffffffffffff", "0.1e-300", "'''\n\n'''",
     '{ name = "Resize", size = "large" }', '[{ name = "Resize" }]', '[{ name = "NoSuch" }]',
 )  # fmt: skip
-"""What may stand where another value stood."""
+"""Values, as TOML spells them, that replace another."""
 NAMES = (
     "name", "pass", "export", "model", "data", "train", "verify", "budget", "epochs", "options",
     "augment", "learning_rate", "schedule", "teacher", "group", "match", "", "a.b", "__class__",
@@ -50,38 +50,38 @@ def _lines(text: str) -> list[str]:
 
 
 def _value(text: str, source: Source) -> str:
-    return _at_key(text, source, lambda found: f"{found[1]}{found[2]}{source.choice(VALUES)}")
+    return _at_key(text, source, lambda actual: f"{actual[1]}{actual[2]}{source.choice(VALUES)}")
 
 
 def _key(text: str, source: Source) -> str:
-    return _at_key(text, source, lambda found: f"{source.choice(NAMES)!r}{found[2]}{found[3]}")
+    return _at_key(text, source, lambda actual: f"{source.choice(NAMES)!r}{actual[2]}{actual[3]}")
 
 
 def _misspelt(text: str, source: Source) -> str:
-    def spelt(found: re.Match[str]) -> str:
-        place = source.randrange(len(found[1]))
+    def spelt(match: re.Match[str]) -> str:
+        place = source.randrange(len(match[1]))
         letter = source.choice("abcxyz_")
-        return f"{found[1][:place]}{letter}{found[1][place + 1 :]}{found[2]}{found[3]}"
+        return f"{match[1][:place]}{letter}{match[1][place + 1 :]}{match[2]}{match[3]}"
 
     return _at_key(text, source, spelt)
 
 
 def _number(text: str, source: Source) -> str:
-    def scaled(found: re.Match[str]) -> str:
+    def scaled(match: re.Match[str]) -> str:
         change = source.choice(("1e3", "1e-9", "-1", "1e19", "0"))
         try:
-            return f"{found[1]}{found[2]}{float(found[3]) * float(change)}"
+            return f"{match[1]}{match[2]}{float(match[3]) * float(change)}"
         except ValueError:
-            return f"{found[1]}{found[2]}{change}"
+            return f"{match[1]}{match[2]}{change}"
 
     return _at_key(text, source, scaled)
 
 
 def _at_key(text: str, source: Source, change: Callable[[re.Match[str]], str]) -> str:
-    found = list(KEY.finditer(text))
-    if not found:
+    matches = list(KEY.finditer(text))
+    if not matches:
         return text + NOTHING
-    one = source.choice(found)
+    one = source.choice(matches)
     return text[: one.start()] + change(one) + text[one.end() :]
 
 
@@ -143,8 +143,8 @@ def _long(text: str, source: Source) -> str:
     return _at_key(
         text,
         source,
-        lambda found: source.choice(
-            (f"{many} = 1", f'{found[1]} = "{many}"', f"{found[1]} = {many}")
+        lambda actual: source.choice(
+            (f"{many} = 1", f'{actual[1]} = "{many}"', f"{actual[1]} = {many}")
         ),
     )
 

@@ -1,4 +1,4 @@
-"""What a file of a run says, however it is spelt, told without prunec."""
+"""Contents of a file of a run, however it is formatted, read without prunec."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from safetensors.numpy import load_file
 
 _TIMES = {"seconds", "images_per_second", "checked"}
 _DIGESTS = {"record_digest", "export/verified.json", "status"}
-"""What every command may write anew."""
+"""Files and keys that every command may write anew."""
 _ELSEWHERE = ("root", "download", "workers")  # where data lie may change
 
 
 def contents(path: Path, *left_out: str) -> Any:
-    """What a file says but for digests, times and keys; the error's name where it is unreadable."""
+    """Contents of a file without digests, times and keys; the error's name if it is unreadable."""
     try:
         text = path.read_bytes()
         if path.suffix == ".json":

@@ -17,7 +17,7 @@ ABSURD: tuple[Any, ...] = (
     None, True, -1, 0, 10**9, 10**400, 1e308, float("nan"), "", "x" * 5000, "../../etc", [], {},
     [[[]]],
 )  # fmt: skip
-"""What takes the place of a value."""
+"""Values that replace another."""
 
 
 def byte_edits(path: Path, other: Path, rng: random.Random) -> Iterator[tuple[str, Edit]]:
@@ -92,7 +92,7 @@ def log_edits(path: Path, rng: random.Random) -> Iterator[tuple[str, Edit]]:
 
 
 def _start(path: Path) -> int:
-    """Where the tensors of a safetensors file begin."""
+    """Offset of the tensors in a safetensors file."""
     return 8 + int.from_bytes(path.read_bytes()[:8], "little")
 
 
@@ -182,6 +182,6 @@ def _changed(line: str) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """As a new file: copies of a run share theirs."""
+    """Write as a new file: copies of a run share theirs."""
     path.unlink(missing_ok=True)
     path.write_bytes(data)

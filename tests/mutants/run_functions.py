@@ -1,4 +1,4 @@
-"""What files and weights compute, told by onnxruntime and torch alone, without prunec."""
+"""Outputs of files and weights, by onnxruntime and torch, without prunec."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def computed_by_weights(path: Path) -> np.ndarray | None:
 
 
 def differs(ours: np.ndarray | None, theirs: np.ndarray | None) -> bool:
-    """Whether outputs are others beyond rounding, or there are none."""
+    """Return whether outputs differ beyond rounding, or are missing."""
     if ours is None or theirs is None or ours.shape != theirs.shape:
         return True
     gap = np.abs(ours - theirs).max()

@@ -66,7 +66,7 @@ macs_ratio = 1.0
 latency_ratio = false
 """
 STOPPED = "stopped/"
-"""What the names of a stopped run's files begin with."""
+"""Prefix of the names of a stopped run's files."""
 _TRAINED, _LAST = "steps/00-train-gdp", "steps/03-fold-batchnorm"
 _SHIPPED = "export/onnx/model.onnx"
 _UNREAD = (".lock", "report.html", "log.txt")
@@ -161,7 +161,7 @@ class RunBench:
             shutil.rmtree(copy)
 
     def _named(self, path: Path, told: str, edit: Edit) -> bool:
-        """Whether a message holds the tensor that was damaged, or the file where it is none."""
+        """Return whether a message names the damaged tensor, or else the file."""
         damaged = self.folder / path.name
         shutil.copy(path, damaged)
         edit(damaged)
@@ -215,7 +215,7 @@ class RunBench:
 
 
 def _read(path: Path, run: Path, before: str) -> bool:
-    """Whether a command reads a file of a run, finished or stopped."""
+    """Return whether a command reads a file of a run, finished or stopped."""
     if not path.is_file() or path.name in _UNREAD or not path.stat().st_size:
         return False
     name = str(path.relative_to(run))
@@ -235,7 +235,7 @@ def _edits(path: Path, other: Path, rng: random.Random) -> Iterator[tuple[str, E
 
 
 def _command(name: str, kind: str) -> str:
-    """What reads a file of a finished run."""
+    """Commands that read a file of a finished run."""
     if name.startswith(_TRAINED):
         return "export"
     if name.startswith("steps/") and not name.startswith(_LAST):

@@ -1,4 +1,4 @@
-"""No damaged or edited checkpoint is taken up: the one before is, and the damage is named."""
+"""Damaged or edited checkpoints are never resumed: the one before is, and the damage is named."""
 
 from __future__ import annotations
 

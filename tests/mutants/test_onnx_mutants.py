@@ -1,4 +1,4 @@
-"""No damaged ONNX file passes, none gives a traceback, and what is damaged is named."""
+"""Damaged ONNX files never pass, never give a traceback, and the damage is named."""
 
 from __future__ import annotations
 

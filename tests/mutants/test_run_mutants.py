@@ -1,4 +1,4 @@
-"""No damaged or edited run folder ships another network or passes by other rules."""
+"""Damaged or edited run folders never ship another network or pass by other rules."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def _divisors(number: int) -> list[int]:
 
 
 def _kinds(c: int, size: int, hidden: bool, twins: bool, modules: bool) -> list[str]:
-    """What may be done with a value; what is listed twice comes twice as often."""
+    """Steps that may follow a value; one listed twice is drawn twice as often."""
     kinds = ["conv", "conv", "strided", "norm", "act", "act", "pool", "cat", "transposed"]
     kinds += ["padded", "linear", "prelu", "bilinear", "nearest", "layer-norm", "instance-norm"]
     kinds += ["spelled", "spelled", "spelled", "computed", "computed", "state", "of-batch"]
@@ -73,7 +73,7 @@ def _grouping(draw: st.DrawFn, c: int, fewest: int) -> Options:
 
 
 def _spellings(c: int, size: int) -> list[str]:
-    """Those that fit; what takes pixel after pixel only where there are few."""
+    """Steps that fit; those that go pixel by pixel only for few pixels."""
     left = SPELLINGS.keys() - (OF_PAIRS if c % 2 or c < 4 or size == 1 else set())
     return sorted(left - OF_STEPS if size > 4 else left)
 

@@ -44,7 +44,7 @@ POOLS = {
 
 
 def moved(step: Step, given: list[Tensor]) -> Tensor:
-    """What a step without parameters computes."""
+    """Computation of a step without parameters."""
     return MOVES[step.kind](step, *given)
 
 

@@ -1,4 +1,4 @@
-"""What a forward pass makes of the batch's size."""
+"""Uses of the batch size in a forward pass."""
 
 from __future__ import annotations
 

@@ -43,4 +43,4 @@ FORMS: dict[str, Callable[[Values, Values, Tensor], Any]] = {
     "a number of all": lambda outputs, inputs, stored: (*outputs, outputs[0].mean()),
 }
 REFUSED_IN_FILES = frozenset(("an integer", "its width", "its batch", "nothing"))
-"""Those that no ONNX file can express."""
+"""Outputs that no ONNX file can express."""

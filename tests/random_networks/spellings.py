@@ -152,6 +152,6 @@ PARTS: tuple[tuple[Callable[[int], nn.Module], dict[str, Rule]], ...] = (
 SPELLINGS = {name: (make, rule) for make, rules in PARTS for name, rule in rules.items()}
 """Name → what makes the part for so many channels, and how it is used."""
 OF_PAIRS = frozenset(GROUPS)
-"""Those that need an even number of channels, and more than one pixel."""
+"""Parts that need an even number of channels, and more than one pixel."""
 OF_STEPS = frozenset(name for name in SPELLINGS if name.startswith(("lstm", "gru")))
-"""Those that take the pixels one after the other."""
+"""Parts that take the pixels one after the other."""

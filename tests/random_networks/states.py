@@ -126,4 +126,4 @@ STATES: dict[str, Rule] = {
     "as a factor": _as_a_factor,
 }
 REFUSED = frozenset(("read from before", "clamped", "as a factor"))
-"""Those whose answers depend on earlier calls, or that write into what the network stores."""
+"""Networks whose answers depend on earlier calls, or that write into what they store."""

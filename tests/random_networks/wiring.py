@@ -49,15 +49,15 @@ class Wiring:
     starred: bool = False
 
     def uses(self, kind: str, *names: str) -> bool:
-        """Whether a step is of a kind, and of one of the names where names are given."""
+        """Return whether a step is of a kind, and of one of the names if names are given."""
         return any(s.kind == kind and (not names or s.options[0] in names) for s in self.steps)
 
     def shapes(self) -> list[tuple[int, int]]:
         """Channels and edge of every value."""
-        found = [(channels, self.size) for channels in INPUTS[: self.inputs]]
+        actual = [(channels, self.size) for channels in INPUTS[: self.inputs]]
         for step in self.steps:
-            found.append(shape_after(step, found))
-        return found
+            actual.append(shape_after(step, actual))
+        return actual
 
     def example(self, batch: int = 2) -> tuple[Tensor, ...]:
         """Samples of the inputs."""

@@ -63,4 +63,4 @@ WRITES: dict[str, Callable[[Tensor], Tensor]] = {
     "handed on as it is": lambda x: x.mul_(0.5).detach(),
 }
 OF_TWO = frozenset(("its first channels swapped", "a copy of a channel"))
-"""Those that need two channels."""
+"""Writes that need two channels."""

@@ -35,20 +35,20 @@ def test_json_holds_what_the_ratio_follows_from(tmp_path: Path, quick: None) -> 
     answer = bench(small, large, "--batch", "1,2", "--threads", "2", "--layers", "--json",
                    "--plot", tmp_path / "bars.svg")  # fmt: skip
     assert answer.exit_code == 0, answer.output
-    found = json.loads(answer.stdout)
-    assert [(m["batch"], m["threads"]) for m in found["measurements"]] == [
+    content = json.loads(answer.stdout)
+    assert [(m["batch"], m["threads"]) for m in content["measurements"]] == [
         (1, 2), (2, 2),
     ]  # fmt: skip
-    for m in found["measurements"]:
+    for m in content["measurements"]:
         ours, theirs = np.array(m["rounds"]).T
         assert m["ratio"] == pytest.approx(float(np.median(ours / theirs)))
         assert m["shipped"]["median_ms"] == pytest.approx(float(np.median(ours)))
         rate = 1e3 * m["batch"] / m["dense"]["median_ms"]
         assert m["dense"]["samples_per_second"] == pytest.approx(rate)
         assert m["dense"]["macs_per_second"] == pytest.approx(rate * count_onnx(large).macs)
-    assert found["memory"]["shipped"]["peak"] >= found["memory"]["shipped"]["loaded"] > 0
+    assert content["memory"]["shipped"]["peak"] >= content["memory"]["shipped"]["loaded"] > 0
     for side in ("shipped", "dense"):
-        assert sum(layer["operator"] == "Conv" for layer in found["layers"][side]) == 2
+        assert sum(layer["operator"] == "Conv" for layer in content["layers"][side]) == 2
     assert (tmp_path / "bars.svg").read_text().startswith("<svg")
 
 

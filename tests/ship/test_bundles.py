@@ -135,8 +135,8 @@ def test_onnxruntime_opens_the_package(folder: Path) -> None:
     options = onnxruntime.ModelPackageOptions(onnxruntime.SessionOptions())
     session = context.select_component("onnx", options).create_session()
     inputs, expected = (np.load(folder / f"golden/{kind}_0.npy") for kind in ("input", "output"))
-    (found,) = session.run(None, {session.get_inputs()[0].name: inputs})
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    (outputs,) = session.run(None, {session.get_inputs()[0].name: inputs})
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
 def test_the_manifest_says_what_ships(folder: Path) -> None:
@@ -196,13 +196,13 @@ def test_images_are_answered_from_every_place(
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     places = [sent / "b.zip", folder, folder / "onnx/model.onnx", sent / "runs/sent-001"]
-    found = [predict(place, [tmp_path / "a.png"])[0] for place in places]
-    assert all(answer == found[0] for answer in found)
+    actual = [predict(place, [tmp_path / "a.png"])[0] for place in places]
+    assert all(answer == actual[0] for answer in actual)
     session = onnxruntime.InferenceSession(str(folder / "onnx/model.onnx"))
     given = ((pixels / np.float32(255) - np.float32(0.5)) / np.float32(0.5))[None, None]
     scores = session.run(None, {"input": given.astype(np.float32)})[0][0]
-    assert found[0].best[0][0] == said(folder)["feeding"]["labels"][int(scores.argmax())]
-    assert found[0].remark == ""
+    assert actual[0].best[0][0] == said(folder)["feeding"]["labels"][int(scores.argmax())]
+    assert actual[0].remark == ""
     told = run("predict", folder, tmp_path / "a.png", "--json")
     assert len(json.loads(told.stdout)[0]["best"]) == 5
     wrong = run("predict", folder, tmp_path / "none.png")

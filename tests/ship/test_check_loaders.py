@@ -87,10 +87,10 @@ def test_every_loader_answers_as_the_network(
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     assert loaded(folder).main() == 0
     told = json.loads(capsys.readouterr().out)
-    (found,) = told["forms"]
-    assert found["verdict"] == "PASS"
-    assert found["difference"] < 1e-4
-    assert found["milliseconds"]["median"] > 0
+    (actual,) = told["forms"]
+    assert actual["verdict"] == "PASS"
+    assert actual["difference"] < 1e-4
+    assert actual["milliseconds"]["median"] > 0
     golden = folder / "golden/output_0.npy"
     np.save(golden, np.load(golden) * np.float32(1.01))
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -106,6 +106,6 @@ def test_a_runtime_that_is_missing_is_told_with_its_line(
 ) -> None:
     _, package, install = script.RUNTIMES[suffix]
     monkeypatch.setitem(sys.modules, package, None)
-    found = script.checked("f", {"file": f"f/model{suffix}", "tolerance": 1e-4, "exact": True})
-    assert found["verdict"] == "not checked"
-    assert install in found["why"]
+    actual = script.checked("f", {"file": f"f/model{suffix}", "tolerance": 1e-4, "exact": True})
+    assert actual["verdict"] == "not checked"
+    assert install in actual["why"]

@@ -1,4 +1,4 @@
-"""What an exporter and a runner promise; those of docs/extending.md are run as they stand."""
+"""Contracts of exporters and runners; those of docs/extending.md run as printed."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def found(budget: Budget, path: Path) -> dict[str, Check]:
+def checks_of(budget: Budget, path: Path) -> dict[str, Check]:
     checks, untold = check_device(budget, ToOnnx(), path, None)
     assert not untold
     return {check.name: check for check in checks}
@@ -100,19 +100,19 @@ def test_a_broken_budget_fails_in_json_and_junit(
 
 
 def test_budgets_that_are_kept_pass_and_none_is_measured_unasked(shipped: Shipped) -> None:
-    assert found(Budget(), shipped.path) == {}
+    assert checks_of(Budget(), shipped.path) == {}
     wide = Budget(activation_bytes={"onnx": 10**9}, latency_ms={"onnxruntime": 1e6})
-    checks = found(wide, shipped.path)
+    checks = checks_of(wide, shipped.path)
     assert all(check.passed for check in checks.values()), checks
     assert checks["budget: activation memory"].found == (8 + 8) * 16 * 16 * 4
-    unfolded = found(Budget(operators="ort-mobile"), shipped.path)["budget: operators"]
+    unfolded = checks_of(Budget(operators="ort-mobile"), shipped.path)["budget: operators"]
     assert unfolded.found == "BatchNormalization"
     of_another = Budget(activation_bytes={"int8": 1}, resident_bytes={"int8": 1}, bytes={"int8": 1})
-    assert found(of_another, shipped.path) == {}
+    assert checks_of(of_another, shipped.path) == {}
 
 
 def test_resident_memory_is_that_of_a_process_of_its_own(shipped: Shipped) -> None:
-    check = found(Budget(resident_bytes=1), shipped.path)["budget: resident memory"]
+    check = checks_of(Budget(resident_bytes=1), shipped.path)["budget: resident memory"]
     assert 10_000 < int(str(check.found)) < 200_000_000
 
 
@@ -156,10 +156,10 @@ def test_operators_of_functions_and_branches_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ort-mobile", "litert-builtin", "xnnpack", "microcontroller"])
 def test_the_sets_are_of_operators_that_there_are(name: str) -> None:
-    found = operator_set(name)
-    assert len(found.operators) > 30
-    if found.suffix == ".onnx":
+    actual = operator_set(name)
+    assert len(actual.operators) > 30
+    if actual.suffix == ".onnx":
         known = {schema.name for schema in onnx.defs.get_all_schemas()}
-        assert {o for o in found.operators if not o.startswith("com.microsoft.")} <= known
+        assert {o for o in actual.operators if not o.startswith("com.microsoft.")} <= known
     else:
-        assert found.operators <= operator_set("litert-builtin").operators
+        assert actual.operators <= operator_set("litert-builtin").operators

@@ -110,7 +110,7 @@ def test_a_form_is_proven_by_its_own_runtime(form: Form, tmp_path: Path) -> None
 
 @quick
 def test_small_and_large_weights_are_kept(form: Form, tmp_path: Path) -> None:
-    """As float32: 1e-5, 1e-9 and 1e5 in one kernel, made whole by the layer behind."""
+    """Kernel of 1e-5, 1e-9 and 1e5 in float32, compensated by the layer behind."""
     module = tiny(seed=0)
     with torch.no_grad():
         for channel, size in enumerate((1e-5, 1e-9, 1e5)):
@@ -141,10 +141,10 @@ def test_outputs_keep_their_order(form: Form, tmp_path: Path) -> None:
     made, artifact = exported(Two().eval(), form.required(), tmp_path)
     loaded = catalogue.runner_for(made.path.suffix).open(made.path)
     given = artifact.example[0]
-    (found,) = loaded.run([[given.numpy()]])
+    (outputs,) = loaded.run([[given.numpy()]])
     with torch.no_grad():
         expected = artifact.module(given)
-    for ours, theirs in zip(expected, found, strict=True):
+    for ours, theirs in zip(expected, outputs, strict=True):
         assert np.abs(ours.numpy() - theirs).max() < 1e-4
 
 
@@ -170,7 +170,7 @@ def test_a_missing_package_is_told_with_its_extra(
             monkeypatch.delitem(sys.modules, module)
     for package in form.packages:
         monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(PassError, match="cannot be loaded") as raised:
+    with pytest.raises(PassError, match="cannot be imported") as raised:
         catalogue.exporter(name)
     assert raised.value.remedy == f"Install it: pip install 'prunec[{form.name}]'"
 

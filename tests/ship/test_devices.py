@@ -136,9 +136,9 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_place_names_host_user_port_and_python(place: str) -> None:
-    found = Ssh.at(place)
-    assert (found.host, found.user, found.port, found.interpreter) == PLACES[place]
-    assert Ssh.at(found.name.removeprefix("ssh://")).host == found.host
+    actual = Ssh.at(place)
+    assert (actual.host, actual.user, actual.port, actual.interpreter) == PLACES[place]
+    assert Ssh.at(actual.name.removeprefix("ssh://")).host == actual.host
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def test_a_right_file_passes_and_a_wrong_one_fails(name: str, tmp_path: Path) ->
     report = prunec.verify(module, path, example_inputs=example)
     assert report.passed, report.failures
     _off_by_a_hundredth(path, "body.3.weight")
-    found = prunec.verify(module, path, example_inputs=example)
-    assert any("body.3.weight" in check.message for check in found.failures)
+    actual = prunec.verify(module, path, example_inputs=example)
+    assert any("body.3.weight" in check.message for check in actual.failures)
 
 
 @pytest.mark.nightly
@@ -78,8 +78,8 @@ def test_outputs_alone_tell_the_wrong_file(name: str, tmp_path: Path) -> None:
     module, example = Head(last).to(kind).eval(), (torch.randn(2, 3, 6, 6, dtype=kind),)
     path = prunec.export_onnx(module, example, tmp_path / "model.onnx")
     _off_by_a_hundredth(path, "body.3.weight")
-    found = prunec.verify(module, path, example_inputs=example)
-    assert "outputs, random" in [check.name for check in found.failures]
+    report = prunec.verify(module, path, example_inputs=example)
+    assert "outputs, random" in [check.name for check in report.failures]
 
 
 def _off_by_a_hundredth(path: Path, name: str) -> None:

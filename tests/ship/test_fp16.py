@@ -38,12 +38,12 @@ def kinds(path: Path) -> dict[str, str]:
 
 def test_kernels_are_halves_and_the_rest_is_float32(tmp_path: Path) -> None:
     made, artifact = exported(tiny(seed=0), tmp_path)
-    found = kinds(made.path)
+    actual = kinds(made.path)
     for name, tensor in artifact.module.state_dict().items():
         if tensor.ndim > 1:
-            assert found[f"{name}_half"] == "float16"
+            assert actual[f"{name}_half"] == "float16"
         elif not name.endswith("num_batches_tracked"):
-            assert found[name] == "float32"
+            assert actual[name] == "float32"
     session = Onnxruntime().open(made.path)
     assert next(session.run([[np.zeros((1, 3, 16, 16), np.float32)]]))[0].dtype == np.float32
     report = verify_file(
@@ -75,7 +75,7 @@ def test_kernels_are_halves_and_the_rest_is_float32(tmp_path: Path) -> None:
 def test_a_filter_that_does_not_fit_keeps_its_kernel(
     tmp_path: Path, size: float, told: str
 ) -> None:
-    """As float32, bit for bit: neither 65504 nor 6e-8 nor zero in its place."""
+    """Values kept as float32, bit for bit: not replaced by 65504, 6e-8 or zero."""
     module = tiny(seed=0)
     with torch.no_grad():
         module[6].weight[3] *= size / module[6].weight[3].abs().max()

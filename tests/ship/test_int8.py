@@ -123,7 +123,7 @@ def test_a_layer_that_the_runtime_takes_back_is_seen(
     onnx.save(model, spoiled)
     failures = {check.name: check for check in verified(artifact, spoiled).failures}
     message = failures["integer layers, as run"].message
-    assert "took 1 of them back to float" in message
+    assert "runs 1 of them in float" in message
 
 
 def test_losses_are_told(made: tuple[Artifact, Path, Exported]) -> None:

@@ -43,9 +43,9 @@ class Other(LoadedFile):
     def run(self, batches: object) -> Iterator[list[np.ndarray]]:
         for inputs in batches:  # type: ignore[attr-defined]
             with torch.no_grad():
-                found = self.module(*map(torch.from_numpy, inputs))
-            found = found if isinstance(found, tuple) else (found,)
-            yield [x.numpy() for x in found]
+                actual = self.module(*map(torch.from_numpy, inputs))
+            actual = actual if isinstance(actual, tuple) else (actual,)
+            yield [x.numpy() for x in actual]
 
 
 def verdict(ours: object, theirs: object, example: Tensor | None = None) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""What is told of two files' times, judged on times that are made up: an uncut file is as fast."""
+"""Judgement of two files' times, on synthetic times: an uncut file is equally fast."""
 
 from __future__ import annotations
 
@@ -66,28 +66,28 @@ def test_an_uncut_network_is_not_told_to_be_faster_than_itself(
     machine: Times, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    found = [clock.judged(machine, seed) for seed in range(60)]
-    wrong = [latency for latency in found if latency.apart]
+    actual = [clock.judged(machine, seed) for seed in range(60)]
+    wrong = [latency for latency in actual if latency.apart]
     assert len(wrong) <= 1, "the chance of an error is 1 % in all looks together"
-    assert [latency.reported for latency in found].count(1.0) >= 59
-    assert sum(f.least <= 1 <= f.most for f in found) / len(found) >= CONFIDENCE - 0.02
+    assert [latency.reported for latency in actual].count(1.0) >= 59
+    assert sum(f.least <= 1 <= f.most for f in actual) / len(actual) >= CONFIDENCE - 0.02
 
 
 @pytest.mark.parametrize("machine", [steady, two_speeds, drifting])
 def test_a_network_at_0_72_is_told_to_be(machine: Times, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     for seed in range(10):
-        found = clock.judged(machine, seed, 0.72)
-        assert found.apart
-        assert found.reported == found.ratio == pytest.approx(0.72, abs=0.06)
+        actual = clock.judged(machine, seed, 0.72)
+        assert actual.apart
+        assert actual.reported == actual.ratio == pytest.approx(0.72, abs=0.06)
 
 
 def test_the_ratio_follows_from_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Clock(monkeypatch).judged(interrupted, 3, 0.5)
-    ours, theirs = np.array(found.rounds).T
-    assert found.ratio == np.median(ours / theirs)
-    assert found.shipped_ms == np.median(ours)
-    assert found.dense_ms == np.median(theirs)
+    actual = Clock(monkeypatch).judged(interrupted, 3, 0.5)
+    ours, theirs = np.array(actual.rounds).T
+    assert actual.ratio == np.median(ours / theirs)
+    assert actual.shipped_ms == np.median(ours)
+    assert actual.dense_ms == np.median(theirs)
     assert quartiles(ours.tolist()) == pytest.approx(tuple(np.percentile(ours, [25, 75])))
 
 

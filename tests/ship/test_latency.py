@@ -46,16 +46,16 @@ def compare_latency(shipped: Path, dense: Path, *, rounds: int = 31) -> Latency:
 
 @pytest.mark.slow
 def test_a_file_is_as_fast_as_itself(shipped: Shipped) -> None:
-    found = compare_latency(shipped.path, shipped.path, rounds=15)
-    assert 0.6 < found.ratio < 1.6
-    assert found.shipped_ms > 0
+    actual = compare_latency(shipped.path, shipped.path, rounds=15)
+    assert 0.6 < actual.ratio < 1.6
+    assert actual.shipped_ms > 0
 
 
 def test_sixteen_times_the_work_is_slower(tmp_path: Path) -> None:
     small = convolutions(tmp_path / "small.onnx", 3, 32, 32, 32)
     large = convolutions(tmp_path / "large.onnx", 3, 128, 128, 128)
-    found = compare_latency(small, large, rounds=7)
-    assert found.ratio < 0.5
+    actual = compare_latency(small, large, rounds=7)
+    assert actual.ratio < 0.5
     assert compare_latency(large, small, rounds=7).ratio > 2
 
 
@@ -76,9 +76,9 @@ def test_noise_fails_no_budget_and_a_slow_file_does() -> None:
 
 
 def test_it_measures_until_it_is_certain() -> None:
-    found = interleaved(lambda: time.sleep(0.006), lambda: time.sleep(0.004), rounds=9)
-    assert found.least > 1
-    assert found.most - found.least < 1
+    actual = interleaved(lambda: time.sleep(0.006), lambda: time.sleep(0.004), rounds=9)
+    assert actual.least > 1
+    assert actual.most - actual.least < 1
 
 
 def test_it_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_a_received_bundle_is_checked_without_running_its_code(
     for place in ("b.zip", "b"):
         result = run("verify", sender / place)
         assert result.exit_code == 0, result.output
-        assert "which nothing here runs" in " ".join(result.output.split())
+        assert "which prunec neither builds nor runs" in " ".join(result.output.split())
 
 
 def test_a_library_that_was_changed_is_not_loaded(sender: Path, tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_layers_beside_the_dense_network(sender: Path, tmp_path: Path) -> None:
     plot, wanted = tmp_path / "b.svg", ("--runner", "native", "--layers", "--batch", "1")
     result = run("bench", place, *wanted, "--json", "--plot", plot)
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    layers = [layer for layer in found["layers"]["shipped"] if layer["work"]]
+    report = json.loads(result.stdout)
+    layers = [layer for layer in report["layers"]["shipped"] if layer["work"]]
     assert [layer["operator"] for layer in layers] == ["dense", "linear"]
     assert layers[0]["work"]["products"] == 4 * 9 * 13 * 13
-    assert "relu_nchwc" in {layer["name"] for layer in found["layers"]["dense"]}
+    assert "relu_nchwc" in {layer["name"] for layer in report["layers"]["dense"]}
     assert layers[0]["name"] == "relu"
-    assert found["peaks"]["gmacs"] > 0
+    assert report["peaks"]["gmacs"] > 0
     assert "GMAC/s in registers" in plot.read_text()
 
 

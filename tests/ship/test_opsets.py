@@ -65,8 +65,8 @@ class Function(nn.Module):
 
 def answers(model: onnx.ModelProto, x: Tensor) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), QUIET)
-    found: list[np.ndarray] = session.run(None, {"input": x.numpy()})
-    return found
+    outputs: list[np.ndarray] = session.run(None, {"input": x.numpy()})
+    return outputs
 
 
 @pytest.fixture(scope="module")

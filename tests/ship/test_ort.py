@@ -80,7 +80,7 @@ def test_one_that_is_slower_than_its_dense_twin_is_told(shipped: Shipped, path: 
     )
     (failure,) = report.failures
     assert "latency" in failure.name
-    assert "compare with that" in failure.message
+    assert "compare with it" in failure.message
 
 
 def test_half_a_file_is_named(path: Path) -> None:

@@ -139,12 +139,12 @@ def test_what_ships_answers_as_the_masked_network_does(
     assert report.passed, report.failures
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    (found,) = session.run(None, {name: images.numpy()})
+    (outputs,) = session.run(None, {name: images.numpy()})
     with torch.no_grad():
         expected = wanted(images).numpy()
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
-    assert (found.argmax(1) == expected.argmax(1)).all()
-    assert int((found.argmax(1) == pretrained.labels.numpy()).sum()) >= right
+    assert np.abs(outputs - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert (outputs.argmax(1) == expected.argmax(1)).all()
+    assert int((outputs.argmax(1) == pretrained.labels.numpy()).sum()) >= right
     here, there = prunec.count(artifact.module, (example,)), prunec.count_onnx(path)
     assert (here.macs, here.nonzero_macs) == (there.macs, there.nonzero_macs)
     dense = prunec.count(pretrained.module, (example,)).macs

@@ -1,4 +1,4 @@
-"""What is converted without a second trace is the file that torch's own decomposition gives."""
+"""Conversion without a second trace gives the file of torch's own decomposition."""
 
 from __future__ import annotations
 

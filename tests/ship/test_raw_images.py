@@ -91,8 +91,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_files_take_bytes_and_say_so(exported: Path) -> None:
-    (found,) = (exported / "runs").iterdir()
-    manifest = json.loads((found / "export" / "manifest.json").read_text())
+    (run_folder,) = (exported / "runs").iterdir()
+    manifest = json.loads((run_folder / "export" / "manifest.json").read_text())
     for form in ("onnx", "int8", "ort"):
         entry = manifest[form]
         assert layout_of(entry) == "nhwc"
@@ -100,7 +100,7 @@ def test_files_take_bytes_and_say_so(exported: Path) -> None:
         assert said["inputs"] == [{"shape": [28, 28, 1], "type": "uint8", "layout": "NHWC"}]
         assert said["normalised_by"] == "the file itself"
         assert "uint8 [28, 28, 1]: height, width, channels" in said["how_to_feed"]
-        session = onnxruntime.InferenceSession(found / "export" / entry["file"])
+        session = onnxruntime.InferenceSession(run_folder / "export" / entry["file"])
         (given,) = session.get_inputs()
         assert (given.type, given.shape[1:]) == ("tensor(uint8)", [28, 28, 1])
 
@@ -130,8 +130,8 @@ def test_a_run_of_bytes_is_verified_as_it_was_exported(
 ) -> None:
     monkeypatch.chdir(exported)
     monkeypatch.syspath_prepend(str(exported))
-    (found,) = (exported / "runs").iterdir()
-    result = run("verify", found, "--json")
+    (run_folder,) = (exported / "runs").iterdir()
+    result = run("verify", run_folder, "--json")
     assert result.exit_code == 0, result.output
 
 

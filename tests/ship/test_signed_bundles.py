@@ -1,4 +1,4 @@
-"""What a bundle holds on request: signature, bill of materials, values between layers."""
+"""Optional contents of a bundle: signature, bill of materials, intermediate values."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ def check_script(folder: Path, *more: str) -> tuple[int, dict[str, Any]]:
 def test_the_first_layer_that_parts_is_named(folder: Path, place: int) -> None:
     code, told = check_script(folder, "--layers")
     assert code == 0, told
-    assert "are alike" in told["forms"][1]["why"]
+    assert "are equal within" in told["forms"][1]["why"]
     layers = said(folder)["forms"]["onnx"]["layers"]
     assert layers[0]["operator"] == "Conv"
     for later in (place, place + 2):

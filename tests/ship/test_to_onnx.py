@@ -54,10 +54,10 @@ def test_names_and_shapes_are_stable(proto: onnx.ModelProto) -> None:
 
 
 def test_weights_keep_their_names_and_bits(shipped: Shipped, proto: onnx.ModelProto) -> None:
-    found = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    actual = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
     for name, tensor in shipped.module.state_dict().items():
         if "num_batches" not in name:
-            assert found[name].tobytes() == tensor.numpy().tobytes(), name
+            assert actual[name].tobytes() == tensor.numpy().tobytes(), name
 
 
 def test_a_convolution_without_bias_gets_none(proto: onnx.ModelProto) -> None:
@@ -72,9 +72,9 @@ def test_the_counter_agrees_with_the_hand(shipped: Shipped) -> None:
 
 
 def test_metadata_is_carried(proto: onnx.ModelProto) -> None:
-    found = {entry.key: entry.value for entry in proto.metadata_props}
-    assert METADATA.items() <= found.items()
-    assert {"prunec.weights_digest", "prunec.graph_digest"} <= found.keys()
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    assert METADATA.items() <= metadata.items()
+    assert {"prunec.weights_digest", "prunec.graph_digest"} <= metadata.keys()
 
 
 def test_the_same_network_gives_the_same_bytes_silently(

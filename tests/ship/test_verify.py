@@ -86,13 +86,13 @@ def test_one_changed_weight(verify: Verify, proto: onnx.ModelProto) -> None:
         values[3, 1, 0, 2] += 0.5
 
     edit(proto, "0.weight", change)
-    found = failures(verify(proto))
-    assert found.keys() >= {"weights equal", "outputs, random", "outputs, test split"}
+    failed = failures(verify(proto))
+    assert failed.keys() >= {"weights equal", "outputs, random", "outputs, test split"}
     assert (
         "0.weight differs in 1 of 216 elements, by at most 0.5: [3, 1, 0, 2]"
-        in (found["weights equal"])
+        in (failed["weights equal"])
     )
-    assert not found.keys() & {"graph digest", "weights digest", "MACs", "parameters"}
+    assert not failed.keys() & {"graph digest", "weights digest", "MACs", "parameters"}
 
 
 def test_a_weight_off_by_one_bit(verify: Verify, proto: onnx.ModelProto) -> None:
@@ -110,8 +110,8 @@ def test_a_swapped_channel(verify: Verify, proto: onnx.ModelProto, axis: int) ->
         view[[3, 5]] = view[[5, 3]]
 
     edit(proto, "6.weight", change)
-    found = failures(verify(proto))["weights equal"]
-    assert found == f"channels 3 and 5 of 6.weight (axis {axis}) are swapped."
+    failed = failures(verify(proto))["weights equal"]
+    assert failed == f"channels 3 and 5 of 6.weight (axis {axis}) are swapped."
 
 
 def test_permuted_channels(verify: Verify, proto: onnx.ModelProto) -> None:
@@ -119,8 +119,8 @@ def test_permuted_channels(verify: Verify, proto: onnx.ModelProto) -> None:
         values[[1, 2, 7]] = values[[7, 1, 2]]
 
     edit(proto, "3.weight", change)
-    found = failures(verify(proto))["weights equal"]
-    assert found == "channels 1, 2 and 7 of 3.weight (axis 0) are permuted."
+    failed = failures(verify(proto))["weights equal"]
+    assert failed == "channels 1, 2 and 7 of 3.weight (axis 0) are permuted."
 
 
 def test_a_zeroed_weight_shows_in_the_counts_too(verify: Verify, proto: onnx.ModelProto) -> None:
@@ -155,18 +155,18 @@ def test_a_nan_is_a_failure(verify: Verify, proto: onnx.ModelProto) -> None:
 
     edit(proto, "9.bias", change)
     report = verify(proto)
-    found = failures(report)
-    assert "the file's outputs are not finite" in found["outputs, random"]
-    assert "the file's outputs are not finite" in found["outputs, test split"]
-    assert "top-1 agreement" in found
+    failed = failures(report)
+    assert "the file's outputs are not finite" in failed["outputs, random"]
+    assert "the file's outputs are not finite" in failed["outputs, test split"]
+    assert "top-1 agreement" in failed
     json.loads(report.to_json(), parse_constant=pytest.fail)
 
 
 def test_edited_mac_metadata(verify: Verify, proto: onnx.ModelProto) -> None:
     next(entry for entry in proto.metadata_props if entry.key == "prunec.macs").value = "1234"
-    found = failures(verify(proto))
-    assert list(found) == ["MACs in metadata"]
-    assert "the MAC metadata was edited: it says 1234" in found["MACs in metadata"]
+    failed = failures(verify(proto))
+    assert list(failed) == ["MACs in metadata"]
+    assert "the MAC metadata was edited: it says 1234" in failed["MACs in metadata"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.95])
@@ -179,8 +179,8 @@ def test_a_truncated_file(verify: Verify, shipped: Shipped, share: float) -> Non
 
 def test_a_tail_cut_off_between_fields(verify: Verify, proto: onnx.ModelProto) -> None:
     del proto.metadata_props[:]
-    found = failures(verify(proto))
-    assert "truncated, or not exported by prunec" in found["weights digest"]
+    failed = failures(verify(proto))
+    assert "truncated, or not exported by prunec" in failed["weights digest"]
 
 
 def test_a_missing_file(verify: Verify, tmp_path: Path) -> None:
@@ -199,66 +199,66 @@ def test_missing_external_weights(verify: Verify, proto: onnx.ModelProto, tmp_pa
 def test_another_models_file(verify: Verify, shipped: Shipped, tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
     ToOnnx()(Source(Artifact(tiny(seed=1), shipped.example), METADATA), path)
-    found = failures(verify(path))
-    assert found["weights digest"] == "the file holds another model's weights."
-    assert {"weights equal", "outputs, random"} <= found.keys()
+    failed = failures(verify(path))
+    assert failed["weights digest"] == "the file holds another model's weights."
+    assert {"weights equal", "outputs, random"} <= failed.keys()
 
 
 def test_another_recipe(verify: Verify) -> None:
-    found = failures(verify(manifest={"recipe_digest": "0" * 64}))
-    assert found == {"recipe digest": "the file was made by another recipe."}
+    failed = failures(verify(manifest={"recipe_digest": "0" * 64}))
+    assert failed == {"recipe digest": "the file was made by another recipe."}
 
 
 def test_changed_after_export(verify: Verify, shipped: Shipped, proto: onnx.ModelProto) -> None:
     sha256 = hashlib.sha256(shipped.path.read_bytes()).hexdigest()
     proto.doc_string = "hello"
-    found = failures(verify(proto, manifest={"sha256": sha256}))
-    assert list(found) == ["file digest"]
-    assert "changed after export" in found["file digest"]
+    failed = failures(verify(proto, manifest={"sha256": sha256}))
+    assert list(failed) == ["file digest"]
+    assert "changed after export" in failed["file digest"]
 
 
 def test_a_renamed_input(verify: Verify, proto: onnx.ModelProto) -> None:
     proto.graph.input[0].name = "image"
     for each in proto.graph.node:
         each.input[:] = ["image" if name == "input" else name for name in each.input]
-    found = failures(verify(proto))
-    assert found.keys() == {"inputs", "graph digest"}
-    assert "an input was renamed or reshaped: expected input batch×3×16×16" in found["inputs"]
+    failed = failures(verify(proto))
+    assert failed.keys() == {"inputs", "graph digest"}
+    assert "an input was renamed or reshaped: expected input batch×3×16×16" in failed["inputs"]
 
 
 def test_a_renamed_output(verify: Verify, proto: onnx.ModelProto) -> None:
     proto.graph.output[0].name = node(proto, "Gemm").output[0] = "scores"
-    found = failures(verify(proto))
-    assert found.keys() == {"outputs", "graph digest"}
-    assert "an output was renamed: expected logits, found scores" in found["outputs"]
+    failed = failures(verify(proto))
+    assert failed.keys() == {"outputs", "graph digest"}
+    assert "an output was renamed: expected logits, found scores" in failed["outputs"]
 
 
 def test_a_changed_stride(verify: Verify, proto: onnx.ModelProto) -> None:
     first = node(proto, "Conv")
     next(a for a in first.attribute if a.name == "strides").ints[:] = [2, 2]
-    found = failures(verify(proto))
-    assert list(found) == ["readable"], "a graph that contradicts itself is tried no further"
-    assert "Conv_0" in found["readable"]
+    failed = failures(verify(proto))
+    assert list(failed) == ["readable"], "a graph that contradicts itself is tried no further"
+    assert "Conv_0" in failed["readable"]
     del proto.graph.value_info[:]
-    found = failures(verify(proto))
-    assert found.keys() >= {"graph digest", "MACs", "MACs in metadata", "outputs, random"}
-    assert "0 has 13,824 MACs in the file, 55,296 in torch (0)" in found["MACs"]
-    assert "edited after export" in found["graph digest"]
+    failed = failures(verify(proto))
+    assert failed.keys() >= {"graph digest", "MACs", "MACs in metadata", "outputs, random"}
+    assert "0 has 13,824 MACs in the file, 55,296 in torch (0)" in failed["MACs"]
+    assert "edited after export" in failed["graph digest"]
 
 
 def test_changed_padding(verify: Verify, proto: onnx.ModelProto) -> None:
     first = node(proto, "Conv")
     next(a for a in first.attribute if a.name == "pads").ints[:] = [2, 2, 0, 0]
-    found = failures(verify(proto))
-    assert found.keys() >= {"graph digest", "outputs, random"}
-    assert "MACs" not in found
+    failed = failures(verify(proto))
+    assert failed.keys() >= {"graph digest", "outputs, random"}
+    assert "MACs" not in failed
 
 
 def test_a_swapped_activation(verify: Verify, proto: onnx.ModelProto) -> None:
     node(proto, "Relu").op_type = "LeakyRelu"
-    found = failures(verify(proto))
-    assert found.keys() >= {"graph digest", "outputs, random"}
-    assert "operators, attributes, wiring or constants" in found["graph digest"]
+    failed = failures(verify(proto))
+    assert failed.keys() >= {"graph digest", "outputs, random"}
+    assert "operators, attributes, wiring or constants" in failed["graph digest"]
 
 
 def test_a_changed_constant(verify: Verify, proto: onnx.ModelProto) -> None:
@@ -272,29 +272,29 @@ def test_an_operator_that_cannot_be_counted_does_not_stop_the_rest(
     relu = node(proto, "Relu")
     relu.domain, relu.op_type = "com.example", "Relu"
     proto.opset_import.add(domain="com.example", version=1)
-    found = failures(verify(proto))
-    assert "operator com.example.Relu" in found["MACs"]
-    assert "onnxruntime cannot load" in found["outputs, random"]
+    failed = failures(verify(proto))
+    assert "operator com.example.Relu" in failed["MACs"]
+    assert "onnxruntime cannot load" in failed["outputs, random"]
 
 
 def test_budgets_name_what_was_exceeded(verify: Verify) -> None:
     budget = Budget(macs_ratio=0.5, bytes=100, accuracy=99.9, latency_ratio=1.0)
-    found = failures(
+    failed = failures(
         verify(
             spec=VerifySpec(budget=budget),
             dense_macs=TINY_COST.macs,
             latency=Latency(3.0, 2.0, 1.5),
         )
     )
-    assert list(found) == [
+    assert list(failed) == [
         "budget: MACs / dense",
         "budget: bytes",
         "budget: accuracy",
         "budget: latency / dense",
     ]
-    assert "100.0 % of the dense network's 68,160" in found["budget: MACs / dense"]
-    assert "3 ms, the dense network 2 ms. 1 of" not in found["budget: bytes"]
-    assert "set round_to = 16" in found["budget: latency / dense"]
+    assert "100.0 % of the dense network's 68,160" in failed["budget: MACs / dense"]
+    assert "3 ms, the dense network 2 ms. 1 of" not in failed["budget: bytes"]
+    assert "set round_to = 16" in failed["budget: latency / dense"]
 
 
 def test_what_cannot_be_measured_is_said(verify: Verify) -> None:
@@ -306,8 +306,8 @@ def test_what_cannot_be_measured_is_said(verify: Verify) -> None:
 
 def test_disagreement_is_counted_per_sample(verify: Verify, proto: onnx.ModelProto) -> None:
     edit(proto, "9.bias", lambda values: np.copyto(values, [9, 0, 0, 0]))
-    found = failures(verify(proto))
-    assert "of 14 test samples get another top-1 answer" in found["top-1 agreement"]
+    failed = failures(verify(proto))
+    assert "of 14 test samples get another top-1 answer" in failed["top-1 agreement"]
 
 
 def test_the_table_fits_80_columns(verify: Verify, proto: onnx.ModelProto) -> None:
@@ -353,8 +353,8 @@ def test_catch_rate(verify: Verify, shipped: Shipped, proto: onnx.ModelProto) ->
                 values.reshape(-1)[at] = generator.normal()
 
         edit(damaged, name, change)
-        found = failures(verify(damaged, data=None, spec=VerifySpec(random_batches=1)))
-        caught += name in found.get("weights equal", "")
+        failed = failures(verify(damaged, data=None, spec=VerifySpec(random_batches=1)))
+        caught += name in failed.get("weights equal", "")
     assert caught == 60
 
 

@@ -73,7 +73,7 @@ class Rule:
         """Prepare a step."""
 
     def effective(self, name: str) -> Tensor:
-        """What the network computes with in place of W."""
+        """Effective weight, with which the network computes in place of W."""
         return self.kernels[name]
 
     def gradient(self, number: int) -> bool:
@@ -81,7 +81,7 @@ class Rule:
         return True
 
     def decayed(self) -> dict[nn.Parameter, Tensor]:
-        """What decay pulls at."""
+        """Weight that decay applies to."""
         return {w: w.detach() for w in self.kernels.values()}
 
     def clipped(self) -> None:
@@ -124,8 +124,8 @@ class Rule:
         return {name: int(mask.sum()) for name, mask in self.masks.items()}
 
     def grads(self) -> dict[str, Tensor]:
-        found = {name: w.grad for name, w in self.kernels.items()}
-        return {name: grad for name, grad in found.items() if grad is not None}
+        actual = {name: w.grad for name, w in self.kernels.items()}
+        return {name: grad for name, grad in actual.items() if grad is not None}
 
     def all_sizes(self) -> Tensor:
         return torch.cat([w.detach().abs().flatten() for w in self.kernels.values()])
@@ -232,8 +232,8 @@ class GradualMagnitude(Rule):
             weight.copy_(torch.where(self.masks[name] > 0, weight, self.held[name]))
 
     def step(self, number: int, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        found = super().step(number, images, labels)
-        return {**found, **{name: self.effective(name).detach() for name in self.kernels}}
+        actual = super().step(number, images, labels)
+        return {**actual, **{name: self.effective(name).detach() for name in self.kernels}}
 
 
 class Regrowing(Rule):

@@ -1,4 +1,4 @@
-"""What one of several processes of a training does.
+"""Program of one of several processes of a training.
 
 It writes the digests of weights and method, as every update left them and as the next step found
 them, to FOLDER/METHOD/digests-RANK.json, and at the end the weights to
@@ -141,7 +141,7 @@ class Digests:
     """Of weights and method at every update: as it left them, as the next step found them."""
 
     left: list[str] = field(default_factory=list)
-    found: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
 
 
 def digest(module: nn.Module, method: Method) -> str:
@@ -169,7 +169,7 @@ def trained(
     before, after = method.before_forward, method.after_step
 
     def finding(moment: Moment) -> None:
-        digests.found.append(digest(module, method))
+        digests.seen.append(digest(module, method))
         before(moment)
 
     def leaving(moment: Moment) -> None:

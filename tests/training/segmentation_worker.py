@@ -1,4 +1,4 @@
-"""What one of several processes that learn to segment does."""
+"""Program of one of several processes that train a segmentation."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def small_context(folder: Path, *, resume: bool = False, **train: Any) -> Contex
 
 
 class Stopped(Exception):
-    """What ends a training from outside."""
+    """Exception that ends a training from outside."""
 
 
 def stopping_after(context: Context, epoch: int) -> Context:

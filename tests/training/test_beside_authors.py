@@ -86,6 +86,8 @@ class Ours:
         return {**self.module.state_dict(), **self.method.tensors()}
 
 
+GRANET = TrainGranet(sparsity=0.9, update_steps=5, stop=0.5, exchange="training")
+SNFS = TrainSnfs(sparsity=0.5, surplus="equal")
 CASES: dict[str, tuple[Callable[[dict[str, Tensor]], MaskMethod], type[authors.Rule]]] = {
     "str": (lambda k: Str(TrainStr(s_init=-4.0), k), authors.SoftThresholds),
     "dnw": (lambda k: Dnw(TrainDnw(sparsity=0.75, spread="uniform"), k), authors.DiscoverWirings),
@@ -103,10 +105,10 @@ CASES: dict[str, tuple[Callable[[dict[str, Tensor]], MaskMethod], type[authors.R
         authors.RiggedLottery,
     ),
     "granet": (
-        lambda k: Granet(TrainGranet(sparsity=0.9, update_steps=5, stop=0.5), k, drawn()),
+        lambda k: Granet(GRANET, k, drawn()),
         authors.GradualNeuroregeneration,
     ),
-    "snfs": (lambda k: Snfs(TrainSnfs(sparsity=0.5), k, drawn()), authors.SparseMomentum),
+    "snfs": (lambda k: Snfs(SNFS, k, drawn()), authors.SparseMomentum),
     "acdc": (
         lambda k: Acdc(
             TrainAcdc(sparsity=0.8, warmup_epochs=2, phase_epochs=1, final_epochs=3), k
@@ -138,11 +140,11 @@ def test_every_step_is_that_of_the_authors(
     for number, (images, labels) in enumerate(batches()):
         before = theirs.support()
         wanted = theirs.step(number, images, labels)
-        found = ours.step(number, images, labels)
+        actual = ours.step(number, images, labels)
         changed += theirs.support() != before
         for key, value in wanted.items():
             told = f"{key} after step {number}"
-            torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-11, msg=told)
+            torch.testing.assert_close(actual[key], value, rtol=1e-9, atol=1e-11, msg=told)
     assert changed >= 3
 
 
@@ -150,10 +152,10 @@ def test_every_step_is_that_of_the_authors(
 def test_a_surplus_ends_where_the_authors_rounds_end(total: int) -> None:
     """One level for all that are not full; their code shares again and again."""
     means, room = [8.0, 1.0, 3.0, 0.5], [20, 180, 50, 150]
-    found = shared_equally(total, means, room)
-    assert sum(found) == total
+    actual = shared_equally(total, means, room)
+    assert sum(actual) == total
     expected = authors.redistributed(total, means, room)
-    assert all(abs(a - b) <= 1 for a, b in zip(found, expected, strict=True))
+    assert all(abs(a - b) <= 1 for a, b in zip(actual, expected, strict=True))
 
 
 def test_a_surplus_that_fits_below_no_cap_fills_the_rooms() -> None:
@@ -171,10 +173,10 @@ def test_dyrelu_is_its_formula(beta: float) -> None:
     own = x.detach().clone().requires_grad_()
     weights = [p.detach().clone().requires_grad_() for p in unit.parameters()]
     wanted = authors.dynamic_relu(own, weights, beta)
-    found = unit(x, beta)
-    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    actual = unit(x, beta)
+    torch.testing.assert_close(actual, wanted, rtol=1e-12, atol=1e-12)
     wanted.square().sum().backward()
-    found.square().sum().backward()
+    actual.square().sum().backward()
     pairs = [(x, own), *zip(unit.parameters(), weights, strict=True)]
     for ours, theirs in pairs:
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-12)
@@ -183,8 +185,8 @@ def test_dyrelu_is_its_formula(beta: float) -> None:
 def test_the_share_that_granet_exchanges_ends_at_the_last_step() -> None:
     """Half at first, 0.005 at the end of the whole training; until the ramp ends it is 0 there."""
     kernels = sparse_kernels(net())
-    long = Granet(TrainGranet(sparsity=0.9, stop=0.5), kernels, drawn())
-    short = Granet(TrainGranet(sparsity=0.9, stop=0.5, exchange="ramp"), kernels, drawn())
+    long = Granet(TrainGranet(sparsity=0.9, stop=0.5, exchange="training"), kernels, drawn())
+    short = Granet(TrainGranet(sparsity=0.9, stop=0.5), kernels, drawn())
     middle = Moment(EPOCHS // 2, 0, STEPS, EPOCHS, RATE)
     assert long.share(middle) == pytest.approx(0.005 + 0.495 / 2 * (1 + math.cos(math.pi / 2)))
     assert long.regrows(middle)

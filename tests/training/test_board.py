@@ -1,4 +1,4 @@
-"""What is written for TensorBoard is read back by TensorBoard's own reader."""
+"""TensorBoard files, read back by TensorBoard's own reader."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_numbers_are_scalars_by_pass_and_layer(events: Any) -> None:
 @written
 def test_histograms_keep_every_count(events: Any) -> None:
     assert events.Tags()["histograms"] == ["train-gdp/gate g"]
-    found = events.Histograms("train-gdp/gate g")
-    assert [event.step for event in found] == [1, 2]
-    value = found[0].histogram_value
+    actual = events.Histograms("train-gdp/gate g")
+    assert [event.step for event in actual] == [1, 2]
+    value = actual[0].histogram_value
     counts = {x: n for x, n in zip(value.bucket_limit, value.bucket, strict=True) if n}
     assert counts == {0.25: 3, 1.0: 9}
     assert (value.min, value.max, value.num) == (0, 1, 12)

@@ -65,17 +65,17 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     save(tmp_path, checkpoint(3, step=12))
-    found = load_checkpoint(tmp_path, "m", pytest.fail)
-    assert found is not None
+    actual = load_checkpoint(tmp_path, "m", pytest.fail)
+    assert actual is not None
     first = checkpoint(3, step=12)
     parts = [
-        (getattr(first, part), getattr(found, part)) for part in ("model", "tensors", "average")
+        (getattr(first, part), getattr(actual, part)) for part in ("model", "tensors", "average")
     ]
-    for written, read in [*parts, (first.optimizer.tensors, found.optimizer.tensors)]:
+    for written, read in [*parts, (first.optimizer.tensors, actual.optimizer.tensors)]:
         assert written.keys() == read.keys()
         assert all(torch.equal(read[key], written[key]) for key in written)
-    assert found.history == (line(1), line(2), line(3))
-    assert (found.epoch, found.step, found.scaler, found.tally, found.optimizer.numbers) == (
+    assert actual.history == (line(1), line(2), line(3))
+    assert (actual.epoch, actual.step, actual.scaler, actual.tally, actual.optimizer.numbers) == (
         3, 12, first.scaler, first.tally, first.optimizer.numbers,
     )  # fmt: skip
 
@@ -89,13 +89,13 @@ def test_the_last_two_are_kept_in_the_order_of_numbers_and_the_best(tmp_path: Pa
     assert best is not None
     assert best.epoch == 998
     assert load_best(tmp_path, "other", 998, lambda _: None) is None
-    found = load_checkpoint(tmp_path, "m", pytest.fail)
-    assert found is not None
-    assert found.epoch == 1000
+    actual = load_checkpoint(tmp_path, "m", pytest.fail)
+    assert actual is not None
+    assert actual.epoch == 1000
 
 
 class Killed(BaseException):
-    """Nothing runs after it: what would clean up finds its calls without effect."""
+    """End of the process: calls that would clean up have no effect after it."""
 
 
 @pytest.mark.parametrize("moment", range(9))
@@ -140,9 +140,9 @@ def test_damage_falls_back_to_the_one_before_and_says_so(
     save(tmp_path, checkpoint(3))
     damage(tmp_path / "epoch-003")
     told: list[str] = []
-    found = load_checkpoint(tmp_path, "m", told.append)
-    assert found is not None
-    assert found.epoch == 2
+    actual = load_checkpoint(tmp_path, "m", told.append)
+    assert actual is not None
+    assert actual.epoch == 2
     assert len(told) == 1
     assert "epoch-003" in told[0]
     assert "the checkpoint before it" in told[0]
@@ -175,9 +175,9 @@ def test_a_history_that_does_not_hold_is_damage_whatever_its_digest(
     path.write_text(record_text({**said, "history": [WRONG_HISTORIES[name]]}))
     told: list[str] = []
     load = load_checkpoint if place != "best" else partial(load_best, epoch=1)
-    found = load(tmp_path, method="m", tell=told.append)
-    assert found is not None
-    assert found.epoch == 1
+    actual = load(tmp_path, method="m", tell=told.append)
+    assert actual is not None
+    assert actual.epoch == 1
     assert f"{tmp_path / place} is damaged" in told[0]
 
 

@@ -61,8 +61,8 @@ TAKEN: dict[str, Callable[[State], State]] = {
 @pytest.mark.parametrize("kind", TAKEN)
 def test_what_leaves_no_choice_is_taken(kind: str, tmp_path: Path) -> None:
     good = state()
-    found, _ = loaded(TAKEN[kind](good), tmp_path)
-    assert all(torch.equal(found[key], value) for key, value in good.items())
+    actual, _ = loaded(TAKEN[kind](good), tmp_path)
+    assert all(torch.equal(actual[key], value) for key, value in good.items())
 
 
 def test_what_is_left_out_is_told(tmp_path: Path) -> None:

@@ -101,11 +101,11 @@ def pruned() -> nn.Module:
 def test_masks_of_torchs_pruning_are_taken_in(tmp_path: Path) -> None:
     masked = pruned()
     saved = {f"module.{key}": value for key, value in masked.state_dict().items()}
-    found = loaded(tmp_path, saved)
+    actual = loaded(tmp_path, saved)
     for module in masked.modules():
         if isinstance(module, nn.Conv2d):
             prune.remove(module, "weight")
-    assert_same(masked, found)
+    assert_same(masked, actual)
 
 
 @pytest.mark.parametrize("name", ["{}.weight", "{}.weight_mask", "{}", "module.{}.weight"])
@@ -120,9 +120,9 @@ def test_a_file_of_masks_does_as_masks_beside_the_weights(
         if key.endswith("_mask")
     }
     torch.save(masks, tmp_path / "masks.pth")
-    found = network()
-    apply_masks(found, str(tmp_path / "masks.pth"))
-    assert_same(loaded(tmp_path, masked.state_dict()), found)
+    actual = network()
+    apply_masks(actual, str(tmp_path / "masks.pth"))
+    assert_same(loaded(tmp_path, masked.state_dict()), actual)
 
 
 def test_a_mask_that_is_no_mask_is_refused(tmp_path: Path) -> None:

@@ -164,11 +164,11 @@ def test_changed_bytes_end_in_samples_or_in_an_error_of_ours(tmp_path: Path) -> 
             del content[source.randrange(len(content)) :]
         path.write_bytes(content)
         begin = time.perf_counter()
-        found = outcome(spec)
+        actual = outcome(spec)
         if path.suffix == ".json":
-            assert found == (whole.train_size, whole.labels)
+            assert actual == (whole.train_size, whole.labels)
         else:
-            assert isinstance(found, tuple) or len(found) < 2000
+            assert isinstance(actual, tuple) or len(actual) < 2000
         slowest = max(slowest, time.perf_counter() - begin)
         for other, before in sound.items():
             other.write_bytes(before)
@@ -178,5 +178,5 @@ def test_changed_bytes_end_in_samples_or_in_an_error_of_ours(tmp_path: Path) -> 
 def test_the_check_of_damaged_shards_is_a_finding(tmp_path: Path) -> None:
     write_shards(tmp_path, {"train": [4], "val": [2]})
     (tmp_path / "train-000000.tar").write_bytes(b"junk" * 700)
-    found = check_data(spec_of(tmp_path), seed=0, told=lambda *_: None)
-    assert not found.passed
+    findings = check_data(spec_of(tmp_path), seed=0, told=lambda *_: None)
+    assert not findings.passed

@@ -55,9 +55,9 @@ def test_densities_go_from_one_run_to_another_method(tmp_path: Path) -> None:
     ("text", "message"),
     [("{", "cannot be read as densities"), ("{}", "density is missing"),
      ("[" * 100_000, "cannot be read as densities"),
-     ('{"density": {"a": 2}}', "density.a is 2, a number from 0 to 1"),
-     ('{"density": {"a": true}}', "density.a is True, a number from 0 to 1"),
-     ('{"density": {"a": NaN}}', "density.a is nan, a number from 0 to 1")],
+     ('{"density": {"a": 2}}', "density.a is 2, not a number from 0 to 1"),
+     ('{"density": {"a": true}}', "density.a is True, not a number from 0 to 1"),
+     ('{"density": {"a": NaN}}', "density.a is nan, not a number from 0 to 1")],
 )  # fmt: skip
 def test_wrong_densities_are_told(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "densities.json"

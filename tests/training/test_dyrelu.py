@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torchvision import models
 
 from prunec.errors import PassError
 from prunec.models.resnet_cifar import resnet20
+from prunec.sparsity import dyrelu
 from prunec.sparsity.dyrelu import DyReLU, Phasing, phasing_of
 
 IMAGE = (torch.zeros(2, 3, 32, 32),)
@@ -20,7 +23,7 @@ def test_dyrelu_is_its_formula(shape: tuple[int, ...]) -> None:
     """Written out channel by channel, in float64."""
     torch.manual_seed(0)
     unit, x, beta = DyReLU(8).double(), torch.randn(shape, dtype=torch.float64), 0.3
-    found = unit(x, beta)
+    actual = unit(x, beta)
     for n in range(shape[0]):
         s = x[n].reshape(8, -1).mean(1)
         hidden = (unit.squeeze.weight @ s + unit.squeeze.bias).clamp(min=0)
@@ -29,7 +32,7 @@ def test_dyrelu_is_its_formula(shape: tuple[int, ...]) -> None:
             a1, a2 = 1 + beta * theta[c], beta * theta[8 + c]
             b1, b2 = beta * theta[16 + c] / 2, beta * theta[24 + c] / 2
             expected = torch.maximum(a1 * x[n, c] + b1, a2 * x[n, c] + b2)
-            torch.testing.assert_close(found[n, c], expected, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(actual[n, c], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.slow
@@ -50,12 +53,12 @@ def test_dyrelus_gradients_are_differences_of_its_values(shape: tuple[int, ...])
 def test_at_beta_0_its_gradient_is_relus_bit_for_bit() -> None:
     x = torch.randn(4, 8, 5, 5).round().requires_grad_()  # with zeros, where ReLU's is 0
     assert (x == 0).any()
-    (found,) = torch.autograd.grad(DyReLU(8)(x, 0.0).square().sum(), x)
+    (actual,) = torch.autograd.grad(DyReLU(8)(x, 0.0).square().sum(), x)
     (expected,) = torch.autograd.grad(x.relu().square().sum(), x)
-    assert torch.equal(found, expected)
-    (found,) = torch.autograd.grad(DyReLU(8)(x, 0.0).sum(), x)
+    assert torch.equal(actual, expected)
+    (actual,) = torch.autograd.grad(DyReLU(8)(x, 0.0).sum(), x)
     (expected,) = torch.autograd.grad(x.relu().sum(), x)
-    assert torch.equal(found, expected)
+    assert torch.equal(actual, expected)
 
 
 def test_without_theta_or_beta_it_is_relu_bit_for_bit() -> None:
@@ -173,3 +176,55 @@ def test_a_network_that_calls_other_relus_while_it_trains_is_refused(
     with pytest.raises(PassError, match=message) as caught:
         network(*IMAGE)
     assert "dyrelu_until = 0" in str(caught.value.remedy)
+
+
+def coefficients(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    torch.manual_seed(0)
+    small = (*shape[:2], *[1] * (len(shape) - 2))
+    x = torch.randn(shape, dtype=dtype)
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    return x, *(torch.randn(small, dtype=dtype) for _ in range(4))
+
+
+@pytest.mark.parametrize("backend", [None, "aot_eager"])
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (3, 5), (2, 3, 7)])
+def test_what_a_gpu_computes_is_the_formula(
+    shape: tuple[int, ...], backend: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass over x each way, compiled by any backend: y and all gradients, in float64."""
+
+    def built(way: Any) -> Any:
+        return torch.compile(way, dynamic=True, backend=backend) if backend else way
+
+    monkeypatch.setattr(dyrelu, "fused", built)
+    given = [v.requires_grad_() for v in coefficients(shape, torch.float64)]
+    x, a1, a2, b1, b2 = given
+    plain = torch.maximum(a1 * x + b1, a2 * x + b2)
+    weight = torch.randn_like(plain)
+    wanted = torch.autograd.grad((plain * weight).sum(), given)
+    for way in (dyrelu._Recomputed, dyrelu._Larger):
+        y = way.apply(*given)
+        torch.testing.assert_close(y, plain, rtol=1e-12, atol=1e-12)
+        found = torch.autograd.grad((y * weight).sum(), given)
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+        assert torch.autograd.gradcheck(way.apply, given)
+
+
+def test_where_both_are_equal_the_second_counts() -> None:
+    x = torch.zeros(1, 1, requires_grad=True)
+    one, zero = torch.ones(1, 1), torch.zeros(1, 1)
+    for way in (dyrelu._Recomputed, dyrelu._Larger):
+        (slope,) = torch.autograd.grad(way.apply(x, one, zero, zero, zero).sum(), x)
+        assert slope.item() == 0
+
+
+def test_half_precision_is_summed_in_float32() -> None:
+    given = coefficients((2, 3, 40, 40), torch.bfloat16)
+    grad = torch.ones_like(given[0])
+    found = dyrelu.slopes_of(grad, *given)
+    wanted = dyrelu.slopes_of(grad.double(), *(v.double() for v in given))
+    assert {v.dtype for v in found} == {torch.bfloat16}
+    larger = (found[3].double() - wanted[3]).abs() / wanted[3].abs().clamp(min=1)
+    assert larger.max() < 0.01  # counts of places

@@ -140,8 +140,8 @@ def test_a_shared_kernels_gradient_is_the_sum_over_its_uses() -> None:
         expected = sum(
             (use.weight.grad for use in uses), apart.get_parameter(f"{name}.weight").grad
         )
-        found = network.get_parameter(f"{name}.weight").grad
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        actual = network.get_parameter(f"{name}.weight").grad
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("gain", [0.7, -1.3, 0.0, 1e-6])
@@ -229,7 +229,7 @@ def trained(options: TrainEast, folder: Path, **settings: Any) -> Artifact:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
-    """What a training leaves; once for all who ask."""
+    """Result of a training; trained once for all tests."""
     return cache(lambda name: trained(ABLATIONS[name], tmp_path_factory.mktemp("whole")))
 
 

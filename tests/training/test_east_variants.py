@@ -106,7 +106,7 @@ def test_units_learn_when_they_are_said_to(acts: Any, learns: Any, moved: set[in
     assert rebuilt.phasing is not None
     units: Units = rebuilt.phasing.units
     assert isinstance(units[0], DyReLU)
-    found = set()
+    collected = set()
     for number in range(12):
         before = torch.cat([p.detach().flatten().clone() for p in units.parameters()])
         moment = Moment(*divmod(number, 3), 3, 4, 0.1)
@@ -118,5 +118,5 @@ def test_units_learn_when_they_are_said_to(acts: Any, learns: Any, moved: set[in
         method.after_step(moment)
         after = torch.cat([p.detach().flatten() for p in units.parameters()])
         if not torch.equal(before, after):
-            found.add(moment.epoch + 1)
-    assert found == moved
+            collected.add(moment.epoch + 1)
+    assert collected == moved

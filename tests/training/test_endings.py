@@ -1,4 +1,4 @@
-"""How a training ends: at its last epoch, early, by a signal, for want of memory."""
+"""Ends of a training: last epoch, early stop, signal, out of memory."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def epochs(*accuracies: float, unsettled: int = 0) -> list[dict[str, Any]]:
     ],
 )
 def test_reasons_to_stop(stop: Stop, history: list[dict[str, Any]], reason: str) -> None:
-    found = reason_to_stop(TrainSpec(epochs=9, stop=stop), history)
-    assert reason in found
-    assert bool(reason) == bool(found)
+    actual = reason_to_stop(TrainSpec(epochs=9, stop=stop), history)
+    assert reason in actual
+    assert bool(reason) == bool(actual)
 
 
 def test_the_first_of_the_best_settled_epochs_is_the_best() -> None:
@@ -95,11 +95,11 @@ def test_a_signal_saves_the_step_and_the_rest_is_the_same(
     taken: list[int] = []
     method = Method()
     method.before_forward = lambda moment: taken.append(moment.number)  # type: ignore[method-assign]
-    found = fit(resumed, method, small_context(tmp_path / "cut", resume=True, **settings))
+    actual = fit(resumed, method, small_context(tmp_path / "cut", resume=True, **settings))
     assert taken == list(range(step + 1, 18))
     for key, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value)
-    for line, expected in zip(found, history, strict=True):
+    for line, expected in zip(actual, history, strict=True):
         for key in ("loss", "train_accuracy", "test_accuracy", "learning_rate"):
             assert line[key] == expected[key]
 

@@ -28,16 +28,16 @@ SHAPES = [(7, 3, 3, 3), (40, 30), (5, 4, 1, 1), (2, 3, 5)]
 def kernels(dtype: torch.dtype = torch.float32, steps: int = 0, seed: int = 0) -> dict[str, Tensor]:
     """Kernels in both layouts; with ``steps`` many of equal size."""
     torch.manual_seed(seed)
-    found = {}
+    collected = {}
     for number, shape in enumerate(SHAPES):
         w = torch.randn(shape, dtype=torch.float64)
         w = (w * steps).round() / steps if steps else w
         w = w.to(dtype)
         last = len(shape) == 4 and number % 2 == 0
-        found[f"{number}.weight"] = nn.Parameter(
+        collected[f"{number}.weight"] = nn.Parameter(
             w.contiguous(memory_format=torch.channels_last) if last else w
         )
-    return found
+    return collected
 
 
 def both(given: dict[str, Tensor]) -> tuple[Flat, Flat]:
@@ -146,7 +146,7 @@ def test_what_is_not_to_be_chosen_never_is(dtype: torch.dtype) -> None:
 def test_thresholds_and_sums_all_at_once(dtype: torch.dtype) -> None:
     pair = both(kernels(dtype))
     counts = [n // 3 for n in pair[0].sizes]
-    found = []
+    collected = []
     for one in pair:
         scores, soft, hard = sizes(one), one.room(), one.room()
         near = one.raw.memory.new_zeros(len(counts))
@@ -157,8 +157,8 @@ def test_thresholds_and_sums_all_at_once(dtype: torch.dtype) -> None:
             hardshrink(span, one.raw.memory, near[here], hard.memory)
         sums = torch.cat([s.sums(s.of(scores.memory).double()) for s in one.spans])
         assert dtype == torch.bfloat16 or one.counts(hard) == counts  # equals fall together
-        found.append((near, sums, *soft.parts, *hard.parts))
-    for a, b in zip(*found, strict=True):
+        collected.append((near, sums, *soft.parts, *hard.parts))
+    for a, b in zip(*collected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12 if dtype != torch.bfloat16 else 0, atol=0)
 
 
@@ -179,7 +179,7 @@ def trained(name: str, folder: Path) -> Artifact:
 def test_methods_learn_the_same_all_at_once(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a GPU computes, on the CPU: sums are ordered otherwise, choices are not."""
+    """Computation in a GPU's order, on the CPU: sums differ in order, choices do not."""
     alone = trained(name, tmp_path / "alone")
     own = Flat.__init__
 

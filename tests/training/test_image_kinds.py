@@ -130,9 +130,9 @@ def test_sixteen_bits_of_colour_are_shown_as_their_upper_bytes() -> None:
         (written(Image.fromarray(GREY / np.float32(255) - 0.1), "TIFF"), "floats from -0.1"),
         (written(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"), "floats from nan"),
         (grey_tiff((GREY / 255).astype("<f4").tobytes(), 32, 0, 3), "of which 0 is white"),
-        (written(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "of 32 bits"),
+        (written(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "signed or 32-bit whole numbers"),
         (grey_tiff(GREY.astype("<i2").tobytes(), 16, 1, 2), "signed or 32-bit whole numbers"),
-        (grey_tiff(bytes(20 * 30 * 8), 64, 1, 3), "its kind of TIFF is unknown"),
+        (grey_tiff(bytes(20 * 30 * 8), 64, 1, 3), "its kind of TIFF is not supported"),
     ],
 )
 def test_numbers_of_which_nobody_says_what_is_white_are_refused(content: bytes, why: str) -> None:
@@ -215,10 +215,10 @@ def test_the_limit_holds_on_every_road(tmp_path: Path, road: Any) -> None:
         more = {"max_pixels": 5000, "download": False}
         mask = folder / "SegmentationClass" / "2008_000001.png"
         Image.new("L", (100, 100)).save(mask)
-    found = check_data(spec_of(tmp_path, road, **more), seed=0, told=lambda *_: None)
-    assert [problem.split for problem in found.problems] == ["test"]
-    assert "too many pixels" in found.problems[0].reason
-    assert f"data.max_pixels = {more['max_pixels']}" in found.problems[0].reason
+    findings = check_data(spec_of(tmp_path, road, **more), seed=0, told=lambda *_: None)
+    assert [problem.split for problem in findings.problems] == ["test"]
+    assert "too many pixels" in findings.problems[0].reason
+    assert f"data.max_pixels = {more['max_pixels']}" in findings.problems[0].reason
 
 
 def test_grey_masks_of_few_bits_are_no_classes(tmp_path: Path) -> None:
@@ -254,16 +254,16 @@ def test_the_check_says_which_kinds_there_are_and_what_was_left_out(tmp_path: Pa
     for name in (".DS_Store", "._wide.png", "notes.txt", "clip.mp4", "README"):
         (folder / name).write_bytes(b"x")
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
-    found = check_data(spec_of(tmp_path, "imagefolder"), seed=0, told=lambda *_: None)
-    assert found.passed
-    assert found.splits[0].kinds == {
+    findings = check_data(spec_of(tmp_path, "imagefolder"), seed=0, told=lambda *_: None)
+    assert findings.passed
+    assert findings.splits[0].kinds == {
         "PNG, RGB": 6,
         "GIF, palette, the first of several": 1,
         "JPEG, RGB, turned by its orientation": 1,
         "PNG, grey of 16 bits": 1,
     }
-    assert found.splits[1].kinds == {"PNG, RGB": 3}
-    assert found.left_out == {"*.mp4": 1, "*.txt": 1, "hidden files": 2, "no suffix": 1}
+    assert findings.splits[1].kinds == {"PNG, RGB": 3}
+    assert findings.left_out == {"*.mp4": 1, "*.txt": 1, "hidden files": 2, "no suffix": 1}
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         f'name = "r"\n[model]\nname = "resnet18"\n[data]\nname = "imagefolder"\n'

@@ -1,4 +1,4 @@
-"""How a run computes: taken up as it was written down, measured again where that was changed."""
+"""Settings of computation: reused as recorded, measured again if the record was changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stopped(root: Path) -> Path:
 
 
 def resumed(folder: Path) -> list[str]:
-    """What a training that goes on there tells."""
+    """Messages of a training that continues there."""
     context = small_context(folder, resume=True)
     fit(small_net(), Method(), context)
     assert isinstance(context.progress, Recorder)

@@ -1,4 +1,4 @@
-"""What goes wrong with images and workers reaches a person as a message, not as a traceback."""
+"""Failures of images and workers are reported as a message, not as a traceback."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def told(batches: Iterable[Any]) -> DataError:
-    """What ends the batches; a copy, because pytest's own would keep frames and so the workers."""
+    """Error that ends the batches; a copy, as pytest's would keep frames and so the workers."""
     try:
         list(batches)
     except DataError as error:

@@ -316,8 +316,8 @@ def test_evaluate_counts_and_restores_the_mode() -> None:
     labels = torch.tensor([0, 1, 1, 1, 0])
     net.train()
     batches = [(images[:3], labels[:3]), (images[3:], labels[3:])]
-    found = evaluate(net, batches, Classification(2), CPU, Settings(channels_last=True))
-    assert found == Accuracy(4, 5)
+    actual = evaluate(net, batches, Classification(2), CPU, Settings(channels_last=True))
+    assert actual == Accuracy(4, 5)
     assert Accuracy(4, 5).percent == 80
     assert net.training
 

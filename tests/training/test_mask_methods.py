@@ -46,7 +46,7 @@ def trained(method: SparseTraining, folder: Path, **settings: Any) -> Artifact:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
-    """What a method leaves after eight epochs; trained once for all who ask."""
+    """Result of a method after eight epochs; trained once for all tests."""
 
     @cache
     def result(name: str) -> Artifact:
@@ -138,7 +138,7 @@ def test_it_ships_on_the_road_of_all(
 def test_a_schedule_ends_with_the_training_at_the_latest(
     method: SparseTraining, tmp_path: Path
 ) -> None:
-    """Where no update falls on the end of the ramp, and where the ramp is the whole training."""
+    """No update falls on the end of the ramp; or the ramp is the whole training."""
     result = trained(method, tmp_path)
     kept = sum(int(mask.sum()) for mask in result.masks.values())
     assert kept == round((1 - SPARSITY) * sum(mask.numel() for mask in result.masks.values()))

@@ -175,7 +175,7 @@ def test_timm_networks_are_built() -> None:
     pytest.importorskip("timm", reason="timm is an extra")
     model = build_model(spec("timm:resnet10t"), 7, seed=0)
     assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
-    with pytest.raises(RecipeError, match="timm has no 'resnet10x'"):
+    with pytest.raises(RecipeError, match="timm has no network 'resnet10x'"):
         build_model(spec("timm:resnet10x"), 7, seed=0)
 
 

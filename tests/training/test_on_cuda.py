@@ -23,9 +23,17 @@ from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_east import TrainEast
+from prunec.tasks.task import Classification
+from prunec.training.averaging import Average
+from prunec.training.capture import WARM, Capturing, CudaGraphs
 from prunec.training.context import Context
+from prunec.training.held_state import HeldState
 from prunec.training.loop import fit
-from prunec.training.method import Method
+from prunec.training.method import Method, Moment
+from prunec.training.objective import Objective
+from prunec.training.optimisation import make_optimizer
+from prunec.training.settings import Settings
+from prunec.training.step import Stepper
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -112,6 +120,64 @@ def test_learned_ranks_of_a_recurrent_network(tmp_path: Path) -> None:
 def test_the_settings_of_training(settings: dict[str, Any], tmp_path: Path) -> None:
     history = fit(small_net(), Method(), on_gpu(tmp_path, **settings))
     assert history[-1]["test_accuracy"] > 60
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["dense", *SHIPPED])
+def test_recorded_steps_learn_what_computed_ones_do(
+    name: str, precision: str, tmp_path: Path
+) -> None:
+    """200 steps and more: replays are counted, none was given up, losses and results agree."""
+    losses, told = [], []
+    for capture in (False, "auto"):
+        own = on_gpu(tmp_path / str(capture), epochs=34, capture=capture, precision=precision,
+                     ema=0.9, clip_norm=1.0)  # fmt: skip
+        if name == "dense":
+            fit(small_net(), Method(), own)
+        else:
+            SHIPPED[name](artifact(), own)
+        losses.append([m["loss"] for m in own.progress.epochs])  # type: ignore[attr-defined]
+        told += [n for n in own.progress.notes if "one operation" in n]  # type: ignore[attr-defined]
+    assert not told
+    first = losses[0][0]
+    assert losses[0] == pytest.approx(losses[1], abs=0.1 * first)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_recorded_training_goes_on_computed_and_back(first: bool, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        fit(small_net(), Method(), stopping_after(on_gpu(tmp_path, capture=first, ema=0.9), 5))
+    own = replace(on_gpu(tmp_path, capture=not first, ema=0.9), resume=True)
+    history = fit(small_net(), Method(), own)
+    assert [m["epoch"] for m in own.progress.epochs] == [6, 7, 8]  # type: ignore[attr-defined]
+    assert history[-1]["test_accuracy"] > 60
+
+
+def test_a_cuda_graph_reads_rates_and_leaves_the_state_alone() -> None:
+    net = small_net().cuda().train()
+    spec = small_context(Path()).recipe.train
+    optimizer, method = make_optimizer(net, spec), Method()
+    take = Stepper(net, net, optimizer, method, Objective(Classification(3)), Settings())
+    average, told = Average(net, 0.9), []
+    learn = Capturing(take, average, CudaGraphs(), told.append)
+    images, labels = next(iter(small_context(Path()).data.train_batches(0, 16)))
+    batch = images.cuda(), labels.cuda()
+    for number in range(WARM):
+        learn(*batch, Moment(0, number, 1000, 1, 0.05))
+    before = HeldState(take, average)
+    learn._record((), take.given(*batch), Moment(0, WARM, 1000, 1, 0.05))
+    assert not told
+    after = before.moved()
+    assert all(torch.equal(after[key], value) for key, value in before.before.items())
+    learn(*batch, Moment(0, WARM, 1000, 1, 0.0))
+    learn(*batch, Moment(0, WARM + 1, 1000, 1, 0.0))
+    still = dict(net.named_parameters())
+    learned = before.moved()
+    assert all(torch.equal(learned[f"weights/{n}"], before.before[f"weights/{n}"]) for n in still)
+    learn(*batch, Moment(0, WARM + 2, 1000, 1, 0.1))
+    moved = before.moved()
+    assert not all(torch.equal(moved[f"weights/{n}"], learned[f"weights/{n}"]) for n in still)
+    assert learn.replays > 0
 
 
 @pytest.mark.parametrize("method", [METHODS["rigl"], METHODS["east"], SHIPPED["gdp"]])

@@ -126,13 +126,13 @@ def test_groups_take_parameters_by_name_in_their_order() -> None:
     )
     net = small_net()
     optimizer = make_optimizer(net, small_recipe(group=groups).train)
-    found = {
+    actual = {
         name: (group["weight_decay"], group["rate"])
         for name, p in net.named_parameters()
         for group in optimizer.param_groups
         if any(p is q for q in group["params"])
     }
-    assert found == {
+    assert actual == {
         "5.weight": (0.125, 0.5),
         "5.bias": (0.125, 0.5),
         "0.weight": (5e-4, 2.0),
@@ -250,11 +250,11 @@ def test_the_teachers_term_is_hintons() -> None:
         torch.randn(5, 3),
     )
     objective = Objective(Classification(3), 0.1, None, teacher, share=0.3, temperature=2.5)
-    found = objective(Outputs(logits), labels, images)
+    actual = objective(Outputs(logits), labels, images)
     p, q = (torch.softmax(x.detach().double() / 2.5, 1) for x in (teacher(images), logits))
     divergence = (p * (p.log() - q.log())).sum(1).mean()
     hard = F.cross_entropy(logits.double(), labels, label_smoothing=0.1)
-    assert float(found) == pytest.approx(float(0.7 * hard + 0.3 * 2.5**2 * divergence), rel=1e-5)
+    assert float(actual) == pytest.approx(float(0.7 * hard + 0.3 * 2.5**2 * divergence), rel=1e-5)
 
 
 def mixed_labels(**train: float) -> Tensor:

@@ -67,8 +67,8 @@ def test_two_ranks_follow_one_process(together: Path, tmp_path: Path) -> None:
 def test_a_different_learning_rate_is_not_followed(together: Path, tmp_path: Path) -> None:
     """That the comparison above can fail."""
     other, _ = trained(tmp_path, "plain", ALONE, epochs=4, learning_rate=0.051)
-    found = weights(together)["0.weight"]
-    assert not torch.allclose(found, other.state_dict()["0.weight"], rtol=1e-3, atol=1e-5)
+    actual = weights(together)["0.weight"]
+    assert not torch.allclose(actual, other.state_dict()["0.weight"], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_state_is_the_same_on_every_rank_at_every_update(kind: str, trainings: P
 def test_what_ranks_made_differently_becomes_rank_0s(trainings: Path) -> None:
     first, second = digests(trainings / "careless")
     assert not {*first.left} & {*second.left}
-    assert first.found[1:] == second.found[1:] == first.left[:-1]
+    assert first.seen[1:] == second.seen[1:] == first.left[:-1]
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_batch_norms_that_each_rank_has_for_itself_agree_when_an_epoch_ends(
     trainings: Path,
 ) -> None:
     first, second = digests(trainings / "unsynchronised")
-    same = [i for i in range(STEPS) if first.found[i] == second.found[i]]
+    same = [i for i in range(STEPS) if first.seen[i] == second.seen[i]]
     assert same == [0, 6, 12, 18]
     assert not {*first.left} & {*second.left}
 
@@ -103,8 +103,8 @@ def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
     """A signal to one of two, in the second epoch of 24 steps, stops both at the same step."""
     answer = torchrun(be_stopped, tmp_path / "cut")
     assert answer.returncode == 0, answer.stderr
-    found = sorted(p.name for p in (tmp_path / "cut" / "checkpoint").glob("epoch*"))
-    assert found == ["epoch-001", "epoch-001-step-000020"]
+    actual = sorted(p.name for p in (tmp_path / "cut" / "checkpoint").glob("epoch*"))
+    assert actual == ["epoch-001", "epoch-001-step-000020"]
     settings = {"epochs": 3, "batch_size": 4}
     alone, _ = trained(tmp_path / "alone", "plain", ALONE, **settings)
     resumed, rest = trained(tmp_path / "cut", "plain", ALONE, resume=True, **settings)

@@ -1,4 +1,4 @@
-"""What is told: one aligned line an epoch in a file, a live bar on a terminal."""
+"""Progress: one aligned line per epoch in a file, a live bar on a terminal."""
 
 from __future__ import annotations
 

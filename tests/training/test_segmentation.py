@@ -36,8 +36,8 @@ def test_it_learns_and_its_metrics_are_named(tmp_path: Path) -> None:
     assert "test_accuracy" not in last
     images, labels = next(iter(context.data.test_batches(10)))
     with torch.no_grad():
-        found = model.eval()(images).argmax(1)
-    assert last["test_miou"] == pytest.approx(brute_miou(found, labels, 3))
+        actual = model.eval()(images).argmax(1)
+    assert last["test_miou"] == pytest.approx(brute_miou(actual, labels, 3))
     assert "mIoU" in json.dumps(context.progress.notes)  # type: ignore[attr-defined]
 
 
@@ -61,12 +61,12 @@ def test_a_resumed_training_ends_with_the_same_bits_and_metrics(tmp_path: Path) 
     expected = fit(whole, Method(), small_context(tmp_path / "whole", **options))
     with pytest.raises(KeyboardInterrupt):
         fit(cut, Stopping(), small_context(tmp_path / "cut", **options))
-    found = fit(resumed, Method(), small_context(tmp_path / "cut", resume=True, **options))
-    assert found[0]["epoch"] == 1
+    actual = fit(resumed, Method(), small_context(tmp_path / "cut", resume=True, **options))
+    assert actual[0]["epoch"] == 1
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value)
     for key in ("loss", "train_miou", "train_pixel_accuracy", "test_miou"):
-        assert [line[key] for line in found] == [line[key] for line in expected]
+        assert [line[key] for line in actual] == [line[key] for line in expected]
 
 
 @pytest.mark.slow
@@ -77,10 +77,10 @@ def test_two_processes_follow_one(tmp_path: Path) -> None:
     context = small_context(tmp_path / "one")
     model = without_dropout()
     expected = fit(model, Method(), context)[-1]
-    found = json.loads((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    content = json.loads((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert content["loss"] == pytest.approx(expected["loss"], rel=1e-4)
     for key in ("train_miou", "test_miou", "test_pixel_accuracy"):
-        assert found[key] == pytest.approx(expected[key], abs=0.2), key
+        assert content[key] == pytest.approx(expected[key], abs=0.2), key
     weights = load_file(tmp_path / "two" / "final.safetensors")
     for name, value in model.state_dict().items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5)
@@ -124,16 +124,16 @@ def test_the_second_head_trains_and_is_gone_afterwards(tmp_path: Path) -> None:
     torch.manual_seed(0)
     second = nn.Conv2d(3, 3, 1)
     before = second.weight.detach().clone()
-    found = {}
+    collected = {}
     for weight in (0.0, 0.5):
         torch.manual_seed(0)
         small, context = Small(), small_context(tmp_path / str(weight), auxiliary=weight)
         object.__setattr__(context, "auxiliary", second)
         fit(small, Method(), context)
         assert small.aux_classifier is None
-        found[weight] = small.body.state_dict()
+        collected[weight] = small.body.state_dict()
     assert torch.equal(second.weight, before)  # each training begins with the same one
-    assert not torch.equal(found[0.0]["0.weight"], found[0.5]["0.weight"])
+    assert not torch.equal(collected[0.0]["0.weight"], collected[0.5]["0.weight"])
 
 
 def test_one_image_is_too_few_for_deeplabs_mean(tmp_path: Path) -> None:

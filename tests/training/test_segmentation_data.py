@@ -124,25 +124,25 @@ def test_voc_is_read_as_torchvision_reads_it(tmp_path: Path) -> None:
     assert data.task == Segmentation(21)
     for split, image_set in ((data.train_set, "train"), (data.test_set, "val")):
         for index, (photo, mask) in enumerate(VOCSegmentation(str(tmp_path), image_set=image_set)):
-            image, found = split[index]
+            image, actual = split[index]
             assert torch.equal(image, v2.functional.pil_to_tensor(photo))
-            assert torch.equal(torch.as_tensor(found), torch.from_numpy(np.array(mask)))
-            assert VOID in torch.as_tensor(found)
+            assert torch.equal(torch.as_tensor(actual), torch.from_numpy(np.array(mask)))
+            assert VOID in torch.as_tensor(actual)
 
 
 def test_batches_follow_from_seed_epoch_and_step_whoever_reads_them(tmp_path: Path) -> None:
     write_voc(tmp_path)
     data = load_data(voc_spec(tmp_path), seed=0)
-    found = batches(data)
-    images, labels = found[0]
+    actual = batches(data)
+    images, labels = actual[0]
     assert images.shape == (2, 3, 24, 24)
     assert (labels.shape, labels.dtype) == ((2, 24, 24), torch.int64)
-    assert same(found, batches(load_data(voc_spec(tmp_path, workers=2), seed=0)))
-    assert same(found[1:], batches(data, first=1))
-    assert not same(found, batches(data, epoch=2))
+    assert same(actual, batches(load_data(voc_spec(tmp_path, workers=2), seed=0)))
+    assert same(actual[1:], batches(data, first=1))
+    assert not same(actual, batches(data, epoch=2))
     halves = [batches(data.to(CPU, Processes(rank, 2))) for rank in range(2)]
     joined = [tuple(map(torch.cat, zip(*pair, strict=True))) for pair in zip(*halves, strict=True)]
-    assert same(found, joined)  # type: ignore[arg-type]
+    assert same(actual, joined)  # type: ignore[arg-type]
 
 
 def test_trainaug_is_asked_for_and_finds_its_masks(tmp_path: Path) -> None:
@@ -206,16 +206,16 @@ def test_damage_is_named_and_data_check_lists_it(tmp_path: Path, how: str) -> No
         batches(data)
     assert said in raised.value.message
     if how in ("class", "size"):  # the check starts processes: two of them are enough
-        found = check_data(voc_spec(tmp_path), seed=0, told=lambda *_: None)
-        assert [said in problem.reason for problem in found.problems] == [True]
-        assert not found.passed
+        findings = check_data(voc_spec(tmp_path), seed=0, told=lambda *_: None)
+        assert [said in problem.reason for problem in findings.problems] == [True]
+        assert not findings.passed
 
 
 def test_a_sound_set_passes_and_classes_are_counted_by_images(tmp_path: Path) -> None:
     write_voc(tmp_path, train=3)
-    found = check_data(voc_spec(tmp_path), seed=0, told=lambda *_: None)
-    assert found.passed
-    train = found.splits[0]
+    findings = check_data(voc_spec(tmp_path), seed=0, told=lambda *_: None)
+    assert findings.passed
+    train = findings.splits[0]
     assert train.per_class[:5] == (3, 1, 1, 1, 0)
 
 

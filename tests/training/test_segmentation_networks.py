@@ -72,8 +72,8 @@ def test_strides_become_dilation(stride: int, side: int) -> None:
     plain.load_state_dict(model.state_dict())
     with torch.no_grad():  # every other place of the dilated network is the plain one's
         step = side // 2
-        found, expected = model.backbone(images)["out"], plain.backbone(images)["out"]
-    torch.testing.assert_close(found[..., ::step, ::step], expected, rtol=1e-4, atol=1e-5)
+        actual, expected = model.backbone(images)["out"], plain.backbone(images)["out"]
+    torch.testing.assert_close(actual[..., ::step, ::step], expected, rtol=1e-4, atol=1e-5)
 
 
 TEXT = """

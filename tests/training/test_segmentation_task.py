@@ -22,20 +22,20 @@ from prunec.training.objective import Objective, make_objective
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("classes", [2, 4, 21])
 def test_miou_is_that_of_sets_of_pixels(seed: int, classes: int) -> None:
-    found, labels = answers(seed, classes)
+    actual, labels = answers(seed, classes)
     task = Segmentation(classes)
-    score = task.score(task.counts(found, labels).tolist())
-    assert score.percent == pytest.approx(brute_miou(found, labels, classes))
+    score = task.score(task.counts(actual, labels).tolist())
+    assert score.percent == pytest.approx(brute_miou(actual, labels, classes))
     valid = labels != VOID
-    right = (found == labels)[valid].double().mean()
+    right = (actual == labels)[valid].double().mean()
     assert score.pixel_accuracy == pytest.approx(100 * float(right))
 
 
 def test_miou_by_hand() -> None:
     """Labels 0 0 1 1 and a void pixel, answers 0 1 1 1 2: IoU ½ and ⅔; class 2 does not occur."""
-    labels, found = torch.tensor([[0, 0, 1, 1, VOID]]), torch.tensor([[0, 1, 1, 1, 2]])
+    labels, actual = torch.tensor([[0, 0, 1, 1, VOID]]), torch.tensor([[0, 1, 1, 1, 2]])
     task = Segmentation(3)
-    score = task.score(task.counts(found, labels).tolist())
+    score = task.score(task.counts(actual, labels).tolist())
     assert score.rows == ((1, 1, 0, 0), (0, 2, 0, 0), (0, 0, 0, 0))
     assert score.ious == (1 / 2, 2 / 3, None)
     assert score.percent == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
@@ -44,18 +44,18 @@ def test_miou_by_hand() -> None:
 
 
 def test_a_class_that_is_only_answered_counts_and_no_answer_is_wrong() -> None:
-    labels, found = torch.tensor([[0, 0, 0, 0]]), torch.tensor([[0, 0, 1, 2]])
+    labels, actual = torch.tensor([[0, 0, 0, 0]]), torch.tensor([[0, 0, 1, 2]])
     task = Segmentation(2)  # an answer of 2 is none
-    score = task.score(task.counts(found, labels).tolist())
+    score = task.score(task.counts(actual, labels).tolist())
     assert score.ious == (2 / 4, 0 / 1)
     assert score.pixel_accuracy == 50
 
 
 def test_counts_of_parts_add_up() -> None:
-    found, labels = answers(5, count=6)
+    actual, labels = answers(5, count=6)
     task = Segmentation(CLASSES)
-    parts = [task.counts(found[i::2], labels[i::2]) for i in range(2)]
-    assert torch.equal(sum(parts), task.counts(found, labels))
+    parts = [task.counts(actual[i::2], labels[i::2]) for i in range(2)]
+    assert torch.equal(sum(parts), task.counts(actual, labels))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -71,8 +71,8 @@ def test_the_loss_is_the_mean_over_labelled_pixels(smoothing: float) -> None:
             target = torch.full((CLASSES,), smoothing / CLASSES).double()
             target[y] += 1 - smoothing
             losses.append(float(-(target * log[n, :, i, j]).sum()))
-    found = Objective(Segmentation(CLASSES), smoothing)(Outputs(logits), labels, torch.empty(0))
-    assert float(found) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    actual = Objective(Segmentation(CLASSES), smoothing)(Outputs(logits), labels, torch.empty(0))
+    assert float(actual) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
 def test_without_any_label_the_loss_is_zero_and_so_is_its_gradient() -> None:
@@ -130,8 +130,8 @@ def test_the_second_heads_loss_is_added_by_its_weight() -> None:
         weight * F.cross_entropy(x, labels, ignore_index=VOID)
         for weight, x in ((1, one), (0.4, two))
     )
-    found = objective(Outputs(one, two), labels, torch.empty(0))
-    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    actual = objective(Outputs(one, two), labels, torch.empty(0))
+    assert float(actual) == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_what_else_a_network_returns_is_its_own_business() -> None:
     """Of a dict, only the logits of both heads are looked at."""
     out, aux = torch.zeros(2, 2, CLASSES, 8, 8)
     outputs = {"out": out, "aux": aux, "features": torch.zeros(2, 3)}
-    found = Segmentation(CLASSES).read(outputs, torch.zeros(2, 1, 8, 8))
-    assert found.logits is out
-    assert found.auxiliary is aux
+    actual = Segmentation(CLASSES).read(outputs, torch.zeros(2, 1, 8, 8))
+    assert actual.logits is out
+    assert actual.auxiliary is aux
     with pytest.raises(DataError, match="for every pixel"):
         Segmentation(CLASSES).read({**outputs, "aux": None}, torch.zeros(2, 1, 8, 8))

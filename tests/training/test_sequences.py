@@ -88,8 +88,8 @@ def test_a_damaged_file_of_har_is_named(
     with pytest.raises(DamagedData, match=message) as caught:
         load_data(spec("har", tmp_path), seed=0)
     assert str(path) in caught.value.message or path.name in caught.value.message
-    found = check(spec("har", tmp_path))
-    assert not found.passed
+    findings = check(spec("har", tmp_path))
+    assert not findings.passed
 
 
 def test_what_har_lacks_is_named(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_log_mel_is_its_definition() -> None:
     """Frame by frame through a plain DFT in float64, the filters by interpolation."""
     torch.manual_seed(0)
     samples = 0.1 * torch.randn(16000)
-    found = log_mel(samples)
-    assert found.shape == (32, 1, 99)
+    actual = log_mel(samples)
+    assert actual.shape == (32, 1, 99)
     padded = np.concatenate([samples.double().numpy(), np.zeros(80)])
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     angles = -2j * np.pi * np.outer(np.arange(257), np.arange(400)) / 512
@@ -122,13 +122,13 @@ def test_log_mel_is_its_definition() -> None:
         for band in (0, 7, 31):
             height = np.interp(hertz, corners[band : band + 3], [0, 1, 0])
             expected = np.log(height @ power + 1e-6)
-            assert float(found[band, 0, frame]) == pytest.approx(expected, abs=1e-3)
+            assert float(actual[band, 0, frame]) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_tone_is_in_its_filter() -> None:
     """A filter that holds 1 kHz is the loudest; no filter of the 32 is empty."""
-    found = log_mel(torch.from_numpy(tone(1000.0)).float() / 32768)
-    loudest = int(found.mean((1, 2)).argmax())
+    actual = log_mel(torch.from_numpy(tone(1000.0)).float() / 32768)
+    loudest = int(actual.mean((1, 2)).argmax())
     assert float(filters()[round(1000 * 512 / 16000), loudest]) > 0
     assert bool((filters().sum(0) > 0).all())
     assert filters().shape == (257, FILTERS)
@@ -197,8 +197,8 @@ def test_a_damaged_clip_is_found_by_the_check(tmp_path: Path, kind: str) -> None
     root = write_speech(tmp_path)
     path = root / "go" / "2_nohash_0.wav"
     path.write_bytes(content)
-    found = check(spec("speech-commands", root))
-    (problem,) = found.problems
+    findings = check(spec("speech-commands", root))
+    (problem,) = findings.problems
     assert problem.image == str(path)
     assert reason in problem.reason
     with pytest.raises(DamagedData, match=r"2_nohash_0\.wav cannot be read"):

@@ -1,4 +1,4 @@
-"""Which weights, how spread over layers, which of them stay: published tables and brute force."""
+"""Choice of weights, spread over layers, protection: published tables and brute force."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_erk_is_the_published_spread(percent: str) -> None:
     with (TABLES / "erk_resnet50_computed.csv").open(newline="") as lines:
         rows = {r["layer"]: float(r[f"sparsity_pct_S={percent}"]) for r in csv.DictReader(lines)}
     for (name, weight), count in zip(kernels.items(), counts, strict=True):
-        found = 100 * (1 - count / weight.numel())
-        assert found == pytest.approx(rows[name.removesuffix(".weight")], abs=0.5)
+        actual = 100 * (1 - count / weight.numel())
+        assert actual == pytest.approx(rows[name.removesuffix(".weight")], abs=0.5)
     total = sum(w.numel() for w in kernels.values())
     assert sum(counts) == round((1 - float(percent) / 100) * total)
 
@@ -115,8 +115,8 @@ def test_choices_are_those_of_sorting() -> None:
     parts = [torch.rand(5, 4), torch.rand(7)]
     masks = largest_of_all(parts, 9)
     flat = torch.cat([p.flatten() for p in parts])
-    found = torch.cat([m.flatten() for m in masks]) > 0
-    assert torch.equal(flat[found].sort().values, flat.sort().values[-9:])
+    actual = torch.cat([m.flatten() for m in masks]) > 0
+    assert torch.equal(flat[actual].sort().values, flat.sort().values[-9:])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -85,7 +85,7 @@ def test_far_below_s_follows_its_closed_form(
     linear = nn.Linear(2, 2).double()
     method = Str(step, sparse_kernels(linear))
     optimizer = make_optimizer(linear, train, method.parameters())
-    found = [float(method.s.detach())]
+    actual = [float(method.s.detach())]
     for epoch in range(epochs):
         for n in range(steps):
             rate = learning_rate(train, epoch * steps + n, steps)
@@ -94,10 +94,10 @@ def test_far_below_s_follows_its_closed_form(
             optimizer.step()
         total = steps * sum(rates[: epoch + 1])
         closed = s_init * math.exp(-train.weight_decay * total / (1 - 0.875))
-        found.append(float(method.s.detach()))
-        assert found[-1] == pytest.approx(closed, rel=0.005)
+        actual.append(float(method.s.detach()))
+        assert actual[-1] == pytest.approx(closed, rel=0.005)
     for number, bound in passed.items():
-        assert found[number - 1] < bound < found[number]
+        assert actual[number - 1] < bound < actual[number]
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from small_training import CPU, Recorder, small_context, small_net, small_recipe
+from torch import nn
 
 from prunec.processes import ALONE, Processes
 from prunec.tasks.task import Classification, Outputs
-from prunec.training import tuning
+from prunec.training import measured_settings, tuning
 from prunec.training.loop import fit
 from prunec.training.method import Method
 from prunec.training.objective import Objective
+from prunec.training.remembered import Remembered
 from prunec.training.settings import Settings, cores
+from prunec.training.stopwatch import Stopwatch
 from prunec.training.tuning import Trial, candidates, choose, fastest
 
 OPEN = {"precision": "auto", "channels_last": "auto", "threads": "auto"}
@@ -116,3 +120,114 @@ def test_a_variable_bounds_the_cores_of_one_process(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("OMP_NUM_THREADS")
     whole = cores(ALONE)
     assert cores(Processes(0, 2, 0, 2)) == max(1, whole // 2)
+
+
+class Clock:
+    """Time that passes as it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class SlowSteps:
+    """Steps that take as long as is said: the first of each kind of settings longer."""
+
+    def __init__(self, clock: Clock, first: float, step: float) -> None:
+        self.clock, self.first, self.step = clock, first, step
+        self.taken: list[int] = []
+
+    def __call__(self, bench: object, own: nn.Module, settings: Settings) -> object:
+        self.taken.append(0)
+
+        def learn(*given: object) -> tuple[torch.Tensor, None]:
+            self.clock.now += self.first if self.taken[-1] == 0 else self.step
+            self.taken[-1] += 1
+            return torch.tensor(1.0), None
+
+        return learn
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "limit", "trials"),
+    [
+        (0.1, 0.01, 5.0, 4),  # a warm GPU, a small network: all settings
+        (1.0, 0.3, 5.0, 2),  # a warm one, a large network
+        (6.0, 0.05, 15.0, 2),  # a cold one
+        (14.0, 2.0, 17.0, 1),  # cold, and large: what there was time for
+    ],
+)
+def test_trials_on_a_gpu_end_in_time(
+    first: float, step: float, limit: float, trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    steps = SlowSteps(clock, first, step)
+    monkeypatch.setattr(tuning, "is_bounded", lambda device: True)
+    monkeypatch.setattr(tuning._Bench, "_steps", lambda *given: steps(*given))
+    batch = next(small_context(Path()).data.train_batches(0, 16))
+    train = small_recipe(**{**OPEN, "threads": 1}).train
+    told: list[Settings] = []
+    objective = Objective(Classification(3))
+    chosen, measured = choose(
+        small_net().train(), batch, train, objective, ALONE, tell=told.append, clock=clock
+    )
+    assert clock.now <= limit
+    assert len(measured) == trials
+    assert told == [trial.settings for trial in measured]
+    assert chosen == fastest(measured)
+
+
+def test_the_likeliest_settings_of_a_gpu_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_short_precision", lambda device: "bf16")
+    train = small_recipe(**OPEN).train
+    tried = list(candidates(train, FIRST, torch.device("cuda"), lambda: FIRST))
+    assert [(s.precision, s.channels_last) for s in tried[:2]] == [("fp32", False), ("bf16", True)]
+    named = small_recipe(**{**OPEN, "precision": "bf16", "channels_last": True}).train
+    first = Settings("bf16", True, 4)
+    assert list(candidates(named, first, torch.device("cuda"), lambda: first)) == [first]
+
+
+def test_what_was_measured_is_remembered_and_measured_again_where_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(measured_settings, "remembers", lambda device: True)
+
+    def notes(name: str, *, retune: bool = False, **train: object) -> str:
+        context = small_context(tmp_path / name, epochs=1, **{**OPEN, **train})
+        fit(small_net(), Method(), replace(context, retune=retune))
+        assert isinstance(context.progress, Recorder)
+        return context.progress.notes[0]
+
+    assert notes("a").startswith(("Fastest step", "Step, as fast"))
+    (file,) = (tmp_path / "cache" / "prunec" / "settings").iterdir()
+    record = json.loads(file.read_text())
+    assert record["of"]["batch"] == [[16, 1, 8, 8], [16]]
+    assert [trial["seconds"] > 0 for trial in record["measured"]]
+    assert notes("b").startswith("Step as measured before: ")
+    assert notes("b").endswith("(--retune measures again)")
+    assert notes("c", retune=True).startswith(("Fastest step", "Step, as fast"))
+    assert notes("d", batch_size=32).startswith(("Fastest step", "Step, as fast"))
+    file.write_text("{")
+    assert notes("e").startswith(("Fastest step", "Step, as fast"))
+
+
+def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    memory = Remembered({"a": 1}, tmp_path / "file" / "folder")
+    memory.keep(FIRST, [])
+    assert memory.settings() is None
+
+
+def test_the_time_to_the_first_step_is_told_in_parts(tmp_path: Path) -> None:
+    clock, told = Clock(), []
+    watch = Stopwatch(told.append, clock)
+    clock.now = 1.25
+    watch.mark("imports")
+    fit(small_net(), Method(), replace(small_context(tmp_path, epochs=1), watch=watch))
+    assert told == [
+        "First step after 1.2 s: imports 1.2 s, network and device 0.0 s, settings 0.0 s, "
+        "first step 0.0 s"
+    ]

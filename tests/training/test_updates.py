@@ -1,4 +1,4 @@
-"""How masks change, method by method, against brute force."""
+"""Updates of masks, method by method, against brute force."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_ramp_that_ends_before_it_begins_is_refused() -> None:
 def test_snfs_grows_where_momentum_is_and_lets_it_move() -> None:
     """By hand: the optimizer's momentum is dense, weights are masked; moves come between epochs."""
     linear = nn.Linear(6, 1, bias=False)
-    options = TrainSnfs(sparsity=0.5, spread="uniform", fraction=0.33, momentum=0.5)
+    options = TrainSnfs(sparsity=0.5, spread="uniform", fraction=0.4, momentum=0.5)
     method = Snfs(options, sparse_kernels(linear), torch.Generator().manual_seed(0))
     method.masks.values[0].copy_(torch.tensor([[1.0, 1, 1, 0, 0, 0]]))
     linear.weight.data = torch.tensor([[0.1, 3.0, 4.0, 0, 0, 0]])
@@ -197,8 +197,8 @@ def test_acdc_alternates_and_ends_compressed(
     epochs: int, changes: dict[str, int], wanted: str
 ) -> None:
     method = Acdc(TrainAcdc(sparsity=0.5, **changes), sparse_kernels(nn.Linear(4, 4)))
-    found = "".join("c" if method.is_compressed(e, epochs) else "d" for e in range(epochs))
-    assert found == wanted
+    actual = "".join("c" if method.is_compressed(e, epochs) else "d" for e in range(epochs))
+    assert actual == wanted
 
 
 @pytest.mark.slow

@@ -59,9 +59,9 @@ def candidates(table: dict[str, Any], image: Tensor) -> list[Tensor]:
 def test_every_image_is_one_that_torchvision_makes_of_it(table: dict[str, Any]) -> None:
     """And over a batch many of the parameters occur: they are drawn for each image."""
     given = images()
-    found = changed(table, given=given)
+    actual = changed(table, given=given)
     chosen = set()
-    for before, after in zip(given, found, strict=True):
+    for before, after in zip(given, actual, strict=True):
         made = candidates(table, before)
         matching = [i for i, one in enumerate(made) if torch.equal(one, after)]
         assert matching
@@ -71,9 +71,9 @@ def test_every_image_is_one_that_torchvision_makes_of_it(table: dict[str, Any]) 
 
 def test_erased_is_one_rectangle_of_the_value() -> None:
     given = images().clamp(min=10)
-    found = changed(KNOWN[4], given=given)
+    actual = changed(KNOWN[4], given=given)
     areas = set()
-    for before, after in zip(given, found, strict=True):
+    for before, after in zip(given, actual, strict=True):
         gone = (after != before).any(0)
         rows, columns = gone.any(1).sum(), gone.any(0).sum()
         assert gone.sum() == rows * columns
@@ -88,15 +88,15 @@ def test_erased_is_one_rectangle_of_the_value() -> None:
 def test_colours_are_torchvisions_at_some_factor(part: str, channels: int) -> None:
     """Bit for bit at the factor that was drawn, one for each image."""
     given = images(channels)
-    found = changed({"name": "ColorJitter", part: 0.5}, given=given)
+    actual = changed({"name": "ColorJitter", part: 0.5}, given=given)
     if part == "saturation" and channels == 1:
-        assert torch.equal(found, given)
+        assert torch.equal(actual, given)
         return
     generator = torch.Generator().manual_seed(derived_seed(0, 2, 5, 0))
     torch.randperm(1, generator=generator)
     factors = 0.5 + torch.rand(COUNT, generator=generator, dtype=torch.float64)
     adjust = getattr(F, f"adjust_{part}")
-    for before, after, factor in zip(given, found, factors.float(), strict=True):
+    for before, after, factor in zip(given, actual, factors.float(), strict=True):
         wanted = adjust(before, float(factor))
         assert (wanted.int() - after.int()).abs().max() <= 1  # in which order a product is rounded
         assert (wanted == after).float().mean() > 0.99
@@ -137,6 +137,6 @@ def test_what_is_not_known_here_stays_with_torchvision(tables: list[dict[str, An
 
 def test_floats_are_cropped_and_flipped_too() -> None:
     given = images().float() / 255
-    found = changed(KNOWN[0], KNOWN[2], given=given)
-    assert found.dtype == torch.float32
+    actual = changed(KNOWN[0], KNOWN[2], given=given)
+    assert actual.dtype == torch.float32
     assert isinstance(build_transform(KNOWN[:1], "x"), v2.Compose)

@@ -1,4 +1,4 @@
-"""What torchrun does, its two processes forked from an agent that has imported torch already."""
+"""Stand-in for torchrun: two processes forked from an agent that has already imported torch."""
 
 from __future__ import annotations
 

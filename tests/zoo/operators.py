@@ -23,7 +23,7 @@ def pooled_with_places() -> nn.Module:
 
 @member((3, 8, 8))
 def statistics_beside_means() -> nn.Module:
-    """What a speaker's or a style network sums up: means and deviations, one behind the other."""
+    """Statistics pooling of a speaker or style network: means, then deviations."""
 
     def rule(m: Net, x: Tensor) -> Tensor:
         x = m.stem(x)

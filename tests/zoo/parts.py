@@ -1,4 +1,4 @@
-"""What the nets of the zoo are made of: a module from a function, usual blocks, the registry."""
+"""Parts of the nets of the zoo: a module from a function, usual blocks, the registry."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from zoo.parts import Net, block, head, linear_block, member
 
 
 def _projections() -> dict[str, nn.Module]:
-    """What attention over the pixels of a stem is made of; the order draws the weights."""
+    """Parts of attention over the pixels of a stem; their order determines the random weights."""
     stem = block(3, 8, stride=2)
     named = {name: nn.Linear(8, 8) for name in ("q", "k", "v", "out")}
     return {"stem": stem, **named, "head": nn.Linear(8, 5)}

@@ -66,7 +66,7 @@ def runners_of(rows: Iterable[FormRow]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for row in rows for name in row.outcomes))
 
 
-def worth_a_table(rows: Sequence[FormRow]) -> bool:
+def has_several(rows: Sequence[FormRow]) -> bool:
     """Return whether there is a runner, and more than one runner or file to compare."""
     runners = runners_of(rows)
     return bool(runners) and (len(rows) > 1 or len(runners) > 1)

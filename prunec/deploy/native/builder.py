@@ -1,4 +1,4 @@
-"""Builds the program of a network: its data, its buffers, and the calls of kernels in order."""
+"""Builder of a network's program: its data, its buffers and the kernel calls in order."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from prunec.deploy.native.layout import (
 from prunec.deploy.native.reading import Call, Network
 
 Value = int | float | str | tuple[int, ...]
-"""A number, the name of a constant of the kernels, or numbers of every axis."""
+"""A number, the name of a kernel constant, or one number per axis."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A position in a buffer of the workspace, in floats."""
+    """An offset in a buffer of the workspace, in floats."""
 
     buffer: str
     at: int = 0
@@ -39,14 +39,14 @@ the address of its arguments."""
 
 @dataclass(frozen=True)
 class Work:
-    """What a call of a kernel computes.
+    """Work of one kernel call, for profiles.
 
     Attributes:
-        kernel: its name.
-        weights: of the layer.
-        live: of these, how many are not zero.
-        products: of weights that are not zero, in one sample.
-        stored: bytes of the weights as they are stored.
+        kernel: name of the kernel.
+        weights: number of weights.
+        live: number of nonzero weights.
+        products: multiply-adds with nonzero weights, per sample.
+        stored: bytes of the weights as stored.
         tensors: bytes of input and output.
     """
 
@@ -63,14 +63,14 @@ class Step:
     """One call of a kernel.
 
     Attributes:
-        code: the call in C, ``&S`` for its arguments.
-        struct: the type of its arguments; empty where it has none.
-        fields: of the arguments.
-        reads: buffers.
-        writes: the buffer that it makes, or makes a part of.
-        layer: what it stems from, for comments.
-        work: what it computes, where it has weights.
-        makes: the tensor that it ends in, with what it takes in of the operators behind it.
+        code: the call in C, with ``&S`` for its arguments.
+        struct: C type of its arguments; empty if it has none.
+        fields: the arguments by name.
+        reads: buffers that it reads.
+        writes: the buffer that it writes, in whole or in part.
+        layer: node that it stems from, for comments in the source.
+        work: its work, if it has weights.
+        makes: the tensor that it ends in, with the operators fused into it.
     """
 
     code: str
@@ -84,7 +84,7 @@ class Step:
 
 
 class Data:
-    """Weights and tables, each once, on lines of 64 bytes."""
+    """Weights and tables, without duplicates, aligned to 64 bytes."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -92,7 +92,7 @@ class Data:
         self._size = 0
 
     def add(self, values: np.ndarray) -> int:
-        """Return the place of an array, in floats; arrays of the same bytes have one."""
+        """Return the offset of an array, in floats; equal bytes are stored once."""
         data = np.ascontiguousarray(values).tobytes()
         if data not in self._places:
             self._places[data] = self._size // 4
@@ -102,13 +102,13 @@ class Data:
 
     @property
     def bytes(self) -> bytes:
-        """All of them."""
+        """All data in order."""
         return b"".join(self._parts)
 
 
 @dataclass
 class Builder:
-    """The program so far."""
+    """The program under construction."""
 
     network: Network
     borders: Mapping[tuple[int, int], Border]
@@ -123,24 +123,25 @@ class Builder:
         self._buffers: dict[str, str] = {}
         self._layouts: dict[str, Layout] = {}
         self.makers: dict[str, Step] = {}
-        """Tensor → the convolution or linear step that makes it, as long as it can be changed."""
+        """Tensor → the convolution or linear step that computes it, as long as it can
+        take in others."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the sizes of a tensor."""
+        """Return the shape of a tensor."""
         known = self.network.constants.get(name)
         return known.shape if known is not None else self.network.shapes[name]
 
     def constant(self, call: Call, place: int) -> np.ndarray | None:
-        """Return an operand's values; None where it is left out.
+        """Return the values of a constant operand; None if it is left out.
 
         Raises:
-            PassError: it is computed.
+            PassError: the operand is computed.
         """
         if place >= len(call.operands) or not call.operands[place]:
             return None
         known = self.network.constants.get(call.operands[place])
         if known is None:
-            raise call.refuse(f"whose operand {call.operands[place]!r} is computed")
+            raise call.refuse(f"with a computed operand {call.operands[place]!r}")
         return known
 
     def layout(self, name: str) -> Layout:
@@ -150,11 +151,11 @@ class Builder:
         return self._layouts[name]
 
     def introduce(self, name: str, layout: Layout) -> None:
-        """Take a tensor that the graph does not have, with its layout."""
+        """Add a tensor that the graph does not have, with its layout."""
         self._layouts[name] = layout
 
     def once(self, name: str) -> bool:
-        """Whether a tensor is read by one operator and is no output."""
+        """Whether exactly one operator reads a tensor and it is not an output."""
         return self._uses[name] == 1
 
     def unread(self, name: str) -> bool:
@@ -162,32 +163,32 @@ class Builder:
         return not name or not self._uses[name]
 
     def new(self, name: str) -> str:
-        """Return the buffer of a tensor, made now."""
+        """Allocate and return the buffer of a tensor."""
         self._buffers[name] = name
         self.sizes[name] = self.layout(name).total
         return name
 
     def scratch(self, size: int) -> str:
-        """Return a new buffer of a number of floats."""
+        """Allocate and return a buffer of ``size`` floats."""
         name = f"scratch {len(self.sizes)}"
         self.sizes[name] = size
         return name
 
     def share(self, name: str, other: str) -> None:
-        """Let a tensor be the buffer of another one, of the same values in a row."""
+        """Give a tensor the buffer of another one with the same contiguous values."""
         self._buffers[name] = self.buffer(other)
         step = self.makers.pop(other, None)
         if step is not None:
             step.makes = name
 
     def buffer(self, name: str) -> str:
-        """Return the buffer of a tensor; a constant is brought into one."""
+        """Return the buffer of a tensor; a constant is copied into one first."""
         if name not in self._buffers:
             self._load(name)
         return self._buffers[name]
 
     def stored(self, values: np.ndarray) -> str:
-        """Return a new buffer that holds numbers in a row."""
+        """Append a copy of constants into a new contiguous buffer; return it."""
         buffer, count = self.scratch(rounded(values.size)), (1,) * (RANK - 1) + (values.size,)
         steps = (0,) * (RANK - 1) + (1,)
         fields: Fields = {
@@ -220,13 +221,13 @@ class Builder:
         writes: str,
         layer: str,
     ) -> Step:
-        """Append a call that reads buffers and writes one; return it."""
+        """Append and return a call that reads buffers and writes one."""
         step = Step(code, struct, fields, tuple(reads), writes, layer)
         self.steps.append(step)
         return step
 
     def clean(self, name: str) -> None:
-        """Append zeros between the values of a tensor, where it has any there."""
+        """Append zeroing of the border of a tensor, if it has one."""
         layout, buffer = self.layout(name), self.buffer(name)
         if layout.bordered:
             fields: Fields = {"": layout, "at": Place(buffer)}
@@ -240,22 +241,22 @@ class Builder:
         out: tuple[str, View],
         numbers: tuple[float, float] = (0.0, 0.0),
     ) -> Step:
-        """Append an operator position by position, of one operand or two, of any strides.
+        """Append an element-wise operator of one or two strided operands.
 
         Args:
-            call: what it stems from.
-            operation: of the kernels.
-            operands: buffer and values of each, of the sizes of the output.
-            out: buffer and values.
+            call: the node.
+            operation: name of the operation in the kernels.
+            operands: buffer and view of each, with the sizes of the output.
+            out: buffer and view of the output.
             numbers: alpha and beta.
 
         Raises:
-            PassError: it has more axes than kernels have.
+            PassError: more than RANK axes remain.
         """
         views = [view for _, view in (*operands, out)]
         sizes, steps = joined(out[1].sizes, [view.steps for view in views])
         if len(sizes) > RANK:
-            raise call.refuse(f"of {len(sizes)} axes that lie apart")
+            raise call.refuse(f"of {len(sizes)} axes that cannot be merged")
         fields: Fields = {"sizes": padded(sizes, steps[0])[0]}
         entries = zip(("a", "b")[: len(operands)], operands, steps, strict=False)
         for key, (buffer, view), own in (*entries, ("out", out, steps[-1])):
@@ -267,11 +268,11 @@ class Builder:
         return self.add(code, "pn_walk", fields, reads, out[0], call.name)
 
     def move(self, call: Call, source: tuple[str, View], out: tuple[str, View]) -> None:
-        """Append a copy of values, of the same sizes."""
+        """Append a copy of values between views of the same sizes."""
         self.walk(call, "PN_MOVE", [source], out)
 
     def repeated(self, name: str, result: str) -> tuple[str, View]:
-        """Return buffer and values of a tensor, repeated to the sizes of another one."""
+        """Return buffer and view of a tensor broadcast to the shape of another one."""
         buffer, view = self.values(name)
         sizes = self.shape(result)
         missing = len(sizes) - len(view.sizes)
@@ -281,7 +282,7 @@ class Builder:
         return buffer, View(sizes, steps, view.at)
 
     def values(self, name: str) -> tuple[str, View]:
-        """Return the buffer of a tensor and its values there."""
+        """Return buffer and view of a tensor."""
         return self.buffer(name), self.layout(name).view
 
 

@@ -1,4 +1,4 @@
-"""Operators that choose: by conditions, by numbers known beforehand, by size."""
+"""Selection, gather and scatter: by conditions, by constant indices, by magnitude."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prunec.deploy.native.windows import rows_of
 
 
 def where(builder: Builder, call: Call) -> None:
-    """Append a choice of one of two tensors, position by position."""
+    """Append ``Where``: an element-wise choice between two tensors."""
     _chosen(builder, call, [builder.repeated(each, call.results[0]) for each in call.operands])
 
 
 def triangle(builder: Builder, call: Call) -> None:
-    """Append a matrix with zeros above or below one of its diagonals."""
+    """Append ``Trilu``: a matrix with zeros above or below one of its diagonals."""
     given, name = builder.constant(call, 1), call.results[0]
     number = 0 if given is None else int(given.reshape(()))
     source = builder.values(call.operands[0])
@@ -30,12 +30,12 @@ def triangle(builder: Builder, call: Call) -> None:
 
 
 def _chosen(builder: Builder, call: Call, given: list[tuple[str, View]]) -> None:
-    """Append a choice by the first of three, the second where it is true, else the third."""
+    """Append ``c ? a : b`` element by element, for ``given`` = (c, a, b)."""
     name = call.results[0]
     made, out = builder.new(name), builder.layout(name).view
     sizes, steps = joined(out.sizes, [view.steps for view in (*(v for _, v in given), out)])
     if len(sizes) > RANK:
-        raise call.refuse(f"of {len(sizes)} axes that lie apart")
+        raise call.refuse(f"of {len(sizes)} axes that cannot be merged")
     fields: Fields = {"sizes": padded(sizes, steps[0])[0]}
     views = [*given, (made, out)]
     for key, (buffer, view), own in zip(("c", "a", "b", "out"), views, steps, strict=True):
@@ -46,7 +46,7 @@ def _chosen(builder: Builder, call: Call, given: list[tuple[str, View]]) -> None
 
 
 def tiled(builder: Builder, call: Call) -> None:
-    """Append a tensor repeated as a whole along its axes."""
+    """Append ``Tile``: a tensor repeated as a whole along its axes."""
     times = builder.constant(call, 1)
     assert times is not None
     name, (buffer, view) = call.results[0], builder.values(call.operands[0])
@@ -65,16 +65,16 @@ def tiled(builder: Builder, call: Call) -> None:
 
 
 def positions(view: View) -> np.ndarray:
-    """Return the offset of every value in its buffer."""
-    found = np.full((1,) * len(view.sizes), view.at, np.int64)
+    """Return the offset of every value in its buffer, in floats; the shape is the view's."""
+    offsets = np.full((1,) * len(view.sizes), view.at, np.int64)
     for axis, (size, step) in enumerate(zip(view.sizes, view.steps, strict=True)):
         along = np.arange(size).reshape([-1 if i == axis else 1 for i in range(len(view.sizes))])
-        found = found + along * step
-    return found
+        offsets = offsets + along * step
+    return offsets
 
 
 def picked(builder: Builder, call: Call) -> None:
-    """Append values taken by numbers of several axes."""
+    """Append a gather with constant indices of several axes."""
     name, numbers = call.results[0], builder.constant(call, 1)
     assert numbers is not None
     buffer, view = builder.values(call.operands[0])
@@ -98,7 +98,7 @@ def _counted(call: Call, numbers: np.ndarray, view: View) -> np.ndarray:
 
 
 def put(builder: Builder, call: Call) -> None:
-    """Append a tensor with values written, or added, at numbers known beforehand."""
+    """Append ``ScatterND`` or ``ScatterElements`` with constant indices; values replace or add."""
     how = call.text("reduction", "none")
     if how not in ("none", "add"):
         raise call.refuse(f"by {how}")
@@ -123,7 +123,7 @@ def put(builder: Builder, call: Call) -> None:
 
 
 def folded(builder: Builder, call: Call) -> None:
-    """Append windows added up where they stood in an image."""
+    """Append ``Col2Im``: windows summed at their positions in an image."""
     name, (buffer, view) = call.results[0], builder.values(call.operands[0])
     image, block = builder.constant(call, 1), builder.constant(call, 2)
     assert image is not None
@@ -146,18 +146,27 @@ def folded(builder: Builder, call: Call) -> None:
     builder.walk(call, "PN_FILL", [(made, still)], (made, out))
     source = positions(view).reshape(-1)
     inside = target.reshape(-1) >= 0
-    found = (made, target.reshape(-1)[inside])
-    _placed(builder, call, (buffer, source[inside]), found, adds=True)
+    destination = (made, target.reshape(-1)[inside])
+    _placed(builder, call, (buffer, source[inside]), destination, adds=True)
     builder.clean(name)
 
 
 def _targets(place: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return where windows stand, [channels, rows and columns of a window, windows]; -1 outside."""
+    """Return the offset that every value of the windows is added to; −1 in the padding.
+
+    Args:
+        place: offsets of the image, [C, H, W].
+        rows: image rows, [kernel height, windows down].
+        columns: image columns, [kernel width, windows across].
+
+    Returns:
+        [C, kernel height, kernel width, windows down, windows across].
+    """
     y, x = rows[:, None, :, None], columns[None, :, None, :]
     inside = (y >= 0) & (y < place.shape[1]) & (x >= 0) & (x < place.shape[2])
     own = place[:, np.clip(y, 0, place.shape[1] - 1), np.clip(x, 0, place.shape[2] - 1)]
-    found: np.ndarray = np.where(inside, own, -1)
-    return found
+    offsets: np.ndarray = np.where(inside, own, -1)
+    return offsets
 
 
 def _placed(
@@ -178,7 +187,7 @@ def _placed(
 
 
 def summed(builder: Builder, call: Call) -> None:
-    """Append the running sum along an axis."""
+    """Append ``CumSum``: the running sum along one axis."""
     axis = builder.constant(call, 1)
     assert axis is not None
     name, (buffer, view) = call.results[0], builder.values(call.operands[0])

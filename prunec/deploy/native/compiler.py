@@ -12,43 +12,43 @@ from pathlib import Path
 from prunec.errors import PrunecError
 
 HERE = ("-march=native", "-DPRUNEC_HERE")
-"""For this processor alone: a fraction of the time to compile."""
+"""Compiler flags for this processor only, which compile in a fraction of the time."""
 EVERYWHERE = ("-s",)
-"""For every processor of this kind, which chooses when it runs; without symbols, so that the bytes
-do not depend on the folder."""
+"""Compiler flags for every processor of this architecture: kernels are chosen at run time. Without
+symbols, as these contain the folder and would make the bytes depend on it."""
 _FLAGS = ("-O2", "-std=c11", "-shared", "-fPIC")
 
 _INSTALL = "Install one (Debian and Ubuntu: apt install gcc), or name it in CC."
 
 
 def compiler() -> str:
-    """Return the C compiler: that of ``CC``, or ``cc``.
+    """Return the path of the C compiler: ``CC``, else ``cc``.
 
     Raises:
-        PrunecError: there is none.
+        PrunecError: there is no compiler.
     """
     named = os.environ.get("CC") or "cc"
-    found = shutil.which(named)
-    if found is None:
+    path = shutil.which(named)
+    if path is None:
         raise PrunecError(f"no C compiler: {named} is not installed", remedy=_INSTALL)
-    return found
+    return path
 
 
 def library_name(stem: str) -> str:
-    """Return the name of a library that is built here to be loaded elsewhere."""
+    """Return the file name of a library for other machines: with system and processor."""
     return f"{stem}-{platform.system().lower()}-{platform.machine()}.so"
 
 
 def build(path: Path, library: Path, flags: Sequence[str] = HERE) -> None:
-    """Build a shared library of a compiled network.
+    """Compile a network into a shared library.
 
     Args:
-        path: its source.
-        library: the file that is written.
-        flags: of the compiler, besides those that every library needs.
+        path: C source of the network.
+        library: the file to write.
+        flags: further compiler flags.
 
     Raises:
-        PrunecError: there is no compiler, or it refuses the source.
+        PrunecError: there is no compiler, or it rejects the source.
     """
     command = [compiler(), *_FLAGS, *flags, "-o", str(library), str(path), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Convolutions as offsets: each weight reads beside the position that it adds to."""
+"""Convolutions as offsets: each weight reads at one offset from its output position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from prunec.deploy.native.packing import compressed, in_fours
 from prunec.deploy.native.reading import Call
 
 DENSE_FROM = 0.46
-"""Share of nonzero weights at which the dense kernel is as fast as the sparse one."""
+"""Share of nonzero weights from which the dense kernel is faster, as measured by
+tests/bench/native_kernels.py."""
 _DENSE_FROM_SPLIT = 0.37
 """The same where the input is split into phases: the sparse kernel reads more memory there."""
 _THREE_FROM = 0.45
@@ -35,14 +36,14 @@ _FEW_WEIGHTS = 1 << 15
 
 @dataclass(frozen=True)
 class Read:
-    """What a convolution reads.
+    """Input positions that a convolution reads, in floats.
 
     Attributes:
-        place: what the first position of the output reads at offset 0.
+        place: position that the first output reads at offset 0.
         channel: floats from channel to channel.
-        taps: offset of each number of the kernel, from 0.
-        phases: the call that splits its input into phases; those of one channel where ``alone``.
-        alone: whether every channel is split just before it is read.
+        taps: offset of each kernel index, at least 0.
+        phases: the step that splits the input into phases; of one channel if ``alone``.
+        alone: whether each channel is split just before it is read.
     """
 
     place: Place
@@ -54,19 +55,19 @@ class Read:
     def offsets(self, channels: int) -> np.ndarray:
         """Return the offset of every weight of a filter over a number of channels."""
         rows = self.channel * np.arange(channels)[:, None]
-        found: np.ndarray = (rows + np.array(self.taps)[None]).reshape(-1).astype(np.uint32)
-        return found
+        offsets: np.ndarray = (rows + np.array(self.taps)[None]).reshape(-1).astype(np.uint32)
+        return offsets
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Weights of a convolution, as one of step 1 reads them.
+    """Weights of a convolution of stride 1.
 
     Attributes:
-        values: [filters, channels of a group × numbers of the kernel].
-        bias: of each filter.
-        groups: in how many parts its channels fall.
-        channels: of the input.
+        values: [filters, input channels of a group × kernel size].
+        bias: [filters].
+        groups: number of groups.
+        channels: number of input channels.
     """
 
     values: np.ndarray
@@ -76,7 +77,7 @@ class Filters:
 
     @property
     def group_in(self) -> int:
-        """Channels of the input that a filter reads."""
+        """Input channels of a filter."""
         return self.channels // self.groups
 
     @property
@@ -86,7 +87,7 @@ class Filters:
 
 
 def filters(builder: Builder, call: Call) -> Filters:
-    """Return the weights of a convolution; those of a transposed one by what they add to."""
+    """Return the weights of a convolution; those of a transposed one with in and out swapped."""
     weight, bias = builder.constant(call, 1), builder.constant(call, 2)
     assert weight is not None
     groups = call.whole("group", 1)
@@ -113,7 +114,7 @@ def convolution(builder: Builder, call: Call) -> None:
 
 
 def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps: int) -> Step:
-    """Append filters that read with the row stride of their output."""
+    """Append a convolution that reads with the row stride of its output."""
     name = call.results[0]
     out, data = builder.layout(name), builder.data
     buffer = builder.new(name)
@@ -169,7 +170,7 @@ def _dense_from(read: Read, taps: int) -> float:
 
 
 def _is_three(read: Read, weights: Filters, stride: int) -> bool:
-    """Whether a convolution is depthwise, 3×3, without steps or gaps."""
+    """Whether a convolution is depthwise 3×3 with stride 1 and dilation 1."""
     square = tuple(y * stride + x for y in range(3) for x in range(3))
     return weights.group_in == weights.group_out == 1 and read.taps == square and not read.phases
 
@@ -188,9 +189,9 @@ def _scratch(weights: Filters, taps: int, positions: int) -> int:
 
 
 def _read(builder: Builder, call: Call, how: Geometry, stride: int, *, alone: bool) -> Read:
-    """Return where a convolution reads: its input as it lies, or its phases.
+    """Return the input positions of a convolution: in place, or in a copy split into phases.
 
-    They are made before it, or, where its channels stand ``alone``, of one channel after the other.
+    The copy is made before the convolution, or, if ``alone``, one channel at a time within it.
     """
     name = call.operands[0]
     source = builder.layout(name).planes
@@ -262,7 +263,7 @@ def _spread(
 
 
 def _to_one_position(builder: Builder, call: Call, how: Geometry, weights: Filters) -> None:
-    """Append a convolution with one position as its output: a linear layer of what it reads."""
+    """Append a convolution with one output position, as a linear layer."""
     source, name = builder.layout(call.operands[0]).planes, call.operands[0]
     down, over = how.spread
     kept = [

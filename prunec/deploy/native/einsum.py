@@ -1,4 +1,4 @@
-"""Einsum of one tensor or two: a product of matrices between rearranged axes."""
+"""Einsum of one or two tensors: a batched matrix product of rearranged axes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from prunec.deploy.native.reading import Call
 
 @dataclass(frozen=True)
 class Equation:
-    """Letters of axes: of every operand, and of the result.
+    """Axis letters of an einsum equation.
 
     Attributes:
-        operands: letters of each.
-        result: its letters.
+        operands: the letters of each operand.
+        result: the letters of the result.
     """
 
     operands: tuple[str, ...]
@@ -24,7 +24,7 @@ class Equation:
 
 
 def einsum(builder: Builder, call: Call) -> None:
-    """Append sums of products over axes by name."""
+    """Append ``Einsum`` as a matrix product over batch, rows, inner and columns."""
     equation = _equation(builder, call)
     sizes = {
         letter: size
@@ -41,7 +41,7 @@ def einsum(builder: Builder, call: Call) -> None:
     rows = "".join(letter for letter in first if letter not in second)
     columns = "".join(letter for letter in second if letter not in first)
     if set(rows + columns) - set(equation.result):
-        raise call.refuse(f"{call.text('equation', '')!r}, that sums over axes of one tensor alone")
+        raise call.refuse(f"{call.text('equation', '')!r}: it sums over an axis of one tensor")
     parts = {"batch": batch, "rows": rows, "inner": inner, "columns": columns}
     counts = {key: math.prod(sizes[letter] for letter in part) for key, part in parts.items()}
     a = _arranged(builder, call, 0, (first, batch + rows + inner))
@@ -62,14 +62,14 @@ def _equation(builder: Builder, call: Call) -> Equation:
         right = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
     twice = any(len(set(letters)) != len(letters) for letters in operands)
     if len(operands) > 2 or "." in text or twice:
-        raise call.refuse(f"{text!r}: two tensors at most, no diagonals, no dots")
+        raise call.refuse(f"{text!r}: at most two tensors, no diagonals, no ellipses")
     return Equation(operands, right)
 
 
 def _moved(builder: Builder, call: Call, equation: Equation) -> None:
     letters, name = equation.operands[0], call.results[0]
     if sorted(letters) != sorted(equation.result):
-        raise call.refuse(f"{call.text('equation', '')!r}, that sums over axes of one tensor alone")
+        raise call.refuse(f"{call.text('equation', '')!r}: it sums over an axis of one tensor")
     buffer, view = builder.values(call.operands[0])
     order = [letters.index(letter) for letter in equation.result]
     given = View(builder.shape(name), tuple(view.steps[i] for i in order), view.at)
@@ -78,7 +78,7 @@ def _moved(builder: Builder, call: Call, equation: Equation) -> None:
 
 
 def _arranged(builder: Builder, call: Call, number: int, letters: tuple[str, str]) -> str:
-    """Append an operand with its axes in another order, without gaps; return its buffer."""
+    """Append a copy of an operand with its axes permuted and contiguous; return its buffer."""
     before, after = letters
     buffer, view = builder.values(call.operands[number])
     order = [before.index(letter) for letter in after]

@@ -1,4 +1,4 @@
-"""Where the weights of convolutions read, and the zeros that they ask for around planes."""
+"""Geometry of convolutions: input offsets of every kernel tap, and the zeros around planes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from prunec.deploy.native.reading import Call, Network
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a convolution, read as one of step 1 over the phases of its input.
+    """One axis of a convolution, as a convolution of stride 1 over the phases of its input.
 
     Attributes:
-        size: of the input as it is read: with zeros between its values where it is transposed.
-        out: of the output.
-        step: between positions that neighbours of the output read.
-        taps: for each number of the kernel, its offset in the input.
+        size: size of the input as it is read; with zeros between its values if transposed.
+        out: size of the output.
+        step: stride: input positions between neighbouring outputs.
+        taps: input offset of each kernel index.
     """
 
     size: int
@@ -26,33 +26,33 @@ class Axis:
 
     @property
     def direct(self) -> bool:
-        """Whether the input is read where it lies."""
+        """Whether the convolution reads its input in place."""
         return self.step == 1 and self.size == self.out
 
     @property
     def low(self) -> int:
-        """The least offset within a phase, not above 0."""
+        """The smallest offset within a phase, at most 0."""
         return min(0, *(tap // self.step for tap in self.taps))
 
     @property
     def high(self) -> int:
-        """The largest offset within a phase, not below 0."""
+        """The largest offset within a phase, at least 0."""
         return max(0, *(tap // self.step for tap in self.taps))
 
     @property
     def extent(self) -> int:
-        """Positions beside the output's that its rows must have room for."""
+        """Positions beyond the output size that each row must have room for."""
         real = max(-(-(self.size - phase) // self.step) for phase in range(self.step))
         return max(self.high, min(real, self.out + self.high) - self.low - self.out, -self.low)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A convolution of planes; of one axis it has one row.
+    """The geometry of a 2-D convolution; a 1-D convolution has one row.
 
     Attributes:
-        rows, columns: its axes.
-        spread: floats between values of the input, where it is transposed.
+        rows, columns: the two axes.
+        spread: distance between input values on each axis, in floats: the stride if transposed.
     """
 
     rows: Axis
@@ -61,23 +61,24 @@ class Geometry:
 
     @property
     def direct(self) -> bool:
-        """Whether the input is read where it lies."""
+        """Whether the convolution reads its input in place."""
         return self.rows.direct and self.columns.direct and self.spread == (1, 1)
 
 
 def geometry(call: Call, network: Network) -> Geometry:
-    """Return how a convolution reads.
+    """Return the geometry of a convolution.
 
     Raises:
-        PassError: it is one of volumes, of several samples, or of computed weights.
+        PassError: the input is a constant, a volume or several samples, or the weights are
+            computed.
     """
     source, made = network.shapes.get(call.operands[0]), network.shapes[call.results[0]]
     weight = network.constants.get(call.operands[1])
     if source is None or weight is None:
-        raise call.refuse("of a constant, or whose weights are computed")
+        raise call.refuse("of a constant, or with computed weights")
     before, after = plane_sizes(source), plane_sizes(made)
     if before is None or after is None:
-        raise call.refuse(f"of a tensor {list(source)}: images and sequences of one sample alone")
+        raise call.refuse(f"of a tensor {list(source)}: only images and sequences of one sample")
     kernel = (1,) * (2 - len(weight.shape[2:])) + weight.shape[2:]
     count = len(weight.shape[2:])
     axes = [
@@ -92,14 +93,14 @@ def geometry(call: Call, network: Network) -> Geometry:
 
 
 def axis_of(call: Call, place: tuple[int, int], kernel: int, size: int, out: int) -> Axis:
-    """Return an axis of a convolution.
+    """Return one axis of a convolution.
 
     Args:
         call: the convolution.
-        place: the number of the axis, and how many it has.
-        kernel: its size on the axis.
-        size: of the input.
-        out: of the output.
+        place: index of the axis, and number of axes.
+        kernel: kernel size on the axis.
+        size: input size.
+        out: output size.
     """
     number, count = place
     if number < 0:
@@ -117,7 +118,15 @@ def axis_of(call: Call, place: tuple[int, int], kernel: int, size: int, out: int
 
 
 def _before(call: Call, number: int, count: int, total: int, *, late: bool) -> int:
-    """Return the padding before an axis: stated, or of ``total`` as ``auto_pad`` divides it."""
+    """Return the padding before an axis: as stated, or the share of ``total`` by ``auto_pad``.
+
+    Args:
+        call: the convolution.
+        number: index of the axis.
+        count: number of axes.
+        total: padding on both sides that the output size needs.
+        late: whether SAME_UPPER puts an odd zero at the end (Conv) or at the start (ConvTranspose).
+    """
     auto = call.text("auto_pad", "NOTSET")
     if auto in ("NOTSET", ""):
         return call.numbers("pads", (0,) * 2 * count)[number]
@@ -128,8 +137,8 @@ def _before(call: Call, number: int, count: int, total: int, *, late: bool) -> i
 
 
 def borders(network: Network) -> dict[tuple[int, int], Border]:
-    """Return height and width → the zeros around planes that all convolutions there ask for."""
-    found: dict[tuple[int, int], Border] = {}
+    """Return (height, width) → the zeros that the convolutions of that resolution need."""
+    by_size: dict[tuple[int, int], Border] = {}
     for call in network.calls:
         volume = len(network.shapes.get(call.operands[0], ())) == 5
         if call.operator not in ("Conv", "ConvTranspose") or volume:
@@ -137,5 +146,5 @@ def borders(network: Network) -> dict[tuple[int, int], Border]:
         how = geometry(call, network)
         key = (how.rows.out, how.columns.out)
         rows = max(how.rows.high, -how.rows.low) if how.direct else 0
-        found[key] = found.get(key, Border()).with_(how.columns.extent, rows)
-    return found
+        by_size[key] = by_size.get(key, Border()).with_(how.columns.extent, rows)
+    return by_size

@@ -1,4 +1,4 @@
-"""How tensors lie in the workspace: planes with borders of zeros, a layout for each resolution."""
+"""Memory layout of tensors: planes with a border of zeros, one layout per resolution."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 OVERRUN = 16
-"""Floats that the last vector of a plane may read or write behind its positions."""
+"""Floats past a plane that its last vector may touch: a vector of AVX-512 is 16 floats."""
+# The kernels' structs hold six axes (PN_RANK).
 RANK = 6
 
 
 def rounded(count: int) -> int:
-    """Return a count of floats, up to the next whole line of 64 bytes."""
+    """Return a number of floats rounded up to whole cache lines of 64 bytes."""
     return -(-count // 16) * 16
 
 
 @dataclass(frozen=True)
 class Border:
-    """Zeros that convolutions ask for around planes: beside their rows, above and below them."""
+    """Zeros that convolutions need around planes: beside rows, and above and below them."""
 
     columns: int = 0
     rows: int = 0
 
     def with_(self, columns: int, rows: int) -> Border:
-        """Return the wider of two."""
+        """Return the wider of two borders."""
         return Border(max(self.columns, columns), max(self.rows, rows))
 
 
 @dataclass(frozen=True)
 class View:
-    """Values of a tensor in the workspace.
+    """A strided view of a tensor in the workspace.
 
     Attributes:
-        sizes: of every axis.
-        steps: floats from one position of an axis to the next.
-        at: floats from the start of the buffer to the first value.
+        sizes: size of every axis.
+        steps: stride of every axis, in floats.
+        at: offset of the first value in the buffer, in floats.
     """
 
     sizes: tuple[int, ...]
@@ -43,10 +44,10 @@ class View:
     at: int = 0
 
     def axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return sizes and steps of six axes, the first ones of size 1; fewer are joined.
+        """Return sizes and strides padded to RANK axes; axes are merged where strides permit.
 
         Raises:
-            ValueError: it has more axes that cannot be joined.
+            ValueError: more than RANK axes remain.
         """
         sizes, steps = joined(self.sizes, (self.steps,))
         return padded(sizes, steps[0])
@@ -55,7 +56,12 @@ class View:
 def joined(
     sizes: Sequence[int], steps: Sequence[Sequence[int]]
 ) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-    """Return axes as few as they can be: of size 1 left out, neighbours in one line joined."""
+    """Return the fewest axes: size 1 left out, neighbours merged where all strides permit.
+
+    Args:
+        sizes: size of every axis.
+        steps: strides of each tensor.
+    """
     kept = [axis for axis, size in enumerate(sizes) if size != 1]
     merged: list[tuple[int, list[int]]] = []
     for axis in kept:
@@ -74,30 +80,30 @@ def joined(
 
 
 def padded(sizes: Sequence[int], steps: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return six axes.
+    """Return sizes and strides padded in front to RANK axes of size 1 and stride 0.
 
     Raises:
-        ValueError: there are more.
+        ValueError: there are more than RANK axes.
     """
     missing = RANK - len(sizes)
     if missing < 0:
-        raise ValueError(f"{len(sizes)} axes")
+        raise ValueError(f"{len(sizes)} axes, at most {RANK} allowed")
     return (1,) * missing + tuple(sizes), (0,) * missing + tuple(steps)
 
 
 def contiguous(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return the steps of a tensor without gaps."""
+    """Return the strides of a contiguous tensor, row-major."""
     return tuple(math.prod(sizes[axis + 1 :]) for axis in range(len(sizes)))
 
 
 @dataclass(frozen=True)
 class Planes:
-    """Channels of a tensor: their sizes, and floats from channel to channel and row to row.
+    """The channels of a tensor.
 
     Attributes:
-        channels, height, width: their sizes.
+        channels, height, width: numbers and sizes of the planes.
         plane, stride: floats from channel to channel, from row to row.
-        at: floats before the first value.
+        at: offset of the first value, in floats.
     """
 
     channels: int
@@ -110,16 +116,16 @@ class Planes:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the values of a tensor stand in its buffer.
+    """Positions of a tensor's values in its buffer.
 
     Attributes:
-        sizes: of the tensor.
-        channels, height, width: of its planes.
+        sizes: size of every axis of the tensor.
+        channels, height, width: number and size of its planes.
         stride: floats from row to row.
         plane: floats from channel to channel.
-        lead: zeros before the first plane.
-        total: floats of the buffer.
-        steps: floats from one position of an axis of the tensor to the next.
+        lead: zeros before the first plane, in floats.
+        total: size of the buffer, in floats.
+        steps: stride of every axis of the tensor, in floats.
     """
 
     sizes: tuple[int, ...]
@@ -134,12 +140,12 @@ class Layout:
 
     @property
     def bordered(self) -> bool:
-        """Whether zeros stand between its values."""
+        """Whether there are zeros between its values."""
         return self.plane != self.height * self.width
 
     @property
     def planes(self) -> Planes:
-        """Its planes; those of one position stand without gaps."""
+        """Its planes; planes of one position are contiguous."""
         sizes = plane_sizes(self.sizes)
         if sizes is not None and sizes[1:] == (1, 1):
             return Planes(sizes[0], 1, 1, 1, 1, self.lead)
@@ -152,16 +158,16 @@ class Layout:
 
     @property
     def view(self) -> View:
-        """Its values."""
+        """Its values as a strided view."""
         return View(self.sizes, self.steps, self.lead)
 
 
 def layout_of(sizes: tuple[int, ...], borders: Mapping[tuple[int, int], Border]) -> Layout:
-    """Return the layout of a tensor: planes of [1, C, H, W] and [1, C, W], else no gaps.
+    """Return the layout of a tensor: planes for [1, C, H, W] and [1, C, W], else contiguous.
 
     Args:
-        sizes: of the tensor.
-        borders: height and width → what convolutions ask for.
+        sizes: size of every axis.
+        borders: (height, width) → the zeros that convolutions need.
     """
     planes = plane_sizes(sizes)
     if planes is None or planes[1:] == (1, 1):
@@ -180,7 +186,7 @@ def layout_of(sizes: tuple[int, ...], borders: Mapping[tuple[int, int], Border])
 
 
 def plane_sizes(sizes: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """Return channels, height and width of a tensor of planes of one sample."""
+    """Return (channels, height, width) of one image or sequence; None for other tensors."""
     if len(sizes) == 4 and sizes[0] == 1:
         return sizes[1], sizes[2], sizes[3]
     if len(sizes) == 3 and sizes[0] == 1:

@@ -16,10 +16,10 @@ from prunec.errors import PrunecError
 
 
 def load(path: Path, flags: Sequence[str] = ()) -> Compiled:
-    """Return a compiled network, built with further flags of the compiler.
+    """Build and load a compiled network, with further compiler flags.
 
     Raises:
-        PrunecError: it cannot be built, or its weights are missing.
+        PrunecError: it cannot be built, or its weights file is missing.
     """
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / f"{path.stem}.so"
@@ -28,7 +28,7 @@ def load(path: Path, flags: Sequence[str] = ()) -> Compiled:
 
 
 def loaded_library(library: Path) -> Compiled:
-    """Return a network that was built elsewhere, by a library of its name: ``model-….so``.
+    """Load a library that was built elsewhere: ``model-….so`` of ``model.c``.
 
     Raises:
         PrunecError: it cannot be loaded here, or its weights are missing.
@@ -39,7 +39,7 @@ def loaded_library(library: Path) -> Compiled:
     except (OSError, AttributeError) as error:
         raise PrunecError(
             f"{library} cannot be loaded: {error}",
-            remedy="It is for another system or processor: build it here, from its source.",
+            remedy="Build it here from its source; this file is for another system or processor.",
         ) from error
 
 
@@ -53,7 +53,7 @@ class _Tensor(ctypes.Structure):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The sizes of one sample."""
+        """The shape of one sample."""
         return tuple(self.sizes[: self.axes])
 
 
@@ -83,7 +83,7 @@ class _About(ctypes.Structure):
     )
 
     def timed(self, milliseconds: float, batch: int) -> LayerTime:
-        """What it stands for, and how long it took for all samples."""
+        """Return the time and the work of the layer for all samples."""
         work = None
         if self.weights:
             tensors = int(self.tensors) * batch
@@ -95,7 +95,7 @@ class _About(ctypes.Structure):
 
 
 class Compiled(LoadedFile):
-    """A library of a compiled network, with a workspace of its own."""
+    """A loaded library of a compiled network, with a workspace of its own."""
 
     def __init__(self, path: Path, library: ctypes.CDLL, flags: Sequence[str] = ()) -> None:
         """Take a loaded library, and the flags that it was built with.
@@ -128,7 +128,7 @@ class Compiled(LoadedFile):
 
     @property
     def input_shapes(self) -> list[Sizes]:
-        """Sizes of the inputs, the batch by its name."""
+        """Shapes of the inputs; the batch axis by name."""
         return [("batch", *x.shape[1:]) if x.holds_samples else x.shape for x in self._inputs]
 
     @property
@@ -137,12 +137,12 @@ class Compiled(LoadedFile):
         return [tensor.name.decode() for tensor in self._inputs]
 
     def profile(self, inputs: Batch, runs: int = 20) -> list[LayerTime]:
-        """Return what every call of a kernel takes, of a library built for that."""
+        """Return the time of every kernel call, by a library built to measure it."""
         timed = load(self._path, (*self.flags, "-DPRUNEC_PROFILE"))
         return timed.steps(inputs, runs)
 
     def steps(self, inputs: Batch, runs: int) -> list[LayerTime]:
-        """Return what the calls of a library with ``PRUNEC_PROFILE`` take, the medians of runs."""
+        """Return the median time of every kernel call, of a library with ``PRUNEC_PROFILE``."""
         profile, count = self._library[f"{self._path.stem}_profile"], ctypes.c_size_t()
         profile.restype = ctypes.POINTER(_About)
         about, seconds = profile(ctypes.byref(count)), []
@@ -154,7 +154,7 @@ class Compiled(LoadedFile):
         return [about[i].timed(time, batch) for i, time in enumerate(medians)]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
-        """Yield the outputs of a batch when they are asked for."""
+        """Yield the outputs of each batch, computed on demand."""
         for inputs in batches:
             yield self._of_batch(inputs)
 
@@ -169,25 +169,25 @@ class Compiled(LoadedFile):
         weights = None if self._weights is None else ctypes.c_void_p(self._weights.ctypes.data)
         workspace = ctypes.c_void_p(self._workspace.ctypes.data)
         if self._run(weights, workspace, pointers[0], pointers[1], ctypes.c_size_t(batch)):
-            raise PrunecError(f"{self._path} has no weights beside it", remedy="Export it again.")
+            raise PrunecError(f"{self._path}: no weights beside it", remedy="Export it again.")
         return made
 
     def _batch(self, inputs: Sequence[np.ndarray]) -> int:
-        """Return how many samples are given.
+        """Return the number of samples.
 
         Raises:
-            PrunecError: the inputs are not those of the network.
+            PrunecError: the inputs do not fit the network.
         """
         if len(inputs) != len(self._inputs):
-            raise PrunecError(f"{self._path} has {len(self._inputs)} inputs, {len(inputs)} given")
+            raise PrunecError(f"{self._path} takes {len(self._inputs)} inputs, not {len(inputs)}")
         batches = set()
         for x, tensor in zip(inputs, self._inputs, strict=True):
             wanted = tensor.shape
             skipped = 1 if tensor.holds_samples else 0
             if x.ndim != len(wanted) or x.shape[skipped:] != wanted[skipped:]:
-                raise PrunecError(f"{self._path} takes {wanted}, and is given {x.shape}")
+                raise PrunecError(f"{self._path} takes inputs of shape {wanted}, not {x.shape}")
             if skipped:
                 batches.add(len(x))
         if len(batches) > 1:
-            raise PrunecError(f"{self._path} is given batches of {sorted(batches)} samples")
+            raise PrunecError(f"{self._path} takes one batch size, not {sorted(batches)}")
         return batches.pop() if batches else 1

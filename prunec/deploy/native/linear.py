@@ -1,4 +1,4 @@
-"""Linear layers, sparse or in panels of 32 outputs, and products of what is computed."""
+"""Linear layers, sparse or in panels of 32 outputs, and products of computed matrices."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from prunec.deploy.native.packing import compressed, panels
 from prunec.deploy.native.reading import Call
 
 SPARSE_BELOW = 0.5
-"""Share of nonzero weights below which only those are stored and multiplied. Both kernels of one row
-wait for memory: a nonzero weight alone takes six bytes, one of a panel four."""
+"""Share of nonzero weights below which a linear layer of few rows uses the sparse kernel.
+
+Both kernels wait for memory there: a nonzero weight alone takes six bytes, one of a panel four.
+"""
 SPARSE_ROWS_BELOW, _FEW_ROWS = 0.07, 2
-"""The same for more rows, which share what a panel reads: `tests/bench/native_kernels.py`."""
+"""The same for more rows, which share a panel's weights: `tests/bench/native_kernels.py`."""
 
 
 def add_linear(
     builder: Builder, call: Call, place: Place, weight: np.ndarray, bias: np.ndarray
 ) -> None:
-    """Append a linear layer of one row, [outputs, inputs]."""
+    """Append a linear layer of one row; ``weight`` is [outputs, inputs]."""
     inputs = weight.shape[1]
     rows = (1, inputs, weight.shape[0])
     add_rows(builder, call, (place, rows), weight, bias)
@@ -39,8 +41,8 @@ def add_rows(
 
     Args:
         builder: the program.
-        call: what it stems from.
-        source: the first row; how many there are, and floats between those of input and output.
+        call: the node.
+        source: first row, then (number of rows, input stride, output stride) in floats.
         weight: [outputs, inputs].
         bias: [outputs].
     """
@@ -75,16 +77,16 @@ def add_rows(
 
 
 def gemm(builder: Builder, call: Call) -> None:
-    """Append ``alpha · A · B + beta · C``, B and C constant."""
+    """Append ``Gemm``: ``alpha · A · B + beta · C`` with constant B and C."""
     weight, bias = builder.constant(call, 1), builder.constant(call, 2)
     shape = builder.shape(call.operands[0])
     if call.whole("transA", 0) and 1 not in shape:
-        raise call.refuse("that transposes what it reads")
+        raise call.refuse("with a transposed input")
     assert weight is not None
     weight = (weight if call.whole("transB", 0) else weight.T) * np.float32(call.real("alpha", 1.0))
     added = np.zeros(1, np.float32) if bias is None else bias * np.float32(call.real("beta", 1.0))
     if added.size not in (1, len(weight)):
-        raise call.refuse("with another bias for every row")
+        raise call.refuse("with a different bias per row")
     layout = builder.layout(call.operands[0])
     rows = math.prod(shape) // weight.shape[1]
     source = Place(builder.buffer(call.operands[0]), layout.lead)
@@ -93,7 +95,7 @@ def gemm(builder: Builder, call: Call) -> None:
 
 
 def product(builder: Builder, call: Call) -> None:
-    """Append a matrix product, of a constant matrix or of two that are computed."""
+    """Append ``MatMul``: by a constant matrix, or of two computed tensors."""
     weight = builder.network.constants.get(call.operands[1])
     shape, made = builder.shape(call.operands[0]), call.results[0]
     if weight is not None and weight.ndim == 2 and call.operands[0] in builder.network.shapes:
@@ -110,7 +112,7 @@ def product(builder: Builder, call: Call) -> None:
 
 
 def _rows(layout: Layout) -> int | None:
-    """Return the floats between rows along the last axis, where they are the same everywhere."""
+    """Return the floats between rows along the last axis; None if they differ."""
     sizes, steps = layout.sizes, layout.steps
     if sizes[-1] > 1 and steps[-1] != 1:
         return None

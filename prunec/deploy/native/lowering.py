@@ -1,4 +1,4 @@
-"""From a graph to calls of kernels: a function for every operator; what is missing is refused."""
+"""Lowering of an ONNX graph to kernel calls, one function per operator."""
 
 from __future__ import annotations
 
@@ -58,14 +58,16 @@ def windowed(builder: Builder, call: Call) -> None:
 
 
 def taken(builder: Builder, call: Call) -> None:
-    """Append slices by their numbers: of one axis, or of several."""
+    """Append ``Gather`` or ``GatherND``: constant indices of one axis, or of several."""
     numbers = builder.constant(call, 1)
     several = numbers is not None and numbers.ndim > 1
     (picked if several else gathered)(builder, call)
 
 
 def cast(builder: Builder, call: Call) -> None:
-    """Append what is true of a number, or the number that is true or false: 1 or 0 already."""
+    """Append ``Cast``: a test for nonzero to bool, a no-op to float (bools are stored as 0
+    and 1).
+    """
     (one if call.whole("to", 0) == TensorProto.BOOL else reshaped)(builder, call)
 
 
@@ -115,14 +117,14 @@ OPERATORS: dict[str, Lower] = {
     **dict.fromkeys(PAIRS, pair),
     **dict.fromkeys(REDUCTIONS, reduced),
 }
-"""Name in the standard → what appends its kernels."""
+"""ONNX operator → the function that appends its kernel calls."""
 
 
 def lower(network: Network) -> Builder:
     """Return the program of a network.
 
     Raises:
-        PassError: it has an operator, an attribute or a form of one that C has no kernel for.
+        PassError: an operator, an attribute or one of its forms has no kernel.
     """
     for call in network.calls:
         if call.operator not in OPERATORS:

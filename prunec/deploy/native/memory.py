@@ -1,4 +1,4 @@
-"""Where buffers stand in the workspace: those that never live together may share their place."""
+"""Workspace planning: buffers with disjoint lifetimes may share memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prunec.deploy.native.layout import rounded
 
 @dataclass(frozen=True)
 class Memory:
-    """A plan of the workspace.
+    """A plan of the workspace, in floats.
 
     Attributes:
-        places: buffer → its first float.
-        peak: floats of the workspace.
-        total: floats of all buffers together.
+        places: buffer → its offset.
+        peak: size of the workspace.
+        total: sum of all buffer sizes.
     """
 
     places: Mapping[str, int]
@@ -25,10 +25,10 @@ class Memory:
 
 
 def plan(steps: Sequence[Step], sizes: Mapping[str, int]) -> Memory:
-    """Return a place for every buffer; the largest are placed first, each as low as it can be.
+    """Return an offset for every buffer: greedy by size, largest first, each as low as possible.
 
     Args:
-        steps: in order.
+        steps: the calls in order.
         sizes: buffer → floats.
     """
     lives = _lives(steps)
@@ -51,7 +51,7 @@ def plan(steps: Sequence[Step], sizes: Mapping[str, int]) -> Memory:
 
 
 def _lives(steps: Sequence[Step]) -> dict[str, tuple[int, int]]:
-    """Return buffer → the first and the last step that touches it."""
+    """Return buffer → indices of the first and the last step that touches it."""
     lives: dict[str, tuple[int, int]] = {}
     for number, step in enumerate(steps):
         for name in (*step.reads, step.writes):

@@ -1,22 +1,31 @@
-"""Weights as kernels read them: without their zeros, in fours of filters, in panels of outputs."""
+"""Weight layouts of the kernels: compressed rows, filters in fours, panels of outputs."""
 
 from __future__ import annotations
 
 import numpy as np
 
 PANEL = 32
-"""Outputs of a dense linear layer that are computed together."""
+"""Outputs of a dense linear layer that its kernel computes together (prunec_vectors.h)."""
 
 
 def compressed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what is not zero: starts of the rows, numbers of the columns, values."""
+    """Return a matrix in compressed sparse row form: row starts, column indices, values.
+
+    Args:
+        values: [rows, columns], at most 65536 columns: indices take two bytes.
+    """
     rows, columns = np.nonzero(values)
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(values)))])
     return starts.astype(np.uint32), columns.astype(np.uint16), values[rows, columns]
 
 
 def in_fours(values: np.ndarray, groups: int) -> np.ndarray:
-    """Return filters as [groups, blocks of four filters, weights of a filter, 4]."""
+    """Return filters interleaved by four, [groups, ceil(filters / 4), weights, 4].
+
+    Args:
+        values: [filters, weights]; missing filters of a last block are zeros.
+        groups: number of groups.
+    """
     count, of_group = values.shape[1], len(values) // groups
     blocks = -(-of_group // 4)
     full = np.zeros((groups, blocks * 4, count), np.float32)
@@ -25,7 +34,7 @@ def in_fours(values: np.ndarray, groups: int) -> np.ndarray:
 
 
 def panels(weight: np.ndarray) -> np.ndarray:
-    """Return [outputs, inputs] as [panels of outputs, inputs, PANEL]."""
+    """Return a matrix [outputs, inputs] as [ceil(outputs / PANEL), inputs, PANEL], zero-padded."""
     count = -(-weight.shape[0] // PANEL)
     full = np.zeros((count * PANEL, weight.shape[1]), np.float32)
     full[: len(weight)] = weight

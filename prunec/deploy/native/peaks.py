@@ -1,4 +1,4 @@
-"""What this machine can at most, measured on one thread: the roof over what a layer reaches."""
+"""Peak arithmetic and memory rates of one thread, measured: the roofs of the roofline model."""
 
 from __future__ import annotations
 
@@ -16,24 +16,30 @@ from prunec.errors import PrunecError
 
 @dataclass(frozen=True)
 class Peaks:
-    """The most that one thread reaches.
+    """Peak rates of one thread.
 
     Attributes:
-        gmacs: 1e9 multiply-adds of float32 a second, operands in registers.
-        gbytes: 1e9 bytes a second, read from memory.
+        gmacs: float32 multiply-adds with operands in registers, in GMAC/s.
+        gbytes: reads from memory, in GB/s (1e9 bytes).
     """
 
     gmacs: float
     gbytes: float
 
     def roof(self, intensity: float) -> float:
-        """Return the most GMAC/s of a layer that makes so many multiply-adds of a byte."""
+        """Return the largest rate of a layer, in GMAC/s, by the roofline model.
+
+        Williams, Waterman, Patterson: Roofline (CACM 2009).
+
+        Args:
+            intensity: multiply-adds per byte read or written.
+        """
         return min(self.gmacs, self.gbytes * intensity)
 
 
 @cache
 def measured_peaks() -> Peaks:
-    """Measure this machine, with its compiler, for about a second.
+    """Measure this machine, for about a second; compiled by its own compiler.
 
     Raises:
         PrunecError: there is no compiler, or it fails.

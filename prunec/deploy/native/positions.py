@@ -1,4 +1,4 @@
-"""Operators position by position: activations, sums, products; what convolutions take in."""
+"""Element-wise operators: activations, sums, products, and their fusion into convolutions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LARGEST = math.inf
 
 
 def one(builder: Builder, call: Call) -> None:
-    """Append an activation or a function of one number."""
+    """Append an element-wise function of one tensor."""
     operation, alpha, beta = NUMBERED.get(call.operator, (ONES.get(call.operator, ""), 0.0, 0.0))
     if call.operator == "Gelu":
         operation = "PN_GELU" if call.text("approximate", "none") == "none" else "PN_GELU_TANH"
@@ -47,7 +47,7 @@ def one(builder: Builder, call: Call) -> None:
 
 
 def bounded(builder: Builder, call: Call) -> None:
-    """Append ReLU or Clip: into the convolution or linear layer before it, where it is alone."""
+    """Append ReLU or Clip; fused into the convolution or linear layer before it where possible."""
     low, high = (0.0, _LARGEST) if call.operator == "Relu" else _limits(builder, call)
     name = call.operands[0]
     maker = builder.makers.get(name)
@@ -60,11 +60,11 @@ def bounded(builder: Builder, call: Call) -> None:
 
 
 def _limits(builder: Builder, call: Call) -> tuple[float, float]:
-    found = []
+    limits = []
     for place, key, default in ((1, "min", -_LARGEST), (2, "max", _LARGEST)):
         given = builder.constant(call, place)
-        found.append(call.real(key, default) if given is None else float(given.reshape(())))
-    return found[0], found[1]
+        limits.append(call.real(key, default) if given is None else float(given.reshape(())))
+    return limits[0], limits[1]
 
 
 def _each(builder: Builder, call: Call, operation: str, numbers: tuple[float, float]) -> None:
@@ -76,7 +76,7 @@ def _each(builder: Builder, call: Call, operation: str, numbers: tuple[float, fl
 
 
 def pair(builder: Builder, call: Call) -> None:
-    """Append an operator of two tensors that repeat along axes of size 1; of more, one by one."""
+    """Append an element-wise operator of one or two tensors, with broadcasting."""
     if len(call.operands) == 1:
         builder.share(call.results[0], call.operands[0])
         return
@@ -99,7 +99,7 @@ def pair(builder: Builder, call: Call) -> None:
 
 
 def _in_a_row(builder: Builder, call: Call) -> None:
-    """Append an operator of tensors of one layout, zeros between values included."""
+    """Append an element-wise operator over whole buffers of one layout, borders included."""
     a, b = (builder.buffer(operand) for operand in call.operands)
     name = call.results[0]
     buffer, layout = builder.new(name), builder.layout(name)
@@ -112,7 +112,7 @@ def _in_a_row(builder: Builder, call: Call) -> None:
 
 
 def _into_convolution(builder: Builder, call: Call) -> bool:
-    """Let the later of two convolutions add the other operand to its sums."""
+    """Fuse a sum into the later of the two convolutions that it adds; return whether it could."""
     name = call.results[0]
     made = [
         (builder.steps.index(builder.makers[operand]), operand)
@@ -145,7 +145,7 @@ def _can_add(builder: Builder, operand: str, name: str) -> bool:
 
 
 def _is_affine(builder: Builder, call: Call) -> bool:
-    """Whether it multiplies or adds a constant a channel to planes."""
+    """Whether a call multiplies planes by, or adds, one constant per channel."""
     sizes = builder.shape(call.results[0])
     if call.operator not in ("Add", "Mul") or len(sizes) != 4 or sizes[0] != 1:
         return False
@@ -168,7 +168,7 @@ def _affine(builder: Builder, call: Call) -> None:
 
 
 def of_channels(builder: Builder, call: Call, scale: np.ndarray, bias: np.ndarray) -> None:
-    """Append ``scale · x + bias`` of every channel: filters of one weight."""
+    """Append ``scale · x + bias`` per channel, as a depthwise 1×1 convolution."""
     name = call.operands[0]
     planes = builder.layout(name).planes
     read = Read(Place(builder.buffer(name), planes.at), planes.plane, (0,))
@@ -176,7 +176,7 @@ def of_channels(builder: Builder, call: Call, scale: np.ndarray, bias: np.ndarra
 
 
 def normalised(builder: Builder, call: Call) -> None:
-    """Append a batch norm that is not folded: a number and a sum for every channel."""
+    """Append a batch norm that no convolution absorbed, as a scale and a bias per channel."""
     given = [builder.constant(call, place) for place in range(1, 5)]
     scale, shift, mean, variance = (np.zeros(1) if x is None else x for x in given)
     factor = scale.astype(np.float64) / np.sqrt(variance + call.real("epsilon", 1e-5))
@@ -194,7 +194,7 @@ def normalised(builder: Builder, call: Call) -> None:
 
 
 def _by_channel(builder: Builder, call: Call, scale: np.ndarray, bias: np.ndarray) -> None:
-    """Append ``scale · x + bias`` of every channel of a tensor of any axes."""
+    """Append ``scale · x + bias`` per channel of a tensor of any rank; axis 1 holds channels."""
     name, source = call.results[0], builder.values(call.operands[0])
     out = builder.new(name), builder.layout(name).view
     steps = (0, 1, *(0,) * (len(out[1].sizes) - 2))

@@ -1,4 +1,4 @@
-"""An ONNX file as C computes it: of one sample, every size a number, constants folded."""
+"""Reading of an ONNX file for C: batch size 1, static shapes, constants folded."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from prunec.wording import first_line
 _KEPT = (
     "ConvAddFusion ConvMulFusion ConvBNFusion FuseReluClip GemmSumFusion MatMulAddFusion".split()
 )
-"""What onnxruntime would fuse into weights: they stay the network's."""
+"""Optimisations of onnxruntime that fold operators into weights: the weights must stay the
+network's own."""
 OLDEST_OPSET = 13
-"""Since then axes and limits are operands."""
-REMEDY = "Ship another form, or replace the operator in the network."
+"""From opset 13 on, axes and limits of the operators here are operands, not attributes."""
+REMEDY = "Export another form, or replace the operator in the network."
 
 
 @dataclass(frozen=True)
 class Call:
-    """One operator of the graph.
+    """One node of the graph.
 
     Attributes:
-        operator: its name in the standard.
-        name: of the node, for messages.
-        operands: names of what it reads; empty where an optional one is left out.
-        results: names of what it makes.
+        operator: its ONNX operator.
+        name: name of the node, for messages.
+        operands: names of its inputs; empty where an optional one is left out.
+        results: names of its outputs.
         options: its attributes.
     """
 
@@ -43,44 +44,43 @@ class Call:
     options: Mapping[str, object]
 
     def refuse(self, what: str) -> PassError:
-        """Return the error for a call that C does not compute."""
-        said = " ".join(f"C has no {self.operator} {what}".split())
-        return PassError(f"{said} (node {self.name!r})", remedy=REMEDY)
+        """Return the error for a node that has no kernel; ``what`` follows the operator."""
+        reason = " ".join(f"C has no {self.operator} {what}".split())
+        return PassError(f"{reason} (node {self.name!r})", remedy=REMEDY)
 
     def whole(self, name: str, default: int) -> int:
-        """Return an attribute that is a whole number."""
-        found = self.options.get(name, default)
-        assert isinstance(found, int)
-        return found
+        """Return an integer attribute."""
+        value = self.options.get(name, default)
+        assert isinstance(value, int)
+        return value
 
     def real(self, name: str, default: float) -> float:
-        """Return an attribute that is a number."""
-        found = self.options.get(name, default)
-        assert isinstance(found, int | float)
-        return float(found)
+        """Return a float attribute."""
+        value = self.options.get(name, default)
+        assert isinstance(value, int | float)
+        return float(value)
 
     def text(self, name: str, default: str) -> str:
-        """Return an attribute that is a word."""
-        found = self.options.get(name, default)
-        return found.decode() if isinstance(found, bytes) else str(found)
+        """Return a string attribute."""
+        value = self.options.get(name, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
 
     def numbers(self, name: str, default: Sequence[int]) -> tuple[int, ...]:
-        """Return an attribute that is a list of whole numbers."""
-        found = self.options.get(name)
-        return tuple(found) if isinstance(found, list | tuple) else tuple(default)
+        """Return a list attribute of integers."""
+        value = self.options.get(name)
+        return tuple(value) if isinstance(value, list | tuple) else tuple(default)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A graph of one sample.
+    """A graph of batch size 1.
 
     Attributes:
-        inputs: names in order.
-        outputs: names in order.
-        calls: in order of computation.
-        constants: name → values that are known.
-        shapes: name → sizes of every tensor that is computed.
-        whole: names of inputs and outputs that hold no sample, the same in every batch.
+        inputs, outputs: names in order.
+        calls: nodes in order of computation.
+        constants: name → values known before the run.
+        shapes: name → shape of every computed tensor.
+        whole: names of inputs and outputs without a batch axis, the same for every batch.
     """
 
     inputs: tuple[str, ...]
@@ -92,16 +92,16 @@ class Network:
 
 
 def read_network(path: Path) -> Network:
-    """Return the graph of an ONNX file, of one sample.
+    """Return the graph of an ONNX file at batch size 1.
 
     Raises:
-        PassError: a size is not known, a number is no float32, or onnxruntime cannot load the file.
+        PassError: a shape is unknown, a tensor is not float32, or onnxruntime cannot load the file.
     """
     model = onnx.load(path)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if opset < OLDEST_OPSET:
         raise PassError(
-            f"C is made of opset {OLDEST_OPSET} or later, and the ONNX file has opset {opset}",
+            f"C needs opset {OLDEST_OPSET} or later, the ONNX file has {opset}",
             remedy=f"Export ONNX at a later one ([[export]] opset, --opset {OLDEST_OPSET}).",
         )
     whole = frozenset(_without_samples(model))
@@ -119,7 +119,7 @@ def read_network(path: Path) -> Network:
 def _each_of_one_sample(
     calls: Sequence[Call], inputs: Sequence[str], outputs: Sequence[str], whole: frozenset[str]
 ) -> None:
-    """Refuse an output that is one for all samples: C computes them one by one."""
+    """Refuse outputs computed over the whole batch: C computes one sample at a time."""
     makers: dict[str, Call] = {}
     by_samples = set(inputs) - whole
     for call in calls:
@@ -128,7 +128,7 @@ def _each_of_one_sample(
             by_samples |= set(call.results)
     for name in outputs:
         if name in whole & by_samples:
-            raise makers[name].refuse(f"that makes {name!r} of all samples together")
+            raise makers[name].refuse(f"which computes {name!r} of all samples together")
 
 
 def _without_samples(model: onnx.ModelProto) -> Iterator[str]:
@@ -139,7 +139,7 @@ def _without_samples(model: onnx.ModelProto) -> Iterator[str]:
 
 
 def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with every named size 1, as onnxruntime folds its constants."""
+    """Return the model at batch size 1 with its constants folded by onnxruntime."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -184,7 +184,7 @@ def _calls(graph: onnx.GraphProto, constants: dict[str, np.ndarray]) -> Iterator
 
 
 _COMPUTED = (onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL)
-"""Types of what is computed: true and false are 1.0 and 0.0, and stay within the network."""
+"""Types of computed tensors; bools are stored as 1.0 and 0.0 and never leave the network."""
 
 
 def _shapes(
@@ -193,26 +193,26 @@ def _shapes(
     inputs: Sequence[str],
     constants: Mapping[str, np.ndarray],
 ) -> dict[str, tuple[int, ...]]:
-    graph, found = model.graph, {}
+    graph, known = model.graph, {}
     outputs = {value.name for value in graph.output}
     for value in (*graph.input, *graph.output, *graph.value_info):
         kind = value.type.tensor_type
         dims = kind.shape.dim
         if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
-            found[value.name] = (kind.elem_type, tuple(dim.dim_value for dim in dims))
+            known[value.name] = (kind.elem_type, tuple(dim.dim_value for dim in dims))
     read = {name for call in calls for name in call.operands} | outputs
     makers = {name: call for call in calls for name in call.results if name in read}
     for name in (*inputs, *makers):
-        if name not in found:
-            raise makers[name].refuse(f"whose result {name!r} has a size that is not known")
+        if name not in known:
+            raise makers[name].refuse(f"with a result {name!r} of unknown shape")
         kinds = _COMPUTED if name in makers and name not in outputs else _COMPUTED[:1]
-        if found[name][0] not in kinds:
-            raise _not_float(name, found[name][0], makers)
-    return {name: sizes for name, (_, sizes) in found.items() if name not in constants}
+        if known[name][0] not in kinds:
+            raise _not_float(name, known[name][0], makers)
+    return {name: sizes for name, (_, sizes) in known.items() if name not in constants}
 
 
 def _not_float(name: str, kind: int, makers: Mapping[str, Call]) -> PassError:
-    said = onnx.TensorProto.DataType.Name(kind).lower()
+    kind_name = onnx.TensorProto.DataType.Name(kind).lower()
     if name in makers:
-        return makers[name].refuse(f"that makes {said}, not float32")
-    return PassError(f"C takes inputs of float32, and {name!r} is {said}", remedy=REMEDY)
+        return makers[name].refuse(f"with a result of {kind_name}, not float32")
+    return PassError(f"C takes float32 inputs, {name!r} is {kind_name}", remedy=REMEDY)

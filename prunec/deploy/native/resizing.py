@@ -1,4 +1,4 @@
-"""Images of other sizes, and images looked at in other places."""
+"""Resizing and grid sampling of images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from prunec.deploy.native.reading import Call
 from prunec.deploy.native.shapes import moved_along, take
 
 Axes = dict[int, tuple[np.ndarray, np.ndarray]]
-"""Axis → numbers and shares of what every position of the output mixes, [positions, taps] each."""
+"""Axis → (input indices, weights) of every output position, [positions, taps] each."""
 
 
 def resized(builder: Builder, call: Call) -> None:
-    """Append images or volumes of another size: nearest values, or neighbours mixed."""
+    """Append ``Resize``: nearest, linear or cubic interpolation, with or without antialiasing."""
     before, after = (builder.shape(n) for n in (call.operands[0], call.results[0]))
     mode = call.text("mode", "nearest")
     how = call.text("coordinate_transformation_mode", "half_pixel")
@@ -53,7 +53,13 @@ def _linear(x: np.ndarray) -> np.ndarray:
 
 
 def _cubic(a: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the shares of neighbours by their distance: Keys's kernel."""
+    """Return the cubic convolution kernel as a function of distance.
+
+    Keys: Cubic convolution interpolation for digital image processing (IEEE Trans. ASSP 1981).
+
+    Args:
+        a: its parameter: −0.75 in ONNX by default, −0.5 in Keys.
+    """
 
     def share(x: np.ndarray) -> np.ndarray:
         x = np.abs(x)
@@ -72,13 +78,13 @@ def _shares(
     *,
     kept: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return numbers and shares of neighbours.
+    """Return input indices and weights of the interpolation, [positions, taps] each.
 
     Args:
-        x: positions in the input.
-        form: size of the input; by how much it is made smaller; neighbours on each side.
-        share: of a neighbour by its distance.
-        kept: whether neighbours outside count as the last one inside; else they have no share.
+        x: positions in the input, [positions].
+        form: input size; ratio of a reduction, else 1; taps on each side.
+        share: weight as a function of distance.
+        kept: whether taps outside count as the nearest inside; else their weight is 0.
     """
     size, scale, reach = form
     count = 2 * int(np.ceil(reach / scale)) + (scale < 1)
@@ -93,7 +99,7 @@ def _shares(
 
 
 def _weighed(builder: Builder, call: Call, axes: Axes) -> None:
-    """Append axes whose positions mix several others, one axis after the other."""
+    """Append separable interpolation, one axis after the other."""
     name, (buffer, view) = call.results[0], builder.values(call.operands[0])
     for number, (axis, (numbers, shares)) in enumerate(axes.items()):
         sizes = (*view.sizes[:axis], len(numbers), *view.sizes[axis + 1 :])
@@ -112,7 +118,7 @@ def _weighed(builder: Builder, call: Call, axes: Axes) -> None:
 
 
 def sampled(builder: Builder, call: Call) -> None:
-    """Append an image looked at where another tensor says."""
+    """Append ``GridSample``: an image read at the positions of a grid."""
     mode, outside = call.text("mode", "linear"), call.text("padding_mode", "zeros")
     known = mode in ("linear", "bilinear", "nearest") and outside in ("zeros", "border")
     if not known or len(builder.shape(call.operands[0])) != 4:

@@ -1,4 +1,4 @@
-"""Operators that move values: reshapes, slices, concatenation, transposition, padding, choices."""
+"""Operators that move values: reshape, slice, concat, split, transpose, pad, gather."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunec.deploy.native.reading import Call
 
 
 def reshaped(builder: Builder, call: Call) -> None:
-    """Append a new shape: the same buffer where values lie in a row, else a copy."""
+    """Append a new shape: the same buffer where values are contiguous, else a copy."""
     name, source = call.results[0], call.operands[0]
     before, after = builder.layout(source), builder.layout(name)
     if (before.bordered, after.bordered) == (False, False) or _same_planes(builder, call):
@@ -35,7 +35,7 @@ def _same_planes(builder: Builder, call: Call) -> bool:
 
 
 def _refined(view: View, sizes: tuple[int, ...]) -> View | None:
-    """Return a view with its axes cut where those of another shape end; None: not possible."""
+    """Return a view with its axes split at the boundaries of another shape; None if impossible."""
     ends = {1}
     for each in (view.sizes, sizes):
         count = 1
@@ -67,7 +67,7 @@ def _by_way_of_a_row(builder: Builder, call: Call) -> None:
 
 
 def transposed(builder: Builder, call: Call) -> None:
-    """Append axes in another order."""
+    """Append ``Transpose``: axes in another order."""
     name = call.results[0]
     buffer, view = builder.values(call.operands[0])
     order = call.numbers("perm", tuple(reversed(range(len(view.sizes)))))
@@ -84,7 +84,7 @@ def _part(view: View, axis: int, first: int, size: int, step: int = 1) -> View:
 
 
 def concatenated(builder: Builder, call: Call) -> None:
-    """Append tensors one after the other along an axis."""
+    """Append ``Concat``: tensors one after the other along an axis."""
     name = call.results[0]
     axis = call.whole("axis", 0) % len(builder.shape(name))
     given = [builder.values(operand) for operand in call.operands]
@@ -97,7 +97,7 @@ def concatenated(builder: Builder, call: Call) -> None:
 
 
 def split(builder: Builder, call: Call) -> None:
-    """Append the parts of a tensor along an axis."""
+    """Append ``Split``: the parts of a tensor along an axis."""
     buffer, view = builder.values(call.operands[0])
     axis, first = call.whole("axis", 0) % len(view.sizes), 0
     for name in call.results:
@@ -109,7 +109,7 @@ def split(builder: Builder, call: Call) -> None:
 
 
 def sliced(builder: Builder, call: Call) -> None:
-    """Append a part of a tensor, with steps, backwards too."""
+    """Append ``Slice``: a part of a tensor; steps may be negative."""
     name = call.results[0]
     buffer, view = builder.values(call.operands[0])
     starts, ends = builder.constant(call, 1), builder.constant(call, 2)
@@ -127,7 +127,7 @@ def sliced(builder: Builder, call: Call) -> None:
 
 
 def expanded(builder: Builder, call: Call) -> None:
-    """Append a tensor repeated along axes of size 1."""
+    """Append ``Expand``: a tensor repeated along axes of size 1."""
     name = call.results[0]
     buffer, view = builder.values(call.operands[0])
     sizes = builder.shape(name)
@@ -141,7 +141,7 @@ def expanded(builder: Builder, call: Call) -> None:
 
 
 def padding(builder: Builder, call: Call) -> None:
-    """Append a border: of a constant, or of the values beside it."""
+    """Append ``Pad``: a constant border, or reflected, repeated or wrapped values."""
     mode = call.text("mode", "constant")
     pads, sizes = builder.constant(call, 1), builder.shape(call.operands[0])
     axes = builder.constant(call, 3)
@@ -177,7 +177,7 @@ def _constant_border(builder: Builder, call: Call, around: dict[int, tuple[int, 
 
 
 def gathered(builder: Builder, call: Call) -> None:
-    """Append slices by their numbers."""
+    """Append ``Gather`` with constant indices, a list or a scalar."""
     numbers = builder.constant(call, 1)
     assert numbers is not None
     sizes = builder.shape(call.operands[0])
@@ -198,7 +198,7 @@ def gathered(builder: Builder, call: Call) -> None:
 
 
 def take(builder: Builder, call: Call, rows: dict[int, np.ndarray]) -> None:
-    """Append slices by their numbers along some axes, one axis after the other."""
+    """Append slices at given indices along several axes, one axis after the other."""
     name, (buffer, view) = call.results[0], builder.values(call.operands[0])
     if not rows:
         builder.move(call, (buffer, view), (builder.new(name), builder.layout(name).view))
@@ -229,15 +229,15 @@ def _take_one(
 
 
 def moved_along(call: Call, views: tuple[View, View], axis: int) -> Fields:
-    """Return sizes and steps of what is taken along an axis, neighbours of the axis joined.
+    """Return sizes and strides of a gather along an axis; other axes are merged where possible.
 
     Args:
-        call: what it stems from.
-        views: of what is read and made; other axes have the same sizes.
-        axis: the one along which values are taken.
+        call: the node.
+        views: the tensors read and written; their sizes differ on ``axis`` only.
+        axis: the axis of the gather.
 
     Raises:
-        PassError: it has more axes than kernels have.
+        PassError: more than RANK axes remain.
     """
     given, wanted = views
     before, own_before = joined(wanted.sizes[:axis], [given.steps[:axis], wanted.steps[:axis]])
@@ -246,7 +246,7 @@ def moved_along(call: Call, views: tuple[View, View], axis: int) -> Fields:
     )
     sizes = (*before, wanted.sizes[axis], *after)
     if len(sizes) > RANK:
-        raise call.refuse(f"of {len(sizes)} axes that lie apart")
+        raise call.refuse(f"of {len(sizes)} axes that cannot be merged")
     steps = [(*own_before[i], view.steps[axis], *own_after[i]) for i, view in enumerate(views)]
     return {
         "sizes": padded(sizes, steps[0])[0], "in_steps": padded(sizes, steps[0])[1],
@@ -255,7 +255,7 @@ def moved_along(call: Call, views: tuple[View, View], axis: int) -> Fields:
 
 
 def depth_to_space(builder: Builder, call: Call) -> None:
-    """Append channels laid out as blocks of positions, or blocks of positions as channels."""
+    """Append ``DepthToSpace`` or ``SpaceToDepth``: channels to blocks of positions, or back."""
     side = call.whole("blocksize", 1)
     (buffer, view), name = builder.values(call.operands[0]), call.results[0]
     made = builder.new(name)

@@ -1,4 +1,4 @@
-"""Writes a program as C: its weights, the arguments of its calls, the functions that run it."""
+"""C source of a program: its weights, the arguments of its calls, the functions that run it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADERS = (
     "prunec_linear.h", "prunec_plain.h", "prunec_planes.h", "prunec_choices.h",
 )  # fmt: skip
 LARGEST_SOURCE = 1 << 18
-"""Bytes of weights up to which they stand in the source."""
+"""Bytes of weights up to which they are part of the source; more go into a file beside it."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Program:
 
     Attributes:
         builder: its calls and data.
-        memory: its workspace.
-        metadata: what it says of itself.
+        memory: the plan of its workspace.
+        metadata: key → value, embedded in the source.
     """
 
     builder: Builder
@@ -40,7 +40,7 @@ class Program:
 
     @property
     def in_source(self) -> bool:
-        """Whether the weights stand in the source."""
+        """Whether the weights are part of the source."""
         return len(self.builder.data.bytes) <= LARGEST_SOURCE
 
 
@@ -50,11 +50,11 @@ def program(builder: Builder, metadata: Mapping[str, str]) -> Program:
 
 
 def write_program(made: Program, path: Path) -> None:
-    """Write the source, its header, kernels, example and CMake file, and weights that are many.
+    """Write source, header, kernels, example, CMake file, and a weights file if they are large.
 
     Args:
         made: the program.
-        path: of the source; the others stand beside it.
+        path: path of the source; the other files go into its folder.
     """
     folder = path.parent
     path.write_text(_source(made, path.stem), "utf-8")
@@ -99,7 +99,7 @@ def _source(made: Program, stem: str) -> str:
 
 
 def _sizes(made: Program) -> str:
-    """Return the floats of the workspace, and of the scratch memory of each further thread."""
+    """Return the sizes of the workspace and of each further thread's scratch memory, in floats."""
     sizes = [step.fields.get("scratch_size", 0) for step in made.builder.steps]
     largest = max((size for size in sizes if isinstance(size, int)), default=0)
     return (
@@ -156,16 +156,16 @@ def _of_layout(layout: Layout, at: int) -> list[str]:
 
 
 def _fields(step: Step, memory: Memory) -> list[str]:
-    found = []
+    fields = []
     for key, value in step.fields.items():
         if isinstance(value, Layout):
             inner = ", ".join(_of_layout(value, memory.places[step.writes]))
-            found.append(f".{key} = {{{inner}}}")
+            fields.append(f".{key} = {{{inner}}}")
         elif isinstance(value, Place):
-            found.append(f".{key} = {memory.places[value.buffer] + value.at}")
+            fields.append(f".{key} = {memory.places[value.buffer] + value.at}")
         elif not isinstance(value, Step):
-            found.append(f".{key} = {_number(value)}")
-    return found
+            fields.append(f".{key} = {_number(value)}")
+    return fields
 
 
 def _number(value: Value) -> str:
@@ -178,7 +178,7 @@ def _number(value: Value) -> str:
 
 
 def _about(steps: list[Step]) -> str:
-    """Return what every call computes, for profiles."""
+    """Return the table of the work of every call, for profiles."""
     rows = []
     for step in steps:
         work = step.work or Work(_kernel(step), 0, 0, 0, 0, 0)
@@ -191,7 +191,7 @@ def _about(steps: list[Step]) -> str:
 
 
 def _kernel(step: Step) -> str:
-    """Return the name of a kernel without its prefix: of ``pn_pool(&S, w)`` pool."""
+    """Return the name of a call's kernel without its prefix: ``pn_pool(&S, w)`` → ``pool``."""
     return step.code.partition("(")[0].removeprefix("pn_").removeprefix("k->").replace("_", " ")
 
 
@@ -235,7 +235,7 @@ def _description(made: Program, stem: str) -> str:
 
 
 def _text(metadata: Mapping[str, str]) -> str:
-    """Return metadata as one C string: a line for every entry."""
+    """Return metadata as one C string, one line per entry."""
     lines = (f"{key}={value}" for key, value in sorted(metadata.items()))
     return _escaped("\n".join(lines).encode("utf-8"))
 
@@ -252,7 +252,7 @@ def _functions(made: Program, stem: str) -> str:
 
 
 def digest_of(folder: Path, names: list[str]) -> str:
-    """Return the sha256 of files, by name and contents."""
+    """Return the SHA-256 of files, by name and content."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(name.encode() + b"\0" + file_digest((folder / name).read_bytes()).encode())

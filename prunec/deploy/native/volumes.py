@@ -28,7 +28,7 @@ from prunec.deploy.native.reading import Call
 
 @dataclass(frozen=True)
 class Listed(Read):
-    """A read whose offsets are listed, those of every channel of a group."""
+    """A read with an explicit offset for every weight of a filter."""
 
     listed: tuple[int, ...] = ()
 
@@ -39,12 +39,12 @@ class Listed(Read):
 
 @dataclass(frozen=True)
 class Volume:
-    """A convolution of volumes.
+    """The geometry of a convolution of volumes.
 
     Attributes:
         axes: depth, rows, columns.
-        spread: floats between values of the input on each axis, where it is transposed.
-        channels: of the input.
+        spread: distance between input values on each axis: the stride if transposed, else 1.
+        channels: input channels.
     """
 
     axes: tuple[Axis, Axis, Axis]
@@ -58,35 +58,35 @@ class Volume:
 
     @property
     def origin(self) -> int:
-        """What the first position of an output reads at offset 0, in its plane."""
+        """Offset in a plane that the first output position reads at offset 0, in floats."""
         return -self.axes[1].low * self.stride - self.axes[2].low
 
     @property
     def plane(self) -> int:
-        """Floats of a plane of the copy."""
+        """Size of a plane of the copy, in floats."""
         rows = self.axes[1].out + self.axes[1].high - self.axes[1].low
         return rounded(rows * self.stride + self.axes[2].high - self.axes[2].low + OVERRUN)
 
     @property
     def phases(self) -> list[tuple[int, int]]:
-        """Rows and columns of the input that are read, by their remainder of the step."""
+        """(row, column) remainders by the strides that the taps read, sorted."""
         rows, columns = self.axes[1:]
         return sorted({(y % rows.step, x % columns.step) for y in rows.taps for x in columns.taps})
 
     def slice_of(self, place: int) -> int | None:
-        """Return the slice of the input at a place of depth; None where zeros are read."""
+        """Return the input slice at a position of depth; None if zeros are read there."""
         inside = 0 <= place < self.axes[0].size and not place % self.spread[0]
         return place // self.spread[0] if inside else None
 
 
 def is_volume(builder: Builder, call: Call) -> bool:
-    """Whether a call reads [1, C, D, H, W]."""
+    """Whether the input of a call is [1, C, D, H, W]."""
     sizes = builder.network.shapes.get(call.operands[0], ())
     return len(sizes) == 5 and sizes[0] == 1
 
 
 def volume(builder: Builder, call: Call) -> None:
-    """Append a convolution of volumes, transposed or not: an image for each slice of its output."""
+    """Append a 3-D convolution, transposed or not: one 2-D convolution per output slice."""
     how, weights = _volume(builder, call), filters(builder, call)
     copy = _copied(builder, call, how)
     name = call.results[0]
@@ -112,16 +112,16 @@ def _volume(builder: Builder, call: Call) -> Volume:
     before, after = builder.shape(call.operands[0]), builder.shape(call.results[0])
     weight = builder.constant(call, 1)
     assert weight is not None
-    found = [
+    axes = [
         axis_of(call, (number, 3), weight.shape[2 + number], before[2 + number], after[2 + number])
         for number in range(3)
     ]
     steps = call.numbers("strides", (1, 1, 1)) if call.operator == "ConvTranspose" else (1, 1, 1)
-    return Volume((found[0], found[1], found[2]), (steps[0], steps[1], steps[2]), before[1])
+    return Volume((axes[0], axes[1], axes[2]), (steps[0], steps[1], steps[2]), before[1])
 
 
 def _copied(builder: Builder, call: Call, how: Volume) -> str:
-    """Append planes of the input, [slices and one of zeros, channels, phases]; their buffer."""
+    """Append a copy of the input as [slices + 1 of zeros, channels, phases] planes; return it."""
     buffer, view = builder.values(call.operands[0])
     slices, phases = view.sizes[2], how.phases
     size = (slices + 1) * how.channels * len(phases) * how.plane + 2 * OVERRUN
@@ -146,7 +146,15 @@ def _copied(builder: Builder, call: Call, how: Volume) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """A phase of an axis: values of the input, and where they go, from the first position on."""
+    """One phase of an axis in the copy.
+
+    Attributes:
+        first: first input index.
+        step: distance between input indices.
+        count: number of values.
+        place: position of the first value in the copy.
+        apart: distance between values in the copy.
+    """
 
     first: int
     step: int
@@ -189,7 +197,7 @@ def _read(how: Volume, copy: str, channels: int, z: int) -> Listed:
 
 
 def pooled_volume(builder: Builder, call: Call) -> None:
-    """Append the largest or the average of windows of volumes: over images, then over depth."""
+    """Append pooling of volumes: over rows and columns, then over depth."""
     if call.text("auto_pad", "NOTSET") != "NOTSET":
         raise call.refuse("of a volume, with auto_pad")
     name, (buffer, view) = call.results[0], builder.values(call.operands[0])
@@ -209,7 +217,7 @@ def pooled_volume(builder: Builder, call: Call) -> None:
 
 
 def _planes(sizes: tuple[int, int, int]) -> Layout:
-    """Return planes without gaps."""
+    """Return a layout of planes without borders."""
     channels, height, width = sizes
     count = height * width
     total = rounded(channels * count + OVERRUN)

@@ -1,4 +1,4 @@
-"""Operators over windows and axes: pooling, reductions, softmax, norms, resizing."""
+"""Pooling, reductions, softmax and normalisations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ REDUCTIONS = {
 
 
 def pooled(builder: Builder, call: Call) -> None:
-    """Append the largest or the average of windows."""
+    """Append ``MaxPool`` or ``AveragePool``."""
     if len(call.results) > 1 and call.results[1]:
-        raise call.refuse("that tells positions")
+        raise call.refuse("with indices as a second result")
     name, source = call.results[0], call.operands[0]
     if plane_sizes(builder.shape(source)) is None or call.text("auto_pad", "NOTSET") != "NOTSET":
         raise call.refuse(f"of a tensor {list(builder.shape(source))}, or with auto_pad")
@@ -49,12 +49,12 @@ def _by_axis(
     kernel: tuple[int, ...], steps: tuple[int, ...], gaps: tuple[int, ...], pads: tuple[int, ...]
 ) -> list[tuple[int, int, int, int, int]]:
     count = len(kernel)
-    found = [(kernel[i], steps[i], gaps[i], pads[i], pads[i + count]) for i in range(count)]
-    return [(1, 1, 1, 0, 0)] * (2 - count) + found
+    axes = [(kernel[i], steps[i], gaps[i], pads[i], pads[i + count]) for i in range(count)]
+    return [(1, 1, 1, 0, 0)] * (2 - count) + axes
 
 
 def reduced(builder: Builder, call: Call) -> None:
-    """Append a sum, mean or extreme over axes."""
+    """Append a reduction: sum, mean, product, norm or extreme over axes."""
     name, source = call.results[0], call.operands[0]
     rank = len(builder.shape(source))
     if call.operator.startswith("Global"):
@@ -84,7 +84,11 @@ def rows_of(
     steps: tuple[tuple[int, ...], tuple[int, ...]],
     axes: set[int],
 ) -> Fields:
-    """Return the arguments of a kernel that works along some axes, for each position of others."""
+    """Return sizes and strides of a kernel that reduces ``axes`` at each position of the others.
+
+    Raises:
+        PassError: more than RANK axes remain on either side.
+    """
     fields: Fields = {}
     for key, numbers in (
         ("outer", [axis for axis in range(len(sizes)) if axis not in axes]),
@@ -94,17 +98,17 @@ def rows_of(
             [sizes[i] for i in numbers], [[each[i] for i in numbers] for each in steps]
         )
         if len(own) > 6:
-            raise call.refuse(f"of {len(own)} axes that lie apart")
+            raise call.refuse(f"of {len(own)} axes that cannot be merged")
         fields[key] = padded(own, before)[0]
         fields[f"in_{key}"], fields[f"out_{key}"] = padded(own, before)[1], padded(own, after)[1]
     return fields
 
 
 def along(builder: Builder, call: Call) -> None:
-    """Append softmax over an axis, or a layer norm over the last ones."""
+    """Append softmax over one axis, or a layer norm over the last axes."""
     name = call.results[0]
     if len(call.results) > 1 and any(call.results[1:]):
-        raise call.refuse("that tells mean and deviation")
+        raise call.refuse("with mean and deviation as further results")
     buffer, view = builder.values(call.operands[0])
     rank = len(view.sizes)
     first = call.whole("axis", -1) % rank
@@ -124,19 +128,19 @@ def along(builder: Builder, call: Call) -> None:
 
 
 def _scales(builder: Builder, call: Call, count: int, rows: int) -> Fields:
-    found: Fields = {"epsilon": call.real("epsilon", 1e-5)}
+    fields: Fields = {"epsilon": call.real("epsilon", 1e-5)}
     for place, key, default in ((1, "scale", 1.0), (2, "shift", 0.0)):
         given = builder.constant(call, place)
         values = np.full(count, default) if given is None else given.reshape(-1)
         repeated = np.broadcast_to(values, count) if values.size == 1 else values
         if repeated.size != rows:
-            raise call.refuse(f"whose {key} has {repeated.size} values for {rows}")
-        found[key] = builder.data.add(repeated.astype(np.float32))
-    return found
+            raise call.refuse(f"with {repeated.size} values of {key}, not {rows}")
+        fields[key] = builder.data.add(repeated.astype(np.float32))
+    return fields
 
 
 def instance_norm(builder: Builder, call: Call) -> None:
-    """Append a norm of every channel of a sample."""
+    """Append a normalisation of every channel of one sample."""
     name, (buffer, view) = call.results[0], builder.values(call.operands[0])
     made = builder.new(name)
     out = builder.layout(name).view

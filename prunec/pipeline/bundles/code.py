@@ -1,7 +1,7 @@
-"""Native code in a bundle: sources and a library built here, which a receiver loads by name alone.
+"""Native code in a bundle: sources, and a library that is built from them on this machine.
 
-It is no form of the manifest, so that nothing that reads bundles runs it: `files` has its digests,
-`code` says which processor the library is for.
+The manifest does not list it among its forms, so that no reader of bundles runs it unasked: `files`
+has its digests, `code` the system and processor that the library is for.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ FORM = "c"
 
 
 def native_code(run: RunFolder, report: ExportReport) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return the files of native code by their names, and what the manifest says of them.
+    """Return the files of native code by name, and the manifest's entry for them.
 
     Raises:
         RunError: the run has no native code that passed its checks.
-        PrunecError: there is no compiler, or it refuses the source.
+        PrunecError: no compiler is installed, or it refuses the source.
     """
     source = run.export.shipped(FORM, ".c")
     if FORM not in report.forms or not report.forms[FORM].passed or not source.is_file():
         raise RunError(
             "--native: the run has no native code that passed its checks",
-            remedy="Export it too: --c.",
+            remedy="Export it with --c.",
         )
     files = {
         f"{FORM}/{path.name}": path.read_bytes()

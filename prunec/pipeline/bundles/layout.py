@@ -10,7 +10,7 @@ golden/FORM/output_0.npy   outputs of the file of a lossy form, on the machine t
 golden/layers/FORM/…       intermediate values of the first sample, on request
 FORM/layers.onnx           copy of the file with these values as outputs
 FORM/model.…               the exported files
-c/model.c, c/model-….so    native code and a library of it, on request: nothing here runs them
+c/model.c, c/model-….so    native code and its library, on request; prunec does not run them
 """
 
 from __future__ import annotations

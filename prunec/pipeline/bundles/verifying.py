@@ -101,7 +101,7 @@ def _remarks(bundle: Bundle) -> tuple[str, ...]:
     code = [name for name in bundle.files if name.endswith((".c", ".so"))]
     return (
         *(() if own else (f"{CHECK}: it is not that of this prunec: read it before you run it",)),
-        *((f"{', '.join(code)}: code, which nothing here runs or builds",) if code else ()),
+        *((f"{', '.join(code)}: code, which prunec neither builds nor runs",) if code else ()),
     )
 
 

@@ -1,0 +1,298 @@
+"""A step recorded once and replayed: a GPU starts all of its kernels at one call.
+
+What a replay cannot see (numbers of Python, memory that moved, a choice by a value on the device)
+would train on wrong values without a word. So the first replays of every recording are compared
+with the same steps computed one operation after the other, from the same state; where they differ,
+or where a step cannot be recorded, the training goes on as it would have without.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from prunec.errors import PrunecError
+from prunec.recipe import TrainSpec
+from prunec.training.averaging import Average
+from prunec.training.held_state import HeldState
+from prunec.training.method import Method, Moment
+from prunec.training.optimisation import number_rates, set_learning_rate, tensor_rates
+from prunec.training.step import Stepper
+
+WARM = 3  # steps of a kind that are computed before one is recorded: cuDNN tries its kernels there
+RATES = (1.0, 0.5, 2.0)  # times the learning rate, in the steps that prove a recording
+LOSS = 0.01  # of the first loss: kernels of other algorithms differ by less in three steps
+MOST = 12  # recordings of one training: phases are few, and each holds memory of its own
+
+Tell = Callable[[str], None]
+Inputs = tuple[Tensor, Tensor, Tensor]
+"""Images and targets as they are learned, and labels as they are counted."""
+
+
+class Backend(ABC):
+    """What records operations on a device.
+
+    Attributes:
+        name: what a recording is called.
+    """
+
+    name = ""
+
+    @abstractmethod
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return what does again, on the same memory, every operation that ``work`` asks for.
+
+        Raises:
+            RuntimeError: it asks for one that cannot be recorded.
+        """
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Wait until the device has done what was asked."""
+
+
+class CudaGraphs(Backend):
+    """CUDA's own."""
+
+    name = "CUDA graph"
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See :meth:`Backend.record`; the operations are not done meanwhile."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            work()
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+    def wait(self) -> None:
+        """See :meth:`Backend.wait`."""
+        torch.cuda.synchronize()
+
+
+@dataclass
+class Recording:
+    """A step as it is replayed.
+
+    Attributes:
+        inputs: memory that a batch is copied to.
+        answers: memory of its loss, and of what is counted.
+        replay: does the step.
+    """
+
+    inputs: Inputs
+    answers: tuple[Tensor, Tensor]
+    replay: Callable[[], None]
+
+
+class Steps:
+    """Takes steps, each computed anew, and moves the average."""
+
+    def __init__(self, take: Stepper, average: Average) -> None:
+        self.take, self.average = take, average
+
+    def __call__(self, images: Tensor, labels: Tensor, moment: Moment) -> tuple[Tensor, Tensor]:
+        """Learn a batch and move the average; see :meth:`Stepper.__call__`."""
+        answers = self.take(images, labels, moment)
+        self.average.update(moment.number)
+        return answers
+
+    def forget(self) -> None:
+        """Take note that tensors may have been replaced."""
+
+
+class Capturing(Steps):
+    """Takes steps, recorded ones where it can.
+
+    Attributes:
+        replays: steps that were replayed, those of proofs left out.
+        recordings: by kind of step.
+        reason: why steps are no longer recorded; empty while they are.
+    """
+
+    def __init__(self, take: Stepper, average: Average, backend: Backend, tell: Tell) -> None:
+        """Let learning rates be tensors, which recordings read.
+
+        Args:
+            take: the steps.
+            average: of the weights, moved with every step.
+            backend: what records.
+            tell: is told once where steps are not recorded, and why.
+        """
+        super().__init__(take, average)
+        self.backend, self.tell = backend, tell
+        self.replays = 0
+        self.recordings: dict[Hashable, Recording] = {}
+        self.seen: dict[Hashable, int] = {}
+        self.reason = reason_against(take)
+        if self.reason:
+            self._tell()
+        else:
+            tensor_rates(take.optimizer)
+
+    def __call__(self, images: Tensor, labels: Tensor, moment: Moment) -> tuple[Tensor, Tensor]:
+        """Learn a batch and move the average; see :meth:`Stepper.__call__`."""
+        inputs = self.take.given(images, labels)
+        kind = None if self.reason else self._kind(inputs, moment)
+        if kind is not None and kind not in self.recordings and self._is_due(kind):
+            self._record(kind, inputs, moment)
+        recording = self.recordings.get(kind) if kind is not None else None
+        if recording is None:
+            return self._plainly(inputs, moment)
+        self._prepare(moment)
+        self.replays += 1
+        return _replayed(recording, inputs)
+
+    def forget(self) -> None:
+        """Drop every recording: what they read may have been replaced."""
+        self.recordings.clear()
+        self.seen.clear()
+
+    def _kind(self, inputs: Inputs, moment: Moment) -> Hashable | None:
+        """What steps have in common that one recording can stand for."""
+        own = self.take.method.kind(moment)
+        return None if own is None else (own, *((x.shape, x.dtype, x.stride()) for x in inputs))
+
+    def _is_due(self, kind: Hashable) -> bool:
+        self.seen[kind] = self.seen.get(kind, 0) + 1
+        return self.seen[kind] > WARM
+
+    def _prepare(self, moment: Moment) -> None:
+        set_learning_rate(self.take.optimizer, moment.learning_rate)
+        self.take.method.ready(moment)
+        self.average.prepare(moment.number)
+
+    def _plainly(self, inputs: Inputs, moment: Moment) -> tuple[Tensor, Tensor]:
+        self._prepare(moment)
+        answers = self.take.learn(*inputs, moment)
+        self.average.update(moment.number)
+        return answers
+
+    def _record(self, kind: Hashable, inputs: Inputs, moment: Moment) -> None:
+        """Record a step and prove it; everything is as before, whatever comes of it."""
+        if len(self.recordings) >= MOST:
+            self._give_up(f"{MOST} kinds of steps are recorded already, and there are more")
+            return
+        state = HeldState(self.take, self.average)
+        try:
+            recording = self._recorded(inputs, moment)
+            state.restore()
+            wrong = self._proven(recording, inputs, moment, state)
+        except (RuntimeError, PrunecError) as error:
+            wrong = str(error).partition("\n")[0]
+        self.backend.wait()
+        self.take.settle()
+        state.restore()
+        if wrong:
+            self._give_up(wrong)
+        else:
+            self.recordings[kind] = recording
+
+    def _recorded(self, inputs: Inputs, moment: Moment) -> Recording:
+        own: Inputs = tuple(x.clone(memory_format=torch.preserve_format) for x in inputs)  # type: ignore[assignment]
+        answers: list[tuple[Tensor, Tensor]] = []
+        self._prepare(moment)
+
+        def work() -> None:
+            answers.append(self.take.learn(*own, moment))
+            self.average.take_in()
+
+        torch.clear_autocast_cache()
+        self.backend.wait()
+        replay = self.backend.record(work)
+        return Recording(own, answers[-1], replay)
+
+    def _proven(
+        self, recording: Recording, inputs: Inputs, moment: Moment, state: HeldState
+    ) -> str:
+        """Why a recording is not what it should be; empty where it is.
+
+        A few steps, at learning rates of their own and with what else the method prepares for each,
+        are computed and then replayed from the same state, with the same random numbers.
+        """
+        moments = [self._varied(moment, number) for number in range(len(RATES))]
+        computed, losses = None, []
+        for plain in (True, False):
+            state.restore()
+            found = []
+            for each in moments:
+                if plain:
+                    loss, _ = self._plainly(inputs, each)
+                else:
+                    self._prepare(each)
+                    loss, _ = _replayed(recording, inputs)
+                found.append(loss.clone())
+            losses.append(torch.stack(found).double().cpu())
+            computed = state.moved() if plain else computed
+        assert computed is not None
+        return state.difference(computed) or _differing(*losses)
+
+    def _varied(self, moment: Moment, number: int) -> Moment:
+        """A moment of the same kind, so many steps later where those are of one kind."""
+        rate = RATES[number] * moment.learning_rate
+        later = replace(moment, step=moment.step + number, learning_rate=rate)
+        same = self.take.method.kind(later) == self.take.method.kind(moment)
+        return later if same else replace(moment, learning_rate=rate)
+
+    def _give_up(self, reason: str) -> None:
+        self.reason = reason
+        self.forget()
+        number_rates(self.take.optimizer)
+        self._tell()
+
+    def _tell(self) -> None:
+        self.tell(f"Steps are computed one operation after the other: {self.reason}.")
+
+
+def stepping(
+    take: Stepper, average: Average, train: TrainSpec, device: torch.device, tell: Tell
+) -> Steps:
+    """Return what takes the steps of a training: recorded ones where that is asked for and can be.
+
+    Args:
+        take: the steps.
+        average: of the weights, moved with every step.
+        train: the recipe's; ``capture = "auto"`` is where the device records.
+        device: where they are computed.
+        tell: is told once where steps are not recorded although they were to be.
+    """
+    backend = backend_of(device)
+    if backend is not None and train.capture is not False:
+        return Capturing(take, average, backend, tell)
+    if train.capture is True:
+        tell(f"train.capture = true: {device.type} records no steps; each is computed anew.")
+    return Steps(take, average)
+
+
+def backend_of(device: torch.device) -> Backend | None:
+    """Return what records the operations of a device; None where nothing does."""
+    return CudaGraphs() if device.type == "cuda" else None
+
+
+def _replayed(recording: Recording, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    torch._foreach_copy_(list(recording.inputs), list(inputs))
+    recording.replay()
+    return recording.answers
+
+
+def _differing(computed: Tensor, replayed: Tensor) -> str:
+    """How losses differ; empty where they agree to a hundredth of the first."""
+    off = (computed - replayed).abs().max()
+    if off <= LOSS * computed[0].abs():
+        return ""
+    return f"a replayed step has the loss {replayed.tolist()}, a computed one {computed.tolist()}"
+
+
+def reason_against(take: Stepper) -> str:
+    """Return why no step of a training can be recorded; empty where one may be."""
+    if take.processes.several:
+        return "several processes share every step"
+    if take.scaler.is_enabled():
+        return 'the loss scaler of fp16 looks at every step; train.precision = "bf16" needs none'
+    own = type(take.method)
+    if own is not Method and own.kind is Method.kind:
+        return f"{own.__name__} does not say which of its steps are alike"
+    return ""
