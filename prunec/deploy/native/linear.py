@@ -12,8 +12,13 @@ from prunec.deploy.native.layout import RANK, Layout
 from prunec.deploy.native.packing import compressed, panels
 from prunec.deploy.native.reading import Call
 
-SPARSE_BELOW = 0.25
-"""Share of nonzero weights below which a linear layer uses the sparse kernel."""
+SPARSE_BELOW = 0.5
+"""Share of nonzero weights below which a linear layer of few rows uses the sparse kernel.
+
+Both kernels wait for memory there: a nonzero weight alone takes six bytes, one of a panel four.
+"""
+SPARSE_ROWS_BELOW, _FEW_ROWS = 0.07, 2
+"""The same for more rows, which share a panel's weights: `tests/bench/native_kernels.py`."""
 
 
 def add_linear(
@@ -44,7 +49,8 @@ def add_rows(
     name, (place, (rows, in_step, out_step)) = call.results[0], source
     buffer, data = builder.new(name), builder.data
     live = float(np.count_nonzero(weight)) / max(weight.size, 1)
-    sparse = live < SPARSE_BELOW and weight.shape[1] <= 1 << 16
+    bound = SPARSE_BELOW if rows <= _FEW_ROWS else SPARSE_ROWS_BELOW
+    sparse = live < bound and weight.shape[1] <= 1 << 16
     fields: Fields = {
         "in": place, "out": Place(buffer, builder.layout(name).lead), "rows": rows,
         "in_step": in_step, "out_step": out_step, "inputs": weight.shape[1],

@@ -152,26 +152,7 @@ static void PN(pn_sparse)(const struct pn_conv *k, float *w, const float *data) 
 #include "prunec_dense.h"
 #include "prunec_depthwise.h"
 
-/* Panels of 32 outputs, for each input one value an output. */
-static void PN(pn_linear)(const struct pn_linear *k, float *w, const float *data) {
-    const float *bias = data + k->bias;
-    PN_PARALLEL for (long job = 0; job < (long)(k->rows * ((k->outputs + 31) / 32)); job++) {
-        const size_t panels = (k->outputs + 31) / 32, row = (size_t)job / panels;
-        const size_t o = (size_t)job % panels * 32, count = k->outputs - o < 32 ? k->outputs - o : 32;
-        const float *in = w + k->in + row * k->in_step, *values = data + k->values + o * k->inputs;
-        float *out = w + k->out + row * k->out_step + o, made[32];
-        PN_V sum[32 / PN_LANES];
-        PN_UNROLLED for (int t = 0; t < 32 / PN_LANES; t++) sum[t] = PN_ALL(0.0F);
-        for (size_t i = 0; i < k->inputs; i++, values += 32) {
-            const PN_V value = PN_ALL(in[i]);
-            PN_UNROLLED for (int t = 0; t < 32 / PN_LANES; t++) sum[t] +=
-                value * PN_LOAD(values + t * PN_LANES);
-        }
-        PN_UNROLLED for (int t = 0; t < 32 / PN_LANES; t++) PN_STORE(made + t * PN_LANES, sum[t]);
-        for (size_t j = 0; j < count; j++)
-            out[j] = pn_bounded(made[j] + bias[o + j], k->activation, k->low, k->high);
-    }
-}
+#include "prunec_linear.h"
 
 /* Sum, difference, product, quotient where all last axes are contiguous. */
 static void PN(pn_combine)(const struct pn_walk *k, float *w) {
