@@ -79,9 +79,9 @@ class _Larger(torch.autograd.Function):
 
 
 class _Recomputed(torch.autograd.Function):
-    """The same as :class:`_Larger`, each way one pass over x: memory is what a GPU waits for.
+    """:class:`_Larger` as one kernel each way, as memory bandwidth bounds it on a GPU.
 
-    Nothing but x and coefficients is kept: which of both is larger is computed again.
+    Only x and the coefficients are kept; the larger branch is computed again.
     """
 
     @staticmethod
@@ -93,8 +93,8 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = fused(slopes_of)(grad, *ctx.saved_tensors)
-        return found
+        slopes: tuple[Tensor, ...] = fused(slopes_of)(grad, *ctx.saved_tensors)
+        return slopes
 
 
 def larger_of(x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def slopes_of(
 
 @cache
 def fused(way: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a formula as one kernel, for tensors of any size; as it is where none can be built."""
+    """Return a formula compiled into one kernel, for any shape; unchanged without Triton."""
     if not has_triton():
         return way
     return torch.compile(way, dynamic=True)
@@ -201,7 +201,7 @@ class Phasing:
         )
 
     def blend(self, beta: float) -> None:
-        """Let the units be so far from ReLU."""
+        """Set β of all units."""
         self.beta = beta
         device = next(self.units.parameters()).device
         if self.shown is None and device.type != "cpu":
@@ -270,13 +270,13 @@ def phasing_of(module: nn.Module, example: tuple[Tensor, ...]) -> Phasing:
 def _watched(
     module: nn.Module, example: tuple[Tensor, ...], *, writes: bool
 ) -> tuple[list[int], list[Tensor]]:
-    """The number of channels at each call of ReLU, in their order, and the network's outputs."""
-    found: list[int] = []
+    """Return the number of channels of each call of ReLU, in order, and the network's outputs."""
+    channels: list[int] = []
 
     def answer(x: Tensor) -> Tensor:
-        found.append(x.shape[1])
+        channels.append(x.shape[1])
         return x.clamp(min=0)
 
     with _Answering(answer, writes=writes):
         outputs = module(*(x.clone() for x in example))
-    return found, [x for x in tree_leaves(outputs) if isinstance(x, Tensor)]
+    return channels, [x for x in tree_leaves(outputs) if isinstance(x, Tensor)]
