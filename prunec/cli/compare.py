@@ -60,8 +60,9 @@ def compare(
     on: Annotated[
         str | None,
         typer.Option(
-            metavar="ray|ray://HOST:PORT",
-            help="Run cells on a Ray cluster whose nodes share FOLDER.  [default: here]",
+            metavar="CLUSTER",
+            help="Run cells on a Ray cluster whose nodes share FOLDER: ray, ray://HOST:PORT.  "
+            "[default: here]",
         ),
     ] = None,
     gpus: Annotated[

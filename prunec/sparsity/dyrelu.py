@@ -124,7 +124,7 @@ class Phasing:
         )
 
     def blend(self, beta: float) -> None:
-        """Let the units be so far from ReLU."""
+        """Set β of all units."""
         self.beta = beta
         device = next(self.units.parameters()).device
         if self.shown is None and device.type != "cpu":
@@ -193,13 +193,13 @@ def phasing_of(module: nn.Module, example: tuple[Tensor, ...]) -> Phasing:
 def _watched(
     module: nn.Module, example: tuple[Tensor, ...], *, writes: bool
 ) -> tuple[list[int], list[Tensor]]:
-    """The number of channels at each call of ReLU, in their order, and the network's outputs."""
-    found: list[int] = []
+    """Return the number of channels of each call of ReLU, in order, and the network's outputs."""
+    channels: list[int] = []
 
     def answer(x: Tensor) -> Tensor:
-        found.append(x.shape[1])
+        channels.append(x.shape[1])
         return x.clamp(min=0)
 
     with _Answering(answer, writes=writes):
         outputs = module(*(x.clone() for x in example))
-    return found, [x for x in tree_leaves(outputs) if isinstance(x, Tensor)]
+    return channels, [x for x in tree_leaves(outputs) if isinstance(x, Tensor)]
