@@ -60,8 +60,8 @@ class Recomputed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients of x and of the four coefficients."""
-        found: tuple[Tensor, ...] = fused(slopes_of)(grad, *ctx.saved_tensors)
-        return found
+        slopes: tuple[Tensor, ...] = fused(slopes_of)(grad, *ctx.saved_tensors)
+        return slopes
 
 
 def larger_of(x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:

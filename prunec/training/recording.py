@@ -1,4 +1,4 @@
-"""What records the operations of a device, so that they can be done again at one call."""
+"""Recorders of the operations of a device, which replay them at one call."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 
 
 class Backend(ABC):
-    """What records operations on a device.
+    """Recorder of operations on a device.
 
     Attributes:
-        name: what a recording is called.
+        name: name of a recording, for messages.
     """
 
     name = ""
 
     @abstractmethod
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Return what does again, on the same memory, every operation that ``work`` asks for.
+        """Return a function that repeats every operation of ``work`` on the same memory.
 
         Raises:
             RuntimeError: it asks for one that cannot be recorded.
