@@ -67,7 +67,7 @@ int main(int given, char **arguments) {
     return 0;
 }
 """
-LAYERS = [(64, 64, 56, 1), (64, 64, 56, 3), (256, 256, 14, 3)]
+LAYERS = [(64, 64, 56, 1), (64, 64, 56, 3), (256, 256, 14, 3), (512, 2048, 7, 1)]
 """Channels in and out, rows, side of the kernel: as ResNet-50 has them."""
 DENSITIES = (0.02, 0.05, 0.1, 0.2)
 
@@ -80,6 +80,7 @@ def counted(folder: Path, layer: tuple[int, int, int, int], density: float) -> f
     with torch.no_grad():
         module.weight.mul_(torch.rand_like(module.weight) < density)
     example = (torch.zeros(1, before, size, size),)
+    (folder / "model.bin").unlink(missing_ok=True)  # few weights stand in the source instead
     ToOnnx()(Source(Artifact(module, example)), folder / "model.onnx")
     ToC()(
         Source(Artifact(module, example), {}, {"onnx": folder / "model.onnx"}), folder / "model.c"
