@@ -33,4 +33,5 @@ class Native(Runner):
 
     def open(self, path: Path) -> LoadedFile:
         """Return a built network."""
-        return load(path, ("-fopenmp",) if self.threads > 1 else ())
+        several = ("-fopenmp", f"-DPRUNEC_TEAM={self.threads}")
+        return load(path, several if self.threads > 1 else ())
