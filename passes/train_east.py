@@ -226,8 +226,8 @@ class TrainEast(SparseTraining):
         """Let kernels be shared and ReLU be DyReLU, in place; on the CPU, in eval mode."""
         kernels = self.kernels(module)
         total = sum(kernel.numel() for kernel in kernels.values())
-        found = reuses(module, example, self.own_blocks) if self.own_blocks else []
-        shared = [one for one in found if one.kernels <= kernels.keys()]  # not what stays dense
+        reusable = reuses(module, example, self.own_blocks) if self.own_blocks else []
+        shared = [one for one in reusable if one.kernels <= kernels.keys()]  # not what stays dense
         with seeded(seed, UNITS):
             phasing = phasing_of(module, example) if self.dyrelu_until else None
         if phasing:
@@ -242,14 +242,14 @@ class TrainEast(SparseTraining):
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What training added to a network.
+    """A network as rebuilt for training.
 
     Attributes:
         total: weights of the unshared network that may be masked.
-        names: of the kernels that are left.
-        shared: convolutions that take another's kernel.
-        ties: names of the parameters that are one.
-        phasing: DyReLU, or None.
+        names: kernels that remain.
+        shared: convolutions that use another one's kernel.
+        ties: replaced kernel → the kernel in its place.
+        phasing: DyReLU in place of ReLU; None without.
     """
 
     total: int

@@ -91,7 +91,10 @@ class Snfs(Masked):
         torch._foreach_add_(self.m, self.masks.gradients())
 
     def moving(self, gradients: Mapping[Tensor, Tensor]) -> list[Tensor]:
-        """Those of masked weights move nothing, and at 99 % they would be most of the norm."""
+        """Return the gradients that move weights: masked weights' are left out of the norm.
+
+        At 99 % zeros they would be most of it.
+        """
         masks = dict(zip(self.weights, self.masks.values, strict=True))
         known = [weight for weight in masks if weight in gradients]
         active = torch._foreach_mul([gradients[w] for w in known], [masks[w] for w in known])
@@ -125,12 +128,12 @@ class Snfs(Masked):
         if self.options.surplus == "momentum":
             return [int(share * count) for count in counts]
         average = sum(means) / len(means)
-        found = []
+        counts_dropped = []
         for weight, count, mean in zip(self.weights, counts, means, strict=True):
             sparsity = 1 - count / weight.numel()
             slower = sparsity < NEARLY_DENSE and mean > average
-            found.append(math.ceil((min(share, sparsity) if slower else share) * count))
-        return found
+            counts_dropped.append(math.ceil((min(share, sparsity) if slower else share) * count))
+        return counts_dropped
 
     def tensors(self) -> dict[str, Tensor]:
         """Masks and momentum."""

@@ -44,7 +44,7 @@ def compare(
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Processes at once  [default: as cores or GPUs allow]"
+            min=1, metavar="N", help="Processes at once.  [default: as cores or GPUs allow]"
         ),
     ] = None,
     output: Annotated[
@@ -53,31 +53,33 @@ def compare(
             "--output",
             "-o",
             metavar="FOLDER",
-            help="Folder of runs and results  [default: in comparisons/]",
+            help="Folder of runs and results.  [default: in comparisons/]",
             callback=in_a_folder,
         ),
     ] = None,
     on: Annotated[
         str | None,
         typer.Option(
-            metavar="ray|ray://HOST:PORT",
-            help="Run cells on a Ray cluster whose nodes share FOLDER  [default: here]",
+            metavar="CLUSTER",
+            help="Run cells on a Ray cluster whose nodes share FOLDER: ray, ray://HOST:PORT.  "
+            "[default: here]",
         ),
     ] = None,
     gpus: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="N", help="GPUs of a cell on Ray, 0.5 for two at once  [default: 1]"
+            min=0, metavar="N", help="GPUs per cell on Ray; 0.5: two cells at once.  [default: 1]"
         ),
     ] = None,
     listed: Annotated[
         bool,
         typer.Option(
-            "--list", help="Print a command for each cell left, to be run on any machine; run none"
+            "--list", help="Print one command per unfinished cell, for any machine; run none."
         ),
     ] = False,
     cell: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Run this cell alone, as --list has it")
+        str | None,
+        typer.Option(metavar="NAME", help="Run only this cell; --list prints the names."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -116,7 +118,7 @@ def compare(
 
 
 def _list(commands: list[list[str]], as_json: bool) -> None:
-    """Print a line for each command, as a shell reads it."""
+    """Print one command per line, quoted for a shell; or all as JSON."""
     if as_json:
         typer.echo(json.dumps([["prunec", *words] for words in commands], indent=2))
         return
@@ -130,11 +132,11 @@ def _cluster(on: str | None, request: Asked, gpus: float | None) -> RayCluster |
 
     if on is None:
         if gpus is not None:
-            raise UsageError("--gpus is of --on ray", remedy="Leave it out, or say --on ray.")
+            raise UsageError("--gpus needs --on ray", remedy="Leave it out, or add --on ray.")
         return None
     if on != "ray" and not on.startswith("ray://"):
         raise UsageError(
-            f"--on {on}: neither ray nor an address of Ray",
+            f"--on {on} is neither ray nor the address of a Ray cluster",
             remedy="For example: --on ray, --on ray://HOST:10001",
         )
     return RayCluster("auto" if on == "ray" else on, request, gpus)

@@ -51,7 +51,8 @@ def check(
     device: Annotated[
         Literal["auto", "cpu", "cuda"] | None,
         typer.Option(
-            help="Also time batches and training steps there: do data or steps bound the training?"
+            metavar="DEVICE",
+            help="Also time batches and training steps on auto, cpu or cuda; report the slower.",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -40,18 +40,18 @@ def data_tables(check: DataFindings) -> tuple[RenderableType, ...]:
 
 
 def pace_table(pace: Pace) -> tuple[RenderableType, ...]:
-    """Return images a second of batches and of steps, and which of them bounds the training."""
+    """Return images per second of batches and of steps, and which of them bounds the training."""
     numbers = ["data", "steps", "together"]
     made = table(f"Images per second on {pace.device}", "batch", *numbers, numbers=numbers)
     rates = (f"{rate:,.0f}" for rate in (pace.data, pace.steps, pace.together))
     made.add_row(str(pace.batch_size), *rates)
-    made.caption = "steps: of plain training, without the work of a method."
+    made.caption = "Steps: plain training, without the work of a method."
     share = pace.together / pace.steps
     what = {
-        "data": "Data bound the training: batches come more slowly than steps are taken",
-        "steps": "Steps bound the training: batches come faster than steps are taken",
+        "data": "Data bound the training: batches are slower than steps",
+        "steps": "Steps bound the training: batches are faster than steps",
     }[pace.bound]
-    return made, Text(f"{what} ({percent(share, 0)} of the steps' pace is reached).")
+    return made, Text(f"{what} ({percent(share, 0)} of the steps' speed is reached).")
 
 
 def _contents(check: DataFindings) -> Table:

@@ -1,4 +1,4 @@
-"""Claims on cells: one process at a time works on a cell, on whichever machine it runs."""
+"""Locks on cells: one process at a time works on a cell, across all machines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from filelock import FileLock, Timeout
 
 
 class Claim:
-    """A cell of a comparison's folder, which machines may share.
+    """Lock on a cell of a comparison's folder, which machines may share.
 
-    The lock lies in a file that the file system frees when the process ends, however it does; a
-    file beside it says who holds it.
+    The file system frees the lock when the process ends, even if it crashes; a file next to it
+    names the holder.
 
     Attributes:
-        path: of the lock.
+        path: path of the lock file.
     """
 
     def __init__(self, folder: Path, cell: str) -> None:
@@ -26,7 +26,7 @@ class Claim:
         self._lock = FileLock(self.path, blocking=False)
 
     def take(self) -> bool:
-        """Claim the cell; return whether it is this process's now."""
+        """Try to lock the cell; return whether this process holds it."""
         if self._lock.is_locked:
             return True
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,13 +39,13 @@ class Claim:
 
     @contextmanager
     def making(self) -> Iterator[None]:
-        """Keep others from beginning the same run while the block runs; it takes no time."""
+        """Keep other processes from creating the same run during the block, which is short."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".making")):
             yield
 
     def release(self) -> None:
-        """Let others have it."""
+        """Unlock the cell."""
         if self._lock.is_locked:
             with suppress(OSError):
                 self._holder.unlink()
@@ -53,12 +53,12 @@ class Claim:
 
     @property
     def is_own(self) -> bool:
-        """Whether this process has it."""
+        """Whether this process holds the lock."""
         return bool(self._lock.is_locked)
 
     @property
     def holder(self) -> str:
-        """Name of the last holder; empty where that is not known."""
+        """Machine and process of the last holder; empty if unknown."""
         try:
             return self._holder.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError):

@@ -26,13 +26,13 @@ class Cluster(Protocol):
     """Several machines that share the comparison's folder."""
 
     def described(self) -> str:
-        """Return what it is, for people."""
+        """Return a description for the screen."""
 
     def work_off(self, cells: Sequence[Cell], watch: Watch, ended: Callable[[], None]) -> None:
-        """Run cells to their end; one that fails does not stop the others.
+        """Run cells; one that fails does not stop the others.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; cells have saved what they had.
+            Interrupted: SIGINT or SIGTERM came; cells have saved their progress.
         """
 
 

@@ -1,4 +1,4 @@
-"""Cells that run wherever somebody starts them: their commands, and one of them alone."""
+"""Cells that are started by hand, on any machine: their commands, and a run of a single one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from prunec.errors import Interrupted, UsageError
 
 @dataclass(frozen=True)
 class Asked:
-    """The comparison of a command line, as it is passed to another process.
+    """Arguments of a comparison, as they are passed to another process.
 
     Attributes:
         recipes: files or packaged names.
-        sparsity: the shares of zeros, as listed; empty for each recipe's own.
-        seeds: how many.
-        changes: ``key=value`` each.
-        folder: of the comparison.
+        sparsity: shares of zeros, separated by commas; empty for each recipe's own.
+        seeds: number of runs per cell.
+        changes: overrides, ``key=value`` each.
+        folder: folder of the comparison.
     """
 
     recipes: tuple[str, ...]
@@ -37,7 +37,7 @@ class Asked:
     folder: Path
 
     def command(self, cell: str) -> list[str]:
-        """Return the arguments of ``prunec`` that run one cell, from any folder."""
+        """Return the arguments of ``prunec`` that run one cell, from any working folder."""
         files = [Path(recipe) for recipe in self.recipes]
         recipes = [str(file.resolve()) if file.is_file() else str(file) for file in files]
         sparsity = ["--sparsity", self.sparsity] if self.sparsity else []
@@ -48,22 +48,22 @@ class Asked:
 
 
 def commands_left(grid: Grid, folder: ComparisonFolder, asked: Asked) -> list[list[str]]:
-    """Return the arguments of ``prunec`` for each cell that is not over."""
+    """Return the arguments of ``prunec`` for each unfinished cell."""
     return [asked.command(cell.name) for cell in cells_left(grid.cells, folder)]
 
 
 def run_cell(grid: Grid, folder: ComparisonFolder, name: str, console: Console) -> Result:
-    """Train, export and verify one cell; wait for whoever else works on it.
+    """Train, export and verify one cell; wait if another process works on it.
 
     Args:
         grid: the cells.
-        folder: the comparison's, which machines may share.
-        name: of the cell.
-        console: whom to tell.
+        folder: folder of the comparison, which machines may share.
+        name: name of the cell.
+        console: receives the progress.
 
     Raises:
         UsageError: there is no such cell.
-        Interrupted: a signal came; what is there was saved.
+        Interrupted: a signal ended the run; its progress is saved.
         DataError: the data are missing or wrong.
     """
     cell = _named(grid.cells, name)
@@ -73,7 +73,7 @@ def run_cell(grid: Grid, folder: ComparisonFolder, name: str, console: Console) 
         with Watch(console, [cell], left, folder) as watch:
             work_off(left, folder, shares([cell], 1), watch, lambda _: None)
     except Interrupted as error:
-        error.remedy = "The same command goes on."
+        error.remedy = "The same command continues."
         raise
     return read_results([cell], folder)[0]
 
@@ -82,5 +82,5 @@ def _named(cells: Sequence[Cell], name: str) -> Cell:
     cell = next((each for each in cells if each.name == name), None)
     if cell is None:
         names = ", ".join(cell.name for cell in cells[:12])
-        raise UsageError(f"--cell {name}: there is no such cell", remedy=f"Cells are: {names}.")
+        raise UsageError(f"--cell {name}: there is no such cell", remedy=f"Cells: {names}.")
     return cell

@@ -23,18 +23,18 @@ from prunec.processes import ALONE
 from prunec.training.interruption import listening
 
 PROGRAM = (sys.executable, "-m", "prunec")
-AGAIN = 3  # times that a task whose worker or node died is started again
+AGAIN = 3  # restarts of a task whose worker or node died
 PAUSE = 0.5  # seconds between two looks at the tasks
-TOLD = 2000  # characters of a failed command's last words
+TOLD = 2000  # last characters kept of a failed command's output
 
 
 class RayCluster:
-    """A Ray cluster.
+    """Ray cluster that runs cells as tasks.
 
     Args:
         address: ``ray://HOST:PORT``, or ``auto`` for the one that this machine belongs to.
-        asked: what is compared.
-        gpus: of each cell, one or a part of one; None for one where the cluster has any.
+        asked: arguments of the comparison.
+        gpus: GPUs per cell, or a fraction of one; None for one where the cluster has any.
     """
 
     def __init__(self, address: str, asked: Asked, gpus: float | None) -> None:
@@ -81,7 +81,7 @@ class RayCluster:
         return [node for node in self.ray.nodes() if node["Alive"]]
 
     def _failure(self, task: Any) -> str:
-        """Why a cell ended early; empty where it did not."""
+        """Return the reason for which a cell failed; empty if it did not."""
         try:
             code, said = self.ray.get(task)
         except self.ray.exceptions.RayError as error:
@@ -96,7 +96,10 @@ class RayCluster:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Run a command on a node; return its exit code and last words. It ends with its task."""
+    """Run a command on a node; return its exit code and the end of its output.
+
+    Cancelling the task stops the command.
+    """
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -12,19 +12,17 @@ the one blended with those of the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
-from torch.utils._triton import has_triton
 from torch.utils.hooks import RemovableHandle
 
 from prunec.errors import PassError
+from prunec.sparsity.two_lines import Larger, Recomputed
 
 REDUCTION = 4
 HELD = "dyrelu"  # what the network holds them under while it trains
@@ -48,84 +46,9 @@ class DyReLU(nn.Module):
         theta = beta * torch.tanh(half)  # tanh(z/2) = 2σ(z) − 1
         theta = theta.view(len(x), 4, -1, *[1] * (x.dim() - 2))
         a1, a2, b1, b2 = theta.unbind(1)
-        way = _Recomputed if x.device.type == "cuda" else _Larger
+        way = Recomputed if x.device.type == "cuda" else Larger
         result: Tensor = way.apply(x, 1 + a1, a2, b1 / 2, b2 / 2)
         return result
-
-
-class _Larger(torch.autograd.Function):
-    """max(a₁x + b₁, a₂x + b₂); where both are equal the second counts, as in ReLU at 0.
-
-    One mask is kept for the way back, and sums over places are taken once: automatic
-    differentiation of the formula goes over x some twenty times.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
-        first, second = torch.addcmul(b1, a1, x), torch.addcmul(b2, a2, x)
-        ctx.save_for_backward(x, a1, a2, first > second)
-        return torch.maximum(first, second)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        x, a1, a2, larger = ctx.saved_tensors
-        first = grad * larger
-        b_sum, b1_sum = _over_places(grad), _over_places(first)
-        a_sum, a1_sum = _over_places(grad * x), _over_places(first * x)
-        sums = a1_sum, a_sum - a1_sum, b1_sum, b_sum - b1_sum
-        grad_x = grad * torch.where(larger, a1, a2)
-        return grad_x, *(value.to(a1.dtype) for value in sums)
-
-
-class _Recomputed(torch.autograd.Function):
-    """The same as :class:`_Larger`, each way one pass over x: memory is what a GPU waits for.
-
-    Nothing but x and coefficients is kept: which of both is larger is computed again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
-        ctx.save_for_backward(x, a1, a2, b1, b2)
-        result: Tensor = fused(larger_of)(x, a1, a2, b1, b2)
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = fused(slopes_of)(grad, *ctx.saved_tensors)
-        return found
-
-
-def larger_of(x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
-    """Return max(a₁x + b₁, a₂x + b₂)."""
-    return torch.maximum(torch.addcmul(b1, a1, x), torch.addcmul(b2, a2, x))
-
-
-def slopes_of(
-    grad: Tensor, x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor
-) -> tuple[Tensor, ...]:
-    """Return the gradients of x and of the four coefficients."""
-    larger = torch.addcmul(b1, a1, x) > torch.addcmul(b2, a2, x)
-    first, second = grad * larger, grad * ~larger
-    sums = first * x, second * x, first, second
-    grad_x = grad * torch.where(larger, a1, a2)
-    return grad_x, *(_over_places(value).to(a1.dtype) for value in sums)
-
-
-@cache
-def fused(way: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a formula as one kernel, for tensors of any size; as it is where none can be built."""
-    if not has_triton():
-        return way
-    return torch.compile(way, dynamic=True)
-
-
-def _over_places(values: Tensor) -> Tensor:
-    """Σ over the axes behind [N, C], which stay; of half precision in float32."""
-    places = list(range(2, values.dim()))
-    dtype = values.dtype if values.dtype == torch.float64 else torch.float32
-    return values.sum(places, keepdim=True, dtype=dtype) if places else values.to(dtype)
 
 
 class Units(nn.ModuleList):
@@ -201,7 +124,7 @@ class Phasing:
         )
 
     def blend(self, beta: float) -> None:
-        """Let the units be so far from ReLU."""
+        """Set β of all units."""
         self.beta = beta
         device = next(self.units.parameters()).device
         if self.shown is None and device.type != "cpu":
@@ -270,13 +193,13 @@ def phasing_of(module: nn.Module, example: tuple[Tensor, ...]) -> Phasing:
 def _watched(
     module: nn.Module, example: tuple[Tensor, ...], *, writes: bool
 ) -> tuple[list[int], list[Tensor]]:
-    """The number of channels at each call of ReLU, in their order, and the network's outputs."""
-    found: list[int] = []
+    """Return the number of channels of each call of ReLU, in order, and the network's outputs."""
+    channels: list[int] = []
 
     def answer(x: Tensor) -> Tensor:
-        found.append(x.shape[1])
+        channels.append(x.shape[1])
         return x.clamp(min=0)
 
     with _Answering(answer, writes=writes):
         outputs = module(*(x.clone() for x in example))
-    return found, [x for x in tree_leaves(outputs) if isinstance(x, Tensor)]
+    return channels, [x for x in tree_leaves(outputs) if isinstance(x, Tensor)]

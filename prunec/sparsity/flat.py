@@ -164,9 +164,9 @@ class Flat:
 
     def gradients(self) -> list[Tensor]:
         """Return the kernels' gradients; 0 where there is none."""
-        found = [w.grad for w in self.weights]
+        gradients = [w.grad for w in self.weights]
         return [g if g is not None else torch.zeros_like(w)
-                for g, w in zip(found, self.weights, strict=True)]  # fmt: skip
+                for g, w in zip(gradients, self.weights, strict=True)]  # fmt: skip
 
     def _spans(self) -> tuple[list[Span], Span]:
         device = self.weights[0].device

@@ -1,4 +1,4 @@
-"""Which weights stay, drop or grow: choices by score, without a sort of everything."""
+"""Selection of weights to keep, drop or grow, by score, without a full sort."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learned soft thresholds, S(W, s) = sign(W)·max(|W| − g(s), 0): what STR does for any g."""
+"""Learned soft thresholds, S(W, s) = sign(W)·max(|W| − g(s), 0), as in STR for any g."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ SETTLED, TOLD = 0.01, 0.005  # off in density: where a training may end, and wha
 
 
 class Thresholding(Protocol):
-    """Options of a pass that learns thresholds: where s begins, what it is steered to, and when."""
+    """Options of a pass that learns thresholds: initial s, target sparsity and ramp."""
 
     @property
     def s_init(self) -> float:
-        """Where s begins."""
+        """Initial value of s."""
 
     @property
     def sparsity(self) -> float:
-        """What s is steered to; 0: it is not."""
+        """Target sparsity; 0: none."""
 
     @property
     def ramp(self) -> float:
-        """Share of the training until then."""
+        """Share of the training at which the target is reached."""
 
 
 class SoftThreshold(Projected):
@@ -64,21 +64,21 @@ class SoftThreshold(Projected):
 
     @abstractmethod
     def g(self, s: Tensor) -> Tensor:
-        """What is taken from every |W|: positive, rising with s."""
+        """Return the threshold of s: positive, increasing."""
 
     @abstractmethod
     def g_slope(self, s: Tensor) -> Tensor:
-        """Its derivative."""
+        """Return g′(s)."""
 
     def thresholds(self) -> list[Tensor]:
-        """g(s) for each kernel: [1], or [O] where filters have their own."""
+        """Return g(s) of each kernel: [1], or [O] with one per filter."""
         g = self.g(self.s.detach())
         if self.granularity == "global":
             return [g] * len(self.weights)
         return list(torch.split(g, self.parts))
 
     def prepare(self, moment: Moment) -> None:
-        """Let what a step needs to know be tensors, for those that are recorded."""
+        """Write what a step depends on into tensors, for recorded steps."""
         self.wanted.fill_(self._wanted(moment))
         self.due.fill_(self._is_due(moment))
 
@@ -140,7 +140,7 @@ class SoftThreshold(Projected):
             self.shift(moment)
 
     def kind(self, moment: Moment) -> Hashable | None:
-        """Steps are alike, but those that look at the density."""
+        """Return one kind for all steps but those that read the density."""
         looks = self.sparsity and not self._shifts_at_once()
         return None if looks and self._is_due(moment) else ()
 
@@ -150,16 +150,16 @@ class SoftThreshold(Projected):
 
     @torch.no_grad()
     def shift(self, moment: Moment) -> None:
-        """Bring the density nearer to what the schedule wants."""
+        """Move s so that the density approaches the schedule's."""
         # gradient() left the signs of W̃ in the memory of what was shown
-        found = sum(self.kernels.flat.counts(self.kernels.room))
-        density = max(found, 1) / sum(w.numel() for w in self.weights)
+        nonzero = sum(self.kernels.flat.counts(self.kernels.room))
+        density = max(nonzero, 1) / sum(w.numel() for w in self.weights)
         self.s.clamp_(min=BITES)
         shift = GAIN * math.log(density / self._wanted(moment))
         self.s.add_(min(max(shift, -LARGEST), LARGEST))
 
     def _wanted(self, moment: Moment) -> float:
-        """The density that the schedule wants."""
+        """Return the density of the schedule."""
         return 1 - self.sparsity * cubic(moment.share / self.ramp)
 
     def _shifts_at_once(self) -> bool:
@@ -168,16 +168,16 @@ class SoftThreshold(Projected):
 
     @torch.no_grad()
     def _shift_at_once(self) -> None:
-        """The same without a look at a value; nothing where it is not due."""
+        """Do the same without waiting for the device; s stays where no shift is due."""
         flat, signs = self.kernels.flat, self.kernels.room.memory
-        found = torch.cat([span.nonzero(signs) for span in flat.spans]).sum()
-        density = found.clamp(min=1) / sum(flat.sizes)
+        nonzero = torch.cat([span.nonzero(signs) for span in flat.spans]).sum()
+        density = nonzero.clamp(min=1) / sum(flat.sizes)
         shift = (GAIN * torch.log(density / self.wanted)).clamp(-LARGEST, LARGEST)
         moved = self.s.clamp(min=BITES) + shift
         self.s.copy_(torch.where(self.due > 0, moved, self.s))
 
     def after_epoch(self, moment: Moment) -> dict[str, Any]:
-        """Sparsity, densities and thresholds."""
+        """Return sparsity, densities and thresholds."""
         metrics = super().after_epoch(moment)
         layers = [name.removesuffix(".weight") for name in self.names]
         means = torch.stack([g.mean() for g in self.thresholds()]).tolist()
@@ -223,17 +223,17 @@ class SoftThreshold(Projected):
         return "too few steps for thresholds to rise; train for more, or let s_init be nearer to 0"
 
     def tensors(self) -> dict[str, Tensor]:
-        """The thresholds."""
+        """Return the thresholds."""
         return {"s": self.s.detach()}
 
     @torch.no_grad()
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the same back."""
+        """Load the thresholds."""
         self.s.copy_(tensors["s"])
 
 
 def _dots(a: Tensor, b: Tensor, parts: int) -> Tensor:
-    """Σ a·b of each filter, or of all; one pass over memory where both lie alike."""
+    """Return Σ a·b of each filter, or of all; in one pass if both have the same layout."""
     if parts > 1:
         return (a * b).sum(tuple(range(1, a.dim())))
     if a.stride() != b.stride() or not _dense(a):

@@ -1,14 +1,13 @@
-"""A step recorded once and replayed: a GPU starts all of its kernels at one call.
+"""Recorded training steps: a GPU starts all kernels of a step at one call.
 
-What a replay cannot see (numbers of Python, memory that moved, a choice by a value on the device)
-would train on wrong values without a word. So the first replays of every recording are compared
-with the same steps computed one operation after the other, from the same state; where they differ,
-or where a step cannot be recorded, the training goes on as it would have without.
+A replay does not see Python numbers, reallocated memory or branches on device values, and would
+silently train on stale values. Therefore the first replays of every recording are compared with the
+same steps computed operation by operation from the same state; if they differ, or a step cannot be
+recorded, the training continues without recordings.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
@@ -21,6 +20,7 @@ from prunec.training.averaging import Average
 from prunec.training.held_state import HeldState
 from prunec.training.method import Method, Moment
 from prunec.training.optimisation import number_rates, set_learning_rate, tensor_rates
+from prunec.training.recording import Backend, backend_of
 from prunec.training.step import Stepper
 
 WARM = 3  # steps of a kind that are computed before one is recorded: cuDNN tries its kernels there
@@ -33,54 +33,14 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 """Images and targets as they are learned, and labels as they are counted."""
 
 
-class Backend(ABC):
-    """What records operations on a device.
-
-    Attributes:
-        name: what a recording is called.
-    """
-
-    name = ""
-
-    @abstractmethod
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Return what does again, on the same memory, every operation that ``work`` asks for.
-
-        Raises:
-            RuntimeError: it asks for one that cannot be recorded.
-        """
-
-    @abstractmethod
-    def wait(self) -> None:
-        """Wait until the device has done what was asked."""
-
-
-class CudaGraphs(Backend):
-    """CUDA's own."""
-
-    name = "CUDA graph"
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See :meth:`Backend.record`; the operations are not done meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            work()
-        replay: Callable[[], None] = graph.replay
-        return replay
-
-    def wait(self) -> None:
-        """See :meth:`Backend.wait`."""
-        torch.cuda.synchronize()
-
-
 @dataclass
 class Recording:
-    """A step as it is replayed.
+    """A recorded step.
 
     Attributes:
-        inputs: memory that a batch is copied to.
-        answers: memory of its loss, and of what is counted.
-        replay: does the step.
+        inputs: memory that a batch is copied into.
+        answers: memory of the loss and of the counts.
+        replay: executes the step.
     """
 
     inputs: Inputs
@@ -89,7 +49,7 @@ class Recording:
 
 
 class Steps:
-    """Takes steps, each computed anew, and moves the average."""
+    """Training steps, each computed operation by operation, with the average of the weights."""
 
     def __init__(self, take: Stepper, average: Average) -> None:
         self.take, self.average = take, average
@@ -101,16 +61,16 @@ class Steps:
         return answers
 
     def forget(self) -> None:
-        """Take note that tensors may have been replaced."""
+        """Invalidate recordings, as tensors may have been replaced."""
 
 
 class Capturing(Steps):
-    """Takes steps, recorded ones where it can.
+    """Training steps, recorded and replayed where possible.
 
     Attributes:
-        replays: steps that were replayed, those of proofs left out.
-        recordings: by kind of step.
-        reason: why steps are no longer recorded; empty while they are.
+        replays: number of replayed steps, without those of proofs.
+        recordings: kind of step → recording.
+        reason: reason for not recording; empty while steps are recorded.
     """
 
     def __init__(self, take: Stepper, average: Average, backend: Backend, tell: Tell) -> None:
@@ -147,12 +107,12 @@ class Capturing(Steps):
         return _replayed(recording, inputs)
 
     def forget(self) -> None:
-        """Drop every recording: what they read may have been replaced."""
+        """Drop every recording: the memory that they read may have been replaced."""
         self.recordings.clear()
         self.seen.clear()
 
     def _kind(self, inputs: Inputs, moment: Moment) -> Hashable | None:
-        """What steps have in common that one recording can stand for."""
+        """Return the properties that steps of one recording share; None if the step has no kind."""
         own = self.take.method.kind(moment)
         return None if own is None else (own, *((x.shape, x.dtype, x.stride()) for x in inputs))
 
@@ -172,9 +132,9 @@ class Capturing(Steps):
         return answers
 
     def _record(self, kind: Hashable, inputs: Inputs, moment: Moment) -> None:
-        """Record a step and prove it; everything is as before, whatever comes of it."""
+        """Record a step and prove it; the state is restored in any case."""
         if len(self.recordings) >= MOST:
-            self._give_up(f"{MOST} kinds of steps are recorded already, and there are more")
+            self._give_up(f"{MOST} kinds of steps are recorded, and there are more")
             return
         state = HeldState(self.take, self.average)
         try:
@@ -208,30 +168,30 @@ class Capturing(Steps):
     def _proven(
         self, recording: Recording, inputs: Inputs, moment: Moment, state: HeldState
     ) -> str:
-        """Why a recording is not what it should be; empty where it is.
+        """Return why a recording is wrong; empty if it is right.
 
-        A few steps, at learning rates of their own and with what else the method prepares for each,
-        are computed and then replayed from the same state, with the same random numbers.
+        A few steps, with different learning rates, are computed and then replayed from the same
+        state with the same random numbers.
         """
         moments = [self._varied(moment, number) for number in range(len(RATES))]
         computed, losses = None, []
         for plain in (True, False):
             state.restore()
-            found = []
+            run_losses = []
             for each in moments:
                 if plain:
                     loss, _ = self._plainly(inputs, each)
                 else:
                     self._prepare(each)
                     loss, _ = _replayed(recording, inputs)
-                found.append(loss.clone())
-            losses.append(torch.stack(found).double().cpu())
+                run_losses.append(loss.clone())
+            losses.append(torch.stack(run_losses).double().cpu())
             computed = state.moved() if plain else computed
         assert computed is not None
         return state.difference(computed) or _differing(*losses)
 
     def _varied(self, moment: Moment, number: int) -> Moment:
-        """A moment of the same kind, so many steps later where those are of one kind."""
+        """Return a moment of the same kind, ``number`` steps later if that is of the same kind."""
         rate = RATES[number] * moment.learning_rate
         later = replace(moment, step=moment.step + number, learning_rate=rate)
         same = self.take.method.kind(later) == self.take.method.kind(moment)
@@ -250,14 +210,14 @@ class Capturing(Steps):
 def stepping(
     take: Stepper, average: Average, train: TrainSpec, device: torch.device, tell: Tell
 ) -> Steps:
-    """Return what takes the steps of a training: recorded ones where that is asked for and can be.
+    """Return the steps of a training: recorded if requested and possible.
 
     Args:
-        take: the steps.
-        average: of the weights, moved with every step.
-        train: the recipe's; ``capture = "auto"`` is where the device records.
-        device: where they are computed.
-        tell: is told once where steps are not recorded although they were to be.
+        take: the step.
+        average: average of the weights, updated with every step.
+        train: settings of the recipe; ``capture = "auto"`` records where the device can.
+        device: device of the steps.
+        tell: called once if steps are not recorded although they were to be.
     """
     backend = backend_of(device)
     if backend is not None and train.capture is not False:
@@ -267,11 +227,6 @@ def stepping(
     return Steps(take, average)
 
 
-def backend_of(device: torch.device) -> Backend | None:
-    """Return what records the operations of a device; None where nothing does."""
-    return CudaGraphs() if device.type == "cuda" else None
-
-
 def _replayed(recording: Recording, inputs: Inputs) -> tuple[Tensor, Tensor]:
     torch._foreach_copy_(list(recording.inputs), list(inputs))
     recording.replay()
@@ -279,7 +234,7 @@ def _replayed(recording: Recording, inputs: Inputs) -> tuple[Tensor, Tensor]:
 
 
 def _differing(computed: Tensor, replayed: Tensor) -> str:
-    """How losses differ; empty where they agree to a hundredth of the first."""
+    """Return how losses differ; empty within 1 % of the first loss."""
     off = (computed - replayed).abs().max()
     if off <= LOSS * computed[0].abs():
         return ""
@@ -287,7 +242,7 @@ def _differing(computed: Tensor, replayed: Tensor) -> str:
 
 
 def reason_against(take: Stepper) -> str:
-    """Return why no step of a training can be recorded; empty where one may be."""
+    """Return why no step of a training can be recorded; empty if one may be."""
     if take.processes.several:
         return "several processes share every step"
     if take.scaler.is_enabled():

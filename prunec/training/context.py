@@ -1,4 +1,4 @@
-"""What a training pass is given beside the artifact."""
+"""The context of a training pass: everything that it receives beside the artifact."""
 
 from __future__ import annotations
 

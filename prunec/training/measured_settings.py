@@ -87,7 +87,7 @@ def _chosen(
 
 
 def remembers(device: torch.device) -> bool:
-    """Say whether what was measured is remembered beyond the run: where measuring takes long."""
+    """Return whether measurements are kept beyond the run: on devices where they take long."""
     return device.type == "cuda"
 
 
@@ -106,7 +106,7 @@ def _figure(trial: Trial) -> str:
 
 
 def _of_before(written: Mapping[str, Any], context: Context) -> Settings | None:
-    """What a run that goes on computed with, unless it did so on another kind of device."""
+    """Return the settings of a resumed run; None on another kind of device."""
     record = written.get(context.pass_name, {})
     try:
         if record["device"] != context.device.type:
@@ -117,7 +117,7 @@ def _of_before(written: Mapping[str, Any], context: Context) -> Settings | None:
 
 
 def _written(context: Context) -> dict[str, Any]:
-    """What the run wrote down of its passes; nothing, and told, where that is not what is there."""
+    """Return the recorded settings of the run's passes; none, with a note, if they are damaged."""
     run = context.run
     kept = run.key(run.settings) in run.kept if run.identity else False
     flaw = flaw_of(run, run.settings) if kept or (run.identity and run.settings.is_file()) else ""
@@ -125,7 +125,7 @@ def _written(context: Context) -> dict[str, Any]:
         context.progress.note(f"{flaw}; how to compute is measured again")
         return {}
     try:
-        found = parse_record(run.settings)
+        record = parse_record(run.settings)
     except DamagedRecord:
         return {}
-    return {key: value for key, value in found.items() if key != DIGEST}
+    return {key: value for key, value in record.items() if key != DIGEST}

@@ -17,15 +17,15 @@ METHOD = 6  # what a seed is derived for
 
 @dataclass(frozen=True)
 class Moment:
-    """Where the training stands.
+    """A position in the training.
 
     Attributes:
         epoch: from 0.
         step: in the epoch, from 0; ``steps_per_epoch`` at its end.
-        steps_per_epoch: how many there are.
-        epochs: how many there will be.
-        learning_rate: of this step.
-        seed: the recipe's.
+        steps_per_epoch: number of steps per epoch.
+        epochs: number of epochs.
+        learning_rate: learning rate of the step.
+        seed: seed of the recipe.
     """
 
     epoch: int

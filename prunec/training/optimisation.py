@@ -21,11 +21,11 @@ RATE = "rate"  # what a group multiplies the learning rate by
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """What an optimizer remembers, by ``parameter/entry``.
+    """The state of an optimizer, by ``parameter/entry``.
 
     Attributes:
         tensors: momentum, variances, steps …
-        numbers: what some classes keep as plain numbers.
+        numbers: entries that some classes keep as Python numbers.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -159,13 +159,13 @@ def optimizer_class(name: str) -> Any:
     Raises:
         RecipeError: there is none.
     """
-    found = getattr(torch.optim, name, None)
-    if inspect.isclass(found) and issubclass(found, torch.optim.Optimizer):
-        return found
+    kind = getattr(torch.optim, name, None)
+    if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer):
+        return kind
     classes = {n: k for n, k in vars(torch.optim).items() if inspect.isclass(k)}
     names = [n for n, k in classes.items() if issubclass(k, torch.optim.Optimizer)]
     raise RecipeError(
-        f"train.optimizer.name = {name!r} is no optimizer of torch.optim",
+        f"train.optimizer.name = {name!r} is not an optimizer of torch.optim",
         remedy=did_you_mean(name, names) or f"One of {', '.join(sorted(names))}.",
     )
 

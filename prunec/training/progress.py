@@ -1,4 +1,4 @@
-"""What a person sees while a network trains: a live bar on a terminal, plain lines elsewhere."""
+"""Display of a training's progress: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ GAP = "  "  # between two figures
 
 
 class Progress(ABC):
-    """Where the training tells how far it is."""
+    """Display of a training's progress."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def stage(self, name: str) -> None:
-        """Say what begins now."""
+        """Show the name of a stage that begins."""
         self.console.print(Text(name, style="bold"))
 
     def note(self, text: str) -> None:
-        """Say something in one line."""
+        """Show one line."""
         show(self.console, text)
 
     at_work = ""
@@ -47,7 +47,7 @@ class Progress(ABC):
 
     @contextmanager
     def training(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> Iterator[None]:
-        """Frame the training of ``epochs`` epochs, of which ``first_epoch`` are done already."""
+        """Frame a training of ``epochs`` epochs, the first ``first_epoch`` of them done."""
         self._open(first_epoch, epochs, steps_per_epoch)
         try:
             yield
@@ -56,11 +56,11 @@ class Progress(ABC):
 
     @abstractmethod
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
-        """Tell, now and then, how far ``epoch`` (from 0) is."""
+        """Show the position in ``epoch`` (from 0), now and then."""
 
     @abstractmethod
     def epoch(self, metrics: Metrics) -> None:
-        """Tell the metrics of a finished epoch."""
+        """Show the metrics of a finished epoch."""
 
     @abstractmethod
     def _open(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> None: ...
@@ -70,12 +70,12 @@ class Progress(ABC):
 
 
 class PlainProgress(Progress):
-    """A line an epoch, and within a long one a line now and then: for files and pipes."""
+    """One line per epoch, and within long ones one every EVERY seconds: for files and pipes."""
 
     _told = 0.0
 
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
-        """Print how far the epoch is, where the last line is old."""
+        """Print the position in the epoch if the last line is older than EVERY seconds."""
         if time.monotonic() - self._told < EVERY:
             return
         figures = _figures(loss, images_per_second)
@@ -97,19 +97,19 @@ class PlainProgress(Progress):
 
 
 class SilentProgress(Progress):
-    """Says nothing: another rank speaks."""
+    """No output: another rank prints."""
 
     def stage(self, name: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def epoch(self, metrics: Metrics) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def _open(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> None:
         pass
@@ -119,7 +119,7 @@ class SilentProgress(Progress):
 
 
 class LiveProgress(Progress):
-    """Lines of finished epochs above a bar that moves; what has no room beside it is left out."""
+    """Lines of finished epochs above a live bar; figures that do not fit are left out."""
 
     _last: Sequence[str] = ()
     _status: Status | None = None
@@ -177,7 +177,7 @@ class LiveProgress(Progress):
 
 
 def make_progress(console: Console) -> Progress:
-    """Return live progress where ``console`` is a terminal, none where it is quiet, else lines."""
+    """Return live progress on a terminal, none on a quiet console, else plain lines."""
     if console.quiet:
         return SilentProgress(console)
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
@@ -206,7 +206,7 @@ def epoch_line(metrics: Metrics, epochs: int, width: int | None = None) -> str:
 
 
 def _place(epoch: int, epochs: int) -> str:
-    """Which epoch it is, from 0, of how many."""
+    """Return the epoch, given from 0, and the number of epochs as text."""
     return f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}"
 
 
@@ -215,7 +215,7 @@ def _figures(loss: float, images_per_second: float) -> list[str]:
 
 
 def _that_fit(figures: Sequence[str], room: int) -> str:
-    """The first figures, as many as fit into so many characters."""
+    """Return as many of the first figures as fit into ``room`` characters, joined."""
     told = ""
     for figure in figures:
         longer = f"{told}{GAP}{figure.strip()}" if told else figure

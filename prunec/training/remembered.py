@@ -1,7 +1,6 @@
-"""Settings that were measured before: of this machine, this network, this batch and this recipe.
+"""Measured settings kept in the user's cache, by machine, network, batch and recipe.
 
-A file in the user's cache holds what was chosen and every figure; ``prunec train --retune``
-measures again.
+A file holds the chosen settings and all measurements; ``prunec train --retune`` measures again.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ ASKED = ("precision", "channels_last", "threads", "compile", "capture", "optimiz
 
 
 class Remembered:
-    """What a file remembers of one machine, network, batch and recipe.
+    """The measured settings of one machine, network, batch and recipe.
 
     Attributes:
-        of: what it is of, as it says itself.
+        of: the key, also stored in the file.
         path: the file.
     """
 
@@ -47,7 +46,7 @@ class Remembered:
         self.path = (folder or cache_folder() / "settings") / name
 
     def settings(self) -> Settings | None:
-        """Return what was chosen; None where nothing readable is remembered."""
+        """Return the chosen settings; None if the file is missing or unreadable."""
         try:
             record = json.loads(self.path.read_text("utf-8"))
             return Settings(**record["chosen"]) if record["of"] == self.of else None
@@ -55,7 +54,7 @@ class Remembered:
             return None
 
     def keep(self, chosen: Settings, measured: list[dict[str, Any]]) -> None:
-        """Write what was chosen and why; a cache that cannot be written is none."""
+        """Write the chosen settings and the measurements; errors of the cache are ignored."""
         record = {"of": self.of, "chosen": asdict(chosen), "measured": measured}
         try:
             write_text_atomic(self.path, json.dumps(record, indent=1) + "\n")
@@ -66,7 +65,7 @@ class Remembered:
 def remembered_of(
     model: nn.Module, batch: tuple[Tensor, Tensor], train: TrainSpec, folder: Path | None = None
 ) -> Remembered:
-    """Return what is remembered of a network's steps on its device."""
+    """Return the measured settings of a network's steps on its device."""
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     parts = [(name, type(part).__name__) for name, part in model.named_modules()]
     network = hashlib.sha256(repr((shapes, parts)).encode()).hexdigest()

@@ -17,7 +17,7 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Settings:
-    """What may be chosen without changing what is learned, but for rounding.
+    """Settings that change the speed of a training, and its results only by rounding.
 
     Attributes:
         precision: ``fp32`` (TF32 where a CUDA device has it), ``bf16`` or ``fp16`` by autocast.

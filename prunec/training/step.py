@@ -139,8 +139,8 @@ class Stepper:
             self.processes.agree(self.method.tensors())
 
     def _clip(self) -> None:
-        found: dict[Tensor, Tensor] = {p: p.grad for p in self.parameters if p.grad is not None}
-        norm = nn.utils.get_total_norm(self.method.moving(found), foreach=True)
+        gradients: dict[Tensor, Tensor] = {p: p.grad for p in self.parameters if p.grad is not None}
+        norm = nn.utils.get_total_norm(self.method.moving(gradients), foreach=True)
         nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm, foreach=True)
 
     def _gradients(self) -> list[Tensor]:

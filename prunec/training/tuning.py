@@ -1,4 +1,4 @@
-"""Measures a few steps of the real network and takes the fastest settings whose loss agrees."""
+"""Choice of the fastest settings whose loss agrees, by timing a few steps of the network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from prunec.processes import Processes
 from prunec.recipe import TrainSpec
 from prunec.seeding import seeded
 from prunec.training.averaging import Average
-from prunec.training.capture import Capturing, Steps, backend_of
+from prunec.training.capture import Capturing, Steps
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective
 from prunec.training.optimisation import make_optimizer
+from prunec.training.recording import backend_of
 from prunec.training.settings import Settings, computing, cores
 from prunec.training.step import Stepper
 
@@ -60,7 +61,7 @@ class Trial:
 
 
 def default_settings(train: TrainSpec, processes: Processes) -> Settings:
-    """What a recipe asks for; for ``auto`` the plain choice: fp32, contiguous, all cores."""
+    """Return the settings of a recipe; ``auto`` means fp32, contiguous, all cores."""
     return Settings(
         precision="fp32" if train.precision == "auto" else train.precision,
         channels_last=train.channels_last is True,
@@ -70,7 +71,7 @@ def default_settings(train: TrainSpec, processes: Processes) -> Settings:
 
 
 def is_open(train: TrainSpec) -> bool:
-    """Say whether a recipe leaves anything to be measured."""
+    """Return whether a recipe leaves settings to be measured."""
     return "auto" in (train.precision, train.channels_last, train.threads)
 
 
@@ -96,7 +97,7 @@ def candidates(
 
 
 def _on_gpu(train: TrainSpec, first: Settings, device: torch.device) -> Iterator[Settings]:
-    """What is slow on no GPU, the likeliest first behind the plain one: time may end the trials."""
+    """Yield settings that are fast on some GPU, the likeliest first, as time may end the trials."""
     short = _short_precision(device) if train.precision == "auto" else first.precision
     last = [True, False] if train.channels_last == "auto" else [first.channels_last]
     yield first
@@ -140,9 +141,9 @@ def choose(
         if tell is not None:
             tell(settings)
         best = min((trial.seconds for trial in trials), default=math.inf)
-        seconds, found = bench.measured(settings, HOPELESS * best)
-        losses.append(found)
-        trials.append(Trial(settings, seconds, found[-1], _agree(losses[0], found)))
+        seconds, run_losses = bench.measured(settings, HOPELESS * best)
+        losses.append(run_losses)
+        trials.append(Trial(settings, seconds, run_losses[-1], _agree(losses[0], run_losses)))
     return fastest(trials), trials
 
 
@@ -156,7 +157,7 @@ def fastest(trials: list[Trial]) -> Settings:
 
 
 class _Bench:
-    """Takes the steps of trials.
+    """Timing of trial steps.
 
     Attributes:
         end: when trials are to be over; of a GPU alone, where first calls may take minutes.
@@ -181,11 +182,13 @@ class _Bench:
         self.tried = 0
 
     def is_late(self) -> bool:
-        """Say whether a further trial would end after the time that there is."""
+        """Return whether a further trial would exceed the time limit."""
         return self.clock() + max(self.longest, FIRST_CALLS) > self.end
 
     def measured(self, settings: Settings, hopeless: float) -> tuple[float, list[float]]:
-        """Seconds of a step, and the loss of each; steps slower than ``hopeless`` end it."""
+        """Return the median seconds of a step, and all losses; stops early if slower than
+        ``hopeless``.
+        """
         own = copy.deepcopy(self.model).to(memory_format=settings.layout)
         began, warm = self.clock(), WARM + (RECORDED if self.backend else 0)
         seconds: list[float] = []
@@ -219,19 +222,19 @@ class _Bench:
         return seconds[-1] > hopeless or sum(seconds) > LONG
 
     def _learn_of(self, first: float) -> None:
-        """A first step of all that is quick found its kernels loaded: there is less time then."""
+        """Shorten the time limit if a fast first step shows that cuDNN's kernels were loaded."""
         if self.bounded and self.tried == 0 and first < FIRST_CALLS:
             self.end = min(self.end, self.began + WARM_GPU)
 
 
 def is_bounded(device: torch.device) -> bool:
-    """Say whether trials on a device have so much time and no more."""
+    """Return whether trials on a device have a time limit."""
     return device.type == "cuda"
 
 
-def _agree(reference: list[float], found: list[float]) -> bool:
-    """Whether losses are finite and near the reference's, as far as both go."""
-    pairs = zip(reference, found, strict=False)
+def _agree(reference: list[float], losses: list[float]) -> bool:
+    """Return whether losses are finite and near the reference's, over their common length."""
+    pairs = zip(reference, losses, strict=False)
     bound = AGREE * abs(reference[0])
     return all(math.isfinite(b) and abs(a - b) <= bound for a, b in pairs)
 

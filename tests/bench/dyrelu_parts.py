@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from prunec.cli.launch import train
-from prunec.sparsity import dyrelu
+from prunec.sparsity import two_lines
 
 RECIPE = str(Path(__file__).parent / "extreme" / "east.toml")
 CHANGES = [
@@ -25,7 +25,7 @@ CHANGES = [
     "pass.train-east.sparsity=0.995",
     "train.threads=1",
 ]
-larger = dyrelu._Larger.apply
+larger = two_lines.Larger.apply
 
 
 def slopes(x: Tensor, a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def main() -> None:
     given = parser.parse_args()
     part = {"slopes": slopes, "offsets": offsets}.get(given.part)
     if part:
-        dyrelu._Larger.apply = staticmethod(part)
+        two_lines.Larger.apply = staticmethod(part)
     changes = [*CHANGES, f"seed={given.seed}", f"name=east-{given.part}-{given.seed}"]
     if given.part == "none":
         changes.append("pass.train-east.dyrelu_until=0")

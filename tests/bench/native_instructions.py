@@ -67,7 +67,7 @@ int main(int given, char **arguments) {
     return 0;
 }
 """
-LAYERS = [(64, 64, 56, 1), (64, 64, 56, 3), (256, 256, 14, 3), (512, 2048, 7, 1)]
+LAYERS = [(64, 64, 56, 1), (64, 64, 56, 3), (256, 256, 14, 3)]
 """Channels in and out, rows, side of the kernel: as ResNet-50 has them."""
 DENSITIES = (0.02, 0.05, 0.1, 0.2)
 

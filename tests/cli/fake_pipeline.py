@@ -31,6 +31,13 @@ name = "train-dense"
 """
 
 
+class Prepared(SimpleNamespace):
+    """A prepared training, whose settings need not be measured."""
+
+    def measuring(self, **keys: Any) -> Prepared:
+        return self
+
+
 @dataclass(frozen=True)
 class FakeReport:
     passed: bool
@@ -60,10 +67,10 @@ class FakePipeline(ModuleType):
             raise self.error
 
     def prepare(self, recipe: Any, source: str, **keys: Any) -> SimpleNamespace:
-        return SimpleNamespace(recipe=recipe, resume=False, **keys)
+        return Prepared(recipe=recipe, resume=False, **keys)
 
     def prepare_again(self, run: Any, **keys: Any) -> SimpleNamespace:
-        return SimpleNamespace(recipe=run.recipe, resume=True, **keys)
+        return Prepared(recipe=run.recipe, resume=True, **keys)
 
     def train(self, prepared: SimpleNamespace, run: Any) -> Artifact:
         self._called("train", prepared.recipe, run, **vars(prepared))

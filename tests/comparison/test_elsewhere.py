@@ -58,7 +58,7 @@ def test_listed_commands_make_the_comparison(tmp_path: Path, stub_cells: None) -
 
 def test_a_cell_that_is_not_there_is_refused(tmp_path: Path, stub_cells: None) -> None:
     text = compare(write_recipe(tmp_path, "gmp"), "-o", tmp_path / "out", "--cell", "x", code=3)
-    assert "Cells are: gmp-s0.5-seed0" in text
+    assert "Cells: gmp-s0.5-seed0" in text
 
 
 class Watch:
@@ -105,7 +105,7 @@ def test_a_cell_that_another_machine_holds_is_told_and_waited_for(
 def test_other_clusters_are_refused(on: str, tmp_path: Path, stub_cells: None) -> None:
     recipe = write_recipe(tmp_path, "gmp")
     assert "--on ray" in compare(recipe, "-o", tmp_path / "out", "--on", on, code=3)
-    assert "--gpus is of --on ray" in compare(recipe, "--gpus", "0.5", code=3)
+    assert "--gpus needs --on ray" in compare(recipe, "--gpus", "0.5", code=3)
 
 
 def wait_for(holds: Callable[[], Any], seconds: float = 120) -> Any:

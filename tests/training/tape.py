@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from prunec.training.capture import Backend
+from prunec.training.recording import Backend
 
 LOOKS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "unique", "masked_select")
 

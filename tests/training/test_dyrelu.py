@@ -12,7 +12,7 @@ from torchvision import models
 
 from prunec.errors import PassError
 from prunec.models.resnet_cifar import resnet20
-from prunec.sparsity import dyrelu
+from prunec.sparsity import two_lines
 from prunec.sparsity.dyrelu import DyReLU, Phasing, phasing_of
 
 IMAGE = (torch.zeros(2, 3, 32, 32),)
@@ -197,13 +197,13 @@ def test_what_a_gpu_computes_is_the_formula(
     def built(way: Any) -> Any:
         return torch.compile(way, dynamic=True, backend=backend) if backend else way
 
-    monkeypatch.setattr(dyrelu, "fused", built)
+    monkeypatch.setattr(two_lines, "fused", built)
     given = [v.requires_grad_() for v in coefficients(shape, torch.float64)]
     x, a1, a2, b1, b2 = given
     plain = torch.maximum(a1 * x + b1, a2 * x + b2)
     weight = torch.randn_like(plain)
     wanted = torch.autograd.grad((plain * weight).sum(), given)
-    for way in (dyrelu._Recomputed, dyrelu._Larger):
+    for way in (two_lines.Recomputed, two_lines.Larger):
         y = way.apply(*given)
         torch.testing.assert_close(y, plain, rtol=1e-12, atol=1e-12)
         found = torch.autograd.grad((y * weight).sum(), given)
@@ -215,7 +215,7 @@ def test_what_a_gpu_computes_is_the_formula(
 def test_where_both_are_equal_the_second_counts() -> None:
     x = torch.zeros(1, 1, requires_grad=True)
     one, zero = torch.ones(1, 1), torch.zeros(1, 1)
-    for way in (dyrelu._Recomputed, dyrelu._Larger):
+    for way in (two_lines.Recomputed, two_lines.Larger):
         (slope,) = torch.autograd.grad(way.apply(x, one, zero, zero, zero).sum(), x)
         assert slope.item() == 0
 
@@ -223,8 +223,8 @@ def test_where_both_are_equal_the_second_counts() -> None:
 def test_half_precision_is_summed_in_float32() -> None:
     given = coefficients((2, 3, 40, 40), torch.bfloat16)
     grad = torch.ones_like(given[0])
-    found = dyrelu.slopes_of(grad, *given)
-    wanted = dyrelu.slopes_of(grad.double(), *(v.double() for v in given))
+    found = two_lines.slopes_of(grad, *given)
+    wanted = two_lines.slopes_of(grad.double(), *(v.double() for v in given))
     assert {v.dtype for v in found} == {torch.bfloat16}
     larger = (found[3].double() - wanted[3]).abs() / wanted[3].abs().clamp(min=1)
     assert larger.max() < 0.01  # counts of places

@@ -25,13 +25,14 @@ from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_east import TrainEast
 from prunec.tasks.task import Classification
 from prunec.training.averaging import Average
-from prunec.training.capture import WARM, Capturing, CudaGraphs
+from prunec.training.capture import WARM, Capturing
 from prunec.training.context import Context
 from prunec.training.held_state import HeldState
 from prunec.training.loop import fit
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective
 from prunec.training.optimisation import make_optimizer
+from prunec.training.recording import CudaGraphs
 from prunec.training.settings import Settings
 from prunec.training.step import Stepper
 

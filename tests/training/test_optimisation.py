@@ -104,7 +104,7 @@ def test_a_fused_optimizer_survives_a_first_step_that_overflows(
 @pytest.mark.parametrize(
     ("optimizer", "message", "remedy"),
     [
-        ({"name": "SDG"}, "'SDG' is no optimizer of torch.optim", "Did you mean 'SGD'?"),
+        ({"name": "SDG"}, "'SDG' is not an optimizer of torch.optim", "Did you mean 'SGD'?"),
         ({"name": "SGD", "momentun": 0.9}, "momentun is no argument of SGD", "'momentum'"),
         ({"name": "SGD", "momentum": -1.0}, "SGD refuses its arguments", "documentation"),
         ({"name": "SGD", "nesterov": True}, "Nesterov momentum requires", "documentation"),
