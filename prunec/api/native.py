@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from prunec import catalogue
-from prunec.deploy.native.library import loaded_library
+from prunec.deploy.native.library import load_with_threads, loaded_library
 from prunec.deploy.runner import LoadedFile, once
-from prunec.deploy.runners.native import Native
 from prunec.errors import PrunecError
 from prunec.files import sha256_of
 from prunec.pipeline.bundles.layout import MANIFEST
@@ -64,10 +62,9 @@ def _loaded(source: Path, threads: int) -> LoadedFile:
         _require_digests(source)
         return loaded_library(source)
     try:
-        runner = catalogue.runner_for(source.suffix)
-        if isinstance(runner, Native):
-            runner = replace(runner, threads=threads)
-        return runner.open(source)
+        if threads > 1:
+            return load_with_threads(source, threads)
+        return catalogue.runner_for(source.suffix).open(source)
     except PrunecError as error:
         built = sorted(path.name for path in source.parent.glob(f"{source.stem}-*.so"))
         if not built or "no C compiler" not in error.message:
