@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from prunec import catalogue
-from prunec.deploy.native.library import loaded_library
+from prunec.deploy.native.library import load_with_threads, loaded_library
 from prunec.deploy.runner import LoadedFile, once
 from prunec.errors import PrunecError
 from prunec.files import sha256_of
@@ -16,13 +16,14 @@ from prunec.pipeline.bundles.layout import MANIFEST
 from prunec.pipeline.bundles.reading import opened_bundle
 
 
-def load_native(path: Path | str) -> Callable[..., np.ndarray | list[np.ndarray]]:
+def load_native(path: Path | str, threads: int = 1) -> Callable[..., np.ndarray | list[np.ndarray]]:
     """Compile the C sources of ``prunec export --c`` with this machine's compiler, and load them.
 
     Args:
         path: the folder, or the source in it; or a library that was built elsewhere (``.so``),
             which is loaded as it is. To load one is to run it: only one that is named is, and of a
             bundle only where its digest and its weights' are those of the manifest.
+        threads: threads that share each layer (OpenMP), for one that is built here.
 
     Returns:
         A function of one float32 array per input, batch first ([N, C, H, W] for images), that
@@ -30,15 +31,18 @@ def load_native(path: Path | str) -> Callable[..., np.ndarray | list[np.ndarray]
         thread for concurrent calls.
 
     Raises:
-        PrunecError: there is no such file, no compiler, or files are missing or damaged.
+        PrunecError: there is no such file, no compiler, or files are missing or damaged; or the
+            number of threads does not apply.
     """
+    if threads < 1:
+        raise PrunecError(f"threads = {threads}", remedy="Name one thread or more.")
     given = Path(path)
     source = given / "model.c" if given.is_dir() else given
     if not source.is_file():
         raise PrunecError(
             f"{source} does not exist", remedy="Write it: prunec export --c; then name its folder."
         )
-    loaded = _loaded(source)
+    loaded = _loaded(source, threads)
 
     def run(*inputs: np.ndarray) -> np.ndarray | list[np.ndarray]:
         outputs = once(loaded, inputs)
@@ -47,12 +51,19 @@ def load_native(path: Path | str) -> Callable[..., np.ndarray | list[np.ndarray]
     return run
 
 
-def _loaded(source: Path) -> LoadedFile:
+def _loaded(source: Path, threads: int) -> LoadedFile:
     """Return a network: of a library that is named itself, else built from its source."""
     if source.suffix == ".so":
+        if threads > 1:
+            raise PrunecError(
+                f"{source.name} is built already: it has the threads of its build",
+                remedy="Name the source, to build it here with threads.",
+            )
         _require_digests(source)
         return loaded_library(source)
     try:
+        if threads > 1:
+            return load_with_threads(source, threads)
         return catalogue.runner_for(source.suffix).open(source)
     except PrunecError as error:
         built = sorted(path.name for path in source.parent.glob(f"{source.stem}-*.so"))

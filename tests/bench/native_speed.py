@@ -1,18 +1,25 @@
-"""Native code beside onnxruntime: the same masked network by both, in turns, one image, one thread.
+"""Native code beside onnxruntime: the same masked network by both, in turns, one image.
 
-    python tests/bench/native_speed.py [NETWORK ...]
+    python tests/bench/native_speed.py [--threads N] [--beside] [--sweep] [NETWORK ...]
 
 Networks: `resnet50@90.23` (the layers of STR's published run of that sparsity: 79.55, 87.7, 90.23,
 95.15, 96.11, 98.05, 98.98), or any of torchvision's with one share of zeros everywhere:
-`resnet18@90`. onnxruntime gains nothing by zeros: its time is the dense network's. On a machine
-that does other work only the ratio holds.
+`resnet18@90`; `mobilenet_v1@90`, its stem and depthwise layers dense (Zhu and Gupta's layout:
+89.03 % of all weights), and `resnet34_cifar@99.9` at 32×32. With `--sweep` networks without a share
+(`resnet18`): from 0 to 100 % zeros in steps of ten.
+
+`--threads`: of both (1). `--beside`: the network under OpenVINO in float32, ExecuTorch and LiteRT
+with XNNPACK too, where they are installed, on one thread, and the ratio to the fastest of them.
+onnxruntime gains nothing by zeros: its time is the dense network's. On a machine that does other
+work only the ratio holds.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,30 +30,53 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent.parent / "cost"))
 from published_resnet50 import STR, str_density
 
+from prunec import catalogue
 from prunec.artifact import Artifact
 from prunec.deploy.exporter import Source
-from prunec.deploy.runner import once
+from prunec.deploy.runner import LoadedFile, once
 from prunec.deploy.runners.native import Native
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.deploy.timing import interleaved
+from prunec.errors import PrunecError
 from prunec.exporters.to_c import ToC
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
+from prunec.models.mobilenet_v1 import mobilenet_v1
 
 NETWORKS = (
     *(f"resnet50@{sparsity}" for sparsity in ("0", *STR)),
     *(f"{name}@{zeros}" for name in ("resnet18", "mobilenet_v2") for zeros in (0, 90, 95)),
+    "mobilenet_v1@90",
+    "resnet34_cifar@99.9",
 )
+ENGINES = {"openvino": ".xml", "executorch": ".pte", "litert": ".tflite"}
+"""Exporter of another engine → suffix of its file."""
+
+
+def _resnet34_cifar() -> nn.Module:
+    """ResNet-34 for 32×32: a 3×3 stem of step 1, no pooling behind it."""
+    module = torchvision.models.resnet34(weights=None, num_classes=10)
+    module.conv1, module.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    return module
+
+
+OWN: dict[str, Callable[[], nn.Module]] = {
+    "mobilenet_v1": mobilenet_v1,
+    "resnet34_cifar": _resnet34_cifar,
+}
 
 
 def masked(name: str, zeros: str) -> nn.Module:
-    """A network of torchvision, weights random, as many of them zero as published or said."""
+    """A network, weights random, as many of them zero as published or said."""
     torch.manual_seed(0)
-    module: nn.Module = getattr(torchvision.models, name)(weights=None).eval()
+    make = OWN.get(name) or getattr(torchvision.models, name)
+    module: nn.Module = make().eval()
     known: Mapping[str, float] = str_density(zeros) if name == "resnet50" and zeros in STR else {}
     for layer, part in module.named_modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             density = known.get(layer, 1 - float(zeros) / 100)
+            if name == "mobilenet_v1" and part.weight[0].numel() < 32:  # stem, depthwise layers
+                density = 1.0
             with torch.no_grad():
                 part.weight.mul_(_mask(part.weight, density))
     return module
@@ -58,30 +88,64 @@ def _mask(weight: Tensor, density: float) -> Tensor:
     return kept.view_as(weight)
 
 
-def row(wanted: str, folder: Path) -> str:
+def row(wanted: str, folder: Path, threads: int, *, beside: bool) -> Iterator[str]:
     """Export a network, prove the two equal, and time them in turns."""
     name, _, zeros = wanted.partition("@")
-    example = (torch.randn(1, 3, 224, 224),)
+    side = 32 if name.endswith("_cifar") else 224
+    example = (torch.randn(1, 3, side, side),)
     module = fold_batch_norms(masked(name, zeros), example)[0]
-    artifact = Artifact(module, example)
-    ToOnnx()(Source(artifact), folder / "model.onnx")
-    size = ToC()(Source(artifact, {}, {"onnx": folder / "model.onnx"}), folder / "model.c").bytes
-    ours, theirs = Native().open(folder / "model.c"), Onnxruntime().open(folder / "model.onnx")
+    source = Source(Artifact(module, example), {}, {"onnx": folder / "model.onnx"})
+    ToOnnx()(source, folder / "model.onnx")
+    size = ToC()(source, folder / "model.c").bytes
+    ours = Native(threads=threads).open(folder / "model.c")
+    theirs = Onnxruntime(threads=threads).open(folder / "model.onnx")
     inputs = [x.numpy() for x in example]
-    actual, expected = once(ours, inputs)[0], once(theirs, inputs)[0]
-    error = float(np.abs(actual - expected).max() / np.abs(expected).max())
+    made, expected = once(ours, inputs)[0], once(theirs, inputs)[0]
+    error = float(np.abs(made - expected).max() / np.abs(expected).max())
     timed = interleaved(lambda: once(ours, inputs), lambda: once(theirs, inputs))
-    return (
+    nonzero = sum(int(x.count_nonzero()) for x in module.parameters() if x.ndim > 1)
+    yield (
         f"{wanted:20} {1 / timed.ratio:6.2f} times as fast"
-        f"   {timed.shipped_ms:7.1f} ms of {timed.dense_ms:7.1f}"
-        f"   {size / 1e6:6.2f} MB   {error:.0e} apart"
+        f"   {timed.shipped_ms:7.2f} ms of {timed.dense_ms:7.2f}"
+        f"   {size / 1e6:6.2f} MB, {size / max(nonzero, 1):.2f} bytes a nonzero weight"
+        f"   {error:.0e} apart"
     )
+    if beside:
+        yield from _engines(source, folder, ours, 1 / timed.ratio)
+
+
+def _engines(source: Source, folder: Path, ours: LoadedFile, ratio: float) -> Iterator[str]:
+    """Time the network under other engines, each in turns with ours; the least ratio of all."""
+    inputs, ratios = [x.numpy() for x in source.example], {"onnxruntime": ratio}
+    for engine, suffix in ENGINES.items():
+        path = folder / engine / f"model{suffix}"
+        try:
+            catalogue.exporter(f"to-{engine}")()(source, path)
+            theirs = catalogue.runner_for(suffix).open(path)
+        except PrunecError as error:
+            yield f"{'':8}{engine}: {error.message}"
+            continue
+        timed = interleaved(lambda: once(ours, inputs), lambda: once(theirs, inputs))  # noqa: B023
+        ratios[engine] = 1 / timed.ratio
+        yield f"{'':8}{engine:12} {1 / timed.ratio:6.2f}   {timed.dense_ms:7.2f} ms"
+    fastest = min(ratios, key=lambda engine: ratios[engine])
+    yield f"{'':8}{ratios[fastest]:.2f} times as fast as the fastest dense, {fastest}"
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        for wanted in sys.argv[1:] or NETWORKS:
-            print(row(wanted, Path(folder)), flush=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--beside", action="store_true")
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("networks", nargs="*")
+    given = parser.parse_args()
+    networks = given.networks or NETWORKS
+    if given.sweep:
+        networks = [f"{name}@{zeros}" for name in networks for zeros in range(0, 101, 10)]
+    for wanted in networks:
+        with tempfile.TemporaryDirectory() as folder:
+            for line in row(wanted, Path(folder), given.threads, beside=given.beside):
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -99,9 +99,23 @@ def test_the_code_for_the_widest_vectors(everything: Path) -> None:
     assert max(distance(everything, [x], halves)) < 1e-5
 
 
-def test_threads_within_a_run(everything: Path) -> None:
+def test_threads_within_a_run(everything: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as were asked for, whatever the environment says: the same bits as one thread."""
     x = np.random.default_rng(0).standard_normal((2, 3, 13, 16)).astype(np.float32)
-    assert max(distance(everything, [x], load(everything, ("-fopenmp",)))) < 1e-5
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    one, three = (prunec.load_native(everything, threads=n)(x) for n in (1, 3))
+    assert all(np.array_equal(a, b) for a, b in zip(one, three, strict=True))
+    with pytest.raises(PrunecError, match="threads = 0"):
+        prunec.load_native(everything, threads=0)
+
+
+def test_rows_of_a_linear_layer_share_its_weights(tmp_path: Path) -> None:
+    """Any number of rows, and of outputs that fill no panel."""
+    torch.manual_seed(0)
+    parts = [masked(nn.Linear(19, 45), density) for density in (0.03, 0.4, 1.0)]
+    inputs = tuple(torch.randn(2, rows, 19) for rows in (5, 14, 3))
+    path = exported(Beside(parts), inputs, tmp_path)
+    assert max(distance(path, [x.numpy() for x in inputs])) < 1e-5
 
 
 GUARDED = """

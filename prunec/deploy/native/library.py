@@ -27,6 +27,15 @@ def load(path: Path, flags: Sequence[str] = ()) -> Compiled:
         return Compiled(path, ctypes.CDLL(str(library)), flags)
 
 
+def load_with_threads(path: Path, threads: int) -> Compiled:
+    """Build and load a compiled network whose layers are shared by exactly so many threads.
+
+    Raises:
+        PrunecError: it cannot be built, or its weights file is missing.
+    """
+    return load(path, ("-fopenmp", f"-DPRUNEC_TEAM={threads}") if threads > 1 else ())
+
+
 def loaded_library(library: Path) -> Compiled:
     """Load a library that was built elsewhere: ``model-….so`` of ``model.c``.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from prunec.deploy.native.compiler import compiler
-from prunec.deploy.native.library import load
+from prunec.deploy.native.library import load_with_threads
 from prunec.deploy.runner import Identity, LoadedFile, Runner
 
 
@@ -33,4 +33,4 @@ class Native(Runner):
 
     def open(self, path: Path) -> LoadedFile:
         """Return a built network."""
-        return load(path, ("-fopenmp",) if self.threads > 1 else ())
+        return load_with_threads(path, self.threads)

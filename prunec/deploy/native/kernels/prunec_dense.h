@@ -242,7 +242,7 @@ static void PN(pn_dense)(const struct pn_conv *k, float *w, const float *data) {
     const size_t passes = (tiles + together - 1) / together;
     const size_t parts = passes < 2 * PN_PARTS ? PN_PARTS : 1, groups = k->out.channels / k->group_out;
     memset(w + k->out.at - k->out.lead, 0, k->out.lead * sizeof(float));
-    PN_TOGETHER for (long job = 0; job < (long)(groups * passes * parts); job++) {
+    PN_PARALLEL for (long job = 0; job < (long)(groups * passes * parts); job++) {
         const size_t own = (size_t)job % parts, pass = (size_t)job / parts % passes;
         struct PN(pn_part) part = {0};
         part.group = (size_t)job / parts / passes, part.size = size;

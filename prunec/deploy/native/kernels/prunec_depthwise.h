@@ -68,7 +68,7 @@ static void PN(pn_three)(const struct pn_conv *k, float *w, const float *data) {
 /* Depthwise convolutions with steps: the phases of a channel lie in scratch memory while they are read,
  * and need not be written further away than the cache. */
 static void PN(pn_stepped)(const struct pn_conv *k, float *w, const float *data) {
-    PN_TOGETHER for (long channel = 0; channel < (long)k->out.channels; channel++) {
+    PN_PARALLEL for (long channel = 0; channel < (long)k->out.channels; channel++) {
         const size_t c = (size_t)channel;
         const size_t scratch = (size_t)(pn_scratch(w, k->phases->out) - w);
         struct pn_phases split = *k->phases;

@@ -141,10 +141,15 @@ struct pn_kernels {
 /* Threads of a run: as many as have scratch memory, each but the first behind the planned workspace. */
 #ifdef _OPENMP
 #include <omp.h>
-#ifndef PRUNEC_THREADS_MOST
+#ifdef PRUNEC_TEAM
+#define PRUNEC_THREADS_MOST PRUNEC_TEAM
+#elif !defined(PRUNEC_THREADS_MOST)
 #define PRUNEC_THREADS_MOST 8
 #endif
 static inline int pn_threads(void) {
+#ifdef PRUNEC_TEAM
+    return PRUNEC_TEAM;
+#endif
     return omp_get_max_threads() < PRUNEC_THREADS_MOST ? omp_get_max_threads() : PRUNEC_THREADS_MOST;
 }
 static inline float *pn_scratch(float *w, size_t first) {

@@ -125,12 +125,10 @@ static void PN(pn_sparse_some)(const struct pn_conv *k, float *w, const float *d
 /* Every tile of every part of the channels; tiles differ by one vector at most. */
 #ifdef _OPENMP
 #define PN_PARTS 4
-#define PN_PARALLEL _Pragma("omp parallel for schedule(dynamic)")
-#define PN_TOGETHER _Pragma("omp parallel for schedule(dynamic) num_threads(pn_threads())")
+#define PN_PARALLEL _Pragma("omp parallel for schedule(dynamic) num_threads(pn_threads())")
 #else
 #define PN_PARTS 1
 #define PN_PARALLEL
-#define PN_TOGETHER
 #endif
 #define PN_TILES(most, rows, kind)                                                                 \
     do {                                                                                           \
@@ -191,7 +189,6 @@ static const struct pn_kernels PN(pn_kernels) = {
 #undef PN_CASE
 #undef PN_PARTS
 #undef PN_PARALLEL
-#undef PN_TOGETHER
 #undef PN_TILES
 #undef PN_SUFFIX
 #undef PN_LANES
