@@ -153,7 +153,8 @@ class St3(Projected):
             for span in flat.spans:
                 span.of(sizes).div_(span.per_row(self.units[span.kernels].to(sizes.dtype)))
         self.tau.copy_(bounds_of_largest(flat.whole, sizes, self.left, self.tau.view(1))[0])
-        pairs = zip(self.kernels.raw, self.units.float() * self.tau, strict=True)
+        # The bounds as the weights' own type: rounded otherwise, a weight at τ would count as kept.
+        pairs = zip(self.kernels.raw, self.bounds().to(sizes.dtype), strict=True)
         self.scales.copy_(torch.cat([_scale(raw, bound) for raw, bound in pairs]))
 
     def bounds(self) -> Tensor:

@@ -125,7 +125,9 @@ def test_all_at_once_chooses_what_one_by_one_does(
         sums = [
             float((s * m).double().sum()) for s, m in zip(scores.parts, each.parts, strict=True)
         ]
-        chosen.append((one.counts(all_), sums) if not steps else (counts, sums))
+        # Equal scores, which numbers of few bits have too, may stay in either kernel.
+        ties = steps or dtype.itemsize < 4
+        chosen.append((counts if ties else one.counts(all_), sums))
     assert chosen[0][0] == chosen[1][0]
     assert chosen[0][1] == pytest.approx(chosen[1][1])
 

@@ -24,7 +24,7 @@ from prunec.errors import DataError, RecipeError
         ),
         (
             {"name": "RandomCrop", "size": 8, "paddin": 2},
-            "data.augment[0].paddin is no argument of RandomCrop",
+            "data.augment[0].paddin is not an argument of RandomCrop",
             "Did you mean 'padding'?",
         ),
         ({"name": "RandomCrop"}, "data.augment[0] (RandomCrop): ", "Its arguments: size, padding"),
