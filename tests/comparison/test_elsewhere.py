@@ -125,7 +125,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from prunec.comparison import on_ray
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine takes its time
     monkeypatch.setattr(on_ray, "PROGRAM", (sys.executable, str(HERE / "stubbed_prunec.py")))
     monkeypatch.setattr(on_ray, "PAUSE", 0.05)
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
