@@ -11,7 +11,7 @@ from prunec.deploy.native.builder import Builder, Fields, Place, Step, Work
 from prunec.deploy.native.geometry import Geometry, geometry
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
-from prunec.deploy.native.packing import compressed, in_fours
+from prunec.deploy.native.packing import compressed, in_blocks
 from prunec.deploy.native.reading import Call
 
 DENSE_FROM = 0.46
@@ -23,6 +23,10 @@ _THREE_FROM = 0.45
 """The same for the kernel of 3×3 depthwise convolutions."""
 _DENSE_FROM_FEW, _FEW_TAPS = 0.55, 160
 """The same for filters of at most so many weights: packing weighs more in the dense kernel."""
+_COLUMNS_TAPS, _COLUMNS_POSITIONS = 256, 256
+"""Weights of a filter from which, and output positions up to which, it is faster in columns."""
+_HELD_INPUTS = 98304
+"""Floats of input that the columns kernel reads again for every block of filters: 384 KiB."""
 _MOST_INDICES = 1 << 16
 _ROWS, _DEPTH = 4, 256
 """PN_ROWS and PN_DEPTH of the kernels."""
@@ -44,6 +48,7 @@ class Read:
         taps: offset of each kernel index, at least 0.
         phases: the step that splits the input into phases; of one channel if ``alone``.
         alone: whether each channel is split just before it is read.
+        steps: floats between positions below each other, and beside each other.
     """
 
     place: Place
@@ -51,6 +56,7 @@ class Read:
     taps: tuple[int, ...]
     phases: Step | None = None
     alone: bool = False
+    steps: tuple[int, int] = (0, 1)
 
     def offsets(self, channels: int) -> np.ndarray:
         """Return the offset of every weight of a filter over a number of channels."""
@@ -108,6 +114,13 @@ def convolution(builder: Builder, call: Call) -> None:
         return
     name = call.results[0]
     stride = builder.layout(name).stride
+    apart = _in_place(builder, call, how)
+    if apart and not how.direct and _is_columns(builder, call, weights, len(apart.taps)):
+        add_filters(builder, call, apart, weights, len(apart.taps))
+        return
+    if _is_halved(how, weights):
+        _halved(builder, call, how, weights)
+        return
     alone = weights.group_in == weights.group_out == 1 and how.spread == (1, 1)
     read = _read(builder, call, how, stride, alone=alone)
     add_filters(builder, call, read, weights, len(read.taps))
@@ -127,11 +140,26 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
         "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
     }  # fmt: skip
-    if dense:
+    columns = dense and _is_columns(builder, call, weights, taps)
+    if columns:
+        together = _together(weights.group_in, out.height * out.width)
+        size = 33 * rounded(together)
+        scratch = builder.scratch(size)
+        down, over = read.steps
+        fields |= {
+            "scratch": Place(scratch),
+            "scratch_size": size,
+            "together": together,
+            "step_y": down or out.stride,
+            "step_x": over,
+            "bias": data.add(_padded(weights)),
+            "values": data.add(in_blocks(weights.values, weights.groups)),
+        }
+    elif dense:
         size = _scratch(weights, count, out.positions)
         scratch = builder.scratch(size)
         fields |= {"scratch": Place(scratch), "scratch_size": size}
-        fields["values"] = data.add(in_fours(weights.values, weights.groups))
+        fields["values"] = data.add(in_blocks(weights.values, weights.groups, _ROWS))
     else:
         starts, indices, values = compressed(weights.values)
         fields |= {"starts": data.add(starts), "indices": data.add(indices)}
@@ -139,7 +167,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
     if three:
         fields["dense"] = data.add(weights.values)
-    kernel = "dense" if dense else "three" if three else "sparse"
+    kernel = "columns" if columns else "dense" if dense else "three" if three else "sparse"
     reads = [read.place.buffer, *([scratch] if dense else [])]
     if read.alone and read.phases:
         kernel = "stepped"
@@ -151,6 +179,37 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     builder.makers[name] = step
     step.work = _work(builder, call, weights, kernel=kernel)
     return step
+
+
+def _is_halved(how: Geometry, weights: Filters) -> bool:
+    """Whether a convolution is depthwise, 3×3 or 5×5, with steps of 2 and dilation 1."""
+    axes = (how.rows, how.columns)
+    side = len(how.rows.taps)
+    return (
+        weights.group_in == weights.group_out == 1
+        and how.spread == (1, 1)
+        and side in (3, 5)
+        and all(axis.step == 2 and axis.consecutive(side) for axis in axes)
+        and max(axis.taps[0] for axis in axes) <= 0
+    )
+
+
+def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> None:
+    """Append a depthwise convolution with steps of 2, which reads its input in place."""
+    name, source = call.results[0], builder.layout(call.operands[0]).planes
+    buffer, given = builder.new(name), builder.buffer(call.operands[0])
+    fields: Fields = {
+        "out": builder.layout(name), "in": Place(given, source.at), "residual": Place(buffer),
+        "group_step": source.plane, "bias": builder.data.add(weights.bias),
+        "dense": builder.data.add(weights.values), "has_residual": 0, "activation": 0,
+        "low": 0.0, "high": 0.0, "side": len(how.rows.taps), "top": -how.rows.taps[0],
+        "left": -how.columns.taps[0], "in_height": source.height, "in_width": source.width,
+        "in_stride": source.stride,
+    }  # fmt: skip
+    layer = f"{call.name}: {len(weights.values)} filters, in place"
+    step = builder.add("k->halved(&S, w, d);", "pn_conv", fields, [given], buffer, layer)
+    builder.makers[name] = step
+    step.work = _work(builder, call, weights, kernel="halved")
 
 
 def _work(builder: Builder, call: Call, weights: Filters, *, kernel: str) -> Work:
@@ -167,6 +226,41 @@ def _dense_from(read: Read, taps: int) -> float:
     if read.phases:
         return _DENSE_FROM_SPLIT
     return _DENSE_FROM_FEW if taps <= _FEW_TAPS else DENSE_FROM
+
+
+def _is_columns(builder: Builder, call: Call, weights: Filters, taps: int) -> bool:
+    """Whether a dense convolution has few positions, long filters, and fills blocks of 16."""
+    out = builder.layout(call.results[0])
+    live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
+    return (
+        live >= _DENSE_FROM_SPLIT
+        and weights.group_in * taps >= _COLUMNS_TAPS
+        and out.height * out.width <= _COLUMNS_POSITIONS
+        and rounded(weights.group_out) * 9 <= weights.group_out * 10
+    )
+
+
+def _in_place(builder: Builder, call: Call, how: Geometry) -> Read | None:
+    """Return the positions of a convolution with steps that reads no border; else None."""
+    rows, columns = how.rows, how.columns
+    if how.spread != (1, 1) or not (rows.inside and columns.inside):
+        return None
+    source = builder.layout(call.operands[0]).planes
+    taps = [y * source.stride + x for y in rows.taps for x in columns.taps]
+    read = _from_least(Place(builder.buffer(call.operands[0]), source.at), source.plane, taps)
+    return replace(read, steps=(rows.step * source.stride, columns.step))
+
+
+def _together(channels: int, positions: int) -> int:
+    """Return the positions that the columns kernel passes together over the input of a group."""
+    return min(positions, max(_HELD_INPUTS // channels, 64))
+
+
+def _padded(weights: Filters) -> np.ndarray:
+    """Return the bias of every group, filled up to blocks of 16 filters."""
+    full = np.zeros((weights.groups, rounded(weights.group_out)), np.float32)
+    full[:, : weights.group_out] = weights.bias.reshape(weights.groups, -1)
+    return full
 
 
 def _is_three(read: Read, weights: Filters, stride: int) -> bool:

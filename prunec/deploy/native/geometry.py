@@ -40,6 +40,15 @@ class Axis:
         return max(0, *(tap // self.step for tap in self.taps))
 
     @property
+    def inside(self) -> bool:
+        """Whether nothing outside the input is read."""
+        return min(self.taps) >= 0 and max(self.taps) + (self.out - 1) * self.step < self.size
+
+    def consecutive(self, count: int) -> bool:
+        """Whether there are ``count`` taps, one beside the other."""
+        return self.taps == tuple(range(self.taps[0], self.taps[0] + count))
+
+    @property
     def extent(self) -> int:
         """Positions beyond the output size that each row must have room for."""
         real = max(-(-(self.size - phase) // self.step) for phase in range(self.step))

@@ -33,6 +33,21 @@ def in_fours(values: np.ndarray, groups: int) -> np.ndarray:
     return full.reshape(groups, blocks, 4, count).swapaxes(2, 3)
 
 
+def in_blocks(values: np.ndarray, groups: int, size: int = 16) -> np.ndarray:
+    """Return filters interleaved, [groups, ceil(filters / size), weights, size], zero-padded.
+
+    Args:
+        values: [filters, weights].
+        groups: number of groups.
+        size: filters of a block.
+    """
+    count, of_group = values.shape[1], len(values) // groups
+    blocks = -(-of_group // size)
+    full = np.zeros((groups, blocks * size, count), np.float32)
+    full[:, :of_group] = values.reshape(groups, -1, count)
+    return full.reshape(groups, blocks, size, count).swapaxes(2, 3)
+
+
 def panels(weight: np.ndarray) -> np.ndarray:
     """Return a matrix [outputs, inputs] as [ceil(outputs / PANEL), inputs, PANEL], zero-padded."""
     count = -(-weight.shape[0] // PANEL)

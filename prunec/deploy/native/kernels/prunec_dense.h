@@ -7,6 +7,9 @@
  * weights are read as seldom as can be.
  */
 
+#ifndef PN_TOGETHER
+#define PN_TOGETHER 16
+#endif
 enum { PN(pn_wide) = PN_TILE / PN_ROWS, PN(pn_panel) = PN_TILE / PN_ROWS * PN_LANES };
 
 /* Where consecutive positions of an output lie in a plane: pieces of rows. */
@@ -191,31 +194,25 @@ static void PN(pn_pack)(const struct pn_conv *k, const float *w, const float *da
                   part->panels + (tile - part->first) * part->size);
 }
 
+/* A block of filters by one panel. */
 static void PN(pn_multiply)(const struct pn_conv *k, float *w, const float *data,
-                            const struct PN(pn_part) * part, size_t tile, size_t first,
-                            size_t last) {
+                            const struct PN(pn_part) * part, size_t tile,
+                            const struct PN(pn_pieces) * pieces, size_t b, const float *starts) {
     const size_t blocks = (k->group_out + PN_ROWS - 1) / PN_ROWS, taps = part->to - part->from;
     const size_t wide = PN(pn_start)(k, tile + 1) - PN(pn_start)(k, tile);
-    const float *panel = part->panels + (tile - part->first) * part->size;
+    const size_t c = part->group * k->group_out + b * PN_ROWS, left = k->group_out - b * PN_ROWS;
+    const size_t rows = left < PN_ROWS ? left : PN_ROWS;
     const int straight = PN(pn_straight)(k);
-    struct PN(pn_pieces) pieces;
-    PN(pn_pieces_of)(k, tile, &pieces);
-    for (size_t b = first; b < last; b++) {
-        const size_t c = part->group * k->group_out + b * PN_ROWS, left = k->group_out - b * PN_ROWS;
-        const size_t rows = left < PN_ROWS ? left : PN_ROWS;
-        float own[PN_ROWS * PN_TILE / PN_ROWS * PN_LANES], *sums = own;
-        if (part->sums)
-            sums = part->sums + ((tile - part->first) * blocks + b) * PN_ROWS * PN(pn_panel);
-        float starts[PN_ROWS] = {0.0F};
-        for (size_t j = 0; j < rows; j++) starts[j] = data[k->bias + c + j];
-        const struct PN(pn_target) to = {k, w, sums, part->from ? NULL : starts, c, rows, pieces.first,
-                                         straight && part->to == k->taps};
-        PN(pn_blocked)(data + k->values + ((part->group * blocks + b) * k->taps + part->from) * PN_ROWS,
-                       panel, taps, &to, wide);
-        if (part->to == k->taps && !straight)
-            for (size_t j = 0; j < rows; j++)
-                PN(pn_placed)(k, w, c + j, sums + j * PN(pn_panel), &pieces);
-    }
+    float own[PN_ROWS * PN_TILE / PN_ROWS * PN_LANES], *sums = own;
+    if (part->sums)
+        sums = part->sums + ((tile - part->first) * blocks + b) * PN_ROWS * PN(pn_panel);
+    const struct PN(pn_target) to = {k, w, sums, part->from ? NULL : starts, c, rows, pieces->first,
+                                     straight && part->to == k->taps};
+    PN(pn_blocked)(data + k->values + ((part->group * blocks + b) * k->taps + part->from) * PN_ROWS,
+                   part->panels + (tile - part->first) * part->size, taps, &to, wide);
+    if (part->to == k->taps && !straight)
+        for (size_t j = 0; j < rows; j++)
+            PN(pn_placed)(k, w, c + j, sums + j * PN(pn_panel), pieces);
 }
 
 static size_t PN(pn_least)(size_t a, size_t b) { return a < b ? a : b; }
@@ -223,12 +220,20 @@ static size_t PN(pn_least)(size_t a, size_t b) { return a < b ? a : b; }
 /* One part of the filters of a group over some tiles, with scratch memory of its own. */
 static void PN(pn_dense_part)(const struct pn_conv *k, float *w, const float *data,
                               struct PN(pn_part) part, size_t depth, size_t first, size_t last) {
+    struct PN(pn_pieces) pieces[PN_TOGETHER];
+    for (size_t tile = part.first; tile < part.last; tile++)
+        PN(pn_pieces_of)(k, tile, &pieces[tile - part.first]);
     for (part.from = 0; part.from < k->taps; part.from = part.to) {
         part.to = PN(pn_least)(part.from + depth, k->taps);
         for (size_t tile = part.first; tile < part.last; tile++)
             PN(pn_pack)(k, w, data, &part, tile);
-        for (size_t tile = part.first; tile < part.last; tile++)
-            PN(pn_multiply)(k, w, data, &part, tile, first, last);
+        for (size_t b = first; b < last; b++) {
+            const size_t c = part.group * k->group_out + b * PN_ROWS, left = k->group_out - b * PN_ROWS;
+            float starts[PN_ROWS] = {0.0F};
+            for (size_t j = 0; j < PN_ROWS && j < left; j++) starts[j] = data[k->bias + c + j];
+            for (size_t tile = part.first; tile < part.last; tile++)
+                PN(pn_multiply)(k, w, data, &part, tile, &pieces[tile - part.first], b, starts);
+        }
     }
 }
 
@@ -238,7 +243,8 @@ static void PN(pn_dense)(const struct pn_conv *k, float *w, const float *data) {
     const size_t depths = (k->taps + PN_DEPTH - 1) / PN_DEPTH;
     const size_t depth = (k->taps + depths - 1) / depths, size = depth * PN(pn_panel) + PN_LANES;
     const size_t sums = depths > 1 ? blocks * PN_ROWS * PN(pn_panel) : 0;
-    const size_t together = PN(pn_least)(k->scratch_size / (size + sums), tiles);
+    const size_t fits = PN(pn_least)(k->scratch_size / (size + sums), tiles);
+    const size_t together = PN(pn_least)(fits, PN_TOGETHER);
     const size_t passes = (tiles + together - 1) / together;
     const size_t parts = passes < 2 * PN_PARTS ? PN_PARTS : 1, groups = k->out.channels / k->group_out;
     memset(w + k->out.at - k->out.lead, 0, k->out.lead * sizeof(float));

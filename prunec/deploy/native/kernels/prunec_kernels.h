@@ -69,6 +69,8 @@ struct pn_conv {
     size_t in, residual, positions;
     size_t group_out, group_step, taps;
     size_t bias, starts, indices, values, offsets, dense, scratch, scratch_size;
+    size_t step_y, step_x, together; /* of columns: input floats between positions; positions at a time */
+    size_t side, top, left, in_height, in_width, in_stride; /* of halved: kernel, padding, input */
     int has_residual, activation;
     float low, high;
     const struct pn_phases *phases; /* of one channel, where each is split just before it is read */
@@ -132,8 +134,10 @@ struct pn_kernels {
     const char *name;
     void (*sparse)(const struct pn_conv *, float *, const float *);
     void (*dense)(const struct pn_conv *, float *, const float *);
+    void (*columns)(const struct pn_conv *, float *, const float *);
     void (*three)(const struct pn_conv *, float *, const float *);
     void (*stepped)(const struct pn_conv *, float *, const float *);
+    void (*halved)(const struct pn_conv *, float *, const float *);
     void (*linear)(const struct pn_linear *, float *, const float *);
     void (*combine)(const struct pn_walk *, float *);
 };
@@ -194,6 +198,34 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
         pn_clean(t, w + t->at + c * t->plane, 0, 0, t->height * t->stride);
 }
 
+/* Vectors of the compiler: for x86-64 and NEON. */
+#if defined(__GNUC__) && PRUNEC_MOST > 0 && (defined(__x86_64__) || defined(__ARM_NEON))
+#define PN_VECTORS 1
+#endif
+
+#ifdef PN_VECTORS
+/* Four floats, as every processor with vectors has them; their numbers mixed with those of another four. */
+typedef float pn_four __attribute__((vector_size(16), may_alias));
+typedef float pn_four_loaded __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t pn_four_mask __attribute__((vector_size(16)));
+#define PN_FOUR(p) (*(const pn_four_loaded *)(const void *)(p))
+#if defined(__clang__)
+#define PN_MIXED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PN_MIXED(a, b, ...) __builtin_shuffle(a, b, (pn_four_mask){__VA_ARGS__})
+#endif
+static inline pn_four pn_within(pn_four v, pn_four low, pn_four high) {
+#if defined(__x86_64__)
+    return (pn_four)__builtin_ia32_minps(__builtin_ia32_maxps(v, low), high);
+#else
+    const pn_four_mask above = v > low;
+    v = (pn_four)(((pn_four_mask)v & above) | ((pn_four_mask)low & ~above));
+    const pn_four_mask below = v < high;
+    return (pn_four)(((pn_four_mask)v & below) | ((pn_four_mask)high & ~below));
+#endif
+}
+#endif
+
 #include "prunec_plain.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -206,10 +238,7 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
 #define PN_TEXT2(a) #a
 #define PN_TEXT(a) PN_TEXT2(a)
 
-/* Which vectors are compiled: those that the processor may have beside what the compiler may use. */
-#if defined(__GNUC__) && PRUNEC_MOST > 0 && (defined(__x86_64__) || defined(__ARM_NEON))
-#define PN_VECTORS 1
-#endif
+/* Which vectors are compiled, beside those that the compiler may use. */
 #if defined(PN_VECTORS) && defined(__x86_64__) && PRUNEC_MOST > 2 && \
     (defined(__AVX512VL__) || !defined(PRUNEC_HERE) || defined(PRUNEC_HALVES))
 #define PN_AVX512 1

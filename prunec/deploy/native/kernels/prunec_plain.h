@@ -101,7 +101,9 @@ static inline float pn_of_one(int operation, float x, float alpha, float beta) {
 /* The offset of position `number` of a tensor, the last axis fastest. */
 static inline long pn_offset(size_t number, const size_t *sizes, const long *steps, int axes) {
     long offset = 0;
-    for (int axis = axes - 1; axis >= 0; axis--) {
+    /* Divisions are slow: none by 1, none of what is 0 already. */
+    for (int axis = axes - 1; axis >= 0 && number; axis--) {
+        if (sizes[axis] == 1) continue;
         offset += (long)(number % sizes[axis]) * steps[axis];
         number /= sizes[axis];
     }
@@ -170,6 +172,22 @@ static inline double pn_with(int operation, double found, double x) {
     }
 }
 
+/* The sum of values a step apart, in eight parts that the compiler may add side by side. */
+static inline double pn_total(const float *in, size_t count, long step) {
+    double parts[8] = {0.0}, sum = 0.0;
+    size_t i = 0;
+    if (step == 1)
+        for (; i + 8 <= count; i += 8)
+            for (size_t j = 0; j < 8; j++) parts[j] += (double)in[i + j];
+    for (; i + 2 <= count; i += 2) { /* neither waits for the other */
+        sum += (double)in[(long)i * step];
+        parts[0] += (double)in[(long)(i + 1) * step];
+    }
+    if (i < count) sum += (double)in[(long)i * step];
+    for (size_t j = 0; j < 8; j++) sum += parts[j];
+    return sum;
+}
+
 static inline float pn_reduced(const struct pn_rows *k, const float *in, size_t count) {
     const size_t last = k->inner[PN_RANK - 1];
     const long step = k->in_inner[PN_RANK - 1];
@@ -177,7 +195,7 @@ static inline float pn_reduced(const struct pn_rows *k, const float *in, size_t 
     for (size_t i = 0; i < count / last; i++) {
         const float *from = in + pn_offset(i, k->inner, k->in_inner, PN_RANK - 1);
         if (k->operation == PN_SUM || k->operation == PN_MEAN)
-            for (long j = 0; j < (long)last; j++) found += (double)from[j * step];
+            found += pn_total(from, last, step);
         else
             for (long j = 0; j < (long)last; j++)
                 found = pn_with(k->operation, found, (double)from[j * step]);
@@ -191,18 +209,6 @@ static inline void pn_reduce(const struct pn_rows *k, float *w) {
     for (size_t row = 0; row < rows; row++)
         w[(long)k->out + pn_offset(row, k->outer, k->out_outer, PN_RANK)] =
             pn_reduced(k, w + k->in + pn_offset(row, k->outer, k->in_outer, PN_RANK), count);
-}
-
-/* The sum of values a step apart, in eight parts that the compiler may add side by side. */
-static inline double pn_total(const float *in, size_t count, long step) {
-    double parts[8] = {0.0}, sum = 0.0;
-    size_t i = 0;
-    if (step == 1)
-        for (; i + 8 <= count; i += 8)
-            for (size_t j = 0; j < 8; j++) parts[j] += (double)in[i + j];
-    for (; i < count; i++) sum += (double)in[(long)i * step];
-    for (size_t j = 0; j < 8; j++) sum += parts[j];
-    return sum;
 }
 
 /* The sum of squares of what differs from a mean. */

@@ -1,34 +1,45 @@
 /* Kernels over planes, number by number: phases of strided convolutions, pooling, resizing. */
 
-/* Compilers make vectors of these loops where they are asked to; nothing here is rounded. */
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC push_options
-#pragma GCC optimize("O3")
-#endif
-static inline void pn_every_second(float *restrict to, const float *restrict from, size_t count) {
-    for (size_t x = 0; x < count; x++) to[x] = from[2 * x];
+/* Every `step`-th of `count` numbers. */
+#ifdef PN_VECTORS
+static inline void pn_every(float *to, const float *from, long count, long step) {
+    long x = 0;
+    if (step == 2 && count >= 4)
+        /* The last four end where the row ends: what they share with others is made twice. */
+        for (;; x = x + 8 <= count ? x + 4 : count - 4) {
+            const pn_four low = PN_FOUR(from + 2 * x), high = PN_FOUR(from + 2 * x + 4);
+            *(pn_four_loaded *)(void *)(to + x) = PN_MIXED(low, high, 0, 2, 4, 6);
+            if (x + 4 == count) return;
+        }
+    for (; x < count; x++) to[x] = from[x * step];
 }
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC pop_options
+#else
+static inline void pn_every(float *to, const float *from, long count, long step) {
+    for (long x = 0; x < count; x++) to[x] = from[x * step];
+}
 #endif
 
-/* Phase (y, x) holds rows first_y + step_y * i and columns first_x + step_x * j of the input. */
+/* Phase (y, x) holds rows first_y + step_y * i and columns first_x + step_x * j of the input; zeros where
+ * that is outside, and behind its rows. */
 static inline void pn_phase(const struct pn_phases *k, const float *in, float *out, long first_y,
                             long first_x) {
-    const long rows = (long)k->rows, columns = (long)k->columns;
-    memset(out, 0, k->size * sizeof(float));
+    const long rows = (long)k->rows, stride = (long)k->out_stride, step = (long)k->step_x;
+    long x = 0, last = (long)k->columns;
+    while (x < last && first_x + x * step < 0) x++;
+    while (last > x && first_x + (last - 1) * step >= (long)k->width) last--;
     for (long y = 0; y < rows; y++) {
-        const long row = first_y + y * (long)k->step_y, step = (long)k->step_x;
-        if (row < 0 || row >= (long)k->height) continue;
+        const long row = first_y + y * (long)k->step_y;
+        const int inside = row >= 0 && row < (long)k->height;
         const float *from = in + row * (long)k->stride + first_x;
-        long x = 0, last = columns;
-        while (x < last && first_x + x * step < 0) x++;
-        while (last > x && first_x + (last - 1) * step >= (long)k->width) last--;
-        float *to = out + y * (long)k->out_stride;
-        if (step == 1) memcpy(to + x, from + x, (size_t)(last > x ? last - x : 0) * sizeof(float));
-        else if (step == 2) pn_every_second(to + x, from + x * 2, (size_t)(last > x ? last - x : 0));
-        else for (; x < last; x++) to[x] = from[x * step];
+        float *to = out + y * stride;
+        const long end = inside ? last : x;
+        for (long i = 0; i < x; i++) to[i] = 0.0F;
+        if (!inside || last <= x) {
+        } else if (step == 1) memcpy(to + x, from + x, (size_t)(last - x) * sizeof(float));
+        else pn_every(to + x, from + x * step, last - x, step);
+        for (long i = end; i < stride; i++) to[i] = 0.0F;
     }
+    memset(out + rows * stride, 0, (k->size - (size_t)(rows * stride)) * sizeof(float));
 }
 
 static inline void pn_split(const struct pn_phases *k, float *w, const float *data) {

@@ -148,6 +148,7 @@ static void PN(pn_sparse)(const struct pn_conv *k, float *w, const float *data) 
 }
 
 #include "prunec_dense.h"
+#include "prunec_columns.h"
 #include "prunec_depthwise.h"
 
 #include "prunec_linear.h"
@@ -173,8 +174,8 @@ static void PN(pn_combine)(const struct pn_walk *k, float *w) {
 }
 
 static const struct pn_kernels PN(pn_kernels) = {
-    PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_three),
-    PN(pn_stepped), PN(pn_linear), PN(pn_combine)};
+    PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_columns),
+    PN(pn_three), PN(pn_stepped), PN(pn_halved), PN(pn_linear), PN(pn_combine)};
 
 #undef PN_V
 #undef PN_LOAD
