@@ -93,7 +93,7 @@ def table(judged: Iterable[Judged]) -> str:
         kinds[one.kind].append(one)
         kinds["all"].append(one)
     rows = [
-        "| mutation | mutants | taken | refused | tracebacks | longest error, lines | slowest, s |"
+        "| mutation | mutants | accepted | refused | tracebacks | longest error | slowest, s |"
     ]
     rows.append("|---|---|---|---|---|---|---|")
     for kind, some in sorted(kinds.items(), key=lambda item: (item[0] == "all", item[0])):
