@@ -75,10 +75,12 @@ def compile(
     masks = under_every_name(module, checked_masks(module, masks))
     round_to = checked_round_to(round_to)
     captured = capture(module, example)
+    # Counted on the same graph: capturing is most of a compilation's time.
     before = costs.count_captured(captured, module, masks)
     kind = _kind(module)
     made = compile_captured(captured, example, masks=masks, round_to=round_to)
 
+    # Not yet: counting the result captures it again, and few callers ask.
     def count_after() -> Cost:
         return costs.count(made.module, _as(made.module, example, kind))
 

@@ -36,7 +36,7 @@ def export_onnx(
     example_inputs: Example,
     path: Path | str,
     *,
-    opset: int = 18,
+    opset: int = 18,  # the earliest that torch's exporter writes
     ir_version: int | None = None,
 ) -> Path:
     """Write a network as one ONNX file with a dynamic batch; completely or not at all.
@@ -159,5 +159,6 @@ def verify_run(run: RunFolder | Path | str, path: Path | str | None = None) -> R
 def _shipped(model: nn.Module) -> nn.Module:
     """Return a copy of the network for export: on the CPU, in evaluation mode, gates absorbed."""
     module = absorbed(checked_module(model))
+    # cpu() and eval() change a module in place.
     module = copied(module) if module is model else module
     return module.cpu().eval()
