@@ -1,4 +1,7 @@
-"""Artifact: the value that flows through the pipeline, a network with masks and history."""
+"""Artifact: the value that flows through the pipeline, a network with masks and history.
+
+See docs/glossary.md: artifact, step, mask.
+"""
 
 from __future__ import annotations
 

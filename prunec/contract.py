@@ -1,4 +1,7 @@
-"""Contract of a pass: base classes, and the single entry point that checks every run of a pass."""
+"""Contract of a pass: base classes, and the single entry point that checks every run of a pass.
+
+See docs/glossary.md: pass.
+"""
 
 from __future__ import annotations
 

@@ -53,6 +53,10 @@ def compile(
     Channels are dead by zeros in the weights, by ``masks``, or by gates, which are absorbed into
     their kernels first.
 
+    See the glossary: [dead](glossary.md#dead), [mask](glossary.md#mask),
+    [gate](glossary.md#gate), [pinned](glossary.md#pinned), [constant](glossary.md#constant),
+    [carrier](glossary.md#carrier).
+
     Args:
         model: the network; it is not changed, and is compiled in evaluation mode.
         example_inputs: its positional inputs, batch first: a tensor (N, …) or a tuple of them, of
@@ -139,6 +143,8 @@ def fold_batch_norms(model: nn.Module, example_inputs: Example) -> Folded:
 @leaving_all_as_it_was
 def groups(model: nn.Module, example_inputs: Example) -> tuple[ChannelGroup, ...]:
     """Find the channel groups of a network: the slices of parameters that must be cut together.
+
+    See the glossary: [channel group](glossary.md#channel-group), [pinned](glossary.md#pinned).
 
     Args:
         model: the network; it is not changed.

@@ -92,6 +92,9 @@ def verify(
     outputs are compared. Outputs of torch and of the runner are compared on random inputs of
     several batch sizes, and on ``data``.
 
+    See the glossary: [parity](glossary.md#parity), [exact](glossary.md#exact),
+    [runner](glossary.md#runner).
+
     Args:
         model: the network, or the original before any cut. It is not changed.
         path: the file.

@@ -1,5 +1,7 @@
 """Summaries of channel groups, as values and as text: removed and kept channels, and the
 reasons.
+
+See docs/glossary.md: channel group, pinned.
 """
 
 from __future__ import annotations

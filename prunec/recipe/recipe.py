@@ -2,6 +2,8 @@
 
 Recipes are frozen values. Unknown keys are refused with the nearest valid one; every error names
 file, key and remedy. ``loads(dumps(r)) == r`` for every valid recipe.
+
+See docs/glossary.md: recipe.
 """
 
 from __future__ import annotations
