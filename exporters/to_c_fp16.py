@@ -39,7 +39,7 @@ class ToCFp16(Lossy):
         """
         with tempfile.TemporaryDirectory() as folder:
             rounded = Path(folder) / "model.onnx"
-            reported = ToFp16().write(source, rounded, batches)
+            reported: Mapping[str, object] = ToFp16().write(source, rounded, batches)
             write_c(rounded, source.metadata, path)
         return reported
 
@@ -49,4 +49,5 @@ class ToCFp16(Lossy):
         Raises:
             PrunecError: a file is missing, or is cut off.
         """
-        return ToC().read_back(path)
+        read: Written = ToC().read_back(path)
+        return read
