@@ -4,31 +4,43 @@ zeros.
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from prunec.deploy.exporter import Exact, Source
+from prunec.deploy.native.compiler import compiler
 from prunec.deploy.native.lowering import lower
 from prunec.deploy.native.reading import read_network
 from prunec.deploy.native.source import HEADERS, digest_of, program, write_program
+from prunec.deploy.native.tuning import tuned
 from prunec.deploy.written import Written
-from prunec.errors import PrunecError
+from prunec.errors import PassError, PrunecError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ToC(Exact):
     """Compile the network for one sample, its sizes fixed; a batch is run sample by sample.
 
-    Kernels are chosen for each layer by how many of its weights are zero. Operators that have no
-    kernel are refused before anything is written.
+    Kernels are chosen for each layer by its shape and by how many of its weights are zero, or, with
+    ``tune``, by measuring all that fit on this machine. Operators that have no kernel are refused
+    before anything is written.
+
+    Attributes:
+        tune: whether kernels are measured; needs a C compiler. The choice stands in the metadata of
+            ``model_describe``, as JSON under ``kernels``.
+        kernels: tensor → kernel, as such a choice: the same choice writes the same bytes.
     """
 
     suffix: ClassVar[str] = ".c"
     beside: ClassVar[tuple[str, ...]] = (".h", ".bin")
     reads: ClassVar[str] = "onnx"
     is_code: ClassVar[bool] = True
+    tune: bool = False
+    kernels: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, source: Source, path: Path) -> None:
         """Write the source and the files that belong to it into the same folder.
@@ -36,8 +48,8 @@ class ToC(Exact):
         Raises:
             PassError: the network has an operator, a size or a type that C has no kernel for.
         """
-        made = lower(read_network(source.files[self.reads]))
-        write_program(program(made, source.metadata), path)
+        onnx = source.files[self.reads]
+        write_c(onnx, source.metadata, path, tune=self.tune, kernels=self.kernels)
 
     def read_back(self, path: Path) -> Written:
         """Return the digest of all files: the form stores no names.
@@ -61,3 +73,55 @@ class ToC(Exact):
             return Written(graph_digest=digest_of(path.parent, names))
         except (OSError, UnicodeDecodeError) as error:
             raise PrunecError(f"{path} cannot be read: {error}") from error
+
+
+def write_c(
+    onnx: Path,
+    metadata: Mapping[str, str],
+    path: Path,
+    *,
+    tune: bool = False,
+    kernels: Mapping[str, str] | None = None,
+) -> None:
+    """Compile an ONNX file; write the source and the files that belong to it.
+
+    Args:
+        onnx: the file.
+        metadata: key → value, embedded in the source.
+        path: the source.
+        tune: whether the kernels of layers are measured here; the choice becomes metadata.
+        kernels: tensor → the kernel that shall compute it; others are chosen.
+
+    Raises:
+        PassError: the network has an operator, a size or a type that C has no kernel for, or a
+            kernel does not fit its tensor.
+        PrunecError: there is no compiler to measure with.
+    """
+    network = read_network(onnx)
+    chosen = dict(kernels or {})
+    if tune:
+        compiler()
+        chosen = tuned(network) | chosen
+    made = lower(network, chosen)
+    _require_used(made.choices, chosen)
+    said = {"kernels": json.dumps(chosen)} if chosen else {}
+    write_program(program(made, {**metadata, **said}), path)
+
+
+def _require_used(choices: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str]) -> None:
+    """Require that every chosen kernel computes its tensor.
+
+    Raises:
+        PassError: a tensor is computed by no kernel of choice, or by others only.
+    """
+    for name, kernel in chosen.items():
+        if name not in choices:
+            raise PassError(
+                f"kernels names {name!r}, which no convolution or linear layer computes",
+                remedy=f"They compute {', '.join(choices)}.",
+            )
+        if choices[name][0] != kernel:
+            raise PassError(
+                f"kernel {kernel!r} does not compute {name!r}",
+                remedy=f"There are {', '.join(choices[name])}.",
+            )

@@ -18,6 +18,7 @@ from prunec.deploy.native.layout import (
     padded,
     rounded,
 )
+from prunec.deploy.native.packing import Rows
 from prunec.deploy.native.reading import Call, Network
 
 Value = int | float | str | tuple[int, ...]
@@ -116,6 +117,12 @@ class Builder:
     data: Data = field(default_factory=Data)
     sizes: dict[str, int] = field(default_factory=dict)
     """Buffer → floats."""
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """Tensor → the kernel that shall compute it, where it can."""
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Tensor → the kernel that computes it, then the others that could."""
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Tensor → numbers of the first step of its operator, and of the first behind."""
 
     def __post_init__(self) -> None:
         named = (name for call in self.network.calls for name in call.operands)
@@ -125,6 +132,13 @@ class Builder:
         self.makers: dict[str, Step] = {}
         """Tensor → the convolution or linear step that computes it, as long as it can
         take in others."""
+
+    def choose(self, name: str, own: str, fits: Sequence[str]) -> str:
+        """Return the kernel that computes a tensor: the one chosen for it, else its own."""
+        kernel = self.chosen.get(name, own)
+        kernel = kernel if kernel in fits else own
+        self.choices[name] = (kernel, *(other for other in fits if other != kernel))
+        return kernel
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
@@ -197,6 +211,28 @@ class Builder:
         }  # fmt: skip
         self.add("pn_of_each(&S, d, w);", "pn_walk", fields, (), buffer, "numbers")
         return buffer
+
+    def rows(self, rows: Rows, layer: str) -> tuple[Fields, list[str]]:
+        """Store weights without zeros; halves are widened into a buffer of the workspace.
+
+        Args:
+            rows: the weights.
+            layer: the layer that reads them.
+
+        Returns:
+            The arguments of a kernel (struct pn_weights), and the buffers that it reads.
+        """
+        parts = ("starts", "counts", "places", "values")
+        fields: Fields = {f"weights.{name}": self.data.add(getattr(rows, name)) for name in parts}
+        fields["weights.far"] = int(rows.places.dtype == np.uint16)
+        if rows.values.dtype != np.float16:
+            return fields | {"weights.widened": 0}, []
+        buffer = self.scratch(rounded(rows.values.size))
+        given: Fields = {
+            "from": fields["weights.values"], "to": Place(buffer), "count": rows.values.size
+        }  # fmt: skip
+        self.add("k->widen(&S, w, d);", "pn_widen", given, (), buffer, layer)
+        return fields | {"weights.values": Place(buffer), "weights.widened": 1}, [buffer]
 
     def _load(self, name: str) -> None:
         values = self.network.constants[name]

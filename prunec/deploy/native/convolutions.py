@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from prunec.deploy.native.builder import Builder, Fields, Place, Step, Work
+from prunec.deploy.native.choosing import is_three, kernel_of
+from prunec.deploy.native.filters import Filters, Read, filters
 from prunec.deploy.native.geometry import Geometry, geometry
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import compressed, in_blocks
 from prunec.deploy.native.reading import Call
 
-DENSE_FROM = 0.46
-"""Share of nonzero weights from which the dense kernel is faster, as measured by
-tests/bench/native_kernels.py."""
-_DENSE_FROM_SPLIT = 0.37
-"""The same where the input is split into phases: the sparse kernel reads more memory there."""
-_THREE_FROM = 0.45
-"""The same for the kernel of 3×3 depthwise convolutions."""
-_DENSE_FROM_FEW, _FEW_TAPS = 0.55, 160
-"""The same for filters of at most so many weights: packing weighs more in the dense kernel."""
-_COLUMNS_TAPS, _COLUMNS_POSITIONS = 256, 256
-"""Weights of a filter from which, and output positions up to which, it is faster in columns."""
 _HELD_INPUTS = 98304
 """Floats of input that the columns kernel reads again for every block of filters: 384 KiB."""
-_MOST_INDICES = 1 << 16
+_FEWEST = 64
+"""Positions that it takes at once at least: weights are read again for the next ones."""
 _ROWS, _DEPTH = 4, 256
 """PN_ROWS and PN_DEPTH of the kernels."""
 _PANELS = tuple((wide * lanes, lanes) for wide, lanes in ((1, 1), (3, 4), (3, 8), (6, 16)))
@@ -38,74 +30,6 @@ _FEW_WEIGHTS = 1 << 15
 """Weights that stay in the second-level cache beside one panel: no need to read them seldom."""
 
 
-@dataclass(frozen=True)
-class Read:
-    """Input positions that a convolution reads, in floats.
-
-    Attributes:
-        place: position that the first output reads at offset 0.
-        channel: floats from channel to channel.
-        taps: offset of each kernel index, at least 0.
-        phases: the step that splits the input into phases; of one channel if ``alone``.
-        alone: whether each channel is split just before it is read.
-        steps: floats between positions below each other, and beside each other.
-    """
-
-    place: Place
-    channel: int
-    taps: tuple[int, ...]
-    phases: Step | None = None
-    alone: bool = False
-    steps: tuple[int, int] = (0, 1)
-
-    def offsets(self, channels: int) -> np.ndarray:
-        """Return the offset of every weight of a filter over a number of channels."""
-        rows = self.channel * np.arange(channels)[:, None]
-        offsets: np.ndarray = (rows + np.array(self.taps)[None]).reshape(-1).astype(np.uint32)
-        return offsets
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Weights of a convolution of stride 1.
-
-    Attributes:
-        values: [filters, input channels of a group × kernel size].
-        bias: [filters].
-        groups: number of groups.
-        channels: number of input channels.
-    """
-
-    values: np.ndarray
-    bias: np.ndarray
-    groups: int
-    channels: int
-
-    @property
-    def group_in(self) -> int:
-        """Input channels of a filter."""
-        return self.channels // self.groups
-
-    @property
-    def group_out(self) -> int:
-        """Filters of a group."""
-        return len(self.values) // self.groups
-
-
-def filters(builder: Builder, call: Call) -> Filters:
-    """Return the weights of a convolution; those of a transposed one with in and out swapped."""
-    weight, bias = builder.constant(call, 1), builder.constant(call, 2)
-    assert weight is not None
-    groups = call.whole("group", 1)
-    if call.operator == "ConvTranspose":
-        parts = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        parts = parts.swapaxes(1, 2)
-        weight = parts.reshape(groups * parts.shape[1], *parts.shape[2:])
-    values = weight.reshape(len(weight), -1).astype(np.float32)
-    bias = np.zeros(len(weight), np.float32) if bias is None else bias.astype(np.float32)
-    return Filters(values, bias, groups, builder.shape(call.operands[0])[1])
-
-
 def convolution(builder: Builder, call: Call) -> None:
     """Append a convolution, transposed or not."""
     how, weights = geometry(call, builder.network), filters(builder, call)
@@ -114,8 +38,8 @@ def convolution(builder: Builder, call: Call) -> None:
         return
     name = call.results[0]
     stride = builder.layout(name).stride
-    apart = _in_place(builder, call, how)
-    if apart and not how.direct and _is_columns(builder, call, weights, len(apart.taps)):
+    apart = None if how.direct else _in_place(builder, call, how)
+    if apart and kernel_of(builder, call, weights, len(apart.taps), split=True) == "columns":
         add_filters(builder, call, apart, weights, len(apart.taps))
         return
     if _is_halved(how, weights):
@@ -132,43 +56,32 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     out, data = builder.layout(name), builder.data
     buffer = builder.new(name)
     count = weights.group_in * taps
-    live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
-    dense = (live >= _dense_from(read, count) and weights.group_out >= 4) or count > _MOST_INDICES
+    live = weights.live
+    split = read.phases is not None or read.steps[0] > 0
+    three = is_three(read, weights, out.stride)
+    kernel = kernel_of(builder, call, weights, taps, split=split, three=three)
     fields: Fields = {
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
         "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
         "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
     }  # fmt: skip
-    columns = dense and _is_columns(builder, call, weights, taps)
-    if columns:
-        together = _together(weights.group_in, out.height * out.width)
-        size = 33 * rounded(together)
-        scratch = builder.scratch(size)
-        down, over = read.steps
-        fields |= {
-            "scratch": Place(scratch),
-            "scratch_size": size,
-            "together": together,
-            "step_y": down or out.stride,
-            "step_x": over,
-            "bias": data.add(_padded(weights)),
-            "values": data.add(in_blocks(weights.values, weights.groups)),
-        }
-    elif dense:
+    stored = 4 * weights.values.size
+    if kernel == "columns":
+        own, reads = _in_columns(builder, call, read, weights)
+    elif kernel == "dense":
         size = _scratch(weights, count, out.positions)
-        scratch = builder.scratch(size)
-        fields |= {"scratch": Place(scratch), "scratch_size": size}
-        fields["values"] = data.add(in_blocks(weights.values, weights.groups, _ROWS))
+        reads = [builder.scratch(size)]
+        own = {"scratch": Place(reads[0]), "scratch_size": size}
+        own["values"] = data.add(in_blocks(weights.values, weights.groups, _ROWS))
     else:
-        starts, indices, values = compressed(weights.values)
-        fields |= {"starts": data.add(starts), "indices": data.add(indices)}
-        fields["values"] = data.add(values)
-    three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
-    if three:
+        rows = compressed(weights.values)
+        own, reads = builder.rows(rows, call.name)
+        stored = rows.bytes
+    fields |= own
+    if kernel == "three":
         fields["dense"] = data.add(weights.values)
-    kernel = "columns" if columns else "dense" if dense else "three" if three else "sparse"
-    reads = [read.place.buffer, *([scratch] if dense else [])]
+    reads += [read.place.buffer]
     if read.alone and read.phases:
         kernel = "stepped"
         reads += read.phases.reads
@@ -177,8 +90,26 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
-    step.work = _work(builder, call, weights, kernel=kernel)
+    step.work = _work(builder, call, weights, kernel, stored)
     return step
+
+
+def _in_columns(
+    builder: Builder, call: Call, read: Read, weights: Filters
+) -> tuple[Fields, list[str]]:
+    """Return the further arguments of the columns kernel, and its scratch buffer."""
+    out, data = builder.layout(call.results[0]), builder.data
+    positions = out.height * out.width
+    together = min(positions, max(_HELD_INPUTS // weights.group_in, _FEWEST))
+    size = 33 * rounded(together)  # two blocks of 16 sums a position, and where it stands
+    scratch = builder.scratch(size)
+    fields: Fields = {
+        "scratch": Place(scratch), "scratch_size": size, "together": together,
+        "step_y": read.steps[0] or out.stride, "step_x": read.steps[1],
+        "bias": data.add(weights.bias_in_blocks),
+        "values": data.add(in_blocks(weights.values, weights.groups)),
+    }  # fmt: skip
+    return fields, [scratch]
 
 
 def _is_halved(how: Geometry, weights: Filters) -> bool:
@@ -209,35 +140,15 @@ def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> No
     layer = f"{call.name}: {len(weights.values)} filters, in place"
     step = builder.add("k->halved(&S, w, d);", "pn_conv", fields, [given], buffer, layer)
     builder.makers[name] = step
-    step.work = _work(builder, call, weights, kernel="halved")
+    step.work = _work(builder, call, weights, "halved", 4 * weights.values.size)
 
 
-def _work(builder: Builder, call: Call, weights: Filters, *, kernel: str) -> Work:
+def _work(builder: Builder, call: Call, weights: Filters, kernel: str, stored: int) -> Work:
     out = builder.layout(call.results[0])
     live = int(np.count_nonzero(weights.values))
     tensors = math.prod(builder.shape(call.operands[0])) + math.prod(out.sizes)
-    stored = 4 * weights.values.size if kernel == "dense" else 6 * live
     products = live * out.height * out.width
     return Work(kernel, weights.values.size, live, products, stored, 4 * tensors)
-
-
-def _dense_from(read: Read, taps: int) -> float:
-    """Return the density from which a convolution is dense; `tests/bench/native_kernels.py`."""
-    if read.phases:
-        return _DENSE_FROM_SPLIT
-    return _DENSE_FROM_FEW if taps <= _FEW_TAPS else DENSE_FROM
-
-
-def _is_columns(builder: Builder, call: Call, weights: Filters, taps: int) -> bool:
-    """Whether a dense convolution has few positions, long filters, and fills blocks of 16."""
-    out = builder.layout(call.results[0])
-    live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
-    return (
-        live >= _DENSE_FROM_SPLIT
-        and weights.group_in * taps >= _COLUMNS_TAPS
-        and out.height * out.width <= _COLUMNS_POSITIONS
-        and rounded(weights.group_out) * 9 <= weights.group_out * 10
-    )
 
 
 def _in_place(builder: Builder, call: Call, how: Geometry) -> Read | None:
@@ -249,24 +160,6 @@ def _in_place(builder: Builder, call: Call, how: Geometry) -> Read | None:
     taps = [y * source.stride + x for y in rows.taps for x in columns.taps]
     read = _from_least(Place(builder.buffer(call.operands[0]), source.at), source.plane, taps)
     return replace(read, steps=(rows.step * source.stride, columns.step))
-
-
-def _together(channels: int, positions: int) -> int:
-    """Return the positions that the columns kernel passes together over the input of a group."""
-    return min(positions, max(_HELD_INPUTS // channels, 64))
-
-
-def _padded(weights: Filters) -> np.ndarray:
-    """Return the bias of every group, filled up to blocks of 16 filters."""
-    full = np.zeros((weights.groups, rounded(weights.group_out)), np.float32)
-    full[:, : weights.group_out] = weights.bias.reshape(weights.groups, -1)
-    return full
-
-
-def _is_three(read: Read, weights: Filters, stride: int) -> bool:
-    """Whether a convolution is depthwise 3×3 with stride 1 and dilation 1."""
-    square = tuple(y * stride + x for y in range(3) for x in range(3))
-    return weights.group_in == weights.group_out == 1 and read.taps == square and not read.phases
 
 
 def _scratch(weights: Filters, taps: int, positions: int) -> int:

@@ -130,10 +130,11 @@ class Compiled(LoadedFile):
     def _read(self, path: Path) -> np.ndarray | None:
         if not path.is_file():
             return None
-        weights = np.fromfile(path, np.uint8)
-        if weights.size != self.description.weights_bytes:
+        size = self.description.weights_bytes
+        if path.stat().st_size != size:
             raise PrunecError(f"{path} is cut off", remedy="Export it again.")
-        return weights
+        # Processes that run the same network share these pages.
+        return np.memmap(path, np.uint8, "r") if size else None
 
     @property
     def input_shapes(self) -> list[Sizes]:
@@ -150,14 +151,20 @@ class Compiled(LoadedFile):
         timed = load(self._path, (*self.flags, "-DPRUNEC_PROFILE"))
         return timed.steps(inputs, runs)
 
-    def steps(self, inputs: Batch, runs: int) -> list[LayerTime]:
-        """Return the median time of every kernel call, of a library with ``PRUNEC_PROFILE``."""
+    def _profile(self) -> list[_About]:
         profile, count = self._library[f"{self._path.stem}_profile"], ctypes.c_size_t()
         profile.restype = ctypes.POINTER(_About)
-        about, seconds = profile(ctypes.byref(count)), []
-        for _ in range(runs + 1):
-            self._of_batch(inputs)
-            seconds.append([about[i].seconds for i in range(count.value)])
+        about = profile(ctypes.byref(count))
+        return [about[i] for i in range(count.value)]
+
+    def seconds(self, inputs: Batch) -> list[float]:
+        """Run once and return the seconds of every kernel call, with ``PRUNEC_PROFILE``."""
+        self._of_batch(inputs)
+        return [each.seconds for each in self._profile()]
+
+    def steps(self, inputs: Batch, runs: int) -> list[LayerTime]:
+        """Return the median time of every kernel call, of a library with ``PRUNEC_PROFILE``."""
+        about, seconds = self._profile(), [self.seconds(inputs) for _ in range(runs + 1)]
         batch = self._batch(inputs)
         medians = (1e3 * statistics.median(own[1:]) for own in zip(*seconds, strict=True))
         return [about[i].timed(time, batch) for i, time in enumerate(medians)]

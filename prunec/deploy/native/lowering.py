@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from onnx import TensorProto
 
@@ -120,8 +120,12 @@ OPERATORS: dict[str, Lower] = {
 """ONNX operator → the function that appends its kernel calls."""
 
 
-def lower(network: Network) -> Builder:
+def lower(network: Network, chosen: Mapping[str, str] | None = None) -> Builder:
     """Return the program of a network.
+
+    Args:
+        network: its graph.
+        chosen: tensor → the kernel that shall compute it, where it can.
 
     Raises:
         PassError: an operator, an attribute or one of its forms has no kernel.
@@ -129,11 +133,13 @@ def lower(network: Network) -> Builder:
     for call in network.calls:
         if call.operator not in OPERATORS:
             raise call.refuse("")
-    builder = Builder(network, borders(network))
+    builder = Builder(network, borders(network), chosen=chosen or {})
     for number, name in enumerate(network.inputs):
         _outside(builder, name, f"pn_of_each(&S, inputs[{number}] + {{first}}, w);", given=True)
     for call in network.calls:
+        first = len(builder.steps)
         OPERATORS[call.operator](builder, call)
+        builder.spans[call.results[0]] = (first, len(builder.steps))
     for number, name in enumerate(network.outputs):
         _outside(builder, name, f"pn_of_each(&S, w, outputs[{number}] + {{first}});", given=False)
     return builder

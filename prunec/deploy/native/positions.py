@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from prunec.deploy.native.builder import Builder, Fields, Place, Step
-from prunec.deploy.native.convolutions import Filters, Read, add_filters
+from prunec.deploy.native.convolutions import add_filters
+from prunec.deploy.native.filters import Filters, Read
 from prunec.deploy.native.layout import View, plane_sizes
 from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.reading import Call

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunec.deploy.native.builder import Builder, Fields, Place
-from prunec.deploy.native.convolutions import Read, add_filters, filters
+from prunec.deploy.native.convolutions import add_filters
+from prunec.deploy.native.filters import Read, filters
 from prunec.deploy.native.geometry import Axis, axis_of
 from prunec.deploy.native.layout import (
     OVERRUN,
