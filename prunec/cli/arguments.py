@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -88,6 +89,10 @@ Classes = Annotated[
 Opset = Annotated[
     int | None,
     typer.Option("--opset", metavar="N", help="ONNX operator set, 9 to 25  [default: 18]"),
+]
+Tune = Annotated[
+    bool,
+    typer.Option("--tune", help="With --c: measure here which kernel suits which layer."),
 ]
 IrVersion = Annotated[
     int | None,
@@ -194,6 +199,17 @@ def parsed_inputs(texts: list[str] | None) -> tuple[Input, ...]:
         return tuple(map(parse_input, texts or ()))
     except PrunecError as error:
         raise UsageError(error.message, remedy=error.remedy) from None
+
+
+def c_options(tune: bool, forms: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the options of the exporter of C code that the command line sets.
+
+    Raises:
+        UsageError: they are given, but no C code is written.
+    """
+    if tune and "c" not in forms:
+        raise UsageError("--tune measures the kernels of C code", remedy="Add --c.")
+    return {"c": {"tune": True}} if tune else {}
 
 
 def onnx_options(opset: int | None, ir_version: int | None) -> dict[str, int]:

@@ -29,7 +29,9 @@ from prunec.cli.arguments import (
     Root,
     Run,
     Runners,
+    Tune,
     WithPreprocessing,
+    c_options,
     onnx_options,
     run_of,
 )
@@ -195,6 +197,7 @@ def export(
     output: Output = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
+    tune: Tune = False,
     no_recipe: NoRecipe = False,
     as_json: AsJson = False,
     junit: JUnit = None,
@@ -211,7 +214,7 @@ def export(
     ending = Ending(as_json, junit, wishes)
     ending.begin()
     given = onnx_options(opset, ir_version)
-    options = {"onnx": given} if given else {}
+    options = c_options(tune, forms) | ({"onnx": given} if given else {})
     # A recipe instead of a run: it has no training pass, so that a new run can be exported at once.
     if run and run.endswith(".toml"):
         from prunec.cli.selection import untrained

@@ -21,8 +21,10 @@ from prunec.cli.arguments import (
     Opset,
     Root,
     Runners,
+    Tune,
     Weights,
     WithPreprocessing,
+    c_options,
     in_a_folder,
     onnx_options,
     parsed_inputs,
@@ -79,6 +81,7 @@ def compile_network(
     output: Folder = None,
     opset: Opset = None,
     ir_version: IrVersion = None,
+    tune: Tune = False,
     no_recipe: NoRecipe = False,
     as_json: AsJson = False,
     junit: JUnit = None,
@@ -94,6 +97,7 @@ def compile_network(
 
     ending = Ending(as_json, junit, wishes)
     ending.begin()
+    options = c_options(tune, forms)
     # Only to report a mistyped shape before the checkpoint is read.
     parsed_inputs(inputs)
     spec = ModelSpec(
@@ -105,7 +109,7 @@ def compile_network(
     )
     recipe = _recipe(spec, data, _multiple(round_to), onnx_options(opset, ir_version))
     root = output.parent if output else runs_root(runs)
-    asked = (output, None, None, no_recipe, runner or (), with_preprocessing or "")
+    asked = (output, None, options, no_recipe, runner or (), with_preprocessing or "")
     export_recipe(recipe, network, root, forms, ending, *asked)
 
 
@@ -117,7 +121,7 @@ def export_recipe(
     ending: Ending,
     folder: Path | None = None,
     output: Path | None = None,
-    options: dict[str, dict[str, int]] | None = None,
+    options: dict[str, dict[str, Any]] | None = None,
     no_recipe: bool = False,
     runners: Sequence[str] = (),
     layout: str = "",

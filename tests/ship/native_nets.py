@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact
 from prunec.deploy.exporter import Source
 from prunec.deploy.native.library import Compiled
+from prunec.deploy.native.lowering import lower
+from prunec.deploy.native.reading import read_network
 from prunec.deploy.runner import once
 from prunec.deploy.runners.native import Native
 from prunec.deploy.runners.onnxruntime import Onnxruntime
@@ -25,10 +28,23 @@ _Masked = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d, nn.Line
 need_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler is installed")
 
 
-def exported(module: nn.Module, example: tuple[Tensor, ...], folder: Path) -> Path:
+Pick = Callable[[tuple[str, ...]], str]
+"""The kernel of a layer: its own, then the others that fit → one of them."""
+
+
+def exported(
+    module: nn.Module, example: tuple[Tensor, ...], folder: Path, pick: Pick | None = None
+) -> Path:
     artifact = Artifact(module.eval(), example)
     onnx = ToOnnx()(Source(artifact), folder / "model.onnx").path
-    return ToC()(Source(artifact, METADATA, {"onnx": onnx}), folder / "c" / "model.c").path
+    choices = lower(read_network(onnx)).choices if pick else {}
+    kernels = {name: pick(fits) for name, fits in choices.items()} if pick else {}
+    source = Source(artifact, METADATA, {"onnx": onnx})
+    return ToC(kernels=kernels)(source, folder / "c" / "model.c").path
+
+
+def in_columns(fits: tuple[str, ...]) -> str:
+    return "columns" if "columns" in fits else fits[0]
 
 
 def distance(path: Path, inputs: list[np.ndarray], loaded: Compiled | None = None) -> list[float]:
@@ -68,6 +84,7 @@ class Everything(nn.Module):
         self.one, self.two = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
         self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
         self.deep = nn.Conv2d(8, 8, 5, padding=2, groups=8)
+        self.halved = nn.Conv2d(8, 8, 3, 2, 1, groups=8)
         self.up, self.norm = nn.ConvTranspose2d(16, 8, 3, 2, 1, 1), nn.BatchNorm2d(8)
         self.last, self.head = nn.Conv2d(8, 32, (3, 2)), nn.Linear(32 * 9, 10)
 
@@ -75,6 +92,7 @@ class Everything(nn.Module):
         x = self.stem(x).relu()
         x = (self.two(self.one(x).relu()) + self.side(x)).relu()
         x = x * self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        x = x + F.interpolate(self.halved(x), size=(7, 8), mode="bilinear")
         x = torch.cat([x, F.silu(self.deep(x))], 1)
         x = x.unflatten(1, (2, 8)).transpose(1, 2).flatten(1, 2)  # channels shuffled
         left, right = self.norm(self.up(x)).chunk(2, 1)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_nets import Beside, Everything, distance, exported, masked, need_compiler
+from native_nets import Beside, Everything, distance, exported, in_columns, masked, need_compiler
 from ship_nets import METADATA, TINY_COST, FakeData, Shipped
 from torch import Tensor, nn
 
@@ -39,7 +39,10 @@ def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     """A convolution of any form between two others, an activation behind it."""
     torch.manual_seed(draw(st.integers(0, 1000)))
     size, kernel = draw(st.integers(3, 13)), draw(st.sampled_from([1, 2, 3, 5, (3, 1), (1, 4)]))
-    groups, of_group = draw(st.sampled_from([(1, 6), (2, 5), (8, 1), (4, 2)]))
+    groups, of_group = draw(
+        st.sampled_from([(1, 6), (2, 5), (8, 1), (8, 1), (4, 2), (1, 31), (2, 16)])
+    )
+    inner = draw(st.sampled_from([8, 8, 32]))
     step, gap = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     sides = kernel if isinstance(kernel, tuple) else (kernel, kernel)
     around = tuple(draw(st.integers(0, (side - 1) * gap)) for side in sides)
@@ -49,9 +52,9 @@ def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     width = draw(st.integers(max(1, size - 2), size + 9))
     activation = draw(st.sampled_from([nn.ReLU, nn.ReLU6, nn.SiLU, nn.Identity, nn.Hardswish]))
     module = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(3, inner, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(8, groups * of_group, kernel, step, around, gap, groups, draw(st.booleans())),
+        nn.Conv2d(inner, groups * of_group, kernel, step, around, gap, groups, draw(st.booleans())),
         activation(),
     )
     x = torch.randn(2, 3, size, max(width, (sides[1] - 1) * gap + 1))
@@ -59,13 +62,17 @@ def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.slow
-@given(drawn=st.lists(layers(), min_size=8, max_size=8))
+@given(drawn=st.lists(layers(), min_size=8, max_size=8), data=st.data())
 @settings(max_examples=max(1, int(os.environ.get("PRUNEC_EXAMPLES", "8")) // 8), deadline=None)
 def test_any_convolution(
-    drawn: list[tuple[nn.Module, Tensor]], tmp_path_factory: pytest.TempPathFactory
+    drawn: list[tuple[nn.Module, Tensor]],
+    data: st.DataObject,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    inputs = tuple(x for _, x in drawn)
-    path = exported(Beside([m for m, _ in drawn]), inputs, tmp_path_factory.mktemp("layers"))
+    """By any kernel that fits it."""
+    inputs, folder = tuple(x for _, x in drawn), tmp_path_factory.mktemp("layers")
+    parts = Beside([m for m, _ in drawn])
+    path = exported(parts, inputs, folder, lambda fits: data.draw(st.sampled_from(fits)))
     assert max(distance(path, [x.numpy() for x in inputs])) < 1e-5
 
 
@@ -73,7 +80,8 @@ def test_any_convolution(
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     module = masked(Everything(), 0.4)
-    return exported(module, (torch.randn(2, 3, 13, 16),), tmp_path_factory.mktemp("everything"))
+    x, folder = torch.randn(2, 3, 13, 16), tmp_path_factory.mktemp("everything")
+    return exported(module, (x,), folder, in_columns)
 
 
 @pytest.mark.parametrize("batch", [1, 5])
@@ -165,7 +173,9 @@ def beside(everything: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("beside")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("prunec.deploy.native.source.LARGEST_SOURCE", 0)
-        made = lower(read_network(everything.parent.parent / "model.onnx"))
+        network = read_network(everything.parent.parent / "model.onnx")
+        kernels = {name: in_columns(fits) for name, fits in lower(network).choices.items()}
+        made = lower(network, kernels)
         write_program(program(made, METADATA), folder / "model.c")
     (folder / "guarded.c").write_text(GUARDED)
     return folder / "model.c"

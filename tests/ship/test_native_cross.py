@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from native_boards import AARCH64, M3, M4, M7, Target, check
-from native_nets import Everything, exported, masked
+from native_nets import Everything, exported, in_columns, masked
 from torch import Tensor
 
 from prunec.deploy.runner import once
@@ -30,7 +30,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A network that has every kernel, and a program that compares its outputs."""
     torch.manual_seed(0)
     x = torch.randn(1, 3, 13, 16)
-    source = exported(masked(OneOutput(), 0.4), (x,), tmp_path_factory.mktemp("cross"))
+    folder = tmp_path_factory.mktemp("cross")
+    source = exported(masked(OneOutput(), 0.4), (x,), folder, in_columns)
     golden = once(Onnxruntime().open(source.parent.parent / "model.onnx"), [x.numpy()])[0]
     return [source, check(source.parent, 1 << 20, x.numpy(), np.asarray(golden))]
 
