@@ -193,7 +193,8 @@ def ship(
     known = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
     report = ExportReport(reports, known)
     report = record(report, forms.folder.report)
-    forms.folder.verified.unlink(missing_ok=True)  # a report on the previous files
+    for earlier in (forms.folder.verified, forms.folder.layers):  # reports on the previous files
+        earlier.unlink(missing_ok=True)
     if manifest:
         write_text_atomic(forms.folder.manifest, record_text(manifest))
     return report
