@@ -22,7 +22,8 @@ from prunec.errors import PassError
 from prunec.recipe.lengths import Share, in_whole_epochs, key_of, stated_wrong
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.masked import Masked
-from prunec.sparsity.training_pass import MaskMethod, SparseTraining
+from prunec.sparsity.patterns.option import Patterned
+from prunec.sparsity.training_pass import MaskMethod
 from prunec.training.context import Context
 from prunec.training.method import Moment
 from prunec.training.phases import DENSE, SURVIVORS, Phases, divided
@@ -31,7 +32,7 @@ AUTHORS = {"warmup": 0.1, "phase": 0.05, "final": 0.15}  # of their 100 epochs: 
 
 
 @dataclass(frozen=True)
-class TrainAcdc(SparseTraining):
+class TrainAcdc(Patterned):
     """Alternate sparse and dense phases; end with a sparse one."""
 
     sparsity: Annotated[
@@ -57,6 +58,7 @@ class TrainAcdc(SparseTraining):
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself; what is not stated is the authors'."""
+        super().__post_init__()
         if wrong := stated_wrong(self, *AUTHORS):
             raise PassError(f"train-acdc {wrong}")
         for name, share in AUTHORS.items():
@@ -79,7 +81,7 @@ class TrainAcdc(SparseTraining):
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""
-        return sparse_kernels(module, self.dense)
+        return self.divided(module, sparse_kernels(module, self.dense))
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""
@@ -90,7 +92,7 @@ class Acdc(Masked):
     """The masks of a network between phases."""
 
     def __init__(self, options: TrainAcdc, kernels: Mapping[str, Tensor]) -> None:
-        super().__init__(kernels)
+        super().__init__(kernels, options.restriction())
         self.options = options
 
     def is_compressed(self, epoch: int, epochs: int) -> bool:

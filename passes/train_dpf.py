@@ -19,16 +19,17 @@ from torch import Tensor, nn
 
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.masks import Masks
+from prunec.sparsity.patterns.option import Patterned
 from prunec.sparsity.schedules import cubic
 from prunec.sparsity.straight_through import Projected
-from prunec.sparsity.training_pass import MaskMethod, SparseTraining
+from prunec.sparsity.training_pass import MaskMethod
 from prunec.training.context import Context
 from prunec.training.method import Moment
 from prunec.training.phases import Phases, until
 
 
 @dataclass(frozen=True)
-class TrainDpf(SparseTraining):
+class TrainDpf(Patterned):
     """Prune the smallest; gradients reach the pruned weights too."""
 
     sparsity: Annotated[
@@ -49,7 +50,7 @@ class TrainDpf(SparseTraining):
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""
-        return sparse_kernels(module, self.dense)
+        return self.divided(module, sparse_kernels(module, self.dense))
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""
@@ -66,7 +67,7 @@ class Dpf(Projected):
     def __init__(self, options: TrainDpf, kernels: Mapping[str, Tensor]) -> None:
         super().__init__(kernels)
         self.options = options
-        self.masks = Masks(kernels, self.kernels.flat)
+        self.masks = Masks(kernels, self.kernels.flat, options.restriction())
         self.ended = False
 
     def count(self, p: float) -> int:

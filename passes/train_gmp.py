@@ -17,15 +17,16 @@ from torch import Tensor
 
 from prunec.errors import PassError
 from prunec.sparsity.masked import Masked
+from prunec.sparsity.patterns.option import PatternedSpread
 from prunec.sparsity.schedules import cubic, phase
-from prunec.sparsity.training_pass import MaskMethod, SpreadTraining
+from prunec.sparsity.training_pass import MaskMethod
 from prunec.training.context import Context
 from prunec.training.method import Moment
 from prunec.training.phases import Phases, until
 
 
 @dataclass(frozen=True)
-class TrainGmp(SpreadTraining):
+class TrainGmp(PatternedSpread):
     """Prune the smallest weights of each layer, more and more."""
 
     spread: Annotated[
@@ -69,7 +70,7 @@ class Gmp(Masked):
     """
 
     def __init__(self, options: TrainGmp, kernels: Mapping[str, Tensor]) -> None:
-        super().__init__(kernels)
+        super().__init__(kernels, options.restriction())
         self.options = options
         self.final = options.counts(self.names, self.masks.shapes)
         self.ended = False

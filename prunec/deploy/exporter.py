@@ -4,6 +4,8 @@ An exporter is one file in ``exporters/``: a frozen dataclass whose fields are i
 recipe. It writes the artifact, or converts the file of another form. There are two types: an
 *exact* form keeps every number; a *lossy* form does not, gets batches to calibrate on, and is
 judged by its answers.
+
+See docs/glossary.md: form, exporter.
 """
 
 from __future__ import annotations
@@ -107,8 +109,9 @@ class Exporter(ABC):
 
     @classmethod
     def exporter_name(cls) -> str:
-        """Name in a recipe: ``ToOnnx`` is ``to-onnx``, like its file."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+        """Name in a recipe, like its file: ``ToOnnx`` is ``to-onnx``, ``ToCFp16`` ``to-c-fp16``."""
+        words = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+        return re.sub(words, "-", cls.__name__).lower()
 
     @classmethod
     def form(cls) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prunec.sparsity.masks import Masks
+from prunec.sparsity.patterns.pattern import Pattern
 from prunec.sparsity.training_pass import MaskMethod
 from prunec.training.method import Moment
 
@@ -19,8 +20,8 @@ class Masked(MaskMethod):
         masks: masks of all kernels.
     """
 
-    def __init__(self, kernels: Mapping[str, Tensor]) -> None:
-        self.masks = Masks(kernels)
+    def __init__(self, kernels: Mapping[str, Tensor], pattern: Pattern | None = None) -> None:
+        self.masks = Masks(kernels, pattern=pattern)
         self.names, self.weights = self.masks.names, self.masks.weights
 
     def before_forward(self, moment: Moment) -> None:

@@ -1,4 +1,7 @@
-"""Masks of kernels: applied, chosen and counted for all kernels at once."""
+"""Masks of kernels: applied, chosen and counted for all kernels at once.
+
+See docs/glossary.md: mask, density.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from prunec.sparsity.flat import Flat, Values
 from prunec.sparsity.largest import choose, choose_of_all
+from prunec.sparsity.patterns.pattern import Pattern
 
 
 class Masks:
@@ -17,15 +21,23 @@ class Masks:
     Attributes:
         flat: kernels in one piece of memory.
         memory: masks in the weights' dtype: multiplying floats is the fastest way to mask.
+        pattern: what is kept or masked together; None: each weight by itself.
     """
 
-    def __init__(self, kernels: Mapping[str, Tensor], flat: Flat | None = None) -> None:
+    def __init__(
+        self,
+        kernels: Mapping[str, Tensor],
+        flat: Flat | None = None,
+        pattern: Pattern | None = None,
+    ) -> None:
         """Create masks of ones.
 
         Args:
             kernels: kernels by parameter name.
             flat: the same kernels, if they are already in one piece of memory.
+            pattern: what is kept or masked together.
         """
+        self.pattern = pattern
         self.flat = flat or Flat(kernels)
         self.names, self.weights = self.flat.names, self.flat.weights
         self.memory = self.flat.room()
@@ -81,13 +93,13 @@ class Masks:
     @torch.no_grad()
     def keep_largest(self, counts: Sequence[int]) -> None:
         """Keep the ``counts`` largest |w| of each kernel; masked weights may return."""
-        choose(self.flat, self._sizes(), counts, self.memory)
+        self._choose(self._sizes(), counts, self.memory)
 
     @torch.no_grad()
     def draw(self, counts: Sequence[int], generator: torch.Generator) -> None:
         """Keep ``counts`` random weights of each kernel."""
         drawn = [torch.rand(m.shape, generator=generator, device=m.device) for m in self.values]
-        choose(self.flat, self._scores(drawn), counts, self.memory)
+        self._choose(self._scores(drawn), counts, self.memory)
 
     @torch.no_grad()
     def keep_largest_of_all(self, count: int, *, active: bool = False) -> None:
@@ -98,13 +110,19 @@ class Masks:
             active: whether masked weights stay masked.
         """
         scores = self._active_sizes() if active else self._sizes()
+        if self.pattern:
+            count = self.pattern.restrict(scores.parts, count, ())
         choose_of_all(self.flat, scores, count, self.memory)
+        if self.pattern:
+            self.pattern.complete(self.memory.parts)
 
     @torch.no_grad()
     def drop_smallest(self, counts: Sequence[int]) -> None:
-        """Mask the ``counts`` smallest active |w| of each kernel."""
+        """Mask the ``counts`` smallest active |w| of each kernel; of blocks, the whole ones."""
+        if self.pattern:
+            counts = [self.pattern.whole(count) for count in counts]
         left = [max(have - count, 0) for have, count in zip(self.counts(), counts, strict=True)]
-        choose(self.flat, self._active_sizes(), left, self.memory)
+        self._choose(self._active_sizes(), left, self.memory)
 
     @torch.no_grad()
     def grow(self, counts: Sequence[int], scores: Sequence[Tensor]) -> list[Tensor]:
@@ -124,9 +142,22 @@ class Masks:
         pairs = zip(self.flat.sizes, self.counts(), counts, strict=True)
         most = [min(count, size - held) for size, held, count in pairs]
         torch.lerp(room.memory, self._barred(), self.memory.memory, out=room.memory)
-        choose(self.flat, room, most, grown)
+        self._choose(room, most, grown, self.values)
         self.memory.memory.add_(grown.memory)
         return grown.parts
+
+    def _choose(
+        self, scores: Values, counts: Sequence[int], out: Values, active: Sequence[Tensor] = ()
+    ) -> None:
+        """Choose as :func:`choose`, within the pattern; ``active`` weights stay chosen besides."""
+        if self.pattern:
+            counts = [
+                self.pattern.restrict([part], count, active[i : i + 1])
+                for i, (part, count) in enumerate(zip(scores.parts, counts, strict=True))
+            ]
+        choose(self.flat, scores, counts, out)
+        if self.pattern:
+            self.pattern.complete(out.parts)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the masks by the names of their kernels."""

@@ -16,14 +16,14 @@ from pydantic import Field
 from torch import Tensor
 
 from prunec.sparsity.masked import Masked
+from prunec.sparsity.patterns.option import PatternedSpread
 from prunec.sparsity.schedules import cosine
-from prunec.sparsity.training_pass import SpreadTraining
 from prunec.training.method import Moment
 from prunec.training.phases import Phases, until
 
 
 @dataclass(frozen=True)
-class RegrowthTraining(SpreadTraining):
+class RegrowthTraining(PatternedSpread):
     """Options of methods that drop and grow.
 
     Attributes:
@@ -53,7 +53,7 @@ class Regrowth(Masked):
     def __init__(
         self, options: RegrowthTraining, kernels: Mapping[str, Tensor], generator: torch.Generator
     ) -> None:
-        super().__init__(kernels)
+        super().__init__(kernels, options.restriction())
         self.options = options
         self.masks.draw(options.counts(self.names, self.masks.shapes), generator)
         self.masks.apply()

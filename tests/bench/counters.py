@@ -133,7 +133,7 @@ def main() -> None:
             versions.append(f"no {tool}")
     print(f"{datetime.date.today()}; {', '.join(versions)}\n")
     heads = ["network", "prunec, graph", "prunec, file", "torch / 2", "torch − prunec"]
-    heads += ["fvcore", "fvcore − prunec", "of that, as fvcore says"]
+    heads += ["fvcore", "fvcore − prunec", "parts, according to fvcore"]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for name in sys.argv[1:] or NETWORKS:
         print(row(name), flush=True)

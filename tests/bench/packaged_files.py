@@ -209,7 +209,7 @@ def _product(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
 
 def made_for_it() -> Iterator[str]:
     """Yield the table of the files that are made here."""
-    yield "| made for it | MACs | prunec | difference | onnxsim | difference |"
+    yield "| file | MACs | prunec | difference | onnxsim | difference |"
     yield "|---|---|---|---|---|---|"
     for name, make in MADE.items():
         model = onnx.shape_inference.infer_shapes(make())

@@ -183,7 +183,7 @@ def _row(
 
 
 def sizes(folder: Path) -> Iterator[tuple[str, ...]]:
-    """Yield zeros, bytes of the dense file and of the packed one, bytes a non-zero weight."""
+    """Yield zeros, bytes of the dense file and of the packed one, bytes per non-zero weight."""
     for share in (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999):
         dense, packed = files(folder, resnet50(), torch.zeros(2, 3, 64, 64), 1 - share)
         left = count_onnx(packed).nonzero_params
@@ -195,7 +195,7 @@ def main() -> None:
     torch.manual_seed(0)
     tools = Table("", "the packed file", "bytes", "difference of logits")
     of_sizes = Table(
-        "zeros", "dense, bytes", "packed, bytes", "bytes a non-zero", title="ResNet-50"
+        "zeros", "dense, bytes", "packed, bytes", "bytes per non-zero", title="ResNet-50"
     )
     with tempfile.TemporaryDirectory() as folder:
         for row in rows(Path(folder)):

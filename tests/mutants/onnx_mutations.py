@@ -226,10 +226,10 @@ def _ir(model: Model, generator: Generator) -> None:
 SAID: dict[str, Mutation] = {f.__name__.strip("_"): f for f in (_said, _opset, _ir)}
 FAMILIES = {
     "weights": WEIGHTS,
-    "how they are stored": STORED,
+    "storage of weights": STORED,
     "external data": EXTERNAL,
     "graph": GRAPH,
-    "what the file says": SAID,
+    "metadata": SAID,
 }
 
 

@@ -245,9 +245,9 @@ def _command(name: str, kind: str) -> str:
 
 _FAMILIES = (
     ("checkpoint/", "checkpoints"),
-    (f"{_TRAINED}/", "what was trained"),
+    (f"{_TRAINED}/", "trained state"),
     ("steps/", "later steps"),
-    ("export/onnx/", "what ships"),
+    ("export/onnx/", "shipped files"),
     ("export/", "manifest and reports"),
     ("recipe.toml", "recipe.toml"),
     ("", "run.json, environment, settings, metrics"),

@@ -1,7 +1,7 @@
 """The rules of the methods' authors, in the plainest PyTorch, for networks of a few kernels.
 
 Facts are of the papers and the published codes; nothing here is prunec's but the conventions that
-docs/methods.md names: norms and biases are not decayed, an update of RigL's kind takes the place of
+docs/results.md names: norms and biases are not decayed, an update of RigL's kind takes the place of
 a step, and counts are rounded so that the total holds.
 """
 

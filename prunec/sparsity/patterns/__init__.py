@@ -1,0 +1,1 @@
+"""Patterns of masks: sets of weights that are kept or masked together, one file each."""
