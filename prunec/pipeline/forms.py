@@ -38,6 +38,7 @@ from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
 from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
 from prunec.pipeline.splits import splits
+from prunec.pipeline.twins import write_own_twin
 from prunec.pipeline.unrun import unrun
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
@@ -102,8 +103,12 @@ class Forms:
         return self.folder.candidate(writer.form(), writer.suffix)
 
     def dense(self, writer: Exporter) -> Path:
-        """Return the path of the dense network's file, in the form that this one is made from."""
-        root = writer
+        """Return the path of the dense network's file: of the form itself, where its runtime opens
+        no other, or of the form that this one is made from.
+        """
+        own, root = self.folder.dense(writer.form(), writer.suffix), writer
+        if own.is_file():
+            return own
         while root.reads:
             root = next(other for other in self.exporters if other.form() == root.reads)
         return self.folder.dense(root.form(), root.suffix)
@@ -219,10 +224,12 @@ def _written(
     # What a killed export left must not be published with the new file.
     shutil.rmtree(forms.candidate(writer).parent, ignore_errors=True)
     exported = writer(source, forms.candidate(writer), batches)
-    twin = forms.dense(writer)
     if not writer.reads:
         kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
-        _write_twin(writer, dense, twin, batches, kept)
+        _write_twin(writer, dense, forms.dense(writer), batches, kept)
+    else:
+        write_own_twin(writer, dense, source, forms.folder, recipe)
+    twin = forms.dense(writer)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
     entry["feeding"] = fed
     report = _proven(forms, writer, exported.path, recipe, shipping, entry, "")
