@@ -256,7 +256,7 @@ def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
 # Suffix of a file -> why its runtime gives no intermediate values.
 UNSEEN = {
     ".ort": "an .ort file is optimised and closed, and its values are those of the ONNX file",
-    ".xml": "OpenVINO compiles the graph: only copies with more outputs give values, fused otherwise",
+    ".xml": "OpenVINO compiles the graph, and fuses the layers between which values would lie",
     ".tflite": "XNNPACK computes the graph as one node of LiteRT",
     ".pte": "XNNPACK computes the graph as one call of ExecuTorch",
     ".param": "a bundle records intermediate values of ONNX files alone",
