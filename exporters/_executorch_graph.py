@@ -95,7 +95,8 @@ def _nodes(graph: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _tensor(value: Mapping[str, Any]) -> Mapping[str, Any]:
     inner: Mapping[str, Any] = value["xvalue_union"]
-    return inner.get("tensor_value", inner)
+    tensor: Mapping[str, Any] = inner.get("tensor_value", inner)
+    return tensor
 
 
 def _ends(node: Mapping[str, Any], active: set[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -110,4 +111,5 @@ def _ends(node: Mapping[str, Any], active: set[int]) -> tuple[tuple[str, ...], t
 
 def _bytes(value: Mapping[str, Any]) -> int:
     bits = int(re.findall(r"\d+", value["datatype"])[-1])
-    return -(-bits * math.prod(value["dims"]) // 8)
+    sizes: list[int] = value["dims"]
+    return -(-bits * math.prod(sizes) // 8)

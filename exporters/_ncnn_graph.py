@@ -51,7 +51,8 @@ def ncnn_flow(path: Path, shapes: Sequence[Sequence[int | str | None]]) -> Flow:
         raise PrunecError(
             f"{path} does not store the sizes of its inputs", remedy="Export the form again."
         )
-    operations, inputs = [], []
+    operations: list[Operation] = []
+    inputs: list[str] = []
     for kind, name, made, taken, *rest in filter(None, rows):
         values = tuple(rest[: int(made) + int(taken)])
         reads, writes = values[: int(made)], values[int(made) :]
@@ -61,8 +62,8 @@ def ncnn_flow(path: Path, shapes: Sequence[Sequence[int | str | None]]) -> Flow:
             operations.append(Operation(name, kind, reads, writes))
     read = {value for operation in operations for value in operation.reads}
     outputs = [v for o in operations for v in o.writes if v not in read]
-    values = [*inputs, *(value for operation in operations for value in operation.writes)]
-    held = _sizes_of(path, values, inputs, sizes)
+    every = [*inputs, *(value for operation in operations for value in operation.writes)]
+    held = _sizes_of(path, every, inputs, sizes)
     views = {
         view: op.reads[0]
         for op in operations

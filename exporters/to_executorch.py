@@ -58,8 +58,10 @@ class ToExecutorch(Exact):
 
     def flow(self, path: Path) -> Flow | None:
         """Return the activations of a file; None if it computes outside of XNNPACK."""
-        return executorch_flow(path)
+        flow: Flow | None = executorch_flow(path)
+        return flow
 
     def operators(self, path: Path) -> list[tuple[str, str]]:
         """Return (place, operator) of every node of XNNPACK and every kernel outside of it."""
-        return executorch_operators(path)
+        operators: list[tuple[str, str]] = executorch_operators(path)
+        return operators

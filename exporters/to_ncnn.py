@@ -72,11 +72,13 @@ class ToNcnn(Exact):
 
     def flow(self, path: Path) -> Flow:
         """Return the activations of a file."""
-        return ncnn_flow(path, Ncnn().open(path).input_shapes)
+        flow: Flow = ncnn_flow(path, Ncnn().open(path).input_shapes)
+        return flow
 
     def operators(self, path: Path) -> list[tuple[str, str]]:
         """Return (name, operator) of every layer."""
-        return ncnn_operators(path)
+        operators: list[tuple[str, str]] = ncnn_operators(path)
+        return operators
 
 
 def _convert(source: Source, folder: Path) -> None:

@@ -65,11 +65,13 @@ class ToOrt(Exact):
 
     def flow(self, path: Path) -> Flow:
         """Return the activations of a file."""
-        return ort_flow(path)
+        flow: Flow = ort_flow(path)
+        return flow
 
     def operators(self, path: Path) -> list[tuple[str, str]]:
         """Return (name, operator) of every node."""
-        return ort_operators(path)
+        operators: list[tuple[str, str]] = ort_operators(path)
+        return operators
 
 
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
