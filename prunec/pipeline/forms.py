@@ -29,7 +29,6 @@ from prunec.deploy.timing import Latency
 from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import PrunecError, RunError
 from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_text_atomic
-from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
 from prunec.pipeline.budgets import check_device
@@ -124,10 +123,14 @@ class Forms:
         """Check files, form → path, against an artifact; return their reports."""
         recorded, flaw = self.folder.recorded, self.folder.flaw
         writers = [writer for writer in self.exporters if writer.form() in files]
-        reports = {}
+        reports, shipping = {}, Shipping(artifact, dense, data)
+        by_layout: dict[str, Shipping] = {}
         for writer in writers:
             entry = recorded.get(writer.form(), {})
-            fed = with_raw_images(layout_of(entry), recipe, Shipping(artifact, dense, data))
+            layout = layout_of(entry)
+            if layout not in by_layout:
+                by_layout[layout] = with_raw_images(layout, recipe, shipping)
+            fed = by_layout[layout]
             again = partial(writer.graph_again, Source(fed.artifact))
             path = files[writer.form()]
             reports[writer.form()] = _proven(self, writer, path, recipe, fed, entry, flaw, again)
@@ -213,7 +216,7 @@ def _written(
     forms: Forms, writer: Exporter, recipe: Recipe, shipping: Shipping
 ) -> tuple[dict[str, object], Report]:
     """Write a candidate file of a form; return its entry in the manifest and its report."""
-    artifact, dense, data = shipping.artifact, shipping.dense, shipping.data
+    artifact, data = shipping.artifact, shipping.data
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
     fed = feeding(recipe, artifact, data, forms.layout)
     metadata = _metadata(recipe, artifact, forms.with_recipe) | as_metadata(fed)
@@ -226,9 +229,9 @@ def _written(
     exported = writer(source, forms.candidate(writer), batches)
     if not writer.reads:
         kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
-        _write_twin(writer, dense, forms.dense(writer), batches, kept)
+        _write_twin(writer, shipping, forms.dense(writer), batches, kept)
     else:
-        write_own_twin(writer, dense, source, forms.folder, recipe)
+        write_own_twin(writer, shipping, source, forms.folder, recipe)
     twin = forms.dense(writer)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
     entry["feeding"] = fed
@@ -246,7 +249,7 @@ def _written(
 
 def _write_twin(
     writer: Exporter,
-    dense: Artifact,
+    shipping: Shipping,
     twin: Path,
     batches: Batched | None,
     kept: object,
@@ -258,13 +261,13 @@ def _write_twin(
 
     Args:
         writer: exporter of the form.
-        dense: the network before any cut.
+        shipping: the network before any cut, among others.
         twin: path of the file.
         batches: calibration inputs, for a lossy form.
         kept: digest of the file of an earlier export, from the manifest.
     """
     versions = {key: value for key, value in environment().items() if key in PACKAGES}
-    of = {"prunec": prunec_version(), "dense": weights_digest(dense.module)}
+    of = {"prunec": prunec_version(), "dense": weights_digest(shipping.dense.module)}
     # Everything that the bytes of the twin depend on.
     made = json.dumps({**of, **versions, **asdict(writer)}, sort_keys=True)
     with suppress(PrunecError):
@@ -272,8 +275,7 @@ def _write_twin(
         if sha256_of(twin) == kept and (written.metadata or {}).get(_MADE_BY) == made:
             return
     # Norms folded, as in the shipped file: the ratio of times is to show the cut alone.
-    folded, *_ = fold_batch_norms(dense.module, dense.example)
-    writer(Source(Artifact(folded, dense.example), {_MADE_BY: made}), twin, batches)
+    writer(Source(shipping.folded_dense, {_MADE_BY: made}), twin, batches)
 
 
 def _labelled(data: Data, writer: Lossy) -> list[tuple[Tensor, Tensor]]:
@@ -342,6 +344,7 @@ def _proven(
         manifest={**UNRECORDED, **entry},
         latency=latency,
         again=again,
+        reference=shipping.reference,
     )
     recorded = compare_with_records(
         writer, path, twin, recipe, artifact, dense, entry, flaw, forms.made_by
@@ -351,7 +354,7 @@ def _proven(
     )
     device, unknown = check_device(recipe.verify.budget, writer, path, latency)
     elsewhere, unopened, runners = check_elsewhere(
-        writer, path, recipe, artifact, data, forms.runners
+        writer, path, recipe, artifact, data, forms.runners, shipping.reference
     )
     checks, unchecked = forms.records
     reasons = (*report.not_checked, *unknown, *unopened, *unmeasured, *unchecked)

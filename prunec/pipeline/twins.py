@@ -6,17 +6,16 @@ import shutil
 from contextlib import suppress
 from dataclasses import replace
 
-from prunec.artifact import Artifact
 from prunec.catalogue import runner_for
 from prunec.deploy.exporter import Exact, Exporter, Source
 from prunec.errors import PrunecError
-from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
+from prunec.pipeline.raw_images import Shipping
 from prunec.recipe import Recipe
 from prunec.store.exports import ExportFolder
 
 
 def write_own_twin(
-    writer: Exporter, dense: Artifact, source: Source, folder: ExportFolder, recipe: Recipe
+    writer: Exporter, shipping: Shipping, source: Source, folder: ExportFolder, recipe: Recipe
 ) -> None:
     """Write the dense network in a form, to time the shipped file beside it under one runtime.
 
@@ -26,7 +25,7 @@ def write_own_twin(
 
     Args:
         writer: exporter of the form.
-        dense: the network before any cut.
+        shipping: the network before any cut, among others.
         source: input of the shipped file's export.
         folder: the run's export folder.
         recipe: recipe with the budgets.
@@ -36,9 +35,8 @@ def write_own_twin(
     wanted = recipe.verify.budget.latency_ratio is not None and isinstance(writer, Exact)
     if not wanted or writer.is_code or writer.runs_on or _opens_onnx(writer, source):
         return
-    folded, *_ = fold_batch_norms(dense.module, dense.example)
     with suppress(PrunecError):
-        writer(replace(source, artifact=Artifact(folded, dense.example)), place)
+        writer(replace(source, artifact=shipping.folded_dense), place)
 
 
 def _opens_onnx(writer: Exporter, source: Source) -> bool:
