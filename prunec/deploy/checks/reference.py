@@ -65,6 +65,5 @@ def _digest(inputs: Sequence[Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=20)
     for values in inputs:
         digest.update(f"{values.dtype} {tuple(values.shape)};".encode())
-        plain = np.ascontiguousarray(values.detach().cpu().numpy())
-        digest.update(memoryview(plain.reshape(-1).view(np.uint8)))
+        digest.update(values.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
