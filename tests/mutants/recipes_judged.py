@@ -92,9 +92,7 @@ def table(judged: Iterable[Judged]) -> str:
     for one in judged:
         kinds[one.kind].append(one)
         kinds["all"].append(one)
-    rows = [
-        "| mutation | mutants | accepted | refused | tracebacks | longest error | slowest, s |"
-    ]
+    rows = ["| mutation | mutants | accepted | refused | tracebacks | longest error | slowest, s |"]
     rows.append("|---|---|---|---|---|---|---|")
     for kind, some in sorted(kinds.items(), key=lambda item: (item[0] == "all", item[0])):
         refused = [one for one in some if one.error]

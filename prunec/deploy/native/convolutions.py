@@ -12,6 +12,7 @@ from prunec.deploy.native.geometry import Geometry, geometry
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import compressed, in_fours
+from prunec.deploy.native.patterns import patterned
 from prunec.deploy.native.reading import Call
 
 DENSE_FROM = 0.46
@@ -121,17 +122,23 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     count = weights.group_in * taps
     live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
     dense = (live >= _dense_from(read, count) and weights.group_out >= 4) or count > _MOST_INDICES
+    offsets = read.offsets(weights.group_in)
+    pattern = (
+        None if dense or read.alone else patterned(weights.values, weights.groups, offsets, taps)
+    )
     fields: Fields = {
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
         "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
-        "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
+        "offsets": data.add(offsets), "low": 0.0, "high": 0.0,
     }  # fmt: skip
     if dense:
         size = _scratch(weights, count, out.positions)
         scratch = builder.scratch(size)
         fields |= {"scratch": Place(scratch), "scratch_size": size}
         fields["values"] = data.add(in_fours(weights.values, weights.groups))
+    elif pattern:
+        fields |= pattern.fields(data.add)
     else:
         starts, indices, values = compressed(weights.values)
         fields |= {"starts": data.add(starts), "indices": data.add(indices)}
@@ -139,7 +146,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
     if three:
         fields["dense"] = data.add(weights.values)
-    kernel = "dense" if dense else "three" if three else "sparse"
+    kernel = pattern.kernel if pattern else "dense" if dense else "three" if three else "sparse"
     reads = [read.place.buffer, *([scratch] if dense else [])]
     if read.alone and read.phases:
         kernel = "stepped"
@@ -150,6 +157,8 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
     step.work = _work(builder, call, weights, kernel=kernel)
+    if pattern:
+        step.work = replace(step.work, stored=pattern.bytes)
     return step
 
 
