@@ -4,8 +4,8 @@
 
 Needs aarch64-linux-gnu-gcc, and qemu-aarch64 with plugins (Debian: qemu-user; the static one has
 none). One layer a row: the program runs it twice and eleven times; the difference counts. An
-instruction is no time: an emulator says nothing of how long one takes. With --patterns, masks with a
-pattern beside single weights of the same density.
+instruction is no time: an emulator says nothing of how long one takes. With --patterns, masks with
+a pattern beside single weights of the same density.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def _blocks(values: np.ndarray, groups: int) -> Packed | None:
     full = np.zeros((-(-filters // ROWS) * ROWS, count), np.float32)
     full[:filters] = values
     blocks = full.reshape(-1, ROWS, count)
-    used = blocks.any(1)
+    used: np.ndarray = (blocks != 0).any(axis=1)
     missing = (len(full) - filters) * used[-1].sum()
     if np.count_nonzero(values) < FILLED * (ROWS * used.sum() - missing):
         return None
