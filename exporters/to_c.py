@@ -5,6 +5,7 @@ zeros.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -36,8 +37,7 @@ class ToC(Exact):
         Raises:
             PassError: the network has an operator, a size or a type that C has no kernel for.
         """
-        made = lower(read_network(source.files[self.reads]))
-        write_program(program(made, source.metadata), path)
+        write_c(source.files[self.reads], source.metadata, path)
 
     def read_back(self, path: Path) -> Written:
         """Return the digest of all files: the form stores no names.
@@ -61,3 +61,12 @@ class ToC(Exact):
             return Written(graph_digest=digest_of(path.parent, names))
         except (OSError, UnicodeDecodeError) as error:
             raise PrunecError(f"{path} cannot be read: {error}") from error
+
+
+def write_c(onnx: Path, metadata: Mapping[str, str], path: Path) -> None:
+    """Compile an ONNX file; write the source and the files that belong to it.
+
+    Raises:
+        PassError: the network has an operator, a size or a type that C has no kernel for.
+    """
+    write_program(program(lower(read_network(onnx)), metadata), path)

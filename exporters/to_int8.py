@@ -46,11 +46,15 @@ from prunec.exporters._int8_filters import (
     keep_float,
     mend_zero_filters,
 )
+from prunec.exporters._int8_sums import cut_off_remarks
 from prunec.wording import percent
 
 _OLDEST = 13  # first opset with one scale per channel
 _BLOCK = 16  # channels per block of integer kernels
+_ANYWHERE = 7  # bits of weights with which two products with a byte fit 16 bits
 
+
+_EIGHT = " Where this processor has no VNNI, weight_bits = 7 may meet them: no sum is cut off."
 
 Ranges = Mapping[str, Range]
 Errors = Mapping[str, float]
@@ -100,7 +104,11 @@ class ToInt8(Lossy):
             "float layers": {layers[name]: error for name, error in left.items()},
             "percentile": share,
             "zero filters": zeros,
-            "remarks": [*_float_layer_remarks(layers, left), *_alignment(source.files[self.reads])],
+            "remarks": [
+                *_float_layer_remarks(layers, left),
+                *cut_off_remarks(made),
+                *_alignment(source.files[self.reads]),
+            ],
         }
 
     def read_back(self, path: Path) -> Written:
@@ -120,20 +128,30 @@ class ToInt8(Lossy):
         return {name: Stored(*pair) for name, pair in dequantised(onnx.load(path)).items()}
 
     def as_run(self, path: Path, loaded: LoadedFile) -> list[Check]:
-        """Return the check that every integer layer of the file runs in integers."""
-        name, layers = "integer layers, as run", loaded.layers
+        """Return the checks that integer layers run in integers, and alike on any processor."""
+        name, layers, model = "integer layers, as run", loaded.layers, onnx.load(path)
+        sums = [self._sums(model)]
         if layers is None:
-            return []
-        expected = sum(1 for _ in integer_layers(onnx.load(path)))
+            return sums
+        expected = sum(1 for _ in integer_layers(model))
         actual = layers.get("integer", 0)
         total = sum(layers.values())
         if actual == expected:
-            return [Check(name, f"{expected} of {total}", f"{actual} of {total}", None, True)]
+            right, ran = f"{expected} of {total}", f"{actual} of {total}"
+            return [Check(name, right, ran, None, True), *sums]
         wrong = (
             f"the runtime runs {expected - actual} of them in float, because it cannot fuse them "
             "with their neighbours; they are slower than fp32."
         )
-        return [failed(name, expected, actual, wrong)]
+        return [failed(name, expected, actual, wrong), *sums]
+
+    def _sums(self, model: onnx.ModelProto) -> Check:
+        """Return the check that no pair of products leaves 16 bits, unless the recipe allows it."""
+        remarks = cut_off_remarks(model)
+        actual = "in some layers on VNNI alone" if remarks else "within 16 bits"
+        passed = not remarks or self.weight_bits > _ANYWHERE
+        wrong = "" if passed else f"{remarks[0]}."
+        return Check("integer sums, any processor", "within 16 bits", actual, None, passed, wrong)
 
     def _within_bounds(
         self, work: _Work, every: Mapping[float, Ranges]
@@ -161,7 +179,7 @@ class ToInt8(Lossy):
             f"int8 answers differently on more than {100 * (1 - self.agreement):g} % of the "
             f"images, or loses over {self.accuracy_drop:g} points, whichever layers stay float",
             remedy="Relax the bounds ([[export]] agreement, accuracy_drop), or train with smaller "
-            "ranges.",
+            "ranges." + (_EIGHT if self.weight_bits > _ANYWHERE else ""),
         )
 
     def _near(self, agreement: float, lost: float) -> bool:

@@ -57,6 +57,7 @@ def bench(
     99 % confidence, or 20 s are over. Memory, samples/s and MACs/s follow below.
     """
     given = subjects or []
+    # Before torch is imported: a mistyped list is reported at once.
     numbers = _numbers("--batch", batch), _numbers("--threads", threads)
     if len(given) > 2 or (given and given[0].endswith(".onnx") and len(given) != 2):
         raise UsageError(
@@ -87,6 +88,7 @@ def bench(
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
+    # Six digits at most: no batch is larger, and int() raises for thousands of digits.
     if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5})*", text):
         raise UsageError(
             f"{option} {text!r} must be a list of whole numbers, at least 1",

@@ -80,5 +80,6 @@ def with_bundle(command: Callable[..., None]) -> Callable[..., None]:
     ]
     parameters = [*theirs, *ours]
     called.__annotations__ = {p.name: p.annotation for p in parameters}
+    # typer reads the options of a command from its signature, so the wrapper needs one of its own.
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return called

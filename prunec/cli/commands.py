@@ -62,10 +62,11 @@ from prunec.errors import UsageError
 app = typer.Typer(
     cls=Guarded,
     no_args_is_help=True,
+    # rich's help draws boxes and cuts long words; click's plain help wraps and can be searched.
     rich_markup_mode=None,
-    add_completion=False,
+    add_completion=False,  # completion.py declares these options, with help in prunec's words
     context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
+    pretty_exceptions_enable=False,  # Guarded reports all errors
     help="Compile and export sparse convolutional networks: train, cut, prove, ship.",
     epilog="Exit codes: 0 done, every check passed; 1 an error; 2 a check failed; 3 a wrong "
     "command line.",
@@ -211,6 +212,7 @@ def export(
     ending.begin()
     given = onnx_options(opset, ir_version)
     options = {"onnx": given} if given else {}
+    # A recipe instead of a run: it has no training pass, so that a new run can be exported at once.
     if run and run.endswith(".toml"):
         from prunec.cli.selection import untrained
         from prunec.store.finding import runs_root
@@ -262,6 +264,7 @@ def verify(
     """
     ending = Ending(as_json, junit)
     ending.begin()
+    # Before run_of, which would report that the folder of a bundle is not a run.
     if run and names_bundle(run):
         verify_received_bundle(Path(run), onnx, ending, runner or (), key)
         return

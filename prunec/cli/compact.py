@@ -105,6 +105,7 @@ def _print_result(result: FileResult) -> None:
                 for name, gone in groups[:_SHOWN]
             )
         )
+        # The rest is summed, so that the numbers on the screen add up.
         if len(groups) > _SHOWN:
             more = sum(gone for _, gone in groups[_SHOWN:])
             say(f"  and {more} more in {len(groups) - _SHOWN} groups")
@@ -118,6 +119,7 @@ def _print_result(result: FileResult) -> None:
         say(f"MACs {result.macs[0]:,} → {result.macs[1]:,}")
     say(f"Bytes {result.bytes[0]:,} → {result.bytes[1]:,}")
     batches = _counted(result.inputs, "batch")
+    # Of the bound, not of the value: outputs have different scales.
     worst = max(result.proof, key=lambda one: one.share)
     say(
         f"Equal on {batches} under onnxruntime: largest difference {worst.found:.3g} "

@@ -99,6 +99,7 @@ def compare(
     asked = () if sparsity is None else parse_sparsities(sparsity)
     grid = expand(recipes, sparsities=asked, seeds=seeds, changes=changes or [])
     folder = ComparisonFolder(output or default_folder(grid))
+    # With --json the verdict alone goes to stdout, which a program reads.
     console = Console(file=screen()) if as_json else Console()
     request = Asked(tuple(recipes), sparsity or "", seeds, tuple(changes or ()), folder.path)
     if listed:
@@ -108,6 +109,7 @@ def compare(
         result = run_cell(grid, folder, cell, console)
         if as_json:
             typer.echo(json.dumps(asdict(result), indent=2, ensure_ascii=False))
+        # The exit code of a single cell is the verdict for the scheduler that runs it.
         raise typer.Exit(0 if result.proven else 2)
     cluster = _cluster(on, request, gpus)
     results = run_all(grid, folder, jobs=jobs, command=sys.argv, console=console, cluster=cluster)

@@ -94,6 +94,7 @@ def compile_network(
 
     ending = Ending(as_json, junit, wishes)
     ending.begin()
+    # Only to report a mistyped shape before the checkpoint is read.
     parsed_inputs(inputs)
     spec = ModelSpec(
         name=network,
@@ -141,6 +142,7 @@ def export_recipe(
             run, output, forms, ending.tell, options, untrained, not no_recipe, runners, layout
         )
     except PrunecError:
+        # Nothing was computed yet: a folder without a step would only be in the way.
         if not run.steps.exists():
             shutil.rmtree(run.path, ignore_errors=True)
         raise
@@ -152,6 +154,8 @@ def _multiple(text: str) -> int | str:
 
     if text == "measured":
         return text
+    # Nine digits at most: int() raises for thousands of digits. isdigit alone accepts digits
+    # of other scripts.
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= 10**6:
         raise UsageError(
             f"--round-to {text!r} must be a whole number from 1 to 1,000,000, or 'measured'",
@@ -175,11 +179,13 @@ def _recipe(spec: ModelSpec, data: str, round_to: int | str, onnx: dict[str, int
     cut = {"name": "remove-channels", "round_to": round_to}
     return Recipe.model_validate(
         {
+            # file systems allow names of 255 bytes; -001 and suffixes follow
             "name": name[:80] or "network",
             "model": spec,
             "data": _data(spec, data),
             "pass": ({"name": "zero-tiny-weights"}, cut, {"name": "fold-batchnorm"}),
             "export": ({"name": "to-onnx", **onnx},),
+            # The command promises equality, not speed.
             "verify": VerifySpec(budget=Budget(latency_ratio=None)),
         }
     )

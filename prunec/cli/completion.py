@@ -69,6 +69,7 @@ def runner_names(incomplete: str) -> Iterator[str]:
     """Yield the runners that begin with ``incomplete``."""
     from prunec.plugins import RUNNERS, plug_in_names
 
+    # ssh takes an address; completing `ssh://` shows how it begins.
     names = (f"{name}://" if name == "ssh" else name for name in plug_in_names(RUNNERS))
     return _beginning(names, incomplete)
 
@@ -128,6 +129,7 @@ def settings(args: list[str], incomplete: str) -> Iterator[str]:
     """
     from prunec.recipe import packaged_recipes, settable_keys
 
+    # bash hands the line over in the first variable, other shells in the second.
     typed = (os.environ.get(key, "") for key in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS"))
     words = [*args, *" ".join(typed).split()]
     known = packaged_recipes()
@@ -149,6 +151,7 @@ def _networks(incomplete: str) -> Iterable[str]:
             names.add(match[1])
     if library == "timm":
         return sorted(f"timm:{name}" for name in names)
+    # timm: stands for its thousand names, which follow once it is typed.
     return [*sorted(name for name in names), "timm:"]
 
 
@@ -158,6 +161,7 @@ _REGISTERED = re.compile(r"^@register_model\b.*\n(?:@.*\n|[ )].*\n)*def (\w+)\("
 
 def _paths(incomplete: str) -> Iterator[str]:
     """Yield the files, and the folders with a slash, that begin with ``incomplete``."""
+    # The x makes `runs/` complete inside the folder: Path drops a final slash.
     folder = Path(incomplete + "x").parent
     if not folder.is_dir():
         return

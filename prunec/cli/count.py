@@ -65,6 +65,7 @@ def _run(subject: str, root: Path | None) -> RunFolder | None:
     """Return the run in a folder; None where there is no such folder: the name is a network's."""
     from prunec.store.finding import open_run, runs_root
 
+    # A path comes first: what the user sees in the current folder wins over a run's name.
     for folder in (Path(subject), runs_root(root) / subject):
         if subject and folder.is_dir():
             return open_run(folder)

@@ -65,6 +65,7 @@ def check(
 
     override = [] if workers is None else [f"data.workers={workers}"]
     asked = load_recipe(recipe, [*(changes or []), *override])
+    # The check comes before the measurement: a damaged image would end it.
     findings = _checked(asked)
     pace = _pace(asked, recipe, device) if device and findings.passed else None
     if as_json:
@@ -90,6 +91,7 @@ def _pace(recipe: Recipe, source: str, device: str) -> Pace:
 
     progress = SilentProgress(Console(quiet=True))
     prepared = prepare(recipe, source, device=device, progress=progress)
+    # A data set in memory has no workers to time.
     held = not hasattr(prepared.context.data, "workers")
     workers = 0 if held else workers_here(recipe.data.workers)
     return measure_pace(prepared.artifact.module, prepared.context, workers)
@@ -107,6 +109,8 @@ def _checked(recipe: Recipe) -> DataFindings:
         tasks = {name: progress.add_task(name, start=False, total=None) for name in SPLITS}
 
         def advance(split: str, done: int, images: int) -> None:
+            # Started with the first image, so that the test split's time does not include the
+            # training split's.
             progress.start_task(tasks[split])
             progress.update(tasks[split], completed=done, total=images)
 

@@ -80,8 +80,10 @@ def value_in_words(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return json.dumps(node["const"])
     if node.get("type") == "array":
         return f"array of {value_in_words(node.get('items', {}), schema) or 'value'}s"
+    # pydantic states both limits where an annotation tightens a field; the weaker one says nothing.
     strict = node.get("exclusiveMinimum", -math.inf) >= node.get("minimum", math.inf)
     given = [key for key in LIMITS if key in node and not (strict and key == "minimum")]
+    # Ten digits print 0.1 as 0.1, and all limits in use without loss.
     limits = [f"{LIMITS[key]} {node[key]:.10g}" for key in given]
     return ", ".join([KINDS.get(str(node.get("type")), "any value"), *limits])
 
@@ -110,5 +112,6 @@ def _method(cls: type[Pass]) -> Iterator[RenderableType]:
 
 def _paragraphs(text: str | None) -> Iterator[str]:
     for block in inspect.cleandoc(text or "").split("\n\n"):
+        # An indented block of a docstring is a formula: its line breaks matter.
         formula = block.startswith(" ")
         yield textwrap.indent(inspect.cleandoc(block), "  ") if formula else " ".join(block.split())

@@ -70,6 +70,7 @@ class Guarded(Group):
 
 def _ended(mistake: Any) -> typer.Exit:
     """Print a mistake in the command line, or the help where nothing was given; return the exit."""
+    # By name: typer carries a copy of click, whose class is another.
     if type(mistake).__name__ == "NoArgsIsHelpError":
         mistake.show()
     else:

@@ -14,6 +14,7 @@ from prunec.plugins import EXPORTERS, plug_in_names
 
 def with_forms(command: Callable[..., None]) -> Callable[..., None]:
     """Add one flag per exporter to a command, which receives the forms given as ``forms``."""
+    # Python's parameter names have no hyphens; the flags keep them.
     names = {name.removeprefix("to-").replace("-", "_"): name for name in plug_in_names(EXPORTERS)}
 
     @functools.wraps(command)
@@ -32,5 +33,6 @@ def with_forms(command: Callable[..., None]) -> Callable[..., None]:
             inspect.Parameter(key, kind, default=False, annotation=Annotated[bool, flag])
         )
     called.__annotations__ = {p.name: p.annotation for p in parameters}
+    # typer reads the options of a command from its signature, so the wrapper needs one of its own.
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return called

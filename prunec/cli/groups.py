@@ -20,10 +20,12 @@ class Group(TyperGroup):
         Raises:
             UsageError: there is no such command; names the nearest one.
         """
+        # click would add its own suggestion to the message.
         self.suggest_commands = False
         try:
             return super().resolve_command(ctx, args)
         except MISTAKES as error:
+            # A misspelt option is not a misspelt command.
             if not args or args[0].startswith("-"):
                 raise
             near = did_you_mean(args[0], list(self.commands))

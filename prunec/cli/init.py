@@ -54,7 +54,7 @@ def init(
     budget: Annotated[
         float | None,
         typer.Option(
-            min=0.001,
+            min=0.001,  # a share of 0 leaves no network, of 1 removes nothing
             max=0.999,
             metavar="SHARE",
             help="Share to keep of the MACs (gdp, magnitude) or of the weights (others): 0.3  "
@@ -79,6 +79,7 @@ def init(
     from prunec.errors import RecipeError
     from prunec.files import write_text_atomic
 
+    # Checked before the images are surveyed, which takes seconds.
     path = output or Path(f"{recipe_name(model, data, method)}.toml")
     if path.exists():
         raise RecipeError(f"{path} already exists", remedy="Name another file: -o FILE.")

@@ -75,6 +75,7 @@ def _recipe(target: str | None, runs: Path | None) -> Recipe | None:
 
     try:
         run_of(target, runs)
+    # Its runs exist, but all failed or still train: the name means a run, not the recipe.
     except NoneLeft:
         return None
     except RunError:

@@ -77,6 +77,8 @@ def train(
         request = _request(reference, changes, resume, root, processes)
         first = processes is None or processes.first
         watch.mark("recipe")
+        # A run to continue is locked before it is prepared, so that no second process continues
+        # it too.
         with request.run.held() if request.run and first else nullcontext():
             prepared, console = _prepared(request, device, first, watch)
             prepared = prepared.measuring(retune=retune, watch=watch)
@@ -85,6 +87,7 @@ def train(
             if request.run:
                 _train_and_report(request.run, prepared, console, first)
         if request.run is None:
+            # Only after everything was prepared: a refused recipe leaves no folder.
             created = create_run(request.recipe, root) if first else None
             run = created if processes is None else processes.share(created)
             assert run is not None
@@ -94,6 +97,7 @@ def train(
 
 def _joined() -> AbstractContextManager[Processes | None]:
     """Join the other processes, if there are any; torch is imported only then."""
+    # torchrun sets it for every process that it starts.
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return nullcontext(None)
     from prunec.processes import joined
@@ -111,6 +115,8 @@ def _request(
     """Return the training to start, on every rank; rank 0 determines it and shares it."""
     request: Request | None = None
     if processes is None or processes.first:
+        # After a restart by torchrun the same command line must continue the run, not begin
+        # another.
         run = launched_run(root) if int(os.environ.get(_RESTARTS, "0")) else None
         if resume and run is None:
             run = resumed_run(reference, changes, root)
@@ -169,6 +175,7 @@ def _trained(run: RunFolder, prepared: Prepared, console: Console, first: bool) 
         if isinstance(error, Interrupted):
             error.remedy = remedy
             raise
+        # 130 = 128 + SIGINT, as shells count
         raise Interrupted("stopped", 130, remedy=remedy) from error
     except Exception as error:
         _mark(run, "failed", first, first_line(error))

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from prunec.errors import PrunecError
 
-STDERR = 2
+STDERR = 2  # the descriptor, as POSIX numbers it
 NAME = "libraries.log"
 """Name of the file in a run's folder; an empty one is removed."""
 
@@ -86,6 +86,7 @@ def kept() -> Iterator[None]:
             the parser; it names the file with the traceback.
     """
     global _current
+    # Off in tests and in other programs, which own their standard error.
     if not _enabled:
         yield
         return
@@ -93,6 +94,7 @@ def kept() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # The user can mend these; everything else is a defect, whose traceback belongs in the log.
         if isinstance(error, PrunecError | OSError) or _is_clicks(error):
             raise
         failed = True
@@ -110,6 +112,7 @@ def hush() -> None:
 
 def _begun() -> Noise:
     sys.stderr.flush()
+    # Line by line: messages of several ranks must not mix within a line.
     screen = os.fdopen(os.dup(STDERR), "w", buffering=1, encoding="utf-8", errors="replace")
     handle, path = tempfile.mkstemp(prefix="prunec-", suffix=".log")
     os.close(handle)

@@ -44,5 +44,6 @@ def show_pass(
 
     cls = catalogue.pass_class(name)
     recipes = map(recipe.load_recipe, recipe.packaged_recipes())
+    # Read from the recipes themselves, so that the list cannot be out of date.
     used = [one.name for one in recipes if any(table["name"] == name for table in one.passes)]
     print_parts(*explained(cls, catalogue.pass_options(name), used))

@@ -29,6 +29,7 @@ def predict(
 ) -> None:
     """Print the five best classes of every image, prepared as the file's metadata says."""
     path = Path(file)
+    # A name with a suffix is a mistyped file, not a run.
     if not path.exists() and not path.suffix:
         from prunec.cli.arguments import run_of
 

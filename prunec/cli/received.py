@@ -48,6 +48,7 @@ def names_bundle(reference: str) -> bool:
     """Return whether a path is a bundle: a folder with a manifest but no run, or a zip."""
     path = Path(reference)
     if path.is_dir():
+        # A run has a manifest too, in export/; a bundle has no run.json.
         return (path / "manifest.json").is_file() and not (path / "run.json").exists()
     return path.suffix.lower() == ".zip"
 

@@ -54,6 +54,7 @@ class Ending:
         if self.wishes and self.wishes.place:
             from prunec.pipeline import require_wishes
 
+            # Exports take minutes: a key that cannot sign must not end them.
             require_wishes(self.wishes)
 
     def tell(self, line: str) -> None:
@@ -68,6 +69,7 @@ class Ending:
 
             write_text_atomic(self.junit, junit_xml(result))
         place = self.wishes.place if self.wishes else None
+        # Forms that failed stay out; without any other there is no bundle.
         if place and run and any(form.passed for form in result.forms.values()):
             from prunec.pipeline import write_bundle
 
@@ -111,6 +113,7 @@ def _print_runners(result: ExportReport) -> None:
     if not has_several(rows):
         return
     console, runners = Console(), runners_of(rows)
+    # Terminals of other encodings cannot print the check mark.
     marks = MARKS if console.encoding.startswith("utf") else PLAIN_MARKS
     shown = {True: Text(marks[0], "green"), False: Text(marks[1], "red"), None: Text("—")}
     made = table("Forms, by runner", "form", "bytes", *runners, numbers=["bytes"])

@@ -49,6 +49,7 @@ def runs(context: typer.Context, as_json: AsJson = False, root: Root = None) -> 
     from prunec.store.summaries import summary
 
     place = runs_root(root)
+    # Oldest first, so that the latest run stands just above the prompt.
     summaries = sorted(map(summary, run_folders(place)), key=lambda s: (s.created, s.name))
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in summaries], indent=2, ensure_ascii=False))
@@ -74,6 +75,7 @@ def remove(
     from prunec.store.states import is_at_work
 
     chosen = _named(names, runs_root(root))
+    # All are checked before the first is deleted: the command does all or nothing.
     busy = [str(run.path) for run in chosen if is_at_work(run)]
     if busy:
         raise RunError(
@@ -82,6 +84,7 @@ def remove(
         )
     _require_consent(chosen, yes)
     for run in chosen:
+        # Held while it is deleted, so that no training begins in it meanwhile.
         with run.held():
             shutil.rmtree(run.path)
         typer.echo(f"Deleted {run.path}")
@@ -110,6 +113,7 @@ def _named(names: Sequence[str], root: Path, unique: bool = True) -> list[RunFol
     several = []
     for name in names:
         places = [place for place in (root / name, Path(name)) if (place / "run.json").is_file()]
+        # `.` and `..` would name the folder of all runs.
         if not places or not name.strip("./"):
             raise RunError(f"there is no run {name}", remedy=runs_there(root))
         several.append(RunFolder(places[0]))
@@ -122,6 +126,7 @@ def _require_consent(chosen: Sequence[RunFolder], yes: bool) -> None:
         return
     count = f"{len(chosen)} run{'' if len(chosen) == 1 else 's'}"
     listed = ", ".join(str(run.path) for run in chosen)
+    # A script that pipes into the command must not delete by accident.
     if not sys.stdin.isatty():
         raise RunError(
             f"{listed}: nothing was deleted, because no terminal is there to confirm it",
@@ -191,6 +196,7 @@ def _pairs(title: str, names: tuple[str, str], pairs: Mapping[str, Pair]) -> Tab
 
     first, second = names if names[0] != names[1] else (f"{names[0]} (1)", f"{names[1]} (2)")
     made = table(title, "", first, second)
+    # Values that differ must be shown whole: cut, two of them may look equal.
     for column in made.columns:
         column.overflow = "fold"
     for key, values in pairs.items():

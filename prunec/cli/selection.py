@@ -91,6 +91,7 @@ def resumed_run(reference: str | None, changes: Sequence[str], root: Path) -> Ru
     Raises:
         RunError: there is none, or it started with another recipe.
     """
+    # A run by name keeps its own recipe; only a recipe with changes must be compared with it.
     if reference is None or not (changes or Path(reference).suffix == ".toml"):
         return _unfinished(_unchanged(_resumable(reference, root), changes))
     recipe = self_contained(load_recipe(reference, changes), reference)
@@ -133,6 +134,7 @@ def _unchanged(run: RunFolder, changes: Sequence[str]) -> RunFolder:
 
 
 def _unfinished(run: RunFolder) -> RunFolder:
+    # A finished training with damaged weights may be continued: it makes them again.
     if run.status in ("trained", "exported") and not _damage(run):
         raise RunError(
             f"{run.path} is fully trained", remedy=f"Export it: prunec export {run.path}"

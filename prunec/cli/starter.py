@@ -97,6 +97,7 @@ def _templates() -> dict[str, str]:
     names = packaged_recipes()
     return {
         name.removesuffix(ending).replace("_", "-"): name
+        # Later entries win in a dict, so the preferred suffix comes last.
         for ending in reversed(MODELS)
         for name in names
         if name.endswith(ending)
@@ -145,6 +146,7 @@ def starter(model: str, data: str, name: str, wishes: Wishes | None = None) -> t
         "\n".join(map(_aligned, filled.splitlines()))
         + f"\n{_in_rhythm(steps, images)}{_aligned(images.goal)}\n"
     )
+    # Parsed as `prunec train` will, so that a recipe that is written is valid.
     recipe = loads(text, f"{name}.toml")
     if wishes.weights:
         _require_loadable(recipe.model, classes)
@@ -237,6 +239,8 @@ def _steps(wishes: Wishes) -> str:
             f"there is no template for the method {wishes.method!r}",
             remedy=f"{near}There are: {', '.join(methods())}.",
         )
+    # The passes of the packaged recipe, comments included; everything above them depends on the
+    # data.
     whole = packaged_text(packaged[wishes.method])
     text = whole[whole.index("[[pass]]") :]
     if wishes.weights:  # trained already: one-shot pruning needs no dense phase of its own
@@ -246,6 +250,7 @@ def _steps(wishes: Wishes) -> str:
     steps, mark, budget = text.partition("[verify.budget]")
     steps, aimed = _set(steps, "macs_ratio", BELOW * wishes.budget)
     steps, left = _set(steps, "sparsity", 1 - wishes.budget)
+    # train-dense has neither key.
     if not aimed + left:
         raise RecipeError(
             f"{wishes.method} has no budget", remedy="Leave --budget out, or name another --method."
@@ -264,6 +269,7 @@ def _set(text: str, key: str, value: float) -> tuple[str, int]:
 
 def _in_rhythm(text: str, images: Images) -> str:
     """Scale the intervals in ``text``, given in steps, down to a training shorter than usual."""
+    # Whole batches only: the last, smaller one is dropped.
     steps = images.epochs * (images.train // images.batch)
     if not 0 < steps < USUAL_STEPS:
         return text

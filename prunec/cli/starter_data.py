@@ -67,6 +67,7 @@ def shifted(size: tuple[int, int]) -> tuple[str, ...]:
 
     An eighth is the usual padding of CIFAR-10: 4 pixels for 32.
     """
+    # An eighth is 4 of CIFAR's 32 pixels, He et al. 2016 (arXiv:1512.03385).
     padding = max(1, min(size) // 8)
     crop = f'{{ name = "RandomCrop", size = {list(size)}, padding = {padding} }}'
     return (crop, FLIP)
@@ -78,6 +79,7 @@ def _array_of(numbers: Sequence[float]) -> str:
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's training images."""
+# Goyal et al. 2017 (arXiv:1706.02677): 90 epochs, batch 256, rate 0.1; 100 leave time to prune.
 PHOTOS = Images(
     what="photos, 3×224×224 after preparation",
     channels=3,
@@ -89,6 +91,7 @@ PHOTOS = Images(
     batch=256,
     workers=8,
 )
+# Mean and deviation of Fashion-MNIST's 60,000 training images.
 CLOTHES = Images(
     what="grey images of clothes, 1×28×28, 10 classes",
     channels=1,
@@ -96,6 +99,7 @@ CLOTHES = Images(
     std="[0.353]",
     augment=('{ name = "RandomCrop", size = 28, padding = 2 }', FLIP),
 )
+# Mean and deviation of CIFAR-10's training images; crop and flip after He et al. 2016.
 THINGS = Images(
     what="colour images of things, 3×32×32",
     channels=3,
@@ -105,6 +109,8 @@ THINGS = Images(
     epochs=200,
 )
 MIOU = "# miou = 50.0  # percent, intersection over union, on the test images"
+# DeepLabV3 (Chen et al. 2017, arXiv:1706.05587): crops of 513 = 32·16 + 1, scales 0.5 to 2, batch
+# 16. The fill is ImageNet's mean colour, 255 times 0.485, 0.456, 0.406.
 SCENES = Images(
     what="photos, 3×513×513 after preparation, a class for every pixel",
     channels=3,
@@ -122,6 +128,7 @@ SCENES = Images(
     workers=8,
     goal=MIOU,
 )
+# Flips only: a crop of a 48×48 canvas may hold no garment.
 CANVASES = Images(
     what="grey canvases with clothes, 1×48×48, a class for every pixel",
     channels=1,
@@ -131,6 +138,7 @@ CANVASES = Images(
     batch=32,
     goal=MIOU,
 )
+# No augmentation: a mirrored or shifted signal may be another activity.
 SIGNALS = Images(
     what="nine signals of 128 steps as images of one row, 9×1×128, standardised",
     channels=9,
@@ -139,6 +147,7 @@ SIGNALS = Images(
     augment=(),
     epochs=60,
 )
+# Four workers: features are computed from sound as it is read.
 SPEECH = Images(
     what="log-mel features of a second as images of one row, 32×1×99, standardised",
     channels=32,
@@ -191,7 +200,7 @@ def of_folder(seen: Survey, root: str, size: tuple[int, int] | None) -> Images:
         std=_array_of(seen.std),
         augment=augment,
         prepare=prepare,
-        epochs=30,
+        epochs=30,  # enough for a first result in an evening; the data decide the rest
         batch=batch,
         # 0.1 at a batch of 128 is the CIFAR setting of He et al. 2016 (arXiv:1512.03385);
         # proportional to the batch after Goyal et al. 2017 (arXiv:1706.02677).

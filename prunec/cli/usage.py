@@ -39,6 +39,7 @@ def explained(error: Any) -> UsageError:
         near = _nearest(error.option_name, error.ctx.command)
         return UsageError(f"{command} has no option {error.option_name}", remedy=f"{near}{ask}")
     message = error.format_message().rstrip(".")
+    # In the order of the table: the last phrase is the beginning of others.
     for theirs, ours in PHRASES.items():
         message = message.replace(theirs, ours)
     help_text = _help_of(getattr(error, "param", None) or _parameter(error))
@@ -60,6 +61,7 @@ def located(read: Any) -> Any:
 
 def _parameter(error: Any) -> Any:
     """Return the option that an exception names, where the parser did not attach it."""
+    # click attaches the parameter to most errors, but not to a missing value.
     name, command = getattr(error, "option_name", ""), error.ctx.command if error.ctx else None
     return next((p for p in getattr(command, "params", ()) if name and name in p.opts), None)
 
@@ -82,6 +84,7 @@ def _nearest(option: str, command: Any) -> str:
     from prunec.recipe import settable_keys
 
     word = option.removeprefix("--").replace("-", "_")
+    # Later entries win in the dict below: of keys with the same last part, the shortest.
     deepest_first = sorted(settable_keys(), key=lambda key: -key.count("."))
     keys = {key.rpartition(".")[2]: key for key in deepest_first}
     key = keys.get(word if word in keys or near else nearest(word, keys))

@@ -107,8 +107,9 @@ class Exporter(ABC):
 
     @classmethod
     def exporter_name(cls) -> str:
-        """Name in a recipe: ``ToOnnx`` is ``to-onnx``, like its file."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+        """Name in a recipe, like its file: ``ToOnnx`` is ``to-onnx``, ``ToCFp16`` ``to-c-fp16``."""
+        words = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+        return re.sub(words, "-", cls.__name__).lower()
 
     @classmethod
     def form(cls) -> str:

@@ -25,6 +25,7 @@ def resumed(
     done = 0
     while done < last and opened.is_done(done):
         done += 1
+    # Backwards: a damaged artifact costs the passes after the last sound one, not the whole run.
     while done:
         try:
             return opened.artifact(done - 1), done
@@ -50,6 +51,8 @@ def run_pass(
     if processes.first:
         folder = run.step(index, step.pass_name())
         save_artifact(result, folder, run.identity)
+        # A rewrite has no context and leaves the metrics of the training as they are.
         keep_records(run, folder / "artifact.json", *((run.metrics,) if context else ()))
+    # The others may read the step as soon as they go on.
     processes.wait()
     return result

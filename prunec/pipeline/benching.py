@@ -82,6 +82,7 @@ def _row(m: Measurement, macs: Sequence[int | None]) -> tuple[str, ...]:
     ours, theirs = macs
     ratio = f"{latency.ratio:.3f}" if latency.apart else "no difference"
     interval = f"{latency.least:.3f}–{latency.most:.3f}"
+    # The rounds hold (shipped, dense); the columns show dense first.
     sides = [_spread([pair[side] for pair in latency.rounds]) for side in (1, 0)]
     known = ours is not None and theirs
     return (str(m.batch), str(m.threads), *sides, ratio, interval,
@@ -97,6 +98,7 @@ def _speeds(bench: Bench) -> Iterator[str]:
     """Yield sentences on the throughput of the fastest setting and on resident memory."""
     sides = [m.to_dict(bench.macs) for m in bench.measurements]
     for name in ("shipped", "dense"):
+        # Throughput is a property of the file at its best setting, so each side has its own.
         best = max(sides, key=lambda m: m[name]["samples_per_second"])
         speed = best[name]["macs_per_second"]
         macs = f", {speed / 1e9:.3g} GMAC/s" if speed else ""
@@ -115,6 +117,7 @@ def _speeds(bench: Bench) -> Iterator[str]:
 
 def _layers(side: str, layers: Sequence[LayerTime]) -> FittedTable:
     numbers = ("ms", "share")
+    # 1: a file whose layers take no measurable time has shares of zero.
     whole = sum(layer.milliseconds for layer in layers) or 1.0
     made = table(f"{side}: the slowest of {len(layers)} layers", "layer", "operator", *numbers,
                  numbers=numbers)  # fmt: skip
@@ -126,6 +129,7 @@ def _layers(side: str, layers: Sequence[LayerTime]) -> FittedTable:
 
 def bench_plot(name: str, bench: Bench) -> Markup:
     """Return a bar chart, as SVG, of both files' median times in every setting, with quartiles."""
+    # px: room for `batch 32, 1 thread`, the page's usual width, two bars of 12 and their gaps
     left, width, row = 130.0, 640.0, 48.0
     rounds = [m.latency.rounds for m in bench.measurements]
     lines = f"{name}: ms per sample, {bench.runner}".replace(" beside ", "\nbeside ").splitlines()

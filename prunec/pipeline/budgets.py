@@ -50,6 +50,7 @@ def check_device(
     ):
         try:
             findings += one
+        # A budget that cannot be measured fails: the recipe requires a figure.
         except PrunecError as error:
             wrong = f"{error.message}. {error.remedy}".strip()
             findings.append(failed(f"budget: {name}", "a figure", "none", wrong))
@@ -83,9 +84,12 @@ def _milliseconds(
         if path.suffix not in runner.suffixes:
             yield f"latency on {name}: it does not open {path.suffix} files"
             continue
+        # The measured rounds are those of the form's own runner; another one must time the file
+        # itself.
         own = runner_for(writer.suffix).identity == runner.identity
         if latency is None or not own:
             loaded = runner.open(path)
+            # Beside itself: times are only measured in pairs.
             timed = loaded.time(loaded)
         else:
             timed = latency

@@ -24,6 +24,7 @@ def named_runners(names: Iterable[str], recipe: Recipe | None = None) -> tuple[R
     wanted = dict.fromkeys([*names, *((recipe.verify.runners if recipe else None) or ())])
     runners = tuple(map(runner_named, wanted))
     for runner in runners:
+        # Raises if the device cannot be reached, before minutes of export.
         _ = runner.identity
     return runners
 
@@ -54,6 +55,7 @@ def check_elsewhere(
     identities: list[Identity] = []
     own, others = runner_for(writer.suffix), other_runners(writer.suffix)
     for runner in named:
+        # Named by the command line, but run anyway.
         if runner in (own, *others):
             continue
         if writer.suffix in runner.suffixes:

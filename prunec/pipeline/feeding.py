@@ -32,7 +32,7 @@ def feeding(
     """
     inputs = [
         {
-            "shape": list(x.shape[1:]),
+            "shape": list(x.shape[1:]),  # without the batch, which is free
             "type": str(x.dtype).removeprefix("torch."),
             "layout": layout.upper() or _LAYOUTS.get(x.ndim, ""),
         }
@@ -47,6 +47,7 @@ def feeding(
         **({"normalised_by": "the file itself"} if layout else {}),
         "mean": spread(spec.mean, channels),
         "std": spread(spec.std, channels),
+        # Tuples become lists, as they will be read from the file.
         "prepare": json.loads(json.dumps(list(spec.prepare))),
     }
     text = _text(preparation, data.shape, data.kind.__name__.lower(), layout)

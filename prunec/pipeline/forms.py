@@ -172,11 +172,13 @@ def ship(
     manifest: dict[str, object] = {**forms.folder.recorded}
     for writer in forms.exporters:
         form = writer.form()
+        # A form made from a wrong file is wrong too.
         if writer.reads and not reports[writer.reads].passed:
             reports[form] = _unwritten(writer)
             continue
         entry, reports[form] = _written(forms, writer, recipe, fed)
         if reports[form].passed:
+            # Before the next form: it may be made from this file at its place.
             _publish(forms, writer)
             shipped = forms.shipped(writer)
             golden = write_golden(shipped, writer, fed.artifact.module, fed.artifact.example)
@@ -214,6 +216,7 @@ def _written(
     labelled = _labelled(data, writer) if isinstance(writer, Lossy) and data else None
     batches: Batched | None = [(images,) for images, _ in labelled] if labelled else None
     source = replace(source, labels=tuple(labels for _, labels in labelled or ()))
+    # What a killed export left must not be published with the new file.
     shutil.rmtree(forms.candidate(writer).parent, ignore_errors=True)
     exported = writer(source, forms.candidate(writer), batches)
     twin = forms.dense(writer)
@@ -255,18 +258,20 @@ def _write_twin(
     """
     versions = {key: value for key, value in environment().items() if key in PACKAGES}
     of = {"prunec": prunec_version(), "dense": weights_digest(dense.module)}
+    # Everything that the bytes of the twin depend on.
     made = json.dumps({**of, **versions, **asdict(writer)}, sort_keys=True)
     with suppress(PrunecError):
         written = writer.read_back(twin)
         if sha256_of(twin) == kept and (written.metadata or {}).get(_MADE_BY) == made:
             return
+    # Norms folded, as in the shipped file: the ratio of times is to show the cut alone.
     folded, *_ = fold_batch_norms(dense.module, dense.example)
     writer(Source(Artifact(folded, dense.example), {_MADE_BY: made}), twin, batches)
 
 
 def _labelled(data: Data, writer: Lossy) -> list[tuple[Tensor, Tensor]]:
     """Return batches of training images and labels, as many as the exporter calibrates on."""
-    count = -(-writer.calibration // _CALIBRATION_BATCH)
+    count = -(-writer.calibration // _CALIBRATION_BATCH)  # rounded up
     return list(islice(data.train_batches(0, _CALIBRATION_BATCH), count))
 
 

@@ -47,12 +47,14 @@ def inspect(
     last = opened.done[-1]
     artifact = opened.artifact(last)
     title = f"{subject.name} after {opened.passes[last].pass_name()}"
+    # Gates multiply kernels: a gate of zero is a dead channel only after it is absorbed.
     dense = absorbed(artifact.module)
     if artifact.plans:
         return inspect_module(
             title, opened.dense, artifact.example, now=artifact.module, plans=artifact.plans
         )
     said = [getattr(step, "round_to", 1) for step in opened.passes]
+    # "measured" is no number here: nothing is timed for an inspection.
     round_to = max((value for value in said if isinstance(value, int)), default=1)
     made = compile_module(dense, artifact.example, masks=artifact.masks, round_to=round_to)
     return inspect_module(

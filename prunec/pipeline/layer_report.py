@@ -87,10 +87,12 @@ def _paired(ours: Sequence[LayerTime], theirs: Sequence[LayerTime]) -> dict[str,
         named[name] = layer
     wanted = [layer for layer in ours if layer.work is not None]
     known = {layer.name: named[layer.name] for layer in wanted if layer.name in named}
+    # By order only within a kind: there a fused or renamed node keeps its place.
     for linear, operators in ((False, _FILTERS), (True, _PRODUCTS)):
         kind = [x for x in wanted if x.operator.endswith("linear") == linear]
         left = [x for x in kind if x.name not in known]
         others = [x for x in theirs if x.operator in operators and x not in known.values()]
+        # Otherwise a node was split or merged, and order proves nothing.
         if len(left) == len(others):
             known |= {layer.name: other for layer, other in zip(left, others, strict=True)}
     return known
@@ -99,6 +101,7 @@ def _paired(ours: Sequence[LayerTime], theirs: Sequence[LayerTime]) -> dict[str,
 def _speed(layer: LayerTime) -> float:
     """Return 10⁹ multiply-adds per second."""
     assert layer.work is not None
+    # products / ms = 10³ per second, / 10⁶ = 10⁹; 1e-9: a clock may show no time at all.
     return layer.work.products / max(layer.milliseconds, 1e-9) / 1e6
 
 

@@ -89,6 +89,7 @@ def _stated(
     writer: Exporter, path: Path, twin: Path, recipe: Recipe, artifact: Artifact
 ) -> dict[str, object]:
     return {
+        # Through JSON, so that tuples equal the lists that are read back.
         "exporter": {"name": writer.exporter_name(), **json.loads(json.dumps(asdict(writer)))},
         "file": f"{writer.form()}/{STEM}{writer.suffix}",
         "bytes": writer.size(path),

@@ -134,14 +134,17 @@ def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
         other = _with_threads(other, count)
         ours, theirs = runner.open(shipped), other.open(dense)
         _require_inputs(settings.sizes or {}, ours, theirs)
+        # Sizes from the command line include the batch.
         for batch in settings.batches if not settings.sizes else (1,):
             pair = [file.noise(batch, settings.sizes) for file in (ours, theirs)]
             samples = len(pair[0][0]) if pair[0] and pair[0][0].ndim else 1
             latency = in_turns(ours.timed(pair[0]), theirs.timed(pair[1]))
             measurements.append(Measurement(samples, count, latency))
             if layers is None and settings.layers:
+                # Once, in the first setting: profiling slows the file down.
                 layers = (ours.profile(pair[0]), theirs.profile(pair[1]))
                 peaks = measured_peaks() if shipped.suffix == ".c" else None
+            # Not on another machine: /proc shows this one's processes.
             if memory is None and runner.unasked:
                 memory = _memory(((shipped, runner), (dense, other)), batch, settings.sizes)
     said = dict.fromkeys(

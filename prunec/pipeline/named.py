@@ -74,6 +74,7 @@ def classes_of(spec: ModelSpec) -> int:
         given[key].shape[0]
         for key, fresh in module.state_dict().items()
         if key in given and fresh.dim() and fresh.dim() == given[key].dim()
+        # Tensors of the head: 1000 rows in the fresh network, another number in the checkpoint.
         if fresh.shape[0] == CLASSES != given[key].shape[0]
     }
     if len(sizes) > 1:

@@ -88,7 +88,9 @@ def _made_by(artifact: Artifact, passes: Sequence[Pass]) -> bool:
     if [step.name for step in artifact.history] != [step.pass_name() for step in passes]:
         return False
     for step, stated in zip(artifact.history, passes, strict=True):
+        # As the record was written: tuples as lists.
         options = json.loads(json.dumps(asdict(stated)))
+        # An option that a later build added has no record, and one that it dropped no value now.
         if any(options.get(key, value) != value for key, value in step.options.items()):
             return False
     return True

@@ -134,6 +134,7 @@ def _require_images(fed: Mapping[str, Any], path: Path) -> None:
     whole = isinstance(shape, list) and all(isinstance(size, int) for size in shape)
     if fed.get("kind") != "image" or not whole or len(shape or ()) != 3:
         raise DataError(f"{path} is not known to take an image: {fed.get('how_to_feed', '')}")
+    # The metadata are a stranger's: Resize(10**9) would be carried out.
     for table in fed["prepare"]:
         if _largest(table) > MOST_SIZE:
             raise DataError(f"{path}: an argument of {table.get('name')} exceeds {MOST_SIZE:,}")
@@ -182,6 +183,7 @@ def _prepared(fed: Mapping[str, Any], path: Path) -> tuple[Tensor, str]:
     shape = fed["inputs"][0]["shape"]
     channels, *size = (shape[-1], *shape[:-1]) if layout_of({"feeding": fed}) == "nhwc" else shape
     remarks = []
+    # Before `prepare`: its transforms see the channels that the network gets.
     if channels == 1:
         image = v2.functional.rgb_to_grayscale(image)
     image = try_transform(build_transform(fed["prepare"], "prepare"), image, "prepare")

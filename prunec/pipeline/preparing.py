@@ -81,6 +81,7 @@ def prepare(
     """
     opened = OpenedRecipe(lambda: recipe, source, data)
     place = _require_training(opened, device)
+    # Only to find a mistake in [[export]] before the training, not after it.
     opened.exporters()
     data = _data(opened)
     artifact = opened.fresh(progress.note)
@@ -135,11 +136,13 @@ def _require_training(opened: OpenedRecipe, device: str) -> torch.device:
         )
     place = torch_device(device)
     if place.type == "cuda":
+        # torch allocates on the current device, which is GPU 0 in every process otherwise.
         torch.cuda.set_device(place)
     return place
 
 
 def _data(opened: OpenedRecipe) -> Data:
+    # In turns: the first unpacks or indexes the data, the others find it done.
     with processes_here().turns():
         return opened.data
 
@@ -164,6 +167,7 @@ def _context(
 
 def _require_answers(recipe: Recipe, artifact: Artifact, data: Data) -> None:
     """Refuse a network whose outputs in training mode do not fit the data's task."""
+    # A copy: batch norms change their statistics in training mode.
     module = copy.deepcopy(artifact.module).train()
     images = artifact.example[0].clone()
     try:

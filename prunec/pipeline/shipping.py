@@ -64,14 +64,17 @@ def export(
     with run.held():
         opened = OpenedRun(run, untrained.images if untrained else None)
         made = Forms(run.export, opened.exporters(forms, options), output)
+        # Before the rewrites, which take minutes.
         made.require_places()
         artifact = _rewritten(opened, tell, untrained)
         dense = Artifact(opened.dense, artifact.example)
         shipped = run.export.report, run.export.manifest
+        # After the rewrites, whose artifacts are among the records.
         records = check_records(run, steps_of(opened), anew=shipped)
         made = replace(made, records=records, made_by=_other_build(run), with_recipe=with_recipe)
         made = replace(made, runners=others, layout=layout)
         report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
+        # Before the page, which reads them.
         keep_records(run, *shipped)
         tell(f"Wrote {write_report(run)}")
         if report.passed:

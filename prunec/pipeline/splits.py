@@ -26,6 +26,7 @@ def splits(data: Data | None, name: str) -> dict[str, Any]:
         return {**description, "digest_of": "images and labels", **_named(digests)}
     if isinstance(data, FolderData):
         names = [
+            # Class and file name: the same data set may lie in another folder.
             json.dumps([Path(s.name(i)).parts[-2:] for i in range(len(s))]).encode()
             for s in (data.train_set, data.test_set)
         ]

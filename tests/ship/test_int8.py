@@ -16,12 +16,14 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact, Step
+from prunec.catalogue import other_runners, runner_for
 from prunec.deploy.checks import Report
 from prunec.deploy.exporter import Exported, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.errors import NeedsNotMet, PassError
 from prunec.exporters._int8_filters import integer_layers, keep_float
+from prunec.exporters._int8_sums import cut_off
 from prunec.exporters.to_int8 import ToInt8
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.recipe import VerifySpec
@@ -181,6 +183,55 @@ def test_layers_stay_float_until_the_bounds_hold(tmp_path: Path) -> None:
     layers = Onnxruntime().open(path).layers
     assert layers == {"integer": 4 - len(left), "float": len(left)}
     assert verified(artifact, path).passed
+
+
+def large(module: nn.Sequential) -> nn.Sequential:
+    """Weights of one sign and about one size: the sums of all filters are as large as they get."""
+    with torch.no_grad():
+        for layer in (module[0], module[2], module[4]):
+            assert isinstance(layer, nn.Conv2d)
+            layer.weight.abs_().add_(layer.weight.max())
+    return module
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_large_weights_answer_alike_on_any_processor_or_the_report_says_so(
+    tmp_path: Path, bits: int
+) -> None:
+    """The file means its integers: summed exactly, they are what every runner must answer."""
+    free = {"agreement": 0.0, "accuracy_drop": 100.0, "weight_bits": bits}
+    _, path, told = exported(large(net()), tmp_path, **free)
+    remarks = [r for r in told.told["remarks"] if "may exceed 16 bits" in r]  # type: ignore[attr-defined]
+    check = ToInt8(**free).as_run(path, Onnxruntime().open(path))[-1]
+    assert (check.name, check.passed) == ("integer sums, any processor", True)
+    if bits == 8:
+        assert (len(remarks), check.found) == (1, "in some layers on VNNI alone")
+        strict = ToInt8(agreement=0.0).as_run(path, Onnxruntime().open(path))[-1]
+        assert not strict.passed
+        assert "weight_bits = 7 fits everywhere" in strict.message
+        return
+    assert (remarks, check.found) == ([], "within 16 bits")
+    exact = onnxruntime.SessionOptions()
+    exact.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    (x,) = images(4, seed=7)[0]
+    right = onnxruntime.InferenceSession(path, exact).run(None, {"input": x.numpy()})[0]
+    for runner in (runner_for(".onnx"), *other_runners(".onnx")):
+        (outputs,) = next(iter(runner.open(path).run([[x.numpy()]])))
+        assert (outputs.argmax(1) == right.argmax(1)).all(), runner.identity
+
+
+def test_two_weights_are_cut_off_from_129_on(tmp_path: Path) -> None:
+    """255 · 128 fits 16 bits, 255 · 129 does not; weights of two signs take no part together."""
+    path = exported(net(), tmp_path, agreement=0.0, accuracy_drop=100.0)[1]
+    model = onnx.load(path)
+    layer = next(iter(integer_layers(model)))
+    stored = next(t for t in model.graph.initializer if t.name == layer.kernel.input[0])
+    kernel = np.zeros(numpy_helper.to_array(stored).shape, np.int8)
+    pairs = [(64, 64), (64, 65), (127, -127), (-65, -64), (127, 1), (127, 2)]
+    for place, pair in enumerate(pairs):
+        kernel[place].reshape(-1)[[3, 17]] = pair
+    stored.CopyFrom(numpy_helper.from_array(kernel, stored.name))
+    assert cut_off(model) == {layer.node.name: 3}
 
 
 def test_the_same_bytes_every_time(made: tuple[Artifact, Path, Exported], tmp_path: Path) -> None:

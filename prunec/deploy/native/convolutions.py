@@ -11,7 +11,7 @@ from prunec.deploy.native.builder import Builder, Fields, Place, Step, Work
 from prunec.deploy.native.geometry import Geometry, geometry
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
-from prunec.deploy.native.packing import compressed, in_fours
+from prunec.deploy.native.packing import MOST_COLUMNS, compressed, in_fours
 from prunec.deploy.native.patterns import patterned
 from prunec.deploy.native.reading import Call
 
@@ -24,7 +24,6 @@ _THREE_FROM = 0.45
 """The same for the kernel of 3×3 depthwise convolutions."""
 _DENSE_FROM_FEW, _FEW_TAPS = 0.55, 160
 """The same for filters of at most so many weights: packing weighs more in the dense kernel."""
-_MOST_INDICES = 1 << 16
 _ROWS, _DEPTH = 4, 256
 """PN_ROWS and PN_DEPTH of the kernels."""
 _PANELS = tuple((wide * lanes, lanes) for wide, lanes in ((1, 1), (3, 4), (3, 8), (6, 16)))
@@ -121,11 +120,8 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     buffer = builder.new(name)
     count = weights.group_in * taps
     live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
-    dense = (live >= _dense_from(read, count) and weights.group_out >= 4) or count > _MOST_INDICES
+    dense = (live >= _dense_from(read, count) and weights.group_out >= 4) or count > MOST_COLUMNS
     offsets = read.offsets(weights.group_in)
-    pattern = (
-        None if dense or read.alone else patterned(weights.values, weights.groups, offsets, taps)
-    )
     fields: Fields = {
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
@@ -137,16 +133,14 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         scratch = builder.scratch(size)
         fields |= {"scratch": Place(scratch), "scratch_size": size}
         fields["values"] = data.add(in_fours(weights.values, weights.groups))
-    elif pattern:
-        fields |= pattern.fields(data.add)
     else:
-        starts, indices, values = compressed(weights.values)
-        fields |= {"starts": data.add(starts), "indices": data.add(indices)}
-        fields["values"] = data.add(values)
+        pattern = None if read.alone else patterned(weights.values, weights.groups, offsets, taps)
+        rows = pattern or compressed(weights.values)
+        fields |= rows.fields(data.add)
     three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
     if three:
         fields["dense"] = data.add(weights.values)
-    kernel = pattern.kernel if pattern else "dense" if dense else "three" if three else "sparse"
+    kernel = "dense" if dense else "three" if three else rows.kernel
     reads = [read.place.buffer, *([scratch] if dense else [])]
     if read.alone and read.phases:
         kernel = "stepped"
@@ -156,17 +150,15 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
-    step.work = _work(builder, call, weights, kernel=kernel)
-    if pattern:
-        step.work = replace(step.work, stored=pattern.bytes)
+    stored = 4 * weights.values.size if dense else rows.bytes
+    step.work = _work(builder, call, weights, kernel, stored)
     return step
 
 
-def _work(builder: Builder, call: Call, weights: Filters, *, kernel: str) -> Work:
+def _work(builder: Builder, call: Call, weights: Filters, kernel: str, stored: int) -> Work:
     out = builder.layout(call.results[0])
     live = int(np.count_nonzero(weights.values))
     tensors = math.prod(builder.shape(call.operands[0])) + math.prod(out.sizes)
-    stored = 4 * weights.values.size if kernel == "dense" else 6 * live
     products = live * out.height * out.width
     return Work(kernel, weights.values.size, live, products, stored, 4 * tensors)
 

@@ -130,10 +130,11 @@ class Compiled(LoadedFile):
     def _read(self, path: Path) -> np.ndarray | None:
         if not path.is_file():
             return None
-        weights = np.fromfile(path, np.uint8)
-        if weights.size != self.description.weights_bytes:
+        size = self.description.weights_bytes
+        if path.stat().st_size != size:
             raise PrunecError(f"{path} is cut off", remedy="Export it again.")
-        return weights
+        # Processes that run the same network share these pages.
+        return np.memmap(path, np.uint8, "r") if size else None
 
     @property
     def input_shapes(self) -> list[Sizes]:

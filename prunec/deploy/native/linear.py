@@ -9,7 +9,7 @@ import numpy as np
 
 from prunec.deploy.native.builder import Builder, Fields, Place, Work
 from prunec.deploy.native.layout import RANK, Layout
-from prunec.deploy.native.packing import compressed, panels
+from prunec.deploy.native.packing import MOST_COLUMNS, compressed, panels
 from prunec.deploy.native.reading import Call
 
 SPARSE_BELOW = 0.5
@@ -50,7 +50,7 @@ def add_rows(
     buffer, data = builder.new(name), builder.data
     live = float(np.count_nonzero(weight)) / max(weight.size, 1)
     bound = SPARSE_BELOW if rows <= _FEW_ROWS else SPARSE_ROWS_BELOW
-    sparse = live < bound and weight.shape[1] <= 1 << 16
+    sparse = live < bound and weight.shape[1] <= MOST_COLUMNS
     fields: Fields = {
         "in": place, "out": Place(buffer, builder.layout(name).lead), "rows": rows,
         "in_step": in_step, "out_step": out_step, "inputs": weight.shape[1],
@@ -58,9 +58,8 @@ def add_rows(
         "sparse": int(sparse), "activation": 0, "low": 0.0, "high": 0.0,
     }  # fmt: skip
     if sparse:
-        starts, indices, values = compressed(weight)
-        fields |= {"starts": data.add(starts), "indices": data.add(indices)}
-        fields["values"] = data.add(values)
+        packed = compressed(weight)
+        fields |= packed.fields(data.add)
     else:
         fields["values"] = data.add(panels(weight))
     code = "pn_sparse_linear(&S, w, d);" if sparse else "k->linear(&S, w, d);"
@@ -68,7 +67,7 @@ def add_rows(
     step = builder.add(code, "pn_linear", fields, [place.buffer], buffer, layer)
     builder.makers[name] = step
     count = int(np.count_nonzero(weight))
-    stored = 6 * count if sparse else 4 * weight.size
+    stored = packed.bytes if sparse else 4 * weight.size
     tensors = 4 * rows * sum(weight.shape)
     kernel = "sparse linear" if sparse else "linear"
     step.work = Work(kernel, weight.size, count, count * rows, stored, tensors)

@@ -1,22 +1,95 @@
-"""Weight layouts of the kernels: compressed rows, filters in fours, panels of outputs."""
+"""Weight layouts of the kernels: rows without zeros, filters in fours, panels of outputs."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 PANEL = 32
 """Outputs of a dense linear layer that its kernel computes together (prunec_vectors.h)."""
+STRIDE = 32
+"""PN_STRIDE of the kernels."""
+MOST_COLUMNS = (1 << 16) - 1
+"""Weights of a row: their numbers, and their count, take two bytes at most."""
+WIDEST = 255
+"""The widest gap that a byte holds."""
+MOST_FILLERS, MOST_FILLERS_OF_HALVES = 0.02, 0.1
+"""Share of zeros between weights up to which gaps of a byte are used: each costs a weight's time.
+
+More where values are halves: a number in two bytes is a third of such a weight.
+"""
 
 
-def compressed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a matrix in compressed sparse row form: row starts, column indices, values.
+@dataclass(frozen=True)
+class Rows:
+    """Weights of a sparse kernel, row by row (prunec_weights.h).
+
+    Attributes:
+        kernel: name of the kernel.
+        starts: number of weights before every ``STRIDE``-th row.
+        counts: number of weights of every row.
+        places: gaps in one byte each, or numbers in two.
+        values: float32, or float16 if that loses no bit; zeros where a gap is too wide for a byte.
+    """
+
+    kernel: ClassVar[str] = "sparse"
+    starts: np.ndarray
+    counts: np.ndarray
+    places: np.ndarray
+    values: np.ndarray
+
+    @property
+    def bytes(self) -> int:
+        """Size of all arrays."""
+        return sum(x.nbytes for x in (self.starts, self.counts, self.places, self.values))
+
+    def fields(self, add: Callable[[np.ndarray], int]) -> dict[str, int]:
+        """Store the arrays; return the arguments of the kernel."""
+        parts = ("starts", "counts", "places", "values")
+        fields = {f"weights.{name}": add(getattr(self, name)) for name in parts}
+        far, halves = self.places.dtype == np.uint16, self.values.dtype == np.float16
+        return fields | {"weights.far": int(far), "weights.halves": int(halves)}
+
+
+def compressed(values: np.ndarray) -> Rows:
+    """Return the nonzero weights of a matrix.
 
     Args:
-        values: [rows, columns], at most 65536 columns: indices take two bytes.
+        values: [rows, columns], at most ``MOST_COLUMNS`` columns.
     """
     rows, columns = np.nonzero(values)
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(values)))])
-    return starts.astype(np.uint32), columns.astype(np.uint16), values[rows, columns]
+    kept = exact(values[rows, columns])
+    gaps = np.diff(columns, prepend=0)
+    gaps[np.diff(rows, prepend=-1) != 0] = columns[np.diff(rows, prepend=-1) != 0]
+    fillers = np.maximum(gaps - 1, 0) // WIDEST
+    bound = MOST_FILLERS_OF_HALVES if kept.dtype == np.float16 else MOST_FILLERS
+    if fillers.sum() > bound * len(rows):
+        counts = np.bincount(rows, minlength=len(values))
+        return Rows(*_counted(counts), columns.astype(np.uint16), kept)
+    repeats = fillers + 1
+    last = np.cumsum(repeats) - 1
+    places = np.full(int(repeats.sum()), WIDEST, np.uint8)
+    places[last] = gaps - WIDEST * fillers
+    filled = np.zeros(len(places), kept.dtype)
+    filled[last] = kept
+    counts = np.bincount(np.repeat(rows, repeats), minlength=len(values))
+    return Rows(*_counted(counts), places, filled)
+
+
+def _counted(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    before = np.cumsum(counts) - counts
+    return before[::STRIDE].astype(np.uint32), counts.astype(np.uint16)
+
+
+def exact(values: np.ndarray) -> np.ndarray:
+    """Return values as halves if every one of them is finite and exactly one; else as they are."""
+    with np.errstate(over="ignore"):
+        halves = values.astype(np.float16)
+    exact = np.isfinite(halves).all() and (halves.astype(np.float32) == values).all()
+    return halves if exact else values.astype(np.float32)
 
 
 def in_fours(values: np.ndarray, groups: int) -> np.ndarray:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prunec.deploy.native.packing import exact
+
 ROWS = 4
 """Filters of a block (prunec_blocks.h)."""
 FILLED = 0.9
@@ -47,6 +49,7 @@ class Packed:
         """Store the arrays; return the arguments of the kernel."""
         stored = {f"pattern.{key}": add(array) for key, array in self.arrays.items()}
         numbers = {f"pattern.{key}": number for key, number in self.numbers.items()}
+        numbers["pattern.halves"] = int(self.arrays["values"].dtype == np.float16)
         offsets = {} if self.offsets is None else {"offsets": add(self.offsets)}
         return stored | numbers | offsets
 
@@ -80,7 +83,7 @@ def _blocks(values: np.ndarray, groups: int) -> Packed | None:
     block, place = np.nonzero(used)
     starts = np.concatenate([[0], np.cumsum(used.sum(1))]).astype(np.uint32)
     places, chosen = place.astype(np.uint16), blocks[block, :, place]
-    arrays: dict[str, np.ndarray] = {"starts": starts, "places": places, "values": chosen}
+    arrays: dict[str, np.ndarray] = {"starts": starts, "places": places, "values": exact(chosen)}
     return Packed("blocks", arrays, {})
 
 
@@ -120,7 +123,7 @@ def _of_group(
     arrays: dict[str, np.ndarray] = {
         "starts": own[0, :, 0] - own[0, 0, 0],
         "places": flat,
-        "values": chosen,
+        "values": exact(chosen),
     }
     numbers = {"groups": own.shape[0] * taps, "kept": kept, "packed": int(size <= 16)}
     return Packed("neighbours", arrays, numbers, own[:, 0].reshape(-1))

@@ -17,11 +17,15 @@ from prunec.deploy.native.memory import Memory, plan
 from prunec.deploy.signature import file_digest
 
 HEADERS = (
-    "prunec_kernels.h", "prunec_vectors.h", "prunec_dense.h", "prunec_depthwise.h",
-    "prunec_blocks.h", "prunec_linear.h", "prunec_plain.h", "prunec_planes.h", "prunec_choices.h",
+    "prunec_kernels.h", "prunec_weights.h", "prunec_vectors.h", "prunec_dense.h",
+    "prunec_depthwise.h", "prunec_blocks.h", "prunec_linear.h", "prunec_plain.h", "prunec_planes.h",
+    "prunec_choices.h",
 )  # fmt: skip
-LARGEST_SOURCE = 1 << 18
-"""Bytes of weights up to which they are part of the source; more go into a file beside it."""
+LARGEST_SOURCE = 1 << 15
+"""Bytes of weights up to which they are part of the source; more go into a file beside it.
+
+A byte takes three characters in a source.
+"""
 
 
 @dataclass(frozen=True)

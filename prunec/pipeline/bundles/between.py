@@ -34,10 +34,12 @@ def with_all_outputs(path: Path) -> tuple[bytes, list[dict[str, str]]]:
     reached = {value.name for value in model.graph.input} - stored
     layers, outputs = [], []
     for node in model.graph.node:
+        # What follows from weights alone is no layer's value, and may be folded away by a runtime.
         if not reached & set(node.input):
             continue
         reached |= set(node.output)
         for name in node.output:
+            # Outputs of a graph need a type; a value without one is left out.
             if name in known:
                 outputs.append(known[name])
                 layers.append({"name": name, "operator": node.op_type, "node": node.name})
@@ -55,8 +57,9 @@ def values_between(copy: bytes, given: Sequence[np.ndarray]) -> list[np.ndarray]
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors only: warnings would go to the user's screen
     session = onnxruntime.InferenceSession(copy, options, ["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
+    # One sample: the values between layers are many times larger than the inputs.
     feed = {n: np.ascontiguousarray(x[:1]) for n, x in zip(names, given, strict=True)}
     return list(session.run(None, feed))

@@ -13,8 +13,10 @@ from typing import Any
 
 from prunec.store.records import DIGEST, record_digest
 
+# A UUID of version 5 follows from names alone, so that equal bundles have equal serial numbers.
 _SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://cyclonedx.org/prunec")
 _EXPRESSION = re.compile(r"[A-Za-z0-9.+-]+( (AND|OR|WITH) [A-Za-z0-9.+-]+)*")
+# `files` lists the bill itself, and the digest covers `files`: neither can be in the bill.
 _NOT_IN_IT = (DIGEST, "files")
 _FIGURES = ("macs", "params", "dense_macs", "dense_params", "recipe_digest", "weights_digest",
             "replaces")  # fmt: skip
@@ -41,6 +43,7 @@ def bill(said: Mapping[str, Any]) -> bytes:
     }
     forms = [_form(form, entry) for form, entry in sorted(said["forms"].items())]
     data, made_with = _data(said.get("data") or {}), dict(said.get("made_with") or {})
+    # The build is a commit, not a package of PyPI.
     packages = [_package(n, str(v)) for n, v in sorted(made_with.items()) if n != "build" and v]
     components = [*forms, *data, *packages]
     document = {

@@ -52,6 +52,7 @@ def changed_files(said: dict[str, Any]) -> list[str]:
             flaws.append(f"{name} is missing")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
             flaws.append(f"{name} was changed: its sha256 is not the manifest's")
+    # As prunec.store.records computes it; this file cannot import prunec.
     own = {key: value for key, value in said.items() if key != "record_digest"}
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
     if digest != said.get("record_digest"):
@@ -95,6 +96,7 @@ def load_litert(path: Path) -> tuple[Run, str]:
     (signature,) = interpreter.get_signature_list().values()
     runner = interpreter.get_signature_runner()
     made = runner.get_output_details()
+    # By number: sorted by name, output_10 would come before output_2.
     outputs = [made[name]["index"] for name in sorted(signature["outputs"], key=number)]
     inputs = sorted(interpreter.get_input_details(), key=lambda entry: number(entry["name"]))
 
@@ -143,6 +145,7 @@ def load_ncnn(path: Path) -> tuple[Run, str]:
     def run(sample: list[np.ndarray]) -> list[np.ndarray]:
         extractor = net.create_extractor()
         for name, values in zip(net.input_names(), sample, strict=True):
+            # clone: ncnn keeps no reference to the array that it is given.
             extractor.input(name, ncnn.Mat(np.ascontiguousarray(values[0])).clone())
         return [np.array(extractor.extract(name)[1])[None] for name in net.output_names()]
 
@@ -173,12 +176,14 @@ def difference(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:
     worst = 0.0
     for one, other in zip(actual, expected, strict=True):
         a, b = one.astype(np.float64), other.astype(np.float64)
+        # Equal infinities would differ by NaN.
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         with np.errstate(invalid="ignore"):
             apart = np.where(same, 0.0, np.abs(a - b))
         if not np.isfinite(apart).all():
             return float("inf")
         largest = np.abs(b[np.isfinite(b)]).max(initial=0.0)
+        # 1e-38, the smallest normal float32: an output of zeros alone is divided by it.
         worst = max(worst, float(apart.max(initial=0.0) / max(largest, 1e-38)))
     return worst
 
@@ -189,6 +194,7 @@ def resident_bytes() -> int | None:
         status = Path("/proc/self/status").read_text("ascii")
     except OSError:
         return None
+    # The line reads `VmRSS:  12345 kB`.
     held = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
     return 1024 * int(held[0]) if held else None
 
@@ -225,6 +231,7 @@ def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
         run, how = load(FOLDER / entry["file"])
         count = range(len(inputs[0]))
         samples = [[np.ascontiguousarray(x[i : i + 1]) for x in inputs] for i in count]
+        # One by one: some files take a single sample, and all forms are to be compared alike.
         made = [run(sample) for sample in samples]
         timed = milliseconds(run, samples[0])
     except Exception as error:  # runtimes raise what they happen to raise
@@ -299,6 +306,7 @@ def main() -> int:
         print(f"there is no form {given.form}; there are {', '.join(said['forms'])}")
         return 1
     flaws, results = changed_files(said), []
+    # Nothing is loaded from files that are not those of the manifest.
     if not flaws:
         forms = [given.form] if given.form else list(said["forms"])
         results = [checked(form, said["forms"][form]) for form in forms]

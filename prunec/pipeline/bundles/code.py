@@ -40,6 +40,7 @@ def native_code(run: RunFolder, report: ExportReport) -> tuple[dict[str, bytes],
     }
     name = library_name(source.stem)
     with tempfile.TemporaryDirectory() as folder:
+        # For every processor of this architecture: the device is not the machine that builds.
         build(source, Path(folder) / name, EVERYWHERE)
         files[f"{FORM}/{name}"] = (Path(folder) / name).read_bytes()
     said = {"source": f"{FORM}/{source.name}", "library": f"{FORM}/{name}"}

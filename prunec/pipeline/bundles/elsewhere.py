@@ -57,6 +57,7 @@ def verify_bundle_on(path: Path, names: Sequence[str], key: Path | None = None) 
 
 
 def _require_ours(check: Path, path: Path) -> None:
+    # The device runs check.py: an unknown one would be somebody's code with the user's SSH keys.
     ours = Path(__file__).with_name(CHECK).read_bytes()
     if not check.is_file() or check.read_bytes() != ours:
         raise RunError(
@@ -109,6 +110,7 @@ def checks_of(
     if entry["verdict"] == "not checked":
         return [], [f"{form} on {name}: {why}"]
     apart = entry.get("difference")
+    # `inf` arrives as a text: JSON has no number for it.
     if not isinstance(apart, int | float):
         return [failed(title, 0.0, "no outputs", f"{why or 'no number came back'}.")], []
     exact = issubclass(exporter(f"to-{form}"), Exact)  # whatever the manifest allows

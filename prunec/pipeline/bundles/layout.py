@@ -49,12 +49,14 @@ def name_flaw(name: str) -> str:
     every operating system.
     """
     parts = name.split("/")
+    # 200: file systems allow 255 bytes, and a folder comes before the name
     if not name or len(name) > 200:
         return "has no name, or one of more than 200 characters"
     if name.startswith("/") or any(part in ("", ".", "..") for part in parts):
         return "leaves the folder, or is not a plain relative path"
     if any(ord(c) < 32 or ord(c) == 127 or c in _FORBIDDEN for c in name):
         return "has a character that is not allowed in a name"
+    # Windows drops final dots and spaces, so two names could be one file there.
     if any(part != part.rstrip(". ") or part.split(".")[0].lower() in _RESERVED for part in parts):
         return "is not a valid name on every system"
     return ""
@@ -70,6 +72,7 @@ def model_package(said: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schema_version": PACKAGE_SCHEMA,
         "package_name": said.get("name"),
+        # The format requires a version: without a release, a digest, which no other bundle has.
         "package_version": said.get("release") or str(forms[min(forms)].get("sha256"))[:12],
         "components": _components(forms),
         "additional_metadata": {KEY: said},

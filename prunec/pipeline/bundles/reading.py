@@ -95,7 +95,9 @@ def _unpack(path: Path, folder: Path) -> None:
             for entry in entries:
                 place = folder / entry.filename
                 place.parent.mkdir(parents=True, exist_ok=True)
+                # x: a second entry of the same name must not replace the first.
                 with archive.open(entry) as source, place.open("xb") as target:
+                    # 1 MiB at a time: an entry may be larger than the memory
                     shutil.copyfileobj(source, target, 1 << 20)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, RuntimeError) as error:
         raise _refused(path, f"it is not a valid zip: {error}") from None
@@ -108,11 +110,13 @@ def _require_plain(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
         raise _refused(path, f"it holds more than {MOST_FILES:,} files or {MOST_BYTES:,} bytes")
     seen: set[str] = set()
     for entry in entries:
+        # The upper half holds the mode of Unix.
         mode, name = entry.external_attr >> 16, entry.filename
         if wrong := name_flaw(name) or _kind_flaw(mode) or _packing_flaw(entry):
             raise _refused(path, f"its entry {name[:200]!r} {wrong}")
         if name.lower() in seen:
             raise _refused(path, f"it has the entry {name!r} twice")
+        # Case: two entries may be one file on Windows and macOS.
         seen.add(name.lower())
 
 
@@ -129,6 +133,7 @@ def _packing_flaw(entry: zipfile.ZipInfo) -> str:
     """
     if entry.flag_bits & 1:
         return "is encrypted"
+    # zipfile cuts a name at a zero byte; another tool would read the rest.
     if entry.orig_filename != entry.filename:
         return "has two names"
     return "" if entry.compress_type == zipfile.ZIP_STORED else "is compressed"
@@ -186,6 +191,7 @@ def _parsed(file: Path, path: Path) -> dict[str, Any]:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
+    # Readers disagree on which of two equal keys counts.
     if len(value) != len(pairs):
         raise ValueError("an object has a key twice")
     return value
@@ -206,6 +212,7 @@ def _section(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
     wrong = _shape_flaw(said)
     if wrong:
         raise _refused(path, f"its {MANIFEST}: {wrong}")
+    # onnxruntime reads the other keys: they must not say something else.
     if manifest != model_package(said):
         raise _refused(path, f"its {MANIFEST} does not fit its section of prunec")
     return said

@@ -51,6 +51,7 @@ def said_of(
         "licence": stated.licence,
         "intended_use": stated.intended_use,
         "recipe_digest": digest(recipe),
+        # times would differ from export to export
         "history": [asdict(replace(step, seconds=0.0)) for step in artifact.history],
         "weights_digest": last.digest,
         "parent": {"checkpoint": _checkpoint(recipe.model.weights), "trained_weights": trained},
@@ -103,6 +104,7 @@ def interval(share: float, count: int) -> tuple[float, float]:
 
     E. B. Wilson, JASA 22 (1927): (p + z²/2n ± z·√(p(1 − p)/n + z²/4n²)) / (1 + z²/n).
     """
+    # Wilson 1927 (J. Am. Stat. Assoc. 22): unlike share ± Z·σ it stays within 0…1.
     centre = share + Z * Z / (2 * count)
     width = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
     scale = 1 + Z * Z / count
@@ -113,6 +115,7 @@ def _metrics(figures: Mapping[str, float], samples: int | None) -> list[dict[str
     """Return every figure in percent, with the number of samples; accuracy with its interval."""
     metrics = []
     for key, value in sorted(figures.items()):
+        # mIoU is no share of independent samples, so Wilson's interval does not apply.
         known = key == "accuracy" and samples
         low, high = interval(value / 100, samples) if known and samples else (None, None)
         ends = None if low is None or high is None else [round(100 * low, 3), round(100 * high, 3)]

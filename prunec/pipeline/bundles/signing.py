@@ -124,6 +124,7 @@ def _of_these_files(folder: Path, place: Path) -> Check:
 
 def _all_but_itself(model_signing: Any) -> Any:
     hashing = model_signing.hashing.Config().use_file_serialization(hashing_algorithm="sha256")
+    # ignore_git_paths: by default .git and .gitignore would be unsigned.
     return hashing.set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
 
 

@@ -56,6 +56,7 @@ def verify_bundle(path: Path, key: Path | None = None) -> ExportReport:
             signed, unsigned = check_signature(bundle.folder, key)
             whole = [*_files(bundle), _sealed(bundle), *signed, *_bill(bundle)]
             sound = all(check.passed for check in whole)
+            # A runtime opens no file of a bundle that was changed.
             forms = {form: _checked(bundle, form) for form in bundle.forms} if sound else {}
             details = Details(str(path), not_checked=(*_remarks(bundle), *unsigned))
             return ExportReport({"bundle": Report(tuple(whole), details), **forms})

@@ -142,6 +142,7 @@ def _contents(
     forms = {}
     for writer in writers:
         files |= _model_files(run, writer)
+        # A lossy form answers otherwise than the network; its file must repeat its own answers.
         if not isinstance(writer, Exact):
             shipped = run.export.shipped(writer.form(), writer.suffix)
             own = next(iter(runner_for(writer.suffix).open(shipped).run([given])))
@@ -166,6 +167,7 @@ def _contents(
         said["code"] = code
     if wishes.release:
         said["release"] = wishes.release
+    # Last but one: the bill repeats the manifest, and the manifest lists the bill.
     if wishes.bom:
         files[BOM] = bill(said)
     said = {
@@ -194,7 +196,8 @@ def _samples(artifact: Artifact, data: Data | None) -> tuple[tuple[Tensor, ...],
     """Return 2 to 8 test images and their labels; the run's example where there are no data."""
     if data is None:
         return artifact.example, None
-    size = 4 * int(np.prod(data.shape))
+    size = 4 * int(np.prod(data.shape))  # float32: four bytes per number
+    # Two at least: with one sample, a file with a fixed batch looks like one without.
     count = max(2, min(SAMPLES, MOST_GOLDEN // size))
     images, labels = next(iter(data.test_batches(count)))
     return (images,), labels.tolist() if labels.dim() == 1 else None

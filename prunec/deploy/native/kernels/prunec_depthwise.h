@@ -78,7 +78,7 @@ static void PN(pn_stepped)(const struct pn_conv *k, float *w, const float *data)
         one.in += scratch - k->phases->out;
         one.out.at += c * k->out.plane, one.residual += c * k->out.plane, one.out.channels = 1;
         one.out.lead = c ? 0 : k->out.lead;
-        one.bias += c, one.starts += c;
+        one.bias += c, one.weights.first += c;
         PN(pn_sparse)(&one, w, data);
     }
 }

@@ -42,6 +42,23 @@ static inline double pn_since(const struct timespec *start) {
 #define PN_STEP(number, call) call
 #endif
 
+typedef uint16_t pn_u16;
+typedef uint32_t pn_u32;
+
+static inline const pn_u32 *pn_whole(const float *data, size_t at) {
+    return (const pn_u32 *)(const void *)(data + at);
+}
+
+static inline const pn_u16 *pn_short(const float *data, size_t at) {
+    return (const pn_u16 *)(const void *)(data + at);
+}
+
+static inline const unsigned char *pn_byte(const float *data, size_t at) {
+    return (const unsigned char *)(data + at);
+}
+
+#include "prunec_weights.h"
+
 enum { PN_RANK = 6 };
 /* Of dense convolutions: filters of a block, taps of a panel. */
 #define PN_ROWS 4
@@ -66,17 +83,18 @@ struct pn_phases {
  * values, their places among M in four bits if `packed`, else in bytes; `starts` are steps of places. */
 struct pn_pattern {
     size_t starts, places, values, groups, kept;
-    int packed;
+    int packed, halves;
 };
 
 /* A convolution whose output has the row stride of its input; `positions` of an output lie in a row.
- * Row c of the weights is `starts[c] .. starts[c + 1]`: numbers of taps and values; a dense one holds
- * blocks of four channels, for each tap of the group one value a channel. */
+ * A row of the weights is a filter, its numbers those of taps; a dense one holds blocks of four channels,
+ * for each tap of the group one value a channel. */
 struct pn_conv {
     struct pn_planes out;
     size_t in, residual, positions;
     size_t group_out, group_step, taps;
-    size_t bias, starts, indices, values, offsets, dense, scratch, scratch_size;
+    size_t bias, values, offsets, dense, scratch, scratch_size;
+    struct pn_weights weights;
     int has_residual, activation;
     float low, high;
     const struct pn_phases *phases; /* of one channel, where each is split just before it is read */
@@ -93,7 +111,8 @@ struct pn_pool {
 
 struct pn_linear {
     size_t in, out, rows, in_step, out_step, inputs, outputs;
-    size_t bias, starts, indices, values;
+    size_t bias, values;
+    struct pn_weights weights;
     int sparse, activation;
     float low, high;
 };
@@ -172,17 +191,6 @@ static inline float *pn_scratch(float *w, size_t first) {
 static inline float *pn_scratch(float *w, size_t first) { return w + first; }
 #endif
 
-typedef uint16_t pn_u16;
-typedef uint32_t pn_u32;
-
-static inline const pn_u32 *pn_whole(const float *data, size_t at) {
-    return (const pn_u32 *)(const void *)(data + at);
-}
-
-static inline const pn_u16 *pn_short(const float *data, size_t at) {
-    return (const pn_u16 *)(const void *)(data + at);
-}
-
 static inline void pn_fill(float *out, size_t count, float value) {
     for (size_t i = 0; i < count; i++) out[i] = value;
 }
@@ -253,14 +261,19 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
 #include "prunec_vectors.h"
 #endif
 
+#if defined(PN_AVX2) || defined(PN_AVX512)
+#include <cpuid.h>
+#endif
+
 #ifdef PN_AVX2
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 #define PN_SUFFIX _avx2
+#define PN_F16C
 #define PN_LANES 8
 #define PN_TILE 12
 #include "prunec_vectors.h"
@@ -274,10 +287,12 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
 #ifdef PN_AVX512
 #if defined(PRUNEC_HALVES)
 #elif defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx2,fma"))), apply_to = function)
+#define PN_F16C
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx2,fma,f16c"))), apply_to = function)
 #else
+#define PN_F16C
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx2,fma")
+#pragma GCC target("avx512f,avx512vl,avx2,fma,f16c")
 #endif
 #define PN_SUFFIX _avx512
 #define PN_LANES 16
@@ -295,16 +310,24 @@ static inline void pn_clean_all(const struct pn_planes *t, float *w) {
 #pragma GCC pop_options
 #endif
 
+#if defined(__x86_64__) && (defined(PN_AVX2) || defined(PN_AVX512))
+/* Whether the processor widens halves: bit 29 of what it says of itself; compilers have no name for it. */
+static inline int pn_has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1U);
+}
+#endif
+
 static inline const struct pn_kernels *pn_chosen(void) {
 #if defined(PRUNEC_HALVES)
     return &pn_kernels_avx512;
 #elif defined(PN_AVX512)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && pn_has_f16c())
         return &pn_kernels_avx512;
 #endif
 #ifdef PN_AVX2
 #ifdef PN_BASELINE
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && pn_has_f16c())
 #endif
         return &pn_kernels_avx2;
 #elif !defined(PN_BASELINE) && defined(PN_VECTORS)

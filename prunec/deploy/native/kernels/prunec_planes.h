@@ -112,19 +112,12 @@ static inline void pn_resized(const struct pn_resize *k, float *w, const float *
 }
 
 static inline void pn_sparse_linear(const struct pn_linear *k, float *w, const float *data) {
-    const pn_u32 *starts = pn_whole(data, k->starts);
-    const pn_u16 *indices = pn_short(data, k->indices);
-    const float *values = data + k->values;
+    const pn_u16 *counts = pn_short(data, k->weights.counts);
     for (size_t row = 0; row < k->rows; row++) {
         const float *in = w + k->in + row * k->in_step;
         float *out = w + k->out + row * k->out_step;
-        for (size_t o = 0; o < k->outputs; o++) {
-            float sums[4] = {0.0F, 0.0F, 0.0F, 0.0F};
-            size_t i = starts[o];
-            for (; i + 4 <= starts[o + 1]; i += 4)
-                for (size_t j = 0; j < 4; j++) sums[j] += values[i + j] * in[indices[i + j]];
-            for (; i < starts[o + 1]; i++) sums[0] += values[i] * in[indices[i]];
-            const float sum = sums[0] + sums[1] + (sums[2] + sums[3]) + data[k->bias + o];
+        for (size_t o = 0, i = 0; o < k->outputs; i += counts[o++]) {
+            const float sum = pn_row(&k->weights, data, in, i, counts[o]) + data[k->bias + o];
             out[o] = pn_bounded(sum, k->activation, k->low, k->high);
         }
     }

@@ -61,11 +61,35 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
         PN_UNROLLED for (int t = 0; t < tile; t++) PN_STORE((to) + t * PN_LANES, (sum)[t]);         \
     } while (0)
 
+/* Halves as floats, by the processor's own instruction where it is known to have one. */
+static inline void PN(pn_widened)(const pn_u16 *from, float *to, size_t count) {
+    size_t i = 0;
+#if defined(PN_F16C) || defined(__F16C__)
+    typedef short pn_eight __attribute__((vector_size(16), aligned(2), may_alias));
+    typedef float pn_wide __attribute__((vector_size(32), aligned(4), may_alias));
+    for (; i + 8 <= count; i += 8)
+        *(pn_wide *)(void *)(to + i) = __builtin_ia32_vcvtph2ps256(*(const pn_eight *)(const void *)(from + i));
+#endif
+    pn_widened(from + i, to + i, count - i);
+}
+
+/* A weight times what a tile of positions reads, added. */
+#define PN_TAP(taps, weight)                                                                       \
+    do {                                                                                           \
+        const float *read = (taps);                                                                \
+        const PN_V value = PN_ALL(weight);                                                         \
+        PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] += value * PN_LOAD(read + t * PN_LANES);  \
+    } while (0)
+
 PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float *data, size_t p,
                                   size_t first, size_t last, const int tile) {
-    const pn_u32 *starts = pn_whole(data, k->starts), *offsets = pn_whole(data, k->offsets);
-    const pn_u16 *indices = pn_short(data, k->indices);
-    const float *values = data + k->values, *bias = data + k->bias;
+    const struct pn_weights *own = &k->weights;
+    const pn_u32 *offsets = pn_whole(data, k->offsets);
+    const pn_u16 *counts = pn_short(data, own->counts) + own->first;
+    const pn_u16 *numbers = pn_short(data, own->places), *halves = pn_short(data, own->values);
+    const unsigned char *gaps = pn_byte(data, own->places);
+    const float *floats = data + own->values, *bias = data + k->bias;
+    size_t i = pn_before(own, data, first);
     const size_t row = p / k->out.stride * k->out.stride;
     size_t group = first / k->group_out, next = (group + 1) * k->group_out;
     const float *in = w + k->in + group * k->group_step + p;
@@ -74,10 +98,18 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
         float *out = w + k->out.at + c * k->out.plane + p;
         PN_V sum[PN_TILE];
         PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] = PN_ALL(bias[c]);
-        for (size_t i = starts[c]; i < starts[c + 1]; i++) {
-            const float *taps = in + offsets[indices[i]];
-            const PN_V value = PN_ALL(values[i]);
-            PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] += value * PN_LOAD(taps + t * PN_LANES);
+        const pn_u32 *offset = offsets;
+        for (size_t left = counts[c], some; left; i += some, left -= some) {
+            float wide[PN_SOME];
+            const float *values = floats + i;
+            some = own->halves && left > PN_SOME ? PN_SOME : left;
+            if (own->halves) PN(pn_widened)(halves + i, wide, some), values = wide;
+            if (own->far) for (size_t j = 0; j < some; j++)
+                PN_TAP(in + offsets[numbers[i + j]], values[j]);
+            else for (size_t j = 0; j < some; j++) {
+                offset += gaps[i + j];
+                PN_TAP(in + *offset, values[j]);
+            }
         }
         PN_FINISH(sum, out, w + k->residual + c * k->out.plane + p);
         pn_clean(&k->out, out - p, row, p, p + (size_t)tile * PN_LANES);
@@ -184,6 +216,8 @@ static const struct pn_kernels PN(pn_kernels) = {
 #undef PN_PARTS
 #undef PN_PARALLEL
 #undef PN_TILES
+#undef PN_TAP
+#undef PN_F16C
 #undef PN_SUFFIX
 #undef PN_LANES
 #undef PN_TILE
