@@ -75,7 +75,7 @@ def test_the_weights_choose_the_kernel(built: tuple[Path, list[np.ndarray]]) -> 
     assert max(distance(path, inputs)) < 1e-5
 
 
-@pytest.mark.parametrize("most", [0, 1])
+@pytest.mark.parametrize("most", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_processors_without_wide_vectors(built: tuple[Path, list[np.ndarray]], most: int) -> None:
     path, inputs = built
     flags = ("-march=x86-64",) if platform.machine() == "x86_64" else ()

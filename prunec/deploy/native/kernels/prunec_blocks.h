@@ -70,10 +70,11 @@ static void PN(pn_blocks)(const struct pn_conv *k, float *w, const float *data) 
     PN_TILES(PN_NARROW, (k->out.channels + 3) / 4, PN(pn_blocks_some));
 }
 
-/* A weight at place `m` of the M neighbours that begin at `taps`. */
-#define PN_PLACED(m)                                                                               \
+/* A weight at place `m` of the M neighbours that begin at `taps`; place i of those in four bits. */
+#define PN_NIBBLE(i) (places[(i) / 2] >> (i) % 2 * 4 & 15)
+#define PN_PLACED(taps, m)                                                                         \
     do {                                                                                           \
-        const float *from = taps + steps[m];                                                       \
+        const float *from = (taps) + steps[m];                                                     \
         const PN_V weight = PN_ALL(*value++);                                                      \
         PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] += weight * PN_LOAD(from + t * PN_LANES); \
     } while (0)
@@ -86,20 +87,32 @@ PN_INLINE void PN(pn_neighbours_tile)(const struct pn_conv *k, float *w, const f
     const float *bias = data + k->bias, *floats = data + own->values;
     const pn_u16 *halves = pn_short(data, own->values);
     const size_t row = p / k->out.stride * k->out.stride, each = own->groups * own->kept;
+    const int pairs = own->packed && own->kept == 1 && !own->halves;
     for (size_t c = first; c < last; c++) {
         const float *in = w + k->in + c / k->group_out * k->group_step + p;
         float *out = w + k->out.at + c * k->out.plane + p;
         PN_V sum[PN_TILE];
         PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] = PN_ALL(bias[c]);
-        size_t i = c * each;
+        size_t i = c * each, g = 0;
         const float *value = floats + i;
         float wide[PN_SOME];
-        for (size_t g = 0; g < own->groups; g++) {
+        if (pairs) { /* one of M, two places a byte: no shift that depends on i */
+            if (i % 2) {
+                PN_PLACED(in + offsets[0], places[i / 2] >> 4);
+                g++, i++;
+            }
+            for (; g + 2 <= own->groups; g += 2, i += 2) {
+                const unsigned both = places[i / 2];
+                PN_PLACED(in + offsets[g], both & 15);
+                PN_PLACED(in + offsets[g + 1], both >> 4);
+            }
+        }
+        for (; g < own->groups; g++) {
             const float *taps = in + offsets[g];
             if (own->halves) PN(pn_widened)(halves + i, wide, own->kept), value = wide;
             for (size_t end = i + own->kept; i < end; i++) {
-                if (own->packed) PN_PLACED(places[i / 2] >> i % 2 * 4 & 15);
-                else PN_PLACED(places[i]);
+                if (own->packed) PN_PLACED(taps, PN_NIBBLE(i));
+                else PN_PLACED(taps, places[i]);
             }
         }
         PN_FINISH(sum, out, w + k->residual + c * k->out.plane + p);
@@ -118,3 +131,4 @@ static void PN(pn_neighbours)(const struct pn_conv *k, float *w, const float *da
 
 #undef PN_NARROW
 #undef PN_PLACED
+#undef PN_NIBBLE
