@@ -1,4 +1,7 @@
-"""Artifact: the value that flows through the pipeline, a network with masks and history."""
+"""Artifact: the value that flows through the pipeline, a network with masks and history.
+
+See docs/glossary.md: artifact, step, mask.
+"""
 
 from __future__ import annotations
 
@@ -81,6 +84,7 @@ class Artifact:
         module = absorbed(self.module)
         captured = capture(module, self.example)
         cost = count_captured(captured, module)
+        # With gates, the counted network is a copy, and its graph is another.
         if module is self.module:
             self.__dict__[_GRAPH] = captured
         return cost
@@ -90,6 +94,7 @@ class Artifact:
 
         The graph that :attr:`cost` was counted on is handed out once; after that, a new one.
         """
+        # Popped: the caller may change it, so the next one needs its own.
         graph = self.__dict__.pop(_GRAPH, None)
         return graph or capture(self.module, self.example)
 

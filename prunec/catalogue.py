@@ -164,6 +164,7 @@ def _opening(suffix: str) -> Iterator[Runner]:
             cls = runner(name)
         except PassError:
             continue
+        # A runner that reaches another machine runs by name only.
         if cls.unasked and suffix in cls.suffixes:
             yield cls()
 
@@ -321,6 +322,7 @@ def self_contained(recipe: Recipe, source: str) -> Recipe:
             raise RecipeError(f"{place}: {error.message}", remedy=error.remedy) from None
         tables.append(plain({**table, **read}) if read else table)
     whole = with_own_images(recipe.model_copy(update={"passes": tuple(tables)}))
+    # The densities of a file became part of the text, which has a largest length.
     require_readable(dumps(whole), f"{source}, with the files that its passes name")
     return whole
 
@@ -404,6 +406,7 @@ def _supply(passes: Sequence[Pass], index: int, fact: str) -> str:
     """Return the remedy that makes ``fact`` hold before ``passes[index]``."""
     step = passes[index].pass_name()
     later = [other.pass_name() for other in passes[index + 1 :] if fact in other.adds]
+    # The smallest change first: a pass of the recipe moves before another is added.
     if later:
         return f"Move {later[0]} before {step}."
     ended = [other.pass_name() for other in passes[:index] if fact in other.drops]

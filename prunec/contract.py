@@ -1,4 +1,7 @@
-"""Contract of a pass: base classes, and the single entry point that checks every run of a pass."""
+"""Contract of a pass: base classes, and the single entry point that checks every run of a pass.
+
+See docs/glossary.md: pass.
+"""
 
 from __future__ import annotations
 
@@ -109,6 +112,7 @@ class Pass(ABC):
         facts = self.facts_after(artifact.facts)
         _check(self.pass_name(), result, facts)
         digest = weights_digest(result.module)
+        # Same module and weights: the pass changed records only, so cost and graph stay known.
         if result.module is artifact.module and digest == _known_digest(artifact):
             result.knows(artifact)
         cost = result.cost
@@ -205,6 +209,7 @@ class Rewrite(Pass):
         double = any(x.dtype == torch.float64 for x in before.example)
         if error <= (EXACT if double else ROUNDING):
             return error
+        # Only now: a second run of the rewrite, in double the memory.
         wide = _in_float64(before)
         exact = _difference(wide, self.rewrite(wide)[0])
         if not (exact <= EXACT and error <= BADLY_SCALED):
@@ -266,6 +271,7 @@ def relative_difference(expected: list[Tensor], actual: list[Tensor]) -> float:
         scale = float(a.abs().max()) if a.numel() else 0.0
         difference = float((a - b).abs().max()) if a.numel() else 0.0
         worst = (
+            # 1e-30: an output of zeros alone; its difference must be zero, too.
             max(worst, difference / max(scale, 1e-30)) if difference == difference else float("nan")
         )
         if worst != worst:

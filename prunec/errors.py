@@ -48,6 +48,7 @@ class PrunecError(Exception):
 
 def bounded(text: str, lines: int) -> str:
     """Return the first ``lines`` lines of a text, long ones cut; names the number of others."""
+    # Cut before splitting: a quoted value may have millions of lines.
     parts = text[: 2 * lines * COLUMNS].split("\n") if len(text) > COLUMNS else text.split("\n")
     kept = [part if len(part) <= COLUMNS else f"{part[: COLUMNS - 1]}…" for part in parts[:lines]]
     if len(parts) > lines:

@@ -107,6 +107,7 @@ def files_atomic(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         try:
             yield temporary / path.name
+            # The main file last: it refers to the others, which must be there first.
             for made in sorted(temporary.iterdir(), key=lambda made: made.name == path.name):
                 _into_place(made, path.parent / made.name)
             _sync_folder(path.parent)
@@ -143,9 +144,12 @@ def _write_and_rename(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
+            # Before the rename: after a power cut the new name must not lead to an empty file.
             os.fsync(file.fileno())
+        # mkstemp makes files that only their owner may read.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+        # The rename itself is only safe when the folder is.
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)

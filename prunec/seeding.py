@@ -46,6 +46,7 @@ def seed_torch(seed: int, device: torch.device | None = None) -> None:
 def seed_everything(seed: int, device: torch.device) -> None:
     """Seed the global generators of Python and numpy, and torch's for the CPU and ``device``."""
     random.seed(seed)
+    # numpy's global generator takes 32 bits.
     np.random.seed(seed % 2**32)
     seed_torch(seed, device)
 

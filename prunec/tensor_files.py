@@ -30,6 +30,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     Raises:
         RunError: the system refused (disk full, read-only, no permission, …).
     """
+    # clone: safetensors refuses tensors that share memory.
     copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     digests = {name: _digest(_bytes(copies[name])) for name in sorted(copies)}
     data = save(copies, {_DIGESTS: json.dumps(digests)})
@@ -64,6 +65,7 @@ def read_tensors(path: Path, sha256: str = "") -> dict[str, Tensor]:
 def _damage(data: bytes) -> str:
     """Name the tensors whose digest does not fit; empty where the header is damaged, too."""
     try:
+        # safetensors: eight bytes with the header's length, the header as JSON, the data.
         start = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:start])
         digests = json.loads(header.pop("__metadata__")[_DIGESTS])
@@ -84,6 +86,7 @@ def _slice(data: bytes, start: int, entry: Mapping[str, Any] | None) -> str:
 
 
 def _digest(data: bytes | memoryview) -> str:
+    # 64 bits: enough against damage; the file's own sha256 stands against forgery.
     return hashlib.sha256(data).hexdigest()[:16]
 
 

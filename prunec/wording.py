@@ -90,6 +90,7 @@ def nearest(word: str, names: Iterable[str]) -> str:
 
     Case is ignored, ``_`` equals ``-``; of equally near names, the first is taken.
     """
+    # The time is the product of the lengths: a text of megabytes is compared by its beginning.
     typed = _folded(shortened(word))
     slips = {name: edits(typed, _folded(name)) for name in names}
     best = min(slips, key=slips.__getitem__, default="")
@@ -107,6 +108,7 @@ def edits(one: str, other: str) -> int:
         row = [i]
         for j, b in enumerate(other, 1):
             least = min(last[j] + 1, row[-1] + 1, last[j - 1] + (a != b))
+            # Swapped neighbours count once: Damerau 1964, in the restricted form.
             if i > 1 < j and a == other[j - 2] and one[i - 2] == b:
                 least = min(least, before[j - 2] + 1)
             row.append(least)
@@ -153,6 +155,7 @@ def mistakes(error: ValidationError, source: str, known: Known, prefix: str = ""
         prefix: path of what was validated: ``pass[0] (train-gdp)``.
     """
     findings = error.errors(include_url=False)
+    # Suggestions take time: only for the mistakes that are shown.
     sentences = [_sentence(finding, known, prefix) for finding in findings[:MOST]]
     if len(sentences) == 1:
         sentence, remedy = sentences[0]

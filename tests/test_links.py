@@ -77,6 +77,23 @@ def test_files_named_in_code_are_there() -> None:
                     assert made or (ROOT / name).is_file(), f"{path}: {name}"
 
 
+def test_docstrings_link_to_the_glossary() -> None:
+    """Words that docstrings refer to are defined, and the main ones are referred to."""
+    known = anchors(ROOT / "docs" / "glossary.md")
+    named: set[str] = set()
+    for path in (ROOT / "prunec").rglob("*.py"):
+        text = path.read_text("utf-8")
+        words = re.findall(r"See docs/glossary\.md: ([^.]+)\.", text)
+        links = re.findall(r"\(glossary\.md#([\w-]+)\)", text)
+        places = {
+            word.strip().lower().replace(" ", "-") for one in words for word in one.split(",")
+        }
+        assert places | set(links) <= known, path
+        named |= places
+    words = "gate mask channel-group pinned constant carrier artifact plan form runner parity"
+    assert set(words.split()) <= named
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"[\w/]+\.md", (ROOT / ".mkdocs.yml").read_text("utf-8")))
     pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}

@@ -53,6 +53,10 @@ def compile(
     Channels are dead by zeros in the weights, by ``masks``, or by gates, which are absorbed into
     their kernels first.
 
+    See the glossary: [dead](glossary.md#dead), [mask](glossary.md#mask),
+    [gate](glossary.md#gate), [pinned](glossary.md#pinned), [constant](glossary.md#constant),
+    [carrier](glossary.md#carrier).
+
     Args:
         model: the network; it is not changed, and is compiled in evaluation mode.
         example_inputs: its positional inputs, batch first: a tensor (N, …) or a tuple of them, of
@@ -75,10 +79,12 @@ def compile(
     masks = under_every_name(module, checked_masks(module, masks))
     round_to = checked_round_to(round_to)
     captured = capture(module, example)
+    # Counted on the same graph: capturing is most of a compilation's time.
     before = costs.count_captured(captured, module, masks)
     kind = _kind(module)
     made = compile_captured(captured, example, masks=masks, round_to=round_to)
 
+    # Not yet: counting the result captures it again, and few callers ask.
     def count_after() -> Cost:
         return costs.count(made.module, _as(made.module, example, kind))
 
@@ -137,6 +143,8 @@ def fold_batch_norms(model: nn.Module, example_inputs: Example) -> Folded:
 @leaving_all_as_it_was
 def groups(model: nn.Module, example_inputs: Example) -> tuple[ChannelGroup, ...]:
     """Find the channel groups of a network: the slices of parameters that must be cut together.
+
+    See the glossary: [channel group](glossary.md#channel-group), [pinned](glossary.md#pinned).
 
     Args:
         model: the network; it is not changed.

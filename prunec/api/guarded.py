@@ -22,6 +22,7 @@ def leaving_all_as_it_was(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        # By position or by any name: the first argument of every public function is the network.
         model = args[0] if args else next(iter(kwargs.values()), None)
         with undisturbed(model) if isinstance(model, nn.Module) else nullcontext():
             return function(*args, **kwargs)

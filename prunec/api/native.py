@@ -67,6 +67,7 @@ def _loaded(source: Path, threads: int) -> LoadedFile:
         return catalogue.runner_for(source.suffix).open(source)
     except PrunecError as error:
         built = sorted(path.name for path in source.parent.glob(f"{source.stem}-*.so"))
+        # A library is a program: it is only named here, and loaded if the user names it.
         if not built or "no C compiler" not in error.message:
             raise
         remedy = f"{error.remedy} Or load what was built elsewhere, if you trust it: {built[0]}."
@@ -79,6 +80,7 @@ def _require_digests(library: Path) -> None:
     Raises:
         PrunecError: library or weights differ, or the manifest does not name the library.
     """
+    # A bundle's libraries lie in its folder c/.
     root = library.resolve().parent.parent
     if not (root / MANIFEST).is_file():
         return

@@ -36,7 +36,7 @@ def export_onnx(
     example_inputs: Example,
     path: Path | str,
     *,
-    opset: int = 18,
+    opset: int = 18,  # the earliest that torch's exporter writes
     ir_version: int | None = None,
 ) -> Path:
     """Write a network as one ONNX file with a dynamic batch; completely or not at all.
@@ -91,6 +91,9 @@ def verify(
     that of a cut or rewritten ``model``: its signature, its metadata, that it has no more MACs, and
     outputs are compared. Outputs of torch and of the runner are compared on random inputs of
     several batch sizes, and on ``data``.
+
+    See the glossary: [parity](glossary.md#parity), [exact](glossary.md#exact),
+    [runner](glossary.md#runner).
 
     Args:
         model: the network, or the original before any cut. It is not changed.
@@ -159,5 +162,6 @@ def verify_run(run: RunFolder | Path | str, path: Path | str | None = None) -> R
 def _shipped(model: nn.Module) -> nn.Module:
     """Return a copy of the network for export: on the CPU, in evaluation mode, gates absorbed."""
     module = absorbed(checked_module(model))
+    # cpu() and eval() change a module in place.
     module = copied(module) if module is model else module
     return module.cpu().eval()

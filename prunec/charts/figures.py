@@ -93,11 +93,13 @@ def _curve(drawn: Series, given: Series) -> Iterator[Markup]:
         yield svg.path(f"curve {drawn.kind}", drawn.points)
     yield svg.dot(f"end {drawn.kind}", drawn.points[-1], 3)
     for at, (epoch, value) in zip(drawn.points, given.points, strict=True):
+        # 7: an invisible disc larger than the mark, so that the tooltip is easy to reach.
         yield svg.dot("touch", at, 7, f"epoch {epoch:g}: {short(value)}")
 
 
 def _labels(placed: Sequence[Series], series: Sequence[Series], digits: int) -> Iterator[Markup]:
     """Yield labels right of the curves' ends, moved apart where they would overlap."""
+    # From the top: y grows downwards in SVG.
     by_height = sorted(zip(placed, series, strict=True), key=lambda p: p[0].points[-1][1])
     lowest = HEIGHT - BOTTOM - (len(by_height) - 1) * LABEL
     y = -math.inf
@@ -129,6 +131,7 @@ def heat(about: str, epochs: Sequence[int], values: Sequence[float | None], scal
                     start / len(values),
                     count / len(values),
                     height=14,
+                    # the least level is still visible: it differs from an empty cell
                     strength=0.04 + 0.96 * level / LEVELS,
                     title=f"epoch {when}: {short(values[last] or 0)}",
                 )
@@ -172,6 +175,7 @@ def _outline(
     total = sum(counts) or 1
     points = [(x(edges[0]), base)]
     for (low, high), count in zip(pairwise(edges), counts, strict=True):
+        # The root: gates gather in two bins, beside which all others would vanish.
         y = base - FULL * math.sqrt(max(count, 0) / total)
         points += [(x(low), y), (x(high), y)]
     return [*points, (x(edges[-1]), base)]
@@ -188,6 +192,7 @@ def bars(about: str, before: int, after: int, most: int, nonzero: float = 1.0) -
         nonzero: share of ``after`` by non-zero weights, drawn stronger.
     """
     most = max(most, 1)
+    # Paler where zeros are computed too; the full bar over it is the part of the non-zero weights.
     own = 1.0 if nonzero == 1 else 0.35
     cells = [
         svg.cell("before", 0, before / most, height=6, title=f"dense: {before:,}"),

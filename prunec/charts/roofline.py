@@ -73,6 +73,8 @@ def roofline(roof: Roof, spots: Sequence[Spot]) -> list[Markup]:
 
     A tooltip shows the name and the numbers of each layer.
     """
+    # Williams et al. 2009 (Commun. ACM 52): left of the ridge memory bounds a layer, right of it
+    # arithmetic.
     ridge = roof.peak / roof.bandwidth
     plane = _Plane(
         _ends([*(spot.intensity for spot in spots), ridge]),

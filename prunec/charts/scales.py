@@ -36,6 +36,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
         low, high = low - pad, high + pad
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
+    # 1e-9: rounding must not turn a step of 2 into one of 5.
     step = next(f * power for f in (1, 2, 5, 10) if f * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
@@ -46,6 +47,7 @@ def whole_ticks(low: int, high: int, most: int = 6) -> list[int]:
     steps = (factor * 10**power for power in range(20) for factor in (1, 2, 5))
     step = next(step for step in steps if high - low <= most * step)
     inner = range(-(-low // step) * step, high, step)
+    # Half a step from both ends: labels would overlap.
     return sorted({low, high, *(i for i in inner if min(i - low, high - i) >= step / 2)})
 
 
@@ -55,6 +57,7 @@ def short(value: float, digits: int = 3) -> str:
         return f"{value:g}"
     rounded = float(f"{value:.{digits}g}")
     for size, prefix in PREFIXES:
+        # From 10 k: up to 9,999 the exact number is as short.
         if abs(rounded) >= size and (size > 1e3 or abs(rounded) >= 1e4):
             return f"{rounded / size:.{digits}g} {prefix}"
     if abs(rounded) >= 1e3:
@@ -65,6 +68,7 @@ def short(value: float, digits: int = 3) -> str:
 def digits_apart(values: Iterable[float], least: int = 3) -> int:
     """Return the significant digits that make these numbers distinct, at least ``least``."""
     known = set(values)
+    # 17 digits tell any two float64 numbers apart.
     enough = (d for d in range(least, 17) if len({short(v, d) for v in known}) == len(known))
     return next(enough, 17)
 

@@ -34,6 +34,7 @@ class Claim:
             self._lock.acquire()
         except Timeout:
             return False
+        # Beside the lock: a lock file cannot be read by others on every file system.
         self._holder.write_text(f"{socket.gethostname()}, process {os.getpid()}\n", "utf-8")
         return True
 

@@ -78,6 +78,7 @@ def compare(
             error.remedy = "Repeat the same command to continue."
             raise
         finally:
+            # Also after Ctrl-C: what is finished is on the page.
             results = read_results(grid.cells, folder)
             write_all(results, folder)
     rows = aggregated(results)
@@ -98,6 +99,7 @@ def require_ready(cells: Sequence[Cell]) -> None:
         return
     data = load_data(cells[0].recipe.data, seed=0)
     progress = SilentProgress(Console(quiet=True))
+    # One cell per recipe, its first: sparsity and seed do not decide whether it can start.
     for cell in {cell.method: cell for cell in reversed(cells)}.values():
         device = cell.recipe.device
         prepare(cell.recipe, cell.reference, device=device, progress=progress, data=data)

@@ -81,6 +81,6 @@ def run_cell(grid: Grid, folder: ComparisonFolder, name: str, console: Console) 
 def _named(cells: Sequence[Cell], name: str) -> Cell:
     cell = next((each for each in cells if each.name == name), None)
     if cell is None:
-        names = ", ".join(cell.name for cell in cells[:12])
+        names = ", ".join(cell.name for cell in cells[:12])  # one or two lines of 80 columns
         raise UsageError(f"--cell {name}: there is no such cell", remedy=f"Cells: {names}.")
     return cell

@@ -132,12 +132,14 @@ def default_folder(grid: Grid) -> Path:
     """Return ``comparisons/<names of the recipes>``, the same for the same recipes."""
     name = "-".join(grid.methods)
     if len(name) > LONGEST:
+        # 9: a hyphen and eight digits
         name = f"{name[: LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return Path("comparisons") / name
 
 
 def steps_left(run: RunFolder) -> tuple[str, ...]:
     """Return the remaining steps of a run: the last ones of train, export, verify."""
+    # By the records, not by the exit codes: a process may be killed after its work.
     if run.status not in ("trained", "exported"):
         return ("train", "export", "verify")
     if run.status != "exported" or not _passed(run.export.report):

@@ -100,5 +100,6 @@ def axes(width: float, height: float, across: str, up: str) -> Iterator[Markup]:
 
 def _widened(values: Sequence[float], share: float, least: float = 0.0) -> tuple[float, float]:
     low, high = min(values), max(values)
+    # or 0.1: a single point still needs an axis of some length.
     margin = max(share * (high - low), least) or 0.1
     return low - margin, high + margin

@@ -127,6 +127,7 @@ def expand(
         for sparsity in (sparsities or (None,))
         for line in lines
     ]
+    # By name: a recipe without a sparsity gives the same cell at every sparsity.
     return Grid(tuple({cell.name: cell for cell in cells}.values()), _notes(lines, sparsities))
 
 
@@ -157,6 +158,7 @@ class _Line:
                 f"{reference} has no training pass",
                 remedy="Add one: [[pass]] name = …; or leave the recipe out.",
             )
+        # The last training pass decides the sparsity of the file.
         for place, step in reversed(list(enumerate(passes))):
             if isinstance(step, Training) and _takes_sparsity(step):
                 own = float(getattr(step, SPARSITY))
@@ -177,6 +179,7 @@ class _Line:
         asked = self.asked(sparsity)
         more = [f"name={self.base.name}{self.suffix(sparsity, seed)}", f"seed={seed}"]
         if asked is not None:
+            # By index: two passes may have the same name.
             more.append(f"pass.{self.place}.{SPARSITY}={asked!r}")
         changes = (*self.changes, *more)
         source = " ".join([self.reference, "with", *more])

@@ -105,6 +105,7 @@ class Job:
             now = datetime.now(UTC).isoformat(" ", "seconds")
             log.write(f"\n# {now}: {' '.join(command[2:])}\n".encode())
             log.flush()
+            # The log holds earlier attempts, too; errors are read from here on.
             self._logged = log.tell()
             self._process = subprocess.Popen(
                 command,
@@ -117,6 +118,7 @@ class Job:
 
     def _verdict(self, code: int) -> Failure | None:
         """Return the failure of a step by its exit code; also if it left no result; else None."""
+        # Exit code 0 is not enough: the step must also have left its result.
         if code == 0 and self.step not in steps_left(self.run)[:1]:
             return None
         message, remedy = _error_in(self._said())
@@ -156,6 +158,6 @@ def _unproven(run: RunFolder, step: str) -> str:
 
 def _silent(code: int) -> str:
     """Return the message for a process that ended without output."""
-    if code == -9:
+    if code == -9:  # SIGKILL, which Linux sends where memory runs out
         return "it was killed: not enough memory?"
     return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"

@@ -26,6 +26,7 @@ def shares(cells: Sequence[Cell], jobs: int | None) -> tuple[Share, ...]:
     gpus = _gpus() if any(cell.recipe.device != "cpu" for cell in cells) else []
     asked = [cell.recipe.train.threads for cell in cells]
     threads = max((count for count in asked if isinstance(count, int)), default=1)
+    # A training on a GPU needs the whole of it; on the CPU, threads of a cell share caches.
     count = jobs or len(gpus) or max(1, cores() // threads)
     count = max(1, min(count, len(cells)))
     own = {"OMP_NUM_THREADS": str(min(max(1, cores() // count), _most_threads()))}

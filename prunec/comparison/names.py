@@ -48,5 +48,7 @@ def apart(heights: dict[str, float], gap: float) -> dict[str, float]:
             lower, upper = blocks[-2:]
             if bottom(upper) - bottom(lower) >= gap * len(lower):
                 break
+            # Pool adjacent violators (Ayer et al. 1955): overlapping labels move together around
+            # their mean.
             blocks[-2:] = [lower + upper]
     return {name: bottom(block) + gap * i for block in blocks for i, name in enumerate(block)}

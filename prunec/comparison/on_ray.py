@@ -47,7 +47,9 @@ class RayCluster:
                 f"--on {address}: no Ray cluster answers: {str(error).splitlines()[0]}",
                 remedy="Start one with ray start --head, or name its address: --on ray://HOST:10001",
             ) from error
+        # Of one node: a cell runs on a single one.
         most = max((node["Resources"].get("GPU", 0.0) for node in self._nodes()), default=0.0)
+        # A cluster without GPUs runs cells on cores.
         self.gpus = min(1.0, most) if gpus is None else gpus
         if self.gpus > most:
             raise UsageError(
@@ -92,6 +94,7 @@ class RayCluster:
         for task in tasks:
             self.ray.cancel(task)
         with suppress(self.ray.exceptions.RayError):
+            # s: time to save a checkpoint
             self.ray.wait(list(tasks), num_returns=len(tasks), timeout=60)
 
 

@@ -13,6 +13,7 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
     A point (cost, gain) is dominated if another costs at most as much, gains at least as much, and
     is better in one of the two. Equal points are all kept.
     """
+    # By cost, the best accuracy first: then one scan finds the front.
     order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
     front: list[int] = []
     for i in order:

@@ -59,6 +59,7 @@ def plot_file(rows: Sequence[Row]) -> str:
     """Return all panels as a stand-alone SVG file, three per row."""
     style = re.sub(r"var\((--[\w-]+)\)", lambda variable: PAPER[variable[1]], plot_css())
     panels = panels_of(rows)
+    # 24: the leader and gaps on both sides
     names = LETTER * max(map(len, _methods(rows)), default=0) + 24
     width, height = LEFT + LARGE[0] + names, TOP + LARGE[1] + BOTTOM
     parts = [
@@ -135,6 +136,7 @@ def _panel(
     ends |= {name: (1.0, frame.share(level)[1]) for name, level in levels.items()}
     yield from names(frame, ends, {name: _tone(methods.index(name)) for name in ends})
     for mean in every:
+        # Last, so that tooltips lie above everything else.
         yield svg.dot("touch", frame.point(mean.x, mean.accuracy), 8, mean.tooltip)
     for level in levels.values():
         end = LEFT + inner[0], frame.point(0, level.accuracy)[1]
@@ -215,6 +217,7 @@ def _front(frame: Frame, means: Sequence[Mean]) -> Iterator[Markup]:
         return
     front = [means[i] for i in pareto_front([(-mean.x, mean.accuracy) for mean in means])]
     points = sorted(frame.point(mean.x, mean.accuracy) for mean in front)
+    # Steps, not slopes: no network lies between two points of the front.
     stairs = [(x, y) for (x, _), (_, y) in pairwise(points)]
     path = [point for pair in zip(points, [*stairs, points[-1]], strict=True) for point in pair]
     yield svg.path("front", path)

@@ -54,6 +54,7 @@ class _Pool:
         self.left = deque(cells)
         self.folder, self.shares, self.watch, self.ended = folder, shares, watch, ended
         self.interruption = interruption
+        # Reversed, because pop takes the last: GPU 0 is used first.
         self.free = list(reversed(range(len(shares))))
         self.jobs: list[Job] = []
         self.told: set[str] = set()

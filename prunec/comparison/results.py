@@ -149,6 +149,7 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
         params=_counted(parity, "parameters"),
         nonzero_params=_counted(parity, "non-zero parameters"),
         bytes=details.bytes if details else None,
+        # `reported`: 1 if the files cannot be told apart.
         latency=details.latency.reported if details and details.latency else None,
         seconds=_seconds(record),
         precision=", ".join(sorted({s.chosen.precision for s in record.settings.values()})),

@@ -38,6 +38,7 @@ def to_csv(items: Sequence[Result] | Sequence[Row], kind: type[Result] | type[Ro
     writer = csv.writer(text, lineterminator="\n")
     quality = quality_of(items).lower()
     names = [field.name for field in fields(kind)]
+    # The column is called by what it holds: miou for segmentation.
     writer.writerow([quality if name == "accuracy" else name for name in names])
     writer.writerows(astuple(item) for item in items)
     return text.getvalue()

@@ -30,6 +30,7 @@ def cost_ticks(low: float, high: float, text: Callable[[float], str] = short) ->
     powers = range(math.floor(-high), math.ceil(-low) + 1)
     rows = (
         [(-math.log10(factor) - power, text(factor * 10.0**power)) for power in powers]
+        # 1 and 3 halve a decade of a logarithmic axis, 2 and 5 come next.
         for factor in (1, 3, 2, 5, 1.5, 4, 7)
     )
     return _chosen(rows, low, high, WIDE)

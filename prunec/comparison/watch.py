@@ -117,6 +117,7 @@ class Watch:
     def _room(self) -> int:
         """Return the width of bars beside the longest name and the texts of a cell."""
         names = max((len(name) for name in self._epochs), default=0)
+        # 4 to 24 characters: shorter shows no progress, longer says no more.
         return max(4, min(24, self.console.width - names - TEXTS))
 
     def _picture(self, jobs: Sequence[Job]) -> Group:

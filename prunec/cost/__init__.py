@@ -3,6 +3,8 @@
 One MAC is one multiply–accumulate of a weight (or of two activations in a matrix product) for one
 sample. Batch norms, biases, activations, pooling and additions count 0. Papers that print this
 number as "FLOPs" mean this unit.
+
+See docs/glossary.md: MACs.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ class Uncounted:
 @dataclass(frozen=True)
 class Cost:
     """Cost of a network for one sample; ``params`` counts every parameter, norms included.
+
+    See the glossary: [MACs](glossary.md#macs).
 
     Attributes:
         layers: cost of each operator with MACs.

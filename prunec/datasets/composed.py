@@ -15,7 +15,7 @@ from prunec.datasets.embedded import LABELS, load_embedded
 from prunec.datasets.sources import InMemory, Split
 from prunec.tasks.segmentation import VOID, Segmentation
 
-SIDE, GARMENTS = 48, 2
+SIDE, GARMENTS = 48, 2  # two garments of 28×28 overlap now and then, and leave some background
 SIZES = {"train": 3000, "test": 500}
 SEEDS = {"train": 20, "test": 21}  # arbitrary, but fixed: the set must not change
 # Grey levels: from DIM on, a pixel belongs to the garment; from SEEN on, it is labelled.
@@ -54,6 +54,7 @@ def _composed(images: Tensor, labels: Tensor, count: int, generator: torch.Gener
 
 def _background(count: int, generator: torch.Generator) -> Tensor:
     """Return a horizontal gradient between two greys, with noise, uint8 [count, SIDE, SIDE]."""
+    # Greys up to 80, noise of up to 20: darker than most garments, but not black.
     ends = 80 * torch.rand(count, 2, 1, generator=generator)
     along = torch.linspace(0, 1, SIDE)
     slope = ends[:, 0] * (1 - along) + ends[:, 1] * along

@@ -9,7 +9,7 @@ from torch import Tensor
 
 RATE = 16_000  # samples per second
 WINDOW, HOP, LENGTH = 400, 160, 512  # samples: window, distance of windows, FFT
-FILTERS, STEPS = 32, 99
+FILTERS, STEPS = 32, 99  # 99 = (16,000 − 160) / 160 steps of 10 ms
 LOWEST, HIGHEST = 20.0, 8000.0  # Hz: the lower limit of hearing, and half the sampling rate
 FLOOR = 1e-6  # power below which samples count as silence; keeps the logarithm finite
 

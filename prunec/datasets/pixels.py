@@ -91,6 +91,7 @@ def _grey(image: Image.Image) -> np.ndarray:
         return _of_whole_numbers(image)
     values = np.asarray(image).astype(np.uint16)
     bits, white_is_zero = _tiff(image)
+    # The upper 8 bits.
     shown: np.ndarray = (values >> (bits - 8)).astype(np.uint8)
     return 255 - shown if white_is_zero else shown
 

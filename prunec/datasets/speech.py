@@ -105,6 +105,7 @@ def read_second(path: Path, start: int = 0) -> Tensor:
     if not content:
         raise unreadable(str(path), "it has no sample")
     samples = torch.from_numpy(np.frombuffer(content[: len(content) // 2 * 2], "<i2").copy())
+    # 2¹⁵: 16-bit samples lie in [−32768, 32767].
     return torch.nn.functional.pad(samples.float() / 32768, (0, RATE - len(samples)))
 
 

@@ -67,6 +67,7 @@ def survey(root: str) -> Survey:
     if not sizes:
         raise damage or DataError(f"{root} has no image")
     mean = sums[0] / pixels
+    # E[x²] − E[x]², in float64; 1e-4: images of one colour would divide by zero.
     std = (sums[1] / pixels - mean.square()).clamp_min(1e-4).sqrt()
     ordered = sorted(sizes, key=lambda size: (min(size), size))
     return Survey(

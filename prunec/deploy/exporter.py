@@ -4,6 +4,8 @@ An exporter is one file in ``exporters/``: a frozen dataclass whose fields are i
 recipe. It writes the artifact, or converts the file of another form. There are two types: an
 *exact* form keeps every number; a *lossy* form does not, gets batches to calibrate on, and is
 judged by its answers.
+
+See docs/glossary.md: form, exporter.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A runner is a runtime on a device: this machine, an emulated one, a board. It is one file in
 ``prunec/deploy/runners``; there is no registry.
+
+See docs/glossary.md: runner.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Summaries of channel groups, as values and as text: removed and kept channels, and the
 reasons.
+
+See docs/glossary.md: channel group, pinned.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ def added_up(reasons: Iterable[tuple[str, int]]) -> dict[str, int]:
     """Sum numbers of channels by reason, places left out, the largest first."""
     counts: Counter[str] = Counter()
     for reason, count in reasons:
+        # Reasons name a node or a kernel; without it, equal reasons add up.
         counts[re.sub(r" at \w+|\S+\.weight", _anywhere, reason)] += count
     return dict(counts.most_common())
 
@@ -82,6 +85,7 @@ def owners(members: Iterable[str]) -> str:
     """
     names = dict.fromkeys(name.rpartition(".")[0] or name for name in members)
     paths = []
+    # groupby joins neighbours only, so the order of computation stays.
     for parent, run in itertools.groupby(names, key=lambda name: name.rpartition(".")[0]):
         last = [name.rpartition(".")[2] for name in run]
         inside = f"{{{', '.join(last)}}}" if len(last) > 1 else last[0]

@@ -52,6 +52,7 @@ class Branch:
         """
         last = len(self.inside) - 1
         for place, (name, branch) in enumerate(self.inside.items()):
+            # A module with a single child shares its child's line.
             while branch.layer is None and len(branch.inside) == 1:
                 [(below, branch)] = branch.inside.items()
                 name = f"{name}.{below}"
@@ -100,6 +101,7 @@ def layers_table(title: str, layers: Iterable[Layer], now: Cost, dense: Cost) ->
             f"{params:,}",
             percent_of(kernels - branch.nonzero_params, kernels),
         ]
+        # The last cell, zeros, exists only for a network that has some.
         made.add_row(*cells[: 1 + len(names)], style=style)
 
     for label, branch in tree.rows():

@@ -50,6 +50,7 @@ def layers_of(dense: nn.Module, before: Cost, now: nn.Module, after: Cost) -> tu
     old, new = _by_name(before), _by_name(after)
     none = LayerCost("", "", 0, 0, 0, 0)
     layers = []
+    # Layers of the dense network first: removed ones keep their place.
     for name in dict.fromkeys((*old, *new)):
         was, still = old.get(name, none), new.get(name, none)
         total = _widths(dense, name)

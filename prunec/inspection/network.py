@@ -119,6 +119,7 @@ def parse_input(text: str) -> Input:
             remedy="Write the sizes of one sample, and a dtype if it is not float32: 3x224x224, "
             "128:int64.",
         )
+    # Two samples: with one, a batch axis looks like any axis of size 1.
     return Input((2, *map(int, re.split("[x×,]", parts[1]))), dtype)
 
 
@@ -144,6 +145,7 @@ class _Left:
     def _kept(self, group: ChannelGroup) -> int:
         """Return the number of kept channels, by the parameters that remain; 0 if none remains."""
         here = [s for s in group.slices if s.parameter in self._names]
+        # No parameter of the group is left: its layers were removed as a whole.
         gone: set[int] = set() if here else set(range(group.size))
         for cut in here:
             lost = self._lost(f"{cut.parameter}:{cut.axis}")

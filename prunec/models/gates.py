@@ -2,6 +2,8 @@
 
 conv_W(g ⊙ u) = conv_{W·g}(u): a gate on an input channel is a factor of the kernel's slice for that
 channel. A gated kernel is therefore parametrised as ``weight · gate``.
+
+See docs/glossary.md: gate.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-STEM = 32
+STEM = 32  # channels: Table 1 of the paper, at width 1
 PAIRS = (  # channels and stride of each depthwise-separable pair
     (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1),
     (512, 1), (512, 1), (1024, 2), (1024, 1),

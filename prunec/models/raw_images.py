@@ -34,6 +34,8 @@ class RawImages(nn.Module):
         self.axes = (0, 3, 1, 2) if layout == "nhwc" else (0, 1, 2, 3)
         kind = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
         for name, values in (("mean", mean), ("std", std)):
+            # 255: bytes are 255 times the numbers of training; in float64, so that it is rounded
+            # once.
             in_bytes = 255 * torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1)
             self.register_buffer(name, in_bytes.to(kind))
         self.train(network.training)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (16, 32, 64)
+WIDTHS = (16, 32, 64)  # channels of the three stages, §4.2 of the paper
 
 
 class BasicBlock(nn.Module):
@@ -35,6 +35,7 @@ class BasicBlock(nn.Module):
         """Return x subsampled and zero-padded to the size and channels of the block's output."""
         if self.stride == 1 and self.added == 0:
             return x
+        # Option A: every other pixel, and zeros for the new channels, half before and half behind.
         sampled = x[:, :, :: self.stride, :: self.stride]
         before = self.added // 2
         return F.pad(sampled, (0, 0, 0, 0, before, self.added - before))

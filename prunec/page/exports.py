@@ -117,6 +117,7 @@ def _class_rows(labels: list[str], counted: list[Classes]) -> list[ClassRow]:
     alike = [counts for counts in counted if len(counts) == len(first)]
     places = [place for place, (samples, _, _) in enumerate(first) if samples > 0]
     if len(places) > _MOST_CLASSES:
+        # Worst first, because the rest is left out.
         places.sort(key=lambda place: first[place][2] / first[place][0])
     return [
         ClassRow(

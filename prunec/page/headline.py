@@ -80,6 +80,7 @@ def _quality(run: RunRecord, details: Details) -> Tile | None:
         quality = decisive(details.figures)
         note = f"shipped file{of}{_of_dense(run)}"
         return Tile(quality.title, f"{details.figures[quality.key]:.2f} %", note)
+    # The latest pass first: it made the weights that would ship.
     for name, lines in reversed(list(run.epochs.items())):
         numbers = lines[-1].numbers
         quality = decisive(numbers, "test_")
@@ -100,6 +101,7 @@ def _zeros(run: RunRecord) -> Tile | None:
     layers = run.exported.layers if run.exported else ()
     weights = sum(layer.params[0] for layer in layers)
     left = sum(layer.nonzero_params for layer in layers)
+    # Channel pruning leaves no zeros, and a tile of 0 % would say nothing.
     if not weights or left == weights:
         return None
     macs, useful = (_counted(run, name) for name in ("MACs", "non-zero MACs"))

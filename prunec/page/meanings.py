@@ -62,5 +62,6 @@ def meanings(names: Iterable[str]) -> list[tuple[str, str]]:
         elif runner.startswith("train-"):
             explained[name] = "The goal of the training."
         elif colon and inner in SENTENCES:
+            # One row for all checks of a runner: the table would be as long as the checks.
             explained[f"{runner}: …"] = f"The same check under {runner}, another runtime."
     return list(explained.items())

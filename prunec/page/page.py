@@ -92,8 +92,8 @@ def _subtitle(record: RunRecord) -> str:
 def _template() -> Template:
     environment = Environment(
         loader=FunctionLoader(_resource),
-        autoescape=True,
-        undefined=StrictUndefined,
+        autoescape=True,  # names and messages of a foreign run are text, never HTML
+        undefined=StrictUndefined,  # a misspelt name in the template is an error, not an empty text
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -196,6 +196,7 @@ def all_layers(run: RunRecord) -> tuple[str, str, str]:
 
 def _layer_row(layer: Layer, most: int) -> LayerRow:
     after, before = layer.macs
+    # 1: a product of two activations has no weights, so none of its MACs is wasted.
     nonzero = layer.nonzero_params / layer.params[0] if layer.params[0] else 1.0
     return LayerRow(
         name=layer.name,
@@ -219,6 +220,7 @@ def _channels(layer: Layer) -> str:
 def setting_rows(settings: Settings) -> list[SettingRow]:
     """Return one row per measured setting, the fastest first."""
     measured = settings.measured or (settings.chosen,)
+    # Settings that failed have no time and come last.
     by_time = sorted(measured, key=lambda s: (s.seconds is None, s.seconds or 0.0))
     return [SettingRow(_cells(s), s.key == settings.chosen.key) for s in by_time]
 

@@ -54,6 +54,7 @@ class Epoch(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     name: str = Field(alias="pass")
+    # a bound: charts compute with the numbers of damaged files, too
     epoch: int = Field(ge=0, le=10**9)
     layers: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     histograms: dict[str, Histogram] = Field(default_factory=dict)
@@ -72,6 +73,8 @@ class Flip(BaseModel):
     label: int
     network: int
     file: int
+    # 200 kB of base64, far above a thumbnail; the pattern keeps HTML out of the page's
+    # `src`.
     png: str = Field(default="", max_length=200_000, pattern=r"^[A-Za-z0-9+/]*={0,2}$")
 
 
@@ -88,6 +91,7 @@ class Details(BaseModel):
     runner: Identity | None = None
     others: tuple[Identity, ...] = Field(default=(), alias="other runners")
     classes: tuple[tuple[int, int, int], ...] = ()
+    # an export writes 12; a damaged file must not fill the page
     flips: tuple[Flip, ...] = Field(default=(), max_length=100)
     remarks: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = Field(default=(), alias="not checked")
@@ -224,6 +228,7 @@ class _Reader:
         for path in sorted(kept | logs):
             removed = path == run.export.verified and not path.is_file()  # by a later export
             flaw = "" if removed else flaw_of(run, path)
+            # A damaged file was named when it was read.
             if flaw and not any(run.key(path) in problem for problem in self.problems):
                 self.problems.append(flaw.replace(f"{run.path}/", ""))
 
@@ -272,6 +277,7 @@ class _Reader:
 
     def history(self) -> tuple[Step, ...]:
         """Return the steps of the last artifact that can be read."""
+        # Folders begin with their number: the last step has the longest history.
         for path in sorted(self.folder.glob("steps/*/artifact.json"), reverse=True):
             record = self.table(str(path.relative_to(self.folder)))
             steps = self._as(TypeAdapter(tuple[Step, ...]), record.get("history"), path.parent.name)
@@ -289,6 +295,7 @@ class _Reader:
             except (ValueError, RecursionError):  # a ValidationError is a ValueError
                 damaged.append(str(number))
                 continue
+            # Later lines win: a resumed training repeats its last epoch.
             by_pass.setdefault(epoch.name, {})[epoch.epoch] = epoch
         if damaged:
             self.problems.append(f"{name} is damaged in line {', '.join(damaged)}")

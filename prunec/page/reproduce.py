@@ -63,6 +63,7 @@ def called_as(command: object) -> str:
     if not isinstance(command, list) or not command:
         return ""
     program, *arguments = map(str, command)
+    # As typed: the recorded path is that of an environment that others do not have.
     if PurePath(program).name in ("prunec", "__main__.py"):
         program = "prunec"
     return shlex.join([program, *arguments])

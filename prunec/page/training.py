@@ -117,6 +117,7 @@ def heat_maps(lines: Sequence[Epoch]) -> Iterator[HeatMap]:
         every = (value for line in logged for value in line.layers[quantity].values())
         values = [value for v in every if (value := _shown(v)) is not None]
         if values:
+            # From 0: densities and thresholds of different layers are compared by their size.
             yield _heat_map(quantity, logged, Scale(min(0.0, *values), max(values)))
 
 
@@ -143,6 +144,7 @@ def histograms(lines: Sequence[Epoch]) -> Iterator[Figure]:
     for quantity in dict.fromkeys(name for line in lines for name in line.histograms):
         logged = [line for line in lines if quantity in line.histograms]
         last = logged[-1].histograms[quantity]
+        # Ridges share an axis, so the edges must be those of the last epoch.
         same = [line for line in logged if line.histograms[quantity].edges == last.edges]
         rows = [(line.epoch, line.histograms[quantity].counts) for line in _thinned(same, RIDGES)]
         about = f"Histogram of {quantity} by epoch"

@@ -1,4 +1,7 @@
-"""Forms of an export: write, time, prove, publish and record the file of each."""
+"""Forms of an export: write, time, prove, publish and record the file of each.
+
+See docs/glossary.md: form, parity.
+"""
 
 from __future__ import annotations
 

@@ -78,6 +78,7 @@ NAMED_LATE = (("schedule", "milestones"), ("stop", "patience"))
 def _renamed(table: Any, key: str) -> Any:
     stated = table.get(key) if isinstance(table, Mapping) else None
     numbers = stated if isinstance(stated, list) else [stated]
+    # n is not True: a boolean is an int in Python.
     in_epochs = [n for n in numbers if isinstance(n, int | float) and n is not True and n >= 1]
     if not in_epochs or key + SUFFIX in table:
         return table

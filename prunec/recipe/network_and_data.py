@@ -74,6 +74,7 @@ class DataSpec(Table):
     )
     augment: tuple[Named, ...] = Field(default=(), max_length=MOST_ENTRIES)
     prepare: tuple[Named, ...] = Field(default=(), max_length=MOST_ENTRIES)
+    # With std = 0.5: pixels from 0…1 to −1…1.
     mean: Annotated[tuple[float, ...], AfterValidator(some)] = (0.5,)
     std: Annotated[tuple[Positive, ...], AfterValidator(some)] = (0.5,)
     workers: int = Field(default=0, ge=0)

@@ -51,6 +51,7 @@ def _value(text: str, whole: str) -> Any:
         return text
     value = document["value"]
     times = (datetime.date, datetime.time)  # kept as text: a folder may be called 2026-01-01
+    # More than one key: the value held a line break and further TOML.
     return text if len(document) > 1 or isinstance(value, times) else value
 
 
@@ -60,6 +61,7 @@ def _replaced(node: Any, parts: list[str], value: Any, whole: str) -> Any:
     head, *rest = parts
     match node:
         case dict():
+            # The other key of the same length would contradict the new one.
             kept = node if rest else {k: v for k, v in node.items() if k != twin_of(head)}
             return {**kept, head: _replaced(node.get(head, {}), rest, value, whole)}
         case list():
@@ -71,6 +73,7 @@ def _replaced(node: Any, parts: list[str], value: Any, whole: str) -> Any:
 
 def _index(array: list[Any], part: str, whole: str) -> int:
     if part.isascii() and part.isdigit():
+        # Nine digits: int() raises for thousands of digits, and no array is longer.
         if int(part[:9]) < len(array):
             return int(part[:9])
         raise RecipeError(

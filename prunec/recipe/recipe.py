@@ -2,6 +2,8 @@
 
 Recipes are frozen values. Unknown keys are refused with the nearest valid one; every error names
 file, key and remedy. ``loads(dumps(r)) == r`` for every valid recipe.
+
+See docs/glossary.md: recipe.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     text, source = _read(reference)
     document = _parse(text, source)
+    # In order: a later --set may refer to what an earlier one has made.
     for item in overrides:
         document = override(document, item)
     if overrides:
@@ -108,6 +111,7 @@ def packaged_text(name: str) -> str:
 
 
 def _read(reference: str) -> tuple[str, str]:
+    # A file comes before a packaged recipe of the same name.
     for path in (reference, f"{reference}.toml"):
         if os.path.isfile(path):
             return _file_text(Path(path)), path
@@ -145,6 +149,7 @@ def require_readable(text: str, source: str) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > LONGEST:
         raise _too_long(source, size)
+    # Before tomllib, whose time is quadratic in the parts of a key.
     if DOTTED.search(text):
         raise RecipeError(f"{source}: a key has more than {2 * DEEPEST} parts between its dots")
 
@@ -249,6 +254,7 @@ def _table_class(annotation: Any) -> type[Table] | None:
 def _table(value: dict[str, Any]) -> TomlTable:
     table = tomlkit.table()
     for key, item in value.items():
+        # TOML has no null: a missing key is the default, None.
         if item is not None:
             table.add(key, _inline(item))
     return table

@@ -30,6 +30,7 @@ def sizes(value: object) -> int | dict[str, int]:
             near = did_you_mean(form, known) or f"There are {', '.join(known)}."
             raise ValueError(f"names the form {form!r}, which does not exist. {near.rstrip()}")
     numbers = list(named.values()) or [value]
+    # type, not isinstance: a boolean is an int in Python.
     if not all(type(number) is int and number > 0 for number in numbers):
         raise ValueError(
             f"must be a whole number of bytes above 0, or a table of such numbers by form, found "
@@ -74,6 +75,7 @@ class Budget(Table):
         default=None, ge=0, le=100, description="percent, for segmentation instead of accuracy"
     )
     accuracy_drop: float | None = Field(
+        # percentage points: far beyond the deviation of seeds, so that a collapse fails
         default=5.0,
         ge=0,
         le=100,
@@ -131,7 +133,7 @@ class Recipe(Table):
 
     name: Annotated[str, AfterValidator(folder_name)]
     description: Text = ""
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)  # numpy's global generator takes 32 bits
     device: Literal["auto", "cpu", "cuda"] = "auto"
     model: ModelSpec
     data: DataSpec = DataSpec()

@@ -79,6 +79,7 @@ class Teacher(Table):
 
     run: Text = Field(default="", description="a run's folder")
     model: ModelSpec | None = None
+    # Temperature 4 is usual for images, Zagoruyko & Komodakis 2017 (arXiv:1612.03928).
     share: float = Field(default=0.5, gt=0, le=1)
     temperature: float = Field(default=4.0, gt=0)
 
@@ -135,6 +136,8 @@ class TrainSpec(Table):
     """Settings of training that are common to all methods."""
 
     epochs: int = Field(ge=1)
+    # These four defaults are the CIFAR setting of He et al. 2016 (arXiv:1512.03385), its decay 5e-4
+    # after Zagoruyko & Komodakis 2016 (arXiv:1605.07146).
     batch_size: int = Field(default=128, ge=1, description="over all processes together")
     learning_rate: float = Field(default=0.1, gt=0)
     weight_decay: float = Field(default=5e-4, ge=0, description="of kernels, not of norms, biases")
@@ -156,6 +159,7 @@ class TrainSpec(Table):
     cutmix: float = Field(default=0.0, ge=0, description="α of its Beta(α, α); 0: none")
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay per step; 0: no average")
     teacher: Teacher | None = None
+    # 0.5 as in torchvision's reference training of segmentation networks.
     auxiliary: float = Field(
         default=0.5, ge=0, description="weight of an auxiliary head's loss; 0: no such head"
     )

@@ -33,6 +33,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         case str():
             return _encodable(value)
         case int():
+            # TOML's integers have 64 bits; other readers would refuse the text.
             if not -(2**63) <= value < 2**63:
                 raise ValueError("holds a whole number beyond 64 bits")
             return value
@@ -43,6 +44,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         case list() | tuple():
             return [plain(item, depth + 1) for item in value]
         case dict():
+            # One order, so that equal recipes have equal digests; name first for the reader.
             keys = sorted(value, key=lambda key: (key != "name", str(key)))
             return {_encodable(key): plain(value[key], depth + 1) for key in keys}
     raise ValueError(f"holds a {type(value).__name__}, which no key of a recipe takes")

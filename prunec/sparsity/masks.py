@@ -1,4 +1,7 @@
-"""Masks of kernels: applied, chosen and counted for all kernels at once."""
+"""Masks of kernels: applied, chosen and counted for all kernels at once.
+
+See docs/glossary.md: mask, density.
+"""
 
 from __future__ import annotations
 

@@ -71,6 +71,7 @@ def save_artifact(artifact: Artifact, folder: Path, run: str = "") -> str:
         "masks": {name: list(mask.shape) for name, mask in artifact.masks.items()},
         "history": [asdict(step) for step in artifact.history],
     }
+    # Last: a folder without it counts as not written.
     write_text_atomic(folder / "artifact.json", record_text(record))
     return record_digest(record)
 
@@ -98,6 +99,7 @@ def load_artifact(
             f"{folder} is damaged, or was made from another network: {first_line(error)}",
             remedy="Train again, or use the prunec version and the model code that made it.",
         ) from error
+    # The files' digests fit; this one also notices files of another artifact.
     if artifact.history and artifact.history[-1].digest != weights_digest(artifact.module):
         raise DamagedRecord(
             f"{_file(folder, 'weights')} does not hold the weights that "
@@ -150,6 +152,7 @@ def _restored(folder: Path, record: Mapping[str, Any], build: Callable[[], nn.Mo
     example = tuple(tensors[str(i)] for i in range(len(tensors)))
     module = build().eval()
     ties = record.get("ties", {})
+    # In the order in which the passes changed the network: tied, reformed, cut, gated.
     tie(module, ties)
     forms = {name: Form(**form) for name, form in record.get("forms", {}).items()}
     reform(module, forms)

@@ -97,4 +97,5 @@ class ExportFolder:
         """Published forms: those in the manifest, and others that have a file."""
         recorded = self.recorded
         there = {path.parent.name for path in self.path.glob(f"*/{STEM}.*")}
+        # The manifest's order is that of the recipe: the first form decides headlines.
         return (*recorded, *sorted(there - recorded.keys()))

@@ -27,6 +27,7 @@ def open_run(path: Path) -> RunFolder:
             f"{path} is not a run folder: it has no run.json", remedy=runs_there(path.parent)
         )
     run = RunFolder(path)
+    # Before the record is checked: another version may compute digests differently.
     written, ours = _version_in(path / "run.json"), prunec_version()
     if written.split(".")[:2] != ours.split(".")[:2]:
         raise RunError(
@@ -61,6 +62,7 @@ def latest_run(root: Path, recipe_name: str | None = None) -> RunFolder:
             f"there is no run{of} in {root}",
             remedy=f"Train one first: prunec train {recipe_name or 'gdp_mbv2'}",
         )
+    # By sequence: two runs of one second have the same time.
     return open_run(max(runs, key=lambda run: (sequence(run), run.name)).path)
 
 

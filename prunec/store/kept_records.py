@@ -40,6 +40,7 @@ def beginning_flaw(run: RunFolder) -> str:
         began = read_record(run.path / ENVIRONMENT).get(BEGAN)
     except DamagedRecord:
         return ""  # reported as a flaw of its own
+    # None: runs of builds that kept no digest of the beginning.
     if began in (None, beginning_digest(run.record)):
         return ""
     return f"{run.path / 'run.json'} was changed since the run was created"

@@ -48,6 +48,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, run: str) -> None:
         self.path, self._run = path, run
+        # A resumed run continues the chain.
         self._last = last_digest(path, run)
 
     def append(self, metrics: Mapping[str, Any]) -> None:
@@ -59,6 +60,7 @@ class MetricsLog:
         text, self._last = _chained(metrics, self._last)
         with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Appended in one write; a line that is cut off spoils only itself.
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(text)
 
@@ -99,6 +101,7 @@ def read_metrics(path: Path, run: str) -> Iterator[Line]:
         digest = str((said or {}).pop(DIGEST, ""))
         fits = said is not None and digest == record_digest({**said, _BEFORE: before})
         yield Line(number, said, digest, fits)
+        # A changed line spoils its own digest and at most the next line's, not the rest.
         before = digest
 
 

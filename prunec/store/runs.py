@@ -10,6 +10,8 @@ runs/<recipe>-<number>/
 ├── steps/NN-name/     the artifact after each pass
 ├── export/            exported files and reports of their checks
 └── report.html        everything above as one page
+
+See docs/glossary.md: run.
 """
 
 from __future__ import annotations

@@ -94,6 +94,7 @@ def json_table(path: Path) -> dict[str, Any]:
 
 def shipped_details(run: RunFolder) -> Mapping[str, Any]:
     """Return the measurements of the first exported form; empty before an export."""
+    # A later verification replaces the figures of the export.
     for path in (run.export.verified, run.export.report):
         forms = _table(json_table(path), "forms")
         for parity in forms.values():

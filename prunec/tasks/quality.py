@@ -32,7 +32,7 @@ MIOU = Quality("miou", "mIoU")
 PIXEL_ACCURACY = Quality("pixel_accuracy", "pixel accuracy")
 """Share of labelled pixels whose predicted class is their label."""
 
-DECISIVE = (MIOU, ACCURACY)
+DECISIVE = (MIOU, ACCURACY)  # in order: segmentation's reports may have both
 
 
 def decisive(keys: Container[str], prefix: str = "") -> Quality:

@@ -47,6 +47,7 @@ class Overlap:
     def ious(self) -> tuple[float | None, ...]:
         """Intersection over union per class; None for a class that does not occur."""
         unions = [
+            # t_i + p_i − n_ii: labelled, predicted, both (Everingham et al. 2010, VOC).
             sum(row) + sum(other[i] for other in self.rows) - row[i]
             for i, row in enumerate(self.rows)
         ]
@@ -105,7 +106,12 @@ class Segmentation(Task):
     ) -> Tensor:
         """See :meth:`Task.cross_entropy`; 0 where no pixel has a label."""
         total = F.cross_entropy(
-            logits.float(), labels, ignore_index=VOID, label_smoothing=smoothing, reduction="sum"
+            # In float32: a sum over all pixels of a batch overflows fp16.
+            logits.float(),
+            labels,
+            ignore_index=VOID,
+            label_smoothing=smoothing,
+            reduction="sum",
         )
         return total / _labelled(labels, processes)
 
@@ -118,6 +124,8 @@ class Segmentation(Task):
 
     def counts(self, answers: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`Task.counts`: the rows of :class:`Overlap` one after the other."""
+        # Void pixels go to one more place, dropped at the end: selecting pixels by value would make
+        # a GPU wait for their number.
         place = torch.where(labels == VOID, self.counted, labels * (self.classes + 1) + answers)
         sums = torch.zeros(self.counted + 1, dtype=torch.int64, device=labels.device)
         ones = torch.ones((), dtype=torch.int64, device=labels.device).expand(place.numel())
@@ -131,4 +139,6 @@ class Segmentation(Task):
 
 def _labelled(labels: Tensor, processes: Processes) -> Tensor:
     """Return the labelled pixels per process, averaged over processes."""
+    # Gradients are averaged over processes, so each divides by the mean number of pixels, not its
+    # own.
     return (processes.sum((labels != VOID).sum()) / processes.count).clamp(min=1 / processes.count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections import Counter
@@ -17,7 +18,7 @@ from native_nets import Beside, distance, exported, need_compiler
 from torch import Tensor, nn
 
 from prunec.deploy.native.library import load
-from prunec.deploy.native.patterns import patterned
+from prunec.deploy.native.patterns import Packed, patterned
 from prunec.deploy.runner import once
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.sparsity.masks import Masks
@@ -71,7 +72,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarr
 
 def test_the_weights_choose_the_kernel(built: tuple[Path, list[np.ndarray]]) -> None:
     path, inputs = built
-    assert kernels(path) == {"blocks": 3, "neighbours": 4}
+    assert kernels(path) == {"blocks": 3, "neighbours": 4, "widen": 2}
     assert max(distance(path, inputs)) < 1e-5
 
 
@@ -88,6 +89,36 @@ def test_processors_without_wide_vectors(built: tuple[Path, list[np.ndarray]], m
 def test_the_code_for_the_widest_vectors(built: tuple[Path, list[np.ndarray]]) -> None:
     path, inputs = built
     assert max(distance(path, inputs, load(path, ("-DPRUNEC_HALVES",)))) < 1e-5
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
+    """A convolution of any form whose mask has a pattern, behind another one."""
+    torch.manual_seed(draw(st.integers(0, 1000)))
+    text = draw(st.sampled_from(["4x1", "8x1", "1:2", "1:4", "1:8", "2:8", "1:16", "5:32"]))
+    pattern = pattern_of(text)
+    groups, kernel = draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, 3, 5]))
+    step, gap, size = draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(st.integers(9, 30))
+    outputs = 8 * groups * draw(st.integers(1, 3)) if "x" in text else groups * 5
+    around = draw(st.integers(0, (kernel - 1) * gap))
+    layer = nn.Conv2d(32 * groups, outputs, kernel, step, around, gap, groups, draw(st.booleans()))
+    density = (pattern.density if pattern else None) or draw(st.floats(0.05, 0.4))
+    activation = draw(st.sampled_from([nn.ReLU, nn.ReLU6, nn.SiLU, nn.Identity]))
+    first = nn.Conv2d(3, 32 * groups, 1)
+    return nn.Sequential(first, shaped(layer, text, density), activation()), torch.randn(
+        2, 3, size, size + draw(st.integers(0, 9))
+    )
+
+
+@pytest.mark.slow
+@given(drawn=st.lists(layers(), min_size=8, max_size=8))
+@settings(max_examples=max(1, int(os.environ.get("PRUNEC_EXAMPLES", "8")) // 8), deadline=None)
+def test_any_convolution_with_a_pattern(
+    drawn: list[tuple[nn.Module, Tensor]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    inputs = tuple(x for _, x in drawn)
+    path = exported(Beside([m for m, _ in drawn]), inputs, tmp_path_factory.mktemp("layers"))
+    assert max(distance(path, [x.numpy() for x in inputs])) < 1e-5
 
 
 class InARow(nn.Module):
@@ -112,7 +143,7 @@ def test_another_processor(target: Target, processor: str, tmp_path: Path) -> No
     module = InARow([parts[0], parts[2], parts[3]])
     x = inputs[0][:1]
     source = exported(module, (x,), tmp_path)
-    assert kernels(source) == {"blocks": 2, "neighbours": 1}
+    assert kernels(source) == {"blocks": 2, "neighbours": 1, "widen": 1}
     golden = once(Onnxruntime().open(tmp_path / "model.onnx"), [x.numpy()])[0]
     program = check(source.parent, 1 << 20, x.numpy(), np.asarray(golden))
     assert target.run(target.build([source, program], tmp_path, *WARNINGS)) == f"{processor} equal"
@@ -143,8 +174,8 @@ def test_what_is_packed_is_what_was_there(seed: int, text: str, taps: int) -> No
     assert {key: v for key, v in read.items() if v} == wanted
 
 
-def blocks(packed: object, offsets: np.ndarray) -> dict[tuple[int, int], float]:
-    own = packed.arrays  # type: ignore[attr-defined]
+def blocks(packed: Packed, offsets: np.ndarray) -> dict[tuple[int, int], float]:
+    own = {**packed.arrays, "values": packed.values}
     flat = offsets.reshape(-1)
     return {
         (4 * b + r, int(flat[own["places"][i]])): own["values"][i, r]
@@ -154,14 +185,14 @@ def blocks(packed: object, offsets: np.ndarray) -> dict[tuple[int, int], float]:
     }
 
 
-def neighbours(packed: object, filters: int) -> dict[tuple[int, int], float]:
-    own, numbers = packed.arrays, packed.numbers  # type: ignore[attr-defined]
-    places, values = own["places"], own["values"].reshape(-1)
+def neighbours(packed: Packed, filters: int) -> dict[tuple[int, int], float]:
+    own, numbers = packed.arrays, packed.numbers
+    places, values = own["places"], packed.values.reshape(-1)
     read = {}
     for i, value in enumerate(values):
         f, group = divmod(i // numbers["kept"], numbers["groups"])
         place = places[i // 2] >> i % 2 * 4 & 15 if numbers["packed"] else places[i]
         if value:
-            read[f, int(packed.offsets[group] + own["starts"][place])] = value  # type: ignore[attr-defined]
+            read[f, int(packed.offsets[group] + own["starts"][place])] = value
     assert f == filters - 1
     return read

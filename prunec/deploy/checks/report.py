@@ -1,4 +1,7 @@
-"""Result of a verification: all checks of one file, and of all files of an export."""
+"""Result of a verification: all checks of one file, and of all files of an export.
+
+See docs/glossary.md: parity, check.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from prunec.tables import as_text
 
 @dataclass(frozen=True)
 class Report:
-    """All checks of a file, in order, and its details."""
+    """All checks of a file, in order, and its details.
+
+    See the glossary: [check](glossary.md#check), [parity](glossary.md#parity).
+    """
 
     checks: tuple[Check, ...]
     details: Details = field(default_factory=Details)

@@ -18,6 +18,7 @@ from prunec.deploy.native.layout import (
     padded,
     rounded,
 )
+from prunec.deploy.native.packing import Rows
 from prunec.deploy.native.reading import Call, Network
 
 Value = int | float | str | tuple[int, ...]
@@ -197,6 +198,36 @@ class Builder:
         }  # fmt: skip
         self.add("pn_of_each(&S, d, w);", "pn_walk", fields, (), buffer, "numbers")
         return buffer
+
+    def rows(self, rows: Rows, layer: str) -> tuple[Fields, list[str]]:
+        """Store weights without zeros; halves are widened into a buffer of the workspace.
+
+        Args:
+            rows: the weights.
+            layer: the layer that reads them.
+
+        Returns:
+            The arguments of a kernel (struct pn_weights), and the buffers that it reads.
+        """
+        parts = ("starts", "counts", "places", "values")
+        fields: Fields = {f"weights.{name}": self.data.add(getattr(rows, name)) for name in parts}
+        fields["weights.far"] = int(rows.places.dtype == np.uint16)
+        place, reads = self.floats(rows.values, layer)
+        return fields | {"weights.values": place, "weights.widened": len(reads)}, reads
+
+    def floats(self, values: np.ndarray, layer: str) -> tuple[int | Place, list[str]]:
+        """Store weights; halves are widened into a buffer of the workspace.
+
+        Returns:
+            The place of the floats: in the data, or in the buffer that is returned too.
+        """
+        stored = self.data.add(values)
+        if values.dtype != np.float16:
+            return stored, []
+        buffer = self.scratch(rounded(values.size))
+        given: Fields = {"from": stored, "to": Place(buffer), "count": values.size}
+        self.add("k->widen(&S, w, d);", "pn_widen", given, (), buffer, layer)
+        return Place(buffer), [buffer]
 
     def _load(self, name: str) -> None:
         values = self.network.constants[name]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -16,10 +14,11 @@ MOST_COLUMNS = (1 << 16) - 1
 """Weights of a row: their numbers, and their count, take two bytes at most."""
 WIDEST = 255
 """The widest gap that a byte holds."""
-MOST_FILLERS, MOST_FILLERS_OF_HALVES = 0.02, 0.1
+MOST_FILLERS, MOST_FILLERS_OF_HALVES = 0.004, 0.1
 """Share of zeros between weights up to which gaps of a byte are used: each costs a weight's time.
 
-More where values are halves: a number in two bytes is a third of such a weight.
+Less than can be measured; more where values are halves, since a number in two bytes is half of
+such a weight.
 """
 
 
@@ -28,14 +27,12 @@ class Rows:
     """Weights of a sparse kernel, row by row (prunec_weights.h).
 
     Attributes:
-        kernel: name of the kernel.
         starts: number of weights before every ``STRIDE``-th row.
         counts: number of weights of every row.
         places: gaps in one byte each, or numbers in two.
         values: float32, or float16 if that loses no bit; zeros where a gap is too wide for a byte.
     """
 
-    kernel: ClassVar[str] = "sparse"
     starts: np.ndarray
     counts: np.ndarray
     places: np.ndarray
@@ -45,13 +42,6 @@ class Rows:
     def bytes(self) -> int:
         """Size of all arrays."""
         return sum(x.nbytes for x in (self.starts, self.counts, self.places, self.values))
-
-    def fields(self, add: Callable[[np.ndarray], int]) -> dict[str, int]:
-        """Store the arrays; return the arguments of the kernel."""
-        parts = ("starts", "counts", "places", "values")
-        fields = {f"weights.{name}": add(getattr(self, name)) for name in parts}
-        far, halves = self.places.dtype == np.uint16, self.values.dtype == np.float16
-        return fields | {"weights.far": int(far), "weights.halves": int(halves)}
 
 
 def compressed(values: np.ndarray) -> Rows:

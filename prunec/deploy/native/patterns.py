@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from prunec.deploy.native.builder import Builder, Fields
 from prunec.deploy.native.packing import exact
 
 ROWS = 4
@@ -21,8 +21,6 @@ LARGEST = 64
 _TRIED = 64
 """Filters in which N of M is looked for first: most layers have no pattern."""
 
-Add = Callable[[np.ndarray], int]
-
 
 @dataclass(frozen=True)
 class Packed:
@@ -30,28 +28,30 @@ class Packed:
 
     Attributes:
         kernel: name of the kernel.
+        offsets: offsets that the kernel reads, in floats: of all weights, or of groups.
+        values: values of the weights; halves if that loses no bit.
         arrays: argument → its array.
         numbers: argument → number.
-        offsets: offsets that the kernel reads in place of those of all weights; None: the same.
     """
 
     kernel: str
+    offsets: np.ndarray
+    values: np.ndarray
     arrays: dict[str, np.ndarray]
     numbers: dict[str, int]
-    offsets: np.ndarray | None = None
 
     @property
     def bytes(self) -> int:
         """Size of the arrays."""
-        return sum(array.nbytes for array in self.arrays.values())
+        return sum(array.nbytes for array in (*self.arrays.values(), self.values))
 
-    def fields(self, add: Add) -> dict[str, int]:
-        """Store the arrays; return the arguments of the kernel."""
-        stored = {f"pattern.{key}": add(array) for key, array in self.arrays.items()}
-        numbers = {f"pattern.{key}": number for key, number in self.numbers.items()}
-        numbers["pattern.halves"] = int(self.arrays["values"].dtype == np.float16)
-        offsets = {} if self.offsets is None else {"offsets": add(self.offsets)}
-        return stored | numbers | offsets
+    def fields(self, builder: Builder, layer: str) -> tuple[Fields, list[str]]:
+        """Store the arrays; return the arguments of the kernel and the buffers that it reads."""
+        add = builder.data.add
+        fields: Fields = {f"pattern.{key}": add(array) for key, array in self.arrays.items()}
+        fields |= {f"pattern.{key}": number for key, number in self.numbers.items()}
+        place, reads = builder.floats(self.values, layer)
+        return fields | {"pattern.values": place, "pattern.widened": len(reads)}, reads
 
 
 def patterned(values: np.ndarray, groups: int, offsets: np.ndarray, taps: int) -> Packed | None:
@@ -65,10 +65,10 @@ def patterned(values: np.ndarray, groups: int, offsets: np.ndarray, taps: int) -
     """
     if not values.any():
         return None
-    return _blocks(values, groups) or _neighbours(values, offsets, taps)
+    return _blocks(values, groups, offsets) or _neighbours(values, offsets, taps)
 
 
-def _blocks(values: np.ndarray, groups: int) -> Packed | None:
+def _blocks(values: np.ndarray, groups: int, offsets: np.ndarray) -> Packed | None:
     """Return blocks of four filters that share their positions."""
     filters, count = values.shape
     if filters < ROWS or (groups > 1 and filters // groups % ROWS) or count > 1 << 16:
@@ -83,8 +83,8 @@ def _blocks(values: np.ndarray, groups: int) -> Packed | None:
     block, place = np.nonzero(used)
     starts = np.concatenate([[0], np.cumsum(used.sum(1))]).astype(np.uint32)
     places, chosen = place.astype(np.uint16), blocks[block, :, place]
-    arrays: dict[str, np.ndarray] = {"starts": starts, "places": places, "values": exact(chosen)}
-    return Packed("blocks", arrays, {})
+    arrays: dict[str, np.ndarray] = {"starts": starts, "places": places}
+    return Packed("blocks", offsets, exact(chosen), arrays, {})
 
 
 def _neighbours(values: np.ndarray, offsets: np.ndarray, taps: int) -> Packed | None:
@@ -120,10 +120,6 @@ def _of_group(
     if size <= 16:
         pairs = np.concatenate([flat, np.zeros(len(flat) % 2, np.uint8)]).reshape(-1, 2)
         flat = pairs[:, 0] | pairs[:, 1] << 4
-    arrays: dict[str, np.ndarray] = {
-        "starts": own[0, :, 0] - own[0, 0, 0],
-        "places": flat,
-        "values": exact(chosen),
-    }
+    arrays: dict[str, np.ndarray] = {"starts": own[0, :, 0] - own[0, 0, 0], "places": flat}
     numbers = {"groups": own.shape[0] * taps, "kept": kept, "packed": int(size <= 16)}
-    return Packed("neighbours", arrays, numbers, own[:, 0].reshape(-1))
+    return Packed("neighbours", own[:, 0].reshape(-1), exact(chosen), arrays, numbers)

@@ -1,4 +1,7 @@
-"""Channel groups as plain data: the slices of parameters that must be cut together."""
+"""Channel groups as plain data: the slices of parameters that must be cut together.
+
+See docs/glossary.md: channel group, pinned, atom.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +61,8 @@ class Positions:
 @dataclass(frozen=True)
 class ChannelGroup:
     """Channels that the same parameters make and read; each can be cut alone, as a whole.
+
+    See the glossary: [channel group](glossary.md#channel-group), [pinned](glossary.md#pinned).
 
     Attributes:
         name: name of the first kernel that makes them.

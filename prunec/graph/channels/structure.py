@@ -1,4 +1,7 @@
-"""Result of the analysis of a captured network: layouts, operators, slices, pins."""
+"""Result of the analysis of a captured network: layouts, operators, slices, pins.
+
+See docs/glossary.md: atom, pinned.
+"""
 
 from __future__ import annotations
 

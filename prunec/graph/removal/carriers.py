@@ -13,6 +13,8 @@ A constant channel that a kernel reads can be folded without changing the output
 
 Folded channels are unread, and liveness removes them. A filter that is not read does not count as a
 reader: its result is arbitrary.
+
+See docs/glossary.md: constant, carrier.
 """
 
 from __future__ import annotations

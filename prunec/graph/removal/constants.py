@@ -2,6 +2,8 @@
 
 Values are propagated per position of a layout, in float64, with NaN for *unknown*; constants that a
 border makes uneven are propagated beside them.
+
+See docs/glossary.md: constant.
 """
 
 from __future__ import annotations

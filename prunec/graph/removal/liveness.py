@@ -3,6 +3,8 @@
 A channel is live if a reader has a non-zero weight for it, or if it reaches the network's output. A
 value whose live channels are all constant, and that only enters element-wise arithmetic with
 another value, is *frozen*: the constants replace it, and its computation is removed.
+
+See docs/glossary.md: dead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Channel plan: record of a cut as plain data, applicable to a fresh network of the same class."""
+"""Channel plan: record of a cut as plain data, applicable to a fresh network of the same class.
+
+See docs/glossary.md: plan.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,8 @@ class Input:
 @dataclass(frozen=True)
 class Plan:
     """Record of how a network was cut.
+
+    See the glossary: [plan](glossary.md#plan).
 
     Attributes:
         removed: ``"parameter:axis"`` → removed positions along that axis. Axis −1 are the input

@@ -4,9 +4,9 @@
  * N : M: of M neighbours along the input channels N are kept; their positions take four or eight bits.
  */
 
-/* Vectors of positions for which the sums of four filters stay in registers. */
-#if defined(__aarch64__)
-#define PN_NARROW 6
+/* Vectors of positions for which the sums of four filters stay in registers: of 32 on aarch64, 20. */
+#if defined(__aarch64__) && PN_LANES == 4
+#define PN_NARROW 5
 #else
 #define PN_NARROW (PN_TILE / 4)
 #endif
@@ -15,8 +15,8 @@ PN_INLINE void PN(pn_blocks_tile)(const struct pn_conv *k, float *w, const float
                                   size_t first, size_t last, const int tile) {
     const struct pn_pattern *own = &k->pattern;
     const pn_u32 *starts = pn_whole(data, own->starts), *offsets = pn_whole(data, k->offsets);
-    const pn_u16 *places = pn_short(data, own->places), *halves = pn_short(data, own->values);
-    const float *floats = data + own->values, *bias = data + k->bias;
+    const pn_u16 *places = pn_short(data, own->places);
+    const float *values = (own->widened ? w : data) + own->values, *bias = data + k->bias;
     const size_t row = p / k->out.stride * k->out.stride, channels = k->out.channels;
     for (size_t b = first; b < last; b++) {
         const float *in = w + k->in + 4 * b / k->group_out * k->group_step + p;
@@ -25,19 +25,13 @@ PN_INLINE void PN(pn_blocks_tile)(const struct pn_conv *k, float *w, const float
             const float start = 4 * b + r < channels ? bias[4 * b + r] : 0.0F;
             PN_UNROLLED for (int t = 0; t < tile; t++) sum[r][t] = PN_ALL(start);
         }
-        for (size_t i = starts[b], left = starts[b + 1] - i, some; left; i += some, left -= some) {
-            float wide[PN_SOME];
-            const float *value = floats + 4 * i;
-            some = own->halves && left > PN_SOME / 4 ? PN_SOME / 4 : left;
-            if (own->halves) PN(pn_widened)(halves + 4 * i, wide, 4 * some), value = wide;
-            for (size_t j = 0; j < some; j++, value += 4) {
-                const float *taps = in + offsets[places[i + j]];
-                PN_V read[PN_NARROW];
-                PN_UNROLLED for (int t = 0; t < tile; t++) read[t] = PN_LOAD(taps + t * PN_LANES);
-                PN_UNROLLED for (int r = 0; r < 4; r++) {
-                    const PN_V weight = PN_ALL(value[r]);
-                    PN_UNROLLED for (int t = 0; t < tile; t++) sum[r][t] += weight * read[t];
-                }
+        for (size_t i = starts[b]; i < starts[b + 1]; i++) {
+            const float *taps = in + offsets[places[i]], *value = values + 4 * i;
+            PN_V read[PN_NARROW];
+            PN_UNROLLED for (int t = 0; t < tile; t++) read[t] = PN_LOAD(taps + t * PN_LANES);
+            PN_UNROLLED for (int r = 0; r < 4; r++) {
+                const PN_V weight = PN_ALL(value[r]);
+                PN_UNROLLED for (int t = 0; t < tile; t++) sum[r][t] += weight * read[t];
             }
         }
         PN_UNROLLED for (size_t r = 0; r < 4; r++) if (4 * b + r < channels) {
@@ -60,6 +54,8 @@ static void PN(pn_blocks_some)(const struct pn_conv *k, float *w, const float *d
 #if PN_NARROW > 3
         PN_CASE(pn_blocks_tile, 4)
         PN_CASE(pn_blocks_tile, 5)
+#endif
+#if PN_NARROW > 5
         PN_CASE(pn_blocks_tile, 6)
 #endif
     default: break;
@@ -84,18 +80,16 @@ PN_INLINE void PN(pn_neighbours_tile)(const struct pn_conv *k, float *w, const f
     const struct pn_pattern *own = &k->pattern;
     const pn_u32 *offsets = pn_whole(data, k->offsets), *steps = pn_whole(data, own->starts);
     const unsigned char *places = (const unsigned char *)(data + own->places);
-    const float *bias = data + k->bias, *floats = data + own->values;
-    const pn_u16 *halves = pn_short(data, own->values);
+    const float *values = (own->widened ? w : data) + own->values, *bias = data + k->bias;
     const size_t row = p / k->out.stride * k->out.stride, each = own->groups * own->kept;
-    const int pairs = own->packed && own->kept == 1 && !own->halves;
+    const int pairs = own->packed && own->kept == 1;
     for (size_t c = first; c < last; c++) {
         const float *in = w + k->in + c / k->group_out * k->group_step + p;
         float *out = w + k->out.at + c * k->out.plane + p;
         PN_V sum[PN_TILE];
         PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] = PN_ALL(bias[c]);
         size_t i = c * each, g = 0;
-        const float *value = floats + i;
-        float wide[PN_SOME];
+        const float *value = values + i;
         if (pairs) { /* one of M, two places a byte: no shift that depends on i */
             if (i % 2) {
                 PN_PLACED(in + offsets[0], places[i / 2] >> 4);
@@ -109,7 +103,6 @@ PN_INLINE void PN(pn_neighbours_tile)(const struct pn_conv *k, float *w, const f
         }
         for (; g < own->groups; g++) {
             const float *taps = in + offsets[g];
-            if (own->halves) PN(pn_widened)(halves + i, wide, own->kept), value = wide;
             for (size_t end = i + own->kept; i < end; i++) {
                 if (own->packed) PN_PLACED(taps, PN_NIBBLE(i));
                 else PN_PLACED(taps, places[i]);

@@ -47,6 +47,7 @@ static inline void pn_placed(const struct pn_places *k, float *w, const float *d
     const pn_u32 *from = pn_whole(data, k->from), *to = pn_whole(data, k->to);
     const float *in = w + k->in;
     float *out = w + k->out;
+    /* Apart: added values may share a place, and are added in order. */
     if (k->adds)
         for (size_t i = 0; i < k->count; i++) out[to[i]] += in[from[i]];
     else
@@ -74,6 +75,8 @@ static inline void pn_shared(const struct pn_shares *k, float *w, const float *d
 /* A place between -1 and 1 as a position of an axis. */
 static inline float pn_position(const struct pn_sample *k, float place, size_t size) {
     const float whole = (float)size - 1.0F;
+    /* ONNX GridSample: with align_corners, -1 and 1 are the centres of the outer pixels, else their
+       edges. */
     float x = k->corners ? (place + 1.0F) * 0.5F * whole : ((place + 1.0F) * (float)size - 1.0F) * 0.5F;
     if (k->border) x = pn_bounded(x, PN_CLIP, 0.0F, whole);
     /* Far outside everything is zero: kept within what a whole number can hold. */

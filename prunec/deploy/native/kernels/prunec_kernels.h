@@ -83,7 +83,7 @@ struct pn_phases {
  * values, their places among M in four bits if `packed`, else in bytes; `starts` are steps of places. */
 struct pn_pattern {
     size_t starts, places, values, groups, kept;
-    int packed, halves;
+    int packed, widened;
 };
 
 /* A convolution whose output has the row stride of its input; `positions` of an output lie in a row.
@@ -164,6 +164,7 @@ struct pn_kernels {
     void (*stepped)(const struct pn_conv *, float *, const float *);
     void (*linear)(const struct pn_linear *, float *, const float *);
     void (*combine)(const struct pn_walk *, float *);
+    void (*widen)(const struct pn_widen *, float *, const float *);
     void (*blocks)(const struct pn_conv *, float *, const float *);
     void (*neighbours)(const struct pn_conv *, float *, const float *);
 };

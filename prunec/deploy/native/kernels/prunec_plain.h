@@ -16,6 +16,7 @@ enum {
     PN_LEAST_FIRST
 };
 
+/* A NaN becomes 0 under ReLU and `low` under clip, because every comparison with it is false. */
 static inline float pn_bounded(float x, int activation, float low, float high) {
     if (activation == PN_RELU) return x > 0.0F ? x : 0.0F;
     if (activation == PN_CLIP) return x > low ? (x < high ? x : high) : low;
@@ -30,6 +31,7 @@ static inline int pn_compared(int operation, float a, float b) {
     case PN_NOT_GREATER: return a <= b;
     case PN_AND: return a != 0.0F && b != 0.0F;
     case PN_OR: return a != 0.0F || b != 0.0F;
+    /* Whether the numbers differ, or one is NaN: PN_XOR returns it, PN_EQUAL the opposite. */
     default: return (a > b || a < b || a != a || b != b) == (operation == PN_XOR);
     }
 }
@@ -42,6 +44,7 @@ static inline float pn_of_two(int operation, float a, float b) {
     case PN_DIV: return a / b;
     case PN_MAXIMUM: return a > b ? a : b;
     case PN_MINIMUM: return a < b ? a : b;
+    /* Squares are frequent, and powf takes tens of times as long as a product. */
     case PN_POW: return b == 2.0F ? a * a : powf(a, b);
     case PN_REMAINDER: return fmodf(a, b);
     case PN_PRELU: return a >= 0.0F ? a : a * b;
@@ -49,8 +52,11 @@ static inline float pn_of_two(int operation, float a, float b) {
     }
 }
 
+/* Above 20, log(1 + exp(x)) is x in float32, and exp(x) would overflow from 89 on: PyTorch has the
+   same threshold. */
 static inline float pn_softplus(float x) { return x > 20.0F ? x : log1pf(expf(x)); }
 
+/* Two forms of 1 / (1 + exp(-x)): the exponent is never positive, so that exp does not overflow. */
 static inline float pn_sigmoid(float x) {
     if (x >= 0.0F) return 1.0F / (1.0F + expf(-x));
     const float grown = expf(x);
@@ -61,12 +67,14 @@ static inline float pn_of_one(int operation, float x, float alpha, float beta) {
     switch (operation) {
     case PN_LEAKY: return x >= 0.0F ? x : alpha * x;
     case PN_BOUND: return x > alpha ? (x < beta ? x : beta) : alpha;
+    /* expm1: near 0, exp(x) - 1 would lose all its digits. */
     case PN_ELU: return x > 0.0F ? x : alpha * expm1f(x);
     case PN_SELU: return x > 0.0F ? beta * x : beta * alpha * expm1f(x);
     case PN_CELU: return x > 0.0F ? x : alpha * expm1f(x / alpha);
     case PN_SIGMOID: return pn_sigmoid(x);
     case PN_SWISH: return x * pn_sigmoid(alpha * x);
     case PN_HARDSIGMOID: return pn_bounded(alpha * x + beta, PN_CLIP, 0.0F, 1.0F);
+    /* Howard et al. 2019 (arXiv:1905.02244): x * relu6(x + 3) / 6. */
     case PN_HARDSWISH: return x * pn_bounded(x / 6.0F + 0.5F, PN_CLIP, 0.0F, 1.0F);
     case PN_TANH: return tanhf(x);
     case PN_EXP: return expf(x);
@@ -79,6 +87,8 @@ static inline float pn_of_one(int operation, float x, float alpha, float beta) {
     case PN_MISH: return x * tanhf(pn_softplus(x));
     case PN_SOFTSIGN: return x / (1.0F + fabsf(x));
     case PN_ERF: return erff(x);
+    /* Hendrycks & Gimpel 2016 (arXiv:1606.08415): 0.70710678 = 1 / sqrt(2); in the approximation,
+       0.79788456 = sqrt(2 / pi). */
     case PN_GELU: return 0.5F * x * (1.0F + erff(x * 0.70710678F));
     case PN_GELU_TANH: return 0.5F * x * (1.0F + tanhf(0.79788456F * (x + 0.044715F * x * x * x)));
     case PN_FLOOR: return floorf(x);
@@ -89,6 +99,7 @@ static inline float pn_of_one(int operation, float x, float alpha, float beta) {
     case PN_FILL: return alpha;
     case PN_NOT: return x != 0.0F ? 0.0F : 1.0F;
     case PN_TRUTH: return x != 0.0F ? 1.0F : 0.0F;
+    /* To the nearest, halves to the even number, as ONNX defines Round. */
     case PN_ROUND: return rintf(x);
     case PN_TAN: return tanf(x);
     case PN_ATAN: return atanf(x);
@@ -114,6 +125,8 @@ static inline size_t pn_count(const size_t *sizes, int axes) {
     return count;
 }
 
+/* Offsets are computed once per row; along the last axis they grow by a step. A step of 0 repeats a
+   value, which is how shapes are broadcast. */
 static inline void pn_of_pairs(const struct pn_walk *k, float *w) {
     const size_t rows = pn_count(k->sizes, PN_RANK - 1), last = PN_RANK - 1;
     for (size_t row = 0; row < rows; row++) {
@@ -153,6 +166,7 @@ static inline void pn_taken(const struct pn_take *k, float *w, const float *data
     }
 }
 
+/* Sums are in double: a mean over a million float32 values would otherwise lose three digits. */
 static inline double pn_first(int operation, const float *in) {
     if (operation == PN_PRODUCT) return 1.0;
     return operation == PN_LARGEST || operation == PN_LEAST ? (double)in[0] : 0.0;
@@ -176,6 +190,7 @@ static inline float pn_reduced(const struct pn_rows *k, const float *in, size_t 
     double found = pn_first(k->operation, in);
     for (size_t i = 0; i < count / last; i++) {
         const float *from = in + pn_offset(i, k->inner, k->in_inner, PN_RANK - 1);
+        /* Apart from the others, so that the compiler need not choose an operation for every value. */
         if (k->operation == PN_SUM || k->operation == PN_MEAN)
             for (long j = 0; j < (long)last; j++) found += (double)from[j * step];
         else
@@ -223,6 +238,7 @@ static inline double pn_spread_of(const float *in, size_t count, long step, doub
     return sum;
 }
 
+/* Shifted by the largest value, so that the largest exponential is 1 and none overflows. */
 static inline void pn_softmax(const struct pn_rows *k, const float *in, float *out) {
     const long count = (long)k->inner[PN_RANK - 1];
     const long from = k->in_inner[PN_RANK - 1], to = k->out_inner[PN_RANK - 1];
@@ -241,6 +257,8 @@ static inline void pn_softmax(const struct pn_rows *k, const float *in, float *o
         for (long i = 0; i < count; i++) out[i * to] -= less;
 }
 
+/* Layer norm and its kin. Two passes, mean first: E[x^2] - E[x]^2 would cancel where the mean is
+   large. */
 static inline void pn_normal(const struct pn_rows *k, const float *in, float *out, size_t count,
                              const float *data, size_t row) {
     const size_t last = k->inner[PN_RANK - 1], rows = count / last;
@@ -283,6 +301,7 @@ static inline void pn_ordered(const struct pn_rows *k, const float *in, float *o
         long best = -1;
         for (long i = 0; i < count; i++) {
             const float x = sign * in[i * from], before = last < 0 ? INFINITY : sign * in[last * from];
+            /* In order of value, then of place: everything up to the last one is taken already. */
             if (x > before || (!(x < before) && i <= last)) continue;
             if (best < 0 || x > sign * in[best * from]) best = i;
         }
@@ -303,6 +322,7 @@ static inline void pn_along(const struct pn_rows *k, float *w, const float *data
     }
 }
 
+/* Products of two activations, as in attention. Plain loops: both operands may have any strides. */
 static inline void pn_product(const struct pn_product *k, float *w) {
     const size_t batches = pn_count(k->batch, PN_RANK);
     for (size_t number = 0; number < batches; number++) {

@@ -16,6 +16,7 @@ static inline void pn_every_second(float *restrict to, const float *restrict fro
 static inline void pn_phase(const struct pn_phases *k, const float *in, float *out, long first_y,
                             long first_x) {
     const long rows = (long)k->rows, columns = (long)k->columns;
+    /* The border of a plane is zero: convolutions read beyond the edge without a test. */
     memset(out, 0, k->size * sizeof(float));
     for (long y = 0; y < rows; y++) {
         const long row = first_y + y * (long)k->step_y, step = (long)k->step_x;
@@ -26,6 +27,7 @@ static inline void pn_phase(const struct pn_phases *k, const float *in, float *o
         while (last > x && first_x + (last - 1) * step >= (long)k->width) last--;
         float *to = out + y * (long)k->out_stride;
         if (step == 1) memcpy(to + x, from + x, (size_t)(last > x ? last - x : 0) * sizeof(float));
+        /* Steps of 2 are nearly all: a loop of its own becomes vector instructions. */
         else if (step == 2) pn_every_second(to + x, from + x * 2, (size_t)(last > x ? last - x : 0));
         else for (; x < last; x++) to[x] = from[x * step];
     }
@@ -36,6 +38,7 @@ static inline void pn_split(const struct pn_phases *k, float *w, const float *da
     for (size_t c = 0; c < k->channels; c++)
         for (size_t i = 0; i < k->count; i++)
             pn_phase(k, w + k->in + c * k->plane, w + k->out + (c * k->count + i) * k->out_plane,
+                     /* Stored without a sign; a padded phase begins at -1 or before. */
                      (long)(int32_t)firsts[2 * i], (long)(int32_t)firsts[2 * i + 1]);
 }
 
@@ -47,6 +50,8 @@ static inline float pn_pooled(const struct pn_pool *k, const float *in, long y, 
         for (long j = 0; j < k->kernel_x; j++) {
             const long row = top + i * k->gap_y, column = left + j * k->gap_x;
             if (row < 0 || column < 0 || row >= (long)k->height || column >= (long)k->width) {
+                /* ONNX: count_include_pad counts the padding, but not what lies beyond it when sizes
+                   are rounded up. */
                 count += k->counts_padding && row < k->padded_bottom && column < k->padded_right;
                 continue;
             }
@@ -89,9 +94,11 @@ static inline void pn_pool(const struct pn_pool *k, float *w) {
                     out[x] = pn_pooled(k, in, y, x);
             }
         }
+    /* The buffer may have held another tensor: its border must be zero. */
     pn_clean_all(t, w);
 }
 
+/* Bilinear, and nearest with shares of 0: places and shares are computed at export. */
 static inline void pn_resized(const struct pn_resize *k, float *w, const float *data) {
     const struct pn_planes *t = &k->out;
     const pn_u32 *rows = pn_whole(data, k->rows), *columns = pn_whole(data, k->columns);
@@ -113,12 +120,13 @@ static inline void pn_resized(const struct pn_resize *k, float *w, const float *
 
 static inline void pn_sparse_linear(const struct pn_linear *k, float *w, const float *data) {
     const pn_u16 *counts = pn_short(data, k->weights.counts);
+    const float *values = (k->weights.widened ? w : data) + k->weights.values;
     for (size_t row = 0; row < k->rows; row++) {
         const float *in = w + k->in + row * k->in_step;
         float *out = w + k->out + row * k->out_step;
         for (size_t o = 0, i = 0; o < k->outputs; i += counts[o++]) {
-            const float sum = pn_row(&k->weights, data, in, i, counts[o]) + data[k->bias + o];
-            out[o] = pn_bounded(sum, k->activation, k->low, k->high);
+            const float sum = pn_row(&k->weights, values, data, in, i, i + counts[o]);
+            out[o] = pn_bounded(sum + data[k->bias + o], k->activation, k->low, k->high);
         }
     }
 }

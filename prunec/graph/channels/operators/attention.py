@@ -40,6 +40,7 @@ class Attention(Family):
             builder.refuse(node, [query, key, values], why)
             return
         depth = query.shape[-1]
+        # 1/√d: Vaswani et al. 2017 (arXiv:1706.03762), and torch's default
         scale = depth**-0.5 if named.get("scale") is None else float(named["scale"])
         met = _tie_heads(builder, (query, key, values))
         if any(set(builder.axes(operand)) - set(met) for operand in (query, key)):
