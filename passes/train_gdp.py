@@ -40,11 +40,12 @@ from prunec.graph.removal import counts as measured_counts
 from prunec.models.gates import attach_gates
 from prunec.passes._measured_counts import RoundTo, layer_times, require_timed
 from prunec.recipe.lengths import Epochs, Share, in_epochs, stated_wrong
-from prunec.sparsity.effective_weights import ShownKernels
 from prunec.sparsity.flat import give_own_memory
+from prunec.sparsity.gated_kernels import GatedKernels
 from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.sparsity.gated_times import GatedTimes, gated_times
-from prunec.sparsity.mac_budget import first_block, in_whole_blocks, require_reachable, target
+from prunec.sparsity.mac_budget import in_whole_blocks, require_reachable, target
+from prunec.sparsity.proximal import proximal
 from prunec.tasks.quality import measured
 from prunec.training.context import Context
 from prunec.training.dense_phase import dense_remarks
@@ -57,8 +58,6 @@ RMS_FLOOR = 0.1  # of its mean: no gate moves more than ten times as fast as the
 MEASURE = 0.1  # share of the selecting phase that only measures gradients
 STEP = 0.1  # of the weights' learning rate: the gates' own, their gradient at unit mean square
 POLARISE = 0.25  # share of the finishing phase in which ε falls
-ROUNDS, PARTS = 8, 8  # of the search for λ: 24 bisections, three a round
-PIECE = 2**19  # weights whose products are summed at once: two megabytes
 BINS = 20  # of the histogram of gates
 _TARGETS = {"macs_ratio": "MACs / dense", "latency_ratio": "layers' times / dense"}
 LENGTHS = ("dense", "select")  # of the phases before the one that trains what is left
@@ -207,16 +206,7 @@ class Gdp(Method):
         self.gated = gated
         self.price = times.milliseconds if times else gated.macs
         self.marginal = times.marginal if times else gated.marginal
-        weights = dict(module.named_parameters())
-        self.gating = ShownKernels({name: weights[name] for name in gated.readers})
-        self.kernels = self.gating.weights
-        self.index = torch.cat(list(gated.readers.values()))
-        self.lengths = [len(index) for index in gated.readers.values()]
-        self.shapes = list(gated.shapes.values())
-        self.dims = [
-            [d for d in range(k.dim()) if s[d] == 1]
-            for k, s in zip(self.kernels, self.shapes, strict=True)
-        ]
+        self.kernels = GatedKernels(module, gated)
         device = gated.group_of.device
         self.a = torch.ones(len(gated.group_of), dtype=torch.float64, device=device)
         self.square = torch.zeros_like(self.a)
@@ -238,39 +228,23 @@ class Gdp(Method):
         square = self.a**2
         return square / (square + self.epsilon)
 
-    def factors(self, values: Tensor) -> list[Tensor]:
-        """A value for each gate, spread over the kernels, 1 where no gate stands."""
-        spread = torch.cat([values, values.new_ones(1)])[self.index].to(self.kernels[0].dtype)
-        parts = torch.split(spread, self.lengths)
-        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
-
     def kernel_gates(self) -> dict[str, Tensor]:
-        """The gates by kernel name, in shapes that broadcast against the kernels."""
-        return dict(zip(self.gated.readers, self.factors(self.gates()), strict=True))
+        """Return the gates by kernel name, in shapes that broadcast against the kernels."""
+        return dict(zip(self.gated.readers, self.kernels.factors(self.gates()), strict=True))
 
-    @torch.no_grad()
     def open_kernels(self) -> None:
         """Let the kernels be W·g, keeping W aside."""
         self.close_kernels()
-        if int(self.phase) == 0:
-            return
-        self.gating.fetch()
-        factors = self.factors(self.gates())
-        for raw, factor, shown in zip(self.gating.raw, factors, self.gating.shown, strict=True):
-            torch.mul(raw, factor, out=shown)
-        self.gating.show()
+        if int(self.phase):
+            self.kernels.open(self.gates())
 
     def close_kernels(self) -> None:
         """Let the kernels be W again."""
-        self.gating.hide()
+        self.kernels.close()
 
-    @torch.no_grad()
     def rescale(self, factor: Tensor) -> None:
         """Multiply the kernels, and their averages, by a factor for each gate."""
-        factors = self.factors(factor)
-        torch._foreach_mul_(self.kernels, factors)
-        if self.averages:
-            torch._foreach_mul_([self.averages[name] for name in self.gated.readers], factors)
+        self.kernels.rescale(factor, self.averages)
 
     # -- the loop's hooks -------------------------------------------------------------------------
 
@@ -315,15 +289,11 @@ class Gdp(Method):
         """∂L/∂W = g·∂L/∂(Wg) and ∂L/∂g = Σ W·∂L/∂(Wg)."""
         if int(self.phase) == 0:
             return
-        grads = [kernel.grad for kernel in self.kernels if kernel.grad is not None]
-        assert len(grads) == len(self.kernels)
+        gradients = [kernel.grad for kernel in self.kernels.weights if kernel.grad is not None]
+        assert len(gradients) == len(self.kernels.weights)
         if int(self.phase) == 1:
-            # in memory that is there: nobody computes with W·g any more
-            kernels = zip(self.gating.raw, grads, self.gating.shown, self.dims, strict=True)
-            sums = [_dots(raw, grad, room, dims).reshape(-1) for raw, grad, room, dims in kernels]
-            slope = torch.zeros(len(self.a) + 1, dtype=torch.float64, device=self.a.device)
-            self.slope = slope.index_add_(0, self.index, torch.cat(sums).double())[:-1]
-        torch._foreach_mul_(grads, self.factors(self.gates()))
+            self.slope = self.kernels.slopes(gradients)
+        self.kernels.scale(gradients, self.gates())
         self.close_kernels()
 
     @torch.no_grad()
@@ -343,9 +313,7 @@ class Gdp(Method):
         """√F̂ of each gate, by its mean over the open ones, and that mean."""
         rms = torch.sqrt(self.square / (1 - RMS_DECAY ** self.seen.clamp(min=1)))
         opened = self.a > 0
-        mean = (
-            (rms * opened).sum() / opened.sum() if self.gating.flat.at_once else rms[opened].mean()
-        )
+        mean = (rms * opened).sum() / opened.sum() if self.kernels.at_once else rms[opened].mean()
         unit = mean.clamp(min=1e-30)
         return rms / unit + RMS_FLOOR, unit
 
@@ -357,27 +325,9 @@ class Gdp(Method):
         return self.dense_price * (1 - (1 - self.options.budget[1]) * (1 - (1 - p) ** 3))
 
     def proximal(self, v: Tensor, fisher: Tensor, target: Tensor) -> Tensor:
-        """max(v − λ·c/F̂, 0) with the smallest λ ≥ 0 that meets the target, by bisection."""
-        gated = self.gated
-        counts = gated.counts(v > 0)
-        cost = self.marginal(counts)[gated.group_of]
-        pull = cost / cost.mean().clamp(min=1e-30) / fisher
-        pull = torch.where(first_block(gated, v / pull, self.options.block), 0.0, pull)
-
-        def macs(strengths: Tensor) -> Tensor:
-            kept = gated.counts(v > strengths[:, None] * pull)
-            return self.price(gated.shipped(kept, self.options.block))
-
-        # Three bisections at once, by all they might try: launches take the time, not sums.
-        parts = torch.arange(PARTS + 1, dtype=v.dtype, device=v.device) / PARTS
-        low, high = torch.zeros_like(target), torch.where(pull > 0, v / pull, 0.0).max()
-        met = macs(low[None])[0] <= target
-        for _ in range(ROUNDS):
-            tried = torch.lerp(low, high, parts)
-            above = (macs(tried[1:-1]) > target).sum()  # MACs fall as λ grows
-            pair = torch.stack([above, above + 1])  # tried[above] would wait for the device
-            low, high = tried.index_select(0, pair).unbind()
-        return torch.where(met, v, (v - high * pull).clamp(min=0))
+        """See :func:`prunec.sparsity.proximal.proximal`."""
+        block = self.options.block
+        return proximal(self.gated, v, fisher, target, self.price, self.marginal, block)
 
     @torch.no_grad()
     def finish_selection(self) -> None:
@@ -422,18 +372,8 @@ class Gdp(Method):
             **told,
             "gates_open": int((self.a > 0).sum()),
             "gates_between": float(middle),
-            "layers": {"gates open": self.open_shares()},
+            "layers": {"gates open": self.kernels.open_shares(self.a)},
             "histograms": {"gate g": histogram(gates)},
-        }
-
-    def open_shares(self) -> dict[str, float]:
-        """Share of the gates before each kernel that are open, by the kernel's layer."""
-        here = self.index < len(self.a)
-        opened = torch.cat([self.a, self.a.new_zeros(1)])[self.index] > 0
-        parts = torch.split(torch.stack([opened, here]).double().cpu(), self.lengths, dim=1)
-        return {
-            name.removesuffix(".weight"): float(part[0].sum() / part[1].sum())
-            for name, part in zip(self.gated.readers, parts, strict=True)
         }
 
     def settled(self, moment: Moment) -> bool:
@@ -473,15 +413,6 @@ def histogram(gates: Tensor) -> dict[str, list[float]]:
     """How many gates lie in each of ``BINS`` equal parts of [0, 1]."""
     counts = torch.histc(gates.cpu(), BINS, 0.0, 1.0)
     return {"edges": [i / BINS for i in range(BINS + 1)], "counts": counts.long().tolist()}
-
-
-def _dots(a: Tensor, b: Tensor, room: Tensor, dims: list[int]) -> Tensor:
-    """Σ a·b over ``dims``, piece by piece along the first, so that products stay in the cache."""
-    rows = max(1, PIECE // a[0].numel())
-    if 0 not in dims or rows >= len(a):
-        return torch.mul(a, b, out=room).sum(dims)
-    pieces = zip(torch.split(a, rows), torch.split(b, rows), strict=True)
-    return torch.stack([torch.mul(x, y, out=room[: len(x)]).sum(dims) for x, y in pieces]).sum(0)
 
 
 def _told(

@@ -154,8 +154,23 @@ class St3(Projected):
                 span.of(sizes).div_(span.per_row(self.units[span.kernels].to(sizes.dtype)))
         self.tau.copy_(bounds_of_largest(flat.whole, sizes, self.left, self.tau.view(1))[0])
         # The bounds as the weights' own type: rounded otherwise, a weight at τ would count as kept.
-        pairs = zip(self.kernels.raw, self.bounds().to(sizes.dtype), strict=True)
-        self.scales.copy_(torch.cat([_scale(raw, bound) for raw, bound in pairs]))
+        bounds = self.bounds().to(sizes.dtype)
+        if flat.at_once:
+            self.scales.copy_(self._scales_at_once(bounds))
+            return
+        pairs = zip(self.kernels.raw, bounds, strict=True)
+        means = [_means(raw, bound) for raw, bound in pairs]
+        self.scales.copy_(torch.cat([_scale(*of_kernel) for of_kernel in means]))
+
+    def _scales_at_once(self, bounds: Tensor) -> Tensor:
+        """Return c of all filters; `bounds` are of each kernel."""
+        flat, sizes, filters = self.kernels.flat, self.kernels.room.memory, self.kernels.filters()
+        torch.abs(flat.raw.memory, out=sizes)
+        whole = filters.sums(sizes)
+        (span,) = flat.spans
+        own = span.of(sizes)
+        own.mul_(own > span.per_row(bounds))
+        return _scale(filters.sums(sizes) / filters.sizes, whole / filters.sizes)
 
     def bounds(self) -> Tensor:
         """τ in the units of each kernel, float64 [kernels]."""
@@ -170,6 +185,9 @@ class St3(Projected):
         bounds = self.bounds()
         for span in self.kernels.flat.spans:
             softshrink(span, raw, bounds[span.kernels], room)
+        if self.kernels.flat.at_once:
+            room.mul_(self.kernels.filters().spread(self.scales))
+            return
         scales = torch.split(self.scales, [len(w) for w in self.weights])
         for shown, scale in zip(self.kernels.shown, scales, strict=True):
             shown.mul_(scale.view(-1, *[1] * (shown.dim() - 1)))
@@ -211,8 +229,12 @@ class St3(Projected):
         self.scales.copy_(tensors["scales"])
 
 
-def _scale(raw: Tensor, tau: Tensor) -> Tensor:
-    """Return c of each filter, [O]."""
+def _means(raw: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean(M·|W|) and mean |W| of each filter, [O]."""
     sizes = raw.abs().flatten(1)
-    kept = torch.where(sizes > tau, sizes, 0.0).mean(1)
-    return (1 + SOFT) / ((kept + TINY) / (sizes.mean(1) + TINY) + SOFT)
+    return torch.where(sizes > tau, sizes, 0.0).mean(1), sizes.mean(1)
+
+
+def _scale(kept: Tensor, whole: Tensor) -> Tensor:
+    """Return c of filters by mean(M·|W|) and mean |W|."""
+    return (1 + SOFT) / ((kept + TINY) / (whole + TINY) + SOFT)

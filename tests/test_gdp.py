@@ -129,13 +129,13 @@ def test_entering_the_selection_does_not_change_the_function(name: str) -> None:
     module, example, method = method_of(name)
     inputs = fresh_inputs(example, 3, 1)
     before = module(*inputs).detach()
-    raw = [kernel.detach().clone() for kernel in method.kernels]
+    raw = [kernel.detach().clone() for kernel in method.kernels.weights]
     method.before_forward(moment(DENSE))
     assert int(method.phase) == 1
     assert relative(module(*inputs).detach(), before) < 1e-10
     method.close_kernels()
     assert float(method.gates().max()) < 1
-    assert any(not torch.equal(a, b) for a, b in zip(raw, method.kernels, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(raw, method.kernels.weights, strict=True))
 
 
 @kinds

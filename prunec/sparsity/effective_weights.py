@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from prunec.sparsity.flat import Flat, Values
+from prunec.sparsity.grouped import Groups, filters
 
 
 class ShownKernels:
@@ -31,6 +32,7 @@ class ShownKernels:
         self.room: Values = self.flat.room()
         self.moves = self.flat.moves
         self.visible = False
+        self.groups: Groups | None = None
 
     @property
     def raw(self) -> list[Tensor]:
@@ -48,6 +50,12 @@ class ShownKernels:
         self.flat.settle()
         if self.moves != self.flat.moves:
             self.room, self.moves = self.flat.room(), self.flat.moves
+
+    def filters(self) -> Groups:
+        """Return the filters as groups of weights, laid out as the kernels lie now."""
+        if self.groups is None or self.groups.moves != self.flat.moves:
+            self.groups = filters(self.flat)
+        return self.groups
 
     def show(self) -> None:
         """Swap the effective weights in."""

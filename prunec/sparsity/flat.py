@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import PassError
+from prunec.sparsity.fused import fused
 
 NUMPY = (torch.float32, torch.float64)  # what numpy computes with several times as fast, on the CPU
 ROW = 1024  # weights: kernels begin with a row, so that a number of each is one number a row
@@ -62,8 +63,24 @@ class Span:
         if self.ends is None:
             return values.sum().view(1)
         rows = values.sum(1)
-        wide = rows.double() if rows.is_floating_point() else rows
-        return torch.diff(wide.cumsum(0)[self.ends - 1], prepend=wide.new_zeros(1))
+        return self._of_rows(rows.double() if rows.is_floating_point() else rows)
+
+    def counts_from(self, values: Tensor, bounds: Tensor) -> Tensor:
+        """Return how many numbers of each kernel reach each of its bounds, [kernels, bounds].
+
+        Args:
+            values: laid out as :meth:`of`.
+            bounds: [kernels, bounds].
+        """
+        if self.row_of is None or self.ends is None:
+            return (values >= bounds.T).sum(1).unsqueeze(0)
+        return self._of_rows(fused(counted_rows)(values, bounds, self.row_of))
+
+    def _of_rows(self, rows: Tensor) -> Tensor:
+        """Return the sums of each kernel's rows, by differences of running sums."""
+        assert self.ends is not None
+        running = rows.cumsum(0).index_select(0, self.ends - 1)
+        return torch.diff(running, dim=0, prepend=torch.zeros_like(running[:1]))
 
 
 class Values:
@@ -188,6 +205,22 @@ class Flat:
         row_of = torch.repeat_interleave(torch.arange(len(rows)), rows)
         ends = rows.cumsum(0)
         return Span(slice(0, len(rows)), 0, self.length, row_of.to(device), ends.to(device))
+
+
+def counted_rows(values: Tensor, bounds: Tensor, row_of: Tensor) -> Tensor:
+    """Return how many numbers of each row are at least each bound of the row's kernel.
+
+    Compiled, each number is read once; as it is, answers of one byte are written between.
+
+    Args:
+        values: [rows, ROW].
+        bounds: [kernels, bounds].
+        row_of: kernel of each row, [rows].
+
+    Returns:
+        int64 [rows, bounds].
+    """
+    return (values.unsqueeze(2) >= bounds[row_of].unsqueeze(1)).sum(1)
 
 
 def counted(values: Tensor) -> int:

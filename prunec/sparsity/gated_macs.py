@@ -8,6 +8,7 @@ groups (GDP, arXiv 2109.02220); channels without gates are constants.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -82,10 +83,19 @@ class Gated:
 
         A group that keeps all its channels keeps them whatever its size.
         """
-        sizes, block = self.sizes.to(counts.dtype), self.blocks(round_to).to(counts.dtype)
-        whole = torch.div(counts, block, rounding_mode="floor") * block
-        whole = torch.maximum(whole, torch.where(counts > 0, torch.minimum(sizes, block), 0))
-        return torch.where(counts >= sizes, sizes, whole)
+        return self.shipping(round_to, counts.dtype)(counts)
+
+    def shipping(self, round_to: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """Return :meth:`shipped` for counts of one type, which a search asks for many times."""
+        sizes, block = self.sizes.to(dtype), self.blocks(round_to).to(dtype)
+        first = torch.minimum(sizes, block)
+
+        def shipped(counts: Tensor) -> Tensor:
+            whole = torch.div(counts, block, rounding_mode="floor") * block
+            whole = torch.maximum(whole, torch.where(counts > 0, first, 0))
+            return torch.where(counts >= sizes, sizes, whole)
+
+        return shipped
 
     def blocks(self, round_to: int) -> Tensor:
         """Return the number of gates per group whose channels fill blocks of ``round_to``, (B,)."""

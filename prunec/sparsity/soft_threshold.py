@@ -88,6 +88,12 @@ class SoftThreshold(Projected):
     def project(self) -> None:
         """W̃ = S(W, s)."""
         kernels = self.kernels
+        if self.granularity == "filter" and kernels.flat.at_once:
+            raw, shown = kernels.flat.raw.memory, kernels.room.memory
+            bounds = kernels.filters().spread(self.g(self.s.detach()))
+            torch.clamp(raw, -bounds, bounds, out=shown)
+            torch.sub(raw, shown, out=shown)
+            return
         if self.granularity == "filter":
             for raw, g, shown in zip(kernels.raw, self.thresholds(), kernels.shown, strict=True):
                 bound = g.view(-1, *[1] * (raw.dim() - 1))
@@ -117,7 +123,7 @@ class SoftThreshold(Projected):
 
         Leaves the signs in the memory of what was shown.
         """
-        if self.kernels.flat.at_once and self.granularity != "filter":
+        if self.kernels.flat.at_once:
             return self._slopes_at_once(gradients)
         sums = []
         for shown, gradient, parts in zip(self.kernels.shown, gradients, self.parts, strict=True):
@@ -132,6 +138,8 @@ class SoftThreshold(Projected):
         torch._foreach_mul_(gradients, products.parts)
         torch._foreach_copy_(products.parts, gradients)
         products.memory.mul_(signs)
+        if self.granularity == "filter":
+            return self.kernels.filters().sums(products.memory).to(self.s.dtype)
         (span,) = flat.spans
         return span.sums(span.of(products.memory)).to(self.s.dtype)
 

@@ -6,14 +6,13 @@ way one kernel where torch can compile one. The plain formula is the reference o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils._triton import has_triton
+
+from prunec.sparsity.fused import fused
 
 
 class Larger(torch.autograd.Function):
@@ -78,14 +77,6 @@ def slopes_of(
     sums = first * x, second * x, first, second
     grad_x = grad * torch.where(larger, a1, a2)
     return grad_x, *(_over_places(value).to(a1.dtype) for value in sums)
-
-
-@cache
-def fused(way: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a formula as one kernel, for tensors of any size; as it is where none can be built."""
-    if not has_triton():
-        return way
-    return torch.compile(way, dynamic=True)
 
 
 def _over_places(values: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from prunec.errors import PrunecError
 from prunec.recipe import TrainSpec
 from prunec.training.averaging import Average
 from prunec.training.held_state import HeldState
@@ -141,8 +140,8 @@ class Capturing(Steps):
             recording = self._recorded(inputs, moment)
             state.restore()
             wrong = self._proven(recording, inputs, moment, state)
-        except (RuntimeError, PrunecError) as error:
-            wrong = str(error).partition("\n")[0]
+        except Exception as error:  # of CUDA, of a compiler: none of them ends a training
+            wrong = str(error).partition("\n")[0] or type(error).__name__
         self.backend.wait()
         self.take.settle()
         state.restore()
@@ -160,9 +159,12 @@ class Capturing(Steps):
             answers.append(self.take.learn(*own, moment))
             self.average.take_in()
 
+        # Weights that autocast has cast before would be read in place of those of each replay, and
+        # those that it casts meanwhile lie in memory of the recording.
         torch.clear_autocast_cache()
         self.backend.wait()
         replay = self.backend.record(work)
+        torch.clear_autocast_cache()
         return Recording(own, answers[-1], replay)
 
     def _proven(

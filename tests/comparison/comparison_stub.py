@@ -14,9 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from prunec.store.metrics import MetricsLog
 from prunec.store.records import record_text
-from prunec.store.runs import RunFolder
 
 EPOCH = 0.03  # seconds of an epoch
 DENSE = 1000  # kernel weights, and MACs
@@ -32,10 +30,12 @@ def train(folder: Path, recipe: dict[str, Any]) -> int:
         mark(folder, "failed")
         print("error: training diverged\nremedy: lower train.learning_rate", file=sys.stderr)
         return 1
+    from prunec.store.metrics import MetricsLog  # export and verify start without it
+
     signal.signal(signal.SIGTERM, lambda *_: stop(folder))
     metrics = folder / "metrics.jsonl"
     done = len(metrics.read_text().splitlines()) if metrics.is_file() else 0
-    log = MetricsLog(metrics, RunFolder(folder).identity)
+    log = MetricsLog(metrics, json.loads((folder / "run.json").read_text())["id"])
     for epoch in range(done, recipe["train"]["epochs"]):
         log.append({"pass": "train", "epoch": epoch + 1, "seconds": 1.5, "test_accuracy": 50.0})
         time.sleep(EPOCH)

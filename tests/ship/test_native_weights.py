@@ -112,7 +112,7 @@ def test_every_form_of_weights_computes_the_same(every_form: Path, flags: tuple[
     text = every_form.read_text()
     for far in (0, 1):
         for halves in (0, 1):
-            assert f".weights.far = {far}, .weights.halves = {halves}" in text
+            assert f".weights.far = {far}, .weights.widened = {halves}" in text
     inputs = [np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)] * 4
     assert max(distance(every_form, inputs, load(every_form, flags))) < 1e-5
 

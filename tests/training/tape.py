@@ -51,7 +51,7 @@ class _Writing(TorchDispatchMode):
 
 
 class Tape(Backend):
-    """Records by doing; counts what it is asked for.
+    """Records by doing, after doing once, as CUDA's does; counts what it is asked for.
 
     Attributes:
         recorded: how often it recorded.
@@ -64,6 +64,7 @@ class Tape(Backend):
         self.recorded = self.replayed = 0
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        work()
         with _Writing() as writing:
             work()
         self.recorded += 1

@@ -160,7 +160,7 @@ def test_a_cuda_graph_reads_rates_and_leaves_the_state_alone() -> None:
     optimizer, method = make_optimizer(net, spec), Method()
     take = Stepper(net, net, optimizer, method, Objective(Classification(3)), Settings())
     average, told = Average(net, 0.9), []
-    learn = Capturing(take, average, CudaGraphs(), told.append)
+    learn = Capturing(take, average, CudaGraphs(torch.device("cuda")), told.append)
     images, labels = next(iter(small_context(Path()).data.train_batches(0, 16)))
     batch = images.cuda(), labels.cuda()
     for number in range(WARM):

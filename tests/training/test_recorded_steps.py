@@ -13,6 +13,7 @@ from sampling import slow_but
 from small_training import Stopped, small_context, small_net, stopping_after
 from tape import Tape
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from prunec.artifact import Artifact
 from prunec.sparsity.dyrelu import Phasing
@@ -111,6 +112,49 @@ def test_recorded_steps_learn_what_computed_ones_do(precision: str, clip: float)
     assert learn.backend.replayed == learn.replays + len(capture.RATES)
 
 
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+def test_optimizers_that_read_tensors_are_recorded(name: str) -> None:
+    """Steps that Adam counts go on in replays; a rate that was a number would stay."""
+    optimizer = {"name": name, "fused": True}
+    pair = [taken(recorded=r, optimizer=optimizer) for r in (True, False)]
+    losses = []
+    for one in pair:
+        torch.manual_seed(0)
+        losses.append(one.steps(WARM + 2, rate=0.01) + one.steps(12, rate=0.002, first=WARM + 2))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert pair[0].learn.replays == 14
+    agree(*pair, bound=1e-3)
+
+
+def test_optimizers_that_read_numbers_are_computed() -> None:
+    one = taken(optimizer={"name": "SGD", "momentum": 0.9, "foreach": True})
+    one.steps(WARM + 2)
+    assert one.learn.replays == 0
+    assert len(one.told) == 1
+    assert all(isinstance(group["lr"], float) for group in one.take.optimizer.param_groups)
+
+
+def test_each_replay_draws_the_random_numbers_of_its_step() -> None:
+    """Dropout in replays follows seeds that are set between them, as the loop sets them."""
+    pair = [taken(recorded=r) for r in (True, False)]
+    losses: list[list[float]] = [[], []]
+    for one, own in zip(pair, losses, strict=True):
+        for number in range(12):
+            torch.manual_seed(number % 5)
+            own += one.steps(1, rate=0.0, first=number)
+    assert pair[0].learn.replays == 12 - WARM
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0][5:10] != pytest.approx(losses[0][6:11], rel=1e-3)  # seeds differ
+
+
+def test_losses_that_are_scaled_by_the_host_are_told() -> None:
+    one = taken(precision="fp16")
+    assert one.told == [
+        "Steps are computed one operation after the other: the loss scaler of fp16 looks at every "
+        'step; train.precision = "bf16" needs none.'
+    ]
+
+
 def test_a_learning_rate_that_changes_has_its_effect() -> None:
     one = taken()
     one.steps(WARM + 2)
@@ -144,6 +188,15 @@ class Looks(Bakes):
             raise AssertionError
 
 
+class Fails(Bakes):
+    """Cannot be recorded for another reason than CUDA's, as where a compiler is missing."""
+
+    @torch.no_grad()
+    def after_step(self, moment: Moment) -> None:
+        if _get_current_dispatch_mode() is not None:
+            raise AssertionError("no compiler")
+
+
 class Silent(Method):
     """Does not say which of its steps are alike."""
 
@@ -156,6 +209,7 @@ class Silent(Method):
     [
         (Bakes, "replayed steps move the (average|weights) otherwise"),
         (Looks, "operation not permitted when stream is capturing"),
+        (Fails, "no compiler"),
         (Silent, "Silent does not say which of its steps are alike"),
     ],
 )

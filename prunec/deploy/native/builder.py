@@ -18,6 +18,7 @@ from prunec.deploy.native.layout import (
     padded,
     rounded,
 )
+from prunec.deploy.native.packing import Rows
 from prunec.deploy.native.reading import Call, Network
 
 Value = int | float | str | tuple[int, ...]
@@ -197,6 +198,28 @@ class Builder:
         }  # fmt: skip
         self.add("pn_of_each(&S, d, w);", "pn_walk", fields, (), buffer, "numbers")
         return buffer
+
+    def rows(self, rows: Rows, layer: str) -> tuple[Fields, list[str]]:
+        """Store weights without zeros; halves are widened into a buffer of the workspace.
+
+        Args:
+            rows: the weights.
+            layer: the layer that reads them.
+
+        Returns:
+            The arguments of a kernel (struct pn_weights), and the buffers that it reads.
+        """
+        parts = ("starts", "counts", "places", "values")
+        fields: Fields = {f"weights.{name}": self.data.add(getattr(rows, name)) for name in parts}
+        fields["weights.far"] = int(rows.places.dtype == np.uint16)
+        if rows.values.dtype != np.float16:
+            return fields | {"weights.widened": 0}, []
+        buffer = self.scratch(rounded(rows.values.size))
+        given: Fields = {
+            "from": fields["weights.values"], "to": Place(buffer), "count": rows.values.size
+        }  # fmt: skip
+        self.add("k->widen(&S, w, d);", "pn_widen", given, (), buffer, layer)
+        return fields | {"weights.values": Place(buffer), "weights.widened": 1}, [buffer]
 
     def _load(self, name: str) -> None:
         values = self.network.constants[name]

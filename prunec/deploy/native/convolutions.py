@@ -129,16 +129,18 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     if dense:
         size = _scratch(weights, count, out.positions)
         scratch = builder.scratch(size)
+        reads = [scratch]
         fields |= {"scratch": Place(scratch), "scratch_size": size}
         fields["values"] = data.add(in_fours(weights.values, weights.groups))
     else:
         rows = compressed(weights.values)
-        fields |= rows.fields(data.add)
+        own, reads = builder.rows(rows, call.name)
+        fields |= own
     three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
     if three:
         fields["dense"] = data.add(weights.values)
     kernel = "dense" if dense else "three" if three else "sparse"
-    reads = [read.place.buffer, *([scratch] if dense else [])]
+    reads += [read.place.buffer]
     if read.alone and read.phases:
         kernel = "stepped"
         reads += read.phases.reads

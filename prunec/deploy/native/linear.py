@@ -59,12 +59,13 @@ def add_rows(
     }  # fmt: skip
     if sparse:
         packed = compressed(weight)
-        fields |= packed.fields(data.add)
+        own, reads = builder.rows(packed, call.name)
+        fields |= own
     else:
-        fields["values"] = data.add(panels(weight))
+        fields["values"], reads = data.add(panels(weight)), []
     code = "pn_sparse_linear(&S, w, d);" if sparse else "k->linear(&S, w, d);"
     layer = f"{call.name}: {weight.shape[0]} outputs, {live:.1%} of their weights"
-    step = builder.add(code, "pn_linear", fields, [place.buffer], buffer, layer)
+    step = builder.add(code, "pn_linear", fields, [place.buffer, *reads], buffer, layer)
     builder.makers[name] = step
     count = int(np.count_nonzero(weight))
     stored = packed.bytes if sparse else 4 * weight.size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +14,11 @@ MOST_COLUMNS = (1 << 16) - 1
 """Weights of a row: their numbers, and their count, take two bytes at most."""
 WIDEST = 255
 """The widest gap that a byte holds."""
-MOST_FILLERS, MOST_FILLERS_OF_HALVES = 0.02, 0.1
+MOST_FILLERS, MOST_FILLERS_OF_HALVES = 0.004, 0.1
 """Share of zeros between weights up to which gaps of a byte are used: each costs a weight's time.
 
-More where values are halves: a number in two bytes is a third of such a weight.
+Less than can be measured; more where values are halves, since a number in two bytes is half of
+such a weight.
 """
 
 
@@ -42,13 +42,6 @@ class Rows:
     def bytes(self) -> int:
         """Size of all arrays."""
         return sum(x.nbytes for x in (self.starts, self.counts, self.places, self.values))
-
-    def fields(self, add: Callable[[np.ndarray], int]) -> dict[str, int]:
-        """Store the arrays; return the arguments of the kernel."""
-        parts = ("starts", "counts", "places", "values")
-        fields = {f"weights.{name}": add(getattr(self, name)) for name in parts}
-        far, halves = self.places.dtype == np.uint16, self.values.dtype == np.float16
-        return fields | {"weights.far": int(far), "weights.halves": int(halves)}
 
 
 def compressed(values: np.ndarray) -> Rows:

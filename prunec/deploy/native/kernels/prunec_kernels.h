@@ -155,6 +155,7 @@ struct pn_kernels {
     void (*stepped)(const struct pn_conv *, float *, const float *);
     void (*linear)(const struct pn_linear *, float *, const float *);
     void (*combine)(const struct pn_walk *, float *);
+    void (*widen)(const struct pn_widen *, float *, const float *);
 };
 
 /* Threads of a run: as many as have scratch memory, each but the first behind the planned workspace. */

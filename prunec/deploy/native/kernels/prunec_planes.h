@@ -120,12 +120,13 @@ static inline void pn_resized(const struct pn_resize *k, float *w, const float *
 
 static inline void pn_sparse_linear(const struct pn_linear *k, float *w, const float *data) {
     const pn_u16 *counts = pn_short(data, k->weights.counts);
+    const float *values = (k->weights.widened ? w : data) + k->weights.values;
     for (size_t row = 0; row < k->rows; row++) {
         const float *in = w + k->in + row * k->in_step;
         float *out = w + k->out + row * k->out_step;
         for (size_t o = 0, i = 0; o < k->outputs; i += counts[o++]) {
-            const float sum = pn_row(&k->weights, data, in, i, counts[o]) + data[k->bias + o];
-            out[o] = pn_bounded(sum, k->activation, k->low, k->high);
+            const float sum = pn_row(&k->weights, values, data, in, i, i + counts[o]);
+            out[o] = pn_bounded(sum + data[k->bias + o], k->activation, k->low, k->high);
         }
     }
 }

@@ -61,18 +61,6 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
         PN_UNROLLED for (int t = 0; t < tile; t++) PN_STORE((to) + t * PN_LANES, (sum)[t]);         \
     } while (0)
 
-/* Halves as floats, by the processor's own instruction where it is known to have one. */
-static inline void PN(pn_widened)(const pn_u16 *from, float *to, size_t count) {
-    size_t i = 0;
-#if defined(PN_F16C) || defined(__F16C__)
-    typedef short pn_eight __attribute__((vector_size(16), aligned(2), may_alias));
-    typedef float pn_wide __attribute__((vector_size(32), aligned(4), may_alias));
-    for (; i + 8 <= count; i += 8)
-        *(pn_wide *)(void *)(to + i) = __builtin_ia32_vcvtph2ps256(*(const pn_eight *)(const void *)(from + i));
-#endif
-    pn_widened(from + i, to + i, count - i);
-}
-
 /* A weight times what a tile of positions reads, added. */
 #define PN_TAP(taps, weight)                                                                       \
     do {                                                                                           \
@@ -86,9 +74,9 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
     const struct pn_weights *own = &k->weights;
     const pn_u32 *offsets = pn_whole(data, k->offsets);
     const pn_u16 *counts = pn_short(data, own->counts) + own->first;
-    const pn_u16 *numbers = pn_short(data, own->places), *halves = pn_short(data, own->values);
+    const pn_u16 *numbers = pn_short(data, own->places);
     const unsigned char *gaps = pn_byte(data, own->places);
-    const float *floats = data + own->values, *bias = data + k->bias;
+    const float *values = (own->widened ? w : data) + own->values, *bias = data + k->bias;
     size_t i = pn_before(own, data, first);
     const size_t row = p / k->out.stride * k->out.stride;
     size_t group = first / k->group_out, next = (group + 1) * k->group_out;
@@ -98,18 +86,11 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
         float *out = w + k->out.at + c * k->out.plane + p;
         PN_V sum[PN_TILE];
         PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] = PN_ALL(bias[c]);
-        const pn_u32 *offset = offsets;
-        for (size_t left = counts[c], some; left; i += some, left -= some) {
-            float wide[PN_SOME];
-            const float *values = floats + i;
-            some = own->halves && left > PN_SOME ? PN_SOME : left;
-            if (own->halves) PN(pn_widened)(halves + i, wide, some), values = wide;
-            if (own->far) for (size_t j = 0; j < some; j++)
-                PN_TAP(in + offsets[numbers[i + j]], values[j]);
-            else for (size_t j = 0; j < some; j++) {
-                offset += gaps[i + j];
-                PN_TAP(in + *offset, values[j]);
-            }
+        const size_t end = i + counts[c];
+        if (own->far) for (; i < end; i++) PN_TAP(in + offsets[numbers[i]], values[i]);
+        else for (const pn_u32 *offset = offsets; i < end; i++) {
+            offset += gaps[i];
+            PN_TAP(in + *offset, values[i]);
         }
         PN_FINISH(sum, out, w + k->residual + c * k->out.plane + p);
         pn_clean(&k->out, out - p, row, p, p + (size_t)tile * PN_LANES);
@@ -184,6 +165,20 @@ static void PN(pn_sparse)(const struct pn_conv *k, float *w, const float *data) 
 
 #include "prunec_linear.h"
 
+/* Halves as floats, by the processor's own instruction where it is known to have one. */
+static void PN(pn_widen)(const struct pn_widen *k, float *w, const float *data) {
+    const pn_u16 *from = pn_short(data, k->from);
+    float *to = w + k->to;
+    size_t i = 0;
+#if defined(PN_F16C) || defined(__F16C__)
+    typedef short pn_eight __attribute__((vector_size(16), aligned(2), may_alias));
+    typedef float pn_wide __attribute__((vector_size(32), aligned(4), may_alias));
+    for (; i + 8 <= k->count; i += 8)
+        *(pn_wide *)(void *)(to + i) = __builtin_ia32_vcvtph2ps256(*(const pn_eight *)(const void *)(from + i));
+#endif
+    for (; i < k->count; i++) to[i] = pn_widened(from[i]);
+}
+
 /* Sum, difference, product, quotient where all last axes are contiguous. */
 static void PN(pn_combine)(const struct pn_walk *k, float *w) {
     const float *a = w + k->a, *b = w + k->b;
@@ -206,7 +201,7 @@ static void PN(pn_combine)(const struct pn_walk *k, float *w) {
 
 static const struct pn_kernels PN(pn_kernels) = {
     PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_three),
-    PN(pn_stepped), PN(pn_linear), PN(pn_combine)};
+    PN(pn_stepped), PN(pn_linear), PN(pn_combine), PN(pn_widen)};
 
 #undef PN_V
 #undef PN_LOAD
