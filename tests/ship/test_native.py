@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_nets import Beside, Everything, distance, exported, masked, need_compiler
+from sampling import slow_case
 from ship_nets import METADATA, TINY_COST, FakeData, Shipped
 from torch import Tensor, nn
 
@@ -79,7 +80,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_every_kernel(everything: Path, batch: int) -> None:
     x = np.random.default_rng(0).standard_normal((batch, 3, 13, 16)).astype(np.float32)
-    assert max(distance(everything, [x])) < 1e-5
+    assert max(distance(everything, [x], load(everything, ("-O2",)))) < 1e-5
 
 
 @pytest.mark.parametrize("most", [0, 1])
@@ -186,8 +187,7 @@ def guarded(source: Path, folder: Path, *command: str) -> None:
     assert not done.returncode, (done.returncode, done.stderr)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("compiler", [slow_case("gcc"), slow_case("clang", nightly=True)])
 def test_no_warning_and_no_undefined_behaviour(beside: Path, compiler: str, tmp_path: Path) -> None:
     """Warnings are errors; the sanitizers stop at the first wrong access."""
     checked = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1")
