@@ -37,7 +37,7 @@ from prunec.models.state import weights_digest
 from prunec.pipeline.budgets import check_device
 from prunec.pipeline.elsewhere import check_elsewhere
 from prunec.pipeline.feeding import as_metadata, feeding
-from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
+from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, report_of
 from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
 from prunec.pipeline.splits import splits
 from prunec.pipeline.twins import write_own_twin
@@ -158,7 +158,7 @@ def ship(
     artifact: Artifact,
     dense: Artifact,
     data: Data | None,
-    tell: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> ExportReport:
     """Write an artifact in every form, prove the files, and publish those that pass.
 
@@ -168,7 +168,7 @@ def ship(
         artifact: the artifact that ships.
         dense: the network before any cut, for latency and size ratios.
         data: test split, and training images to calibrate lossy forms on; None where there is none.
-        tell: callback for one line per form.
+        note: callback for one line per form.
 
     Returns:
         The report, also written into the folder, as is the manifest of the forms that passed.
@@ -179,7 +179,7 @@ def ship(
     reports: dict[str, Report] = {}
     fed = with_raw_images(forms.layout, recipe, Shipping(artifact, dense, data))
     if forms.folder.manifest.exists() and forms.folder.flaw:
-        tell(f"{forms.folder.flaw}; it will be rewritten")
+        note(f"{forms.folder.flaw}; it will be rewritten")
     manifest: dict[str, object] = {**forms.folder.recorded}
     for writer in forms.exporters:
         form = writer.form()
@@ -196,12 +196,13 @@ def ship(
             manifest[form] = {**entry, **golden}
         target, candidate = forms.output or forms.shipped(writer), forms.candidate(writer)
         for remark in reports[form].details.remarks:
-            tell(f"{form}: {remark}")
-        tell(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
+            note(f"{form}: {remark}")
+        note(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
     known = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
     report = ExportReport(reports, known)
     report = record(report, forms.folder.report)
-    forms.folder.verified.unlink(missing_ok=True)  # a report on the previous files
+    for earlier in (forms.folder.verified, forms.folder.layers):  # reports on the previous files
+        earlier.unlink(missing_ok=True)
     if manifest:
         write_text_atomic(forms.folder.manifest, record_text(manifest))
     return report
@@ -236,7 +237,7 @@ def _written(
     else:
         write_own_twin(writer, shipping, source, forms.folder, recipe)
     twin = forms.dense(writer)
-    entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
+    entry = manifest_entry(writer, exported, twin, recipe, artifact) | report_of(exported)
     entry["feeding"] = fed
     report = _proven(forms, writer, exported.path, recipe, shipping, entry, "")
     target = forms.output or forms.shipped(writer)

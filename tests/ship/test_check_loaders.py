@@ -101,7 +101,7 @@ def test_every_loader_answers_as_the_network(
 
 
 @pytest.mark.parametrize("suffix", [".xml", ".tflite", ".pte", ".param"])
-def test_a_runtime_that_is_missing_is_told_with_its_line(
+def test_a_runtime_that_is_missing_is_reported_with_its_line(
     suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, package, install = script.RUNTIMES[suffix]

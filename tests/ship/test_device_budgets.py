@@ -139,7 +139,9 @@ def test_resident_memory_is_that_of_a_process_of_its_own(shipped: Shipped) -> No
     assert 10_000 < int(str(check.found)) < 200_000_000
 
 
-def test_a_runner_that_is_not_there_fails_and_one_of_other_files_is_told(shipped: Shipped) -> None:
+def test_a_runner_that_is_not_there_fails_and_one_of_other_files_is_reported(
+    shipped: Shipped,
+) -> None:
     checks, untold = check_device(
         Budget(latency_ms={"onnxruntim": 1.0}), ToOnnx(), shipped.path, None
     )

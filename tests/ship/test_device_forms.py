@@ -181,7 +181,7 @@ def test_what_is_no_such_file_is_named(form: Form, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["to-openvino", "to-litert", "to-executorch", "to-ncnn"])
-def test_a_missing_package_is_told_with_its_extra(
+def test_a_missing_package_is_reported_with_its_extra(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = next(f for f in FORMS if name.endswith(f.name))

@@ -89,7 +89,7 @@ def test_infinity_is_right_where_torch_has_it() -> None:
     assert not verdict(lambda y: y * float("nan"), lambda y: y * float("nan"))[0]
 
 
-def test_what_proves_nothing_is_told() -> None:
+def test_what_proves_nothing_is_reported() -> None:
     for last, word in ((lambda y: y * 0, "0"), (lambda y: y * 0 + 3, "the same")):
         passed, told = verdict(last, last)
         assert passed

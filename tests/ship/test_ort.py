@@ -84,7 +84,7 @@ def test_its_dense_twin_has_no_layouts_of_this_processor_either(
     assert levels[".onnx"][2:] == [level.ORT_ENABLE_ALL]
 
 
-def test_one_that_is_slower_than_its_dense_twin_is_told(shipped: Shipped, path: Path) -> None:
+def test_one_that_is_slower_than_its_dense_twin_is_reported(shipped: Shipped, path: Path) -> None:
     report = verify_file(
         path,
         shipped.module,
