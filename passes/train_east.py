@@ -192,9 +192,9 @@ class TrainEast(SparseTraining):
         method.finish()
         rebuilt.restore(module)
         result, remarks = self.result(replace(artifact, ties=rebuilt.ties), module, method, history)
-        return result, self.told(remarks, rebuilt)
+        return result, self.with_counts(remarks, rebuilt)
 
-    def told(self, remarks: Remarks, rebuilt: Rebuilt) -> Remarks:
+    def with_counts(self, remarks: Remarks, rebuilt: Rebuilt) -> Remarks:
         """Return remarks that also say what is shared, and what trained and does not ship."""
         if self.own_blocks:
             note = f"{len(rebuilt.shared)} kernels are those of another block"

@@ -1,4 +1,4 @@
-"""What a GPU must reach, row by row: recorded steps, methods beside dense, the loop, the main job.
+"""Figures that a GPU must reach: recorded steps, methods beside dense, the loop, the main job.
 
     python tests/bench/gpu_table.py --device cuda --output gpu.md
     python tests/bench/gpu_table.py --device cpu --tiny --output tiny.md
