@@ -14,6 +14,7 @@ from prunec.deploy.native.geometry import Geometry, geometry
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import compressed, in_blocks
+from prunec.deploy.native.patterns import Packed, patterned
 from prunec.deploy.native.reading import Call
 
 _HELD_INPUTS = 98304
@@ -60,11 +61,14 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     split = read.phases is not None or read.steps[0] > 0
     three = is_three(read, weights, out.stride)
     kernel = kernel_of(builder, call, weights, taps, split=split, three=three)
+    offsets, pattern = read.offsets(weights.group_in), None
+    if kernel == "sparse" and not read.alone:
+        pattern = patterned(weights.values, weights.groups, offsets, taps)
     fields: Fields = {
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
         "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
-        "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
+        "offsets": data.add(pattern.offsets if pattern else offsets), "low": 0.0, "high": 0.0,
     }  # fmt: skip
     stored = 4 * weights.values.size
     if kernel == "columns":
@@ -75,9 +79,8 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         own = {"scratch": Place(reads[0]), "scratch_size": size}
         own["values"] = data.add(in_blocks(weights.values, weights.groups, _ROWS))
     else:
-        rows = compressed(weights.values)
-        own, reads = builder.rows(rows, call.name)
-        stored = rows.bytes
+        chosen, own, reads, stored = _without_zeros(builder, call, weights, pattern)
+        kernel = chosen if kernel == "sparse" else kernel
     fields |= own
     if kernel == "three":
         fields["dense"] = data.add(weights.values)
@@ -141,6 +144,16 @@ def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> No
     step = builder.add("k->halved(&S, w, d);", "pn_conv", fields, [given], buffer, layer)
     builder.makers[name] = step
     step.work = _work(builder, call, weights, "halved", 4 * weights.values.size)
+
+
+def _without_zeros(
+    builder: Builder, call: Call, weights: Filters, pattern: Packed | None
+) -> tuple[str, Fields, list[str], int]:
+    """Store sparse weights: kernel, its arguments, buffers that it reads, bytes of the weights."""
+    if pattern:
+        return pattern.kernel, *pattern.fields(builder, call.name), pattern.bytes
+    rows = compressed(weights.values)
+    return "sparse", *builder.rows(rows, call.name), rows.bytes
 
 
 def _work(builder: Builder, call: Call, weights: Filters, kernel: str, stored: int) -> Work:

@@ -95,15 +95,15 @@ PN_INLINE size_t PN(pn_columns_turned)(const struct pn_conv *k, const float *fro
     const pn_four low = k->low - (pn_four){0}, high = k->high - (pn_four){0};
     size_t i = 0;
     for (; beyond ? i < count : i + 4 <= count; i += 4, from += 64) {
-        const pn_four a = PN_FOUR(from), b = PN_FOUR(from + 16), c = PN_FOUR(from + 32);
-        const pn_four d = PN_FOUR(from + 48);
+        const pn_four a = PN_QUAD(from), b = PN_QUAD(from + 16), c = PN_QUAD(from + 32);
+        const pn_four d = PN_QUAD(from + 48);
         const pn_four ab = PN_MIXED(a, b, 0, 4, 1, 5), cd = PN_MIXED(c, d, 0, 4, 1, 5);
         const pn_four ba = PN_MIXED(a, b, 2, 6, 3, 7), dc = PN_MIXED(c, d, 2, 6, 3, 7);
         pn_four made[4] = {PN_MIXED(ab, cd, 0, 1, 4, 5), PN_MIXED(ab, cd, 2, 3, 6, 7),
                            PN_MIXED(ba, dc, 0, 1, 4, 5), PN_MIXED(ba, dc, 2, 3, 6, 7)};
         PN_UNROLLED for (int j = 0; j < 4; j++) {
             const size_t at = (size_t)j * plane + i;
-            if (k->has_residual) made[j] += PN_FOUR(residual + at);
+            if (k->has_residual) made[j] += PN_QUAD(residual + at);
             if (k->activation) made[j] = pn_within(made[j], low, high);
             *(pn_four_loaded *)(void *)(out + at) = made[j];
         }

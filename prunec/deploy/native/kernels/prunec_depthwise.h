@@ -115,7 +115,7 @@ PN_INLINE pn_four PN(pn_halved_four)(const struct pn_conv *k, const float *in, c
     for (size_t i = first; i < last; i++) {
         const float *from = in + i * k->in_stride, *own = weights + i * (size_t)side;
         PN_UNROLLED for (int j = 0; j < side; j += 2) {
-            const pn_four low = PN_FOUR(from + j), high = PN_FOUR(from + j + 4);
+            const pn_four low = PN_QUAD(from + j), high = PN_QUAD(from + j + 4);
             sum[j] += own[j] * PN_MIXED(low, high, 0, 2, 4, 6);
             if (j + 1 < side) sum[j + 1] += own[j + 1] * PN_MIXED(low, high, 1, 3, 5, 7);
         }
@@ -140,7 +140,7 @@ PN_INLINE void PN(pn_halved_row)(const struct pn_conv *k, const float *in, const
     if (end - begin < 4) end = begin;
     for (long x = begin; x < end; x = x + 8 <= end || x + 4 == end ? x + 4 : end - 4) {
         pn_four made = PN(pn_halved_four)(k, in + 2 * x - left, weights, bias, first, last, side);
-        if (k->has_residual) made += PN_FOUR(residual + x);
+        if (k->has_residual) made += PN_QUAD(residual + x);
         if (k->activation) made = pn_within(made, low, high);
         *(pn_four_loaded *)(void *)(out + x) = made;
     }

@@ -7,7 +7,7 @@ static inline void pn_every(float *to, const float *from, long count, long step)
     if (step == 2 && count >= 4)
         /* The last four end where the row ends: what they share with others is made twice. */
         for (;; x = x + 8 <= count ? x + 4 : count - 4) {
-            const pn_four low = PN_FOUR(from + 2 * x), high = PN_FOUR(from + 2 * x + 4);
+            const pn_four low = PN_QUAD(from + 2 * x), high = PN_QUAD(from + 2 * x + 4);
             *(pn_four_loaded *)(void *)(to + x) = PN_MIXED(low, high, 0, 2, 4, 6);
             if (x + 4 == count) return;
         }
