@@ -15,6 +15,7 @@ from prunec.charts.roofline import Roof, Spot, roofline
 from prunec.deploy.native.peaks import Peaks
 from prunec.deploy.runner import LayerTime
 from prunec.tables import table
+from prunec.wording import percent
 
 _ENDS = ("_nchwc", "_token_0", "_quant")
 """Suffixes that onnxruntime adds to a node's name when it changes its layout."""
@@ -43,8 +44,8 @@ def layer_report(
         speed, roof = _speed(layer), peaks.roof(_intensity(layer))
         dense = known.get(layer.name)
         made.add_row(
-            layer.name, layer.operator, f"{layer.work.density:.1%}", f"{layer.milliseconds:.4f}",
-            f"{speed:.2f}", f"{speed / peaks.gmacs:.0%}", f"{speed / roof:.0%}",
+            layer.name, layer.operator, percent(layer.work.density), f"{layer.milliseconds:.4f}",
+            f"{speed:.2f}", percent(speed / peaks.gmacs, 0), percent(speed / roof, 0),
             "—" if dense is None else f"{dense.milliseconds:.4f}",
         )  # fmt: skip
     yield made
