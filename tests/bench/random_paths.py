@@ -43,7 +43,8 @@ def main() -> None:
             for _ in range(given.masks)
         )
         print(
-            f"{percent(sparsity, 2)}: {sum(counts):,} weights, {actual} of {given.masks} masks have a path"
+            f"{percent(sparsity, 2)}: {sum(counts):,} weights, "
+            f"{actual} of {given.masks} masks have a path"
         )
 
 
