@@ -12,10 +12,11 @@ from rich.text import Text
 
 from prunec.charts import svg
 from prunec.charts.roofline import HEIGHT
+from prunec.deploy.native.speeds import layer_roofline
 from prunec.deploy.runner import LayerTime
 from prunec.deploy.timing import quartiles
 from prunec.errors import RunError
-from prunec.pipeline.layer_report import layer_report, layer_roofline
+from prunec.pipeline.layer_report import layer_report
 from prunec.pipeline.measuring import Bench, Measurement
 from prunec.store.runs import RunFolder
 from prunec.store.states import state_of, unfinished
