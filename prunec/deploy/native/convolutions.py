@@ -124,18 +124,21 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
         "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
-        "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
+        "low": 0.0, "high": 0.0,
     }  # fmt: skip
     if dense:
         size = _scratch(weights, count, out.positions)
         scratch = builder.scratch(size)
         reads = [scratch]
+        fields["offsets"] = data.add(read.offsets(weights.group_in))
         fields |= {"scratch": Place(scratch), "scratch_size": size}
         fields["values"] = data.add(in_fours(weights.values, weights.groups))
     else:
         rows = compressed(weights.values)
         own, reads = builder.rows(rows, call.name)
         fields |= own
+        table = _table(builder, call, read, weights.group_in)
+        fields["weights.offsets"], reads = Place(table), [*reads, table]
     three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
     if three:
         fields["dense"] = data.add(weights.values)
@@ -152,6 +155,24 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     stored = 4 * weights.values.size if dense else rows.bytes
     step.work = _work(builder, call, weights, kernel, stored)
     return step
+
+
+def _table(builder: Builder, call: Call, read: Read, channels: int) -> str:
+    """Append the offsets of a filter's weights, in a buffer; return it.
+
+    The table takes less time to make than bytes to store: as many as a filter has weights.
+    """
+    offsets = read.offsets(channels)
+    buffer, rows = builder.scratch(rounded(offsets.size)), offsets.reshape(channels, -1)
+    step = int(rows[-1, 0] - rows[0, 0]) // max(channels - 1, 1)
+    if (rows != rows[0] + step * np.arange(channels)[:, None]).any():
+        rows = offsets[None]  # of a volume: each slice at an offset of its own
+    fields: Fields = {
+        "taps": builder.data.add(rows[0]), "count": rows.shape[1], "channels": len(rows),
+        "step": step, "out": Place(buffer),
+    }  # fmt: skip
+    builder.add("pn_reached(&S, w, d);", "pn_reach", fields, (), buffer, call.name)
+    return buffer
 
 
 def _work(builder: Builder, call: Call, weights: Filters, kernel: str, stored: int) -> Work:
