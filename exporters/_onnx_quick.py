@@ -67,21 +67,43 @@ _tables: dict[tuple[Any, ...], Any] = {}
 def _kept(read: Callable[..., Any], *args: Any, **named: Any) -> Any:
     key = (*args, *sorted(named.items()))
     if key not in _tables:
-        _tables[key] = read(*args, **named)
+        with _only_domains():
+            _tables[key] = read(*args, **named)
     return _tables[key]
+
+
+@contextmanager
+def _only_domains() -> Iterator[None]:
+    """Let the functions state their domain, all that a table reads of their source, unparsed."""
+    try:
+        kind = importlib.import_module("onnxscript._internal.values").TracedOnnxFunction
+        own, short = vars(kind)["function_ir"], property(lambda self: self._opset)
+    except (ImportError, AttributeError, KeyError):
+        yield
+        return
+    kind.function_ir = short
+    try:
+        yield
+    finally:
+        kind.function_ir = own
 
 
 def _decomposed(
     decompose: Callable[..., ExportedProgram], program: ExportedProgram, registry: Any
 ) -> ExportedProgram:
     try:
-        home = importlib.import_module(f"{_HOME}._decomp")
-        written = set(home.get_onnx_implemented_overloads(registry))
-        apart = home.create_onnx_friendly_decomposition_table(written)
+        written = _with_function(registry)
     except (ImportError, AttributeError):
         return decompose(program, registry)
-    done = decomposed(program, written.difference(apart))
-    return program if done else decompose(program, registry)
+    return program if decomposed(program, written) else decompose(program, registry)
+
+
+@functools.lru_cache(maxsize=4)  # a registry per opset is kept
+def _with_function(registry: Any) -> frozenset[Any]:
+    """Return the operators with an ONNX function that torch does not decompose first."""
+    home = importlib.import_module(f"{_HOME}._decomp")
+    written = set(home.get_onnx_implemented_overloads(registry))
+    return frozenset(written.difference(home.create_onnx_friendly_decomposition_table(written)))
 
 
 def _cast(insert: Callable[[GraphModule], None], module: GraphModule) -> None:

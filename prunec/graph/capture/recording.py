@@ -128,6 +128,14 @@ _OF_NO_TENSOR = frozenset(
 """Queries of shapes and types, which are not calls in a recording."""
 
 
+_ACTIVATIONS = frozenset(
+    getattr(torch.ops.aten, name + suffix).default
+    for name in ("hardtanh", "relu", "hardswish", "hardsigmoid", "silu")
+    for suffix in ("", "_")
+)
+"""Functions of single values, whose shape rule in torch takes up to 20 ms each (ReLU6)."""
+
+
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Dispatch mode that keeps every call; equal calls on equal shapes are computed once."""
 
@@ -211,7 +219,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.value(whole).kind != "call" or not func.__name__.split(".")[0].endswith("_"):
             raise Unrecorded(f"{func} writes into an input or a stored tensor.")
         key = (func, repr(_signature((args, kwargs))))
-        if key not in self._in_place:
+        plain = func in _ACTIVATIONS and whole.is_floating_point()
+        if not plain and key not in self._in_place:
             shape = whole.shape
             func(*args, **kwargs)
             if whole.shape != shape:
@@ -226,6 +235,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return torch.empty_like(args[0])
         if func is torch.ops.aten.fake_quantize_per_tensor_affine.default:
             return torch.empty_like(args[0])  # torch has no rule for its shape
+        if func in _ACTIVATIONS and args[0].is_floating_point():
+            return torch.empty_like(args[0])
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         if not tensors:  # made of numbers alone: the values are dropped like all others
             return func(*args, **kwargs).to("meta")

@@ -8,12 +8,16 @@ import io
 import logging
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._decomp import decomposition_table
+from torch._subclasses.fake_tensor import FakeTensor
 
 from prunec.errors import UntraceableModel
 from prunec.graph.capture.contexts import derivatives, see_through
@@ -37,7 +41,7 @@ def trace(
     """
     try:
         own, given = standing_in(module), tuple(x.clone() for x in example)
-        with _torch_silent(), torch.no_grad(), undisturbed(module), _shapes_known():
+        with _torch_silent(), torch.no_grad(), undisturbed(module), _shapes_known(), _same_shapes():
             shapes = _dynamic(own, given, batch)
             program = torch.export.export(own, given, dynamic_shapes=shapes)
     except Exception as error:
@@ -83,6 +87,33 @@ def _shapes_known() -> Iterator[None]:
         yield
     finally:
         library._destroy()  # type: ignore[no-untyped-call]
+
+
+_SAME_SHAPE = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
+
+
+@contextmanager
+def _same_shapes() -> Iterator[None]:
+    """State the shape of a bounded value (ReLU6), which torch derives by many small steps.
+
+    That takes a quarter of the time of a trace of MobileNetV2.
+    """
+    own = {key: decomposition_table[key] for key in _SAME_SHAPE if key in decomposition_table}
+    for key, rule in own.items():
+        decomposition_table[key] = partial(_bounded, key, rule)
+    try:
+        yield
+    finally:
+        for key, rule in own.items():
+            decomposition_table[key] = rule
+
+
+def _bounded(
+    operator: Any, rule: Callable[..., Tensor], x: Tensor, *args: Any, **named: Any
+) -> Tensor:
+    if isinstance(x, FakeTensor) and x.is_floating_point():
+        return x if operator._schema.is_mutable else torch.empty_like(x)
+    return rule(x, *args, **named)
 
 
 def _quantised(x: Tensor, *_numbers: object) -> tuple[Tensor, Tensor]:
