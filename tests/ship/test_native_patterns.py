@@ -25,6 +25,11 @@ from prunec.sparsity.masks import Masks
 from prunec.sparsity.patterns.option import pattern_of
 
 pytestmark = need_compiler
+CHECKED = Target(
+    "gcc",
+    ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-DPRUNEC_MOST=1"),
+    ("env",),
+)
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 
 
@@ -135,7 +140,11 @@ class InARow(nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "processor"),
-    [pytest.param(AARCH64, "baseline", id="aarch64"), pytest.param(M7, "plain", id="cortex-m7")],
+    [
+        pytest.param(AARCH64, "baseline", id="aarch64"),
+        pytest.param(M7, "plain", id="cortex-m7"),
+        pytest.param(CHECKED, "baseline", id="sanitizers", marks=pytest.mark.nightly),
+    ],
 )
 def test_another_processor(target: Target, processor: str, tmp_path: Path) -> None:
     target.require()
