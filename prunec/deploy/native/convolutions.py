@@ -16,6 +16,7 @@ from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import compressed, in_blocks
 from prunec.deploy.native.patterns import Packed, patterned
 from prunec.deploy.native.reading import Call
+from prunec.wording import percent
 
 _HELD_INPUTS = 98304
 """Floats of input that the columns kernel reads again for every block of filters: 384 KiB."""
@@ -68,7 +69,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
         "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
-        "offsets": data.add(pattern.offsets if pattern else offsets), "low": 0.0, "high": 0.0,
+        "low": 0.0, "high": 0.0,
     }  # fmt: skip
     stored = 4 * weights.values.size
     if kernel == "columns":
@@ -84,13 +85,18 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     fields |= own
     if kernel == "three":
         fields["dense"] = data.add(weights.values)
+    if kernel in ("sparse", "three"):
+        table = _table(builder, call, offsets, weights.group_in)
+        fields["weights.offsets"], reads = Place(table), [*reads, table]
+    else:
+        fields["offsets"] = data.add(pattern.offsets if pattern else offsets)
     reads += [read.place.buffer]
     if read.alone and read.phases:
         kernel = "stepped"
         reads += read.phases.reads
         fields |= {"phases": read.phases, "scratch_size": builder.sizes[read.place.buffer]}
     code = f"k->{kernel}(&S, w, d);"
-    layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
+    layer = f"{call.name}: {weights.values.shape[0]} filters, {percent(live)} of their weights"
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
     step.work = _work(builder, call, weights, kernel, stored)
@@ -144,6 +150,23 @@ def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> No
     step = builder.add("k->halved(&S, w, d);", "pn_conv", fields, [given], buffer, layer)
     builder.makers[name] = step
     step.work = _work(builder, call, weights, "halved", 4 * weights.values.size)
+
+
+def _table(builder: Builder, call: Call, offsets: np.ndarray, channels: int) -> str:
+    """Append the offsets of a filter's weights, in a buffer; return it.
+
+    The table takes less time to make than bytes to store: as many as a filter has weights.
+    """
+    buffer, rows = builder.scratch(rounded(offsets.size)), offsets.reshape(channels, -1)
+    step = int(rows[-1, 0] - rows[0, 0]) // max(channels - 1, 1)
+    if (rows != rows[0] + step * np.arange(channels)[:, None]).any():
+        rows = offsets[None]  # of a volume: each slice at an offset of its own
+    fields: Fields = {
+        "taps": builder.data.add(rows[0]), "count": rows.shape[1], "channels": len(rows),
+        "step": step, "out": Place(buffer),
+    }  # fmt: skip
+    builder.add("pn_reached(&S, w, d);", "pn_reach", fields, (), buffer, call.name)
+    return buffer
 
 
 def _without_zeros(
