@@ -14,6 +14,7 @@ from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import MOST_COLUMNS, compressed, in_fours
 from prunec.deploy.native.patterns import Packed, patterned
 from prunec.deploy.native.reading import Call
+from prunec.wording import percent
 
 DENSE_FROM = 0.46
 """Share of nonzero weights from which the dense kernel is faster, as measured by
@@ -154,7 +155,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         reads += read.phases.reads
         fields |= {"phases": read.phases, "scratch_size": builder.sizes[read.place.buffer]}
     code = f"k->{kernel}(&S, w, d);"
-    layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
+    layer = f"{call.name}: {weights.values.shape[0]} filters, {percent(live)} of their weights"
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
     step.work = _work(builder, call, weights, kernel, stored)
