@@ -12,17 +12,19 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from executorch.exir import to_edge_transform_and_lower
 from executorch.runtime import Runtime
 
+from prunec.cost.lifetimes import Flow
 from prunec.deploy.exporter import Exact, Source
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
+from prunec.exporters._executorch_graph import executorch_flow, executorch_operators
 from prunec.exporters._one_sample import one_sample, require_eval
 from prunec.wording import first_line
 
 
 @dataclass(frozen=True)
 class ToExecutorch(Exact):
-    """Lower the network to XNNPACK; its time is compared with the ONNX file's."""
+    """Lower the network to XNNPACK."""
 
     suffix: ClassVar[str] = ".pte"
     reads: ClassVar[str] = "onnx"
@@ -53,3 +55,13 @@ class ToExecutorch(Exact):
         except Exception as error:
             raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
         return Written(graph_digest=file_digest(path.read_bytes()))
+
+    def flow(self, path: Path) -> Flow | None:
+        """Return the activations of a file; None if it computes outside of XNNPACK."""
+        flow: Flow | None = executorch_flow(path)
+        return flow
+
+    def operators(self, path: Path) -> list[tuple[str, str]]:
+        """Return (place, operator) of every node of XNNPACK and every kernel outside of it."""
+        operators: list[tuple[str, str]] = executorch_operators(path)
+        return operators

@@ -28,7 +28,7 @@ _VIEWS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
 @dataclass(frozen=True)
 class ToLitert(Exact):
-    """Convert the network for LiteRT; its time is compared with the ONNX file's."""
+    """Convert the network for LiteRT."""
 
     suffix: ClassVar[str] = ".tflite"
     reads: ClassVar[str] = "onnx"

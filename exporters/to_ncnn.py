@@ -13,10 +13,13 @@ import ncnn
 import pnnx
 import torch
 
+from prunec.cost.lifetimes import Flow
 from prunec.deploy.exporter import Exact, Source
+from prunec.deploy.runners.ncnn import Ncnn
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
+from prunec.exporters._ncnn_graph import ncnn_flow, ncnn_operators, with_sizes
 from prunec.exporters._one_sample import one_sample, require_eval, require_numbers
 from prunec.wording import first_line
 
@@ -27,7 +30,7 @@ _KINDS = {torch.float32: "f32", torch.int64: "i64", torch.int32: "i32"}
 class ToNcnn(Exact):
     """Convert the network by pnnx, without half precision, which zeroes weights below 6.1e-5.
 
-    ncnn has no batch axis: a sample is [C, H, W]. The time is compared with the ONNX file's.
+    ncnn has no batch axis: a sample is [C, H, W]. Its sizes are written into the file.
     """
 
     suffix: ClassVar[str] = ".param"
@@ -45,9 +48,10 @@ class ToNcnn(Exact):
         with tempfile.TemporaryDirectory() as folder:
             try:
                 _convert(source, Path(folder))
-                for suffix in (path.suffix, ".bin"):
-                    made = Path(folder) / f"model.ncnn{suffix}"
-                    path.with_suffix(suffix).write_bytes(made.read_bytes())
+                made = Path(folder) / "model.ncnn.param"
+                shapes = [x.shape for x in one_sample(source.example)]
+                path.write_text(with_sizes(made.read_text("utf-8"), shapes), "utf-8")
+                path.with_suffix(".bin").write_bytes(made.with_suffix(".bin").read_bytes())
             except Exception as error:
                 raise PassError(
                     f"pnnx cannot express the network for ncnn: {first_line(error)}",
@@ -65,6 +69,16 @@ class ToNcnn(Exact):
         if wrong:
             raise PrunecError(f"ncnn cannot load {path} and {weights.name}")
         return Written(graph_digest=file_digest(data))
+
+    def flow(self, path: Path) -> Flow:
+        """Return the activations of a file."""
+        flow: Flow = ncnn_flow(path, Ncnn().open(path).input_shapes)
+        return flow
+
+    def operators(self, path: Path) -> list[tuple[str, str]]:
+        """Return (name, operator) of every layer."""
+        operators: list[tuple[str, str]] = ncnn_operators(path)
+        return operators
 
 
 def _convert(source: Source, folder: Path) -> None:

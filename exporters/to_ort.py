@@ -8,10 +8,12 @@ from typing import ClassVar
 
 import onnxruntime
 
+from prunec.cost.lifetimes import Flow
 from prunec.deploy.exporter import Exact, Source
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
+from prunec.exporters._ort_graph import ort_flow, ort_operators
 from prunec.wording import first_line
 
 
@@ -60,6 +62,16 @@ class ToOrt(Exact):
             outputs=tuple(entry.name for entry in session.get_outputs()),
             graph_digest=file_digest(path.read_bytes()),
         )
+
+    def flow(self, path: Path) -> Flow:
+        """Return the activations of a file."""
+        flow: Flow = ort_flow(path)
+        return flow
+
+    def operators(self, path: Path) -> list[tuple[str, str]]:
+        """Return (name, operator) of every node."""
+        operators: list[tuple[str, str]] = ort_operators(path)
+        return operators
 
 
 def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:

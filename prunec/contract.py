@@ -20,7 +20,7 @@ from prunec.artifact import Artifact, Step
 from prunec.errors import NeedsNotMet, NotExact, PassError
 from prunec.models.gates import gates_of
 from prunec.models.state import weights_digest
-from prunec.training.phases import DENSE, Phases, told, too_few, too_rare
+from prunec.training.phases import DENSE, Phases, described, too_few, too_rare
 
 if TYPE_CHECKING:
     from prunec.training.context import Context
@@ -172,7 +172,7 @@ class Training(Pass):
             raise PassError(f"{self.pass_name()} is a training pass and needs data")
         train = context.recipe.train
         phases = self.phases(train.epochs)
-        plan = told(phases, train.epochs, train.rising)
+        plan = described(phases, train.epochs, train.rising)
         rare = too_rare(self, train.epochs * context.data.steps(train.batch_size))
         plans = tuple(filter(None, (plan, too_few(phases, train.epochs), *rare)))
         for line in plans:

@@ -145,7 +145,7 @@ def _shell(block: Block) -> str:
         if line.startswith("prunec ")
         else _program(line, block.place)
         for line in lines
-        if line.strip()
+        if line.strip() and not line.startswith("#")
     )
 
 

@@ -162,7 +162,7 @@ def test_with_images_accuracy_is_checked(here: Path) -> None:
     assert "no test split" not in result.output
 
 
-def test_mistakes_are_told(here: Path) -> None:
+def test_mistakes_are_reported(here: Path) -> None:
     torch.save({"a": torch.zeros(1)}, "other.pth")
     for arguments, words in (
         (["--weights", "other.pth"], "missing"),

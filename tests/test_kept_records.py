@@ -106,7 +106,7 @@ def test_a_run_that_keeps_no_digests_fails_and_says_which_build_began_it(tmp_pat
     assert "build" in run.made_by
 
 
-def test_a_run_of_a_build_without_digests_is_told(tmp_path: Path) -> None:
+def test_a_run_of_a_build_without_digests_is_reported(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     old = {"prunec": "0.1.0", "created": "2026-01-02T03:04:05", "digest": run.record["digest"]}
     (run.path / "run.json").write_text(json.dumps(old))

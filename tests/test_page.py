@@ -271,6 +271,42 @@ KEYS = {
 }  # fmt: skip
 
 
+LAYER = {
+    "name": "relu_3", "operator": "sparse", "milliseconds": 0.5,
+    "work": {"density": 0.05, "products": 10**6, "bytes": 10**5, "dense_bytes": 10**6},
+}  # fmt: skip
+SPEEDS = {
+    "runner": "C beside onnxruntime", "measured": "2026-11-29T01:02:03+00:00",
+    "peaks": {"gmacs": 8.0, "gbytes": 4.0}, "shipped": [LAYER],
+    "dense": [{"name": "relu_3_nchwc", "operator": "Conv", "milliseconds": 1.25}],
+}  # fmt: skip
+
+
+def test_layers_that_were_measured_stand_under_their_roof(tmp_path: Path) -> None:
+    run = exported_run(tmp_path)
+    write(run.export.layers, SPEEDS)
+    assert "speeds" in sections(run)
+    words = seen(run).words
+    assert "C beside onnxruntime, 2026-11-29" in words
+    # A million products in half a millisecond: a quarter of the peak. The dense layer by its name.
+    assert "relu_3 sparse 5.0% 0.5000 2.00 25% 25% 1.2500" in words
+    assert page_text(run).count('class="spot') == 2
+
+
+@pytest.mark.parametrize("number", [0, 1e300, float("nan"), float("inf"), -1, None])
+def test_layers_with_numbers_that_nobody_measured(tmp_path: Path, number: float | None) -> None:
+    """Named or shown, and never an error."""
+    for place in ("gmacs", "gbytes"):
+        run = exported_run(tmp_path / place)
+        write(run.export.layers, {**SPEEDS, "peaks": {**SPEEDS["peaks"], place: number}})
+        assert "layers.json is damaged: peaks" in seen(run).words
+    for place in ("density", "products", "bytes", "dense_bytes"):
+        run = exported_run(tmp_path / place)
+        layer = {**LAYER, "work": {**LAYER["work"], place: number}, "milliseconds": 0}
+        write(run.export.layers, {**SPEEDS, "shipped": [layer]})
+        assert "relu_3" in seen(run).words or "layers.json is damaged" in seen(run).words
+
+
 def test_settings_are_shown_the_fastest_first(tmp_path: Path) -> None:
     run = trained_run(tmp_path)
     write(run.path / "settings.json", SETTINGS)

@@ -121,7 +121,7 @@ def test_diff_tells_keys_results_and_environment(runs: list[RunFolder]) -> None:
     assert run("diff", runs[0].name, "none").exit_code == 1
 
 
-def test_ages_are_told_in_their_largest_unit() -> None:
+def test_ages_are_reported_in_their_largest_unit() -> None:
     told = [age_text(s) for s in (None, -3, 0, 59, 60, 3599, 3600, 86399, 86400, 9e6)]
     assert told == ["—", "0 s", "0 s", "59 s", "1 min", "59 min", "1 h", "23 h", "1 d", "104 d"]
 

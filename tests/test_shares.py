@@ -163,14 +163,16 @@ def test_set_puts_epochs_in_place_of_a_share(change: str, expected: list[float])
         ("rigl_resnet20", ["pass.0.stop=1.0"], ""),
     ],
 )  # fmt: skip
-def test_too_few_epochs_for_what_is_left_are_told(name: str, changes: list[str], word: str) -> None:
+def test_too_few_epochs_for_what_is_left_are_reported(
+    name: str, changes: list[str], word: str
+) -> None:
     recipe = load_recipe(name, changes)
     warning = too_few(phases(recipe)[0], recipe.train.epochs)
     assert bool(word) == bool(warning)
     assert word in warning
 
 
-def test_a_rhythm_longer_than_the_training_is_told() -> None:
+def test_a_rhythm_longer_than_the_training_is_reported() -> None:
     options = pass_classes()["train-rigl"](sparsity=0.9, update_steps=50)
     assert too_rare(options, 51) == ()
     [warning] = too_rare(options, 24)

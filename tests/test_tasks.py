@@ -74,7 +74,7 @@ def done(task: Task) -> None:
         if language == "python":
             exec(compile(code, task.title, "exec"), {"__name__": "__main__"})
             continue
-        for line in code.strip().splitlines():
+        for line in code.strip().replace("\\\n", " ").splitlines():
             command, _, target = line.partition(" > ")
             program, *arguments = shlex.split(command)
             assert program == "prunec"

@@ -137,7 +137,7 @@ def test_a_dense_phase_is_tested_once_when_it_ends(epochs: float | None, steps: 
         assert epochs - 1e-9 <= at < epochs + 1 / steps
 
 
-def test_what_a_dense_phase_was_worth_is_told_and_survives_a_checkpoint() -> None:
+def test_what_a_dense_phase_was_worth_is_reported_and_survives_a_checkpoint() -> None:
     dense = {"accuracy": 83.25, "epochs": 0.75}
     assert from_tally({"loss": 3.0, **in_tally(dense)}) == dense
     notes, details = dense_remarks([{"epoch": 1, "dense_phase": dense}, {"epoch": 2}])

@@ -20,7 +20,7 @@ def test_a_part_of_nothing_is_a_dash() -> None:
     assert percent_of(0, 0) == "—"
 
 
-def test_an_error_is_told_in_one_line_even_where_it_says_nothing() -> None:
+def test_an_error_is_reported_in_one_line_even_where_it_says_nothing() -> None:
     assert first_line(ValueError("\n first\nsecond")) == "first"
     assert first_line(ValueError(" \n")) == first_line(ValueError()) == "ValueError"
 

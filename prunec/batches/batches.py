@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from prunec.batches.loading import AUGMENT, ORDER, Batch, Items, Loader
+from prunec.batches.on_device import Decoder, Undecoded, decodes_there, gathered
 from prunec.batches.whole_batch import whole_batch
 from prunec.datasets.sources import Images
 from prunec.processes import ALONE, Processes
@@ -196,6 +197,7 @@ class FolderData(Data):
     prepare: nn.Module
     normalise: v2.Transform
     workers: int
+    decode: str = "workers"
     loaders: dict[str, Loader] = field(default_factory=dict, compare=False, repr=False)
 
     def to(self, device: torch.device, processes: Processes = ALONE) -> Self:
@@ -223,6 +225,15 @@ class FolderData(Data):
 
     def _loader(self, name: str, images: Images, transform: nn.Module) -> Loader:
         if name not in self.loaders:
-            items = Items(images, transform, self.seed)
-            self.loaders[name] = Loader(items, self.workers, self.device, self.normalise)
+            self.loaders[name] = self._new_loader(images, transform)
         return self.loaders[name]
+
+    def _new_loader(self, images: Images, transform: nn.Module) -> Loader:
+        if self.decode == "workers" or not decodes_there(self.device):
+            items = Items(images, transform, self.seed)
+            return Loader(items, self.workers, self.device, self.normalise)
+        unread = Undecoded(images, transform, self.seed)
+        decoder = Decoder(self.device, transform, self.seed)
+        return Loader(
+            unread, self.workers, self.device, self.normalise, gather=gathered, finish=decoder
+        )

@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 
 from prunec.batches.batches import Data, FolderData, MemoryData
 from prunec.batches.joint_transforms import WithMask
+from prunec.batches.on_device import readable
 from prunec.batches.transforms import build_normalisation, build_transform, try_transform
 from prunec.datasets.named import read_source
 from prunec.datasets.sources import InMemory, Label, OnDisk
@@ -50,12 +51,15 @@ def load_data(spec: DataSpec, *, seed: int) -> Data:
         "kind": source.kind,
     }
     if isinstance(source, OnDisk):
+        if spec.decode == "device":
+            readable(source.train)
         return FolderData(
             train_size=len(source.train),
             test_size=len(source.test),
             train_set=source.train,
             test_set=source.test,
             workers=workers_here(spec.workers),
+            decode=spec.decode or "workers",
             **common,
         )
     return MemoryData(

@@ -32,14 +32,14 @@ Progress = Callable[[str, int, int], None]
 """Callback for progress: split, images read, images in total."""
 
 
-def check_data(spec: DataSpec, *, seed: int, told: Progress) -> DataFindings:
+def check_data(spec: DataSpec, *, seed: int, report: Progress) -> DataFindings:
     """Read both splits of a data set and report their contents.
 
     Args:
         spec: the data set, its transforms, and the number of worker processes (at least one is
             used).
         seed: seed of the augmentation.
-        told: callback for progress.
+        report: callback for progress.
 
     Raises:
         DataError: the data set is missing or has another layout, or a worker died.
@@ -52,11 +52,11 @@ def check_data(spec: DataSpec, *, seed: int, told: Progress) -> DataFindings:
     except DamagedData as error:  # a list or an index is damaged: nothing can be read
         return DataFindings(spec.name, root, problems=(Finding("", "", error.message),))
     if isinstance(source, InMemory):
-        splits = _held(load_data(spec, seed=seed), source, told)
+        splits = _held(load_data(spec, seed=seed), source, report)
         return DataFindings(spec.name, root, source.labels, splits=splits, standard=source.standard)
     workers = max(1, workers_here(spec.workers))
     transforms = dict(zip(("train", "test"), (for_labels(t, source) for t in plain), strict=True))
-    tallies = tuple(_read(source, transforms, seed, workers, told))
+    tallies = tuple(_read(source, transforms, seed, workers, report))
     return DataFindings(
         data=spec.name,
         root=root,
@@ -72,7 +72,7 @@ def check_data(spec: DataSpec, *, seed: int, told: Progress) -> DataFindings:
 
 
 def _read(
-    source: OnDisk, transforms: dict[str, nn.Module], seed: int, workers: int, told: Progress
+    source: OnDisk, transforms: dict[str, nn.Module], seed: int, workers: int, report: Progress
 ) -> Iterator[_Tally]:
     for name, images in (("train", source.train), ("test", source.test)):
         tally = _Tally(name)
@@ -86,7 +86,7 @@ def _read(
         for records in delivered(loader):
             for record in records:
                 tally.add(record)
-            told(name, tally.images, len(images))
+            report(name, tally.images, len(images))
         tally.seconds = time.perf_counter() - begin
         yield tally
 
@@ -243,7 +243,7 @@ def _unequal(tallies: tuple[_Tally, ...]) -> tuple[Finding, ...]:
     return (Finding("", "", reason),)
 
 
-def _held(data: Data, source: InMemory, told: Progress) -> tuple[SplitFindings, ...]:
+def _held(data: Data, source: InMemory, report: Progress) -> tuple[SplitFindings, ...]:
     """Report on a data set in memory: nothing is decoded, batches are timed as in training."""
     splits = []
     epochs = {"train": data.train_batches(0, IN_MEMORY), "test": data.test_batches(IN_MEMORY)}
@@ -252,7 +252,7 @@ def _held(data: Data, source: InMemory, told: Progress) -> tuple[SplitFindings, 
         read = 0
         for images, _ in batches:
             read += len(images)
-            told(name, read, len(split.labels))
+            report(name, read, len(split.labels))
         seconds = time.perf_counter() - begin
         counts: Counter[int] = Counter()
         for label in split.labels:

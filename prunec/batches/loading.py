@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -28,22 +28,34 @@ Key = tuple[int, int]  # epoch, image
 
 
 class Loader:
-    """DataLoader with persistent workers, and copies to the device that overlap with computing."""
+    """DataLoader with persistent workers, and copies to the device that overlap with computing.
+
+    Attributes:
+        finish: makes a batch of what workers delivered, where they do not.
+    """
 
     def __init__(
-        self, items: Items, workers: int, device: torch.device, normalise: v2.Transform
+        self,
+        items: Items,
+        workers: int,
+        device: torch.device,
+        normalise: v2.Transform,
+        *,
+        gather: Callable[..., Any] | None = None,
+        finish: Callable[[Any], Batch | DataError] | None = None,
     ) -> None:
         self.device = device
         self.normalise = normalise
         self.batches = _Batches()
+        self.finish = finish
         on_cuda = device.type == "cuda"
         self.loader: DataLoader[Any] = DataLoader(
             items,
             batch_sampler=self.batches,
-            collate_fn=collate,
+            collate_fn=gather or collate,
             num_workers=workers,
             worker_init_fn=_begin_worker,
-            pin_memory=on_cuda,
+            pin_memory=on_cuda and finish is None,
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,
             generator=torch.Generator().manual_seed(derived_seed(items.seed, ORDER)),
@@ -57,7 +69,8 @@ class Loader:
         """
         self.batches.keys = batches
         waiting: list[Batch] = []
-        for batch in delivered(self.loader):
+        for delivery in delivered(self.loader):
+            batch = self._finished(delivery)
             if isinstance(batch, DataError):
                 # A copy: an exception whose frames refer to it is a reference cycle, which keeps
                 # the workers alive; torch then waits five seconds for each.
@@ -66,6 +79,12 @@ class Loader:
             yield from waiting
             waiting = [(self.normalise(images), labels.long())]
         yield from waiting
+
+    def _finished(self, delivery: Any) -> Batch | DataError:
+        if self.finish is not None and not isinstance(delivery, DataError):
+            return self.finish(delivery)
+        batch: Batch | DataError = delivery
+        return batch
 
     def _moved(self, values: Tensor) -> Tensor:
         return values.to(self.device, non_blocking=values.is_pinned())

@@ -73,6 +73,10 @@ def bench(
     files = exported_files(run, runner) if run else (Path(given[0]), Path(given[1]))
     name = run.name if run else f"{files[0].name} by {files[1].name}"
     result = bench_files(*files, Settings(*numbers, parse_sizes(inputs or []), layers, runner))
+    if run and layers:
+        from prunec.pipeline.layer_report import record_layers
+
+        written = record_layers(run, result)
     if plot:
         from prunec.files import write_text_atomic
 
@@ -85,6 +89,8 @@ def bench(
     from prunec.cli.printing import print_parts
 
     print_parts(*bench_tables(name, result))
+    if run and layers and written:
+        typer.echo(f"The layers are on the run's page: {written}")
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

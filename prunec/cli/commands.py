@@ -232,7 +232,7 @@ def export(
         output,
         forms,
         options=options,
-        tell=ending.tell,
+        note=ending.note,
         with_recipe=not no_recipe,
         runners=runner or (),
         layout=with_preprocessing or "",

@@ -95,7 +95,7 @@ def _print_result(result: FileResult) -> None:
 
     compacted = result.compacted
     if result.written is None:
-        say(f"{result.path} is left as it is: no channel is dead, unread or constant.")
+        say(f"{result.path} is left as it is: no channel is known to be dead, unread or constant.")
     else:
         say(f"{_counted(sum(compacted.removed.values()), 'channel')} removed:")
         groups = list(compacted.removed.items())

@@ -17,7 +17,7 @@ from prunec.cli.arguments import AsJson, Changes, in_a_folder
 from prunec.cli.noise import screen
 
 if TYPE_CHECKING:
-    from prunec.comparison.elsewhere import Asked
+    from prunec.comparison.elsewhere import Arguments
     from prunec.comparison.folder import ComparisonFolder
     from prunec.comparison.on_ray import RayCluster
     from prunec.comparison.results import Result
@@ -92,7 +92,7 @@ def compare(
     from rich.console import Console
 
     from prunec.comparison.compare import compare as run_all
-    from prunec.comparison.elsewhere import Asked, commands_left, run_cell
+    from prunec.comparison.elsewhere import Arguments, commands_left, run_cell
     from prunec.comparison.folder import ComparisonFolder, default_folder
     from prunec.comparison.grid import expand, parse_sparsities
 
@@ -101,7 +101,7 @@ def compare(
     folder = ComparisonFolder(output or default_folder(grid))
     # With --json the verdict alone goes to stdout, which a program reads.
     console = Console(file=screen()) if as_json else Console()
-    request = Asked(tuple(recipes), sparsity or "", seeds, tuple(changes or ()), folder.path)
+    request = Arguments(tuple(recipes), sparsity or "", seeds, tuple(changes or ()), folder.path)
     if listed:
         _list(commands_left(grid, folder, request), as_json)
         return
@@ -128,7 +128,7 @@ def _list(commands: list[list[str]], as_json: bool) -> None:
         typer.echo(shlex.join(["prunec", *words]))
 
 
-def _cluster(on: str | None, request: Asked, gpus: float | None) -> RayCluster | None:
+def _cluster(on: str | None, request: Arguments, gpus: float | None) -> RayCluster | None:
     from prunec.comparison.on_ray import RayCluster
     from prunec.errors import UsageError
 

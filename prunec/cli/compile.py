@@ -135,11 +135,11 @@ def export_recipe(
 
     untrained = pipeline.prepare_untrained(recipe, source, forms, options)
     run = create_run(recipe, root, folder=folder)
-    ending.tell(f"Run {run.path}")
+    ending.note(f"Run {run.path}")
     keep_in(run.path)
     try:
         made = pipeline.export(
-            run, output, forms, ending.tell, options, untrained, not no_recipe, runners, layout
+            run, output, forms, ending.note, options, untrained, not no_recipe, runners, layout
         )
     except PrunecError:
         # Nothing was computed yet: a folder without a step would only be in the way.

@@ -114,7 +114,7 @@ def _checked(recipe: Recipe) -> DataFindings:
             progress.start_task(tasks[split])
             progress.update(tasks[split], completed=done, total=images)
 
-        return check_data(recipe.data, seed=recipe.seed, told=advance)
+        return check_data(recipe.data, seed=recipe.seed, report=advance)
 
 
 SPLITS = ("train", "test")

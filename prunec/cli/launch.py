@@ -83,7 +83,7 @@ def train(
             prepared, console = _prepared(request, device, first, watch)
             prepared = prepared.measuring(retune=retune, watch=watch)
             if verbose:
-                watch.tell = prepared.context.progress.note
+                watch.note = prepared.context.progress.note
             if request.run:
                 _train_and_report(request.run, prepared, console, first)
         if request.run is None:

@@ -72,7 +72,7 @@ def verify_received_bundle(
     result = pipeline.verify_bundle_on(path, runners, key)
     for report in result.forms.values():
         for remark in report.details.remarks:
-            ending.tell(remark)
+            ending.note(remark)
     ending.end(result)
 
 

@@ -57,7 +57,7 @@ class Ending:
             # Exports take minutes: a key that cannot sign must not end them.
             require_wishes(self.wishes)
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Print a line of progress."""
         typer.echo(line, err=self.as_json)
 
@@ -74,7 +74,7 @@ class Ending:
             from prunec.pipeline import write_bundle
 
             forms = write_bundle(run, result, place, self.wishes)
-            self.tell(f"Wrote {place}: {', '.join(forms)}")
+            self.note(f"Wrote {place}: {', '.join(forms)}")
         _print(result, self.as_json)
         if not result.passed:
             raise typer.Exit(2)

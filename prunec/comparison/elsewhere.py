@@ -19,7 +19,7 @@ from prunec.errors import Interrupted, UsageError
 
 
 @dataclass(frozen=True)
-class Asked:
+class Arguments:
     """Arguments of a comparison, as they are passed to another process.
 
     Attributes:
@@ -47,7 +47,7 @@ class Asked:
         return ["compare", *recipes, *rest]
 
 
-def commands_left(grid: Grid, folder: ComparisonFolder, asked: Asked) -> list[list[str]]:
+def commands_left(grid: Grid, folder: ComparisonFolder, asked: Arguments) -> list[list[str]]:
     """Return the arguments of ``prunec`` for each unfinished cell."""
     return [asked.command(cell.name) for cell in cells_left(grid.cells, folder)]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from prunec.comparison.elsewhere import Asked
+from prunec.comparison.elsewhere import Arguments
 from prunec.comparison.grid import Cell
 from prunec.comparison.watch import Watch
 from prunec.errors import UsageError
@@ -25,7 +25,7 @@ from prunec.training.interruption import listening
 PROGRAM = (sys.executable, "-m", "prunec")
 AGAIN = 3  # restarts of a task whose worker or node died
 PAUSE = 0.5  # seconds between two looks at the tasks
-TOLD = 2000  # last characters kept of a failed command's output
+LAST = 2000  # last characters kept of a failed command's output
 
 
 class RayCluster:
@@ -37,7 +37,7 @@ class RayCluster:
         gpus: GPUs per cell, or a fraction of one; None for one where the cluster has any.
     """
 
-    def __init__(self, address: str, asked: Asked, gpus: float | None) -> None:
+    def __init__(self, address: str, asked: Arguments, gpus: float | None) -> None:
         self.ray = _ray()
         self.asked = asked
         try:
@@ -117,7 +117,7 @@ def _run(command: list[str]) -> tuple[int, str]:
         process.send_signal(signal.SIGTERM)
         process.wait()
         raise
-    return process.returncode, said[-TOLD:]
+    return process.returncode, said[-LAST:]
 
 
 def _ray() -> Any:

@@ -57,7 +57,7 @@ class _Pool:
         # Reversed, because pop takes the last: GPU 0 is used first.
         self.free = list(reversed(range(len(shares))))
         self.jobs: list[Job] = []
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
 
     def run(self) -> None:
         try:
@@ -67,7 +67,7 @@ class _Pool:
                     if job.advance():
                         self._end(job)
                     else:
-                        self._tell_of_others(job)
+                        self._report_others(job)
                 self.watch.look(self.jobs)
                 if self.interruption.asked:
                     raise self.interruption.error("with cells left")
@@ -95,10 +95,10 @@ class _Pool:
         self.watch.ended(job)
         self.ended(job)
 
-    def _tell_of_others(self, job: Job) -> None:
-        """Say once who holds a cell that has to be waited for."""
-        if job.held_elsewhere and job.cell.name not in self.told:
-            self.told.add(job.cell.name)
+    def _report_others(self, job: Job) -> None:
+        """Print once the holder of a cell that must be waited for."""
+        if job.held_elsewhere and job.cell.name not in self.reported:
+            self.reported.add(job.cell.name)
             self.watch.waits(job)
 
     def _stop(self) -> None:

@@ -40,7 +40,7 @@ def onnx_flow(model: onnx.ModelProto) -> Flow:
             f"{branching.op_type} at {where(branching)}: the held values depend on the input",
             remedy="Export the network without it.",
         )
-    nodes, inputs = _that_depend(proto.graph)
+    nodes, inputs = that_depend(proto.graph)
     shapes = infer(proto)
     operations = tuple(
         Operation(where(node), node.op_type, tuple(node.input), tuple(filter(None, node.output)))
@@ -53,7 +53,7 @@ def onnx_flow(model: onnx.ModelProto) -> Flow:
     return Flow(inputs, outputs, operations, sizes, shows)
 
 
-def _that_depend(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], tuple[str, ...]]:
+def that_depend(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], tuple[str, ...]]:
     """Return the nodes that an input reaches, and the inputs; other nodes are computed once."""
     stored = {tensor.name for tensor in graph.initializer}
     inputs = tuple(value.name for value in graph.input if value.name not in stored)

@@ -166,11 +166,9 @@ def _batch(inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueIn
         made = outputs[0].type.tensor_type.shape.dim if outputs else []
         if made and made[0].dim_value in first:
             return int(made[0].dim_value)
-        sizes_told = " and ".join(
-            f"{size} of {value.name}" for size, value in sorted(first.items())
-        )
+        stated = " and ".join(f"{size} of {value.name}" for size, value in sorted(first.items()))
         raise PrunecError(
-            f"the inputs disagree on the batch size, their first axis: {sizes_told}",
+            f"the inputs disagree on the batch size, their first axis: {stated}",
             remedy="Export with a dynamic batch.",
         )
     return min(first, default=1) or 1

@@ -14,6 +14,7 @@ import torchvision
 from torch import Tensor
 
 from prunec.datasets.decoding import damaged, decode, kind
+from prunec.datasets.encoded import Encoded, encoded
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DataError
 from prunec.recipe import DataSpec
@@ -46,6 +47,11 @@ class FileImages:
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path = self._path(index)
         return decode(read_file(path), str(path), self.most), int(self.labels[index])
+
+    def encoded(self, index: int) -> tuple[Encoded | Tensor, int]:
+        """See :meth:`EncodedImages.encoded`."""
+        path = self._path(index)
+        return encoded(read_file(path), str(path), self.most), int(self.labels[index])
 
     def kind(self, index: int) -> str:
         """Return the kind of an image."""

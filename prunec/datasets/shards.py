@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from prunec.datasets.decoding import damaged, decode, kind
+from prunec.datasets.encoded import Encoded, encoded
 from prunec.datasets.shard_index import Shard, indexed, labels_of
 from prunec.datasets.sources import OnDisk
 from prunec.errors import DataError
@@ -45,6 +46,11 @@ class ShardImages:
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         content = self._content(index)
         return decode(content, self.name(index), self.most), int(self.labels[index])
+
+    def encoded(self, index: int) -> tuple[Encoded | Tensor, int]:
+        """See :meth:`EncodedImages.encoded`."""
+        content = self._content(index)
+        return encoded(content, self.name(index), self.most), int(self.labels[index])
 
     def kind(self, index: int) -> str:
         """Return the kind of an image."""

@@ -22,6 +22,7 @@ from prunec.deploy.checks.details import Details
 from prunec.deploy.checks.graph import compare_graphs
 from prunec.deploy.checks.identity import interface, same_network, unchanged
 from prunec.deploy.checks.outputs import TestSplit, compare_on_data, compare_outputs, compare_random
+from prunec.deploy.checks.reference import Reference
 from prunec.deploy.checks.report import Report
 from prunec.deploy.checks.some import Some
 from prunec.deploy.checks.weights import compare_weights
@@ -47,6 +48,7 @@ def verify_file(
     manifest: Mapping[str, object] | None = None,
     latency: Latency | None = None,
     again: Callable[[Written], WrittenGraph | None] = lambda _: None,
+    reference: Reference | None = None,
 ) -> Report:
     """Compare a file with the network it was exported from.
 
@@ -65,6 +67,7 @@ def verify_file(
         latency: latency measured against the dense network, for the latency budget.
         again: function that exports the network again, to compare the graphs node by node; not
             needed for a file written just now.
+        reference: the network's outputs, shared by all files of one network.
 
     Returns:
         The report. No content of a file raises an error.
@@ -92,7 +95,13 @@ def verify_file(
     module.eval()
     try:
         outputs, answers, remarks = compare_outputs(
-            path, module, example, runner, spec, exporter.bounds(spec), data
+            path,
+            reference or Reference(module),
+            example,
+            runner,
+            spec,
+            exporter.bounds(spec),
+            data,
         )
         outputs += _as_run(exporter, path, runner)
     finally:
@@ -128,6 +137,7 @@ def verify_elsewhere(
     runner: Runner,
     spec: VerifySpec,
     data: TestSplit | None,
+    reference: Reference | None = None,
 ) -> tuple[list[Check], list[str]]:
     """Compare a file under another runner: on the test split, or on random inputs.
 
@@ -139,6 +149,7 @@ def verify_elsewhere(
         the file or did not answer every test image.
     """
     name, bounds = runner.identity.name, exporter.bounds(spec)
+    network = reference or Reference(module)
     not_checked: list[str] = []
     try:
         loaded = runner.open(path)
@@ -148,7 +159,7 @@ def verify_elsewhere(
         return [], [f"{exporter.form()} under {name}: {error.message}"]
     if data is not None:
         some = Some(data, runner.samples)
-        checks, _ = compare_on_data(loaded, module, example, some, bounds)
+        checks, _ = compare_on_data(loaded, network, example, some, bounds)
         if some.less:
             # Outputs and agreement; qualities of a few samples say little.
             checks = checks[:2]
@@ -157,7 +168,7 @@ def verify_elsewhere(
     else:
         batches, declared = spec.random_batches, spec.input_range
         random, _ = compare_random(
-            loaded, module, example, batches=batches, bounds=bounds, declared=declared
+            loaded, network, example, batches=batches, bounds=bounds, declared=declared
         )
         checks = [random]
     return [replace(check, name=f"{name}: {check.name}") for check in checks], not_checked

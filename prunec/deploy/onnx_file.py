@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from prunec.cost import Cost
 from prunec.cost.lifetimes import Flow
-from prunec.cost.onnx_flow import onnx_flow
+from prunec.cost.onnx_flow import onnx_flow, that_depend
 from prunec.cost.onnx_graph import count_known, operator_of
 from prunec.cost.onnx_plain import where
 from prunec.cost.onnx_reading import foreign_bytes, read_model
@@ -55,15 +55,20 @@ def onnx_activations(path: Path) -> Flow:
         return onnx_flow(model)
 
 
-def onnx_operators(path: Path) -> list[tuple[str, str]]:
+def onnx_operators(path: Path, *, computed: bool = False) -> list[tuple[str, str]]:
     """Return (name, operator) of every node of an ONNX file, in functions and branches too.
+
+    Args:
+        path: the file.
+        computed: whether to leave out nodes of the main graph that no input reaches.
 
     Raises:
         PrunecError: the file is damaged.
     """
     model = read_model(path)
     own = {(function.domain, function.name) for function in model.functions}
-    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    main = that_depend(model.graph)[0] if computed else model.graph.node
+    bodies = [main, *(function.node for function in model.functions)]
     nodes = [node for body in bodies for node in _with_branches(body)]
     return [(where(n), operator_of(n)) for n in nodes if (n.domain, n.op_type) not in own]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+_ONNX = frozenset({".onnx", ".ort"})
 
 
 @dataclass(frozen=True)
@@ -14,27 +16,49 @@ class OperatorSet:
 
     Attributes:
         name: name of the set in a budget.
-        suffix: suffix of the files that the set applies to.
+        suffix: suffix of the files whose operators it lists.
         what: target, in words.
         operators: names of the operators in such files.
+        begins: suffix of other files → how the names of the operators begin that the target has.
+        converted: ONNX operator → operators that express it, for ONNX files that a converter turns
+            into files of the target; empty if the target runs ONNX itself.
     """
 
     name: str
     suffix: str
     what: str
     operators: frozenset[str]
+    begins: Mapping[str, str] = field(default_factory=dict)
+    converted: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def missing(self, used: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    def judges(self, suffix: str) -> bool:
+        """Return whether it is known what the target lacks of a file with this suffix."""
+        return suffix in {*self.begins, self.suffix, *_ONNX}
+
+    def missing(self, used: Iterable[tuple[str, str]], suffix: str) -> dict[str, list[str]]:
         """Return operator that the target lacks → names of the nodes that use it."""
         lacking: dict[str, list[str]] = {}
         for name, operator in used:
-            if operator not in self.operators:
-                lacking.setdefault(operator, []).append(name)
+            if lacks := self._lacks(operator, suffix):
+                lacking.setdefault(lacks, []).append(name)
         return lacking
+
+    def _lacks(self, operator: str, suffix: str) -> str:
+        """Return the operator, as far as the target lacks it; an empty text if it does not."""
+        if suffix in self.begins:
+            return "" if operator.startswith(self.begins[suffix]) else operator
+        if suffix not in _ONNX or self.suffix in _ONNX:
+            return "" if operator in self.operators else operator
+        if operator not in self.converted:
+            return operator
+        needed = [each for each in self.converted[operator] if each not in self.operators]
+        return f"{operator} ({', '.join(needed)})" if needed else ""
 
 
 def operator_set(name: str) -> OperatorSet:
     """Return the operator set of a name that a budget may use."""
-    text = Path(__file__).with_suffix(".toml").read_text("utf-8")
-    table = tomllib.loads(text)[name]
-    return OperatorSet(name, table["suffix"], table["what"], frozenset(table["operators"]))
+    tables = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+    table, operators = tables[name], frozenset(tables[name]["operators"])
+    converted = {} if table["suffix"] in _ONNX else tables["from-onnx"]
+    begins = table.get("begins", {})
+    return OperatorSet(name, table["suffix"], table["what"], operators, begins, converted)

@@ -16,6 +16,7 @@ from prunec.deploy.checks.check import at_most, failed
 from prunec.deploy.checks.costs import metadata_macs
 from prunec.deploy.checks.identity import interface, unchanged
 from prunec.deploy.checks.outputs import TestSplit, compare_outputs
+from prunec.deploy.checks.reference import Reference
 from prunec.deploy.checks.weights import holds_tensors_of
 from prunec.deploy.exporter import Exporter
 from prunec.deploy.runner import Runner
@@ -76,7 +77,7 @@ def verify_against_original(
     seals, unsealed = _seals(written, path)
     costs, uncounted = _costs(written, torch_cost)
     outputs, answers, remarks = compare_outputs(
-        path, module, example, runner, spec, exporter.bounds(spec), data
+        path, Reference(module), example, runner, spec, exporter.bounds(spec), data
     )
     not_checked = ["weights: they are those of another network, which was cut or rewritten"]
     if data is None:

@@ -33,6 +33,7 @@ SENTENCES = {
     "records": "No record of the run was changed after it was written.",
     "golden values": "The file's outputs for the run's example equal those at export.",
     "integer layers, as run": "Layers stored in integers are computed in integers.",
+    "integer sums, any processor": "Sums of integer products fit every processor's registers.",
     "budget: MACs": "The recipe's limit of multiply-accumulates.",
     "budget: MACs / dense": "The recipe's limit of MACs relative to the dense network.",
     "budget: parameters": "The recipe's limit of parameters.",

@@ -24,6 +24,7 @@ from prunec.page.proofs import (
 )
 from prunec.page.reading import RunRecord, read_run
 from prunec.page.reproduce import reproduce
+from prunec.page.speeds import speed_section
 from prunec.page.training import charts, heat_maps, histograms
 from prunec.store.runs import RunFolder
 
@@ -67,6 +68,7 @@ def page_text(run: RunFolder) -> str:
         checks=check_tables(record),
         meanings=meanings(row.name for table in check_tables(record) for row in table.rows),
         forms=runner_table(record),
+        speeds=speed_section(record.speeds),
         settings=[(name, setting_rows(each)) for name, each in record.settings.items()],
         again=reproduce(record),
     )

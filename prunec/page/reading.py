@@ -24,6 +24,7 @@ from prunec.deploy.runner import Identity
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
 from prunec.inspection.layers import Layer
+from prunec.page.speeds import MeasuredLayers
 from prunec.recipe import Recipe, loads
 from prunec.store.exports import ExportFolder
 from prunec.store.kept_records import flaw_of
@@ -172,6 +173,7 @@ class RunRecord:
         verified: report of ``prunec verify``, if it ran after the export.
         manifest: form → the manifest's entry of its published file.
         settings: pass → measured settings.
+        speeds: times of the layers of native code, if they were measured after the export.
         problems: sentences on files that could not be read.
     """
 
@@ -186,6 +188,7 @@ class RunRecord:
     verified: Exports | None
     manifest: Mapping[str, Any]
     settings: Mapping[str, Settings]
+    speeds: MeasuredLayers | None
     problems: tuple[str, ...]
 
 
@@ -207,6 +210,7 @@ def read_run(run: RunFolder) -> RunRecord:
         verified=reader.valid(str(made.verified), TypeAdapter(Exports)),
         manifest=reader.table(str(made.manifest)),
         settings=reader.valid("settings.json", TypeAdapter(dict[str, Settings])) or {},
+        speeds=reader.valid(str(made.layers), TypeAdapter(MeasuredLayers)),
         problems=(),
     )
     reader.compare(run)

@@ -16,11 +16,11 @@ from prunec.training.context import Context
 
 
 def resumed(
-    opened: OpenedRun, last: int, tell: Callable[[str], None]
+    opened: OpenedRun, last: int, note: Callable[[str], None]
 ) -> tuple[Artifact | None, int]:
     """Return the artifact after the last finished of the first ``last`` passes, and their number.
 
-    A damaged artifact is reported through ``tell``, and the one before it is taken.
+    A damaged artifact is reported through ``note``, and the one before it is taken.
     """
     done = 0
     while done < last and opened.is_done(done):
@@ -32,7 +32,7 @@ def resumed(
         except DamagedRecord as error:
             done -= 1
             name = opened.passes[done].pass_name()
-            tell(f"{error.message}; {name} is run again from the state before it")
+            note(f"{error.message}; {name} is run again from the state before it")
     return None, 0
 
 

@@ -18,6 +18,7 @@ from prunec.deploy.checks.limits import (
 )
 from prunec.deploy.exporter import Exporter
 from prunec.deploy.memory import memory_of
+from prunec.deploy.onnx_file import onnx_operators
 from prunec.deploy.operator_sets import operator_set
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
@@ -100,8 +101,13 @@ def _operators(budget: Budget, writer: Exporter, path: Path) -> Findings:
     if budget.operators is None:
         return
     target = operator_set(budget.operators)
-    used = writer.operators(path) if path.suffix == target.suffix else None
+    if not target.judges(path.suffix):
+        yield f"operators of {target.name}: not told from the operators of {path.suffix} files"
+        return
+    # A converter computes what depends on no input, so it needs no operator of the target.
+    converted = path.suffix == ".onnx" and bool(target.converted)
+    used = onnx_operators(path, computed=True) if converted else writer.operators(path)
     if used is None:
-        yield f"operators of {target.name}: it runs only {target.suffix} files"
+        yield f"operators of {target.name}: unknown for {writer.form()} files"
     else:
-        yield check_operators(target, used)
+        yield check_operators(target, used, path.suffix)

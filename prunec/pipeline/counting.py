@@ -69,7 +69,7 @@ def memory(run: RunFolder) -> dict[str, Peak | None]:
     peaks: dict[str, Peak | None] = {}
     for writer in writers:
         dense = run.export.dense(writer.form(), writer.suffix)
-        if dense.is_file():
+        if dense.is_file() and not writer.reads:
             peaks["dense"] = _peak(writer, dense)
         peaks[writer.form()] = _peak(writer, run.export.shipped(writer.form(), writer.suffix))
     return peaks
@@ -104,7 +104,8 @@ def memory_of(path: Path, sizes: Sizes) -> Peak:
             return peak(flow)
     raise PrunecError(
         f"the memory of {path} is unknown: {path.suffix or 'such'} files cannot be analysed",
-        remedy="Name a .onnx, .xml or .tflite file, or a run; OpenVINO and LiteRT are extras.",
+        remedy="Name a .onnx, .ort, .xml, .tflite, .pte or .param file, or a run; all but the "
+        "first two need the extra of their runtime.",
     )
 
 

@@ -9,6 +9,7 @@ from prunec.artifact import Artifact
 from prunec.batches.batches import Data
 from prunec.catalogue import other_runners, runner_for, runner_named
 from prunec.deploy.checks import Check
+from prunec.deploy.checks.reference import Reference
 from prunec.deploy.exporter import Exporter
 from prunec.deploy.gate import verify_elsewhere
 from prunec.deploy.runner import Identity, Runner
@@ -36,6 +37,7 @@ def check_elsewhere(
     artifact: Artifact,
     data: Data | None,
     named: Sequence[Runner] = (),
+    reference: Reference | None = None,
 ) -> tuple[list[Check], list[str], list[Identity]]:
     """Check a file under the further runners here and the named ones.
 
@@ -46,6 +48,7 @@ def check_elsewhere(
         artifact: the artifact that ships.
         data: the test split; None where there is none.
         named: runners that were asked for by name.
+        reference: the network's outputs, shared by all files of one network.
 
     Returns:
         The checks; phrases on what was not checked; the runners that checked something.
@@ -74,6 +77,7 @@ def check_elsewhere(
             runner=runner,
             spec=recipe.verify,
             data=data,
+            reference=reference,
         )
         checks, unchecked = [*checks, *under], [*unchecked, *unopened]
         identities += [runner.identity] if under else []

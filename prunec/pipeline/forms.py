@@ -32,15 +32,15 @@ from prunec.deploy.timing import Latency
 from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import PrunecError, RunError
 from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_text_atomic
-from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.inspection.layers import layers_of
 from prunec.models.state import weights_digest
 from prunec.pipeline.budgets import check_device
 from prunec.pipeline.elsewhere import check_elsewhere
 from prunec.pipeline.feeding import as_metadata, feeding
-from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, told_of
+from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, report_of
 from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
 from prunec.pipeline.splits import splits
+from prunec.pipeline.twins import write_own_twin
 from prunec.pipeline.unrun import unrun
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
@@ -105,8 +105,12 @@ class Forms:
         return self.folder.candidate(writer.form(), writer.suffix)
 
     def dense(self, writer: Exporter) -> Path:
-        """Return the path of the dense network's file, in the form that this one is made from."""
-        root = writer
+        """Return the path of the dense network's file: of the form itself, where its runtime opens
+        no other, or of the form that this one is made from.
+        """
+        own, root = self.folder.dense(writer.form(), writer.suffix), writer
+        if own.is_file():
+            return own
         while root.reads:
             root = next(other for other in self.exporters if other.form() == root.reads)
         return self.folder.dense(root.form(), root.suffix)
@@ -122,10 +126,14 @@ class Forms:
         """Check files, form → path, against an artifact; return their reports."""
         recorded, flaw = self.folder.recorded, self.folder.flaw
         writers = [writer for writer in self.exporters if writer.form() in files]
-        reports = {}
+        reports, shipping = {}, Shipping(artifact, dense, data)
+        by_layout: dict[str, Shipping] = {}
         for writer in writers:
             entry = recorded.get(writer.form(), {})
-            fed = with_raw_images(layout_of(entry), recipe, Shipping(artifact, dense, data))
+            layout = layout_of(entry)
+            if layout not in by_layout:
+                by_layout[layout] = with_raw_images(layout, recipe, shipping)
+            fed = by_layout[layout]
             again = partial(writer.graph_again, Source(fed.artifact))
             path = files[writer.form()]
             reports[writer.form()] = _proven(self, writer, path, recipe, fed, entry, flaw, again)
@@ -150,7 +158,7 @@ def ship(
     artifact: Artifact,
     dense: Artifact,
     data: Data | None,
-    tell: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> ExportReport:
     """Write an artifact in every form, prove the files, and publish those that pass.
 
@@ -160,7 +168,7 @@ def ship(
         artifact: the artifact that ships.
         dense: the network before any cut, for latency and size ratios.
         data: test split, and training images to calibrate lossy forms on; None where there is none.
-        tell: callback for one line per form.
+        note: callback for one line per form.
 
     Returns:
         The report, also written into the folder, as is the manifest of the forms that passed.
@@ -171,7 +179,7 @@ def ship(
     reports: dict[str, Report] = {}
     fed = with_raw_images(forms.layout, recipe, Shipping(artifact, dense, data))
     if forms.folder.manifest.exists() and forms.folder.flaw:
-        tell(f"{forms.folder.flaw}; it will be rewritten")
+        note(f"{forms.folder.flaw}; it will be rewritten")
     manifest: dict[str, object] = {**forms.folder.recorded}
     for writer in forms.exporters:
         form = writer.form()
@@ -188,12 +196,13 @@ def ship(
             manifest[form] = {**entry, **golden}
         target, candidate = forms.output or forms.shipped(writer), forms.candidate(writer)
         for remark in reports[form].details.remarks:
-            tell(f"{form}: {remark}")
-        tell(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
+            note(f"{form}: {remark}")
+        note(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
     known = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
     report = ExportReport(reports, known)
     report = record(report, forms.folder.report)
-    forms.folder.verified.unlink(missing_ok=True)  # a report on the previous files
+    for earlier in (forms.folder.verified, forms.folder.layers):  # reports on the previous files
+        earlier.unlink(missing_ok=True)
     if manifest:
         write_text_atomic(forms.folder.manifest, record_text(manifest))
     return report
@@ -211,7 +220,7 @@ def _written(
     forms: Forms, writer: Exporter, recipe: Recipe, shipping: Shipping
 ) -> tuple[dict[str, object], Report]:
     """Write a candidate file of a form; return its entry in the manifest and its report."""
-    artifact, dense, data = shipping.artifact, shipping.dense, shipping.data
+    artifact, data = shipping.artifact, shipping.data
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
     fed = feeding(recipe, artifact, data, forms.layout)
     metadata = _metadata(recipe, artifact, forms.with_recipe) | as_metadata(fed)
@@ -222,11 +231,13 @@ def _written(
     # What a killed export left must not be published with the new file.
     shutil.rmtree(forms.candidate(writer).parent, ignore_errors=True)
     exported = writer(source, forms.candidate(writer), batches)
-    twin = forms.dense(writer)
     if not writer.reads:
         kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
-        _write_twin(writer, dense, twin, batches, kept)
-    entry = manifest_entry(writer, exported, twin, recipe, artifact) | told_of(exported)
+        _write_twin(writer, shipping, forms.dense(writer), batches, kept)
+    else:
+        write_own_twin(writer, shipping, source, forms.folder, recipe)
+    twin = forms.dense(writer)
+    entry = manifest_entry(writer, exported, twin, recipe, artifact) | report_of(exported)
     entry["feeding"] = fed
     report = _proven(forms, writer, exported.path, recipe, shipping, entry, "")
     target = forms.output or forms.shipped(writer)
@@ -242,7 +253,7 @@ def _written(
 
 def _write_twin(
     writer: Exporter,
-    dense: Artifact,
+    shipping: Shipping,
     twin: Path,
     batches: Batched | None,
     kept: object,
@@ -254,13 +265,13 @@ def _write_twin(
 
     Args:
         writer: exporter of the form.
-        dense: the network before any cut.
+        shipping: the network before any cut, among others.
         twin: path of the file.
         batches: calibration inputs, for a lossy form.
         kept: digest of the file of an earlier export, from the manifest.
     """
     versions = {key: value for key, value in environment().items() if key in PACKAGES}
-    of = {"prunec": prunec_version(), "dense": weights_digest(dense.module)}
+    of = {"prunec": prunec_version(), "dense": weights_digest(shipping.dense.module)}
     # Everything that the bytes of the twin depend on.
     made = json.dumps({**of, **versions, **asdict(writer)}, sort_keys=True)
     with suppress(PrunecError):
@@ -268,8 +279,7 @@ def _write_twin(
         if sha256_of(twin) == kept and (written.metadata or {}).get(_MADE_BY) == made:
             return
     # Norms folded, as in the shipped file: the ratio of times is to show the cut alone.
-    folded, *_ = fold_batch_norms(dense.module, dense.example)
-    writer(Source(Artifact(folded, dense.example), {_MADE_BY: made}), twin, batches)
+    writer(Source(shipping.folded_dense, {_MADE_BY: made}), twin, batches)
 
 
 def _labelled(data: Data, writer: Lossy) -> list[tuple[Tensor, Tensor]]:
@@ -338,6 +348,7 @@ def _proven(
         manifest={**UNRECORDED, **entry},
         latency=latency,
         again=again,
+        reference=shipping.reference,
     )
     recorded = compare_with_records(
         writer, path, twin, recipe, artifact, dense, entry, flaw, forms.made_by
@@ -347,7 +358,7 @@ def _proven(
     )
     device, unknown = check_device(recipe.verify.budget, writer, path, latency)
     elsewhere, unopened, runners = check_elsewhere(
-        writer, path, recipe, artifact, data, forms.runners
+        writer, path, recipe, artifact, data, forms.runners, shipping.reference
     )
     checks, unchecked = forms.records
     reasons = (*report.not_checked, *unknown, *unopened, *unmeasured, *unchecked)

@@ -43,7 +43,7 @@ def manifest_entry(
     }
 
 
-def told_of(exported: Exported) -> dict[str, object]:
+def report_of(exported: Exported) -> dict[str, object]:
     """Return the exporter's report on its file, as the manifest keeps it; nothing if empty."""
     return {"told": dict(exported.told)} if exported.told else {}
 

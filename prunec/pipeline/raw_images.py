@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
 from prunec.artifact import Artifact
 from prunec.batches.batches import Data
+from prunec.deploy.checks.reference import Reference
 from prunec.errors import RunError
+from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.models.raw_images import LAYOUTS, AsBytes, RawImages, bytes_of
 from prunec.pipeline.feeding import is_image, spread
 from prunec.recipe import Recipe
@@ -29,6 +32,17 @@ class Shipping:
     artifact: Artifact
     dense: Artifact
     data: Data | None
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Outputs of the network that ships, computed once for all forms and runners."""
+        return Reference(self.artifact.module)
+
+    @cached_property
+    def folded_dense(self) -> Artifact:
+        """The network before any cut, with folded batch norms, for the files that are timed."""
+        folded, *_ = fold_batch_norms(self.dense.module, self.dense.example)
+        return Artifact(folded, self.dense.example)
 
 
 def layout_of(entry: Mapping[str, Any]) -> str:

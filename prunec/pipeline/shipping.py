@@ -30,7 +30,7 @@ def export(
     run: RunFolder,
     output: Path | None,
     forms: Sequence[str] = (),
-    tell: Callable[[str], None] = print,
+    note: Callable[[str], None] = print,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     untrained: Untrained | None = None,
     with_recipe: bool = True,
@@ -46,7 +46,7 @@ def export(
         run: a trained run, or a new run of a recipe without a training pass.
         output: further place of the file, for an export in a single form.
         forms: forms to write in addition to the recipe's.
-        tell: callback for one line per step.
+        note: callback for one line per step.
         options: form → options of its exporter that override the recipe's.
         untrained: network of a recipe without a training pass, if already built.
         with_recipe: whether to write the recipe's text into the files.
@@ -66,17 +66,17 @@ def export(
         made = Forms(run.export, opened.exporters(forms, options), output)
         # Before the rewrites, which take minutes.
         made.require_places()
-        artifact = _rewritten(opened, tell, untrained)
+        artifact = _rewritten(opened, note, untrained)
         dense = Artifact(opened.dense, artifact.example)
         shipped = run.export.report, run.export.manifest
         # After the rewrites, whose artifacts are among the records.
         records = check_records(run, steps_of(opened), anew=shipped)
         made = replace(made, records=records, made_by=_other_build(run), with_recipe=with_recipe)
         made = replace(made, runners=others, layout=layout)
-        report = ship(made, opened.recipe, artifact, dense, opened.images, tell)
+        report = ship(made, opened.recipe, artifact, dense, opened.images, note)
         # Before the page, which reads them.
         keep_records(run, *shipped)
-        tell(f"Wrote {write_report(run)}")
+        note(f"Wrote {write_report(run)}")
         if report.passed:
             run.mark("exported")
     return report
@@ -115,14 +115,14 @@ def _held_if_writable(run: RunFolder) -> Iterator[None]:
 
 
 def _rewritten(
-    opened: OpenedRun, tell: Callable[[str], None], untrained: Untrained | None
+    opened: OpenedRun, note: Callable[[str], None], untrained: Untrained | None
 ) -> Artifact:
     """Run the rewrites; return the artifact after the last pass."""
     trained = opened.artifact(opened.trained - 1) if opened.trained else None
     artifact = trained or (untrained.artifact if untrained else opened.fresh())
     for index in range(opened.trained, len(opened.passes)):
         artifact = run_pass(artifact, opened.passes[index], index, opened.run, None, lambda _: None)
-        tell(_line(artifact.history[-1]))
+        note(_line(artifact.history[-1]))
     return artifact
 
 

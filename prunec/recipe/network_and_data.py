@@ -78,6 +78,11 @@ class DataSpec(Table):
     mean: Annotated[tuple[float, ...], AfterValidator(some)] = (0.5,)
     std: Annotated[tuple[Positive, ...], AfterValidator(some)] = (0.5,)
     workers: int = Field(default=0, ge=0)
+    decode: Literal["workers", "device"] | None = Field(
+        default=None,  # omitted from the text: keeps the digest of recipes without this key
+        description="where JPEGs of folders and shards become pixels: by the workers, or by the "
+        "GPU's decoder, whose pixels differ a little; by default by the workers",
+    )
     max_pixels: int = Field(
         default=MOST_PIXELS,
         ge=1,

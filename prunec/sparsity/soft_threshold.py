@@ -21,7 +21,10 @@ Granularity = Literal["layer", "global", "filter"]
 SHIFTS = 400  # in a training: so often the density is looked at
 GAIN, LARGEST = 0.2, 0.25  # of a shift: by the density's logarithm, and at most
 BITES = -12.0  # a threshold of 6e-6: where a shift begins
-SETTLED, TOLD = 0.01, 0.005  # off in density: where a training may end, and what the report says
+SETTLED, REPORTED = (
+    0.01,
+    0.005,
+)  # off in density: where a training may end, and what the report says
 
 
 class Thresholding(Protocol):
@@ -219,7 +222,7 @@ class SoftThreshold(Projected):
 
     def remark(self, density: float) -> str:
         """See :meth:`MaskMethod.remark`."""
-        if not self.sparsity or self.is_near(density, self.asked(), TOLD):
+        if not self.sparsity or self.is_near(density, self.asked(), REPORTED):
             return ""
         missed = f"asked {percent(self.sparsity, 2)}, reached {percent(1 - density, 2)}"
         return f"{missed}: {self.why_missed(density)}"

@@ -3,6 +3,7 @@
 export/
 ├── report.json            report of the export, form by form
 ├── verified.json          report of a later ``prunec verify``
+├── layers.json            times of the layers, of ``prunec bench --runner native --layers``
 ├── manifest.json          digests, sizes and costs of every published form
 └── <form>/                onnx, …
     ├── model<suffix>      the published file
@@ -42,6 +43,11 @@ class ExportFolder:
     def verified(self) -> Path:
         """Path of the report of a later ``prunec verify``."""
         return self.path / "verified.json"
+
+    @property
+    def layers(self) -> Path:
+        """Path of the times of the layers of native code."""
+        return self.path / "layers.json"
 
     @property
     def manifest(self) -> Path:

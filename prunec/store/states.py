@@ -94,22 +94,22 @@ def described(run: RunFolder) -> str:
     return f"{run.name} {words.get(state, f'is {state}')}"
 
 
-def sound_run(root: Path, recipe_name: str | None, tell: Callable[[str], None]) -> RunFolder:
+def sound_run(root: Path, recipe_name: str | None, note: Callable[[str], None]) -> RunFolder:
     """Return the latest run, of all recipes or of one, that did not fail and is not training.
 
     Args:
         root: the folder of the runs.
         recipe_name: name of the recipe; None for any.
-        tell: callback for a sentence on newer runs that were skipped.
+        note: callback for a sentence on newer runs that were skipped.
 
     Raises:
         RunError: there is none, or another version of prunec wrote it.
     """
     passing = ("failed", "training", "damaged")
-    return _latest(root, recipe_name, lambda run: state_of(run) not in passing, tell)
+    return _latest(root, recipe_name, lambda run: state_of(run) not in passing, note)
 
 
-def resumable_run(root: Path, recipe_name: str | None, tell: Callable[[str], None]) -> RunFolder:
+def resumable_run(root: Path, recipe_name: str | None, note: Callable[[str], None]) -> RunFolder:
     """Return the latest run that is not fully trained and that no process works on.
 
     If every run is fully trained, return the latest of all.
@@ -119,7 +119,7 @@ def resumable_run(root: Path, recipe_name: str | None, tell: Callable[[str], Non
     """
     open_states = ("new", "interrupted", "failed")
     try:
-        return _latest(root, recipe_name, lambda run: state_of(run) in open_states, tell)
+        return _latest(root, recipe_name, lambda run: state_of(run) in open_states, note)
     except NoneLeft:
         return latest_run(root, recipe_name)
 
@@ -132,7 +132,7 @@ def _latest(
     root: Path,
     recipe_name: str | None,
     wanted: Callable[[RunFolder], bool],
-    tell: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> RunFolder:
     newest = latest_run(root, recipe_name)
     runs = sorted(_of(root, recipe_name), key=lambda run: (sequence(run), run.name), reverse=True)
@@ -140,7 +140,7 @@ def _latest(
     for run in runs:
         if wanted(run):
             if passed:
-                tell(f"Latest run: {run.path}. Skipped: {_listed(passed)}.")
+                note(f"Latest run: {run.path}. Skipped: {_listed(passed)}.")
             return open_run(run.path)
         passed.append(run)
     raise NoneLeft(f"no run in {root} is finished: {_listed(runs)}", remedy=how_to_go_on(newest))

@@ -79,7 +79,7 @@ class Capturing(Steps):
             take: the steps.
             average: of the weights, moved with every step.
             backend: what records.
-            tell: is told once where steps are not recorded, and why.
+            tell: callback for one sentence if steps are not recorded: the reason.
         """
         super().__init__(take, average)
         self.backend, self.tell = backend, tell

@@ -24,7 +24,7 @@ class Context:
         data: its data, on the CPU.
         device: where to compute.
         run: the folder for metrics and checkpoints.
-        progress: whom to tell.
+        progress: display of the progress.
         resume: whether to go on from the last checkpoint of this pass, if there is one.
         processes: the processes that train together.
         teacher: the dense network that the recipe names, in eval mode on the device.

@@ -234,14 +234,14 @@ class _Fitting:
         raise ShortOfMemory(short, images, labels)
 
     def _tell_first(self, loss: Tensor) -> None:
-        """Wait for the first step and tell what it took to come to it, where that is asked for."""
+        """Wait for the first step and print the time until it, if that was requested."""
         watch = self.context.watch
-        if watch.tell is not None:
+        if watch.note is not None:
             float(loss)
             watch.finish("first step")
 
     def _look(self, moment: Moment) -> None:
-        """Wait for the device, look at the loss, tell how far it is."""
+        """Wait for the device, check the loss, print the progress."""
         total = self.tally.total(self.processes, time.perf_counter() - self.began)
         loss, speed = total["loss"] / total["images"], total["images"] / total["seconds"]
         if not math.isfinite(loss):

@@ -57,7 +57,7 @@ def _measured(
             settings = before
         else:
             settings, trials = _chosen(model, batch, objective, context)
-            context.progress.note(_told(settings, trials))
+            context.progress.note(_described(settings, trials))
         if memory and trials:
             memory.keep(settings, [trial.record() for trial in trials])
     record = {
@@ -91,8 +91,8 @@ def remembers(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _told(settings: Settings, trials: list[Trial]) -> str:
-    """A line: what was chosen, and how the others fared."""
+def _described(settings: Settings, trials: list[Trial]) -> str:
+    """Return one line: the chosen setting, and the times of the others."""
     others = [_figure(trial) for trial in trials if trial.settings != settings]
     own = next(trial for trial in trials if trial.settings == settings)
     least = min(trial.seconds for trial in trials if trial.agrees)

@@ -65,7 +65,7 @@ def until(epochs: int, then: str = SURVIVORS, **ends: float) -> dict[str, float]
     return {**phases, then: (1 - before) * epochs}
 
 
-def told(phases: Phases, epochs: int, warmup: float) -> str:
+def described(phases: Phases, epochs: int, warmup: float) -> str:
     """Return the phases in one line, in epochs: ``12 epochs: dense 3, select 3, survivors 6``."""
     of = f"{epochs} epoch{'' if epochs == 1 else 's'}"
     risen = f"; the learning rate rises for {_short(warmup)}" if warmup else ""

@@ -72,25 +72,25 @@ class Progress(ABC):
 class PlainProgress(Progress):
     """One line per epoch, and within long ones one every EVERY seconds: for files and pipes."""
 
-    _told = 0.0
+    _printed_at = 0.0
 
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
         """Print the position in the epoch if the last line is older than EVERY seconds."""
-        if time.monotonic() - self._told < EVERY:
+        if time.monotonic() - self._printed_at < EVERY:
             return
         figures = _figures(loss, images_per_second)
         self.note(GAP.join([_place(epoch, self._epochs), f"step {step}/{self._steps}", *figures]))
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def epoch(self, metrics: Metrics) -> None:
         """Print the line of a finished epoch."""
         self.note(epoch_line(metrics, self._epochs))
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def _open(self, first_epoch: int, epochs: int, steps_per_epoch: int) -> None:
         self._epochs = epochs
         self._steps = steps_per_epoch
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def _close(self) -> None:
         pass
@@ -216,13 +216,13 @@ def _figures(loss: float, images_per_second: float) -> list[str]:
 
 def _that_fit(figures: Sequence[str], room: int) -> str:
     """Return as many of the first figures as fit into ``room`` characters, joined."""
-    told = ""
+    line = ""
     for figure in figures:
-        longer = f"{told}{GAP}{figure.strip()}" if told else figure
+        longer = f"{line}{GAP}{figure.strip()}" if line else figure
         if len(longer) > room:
             break
-        told = longer
-    return told
+        line = longer
+    return line
 
 
 def _qualities(metrics: Metrics) -> list[str]:

@@ -22,7 +22,7 @@ from prunec.recipe import TrainSpec
 from prunec.training.settings import Settings
 
 SCHEMA = 1
-ASKED = ("precision", "channels_last", "threads", "compile", "capture", "optimizer", "auxiliary")
+STATED = ("precision", "channels_last", "threads", "compile", "capture", "optimizer", "auxiliary")
 
 
 class Remembered:
@@ -71,7 +71,7 @@ def remembered_of(
     network = hashlib.sha256(repr((shapes, parts)).encode()).hexdigest()
     device = batch[0].device
     on_cuda = device.type == "cuda"
-    asked = train.model_dump(mode="json", include=set(ASKED))
+    asked = train.model_dump(mode="json", include=set(STATED))
     of = {
         "device": torch.cuda.get_device_name(device) if on_cuda else platform.processor(),
         "torch": torch.__version__,

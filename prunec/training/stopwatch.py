@@ -14,30 +14,30 @@ class Stopwatch:
     """
 
     def __init__(
-        self, tell: Callable[[str], None] | None = None, clock: Callable[[], float] | None = None
+        self, note: Callable[[str], None] | None = None, clock: Callable[[], float] | None = None
     ) -> None:
         """Begin the first part.
 
         Args:
-            tell: is told the parts at the end; nobody by default.
-            clock: seconds that pass.
+            note: callback for one line with all parts, at the end; none by default.
+            clock: function that returns the time in seconds.
         """
-        self.tell, self.clock = tell, clock or time.perf_counter
+        self.note, self.clock = note, clock or time.perf_counter
         self.parts: list[tuple[str, float]] = []
         self.last = self.clock()
 
     def mark(self, name: str) -> None:
-        """Name what ended just now."""
+        """End a part under a name."""
         now = self.clock()
         self.parts.append((name, now - self.last))
         self.last = now
 
     def finish(self, name: str) -> None:
-        """Name the last part and tell all; once."""
-        if self.tell is None:
+        """Name the last part and print all parts; once."""
+        if self.note is None:
             return
         self.mark(name)
         total = sum(seconds for _, seconds in self.parts)
         parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in self.parts)
-        self.tell(f"First step after {total:.1f} s: {parts}")
-        self.tell = None
+        self.note(f"First step after {total:.1f} s: {parts}")
+        self.note = None

@@ -127,7 +127,7 @@ def choose(
         train: what is open, and the optimizer.
         objective: the loss.
         processes: the processes that share this machine's cores.
-        tell: is told what is tried next.
+        tell: callback for each setting before it is tried.
         clock: seconds that pass.
     """
     first = default_settings(train, processes)

@@ -4,13 +4,15 @@
 
 Needs aarch64-linux-gnu-gcc, and qemu-aarch64 with plugins (Debian: qemu-user; the static one has
 none). One layer a row: the program runs it twice and eleven times; the difference counts. An
-instruction is no time: an emulator says nothing of how long one takes.
+instruction is no time: an emulator says nothing of how long one takes. With --patterns, masks with
+a pattern beside single weights of the same density.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from prunec.artifact import Artifact
 from prunec.deploy.exporter import Source
 from prunec.exporters.to_c import ToC
 from prunec.exporters.to_onnx import ToOnnx
+from prunec.sparsity.masks import Masks
+from prunec.sparsity.patterns.option import pattern_of
 
 PLUGIN = """
 #include <stdint.h>
@@ -70,15 +74,20 @@ int main(int given, char **arguments) {
 LAYERS = [(64, 64, 56, 1), (64, 64, 56, 3), (256, 256, 14, 3), (512, 2048, 7, 1)]
 """Channels in and out, rows, side of the kernel: as ResNet-50 has them."""
 DENSITIES = (0.02, 0.05, 0.1, 0.2)
+PATTERNS = {"4x1": 1 / 8, "1:8": 1 / 8, "1:16": 1 / 16}
+"""Pattern → density."""
 
 
-def counted(folder: Path, layer: tuple[int, int, int, int], density: float) -> float:
+def counted(
+    folder: Path, layer: tuple[int, int, int, int], density: float, pattern: str = ""
+) -> float:
     """Instructions for a multiply-add that is not of a zero."""
     torch.manual_seed(0)
     before, after, size, kernel = layer
     module = nn.Conv2d(before, after, kernel, padding=kernel // 2).eval()
-    with torch.no_grad():
-        module.weight.mul_(torch.rand_like(module.weight) < density)
+    masks = Masks({"weight": module.weight}, pattern=pattern_of(pattern))
+    masks.keep_largest([round(density * module.weight.numel())])
+    masks.apply()
     example = (torch.zeros(1, before, size, size),)
     (folder / "model.bin").unlink(missing_ok=True)  # few weights stand in the source instead
     ToOnnx()(Source(Artifact(module, example)), folder / "model.onnx")
@@ -109,10 +118,24 @@ def main() -> None:
         (folder / "again.c").write_text(AGAIN)
         library, source = str(folder / "count.so"), str(folder / "count.c")
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+        if "--patterns" in sys.argv:
+            _print_patterns(folder)
+            return
         print("channels, size, kernel ", *(f"{density:6.0%}" for density in DENSITIES))
         for layer in LAYERS:
             actual = (f"{counted(folder, layer, density):6.3f}" for density in DENSITIES)
             print(f"{layer[0]:4} → {layer[1]:4} {layer[2]:3}² {layer[3]}×{layer[3]}  ", *actual)
+
+
+def _print_patterns(folder: Path) -> None:
+    for layer in LAYERS:
+        for pattern, density in PATTERNS.items():
+            own, single = (counted(folder, layer, density, text) for text in (pattern, ""))
+            print(
+                f"{layer[0]:4} → {layer[1]:4} {layer[2]:3}² {layer[3]}×{layer[3]}   {pattern:5}"
+                f"{density:8.2%}  {own:6.3f}  single weights {single:6.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

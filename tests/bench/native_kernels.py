@@ -3,7 +3,8 @@
     python tests/bench/native_kernels.py
 
 Prints milliseconds of both for linear layers of one row and of many, and for convolutions; the
-thresholds of `prunec.deploy.native` follow from it.
+thresholds of `prunec.deploy.native` follow from it. With --patterns, masks with a pattern beside
+single weights of the same density.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -24,6 +26,8 @@ from native_nets import exported, masked
 
 from prunec.deploy.runner import once
 from prunec.deploy.runners.native import Native
+from prunec.sparsity.masks import Masks
+from prunec.sparsity.patterns.option import pattern_of
 
 DENSITIES = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65)
 ROOM = "prunec.deploy.native"
@@ -53,7 +57,35 @@ def loaded(module: nn.Module, x: torch.Tensor, folder: str, *, dense: bool) -> C
     return call
 
 
-def milliseconds(calls: list[Callable[[], None]], seconds: float = 1.0) -> list[float]:
+def shaped(module: nn.Conv2d, text: str, density: float) -> nn.Conv2d:
+    """Keep the largest weights of a convolution, in a pattern."""
+    masks = Masks({"weight": module.weight}, pattern=pattern_of(text))
+    masks.keep_largest([round(density * module.weight.numel())])
+    masks.apply()
+    return module
+
+
+def print_patterns() -> None:
+    """Print milliseconds of a pattern and of single weights, of the same density, in turns."""
+    for channels, size, kernel in ((64, 56, 3), (256, 14, 3), (512, 14, 1), (512, 7, 3)):
+        for text, density in (("4x1", 0.05), ("4x1", 0.125), ("1:8", 0.125), ("1:16", 0.0625)):
+            x = torch.randn(1, channels, size, size)
+            with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+                calls = []
+                for folder, pattern in ((one, text), (two, "")):
+                    torch.manual_seed(0)
+                    module = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+                    path = exported(shaped(module, pattern, density), (x,), Path(folder))
+                    calls.append(partial(once, Native().open(path), [x.numpy()]))
+                own, single = milliseconds(calls)
+            print(
+                f"{kernel}×{kernel}, {channels} at {size}×{size}  {text:5}{density:8.2%}  "
+                f"{own:7.3f}  single weights {single:7.3f}  ratio {single / own:.2f}",
+                flush=True,
+            )
+
+
+def milliseconds(calls: Sequence[Callable[[], object]], seconds: float = 1.0) -> list[float]:
     """Return the least time of each call; they run in turns."""
     least, end = [float("inf")] * len(calls), time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -65,6 +97,9 @@ def milliseconds(calls: list[Callable[[], None]], seconds: float = 1.0) -> list[
 
 
 def main() -> None:
+    if "--patterns" in sys.argv:
+        print_patterns()
+        return
     for name, (make, sizes) in LAYERS.items():
         for density in DENSITIES:
             torch.manual_seed(0)

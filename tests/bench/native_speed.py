@@ -11,7 +11,7 @@ Networks: `resnet50@90.23` (the layers of STR's published run of that sparsity: 
 `--threads`: of both (1). `--beside`: the network under OpenVINO in float32, ExecuTorch and LiteRT
 with XNNPACK too, where they are installed, on one thread, and the ratio to the fastest of them.
 onnxruntime gains nothing by zeros: its time is the dense network's. On a machine that does other
-work only the ratio holds.
+work only the ratio holds. Bytes are those of all files: kernels, source, weights, example.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ def row(wanted: str, folder: Path, threads: int, *, beside: bool) -> Iterator[st
     module = fold_batch_norms(masked(name, zeros), example)[0]
     source = Source(Artifact(module, example), {}, {"onnx": folder / "model.onnx"})
     ToOnnx()(source, folder / "model.onnx")
-    size = ToC()(source, folder / "model.c").bytes
-    ours = Native(threads=threads).open(folder / "model.c")
+    path = ToC()(source, folder / "c" / "model.c").path
+    size = sum(file.stat().st_size for file in path.parent.iterdir())
+    ours = Native(threads=threads).open(path)
     theirs = Onnxruntime(threads=threads).open(folder / "model.onnx")
     inputs = [x.numpy() for x in example]
     made, expected = once(ours, inputs)[0], once(theirs, inputs)[0]

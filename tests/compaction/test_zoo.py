@@ -94,7 +94,7 @@ def test_a_file_is_as_small_as_the_network_and_equal(name: str, mode: str) -> No
         assert count_known(compacted.model).macs <= MARGIN * least
 
 
-def test_the_reason_for_a_file_that_stays_larger_is_told() -> None:
+def test_the_reason_for_a_file_that_stays_larger_is_reported() -> None:
     """Unsupported operators are named with their place."""
     module, example = ZOO["convolution-then-gru"]()
     network = module.float().eval()

@@ -109,7 +109,7 @@ def check_page(folder: Path, results: tuple[Result, ...]) -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_cell_is_told_and_the_others_go_on(tmp_path: Path, stub: None) -> None:
+def test_a_failed_cell_is_reported_and_the_others_go_on(tmp_path: Path, stub: None) -> None:
     good = write_recipe(tmp_path, "gmp")
     bad = write_recipe(tmp_path, "rigl", learning_rate="1e9")
     folder = tmp_path / "out"

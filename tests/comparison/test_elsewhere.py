@@ -78,7 +78,7 @@ class Watch:
         self.said.append(f"{job.held_elsewhere} works on {job.cell.name}")
 
 
-def test_a_cell_that_another_machine_holds_is_told_and_waited_for(
+def test_a_cell_that_another_machine_holds_is_reported_and_waited_for(
     tmp_path: Path, stub_cells: None
 ) -> None:
     """Its holder is named once; when it lets go, the cell runs to its end here."""
@@ -92,7 +92,7 @@ def test_a_cell_that_another_machine_holds_is_told_and_waited_for(
     (job,) = pool.jobs
     for _ in range(2):
         assert not job.advance()
-        pool._tell_of_others(job)
+        pool._report_others(job)
     assert watch.said == [f"{theirs.holder} works on {cell.name}"]
     assert f"process {os.getpid()}" in theirs.holder
     theirs.release()
@@ -110,10 +110,10 @@ def test_other_clusters_are_refused(on: str, tmp_path: Path, stub_cells: None) -
 
 def wait_for(holds: Callable[[], Any], seconds: float = 120) -> Any:
     end = time.monotonic() + seconds
-    while not (found := holds()):
+    while not (value := holds()):
         assert time.monotonic() < end, "it took too long"
         time.sleep(0.05)
-    return found
+    return value
 
 
 @pytest.fixture
@@ -144,12 +144,12 @@ def test_a_ray_cluster_of_two_nodes_survives_a_killed_worker(
     """The worker dies in the middle of a training; Ray starts the task again, all cells end."""
     import threading
 
-    from prunec.comparison.elsewhere import Asked
+    from prunec.comparison.elsewhere import Arguments
     from prunec.comparison.on_ray import RayCluster
 
     recipes = [write_recipe(tmp_path, name, epochs="60") for name in ("gmp", "rigl")]
     folder = tmp_path / "out"
-    asked = Asked(tuple(recipes), "", 1, (), folder)
+    asked = Arguments(tuple(recipes), "", 1, (), folder)
     with pytest.raises(UsageError, match="no node of the cluster has more than 0"):
         RayCluster("auto", asked, 1.0)
     killed: list[int] = []

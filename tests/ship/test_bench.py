@@ -81,7 +81,7 @@ def test_open_sizes_are_given_and_wrong_ones_are_refused(tmp_path: Path, quick: 
      (("a.onnx", "b.onnx", "--batch", "0"), "must be a list of whole numbers", 3),
      (("a.onnx", "b.onnx"), "a.onnx", 1)],
 )  # fmt: skip
-def test_a_wrong_line_is_told(arguments: tuple[str, ...], word: str, code: int) -> None:
+def test_a_wrong_line_is_reported(arguments: tuple[str, ...], word: str, code: int) -> None:
     answer = bench(*arguments)
     assert answer.exit_code == code
     assert word in " ".join(answer.output.split())

@@ -199,7 +199,7 @@ def test_images_are_answered_from_every_place(
     assert "none.png" in wrong.output
 
 
-def test_what_says_nothing_of_its_feeding_is_told(folder: Path, tmp_path: Path) -> None:
+def test_what_says_nothing_of_its_feeding_is_reported(folder: Path, tmp_path: Path) -> None:
     model = onnx.load(folder / "onnx/model.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "bare.onnx")

@@ -101,7 +101,7 @@ def test_every_loader_answers_as_the_network(
 
 
 @pytest.mark.parametrize("suffix", [".xml", ".tflite", ".pte", ".param"])
-def test_a_runtime_that_is_missing_is_told_with_its_line(
+def test_a_runtime_that_is_missing_is_reported_with_its_line(
     suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, package, install = script.RUNTIMES[suffix]
@@ -109,3 +109,20 @@ def test_a_runtime_that_is_missing_is_told_with_its_line(
     actual = script.checked("f", {"file": f"f/model{suffix}", "tolerance": 1e-4, "exact": True})
     assert actual["verdict"] == "not checked"
     assert install in actual["why"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reason"),
+    [
+        (".onnx", "written without --golden-layers"),
+        (".xml", "OpenVINO compiles"),
+        (".tflite", "one node of LiteRT"),
+        (".pte", "one call of ExecuTorch"),
+        (".param", "ONNX files alone"),
+        (".ort", "those of the ONNX file"),
+    ],
+)
+def test_a_form_without_values_between_layers_gives_its_reason(suffix: str, reason: str) -> None:
+    actual = script.parting("f", {"file": f"f/model{suffix}", "tolerance": 1e-4, "exact": True})
+    assert (actual["form"], actual["verdict"]) == ("f, between layers", "not checked")
+    assert reason in actual["why"]

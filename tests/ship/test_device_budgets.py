@@ -94,6 +94,29 @@ def test_a_broken_budget_fails_in_json_and_junit(
     assert not Path("runs/tight-001/export/onnx/model.onnx").exists()
 
 
+@pytest.mark.slow
+def test_a_form_is_timed_beside_the_dense_network_under_its_own_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ncnn opens no ONNX file: the dense network is converted too, and a changed one is seen."""
+    for package in ("ncnn", "pnnx"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(timing, "_SECONDS", 0.2)
+    code = CODE.replace("AdaptiveAvgPool2d(4)", "AvgPool2d(2)").replace("64", "100")
+    Path("a_tight_network.py").write_text(code)
+    Path("tight.toml").write_text(RECIPE.replace("latency_ratio = false", "latency_ratio = 50"))
+    told = run("export", "tight.toml", "--ncnn", "--json")
+    assert told.exit_code == 0, told.output
+    names = [c["name"] for c in json.loads(told.stdout)["forms"]["ncnn"]["checks"]]
+    assert "budget: latency / dense" in names
+    twin = Path("runs/tight-001/export/ncnn/dense/model.param")
+    twin.write_text(twin.read_text() + "\n")
+    again = json.loads(run("verify", "tight-001", "--json").stdout)["forms"]["ncnn"]["checks"]
+    assert [c["name"] for c in again if not c["passed"]] == ["manifest"]
+
+
 def test_budgets_that_are_kept_pass_and_none_is_measured_unasked(shipped: Shipped) -> None:
     assert checks_of(Budget(), shipped.path) == {}
     wide = Budget(activation_bytes={"onnx": 10**9}, latency_ms={"onnxruntime": 1e6})
@@ -111,16 +134,41 @@ def test_resident_memory_is_that_of_a_process_of_its_own(shipped: Shipped) -> No
     assert 10_000 < int(str(check.found)) < 200_000_000
 
 
-def test_a_runner_that_is_not_there_fails_and_one_of_other_files_is_told(shipped: Shipped) -> None:
+def test_a_runner_that_is_not_there_fails_and_one_of_other_files_is_reported(
+    shipped: Shipped,
+) -> None:
     checks, untold = check_device(
         Budget(latency_ms={"onnxruntim": 1.0}), ToOnnx(), shipped.path, None
     )
     assert not checks[0].passed
     assert "Did you mean 'onnxruntime'?" in checks[0].message
-    litert = Budget(operators="xnnpack", activation_bytes=10**9)
-    checks, untold = check_device(litert, ToOnnx(), shipped.path, None)
-    assert untold == ["operators of xnnpack: it runs only .tflite files"]
-    assert [check.passed for check in checks] == [True]
+    openvino = shipped.path.with_suffix(".xml")
+    _, untold = check_device(Budget(operators="xnnpack"), ToOnnx(), openvino, None)
+    assert untold == ["operators of xnnpack: not told from the operators of .xml files"]
+
+
+@pytest.mark.parametrize(
+    ("target", "lacking"),
+    [
+        ("litert-builtin", "Erf"),
+        ("xnnpack", "Erf, Exp (EXP), ReduceMax (REDUCE_MAX)"),
+        ("microcontroller", "Erf"),
+    ],
+)
+def test_an_onnx_file_lacks_what_its_conversion_would(
+    tmp_path: Path, target: str, lacking: str
+) -> None:
+    """A cast of a constant is computed by the converter; each target lacks other operators."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 4] x) => (float[N, 1] y) <float16[4] half = {1, 2, 3, 4}, float low = {0}> {
+          scale = Cast<to = 1>(half)
+          a = Mul(x, scale)  b = Clip(a, low)  c = Erf(b)  d = Exp(c)
+          y = ReduceMax<axes = [1]>(d)
+        }""")
+    onnx.save(model, tmp_path / "model.onnx")
+    checks, untold = check_device(Budget(operators=target), ToOnnx(), tmp_path / "model.onnx", None)
+    assert (untold, [(c.passed, c.found) for c in checks]) == ([], [(False, lacking)])
 
 
 def test_time_within_its_noise_does_not_fail() -> None:
@@ -145,7 +193,7 @@ def test_operators_of_functions_and_branches_count(tmp_path: Path) -> None:
         <domain: "own", opset_import: ["" : 18]>
         Bent (a) => (b) { b = Mish(a) }""")
     onnx.save(body, tmp_path / "m.onnx")
-    missing = operator_set("ort-mobile").missing(ToOnnx().operators(tmp_path / "m.onnx"))
+    missing = operator_set("ort-mobile").missing(ToOnnx().operators(tmp_path / "m.onnx"), ".onnx")
     assert set(missing) == {"Celu", "Mish"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from prunec import catalogue
 from prunec.artifact import Artifact
+from prunec.cost.lifetimes import peak
 from prunec.deploy.checks import Report
 from prunec.deploy.exporter import Exported, Source
 from prunec.deploy.gate import verify_file
@@ -108,6 +110,26 @@ def test_a_form_is_proven_by_its_own_runtime(form: Form, tmp_path: Path) -> None
     assert not spoiled.passed
 
 
+@every
+def test_activations_are_those_that_the_network_makes(form: Form, tmp_path: Path) -> None:
+    """Every kernel's output of one sample is a value of the file, with its size in bytes."""
+    made, artifact = exported(tiny(seed=0), form.required(), tmp_path)
+    flow = catalogue.exporter(f"to-{form.name}")().flow(made.path)
+    assert flow is not None
+    sizes: list[int] = []
+    for part in artifact.module.modules():
+        if isinstance(part, (nn.Conv2d, nn.Linear)):
+            part.register_forward_hook(lambda _m, _x, y: sizes.append(4 * y[:1].numel()))
+    artifact.module(*artifact.example)
+    held = Counter(flow.bytes.values())
+    assert len(sizes) > 3
+    assert all(held[size] >= sizes.count(size) for size in sizes), (sizes, held)
+    most = peak(flow)
+    assert max(sizes) <= most.bytes == sum(size for _, size in most.held)
+    known = catalogue.exporter(f"to-{form.name}")().operators(made.path)
+    assert known is None or len(known) >= len(sizes)
+
+
 @quick
 def test_small_and_large_weights_are_kept(form: Form, tmp_path: Path) -> None:
     """Kernel of 1e-5, 1e-9 and 1e5 in float32, compensated by the layer behind."""
@@ -159,7 +181,7 @@ def test_what_is_no_such_file_is_named(form: Form, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["to-openvino", "to-litert", "to-executorch", "to-ncnn"])
-def test_a_missing_package_is_told_with_its_extra(
+def test_a_missing_package_is_reported_with_its_extra(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = next(f for f in FORMS if name.endswith(f.name))

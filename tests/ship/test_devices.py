@@ -80,7 +80,7 @@ def test_a_device_says_what_it_cannot_do(beside: Beside, shipped: Shipped, tmp_p
     assert len(once(loaded, loaded.noise(1))) == 1  # none of it harmed the worker
 
 
-def test_a_worker_that_ended_is_told_and_begins_anew(shipped: Shipped, tmp_path: Path) -> None:
+def test_a_worker_that_ended_is_reported_and_begins_anew(shipped: Shipped, tmp_path: Path) -> None:
     device = Beside(temporary=str(tmp_path))
     loaded = device.open(shipped.path)
     process = device.channel._process
@@ -109,7 +109,7 @@ def script(path: Path, text: str) -> tuple[str]:
         (f'exec {sys.executable} -I -S "$@"', "beside: missing package: "),
     ],
 )
-def test_a_worker_that_does_not_begin_is_told(text: str, wrong: str, tmp_path: Path) -> None:
+def test_a_worker_that_does_not_begin_is_reported(text: str, wrong: str, tmp_path: Path) -> None:
     device = Beside(command=script(tmp_path / "python", text))
     with pytest.raises(PrunecError, match=wrong):
         _ = device.identity
@@ -170,7 +170,7 @@ def test_a_board_behind_ssh(server: str, shipped: Shipped) -> None:
     board.close()  # type: ignore[attr-defined]
 
 
-def test_what_is_wrong_with_a_board_is_told(server: str, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_board_is_reported(server: str, tmp_path: Path) -> None:
     host, _, port = server.rpartition(":")
     without = script(tmp_path / "python", f'exec {sys.executable} -I -S "$@"')[0]
     wrong = {
@@ -186,7 +186,7 @@ def test_what_is_wrong_with_a_board_is_told(server: str, tmp_path: Path) -> None
         assert error.match(message), place
 
 
-def test_a_missing_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_client_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNEC_SSH", "no-such-ssh -v")
     with pytest.raises(PrunecError, match="there is no no-such-ssh here\nInstall it"):
         _ = Ssh.at("board").identity
@@ -213,7 +213,7 @@ def test_an_emulated_processor_answers_within_rounding_and_is_not_timed(shipped:
     runner.close()
 
 
-def test_what_emulation_lacks_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_emulation_lacks_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sysroot, "QEMU", ("true",))
     with pytest.raises(PrunecError, match="prunec runners setup qemu-aarch64"):

@@ -128,7 +128,7 @@ def test_a_layer_that_the_runtime_takes_back_is_seen(
     assert "runs 1 of them in float" in message
 
 
-def test_losses_are_told(made: tuple[Artifact, Path, Exported]) -> None:
+def test_losses_are_reported(made: tuple[Artifact, Path, Exported]) -> None:
     artifact, _, told = made
     losses = {loss["tensor"]: loss for loss in told.told["losses"]}  # type: ignore[attr-defined]
     state = artifact.module.state_dict()

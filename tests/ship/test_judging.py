@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunec.deploy.checks.outputs import Bounds, compare_random
 from prunec.deploy.checks.random_inputs import random_batches
+from prunec.deploy.checks.reference import Reference
 from prunec.deploy.runner import LoadedFile
 
 BOUNDS = Bounds(1e-4, 1.0, 0.0, 0.0)
@@ -50,7 +51,9 @@ class Other(LoadedFile):
 
 def verdict(ours: object, theirs: object, example: Tensor | None = None) -> tuple[bool, str]:
     x = torch.randn(2, 3, 6, 6) if example is None else example
-    check, told = compare_random(Other(Head(theirs)), Head(ours), (x,), batches=3, bounds=BOUNDS)
+    check, told = compare_random(
+        Other(Head(theirs)), Reference(Head(ours)), (x,), batches=3, bounds=BOUNDS
+    )
     return check.passed, f"{check.message} {told}"
 
 
@@ -86,7 +89,7 @@ def test_infinity_is_right_where_torch_has_it() -> None:
     assert not verdict(lambda y: y * float("nan"), lambda y: y * float("nan"))[0]
 
 
-def test_what_proves_nothing_is_told() -> None:
+def test_what_proves_nothing_is_reported() -> None:
     for last, word in ((lambda y: y * 0, "0"), (lambda y: y * 0 + 3, "the same")):
         passed, told = verdict(last, last)
         assert passed
@@ -149,3 +152,25 @@ def test_random_inputs_lie_in_the_range_of_the_example() -> None:
     (x,) = next(random_batches((pixels,), 1, (-2.0, -1.0)))
     assert -2 <= x.min() <= x.max() <= -1
     assert verdict(lambda y: y, lambda y: y, torch.rand(2, 3, 6, 6))[0]
+
+
+def test_a_network_answers_the_same_inputs_once() -> None:
+    """For nine files and five runners; other contents, sizes and types are computed anew."""
+
+    class Counted(nn.Module):
+        runs = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.runs += 1
+            return 2 * x
+
+    network = Counted()
+    reference = Reference(network)
+    x = torch.arange(6.0).reshape(2, 3)
+    same = [x, x.clone(), x.t().contiguous().t()]
+    assert all((reference.outputs((one,))[0] == 2 * x.numpy()).all() for one in same)
+    assert network.runs == 1
+    for other in (x + 1, x.reshape(3, 2), x.double(), x[:1]):
+        assert (reference.outputs((other,))[0] == 2 * other.numpy()).all()
+    assert network.runs == 5
+    assert reference.noise((x,), [2 * x.numpy()]) is reference.noise((x,), [2 * x.numpy()])

@@ -95,7 +95,7 @@ def test_the_ratio_follows_from_the_rounds(monkeypatch: pytest.MonkeyPatch) -> N
     ("least", "most", "told"),
     [(0.5, 1.2, 1.0), (0.95, 0.987, 1.0), (0.6, 0.8, 0.72), (1.01, 1.4, 1.0), (0.0, np.inf, 0.72)],
 )
-def test_a_ratio_is_told_where_its_whole_interval_lies_beyond_the_margin(
+def test_a_ratio_is_reported_where_its_whole_interval_lies_beyond_the_margin(
     least: float, most: float, told: float
 ) -> None:
     """The last is an older record, which knows no interval."""

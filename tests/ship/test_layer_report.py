@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from rich.console import Console
+from run_folders import exported_run
 
 from prunec.deploy.native.peaks import Peaks
+from prunec.deploy.native.speeds import layer_roofline
 from prunec.deploy.runner import LayerTime, LayerWork
-from prunec.pipeline.layer_report import layer_report, layer_roofline
+from prunec.pipeline.layer_report import layer_report, record_layers
+from prunec.pipeline.measuring import Bench
 
 PEAKS = Peaks(gmacs=20.0, gbytes=4.0)
 WORK = LayerWork(density=0.1, products=1_000_000, bytes=500_000, dense_bytes=2_000_000)
@@ -53,3 +59,16 @@ def test_every_matched_layer_is_drawn_twice() -> None:
     drawn = "".join(layer_roofline(OURS, THEIRS, PEAKS))
     assert drawn.count('class="spot shipped"') == drawn.count('class="spot dense"') == 3
     assert "20 GMAC/s in registers, 4 GB/s from memory" in drawn
+
+
+def test_times_that_were_measured_stand_on_the_page(tmp_path: Path) -> None:
+    """The record is read back as it was written; without native code there is none."""
+    run = exported_run(tmp_path)
+    bench = Bench("C beside onnxruntime", (), (None, None), None, (OURS, THEIRS), None)
+    assert not record_layers(run, bench)
+    assert not run.export.layers.exists()
+    page = record_layers(run, replace(bench, peaks=PEAKS))
+    text = Path(page).read_text()
+    assert text.count('class="spot shipped"') == 3
+    assert "cannot be read" not in text
+    assert "damaged" not in text

@@ -102,7 +102,7 @@ def test_the_code_for_the_widest_vectors(everything: Path) -> None:
 
 @pytest.mark.slow
 def test_threads_within_a_run(everything: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as were asked for, whatever the environment says: the same bits as one thread."""
+    """Threads are those requested, not the environment's; outputs are the bits of one thread."""
     x = np.random.default_rng(0).standard_normal((2, 3, 13, 16)).astype(np.float32)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     one, three = (prunec.load_native(everything, threads=n)(x) for n in (1, 3))
@@ -288,7 +288,7 @@ def test_what_has_no_kernel_is_refused_by_name(
     assert not (tmp_path / "c" / "model.c").exists()
 
 
-def test_a_machine_without_a_compiler_is_told(
+def test_a_machine_without_a_compiler_is_reported(
     everything: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")

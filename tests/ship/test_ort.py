@@ -9,8 +9,10 @@ import pytest
 from ship_nets import METADATA, TINY_COST, FakeData, Shipped
 
 from prunec.artifact import Artifact
+from prunec.cost.lifetimes import peak
 from prunec.deploy.exporter import Source
 from prunec.deploy.gate import verify_file
+from prunec.deploy.onnx_file import onnx_activations
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.deploy.timing import Latency
 from prunec.errors import PrunecError
@@ -47,6 +49,21 @@ def test_no_kernel_is_laid_out_for_this_processor(path: Path) -> None:
     assert b"Reorder" not in data  # what stands around blocked layouts
 
 
+def test_its_activations_are_those_of_the_optimised_graph(shipped: Shipped, path: Path) -> None:
+    """Nodes read what earlier ones made, although the file stores fused ones first."""
+    flow = ToOrt().flow(path)
+    made = set(flow.inputs)
+    for operation in flow.operations:
+        assert {read for read in operation.reads if read in flow.bytes} <= made
+        made |= set(operation.writes)
+    assert set(flow.outputs) <= made
+    own = onnx_activations(shipped.path)
+    assert peak(flow).bytes <= peak(own).bytes
+    assert flow.bytes[flow.inputs[0]] == own.bytes[own.inputs[0]]
+    kinds = {operator for _, operator in ToOrt().operators(path)}
+    assert kinds >= {"com.microsoft.FusedConv"}
+
+
 @pytest.mark.slow
 def test_its_dense_twin_has_no_layouts_of_this_processor_either(
     shipped: Shipped, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -67,7 +84,7 @@ def test_its_dense_twin_has_no_layouts_of_this_processor_either(
     assert levels[".onnx"][2:] == [level.ORT_ENABLE_ALL]
 
 
-def test_one_that_is_slower_than_its_dense_twin_is_told(shipped: Shipped, path: Path) -> None:
+def test_one_that_is_slower_than_its_dense_twin_is_reported(shipped: Shipped, path: Path) -> None:
     report = verify_file(
         path,
         shipped.module,

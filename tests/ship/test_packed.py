@@ -117,6 +117,37 @@ def test_the_smallest_way_is_taken() -> None:
     }  # fmt: skip
 
 
+RESNET50 = [(64, 3, 7), *((o, i, k) for o, i, k, n in (
+    (64, 64, 1, 1), (64, 256, 1, 2), (64, 64, 3, 3), (256, 64, 1, 4), (128, 256, 1, 1),
+    (128, 512, 1, 3), (128, 128, 3, 4), (512, 128, 1, 4), (512, 256, 1, 1), (256, 512, 1, 1),
+    (256, 1024, 1, 5), (256, 256, 3, 6), (1024, 256, 1, 6), (1024, 512, 1, 1), (512, 1024, 1, 1),
+    (512, 2048, 1, 2), (512, 512, 3, 3), (2048, 512, 1, 3), (2048, 1024, 1, 1), (1000, 2048, 1, 1),
+) for _ in range(n))]  # fmt: skip
+"""Filters, channels and side of every kernel of ResNet-50, the classifier's last."""
+
+
+@pytest.mark.parametrize(("zeros", "megabytes"), [(0.99, 1.65), (0.999, 0.40)])
+def test_a_large_network_takes_what_its_nonzero_weights_take(
+    zeros: float, megabytes: float
+) -> None:
+    """The same bits, by the gaps that take fewer bytes."""
+    assert sum(o * i * k * k for o, i, k in RESNET50) == 25_502_912
+    rng, size = np.random.default_rng(0), 0
+    for number, (filters, channels, side) in enumerate(RESNET50):
+        array = np.zeros((filters, channels, side, side), np.float32)
+        count = max(1, round((1 - zeros) * array.size))
+        places = rng.integers(0, array.size, count)
+        array.reshape(-1)[places] = rng.standard_normal(count, np.float32)
+        pieces = smallest(numpy_helper.from_array(array, f"w{number}"), number)
+        assert pieces is not None
+        size += sum(piece.ByteSize() for kind in pieces for piece in kind)
+        values, gaps = (numpy_helper.to_array(tensor) for tensor in pieces[0][:2])
+        again = unpack(type(pack(array, np.uint8))(values, gaps, array.shape))
+        assert again.tobytes() == array.tobytes()
+    # Biases of 26,560 filters and the graph's nodes, as tests/bench/packed_tools.py counts them.
+    assert size + 4 * 26_560 + 40_000 < 1e6 * megabytes
+
+
 def sparse(module: nn.Module, share: float) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

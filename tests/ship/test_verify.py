@@ -133,7 +133,7 @@ def test_a_zeroed_weight_shows_in_the_counts_too(verify: Verify, proto: onnx.Mod
     ).keys()
 
 
-def test_a_difference_is_told_beside_the_size_of_the_outputs(
+def test_a_difference_is_reported_beside_the_size_of_the_outputs(
     verify: Verify, proto: onnx.ModelProto
 ) -> None:
     def change(values: np.ndarray) -> None:

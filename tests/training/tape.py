@@ -21,7 +21,7 @@ LOOKS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "unique", "mas
 
 
 def _memory(x: Any) -> Any:
-    """What a tensor lies in now: it may be given other memory later, and shown in its place."""
+    """Return the current memory of a tensor, which may get other memory later."""
     return x.detach() if isinstance(x, Tensor) else x
 
 

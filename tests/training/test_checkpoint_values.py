@@ -65,7 +65,7 @@ def test_what_leaves_no_choice_is_taken(kind: str, tmp_path: Path) -> None:
     assert all(torch.equal(actual[key], value) for key, value in good.items())
 
 
-def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     _, notes = loaded(TAKEN["a loss beside it"](state()), tmp_path)
     assert any("'model.'" in note for note in notes)
     assert any("loss.weight" in note for note in notes)

@@ -178,5 +178,5 @@ def test_changed_bytes_end_in_samples_or_in_an_error_of_ours(tmp_path: Path) -> 
 def test_the_check_of_damaged_shards_is_a_finding(tmp_path: Path) -> None:
     write_shards(tmp_path, {"train": [4], "val": [2]})
     (tmp_path / "train-000000.tar").write_bytes(b"junk" * 700)
-    findings = check_data(spec_of(tmp_path), seed=0, told=lambda *_: None)
+    findings = check_data(spec_of(tmp_path), seed=0, report=lambda *_: None)
     assert not findings.passed

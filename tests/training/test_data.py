@@ -105,7 +105,7 @@ def test_processes_share_every_batch_and_any_step_is_a_beginning(
     assert len(tested) == data.test_size
 
 
-def test_a_batch_that_cannot_be_shared_equally_is_told() -> None:
+def test_a_batch_that_cannot_be_shared_equally_is_reported() -> None:
     with pytest.raises(DataError, match="batch of 16 cannot be shared equally by 3") as caught:
         next(small_data().to(CPU, Processes(0, 3)).train_batches(0, 16))
     assert "multiple of 3" in caught.value.remedy
@@ -127,7 +127,7 @@ def test_augmentation_touches_training_images_only(embedded: Data) -> None:
     assert torch.equal(one[0], other[0])
 
 
-def test_different_sizes_of_training_and_test_images_are_told() -> None:
+def test_different_sizes_of_training_and_test_images_are_reported() -> None:
     spec = DataSpec(augment=({"name": "RandomCrop", "size": 24},))
     with pytest.raises(DataError, match=r"1×24×24 .* 1×28×28") as caught:
         load_data(spec, seed=0)
@@ -161,13 +161,13 @@ def test_workers_change_nothing(photos: Path) -> None:
         assert all(torch.equal(x, y) for x, y in zip(all_of(a), all_of(b), strict=True))
 
 
-def test_classes_of_one_half_only_are_told(photos: Path) -> None:
+def test_classes_of_one_half_only_are_reported(photos: Path) -> None:
     (photos / "val" / "class2").rename(photos / "val" / "class3")
     with pytest.raises(DataError, match="different classes: class2, class3 are only in one"):
         load_data(photo_spec(photos), seed=0)
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no images were found in .*train") as caught:
         load_data(photo_spec(tmp_path), seed=0)
     assert "train/CLASS/" in caught.value.remedy
@@ -191,7 +191,7 @@ def test_missing_files_are_named_with_their_place(tmp_path: Path, name: Any, fil
     assert "data.root" in caught.value.remedy
 
 
-def test_a_failed_download_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")
 

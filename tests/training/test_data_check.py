@@ -34,7 +34,7 @@ name = "train-dense"
 
 
 def check(spec: DataSpec) -> DataFindings:
-    return check_data(spec, seed=0, told=lambda *_: None)
+    return check_data(spec, seed=0, report=lambda *_: None)
 
 
 def command(root: Path, *more: str, name: str = "imagefolder") -> Result:
@@ -189,7 +189,7 @@ def test_a_mistake_exits_with_one(tmp_path: Path, more: Any, message: str) -> No
     assert "remedy: " in result.stderr
 
 
-def test_the_pace_of_data_and_steps_is_told(
+def test_the_pace_of_data_and_steps_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With --device alone, as numbers or as a sentence."""

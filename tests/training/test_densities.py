@@ -59,7 +59,7 @@ def test_densities_go_from_one_run_to_another_method(tmp_path: Path) -> None:
      ('{"density": {"a": true}}', "density.a is True, not a number from 0 to 1"),
      ('{"density": {"a": NaN}}', "density.a is nan, not a number from 0 to 1")],
 )  # fmt: skip
-def test_wrong_densities_are_told(text: str, message: str, tmp_path: Path) -> None:
+def test_wrong_densities_are_reported(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "densities.json"
     path.write_text(text)
     with pytest.raises(PassError, match=message) as caught:
@@ -73,7 +73,7 @@ def test_wrong_densities_are_told(text: str, message: str, tmp_path: Path) -> No
      b'{"history": [{"details": {"density": {"a": "much"}}}]}',
      b'{"history": [{"details": {"density": 1}}]}'],
 )  # fmt: skip
-def test_a_damaged_artifact_is_told(damage: bytes, tmp_path: Path) -> None:
+def test_a_damaged_artifact_is_reported(damage: bytes, tmp_path: Path) -> None:
     record = RunFolder(tmp_path).step(0, "train-str") / "artifact.json"
     record.parent.mkdir(parents=True)
     record.write_bytes(damage)
@@ -82,7 +82,7 @@ def test_a_damaged_artifact_is_told(damage: bytes, tmp_path: Path) -> None:
     assert "another run" in caught.value.remedy
 
 
-def test_densities_of_another_network_are_told() -> None:
+def test_densities_of_another_network_are_reported() -> None:
     names, shapes = ["a.weight", "b.weight"], [(4, 4), (4, 4)]
     with pytest.raises(PassError, match="the densities have no layer 'b'"):
         from_densities({"a": 0.5}, names, shapes, "x.json")
@@ -107,7 +107,7 @@ GMP = (
         ('spread = "densities"\ndensities = { a = true }', "must be a number, found true"),
     ],
 )
-def test_options_that_are_no_densities_are_told(options: str, message: str) -> None:
+def test_options_that_are_no_densities_are_reported(options: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         build_passes(loads(GMP + options), "r.toml")
 

@@ -206,8 +206,8 @@ def test_what_a_gpu_computes_is_the_formula(
     for way in (two_lines.Recomputed, two_lines.Larger):
         y = way.apply(*given)
         torch.testing.assert_close(y, plain, rtol=1e-12, atol=1e-12)
-        found = torch.autograd.grad((y * weight).sum(), given)
-        for a, b in zip(found, wanted, strict=True):
+        actual = torch.autograd.grad((y * weight).sum(), given)
+        for a, b in zip(actual, wanted, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
         assert torch.autograd.gradcheck(way.apply, given)
 
@@ -223,8 +223,8 @@ def test_where_both_are_equal_the_second_counts() -> None:
 def test_half_precision_is_summed_in_float32() -> None:
     given = coefficients((2, 3, 40, 40), torch.bfloat16)
     grad = torch.ones_like(given[0])
-    found = two_lines.slopes_of(grad, *given)
+    actual = two_lines.slopes_of(grad, *given)
     wanted = two_lines.slopes_of(grad.double(), *(v.double() for v in given))
-    assert {v.dtype for v in found} == {torch.bfloat16}
-    larger = (found[3].double() - wanted[3]).abs() / wanted[3].abs().clamp(min=1)
+    assert {v.dtype for v in actual} == {torch.bfloat16}
+    larger = (actual[3].double() - wanted[3]).abs() / wanted[3].abs().clamp(min=1)
     assert larger.max() < 0.01  # counts of places

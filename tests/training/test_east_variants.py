@@ -53,7 +53,7 @@ def test_a_floor_keeps_more_of_resnet_34_than_is_meant(
     assert sum(options.counts(shapes, 1e-4)) == kept
 
 
-def test_what_a_floor_keeps_is_told(tmp_path: Path) -> None:
+def test_what_a_floor_keeps_is_reported(tmp_path: Path) -> None:
     """The weights meant and the weights left, both by count."""
     options = replace(OPTIONS, sparsity=0.99, layer_floor=0.05, own_blocks=0)
     result = options(Artifact(net(), EXAMPLE), small_context(tmp_path, epochs=2))

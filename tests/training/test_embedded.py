@@ -70,7 +70,7 @@ def test_images_keep_their_labels_and_order(source: Path) -> None:
     assert not torch.equal(tensors["train_images"], other["train_images"])
 
 
-def test_too_few_images_are_told() -> None:
+def test_too_few_images_are_reported() -> None:
     with pytest.raises(DataError, match="class 1 has 1 images, 2 are needed"):
         choose(np.array([0, 0, 1], dtype=np.uint8), 2, 0)
 
@@ -80,7 +80,7 @@ def test_too_few_images_are_told() -> None:
     [b"", b"no gzip", gzip.compress(b"\0\0\x08\x01\0\0\0\x05ab")],
     ids=["empty", "not-gzip", "short"],
 )
-def test_damaged_sources_are_told(source: Path, content: bytes) -> None:
+def test_damaged_sources_are_reported(source: Path, content: bytes) -> None:
     path = source / f"{PREFIX['train']}-labels-idx1-ubyte.gz"
     path.write_bytes(content)
     with pytest.raises(DataError, match="train-labels"):

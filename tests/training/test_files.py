@@ -52,7 +52,7 @@ def test_a_failed_write_leaves_what_was_there(
     assert names(tmp_path) == ["file"]
 
 
-def test_a_file_where_a_folder_should_be_is_told(tmp_path: Path) -> None:
+def test_a_file_where_a_folder_should_be_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match="cannot be written"):
         write_bytes_atomic(tmp_path / "file" / "below", b"x")
@@ -93,7 +93,7 @@ def test_tensors_survive_shared_memory_strides_and_types(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not tensors at all", b"\xff" * 64])
-def test_missing_and_damaged_tensors_are_told(tmp_path: Path, content: bytes | None) -> None:
+def test_missing_and_damaged_tensors_are_reported(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "t.safetensors"
     if content is not None:
         path.write_bytes(content)

@@ -215,7 +215,7 @@ def test_the_limit_holds_on_every_road(tmp_path: Path, road: Any) -> None:
         more = {"max_pixels": 5000, "download": False}
         mask = folder / "SegmentationClass" / "2008_000001.png"
         Image.new("L", (100, 100)).save(mask)
-    findings = check_data(spec_of(tmp_path, road, **more), seed=0, told=lambda *_: None)
+    findings = check_data(spec_of(tmp_path, road, **more), seed=0, report=lambda *_: None)
     assert [problem.split for problem in findings.problems] == ["test"]
     assert "too many pixels" in findings.problems[0].reason
     assert f"data.max_pixels = {more['max_pixels']}" in findings.problems[0].reason
@@ -254,7 +254,7 @@ def test_the_check_says_which_kinds_there_are_and_what_was_left_out(tmp_path: Pa
     for name in (".DS_Store", "._wide.png", "notes.txt", "clip.mp4", "README"):
         (folder / name).write_bytes(b"x")
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
-    findings = check_data(spec_of(tmp_path, "imagefolder"), seed=0, told=lambda *_: None)
+    findings = check_data(spec_of(tmp_path, "imagefolder"), seed=0, report=lambda *_: None)
     assert findings.passed
     assert findings.splits[0].kinds == {
         "PNG, RGB": 6,

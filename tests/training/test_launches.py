@@ -14,9 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
+from prunec.passes._gdp import Gdp
 from prunec.passes.train_dnw import TrainDnw
 from prunec.passes.train_dpf import TrainDpf
-from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.passes.train_gdp import TrainGdp
 from prunec.passes.train_rigl import TrainRigl
 from prunec.passes.train_snfs import TrainSnfs
 from prunec.passes.train_st3 import TrainSt3

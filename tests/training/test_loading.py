@@ -110,7 +110,7 @@ def test_a_file_that_went_away_is_named(root: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_transforms_that_fit_the_first_image_only_are_told(root: Path, workers: int) -> None:
+def test_transforms_that_fit_the_first_image_only_are_reported(root: Path, workers: int) -> None:
     small = root / "val" / "class2" / "000005.png"
     small.write_bytes(photograph(5, 2, size=(12, 12)))
     crop = ({"name": "RandomCrop", "size": 16},)
@@ -121,7 +121,7 @@ def test_transforms_that_fit_the_first_image_only_are_told(root: Path, workers: 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_images_of_different_sizes_are_told(root: Path, workers: int) -> None:
+def test_images_of_different_sizes_are_reported(root: Path, workers: int) -> None:
     (root / "val" / "class0" / "000003.png").write_bytes(photograph(3, 0, size=(30, 24)))
     data = load_data(spec_of(root, "imagefolder", prepare=(), augment=(), workers=workers), seed=0)
     message = r"class0/000000\.png comes out as 3×24×20 .*class0/000003\.png as 3×24×30"
@@ -187,7 +187,7 @@ BATCHES = [[(0, k), (0, k + 1)] for k in range(0, 12, 2)]
 
 
 @pytest.mark.parametrize("death", [killed, ended, no_shared_memory])
-def test_a_worker_that_dies_is_told(death: Any) -> None:
+def test_a_worker_that_dies_is_reported(death: Any) -> None:
     error = told(loader(death).read(BATCHES))
     assert "a process that loads images died" in error.message
     assert "Traceback" not in error.message

@@ -145,7 +145,7 @@ def test_layers_that_cannot_be_factored_are_named(net: nn.Module, message: str) 
     assert "Leave it out of factor" in caught.value.remedy
 
 
-def test_mistakes_are_told(tmp_path: Path) -> None:
+def test_mistakes_are_reported(tmp_path: Path) -> None:
     with pytest.raises(PassError, match="factor = 'cel' fits no linear layer") as caught:
         TrainStrRank(factor=("cel",)).split(net())
     assert "cell.w, cell.u, classifier" in caught.value.remedy

@@ -219,14 +219,16 @@ def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
         ("bad.safetensors", b"nonsense", "is damaged"),
     ],
 )
-def test_bad_files_are_told(tmp_path: Path, file: str, content: bytes | None, message: str) -> None:
+def test_bad_files_are_reported(
+    tmp_path: Path, file: str, content: bytes | None, message: str
+) -> None:
     if content is not None:
         (tmp_path / file).write_bytes(content)
     with pytest.raises(DataError, match=message):
         build_model(small(weights=str(tmp_path / file)), 10, seed=0)
 
 
-def test_weights_that_do_not_fit_are_told_by_key(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_reported_by_key(tmp_path: Path) -> None:
     state = build_model(small(), 10, seed=1).state_dict()
     state["conv1.weight"] = torch.zeros(16, 1, 3, 3)
     state["spare"] = state.pop("fc.bias")
@@ -241,7 +243,7 @@ def test_weights_that_do_not_fit_are_told_by_key(tmp_path: Path) -> None:
         assert part in caught.value.message
 
 
-def test_unknown_names_of_weights_are_told() -> None:
+def test_unknown_names_of_weights_are_reported() -> None:
     with pytest.raises(DataError, match="'IMAGENET' are unknown") as caught:
         build_model(spec(weights="IMAGENET"), 10, seed=0)
     assert "IMAGENET1K_V1, IMAGENET1K_V2" in caught.value.remedy

@@ -110,7 +110,7 @@ def test_a_fused_optimizer_survives_a_first_step_that_overflows(
         ({"name": "SGD", "nesterov": True}, "Nesterov momentum requires", "documentation"),
     ],
 )
-def test_an_optimizer_that_is_none_is_told(
+def test_an_optimizer_that_is_none_is_reported(
     optimizer: dict[str, Any], message: str, remedy: str
 ) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -141,7 +141,7 @@ def test_groups_take_parameters_by_name_in_their_order() -> None:
     }
 
 
-def test_a_group_that_matches_nothing_is_told() -> None:
+def test_a_group_that_matches_nothing_is_reported() -> None:
     with pytest.raises(RecipeError, match=r"train\.group\[0\]\.match = '9\.\*' matches no"):
         make_optimizer(small_net(), small_recipe(group=({"match": "9.*"},)).train)
 

@@ -114,7 +114,7 @@ def test_one_process_resumes_what_two_began(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_lost_rank_is_told_and_what_was_saved_is_kept(tmp_path: Path) -> None:
+def test_a_lost_rank_is_reported_and_what_was_saved_is_kept(tmp_path: Path) -> None:
     answer = torchrun(lose_one, tmp_path)
     assert answer.returncode != 0
     assert "rank 0 of 2 lost another process" in answer.stderr

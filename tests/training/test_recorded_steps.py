@@ -321,7 +321,7 @@ def test_every_method_recorded(
     plain: Artifact = method(artifact(), context(tmp_path / "plain", capture=False))
     assert tape.recorded == 0
     own = context(tmp_path / "recorded")
-    found: Artifact = method(artifact(), own)
+    recorded: Artifact = method(artifact(), own)
     told = [note for note in own.progress.notes if "computed one" in note]  # type: ignore[attr-defined]
     assert tape.recorded > 0, told
     assert tape.replayed > 0
@@ -329,9 +329,9 @@ def test_every_method_recorded(
     for key, value in plain.module.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(
-                found.module.state_dict()[key], value, rtol=0.02, atol=0.02, msg=key
+                recorded.module.state_dict()[key], value, rtol=0.02, atol=0.02, msg=key
             )
-    accuracy = [float(r.history[-1].details["test_accuracy"]) for r in (plain, found)]
+    accuracy = [float(r.history[-1].details["test_accuracy"]) for r in (plain, recorded)]
     assert accuracy[0] == pytest.approx(accuracy[1], abs=7)  # two of thirty images
 
 

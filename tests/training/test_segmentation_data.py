@@ -154,7 +154,7 @@ def test_trainaug_is_asked_for_and_finds_its_masks(tmp_path: Path) -> None:
     assert all(len(torch.as_tensor(data.train_set[i][1]).unique()) == 3 for i in range(6))
 
 
-def test_missing_files_are_told_with_their_address(tmp_path: Path) -> None:
+def test_missing_files_are_reported_with_their_address(tmp_path: Path) -> None:
     with pytest.raises(DataError) as missing:
         load_data(voc_spec(tmp_path), seed=0)
     assert "host.robots.ox.ac.uk" in missing.value.remedy
@@ -206,14 +206,14 @@ def test_damage_is_named_and_data_check_lists_it(tmp_path: Path, how: str) -> No
         batches(data)
     assert said in raised.value.message
     if how in ("class", "size"):  # the check starts processes: two of them are enough
-        findings = check_data(voc_spec(tmp_path), seed=0, told=lambda *_: None)
+        findings = check_data(voc_spec(tmp_path), seed=0, report=lambda *_: None)
         assert [said in problem.reason for problem in findings.problems] == [True]
         assert not findings.passed
 
 
 def test_a_sound_set_passes_and_classes_are_counted_by_images(tmp_path: Path) -> None:
     write_voc(tmp_path, train=3)
-    findings = check_data(voc_spec(tmp_path), seed=0, told=lambda *_: None)
+    findings = check_data(voc_spec(tmp_path), seed=0, report=lambda *_: None)
     assert findings.passed
     train = findings.splits[0]
     assert train.per_class[:5] == (3, 1, 1, 1, 0)

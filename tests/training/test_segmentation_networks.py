@@ -51,7 +51,7 @@ def test_weights_are_no_option(name: str, extra: dict[str, str], missing: str) -
     assert missing in refused.value.remedy
 
 
-def test_unknown_backbones_are_told() -> None:
+def test_unknown_backbones_are_reported() -> None:
     spec = ModelSpec(name="lraspp_mobilenet_v3_large", backbone_weights="mobilenet_v9:DEFAULT")
     with pytest.raises(DataError, match=r"model\.backbone_weights") as refused:
         build_model(spec, 5, seed=0)

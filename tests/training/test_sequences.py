@@ -36,7 +36,7 @@ def all_of(batches: Any) -> tuple[Tensor, Tensor]:
 
 
 def check(given: DataSpec) -> Any:
-    return check_data(given, seed=0, told=lambda *_: None)
+    return check_data(given, seed=0, report=lambda *_: None)
 
 
 # -- HAR -------------------------------------------------------------------------------------------

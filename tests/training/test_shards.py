@@ -180,7 +180,7 @@ A_PHOTOGRAPH = ("7.png", photograph(7, 1))
         ([A_PHOTOGRAPH, ("7.cls", b"-1")], "which is not the number of a class"),
     ],
 )
-def test_a_sample_that_is_none_is_told(
+def test_a_sample_that_is_none_is_reported(
     root: Path, entries: list[tuple[str, bytes]], message: str
 ) -> None:
     write_tar(root / "train-9.tar", entries)
@@ -190,14 +190,14 @@ def test_a_sample_that_is_none_is_told(
 
 
 @pytest.mark.parametrize("keep", [0, 300, 700, 1500, 2048, 5 * 2048 + 100])
-def test_a_shard_that_ends_early_is_told(root: Path, keep: int) -> None:
+def test_a_shard_that_ends_early_is_reported(root: Path, keep: int) -> None:
     path = root / "train-000002.tar"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DamagedData, match=r"train-000002\.tar cannot be read as a tar file"):
         load_data(spec_of(root), seed=0)
 
 
-def test_a_damaged_header_is_told(root: Path) -> None:
+def test_a_damaged_header_is_reported(root: Path) -> None:
     path = root / "train-000002.tar"
     content = bytearray(path.read_bytes())
     content[2048 + 20] ^= 1
@@ -206,14 +206,14 @@ def test_a_damaged_header_is_told(root: Path) -> None:
         load_data(spec_of(root), seed=0)
 
 
-def test_a_shard_that_shrinks_while_it_is_read_is_told(root: Path) -> None:
+def test_a_shard_that_shrinks_while_it_is_read_is_reported(root: Path) -> None:
     data = load_data(spec_of(root), seed=0)
     os.truncate(root / "train-000002.tar", 100)
     with pytest.raises(DamagedData, match=r"train-000002\.tar: 0000.*the shard ends early"):
         list(data.train_batches(0, 6))
 
 
-def test_missing_shards_are_told(tmp_path: Path) -> None:
+def test_missing_shards_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no shards train-\*\.tar were found") as caught:
         load_data(spec_of(tmp_path), seed=0)
     assert "data.root" in caught.value.remedy
@@ -223,13 +223,13 @@ def test_missing_shards_are_told(tmp_path: Path) -> None:
     assert "gunzip" in caught.value.remedy
 
 
-def test_shards_without_a_sample_are_told(tmp_path: Path) -> None:
+def test_shards_without_a_sample_are_reported(tmp_path: Path) -> None:
     write_shards(tmp_path, {"train": [0], "val": [1]})
     with pytest.raises(DataError, match=r"train-000000\.tar .* have no sample"):
         load_data(spec_of(tmp_path), seed=0)
 
 
-def test_a_class_beyond_the_names_is_told(root: Path) -> None:
+def test_a_class_beyond_the_names_is_reported(root: Path) -> None:
     (root / "classes.txt").write_text("one\ntwo\n")
     with pytest.raises(DataError, match=r"have the class 2, but classes\.txt names 2"):
         load_data(spec_of(root), seed=0)

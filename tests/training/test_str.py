@@ -127,7 +127,7 @@ def test_thresholds_that_leave_the_numbers_are_a_diverged_training(
         ({"epochs": 40, "learning_rate": 1e-3}, 10.0, "sigmoid thresholds stay below 1"),
     ],
 )
-def test_a_missed_sparsity_is_told(
+def test_a_missed_sparsity_is_reported(
     settings: dict[str, Any], scale: float, told: str | None, tmp_path: Path
 ) -> None:
     """And no epoch counts as one whose budget was reached."""

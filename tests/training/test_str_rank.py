@@ -88,7 +88,7 @@ def test_shifts_lead_to_the_wanted_number_of_ranks(sparsity: float) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_were_not_reached_are_told(tmp_path: Path) -> None:
+def test_processes_that_were_not_reached_are_reported(tmp_path: Path) -> None:
     """20 ranks of two maps: at 95 % one would be left, and each map keeps one."""
     few = trained(tmp_path / "few", epochs=1)
     assert "asked 70.00 %, reached " in few.history[-1].notes[1]

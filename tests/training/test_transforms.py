@@ -79,7 +79,7 @@ def test_one_value_stands_for_every_channel() -> None:
     assert torch.equal(one, three)
 
 
-def test_a_wrong_number_of_channels_is_told() -> None:
+def test_a_wrong_number_of_channels_is_reported() -> None:
     with pytest.raises(DataError, match=r"data\.mean has 3 values, the images have 1 channels"):
         build_normalisation((0.5,) * 3, (0.5,) * 3, 1)
 

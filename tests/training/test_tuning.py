@@ -221,7 +221,7 @@ def test_a_cache_that_cannot_be_written_is_none(tmp_path: Path) -> None:
     assert memory.settings() is None
 
 
-def test_the_time_to_the_first_step_is_told_in_parts(tmp_path: Path) -> None:
+def test_the_time_to_the_first_step_is_reported_in_parts(tmp_path: Path) -> None:
     clock, told = Clock(), []
     watch = Stopwatch(told.append, clock)
     clock.now = 1.25

@@ -64,14 +64,15 @@ def check_milliseconds(limit: float, identity: Identity, times: Sequence[float])
     return Check(name, f"≤ {limit:g} ms", measured, None, passed, "" if passed else wrong)
 
 
-def check_operators(target: OperatorSet, used: Sequence[tuple[str, str]]) -> Check:
+def check_operators(target: OperatorSet, used: Sequence[tuple[str, str]], suffix: str) -> Check:
     """Return the check that a target has every operator that a file uses.
 
     Args:
         target: operators of the target.
         used: (name, operator) of every node.
+        suffix: suffix of the file.
     """
-    missing = target.missing(used)
+    missing = target.missing(used, suffix)
     places = "; ".join(
         f"{operator} at {', '.join(names[:_SHOWN])}"
         f"{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunec.deploy.checks.answers import Answers, Bounds, answer_checks, top_answers
 from prunec.deploy.checks.check import Check, failed
@@ -25,7 +25,8 @@ from prunec.deploy.checks.gaps import (
 )
 from prunec.deploy.checks.proving import unprovable
 from prunec.deploy.checks.random_inputs import Range, random_batches
-from prunec.deploy.checks.rounding import Noise, Rounding, run
+from prunec.deploy.checks.reference import Reference
+from prunec.deploy.checks.rounding import Noise
 from prunec.deploy.checks.samples import Tally
 from prunec.deploy.runner import LoadedFile, Runner
 from prunec.errors import PrunecError
@@ -49,7 +50,7 @@ class TestSplit(Protocol):
 
 def compare_outputs(
     path: Path,
-    module: nn.Module,
+    reference: Reference,
     example: tuple[Tensor, ...],
     runner: Runner,
     spec: VerifySpec,
@@ -67,7 +68,7 @@ def compare_outputs(
         return [failed("outputs, random", 0.0, "no outputs", f"{error.message}.")], None, []
     random, remarks = compare_random(
         loaded,
-        module,
+        reference,
         example,
         batches=spec.random_batches,
         bounds=bounds,
@@ -75,13 +76,13 @@ def compare_outputs(
     )
     if data is None:
         return [random], None, remarks
-    on_data, answers = compare_on_data(loaded, module, example, data, bounds)
+    on_data, answers = compare_on_data(loaded, reference, example, data, bounds)
     return [random, *on_data], answers, remarks
 
 
 def compare_random(
     session: LoadedFile,
-    module: nn.Module,
+    reference: Reference,
     example: tuple[Tensor, ...],
     *,
     batches: int,
@@ -93,10 +94,10 @@ def compare_random(
     Returns:
         The check, and remarks on outputs that prove little: constant or not finite ones.
     """
-    judge, where = _Judge(module, bounds), ""
+    judge, where = _Judge(reference, bounds), ""
     seen: list[list[np.ndarray]] = []
     given = list(random_batches(example, batches, declared))
-    pairs = _outputs(session, module, given)
+    pairs = _outputs(session, reference, given)
     for inputs in given:
         where = f"on a random batch of {len(inputs[0])}"
         try:
@@ -113,19 +114,19 @@ def compare_random(
 
 def compare_on_data(
     session: LoadedFile,
-    module: nn.Module,
+    reference: Reference,
     example: tuple[Tensor, ...],
     data: TestSplit,
     bounds: Bounds,
 ) -> tuple[list[Check], Answers | None]:
     """Compare outputs, answers and their quality on the whole test split."""
-    judge = _Judge(module, bounds)
+    judge = _Judge(reference, bounds)
     task = data.task
     samples, total, equal, tally = 0, 0, 0, Tally(task.classes)
     counts = torch.zeros(2, task.counted, dtype=torch.int64)
     # Labels are read beside the outputs, which a runner may compute for several batches at once.
-    batches, again = itertools.tee(data.test_batches(_batch_size(module, example)))
-    pairs = _outputs(session, module, ((images,) for images, _ in again))
+    batches, again = itertools.tee(data.test_batches(_batch_size(reference, example)))
+    pairs = _outputs(session, reference, ((images,) for images, _ in again))
     for images, labels in batches:
         try:
             ours, theirs = next(pairs)
@@ -149,8 +150,8 @@ def compare_on_data(
 class _Judge:
     """Accumulator of the widest gap over all batches; measures rounding when it is needed."""
 
-    def __init__(self, module: nn.Module, bounds: Bounds) -> None:
-        self._rounding = Rounding(module)
+    def __init__(self, reference: Reference, bounds: Bounds) -> None:
+        self._reference = reference
         self._tolerance = bounds.tolerance
         self._noises: list[Noise] | None = None
         self._gap = Gap()
@@ -175,7 +176,7 @@ class _Judge:
         """
         reason = comparable(ours, theirs)
         if reason and self._tolerance is not None and not unlike(ours, theirs):
-            theirs = decided(ours, theirs, self._rounding.undecided(inputs, ours))
+            theirs = decided(ours, theirs, self._reference.undecided(inputs, ours))
             reason = comparable(ours, theirs)
         if reason or self._tolerance is None:
             gap = incomparable(reason) if reason else Gap()
@@ -206,7 +207,7 @@ class _Judge:
             not np.issubdtype(a.dtype, np.floating) and not np.array_equal(a, b)
             for a, b in zip(ours, theirs, strict=True)
         )
-        self._noises = self._rounding.noise(inputs, ours, whole=whole)
+        self._noises = self._reference.noise(inputs, ours, whole=whole)
         for number, (values, noise) in enumerate(zip(ours, self._noises, strict=True)):
             if text := amplified(values, noise, self._tolerance):
                 self._rough[number] = f"output {number} {text}"
@@ -220,14 +221,14 @@ class _Judge:
         return farthest([gap_of(a, b, noise, tolerance) for a, b, noise in pairs])
 
 
-def _batch_size(module: nn.Module, example: tuple[Tensor, ...]) -> int:
+def _batch_size(reference: Reference, example: tuple[Tensor, ...]) -> int:
     """Return the number of images per batch: outputs with one class per pixel are large."""
-    values = sum(x.size for x in run(module, example)) // len(example[0])
+    values = sum(x.size for x in reference.outputs(example)) // len(example[0])
     return max(1, min(_TEST_BATCH, _TEST_VALUES // max(values, 1)))
 
 
 def _outputs(
-    session: LoadedFile, module: nn.Module, batches: Iterable[tuple[Tensor, ...]]
+    session: LoadedFile, reference: Reference, batches: Iterable[tuple[Tensor, ...]]
 ) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
     """Yield torch's outputs and the file's for every batch; the runner may consume all batches
     first.
@@ -238,4 +239,4 @@ def _outputs(
         theirs = next(file_outputs, None)
         if theirs is None:
             raise PrunecError("the runner ended before the last batch")
-        yield run(module, inputs), theirs
+        yield reference.outputs(inputs), theirs

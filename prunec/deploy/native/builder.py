@@ -212,14 +212,22 @@ class Builder:
         parts = ("starts", "counts", "places", "values")
         fields: Fields = {f"weights.{name}": self.data.add(getattr(rows, name)) for name in parts}
         fields["weights.far"] = int(rows.places.dtype == np.uint16)
-        if rows.values.dtype != np.float16:
-            return fields | {"weights.widened": 0}, []
-        buffer = self.scratch(rounded(rows.values.size))
-        given: Fields = {
-            "from": fields["weights.values"], "to": Place(buffer), "count": rows.values.size
-        }  # fmt: skip
+        place, reads = self.floats(rows.values, layer)
+        return fields | {"weights.values": place, "weights.widened": len(reads)}, reads
+
+    def floats(self, values: np.ndarray, layer: str) -> tuple[int | Place, list[str]]:
+        """Store weights; halves are widened into a buffer of the workspace.
+
+        Returns:
+            The place of the floats: in the data, or in the buffer that is returned too.
+        """
+        stored = self.data.add(values)
+        if values.dtype != np.float16:
+            return stored, []
+        buffer = self.scratch(rounded(values.size))
+        given: Fields = {"from": stored, "to": Place(buffer), "count": values.size}
         self.add("k->widen(&S, w, d);", "pn_widen", given, (), buffer, layer)
-        return fields | {"weights.values": Place(buffer), "weights.widened": 1}, [buffer]
+        return Place(buffer), [buffer]
 
     def _load(self, name: str) -> None:
         values = self.network.constants[name]

@@ -12,6 +12,7 @@ from prunec.deploy.native.geometry import Geometry, geometry
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import MOST_COLUMNS, compressed, in_fours
+from prunec.deploy.native.patterns import Packed, patterned
 from prunec.deploy.native.reading import Call
 
 DENSE_FROM = 0.46
@@ -120,26 +121,28 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     count = weights.group_in * taps
     live = float(np.count_nonzero(weights.values)) / max(weights.values.size, 1)
     dense = (live >= _dense_from(read, count) and weights.group_out >= 4) or count > MOST_COLUMNS
+    offsets = read.offsets(weights.group_in)
+    pattern = None
+    if not dense and not read.alone:
+        pattern = patterned(weights.values, weights.groups, offsets, taps)
     fields: Fields = {
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
         "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
-        "offsets": data.add(read.offsets(weights.group_in)), "low": 0.0, "high": 0.0,
+        "offsets": data.add(pattern.offsets if pattern else offsets), "low": 0.0, "high": 0.0,
     }  # fmt: skip
     if dense:
         size = _scratch(weights, count, out.positions)
         scratch = builder.scratch(size)
-        reads = [scratch]
+        kernel, reads, stored = "dense", [scratch], 4 * weights.values.size
         fields |= {"scratch": Place(scratch), "scratch_size": size}
         fields["values"] = data.add(in_fours(weights.values, weights.groups))
     else:
-        rows = compressed(weights.values)
-        own, reads = builder.rows(rows, call.name)
+        kernel, own, reads, stored = _without_zeros(builder, call, weights, pattern)
         fields |= own
     three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
     if three:
-        fields["dense"] = data.add(weights.values)
-    kernel = "dense" if dense else "three" if three else "sparse"
+        kernel, fields["dense"] = "three", data.add(weights.values)
     reads += [read.place.buffer]
     if read.alone and read.phases:
         kernel = "stepped"
@@ -149,9 +152,18 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
-    stored = 4 * weights.values.size if dense else rows.bytes
     step.work = _work(builder, call, weights, kernel, stored)
     return step
+
+
+def _without_zeros(
+    builder: Builder, call: Call, weights: Filters, pattern: Packed | None
+) -> tuple[str, Fields, list[str], int]:
+    """Store sparse weights: kernel, its arguments, buffers that it reads, bytes of the weights."""
+    if pattern:
+        return pattern.kernel, *pattern.fields(builder, call.name), pattern.bytes
+    rows = compressed(weights.values)
+    return "sparse", *builder.rows(rows, call.name), rows.bytes
 
 
 def _work(builder: Builder, call: Call, weights: Filters, kernel: str, stored: int) -> Work:

@@ -51,7 +51,7 @@ def compressed(values: np.ndarray) -> Rows:
         values: [rows, columns], at most ``MOST_COLUMNS`` columns.
     """
     rows, columns = np.nonzero(values)
-    kept = _exact(values[rows, columns])
+    kept = exact(values[rows, columns])
     gaps = np.diff(columns, prepend=0)
     gaps[np.diff(rows, prepend=-1) != 0] = columns[np.diff(rows, prepend=-1) != 0]
     fillers = np.maximum(gaps - 1, 0) // WIDEST
@@ -74,7 +74,7 @@ def _counted(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return before[::STRIDE].astype(np.uint32), counts.astype(np.uint16)
 
 
-def _exact(values: np.ndarray) -> np.ndarray:
+def exact(values: np.ndarray) -> np.ndarray:
     """Return values as halves if every one of them is finite and exactly one; else as they are."""
     with np.errstate(over="ignore"):
         halves = values.astype(np.float16)

@@ -18,7 +18,7 @@ from prunec.deploy.signature import file_digest
 
 HEADERS = (
     "prunec_kernels.h", "prunec_weights.h", "prunec_vectors.h", "prunec_dense.h",
-    "prunec_depthwise.h", "prunec_linear.h", "prunec_plain.h", "prunec_planes.h",
+    "prunec_depthwise.h", "prunec_blocks.h", "prunec_linear.h", "prunec_plain.h", "prunec_planes.h",
     "prunec_choices.h",
 )  # fmt: skip
 LARGEST_SOURCE = 1 << 15

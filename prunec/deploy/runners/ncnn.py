@@ -48,8 +48,9 @@ class _Net(LoadedFile):
 
     @property
     def input_shapes(self) -> list[Sizes]:
-        """Unknown shapes: ncnn files do not store them."""
-        return [(None,) for _ in self._net.input_names()]
+        """Sizes of the inputs, as their layers store them; a file need not."""
+        lines = self._path.read_text("utf-8").splitlines()
+        return [_sizes(line.split()[5:]) for line in lines if line.startswith("Input ")]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
         """Yield the outputs of a batch when they are requested."""
@@ -68,3 +69,9 @@ class _Net(LoadedFile):
         if any(wrong for wrong, _ in extracted):
             raise PrunecError(f"ncnn cannot run {self._path} on inputs of this size")
         return [np.array(values) for _, values in extracted]
+
+
+def _sizes(parameters: list[str]) -> Sizes:
+    """Return the sizes in an Input layer: c (key 2), d (11), h (1), w (0), the batch before."""
+    known = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
+    return (None, *(int(known[key]) for key in ("2", "11", "1", "0") if key in known))

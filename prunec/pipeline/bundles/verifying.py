@@ -190,8 +190,8 @@ def _between(bundle: Bundle, form: str) -> list[Check]:
     if "layers" not in said and not copy.exists():
         return []
     try:
-        made, told = with_all_outputs(bundle.folder / said["file"])
-        if told != said.get("layers") or not copy.is_file() or copy.read_bytes() != made:
+        made, layers = with_all_outputs(bundle.folder / said["file"])
+        if layers != said.get("layers") or not copy.is_file() or copy.read_bytes() != made:
             wrong = f"{LAYERS}.onnx is not a copy of the file."
             return [failed(name, expected, "of another", wrong)]
         given = _arrays(bundle.folder / GOLDEN, "input")
@@ -202,7 +202,7 @@ def _between(bundle: Bundle, form: str) -> list[Check]:
     if [x.shape for x in golden] != [x.shape for x in values]:
         return [failed(name, expected, "others", "number or shapes of the values differ.")]
     tolerance = float(TOLERANCE if issubclass(exporter(f"to-{form}"), Exact) else LOSSY_TOLERANCE)
-    for entry, ours, theirs in zip(told, values, golden, strict=True):
+    for entry, ours, theirs in zip(layers, values, golden, strict=True):
         if not share(ours, theirs) <= tolerance:
             place = f"{entry['operator']} {entry['node']} ({entry['name']})"
             return [failed(name, expected, f"another at {place}", f"{place} gives other values.")]

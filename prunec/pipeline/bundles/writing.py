@@ -150,9 +150,11 @@ def _contents(
         form_report, tolerance = report.forms[writer.form()], _tolerance(writer)
         forms[writer.form()] = said_of_form(run, writer, form_report, tolerance)
         if wishes.layers and writer.suffix == ".onnx":
-            made, told = _between(run.export.shipped(writer.form(), ".onnx"), writer.form(), given)
+            made, layers = _between(
+                run.export.shipped(writer.form(), ".onnx"), writer.form(), given
+            )
             files |= made
-            forms[writer.form()]["layers"] = told
+            forms[writer.form()]["layers"] = layers
     code: dict[str, Any] = {}
     if wishes.native:
         made, code = native_code(run, report)
@@ -181,10 +183,10 @@ def _between(
     path: Path, form: str, given: Sequence[np.ndarray]
 ) -> tuple[dict[str, bytes], list[dict[str, str]]]:
     """Return the files of the intermediate values, and name, operator and node of each value."""
-    copy, told = with_all_outputs(path)
+    copy, layers = with_all_outputs(path)
     made = values_between(copy, given)
     saved = _saved(f"{LAYERS}/{form}/", "value", made)
-    return {f"{form}/{LAYERS}.onnx": copy, **saved}, told
+    return {f"{form}/{LAYERS}.onnx": copy, **saved}, layers
 
 
 def _manifest(said: Mapping[str, Any]) -> bytes:

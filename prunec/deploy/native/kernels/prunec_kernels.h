@@ -78,6 +78,14 @@ struct pn_phases {
     size_t rows, columns, at; /* of a phase: its first row and column, as pairs in the weights */
 };
 
+/* Weights whose zeros have a pattern. Blocks of four filters: block b is `starts[b] .. starts[b + 1]`,
+ * numbers of taps and for each the values of four filters. N of M: for each filter `groups` times `kept`
+ * values, their places among M in four bits if `packed`, else in bytes; `starts` are steps of places. */
+struct pn_pattern {
+    size_t starts, places, values, groups, kept;
+    int packed, widened;
+};
+
 /* A convolution whose output has the row stride of its input; `positions` of an output lie in a row.
  * A row of the weights is a filter, its numbers those of taps; a dense one holds blocks of four channels,
  * for each tap of the group one value a channel. */
@@ -90,6 +98,7 @@ struct pn_conv {
     int has_residual, activation;
     float low, high;
     const struct pn_phases *phases; /* of one channel, where each is split just before it is read */
+    struct pn_pattern pattern;
 };
 
 struct pn_pool {
@@ -156,6 +165,8 @@ struct pn_kernels {
     void (*linear)(const struct pn_linear *, float *, const float *);
     void (*combine)(const struct pn_walk *, float *);
     void (*widen)(const struct pn_widen *, float *, const float *);
+    void (*blocks)(const struct pn_conv *, float *, const float *);
+    void (*neighbours)(const struct pn_conv *, float *, const float *);
 };
 
 /* Threads of a run: as many as have scratch memory, each but the first behind the planned workspace. */

@@ -100,39 +100,29 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
 #define PN_CASE(kind, n) \
     case n: PN(kind)(k, w, data, p, first, last, n); break;
 
+/* A case for each number of vectors of a tile. */
+#if PN_TILE > 12
+#define PN_CASES(kind) \
+    PN_TWELVE(kind) \
+    PN_CASE(kind, 13) PN_CASE(kind, 14) PN_CASE(kind, 15) PN_CASE(kind, 16) \
+    PN_CASE(kind, 17) PN_CASE(kind, 18) PN_CASE(kind, 19) PN_CASE(kind, 20) \
+    PN_CASE(kind, 21) PN_CASE(kind, 22) PN_CASE(kind, 23) PN_CASE(kind, 24) \
+    default: break;
+#elif PN_TILE > 4
+#define PN_CASES(kind) PN_TWELVE(kind) default: break;
+#else
+#define PN_CASES(kind) PN_FOUR(kind) default: break;
+#endif
+#define PN_TWELVE(kind) \
+    PN_FOUR(kind) \
+    PN_CASE(kind, 5) PN_CASE(kind, 6) PN_CASE(kind, 7) PN_CASE(kind, 8) \
+    PN_CASE(kind, 9) PN_CASE(kind, 10) PN_CASE(kind, 11) PN_CASE(kind, 12)
+#define PN_FOUR(kind) \
+    PN_CASE(kind, 1) PN_CASE(kind, 2) PN_CASE(kind, 3) PN_CASE(kind, 4)
+
 static void PN(pn_sparse_some)(const struct pn_conv *k, float *w, const float *data, size_t p,
                                size_t first, size_t last, size_t tile) {
-    switch (tile) {
-        PN_CASE(pn_sparse_tile, 1)
-        PN_CASE(pn_sparse_tile, 2)
-        PN_CASE(pn_sparse_tile, 3)
-        PN_CASE(pn_sparse_tile, 4)
-#if PN_TILE > 4
-        PN_CASE(pn_sparse_tile, 5)
-        PN_CASE(pn_sparse_tile, 6)
-        PN_CASE(pn_sparse_tile, 7)
-        PN_CASE(pn_sparse_tile, 8)
-        PN_CASE(pn_sparse_tile, 9)
-        PN_CASE(pn_sparse_tile, 10)
-        PN_CASE(pn_sparse_tile, 11)
-        PN_CASE(pn_sparse_tile, 12)
-#endif
-#if PN_TILE > 12
-        PN_CASE(pn_sparse_tile, 13)
-        PN_CASE(pn_sparse_tile, 14)
-        PN_CASE(pn_sparse_tile, 15)
-        PN_CASE(pn_sparse_tile, 16)
-        PN_CASE(pn_sparse_tile, 17)
-        PN_CASE(pn_sparse_tile, 18)
-        PN_CASE(pn_sparse_tile, 19)
-        PN_CASE(pn_sparse_tile, 20)
-        PN_CASE(pn_sparse_tile, 21)
-        PN_CASE(pn_sparse_tile, 22)
-        PN_CASE(pn_sparse_tile, 23)
-        PN_CASE(pn_sparse_tile, 24)
-#endif
-    default: break;
-    }
+    switch (tile) { PN_CASES(pn_sparse_tile) }
 }
 
 /* Every tile of every part of the channels; tiles differ by one vector at most. */
@@ -160,6 +150,7 @@ static void PN(pn_sparse)(const struct pn_conv *k, float *w, const float *data) 
     PN_TILES(PN_TILE, k->out.channels, PN(pn_sparse_some));
 }
 
+#include "prunec_blocks.h"
 #include "prunec_dense.h"
 #include "prunec_depthwise.h"
 
@@ -201,7 +192,7 @@ static void PN(pn_combine)(const struct pn_walk *k, float *w) {
 
 static const struct pn_kernels PN(pn_kernels) = {
     PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_three),
-    PN(pn_stepped), PN(pn_linear), PN(pn_combine), PN(pn_widen)};
+    PN(pn_stepped), PN(pn_linear), PN(pn_combine), PN(pn_widen), PN(pn_blocks), PN(pn_neighbours)};
 
 #undef PN_V
 #undef PN_LOAD
@@ -214,6 +205,9 @@ static const struct pn_kernels PN(pn_kernels) = {
 #undef PN_INLINE
 #undef PN_FINISH
 #undef PN_CASE
+#undef PN_CASES
+#undef PN_TWELVE
+#undef PN_FOUR
 #undef PN_PARTS
 #undef PN_PARALLEL
 #undef PN_TILES

@@ -1,0 +1,125 @@
+"""Weights whose zeros have a pattern: blocks of four filters, N of M input channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunec.deploy.native.builder import Builder, Fields
+from prunec.deploy.native.packing import exact
+
+ROWS = 4
+"""Filters of a block (prunec_blocks.h)."""
+FILLED = 0.9
+"""Share of nonzero weights in blocks from which their kernel is used: below, its zeros cost more
+than the shared loads save."""
+FULL = 0.98
+"""The same for N of M, whose kernel saves bytes rather than time; growth leaves some weights 0."""
+LARGEST = 64
+"""M, at most; up to 16 positions take four bits."""
+_TRIED = 64
+"""Filters in which N of M is looked for first: most layers have no pattern."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Weights of a pattern as a kernel reads them.
+
+    Attributes:
+        kernel: name of the kernel.
+        offsets: offsets that the kernel reads, in floats: of all weights, or of groups.
+        values: values of the weights; halves if that loses no bit.
+        arrays: argument → its array.
+        numbers: argument → number.
+    """
+
+    kernel: str
+    offsets: np.ndarray
+    values: np.ndarray
+    arrays: dict[str, np.ndarray]
+    numbers: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the arrays."""
+        return sum(array.nbytes for array in (*self.arrays.values(), self.values))
+
+    def fields(self, builder: Builder, layer: str) -> tuple[Fields, list[str]]:
+        """Store the arrays; return the arguments of the kernel and the buffers that it reads."""
+        add = builder.data.add
+        fields: Fields = {f"pattern.{key}": add(array) for key, array in self.arrays.items()}
+        fields |= {f"pattern.{key}": number for key, number in self.numbers.items()}
+        place, reads = builder.floats(self.values, layer)
+        return fields | {"pattern.values": place, "pattern.widened": len(reads)}, reads
+
+
+def patterned(values: np.ndarray, groups: int, offsets: np.ndarray, taps: int) -> Packed | None:
+    """Return the weights of a convolution in the layout of their pattern; None if they have none.
+
+    Args:
+        values: [filters, input channels of a group × taps].
+        groups: number of groups.
+        offsets: offset of every weight of a filter, in floats.
+        taps: number of kernel positions.
+    """
+    if not values.any():
+        return None
+    return _blocks(values, groups, offsets) or _neighbours(values, offsets, taps)
+
+
+def _blocks(values: np.ndarray, groups: int, offsets: np.ndarray) -> Packed | None:
+    """Return blocks of four filters that share their positions."""
+    filters, count = values.shape
+    if filters < ROWS or (groups > 1 and filters // groups % ROWS) or count > 1 << 16:
+        return None
+    full = np.zeros((-(-filters // ROWS) * ROWS, count), np.float32)
+    full[:filters] = values
+    blocks = full.reshape(-1, ROWS, count)
+    used: np.ndarray = (blocks != 0).any(axis=1)
+    missing = (len(full) - filters) * used[-1].sum()
+    if np.count_nonzero(values) < FILLED * (ROWS * used.sum() - missing):
+        return None
+    block, place = np.nonzero(used)
+    starts = np.concatenate([[0], np.cumsum(used.sum(1))]).astype(np.uint32)
+    places, chosen = place.astype(np.uint16), blocks[block, :, place]
+    arrays: dict[str, np.ndarray] = {"starts": starts, "places": places}
+    return Packed("blocks", offsets, exact(chosen), arrays, {})
+
+
+def _neighbours(values: np.ndarray, offsets: np.ndarray, taps: int) -> Packed | None:
+    """Return N of M weights along the input channels, for the smallest M that fits."""
+    channels = values.shape[1] // taps
+    live = np.count_nonzero(values) / values.size
+    for size in range(2, LARGEST + 1):
+        kept = int(live * size / FULL)
+        if channels % size or not 0 < kept < size or kept * FULL > live * size * 1.0001:
+            continue
+        if _kept(values[:_TRIED], size, taps) <= kept and _kept(values, size, taps) == kept:
+            return _of_group(values, offsets, taps, (kept, size))
+    return None
+
+
+def _kept(values: np.ndarray, size: int, taps: int) -> int:
+    """Return the largest number of nonzero weights among ``size`` neighbours."""
+    groups = (values != 0).reshape(len(values), -1, size, taps)
+    return int(groups.sum(2).max())
+
+
+def _of_group(
+    values: np.ndarray, offsets: np.ndarray, taps: int, pattern: tuple[int, int]
+) -> Packed:
+    kept, size = pattern
+    along = values.reshape(len(values), -1, size, taps).swapaxes(2, 3)
+    groups = along.reshape(-1, size)
+    # Nonzero ones first, in order; zeros fill a group that has fewer.
+    places = np.argsort(groups == 0, axis=1, kind="stable")[:, :kept]
+    chosen = np.take_along_axis(groups, places, 1).astype(np.float32)
+    own = offsets.reshape(-1, size, taps)
+    flat = places.reshape(-1).astype(np.uint8)
+    if size <= 16:
+        pairs = np.concatenate([flat, np.zeros(len(flat) % 2, np.uint8)]).reshape(-1, 2)
+        flat = pairs[:, 0] | pairs[:, 1] << 4
+    arrays: dict[str, np.ndarray] = {"starts": own[0, :, 0] - own[0, 0, 0], "places": flat}
+    numbers = {"groups": own.shape[0] * taps, "kept": kept, "packed": int(size <= 16)}
+    return Packed("neighbours", own[:, 0].reshape(-1), exact(chosen), arrays, numbers)
