@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_serializer, model_validator
 
 from prunec.recipe.values import MOST_ENTRIES, Named, Options, Positive, Table, Text, some
 
@@ -89,6 +89,11 @@ class DataSpec(Table):
         le=PILLOWS_PIXELS,
         description="largest number of pixels of an image: a larger one is refused undecoded",
     )
+
+    @field_serializer("decode")
+    def _usual_decoder(self, value: str) -> str | None:
+        # The default is left out: recipes of before this key keep their digest.
+        return None if value == "workers" else value
 
     @model_validator(mode="after")
     def _one_each_channel(self) -> Self:
