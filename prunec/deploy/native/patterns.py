@@ -86,7 +86,7 @@ def _blocks(values: np.ndarray, groups: int, offsets: np.ndarray) -> Packed | No
     full = np.zeros((len(firsts), ROWS, count), np.float32)
     full[own, np.arange(filters) - np.array(firsts)[own]] = values
     block, place = np.nonzero(used)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "firsts": np.array([*firsts, filters], np.uint32),
         "starts": np.concatenate([[0], np.cumsum(used.sum(1))]).astype(np.uint32),
         "places": place.astype(np.uint16),
