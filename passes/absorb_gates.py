@@ -16,7 +16,7 @@ from prunec.models.gates import absorbed, gates_of
 
 @dataclass(frozen=True)
 class AbsorbGates(Rewrite):
-    """Multiply gates into the kernels behind them; zeros are masks."""
+    """Multiply gates into the kernels that read them; zeros become masks."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"gated"})
     drops: ClassVar[frozenset[str]] = frozenset({"gated"})
@@ -32,5 +32,5 @@ class AbsorbGates(Rewrite):
             masks[name] = mask & masks[name] if name in masks else mask
         zero = sum(int((gate == 0).sum()) for gate in gates.values())
         total = sum(gate.numel() for gate in gates.values())
-        note = f"{len(gates)} kernels took {total} gates in, {zero} of them zero"
+        note = f"absorbed {total:,} gates into {len(gates)} kernels; {zero:,} gates are zero"
         return replace(artifact, module=module, masks=masks), Remarks((note,), {"zero_gates": zero})

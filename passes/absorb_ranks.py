@@ -18,7 +18,7 @@ from prunec.models.low_rank import Form, maps_of, put, unscaled, whole
 
 @dataclass(frozen=True)
 class AbsorbRanks(Rewrite):
-    """Take what is left of m into W₂, or multiply both factors out."""
+    """Multiply m into W₂, or both factors into one matrix."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"low-rank"})
     forbids: ClassVar[frozenset[str]] = frozenset({"compact"})

@@ -18,7 +18,7 @@ from prunec.contract import Remarks, Rewrite
 
 @dataclass(frozen=True)
 class CompactMasks(Rewrite):
-    """Drop masks that mask nothing; the others become zero weights."""
+    """Turn masks into zero weights; drop masks that mask nothing."""
 
     forbids: ClassVar[frozenset[str]] = frozenset({"gated"})
     drops: ClassVar[frozenset[str]] = frozenset({"masked"})
@@ -30,5 +30,5 @@ class CompactMasks(Rewrite):
         with torch.no_grad():
             for name, mask in left.items():
                 module.get_parameter(name).masked_fill_(~mask.bool(), 0.0)
-        note = f"{len(artifact.masks) - len(left)} masks gone, {len(left)} kept"
+        note = f"dropped {len(artifact.masks) - len(left)} masks, kept {len(left)}"
         return replace(artifact, module=module, masks=left), Remarks((note,), {"masks": len(left)})

@@ -61,7 +61,8 @@ class RemoveChannels(Rewrite):
 def _notes(compiled: Compiled) -> tuple[str, ...]:
     free = [group for group in compiled.groups if not group.pinned]
     total, gone = sum(g.size for g in free), sum(compiled.removed.values())
-    notes = [f"removed {gone} of {total} channels in {len(compiled.removed)} of {len(free)} groups"]
+    of = f"{len(compiled.removed)} of {len(free)} groups"
+    notes = [f"removed {gone:,} of {total:,} channels in {of}"]
     refused = [g for g in compiled.groups if g.pinned and g.pinned != "network output"]
     notes += [f"kept {g.size} channels of {g.name}: {g.pinned}" for g in refused[:8]]
     if len(refused) > 8:

@@ -18,7 +18,7 @@ from prunec.training.method import Method
 
 @dataclass(frozen=True)
 class TrainDense(Training):
-    """Train all weights, as the recipe's [train] says."""
+    """Train all weights, as the recipe's [train] states."""
 
     forbids: ClassVar[frozenset[str]] = frozenset({"folded"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained"})

@@ -29,7 +29,7 @@ NEAR = 0.1  # of the number wanted: H stays as it is
 
 @dataclass(frozen=True)
 class TrainDsr(SpreadTraining):
-    """Sparse from the start; what drops grows at random anywhere."""
+    """Sparse from the start; dropped weights grow again at random."""
 
     spread: Annotated[
         Literal["uniform", "er", "erk", "densities"],

@@ -27,7 +27,7 @@ from prunec.training.phases import Phases, until
 
 @dataclass(frozen=True)
 class TrainGmp(PatternedSpread):
-    """Prune the smallest weights of each layer, more and more."""
+    """Prune the smallest weights of each layer, gradually."""
 
     spread: Annotated[
         Literal["uniform", "er", "erk", "densities"],

@@ -32,7 +32,7 @@ LAST = 0.005  # the share that is exchanged at the end: the authors'
 
 @dataclass(frozen=True)
 class TrainGranet(RegrowthTraining):
-    """Prune gradually over all layers, regrow by the gradient."""
+    """Prune gradually over all layers; regrow weights by gradient."""
 
     spread: Annotated[
         Literal["uniform", "er", "erk"], Field(description="how the first masks share the sparsity")

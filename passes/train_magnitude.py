@@ -52,7 +52,7 @@ LENGTHS = ("dense", "select")  # of the phases before the one that trains what i
 
 @dataclass(frozen=True)
 class TrainMagnitude(Training):
-    """Cut trained weights to a MAC budget; train what is left."""
+    """Cut trained weights to a MAC budget; train the rest."""
 
     forbids: ClassVar[frozenset[str]] = frozenset({"gated", "masked", "folded"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained", "masked"})

@@ -20,7 +20,7 @@ from prunec.training.method import Moment
 
 @dataclass(frozen=True)
 class TrainSet(RegrowthTraining):
-    """Sparse from the start; the smallest drop, any others grow."""
+    """Sparse from the start; the smallest drop, random ones grow."""
 
     def method(self, kernels: Mapping[str, Tensor], context: Context) -> MaskMethod:
         """See :meth:`SparseTraining.method`."""

@@ -37,7 +37,7 @@ SHARED = {"equal": shared_equally, "momentum": shared_out}
 
 @dataclass(frozen=True)
 class TrainSnfs(SpreadTraining):
-    """Sparse from the start; weights go where momentum is largest."""
+    """Sparse from the start; weights grow where momentum is large."""
 
     fraction: Annotated[
         float, Field(gt=0, lt=1, description="share of the weights left that is exchanged at first")

@@ -40,7 +40,7 @@ HIGH = 3.0  # a threshold of 0.95: what this has not made zero, more will hardly
 
 @dataclass(frozen=True)
 class TrainStr(SparseTraining):
-    """Learn a threshold for each layer; the sparsity follows."""
+    """Learn a threshold per layer; the sparsity follows."""
 
     s_init: Annotated[
         float, Field(description="where the thresholds begin: sigmoid(s_init)")

@@ -20,9 +20,10 @@ from prunec.errors import PassError, PrunecError
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
 from prunec.graph.channels.counted import LayerShape, counted_layers
+from prunec.passes._gdp import Gdp
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.remove_channels import RemoveChannels
-from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.passes.train_gdp import TrainGdp
 from prunec.sparsity.gated_times import LEAST, GatedTimes, gated_times
 
 OPTIONS = {"dense_epochs": DENSE, "select_epochs": SELECT}

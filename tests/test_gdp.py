@@ -31,9 +31,9 @@ from prunec.artifact import Artifact, Step
 from prunec.cost.torch_graph import count
 from prunec.graph.channels.groups import channel_groups
 from prunec.models.gates import attach_gates, gates_of
+from prunec.passes._gdp import Gdp
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.remove_channels import RemoveChannels
-from prunec.passes.train_gdp import Gdp
 
 # -- the gate ------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from zoo import ZOO
 
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
-from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.passes._gdp import Gdp
+from prunec.passes.train_gdp import TrainGdp
 from prunec.sparsity.gated_macs import gated_channels
 from prunec.sparsity.mac_budget import first_block
 

@@ -22,9 +22,9 @@ from prunec.errors import PassError
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
 from prunec.models.gates import attach_gates, gates_of
+from prunec.passes._gdp import Gdp
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.remove_channels import RemoveChannels
-from prunec.passes.train_gdp import Gdp
 from prunec.sparsity.gated_macs import Gated, gated_channels
 from prunec.training.context import Context
 from prunec.training.loop import fit

@@ -59,7 +59,7 @@ def load_data(spec: DataSpec, *, seed: int) -> Data:
             train_set=source.train,
             test_set=source.test,
             workers=workers_here(spec.workers),
-            decode=spec.decode,
+            decode=spec.decode or "workers",
             **common,
         )
     return MemoryData(

@@ -122,7 +122,7 @@ Runners = Annotated[
         "--runner",
         metavar="RUNNER",
         callback=known_runners,
-        help="Also prove the files with RUNNER: ssh://user@board (see `prunec runners`).",
+        help="Also check the files with RUNNER: ssh://user@board (see `prunec runners`)",
         autocompletion=completion.runner_names,
         show_default=False,
     ),
@@ -143,12 +143,12 @@ WithPreprocessing = Annotated[
     typer.Option(
         "--with-preprocessing",
         metavar="LAYOUT",
-        help="Let the files take uint8 images, nhwc or nchw, and normalise them inside.",
+        help="Make files that take uint8 images, nhwc or nchw, and normalise them",
     ),
 ]
 NoRecipe = Annotated[
     bool,
-    typer.Option("--no-recipe", help="Leave the recipe, which names folders, out of the files."),
+    typer.Option("--no-recipe", help="Leave the recipe, which names folders, out of the files"),
 ]
 
 
@@ -175,10 +175,10 @@ def in_a_folder(path: Path | None) -> Path | None:
     return path
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables")]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="The file to write.", callback=in_a_folder),
+    typer.Option("--output", "-o", metavar="FILE", help="The file to write", callback=in_a_folder),
 ]
 
 

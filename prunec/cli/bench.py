@@ -18,14 +18,14 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="RUN|A.onnx B.onnx",
-            help="A run  [default: the latest], or two files: the second is the dense one.",
+            help="A run  [default: the latest], or two files: the second is the dense one",
             autocompletion=completion.runs_and_files,
             show_default=False,
         ),
     ] = None,
-    batch: Annotated[str, typer.Option("--batch", metavar="N,…", help="Batch sizes.")] = "1,32",
+    batch: Annotated[str, typer.Option("--batch", metavar="N,…", help="Batch sizes")] = "1,32",
     threads: Annotated[
-        str, typer.Option("--threads", metavar="N,…", help="Threads per operator.")
+        str, typer.Option("--threads", metavar="N,…", help="Threads per operator")
     ] = "1",
     inputs: Annotated[
         list[str] | None,
@@ -40,12 +40,12 @@ def bench(
         typer.Option(
             "--layers",
             help="Also time every layer, by the runtime's profiler; with --runner"
-            " native also its density, and its speed relative to the machine's.",
+            " native also its density, and its speed relative to the machine's",
         ),
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Write a plot as SVG.", callback=in_a_folder),
+        typer.Option("--plot", metavar="FILE", help="Write a plot as SVG", callback=in_a_folder),
     ] = None,
     runner: RunBy = "",
     as_json: AsJson = False,
@@ -53,8 +53,8 @@ def bench(
 ) -> None:
     """Time an exported file against the dense network's, or two files, in turns.
 
-    Each round runs both. Rounds go on until the ratio is known to 2 %, or one file is faster at
-    99 % confidence, or 20 s are over. Memory, samples/s and MACs/s follow below.
+    Each round runs both. Rounds continue until the ratio is known to 2 %, or one file is faster at
+    99 % confidence, or 20 s are over. Also prints memory, samples/s and MACs/s.
     """
     given = subjects or []
     # Before torch is imported: a mistyped list is reported at once.

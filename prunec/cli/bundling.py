@@ -21,7 +21,7 @@ def _options(
         typer.Option(
             "--bundle",
             metavar="PLACE",
-            help="Write every form that passed as a bundle: a folder, or FILE.zip.",
+            help="Write every form that passed as a bundle: a folder, or FILE.zip",
             callback=in_a_folder,
         ),
     ] = None,
@@ -36,18 +36,18 @@ def _options(
     ] = "",
     sign: Annotated[
         Path | None,
-        typer.Option("--sign", metavar="KEY", help="Sign the bundle with a private key (PEM)."),
+        typer.Option("--sign", metavar="KEY", help="Sign the bundle with a private key (PEM)"),
     ] = None,
     bom: Annotated[
-        bool, typer.Option("--bom", help="Add a CycloneDX bill of materials to the bundle.")
+        bool, typer.Option("--bom", help="Add a CycloneDX bill of materials to the bundle")
     ] = False,
     layers: Annotated[
         bool,
-        typer.Option("--golden-layers", help="Add golden values per layer: check.py --layers."),
+        typer.Option("--golden-layers", help="Add golden values per layer: check.py --layers"),
     ] = False,
     native: Annotated[
         bool,
-        typer.Option("--native", help="Add native code, and a library that is built from it here."),
+        typer.Option("--native", help="Add native code and a library built from it"),
     ] = False,
 ) -> None:
     """Options of a bundle."""

@@ -104,8 +104,8 @@ app.command("compile", short_help="Cut, write and prove a network that is alread
 app.command(short_help="Time an exported file against the dense network's, or two files.")(bench)
 app.command(short_help="Print MACs and parameters, per layer and in total.")(count)
 app.command(short_help="Write a recipe for a network and its images.")(init)
-app.command(short_help="Print the five best classes of images by an exported file.")(predict)
-app.command(short_help="Show layers and channel groups, and how much of them is left.")(inspect)
+app.command(short_help="Print the five most probable classes of images.")(predict)
+app.command(short_help="Show layers and channel groups, and the share that is left.")(inspect)
 
 
 def main() -> None:
@@ -133,9 +133,7 @@ def _print_version(wanted: bool) -> None:
 def options(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version"),
     ] = False,
     install: completion.Install = None,
     show: completion.Show = None,
@@ -149,21 +147,21 @@ def train(
         str | None,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe's file or packaged name; with --resume also a run.",
+            help="A recipe's file or packaged name; with --resume also a run",
             autocompletion=completion.recipe_references,
         ),
     ] = None,
     device: Device = None,
     changes: Changes = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run or recipe named, or the latest run.")
+        bool, typer.Option("--resume", help="Continue the run or recipe named, or the latest run")
     ] = False,
     retune: Annotated[
         bool,
-        typer.Option("--retune", help="Measure a GPU's settings although they are remembered."),
+        typer.Option("--retune", help="Measure the GPU settings again; ignore remembered ones"),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Print the time to the first step, in parts.")
+        bool, typer.Option("--verbose", help="Print the time to the first step, in parts")
     ] = False,
     runs: Root = None,
 ) -> None:
@@ -204,7 +202,7 @@ def export(
     wishes: Wishes | None = None,
     forms: tuple[str, ...] = (),
 ) -> None:
-    """Cut a trained network, write it in every form asked for, and prove each file equal to it.
+    """Cut a trained network, write it in every requested form, and prove each file equal to it.
 
     RUN may be the file of a recipe without a training pass: then its network is exported as built.
     """
@@ -251,7 +249,7 @@ def verify(
     no_code: NoCode = False,
     key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="FILE", help="Public key of a signed bundle (PEM)."),
+        typer.Option("--key", metavar="FILE", help="Public key of a signed bundle (PEM)"),
     ] = None,
     junit: JUnit = None,
     runner: Runners = None,

@@ -17,7 +17,7 @@ _SHOWN = 12  # rows per list: the whole result stays on a screen of 24 to 40 lin
 
 
 def compact(
-    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A finished ONNX file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A finished ONNX file")],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -37,7 +37,7 @@ def compact(
         typer.Option(
             "--samples",
             metavar="FILE",
-            help="Also prove it on the arrays of an .npz, one per input name.",
+            help="Also check it on the arrays of an .npz, one per input name",
         ),
     ] = None,
     bounds: Annotated[
@@ -45,7 +45,7 @@ def compact(
         typer.Option(metavar="LOW HIGH", help="Range of random inputs  [default: normal]"),
     ] = None,
     round_to: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Round kept counts up to a multiple of N.")
+        int, typer.Option(min=1, metavar="N", help="Round kept counts up to a multiple of N")
     ] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +95,7 @@ def _print_result(result: FileResult) -> None:
 
     compacted = result.compacted
     if result.written is None:
-        say(f"{result.path} is left as it is: no channel is dead, unread or constant.")
+        say(f"{result.path} is left as it is: no channel is known to be dead, unread or constant.")
     else:
         say(f"{_counted(sum(compacted.removed.values()), 'channel')} removed:")
         groups = list(compacted.removed.items())

@@ -28,7 +28,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RECIPE…",
-            help="Recipe files or packaged names.",
+            help="Recipe files or packaged names",
             autocompletion=completion.recipe_references,
         ),
     ],
@@ -39,12 +39,12 @@ def compare(
             help="Sparsities to train each recipe at: 0.9,0.99  [default: each recipe's own]",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Runs per cell, with seeds from 0.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Runs per cell, with seeds from 0")] = 3,
     changes: Changes = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Processes at once.  [default: as cores or GPUs allow]"
+            min=1, metavar="N", help="Processes at once  [default: as cores or GPUs allow]"
         ),
     ] = None,
     output: Annotated[
@@ -53,7 +53,7 @@ def compare(
             "--output",
             "-o",
             metavar="FOLDER",
-            help="Folder of runs and results.  [default: in comparisons/]",
+            help="Folder of runs and results  [default: in comparisons/]",
             callback=in_a_folder,
         ),
     ] = None,
@@ -68,18 +68,18 @@ def compare(
     gpus: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="N", help="GPUs per cell on Ray; 0.5: two cells at once.  [default: 1]"
+            min=0, metavar="N", help="GPUs per cell on Ray; 0.5: two cells at once  [default: 1]"
         ),
     ] = None,
     listed: Annotated[
         bool,
         typer.Option(
-            "--list", help="Print one command per unfinished cell, for any machine; run none."
+            "--list", help="Print one command per unfinished cell, for any machine; run none"
         ),
     ] = False,
     cell: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Run only this cell; --list prints the names."),
+        typer.Option(metavar="NAME", help="Run only this cell; --list prints the names"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

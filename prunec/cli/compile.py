@@ -51,7 +51,7 @@ def compile_network(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="A network, as in a recipe's model.name.",
+            help="A network, as in a recipe's model.name",
             autocompletion=completion.model_names,
         ),
     ],
@@ -60,20 +60,22 @@ def compile_network(
     masks: Annotated[
         str,
         typer.Option(
-            "--masks", metavar="FILE", show_default=False, help="Masks by the weights' names."
+            "--masks", metavar="FILE", show_default=False, help="Masks by the weights' names"
         ),
     ] = "",
     classes: Classes = 0,
     data: Annotated[
         str,
-        typer.Option("--data", metavar="DATA", help="Images to prove it on: a set or a folder."),
+        typer.Option(
+            "--data", metavar="DATA", help="Images for the checks: a data set by name, or a folder"
+        ),
     ] = "none",
     round_to: Annotated[
         str,
         typer.Option(
             "--round-to",
             metavar="N",
-            help="Keep channels in multiples of N; `measured`: in counts measured fast here.",
+            help="Keep channels in multiples of N; `measured`: in counts measured fast here",
         ),
     ] = "1",
     output: Folder = None,

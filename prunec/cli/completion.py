@@ -27,7 +27,7 @@ Install = Annotated[
         callback=install_callback,
         is_eager=True,
         expose_value=False,
-        help="Install completion of commands, names and keys: bash, zsh, fish, powershell, pwsh.",
+        help="Install completion of commands, names and keys: bash, zsh, fish, powershell, pwsh",
     ),
 ]
 Show = Annotated[
@@ -38,7 +38,7 @@ Show = Annotated[
         callback=show_callback,
         is_eager=True,
         expose_value=False,
-        help="Print the completion script.",
+        help="Print the completion script",
     ),
 ]
 

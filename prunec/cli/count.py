@@ -25,7 +25,7 @@ def count(
         str,
         typer.Argument(
             metavar="FILE.onnx|NETWORK|RUN",
-            help="An ONNX file, a network as in model.name, or a run's folder or name.",
+            help="An ONNX file, a network as in model.name, or a run's folder or name",
             autocompletion=completion.network_files,
         ),
     ],
@@ -33,7 +33,7 @@ def count(
     weights: Weights = "",
     memory: Annotated[
         bool,
-        typer.Option("--memory", help="Print the peak activation memory of the file or files."),
+        typer.Option("--memory", help="Print the peak activation memory of the file or files"),
     ] = False,
     as_json: AsJson = False,
     runs: Root = None,

@@ -37,7 +37,7 @@ def check(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe file or packaged name.",
+            help="A recipe file or packaged name",
             autocompletion=completion.recipe_references,
         ),
     ],
@@ -52,7 +52,7 @@ def check(
         Literal["auto", "cpu", "cuda"] | None,
         typer.Option(
             metavar="DEVICE",
-            help="Also time batches and training steps on auto, cpu or cuda; report the slower.",
+            help="Also time batches and training steps on auto, cpu or cuda; report the slower",
         ),
     ] = None,
     as_json: AsJson = False,

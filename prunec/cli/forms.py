@@ -27,7 +27,7 @@ def with_forms(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [p.replace(annotation=hints[p.name]) for p in given if p.name != "forms"]
     for key, name in names.items():
         form = name.removeprefix("to-")
-        flag = typer.Option(f"--{form}", help=f"Also write {form}.")
+        flag = typer.Option(f"--{form}", help=f"Also write {form}")
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         parameters.append(
             inspect.Parameter(key, kind, default=False, annotation=Annotated[bool, flag])

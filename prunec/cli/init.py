@@ -18,7 +18,7 @@ def init(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="A torchvision name, timm:NAME or package.module:factory.",
+            help="A torchvision name, timm:NAME or package.module:factory",
             autocompletion=completion.model_names,
         ),
     ],
@@ -71,7 +71,7 @@ def init(
     ] = "",
     output: Output = None,
 ) -> None:
-    """Write a commented recipe for a network and its images; it runs as it is.
+    """Write a commented recipe for a network and its images, ready to run.
 
     Sizes, classes, mean and deviation of the images of a folder are read from a sample of them.
     """

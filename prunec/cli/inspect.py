@@ -35,7 +35,7 @@ def inspect(
     no_code: NoCode = False,
     runs: Root = None,
 ) -> None:
-    """Show layers and channel groups of a run, a recipe or a network, and how much of them is left.
+    """Show layers and channel groups of a run, a recipe or a network, and the share that is left.
 
     With --no-code, show only the layers of the files that a run's folder holds.
     """

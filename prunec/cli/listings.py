@@ -24,7 +24,7 @@ def recipes_table(recipes: Iterable[Recipe]) -> FittedTable:
 
 def passes_table(classes: Mapping[str, type[Pass]]) -> FittedTable:
     """Return the table of passes: one line per pass, the first of its class's docstring."""
-    made = listing("pass", "what it does")
+    made = listing("pass", "effect")
     for name, cls in classes.items():
         made.add_row(name, (cls.__doc__ or "").strip().partition("\n")[0])
     return made

@@ -34,7 +34,7 @@ def show_pass(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="A pass: train-gdp.", autocompletion=completion.pass_names
+            metavar="NAME", help="A pass: train-gdp", autocompletion=completion.pass_names
         ),
     ],
 ) -> None:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def predict(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="An exported file, a bundle, or a run.")
+        str, typer.Argument(metavar="FILE", help="An exported file, a bundle, or a run")
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files")],
     form: Annotated[
         str,
         typer.Option("--form", metavar="FORM", help="Form of a bundle or a run  [default: onnx]"),
@@ -27,7 +27,7 @@ def predict(
     as_json: AsJson = False,
     runs: Root = None,
 ) -> None:
-    """Print the five best classes of every image, prepared as the file's metadata says."""
+    """Print the five most probable classes of every image, prepared as the file states."""
     path = Path(file)
     # A name with a suffix is a mistyped file, not a run.
     if not path.exists() and not path.suffix:

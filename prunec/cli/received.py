@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NoCode = Annotated[
     bool,
-    typer.Option("--no-code", help="For a folder from others: run no code that its recipe names."),
+    typer.Option("--no-code", help="For a folder from others: run no code that its recipe names"),
 ]
 
 

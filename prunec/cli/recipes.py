@@ -34,7 +34,7 @@ def show_recipe(
         str,
         typer.Argument(
             metavar="NAME",
-            help="A packaged recipe: gdp_mbv2.",
+            help="A packaged recipe: gdp_mbv2",
             autocompletion=completion.packaged_names,
         ),
     ],

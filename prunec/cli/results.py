@@ -20,7 +20,7 @@ JUnit = Annotated[
     typer.Option(
         "--junit",
         metavar="FILE",
-        help="Write the checks as JUnit XML, one test case per check.",
+        help="Write the checks as JUnit XML, one test case per check",
         callback=in_a_folder,
     ),
 ]

@@ -36,7 +36,7 @@ def setup(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="A runner: qemu-aarch64.", autocompletion=completion.runner_names
+            metavar="NAME", help="A runner: qemu-aarch64", autocompletion=completion.runner_names
         ),
     ],
 ) -> None:

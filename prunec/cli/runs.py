@@ -33,7 +33,7 @@ runs_app = typer.Typer(
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="A run's name or folder.", autocompletion=completion.run_names
+        metavar="RUN", help="A run's name or folder", autocompletion=completion.run_names
     ),
 ]
 AGE_UNITS = ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600), (float("inf"), "d", 86400))
@@ -64,10 +64,10 @@ def remove(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN…", help="Names or folders of runs.", autocompletion=completion.run_names
+            metavar="RUN…", help="Names or folders of runs", autocompletion=completion.run_names
         ),
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking")] = False,
     root: Root = None,
 ) -> None:
     """Delete runs with everything in their folders. Asks first; refuses a run in progress."""

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from rich.console import RenderableType
 from rich.text import Text
 
+from prunec.catalogue import runner_named
 from prunec.charts import svg
 from prunec.charts.roofline import HEIGHT
 from prunec.deploy.native.speeds import layer_roofline
@@ -31,10 +32,10 @@ STYLE = (
 
 
 def exported_files(run: RunFolder, runner: str = "") -> tuple[Path, Path]:
-    """Return the shipped file, C for runner ``native`` and ONNX for others, and the dense ONNX one.
+    """Return the shipped and the dense file: ONNX, or the form that the runner opens.
 
     Raises:
-        RunError: the run has no export yet.
+        PrunecError: there is no such runner, or the run has no export that it opens.
     """
     shipped, dense = run.export.shipped("onnx", ".onnx"), run.export.dense("onnx", ".onnx")
     if not (shipped.is_file() and dense.is_file()):
@@ -43,18 +44,26 @@ def exported_files(run: RunFolder, runner: str = "") -> tuple[Path, Path]:
         raise RunError(
             f"{run.path} has no export", remedy=f"Export first: prunec export {run.path}"
         )
-    return _opened_by(run, runner) if runner == "native" else shipped, dense
+    kinds = runner_named(runner).suffixes if runner else frozenset({".onnx"})
+    return (shipped, dense) if ".onnx" in kinds else _opened_by(run, runner, kinds, dense)
 
 
-def _opened_by(run: RunFolder, runner: str) -> Path:
-    """Return the C file that a run ships; raise `RunError` if it has none."""
-    shipped = run.export.shipped("c", ".c")
-    if not shipped.is_file():
-        raise RunError(
-            f"{run.path} has no export that {runner} runs",
-            remedy=f"Export it: prunec export {run.path} --c",
-        )
-    return shipped
+def _opened_by(
+    run: RunFolder, runner: str, suffixes: frozenset[str], dense: Path
+) -> tuple[Path, Path]:
+    """Return the shipped file that a runner opens, and the dense one in the same form if there is
+    one; raise `RunError` if the run ships none.
+    """
+    for form in run.export.forms:
+        for suffix in suffixes:
+            shipped, twin = run.export.shipped(form, suffix), run.export.dense(form, suffix)
+            if shipped.is_file():
+                return shipped, twin if twin.is_file() else dense
+    flag = "c" if runner == "native" else runner
+    raise RunError(
+        f"{run.path} has no export that {runner} runs",
+        remedy=f"Export it: prunec export {run.path} --{flag}",
+    )
 
 
 def bench_tables(name: str, bench: Bench) -> list[RenderableType]:

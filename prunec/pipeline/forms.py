@@ -244,7 +244,7 @@ def _written(
     details = replace(
         report.details,
         file=str(target),
-        dense_bytes=twin.stat().st_size,
+        dense_bytes=writer.size(twin),
         remarks=remarks(exported),
         told=exported.told,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 
 from prunec.artifact import Artifact
@@ -93,7 +94,15 @@ def _stated(
         "exporter": {"name": writer.exporter_name(), **json.loads(json.dumps(asdict(writer)))},
         "file": f"{writer.form()}/{STEM}{writer.suffix}",
         "bytes": writer.size(path),
-        "dense_sha256": sha256_of(twin),
+        "dense_sha256": _digest_of(writer, twin),
         "recipe_digest": digest(recipe),
         "weights_digest": artifact.history[-1].digest,
     }
+
+
+def _digest_of(writer: Exporter, path: Path) -> str:
+    """Return the digest of a file, or of the digests of it and the files that belong to it."""
+    beside = (path.with_suffix(suffix) for suffix in writer.beside)
+    digests = [sha256_of(file) for file in (path, *beside) if file.is_file()]
+    missing = len(digests) < 2
+    return sha256_of(path) if missing else sha256(" ".join(digests).encode()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_serializer, model_validator
 
 from prunec.recipe.values import MOST_ENTRIES, Named, Options, Positive, Table, Text, some
 
@@ -78,10 +78,10 @@ class DataSpec(Table):
     mean: Annotated[tuple[float, ...], AfterValidator(some)] = (0.5,)
     std: Annotated[tuple[Positive, ...], AfterValidator(some)] = (0.5,)
     workers: int = Field(default=0, ge=0)
-    decode: Literal["workers", "device"] = Field(
-        default="workers",
+    decode: Literal["workers", "device"] | None = Field(
+        default=None,  # omitted from the text: keeps the digest of recipes without this key
         description="where JPEGs of folders and shards become pixels: by the workers, or by the "
-        "GPU's decoder, whose pixels differ a little",
+        "GPU's decoder, whose pixels differ a little; by default by the workers",
     )
     max_pixels: int = Field(
         default=MOST_PIXELS,
@@ -89,6 +89,11 @@ class DataSpec(Table):
         le=PILLOWS_PIXELS,
         description="largest number of pixels of an image: a larger one is refused undecoded",
     )
+
+    @field_serializer("decode")
+    def _usual_decoder(self, value: str) -> str | None:
+        # The default is left out: recipes of before this key keep their digest.
+        return None if value == "workers" else value
 
     @model_validator(mode="after")
     def _one_each_channel(self) -> Self:

@@ -73,6 +73,8 @@ def masked(name: str, zeros: str) -> nn.Module:
     module: nn.Module = make().eval()
     known: Mapping[str, float] = str_density(zeros) if name == "resnet50" and zeros in STR else {}
     for layer, part in module.named_modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.bias, std=0.1)  # or all biases were one array of zeros
         if isinstance(part, nn.Conv2d | nn.Linear):
             density = known.get(layer, 1 - float(zeros) / 100)
             if name == "mobilenet_v1" and part.weight[0].numel() < 32:  # stem, depthwise layers

@@ -35,6 +35,7 @@ from prunec.exporters.to_onnx import ToOnnx
 from prunec.exporters.to_packed import ToPacked
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.models.resnet_cifar import resnet20
+from prunec.wording import percent
 
 KEPT = 0.05
 """Share of the weights that are not zero."""
@@ -188,7 +189,7 @@ def sizes(folder: Path) -> Iterator[tuple[str, ...]]:
         dense, packed = files(folder, resnet50(), torch.zeros(2, 3, 64, 64), 1 - share)
         left = count_onnx(packed).nonzero_params
         before, after = dense.stat().st_size, packed.stat().st_size
-        yield f"{share:.1%}", f"{before:,}", f"{after:,}", f"{after / left:.2f}"
+        yield percent(share), f"{before:,}", f"{after:,}", f"{after / left:.2f}"
 
 
 def main() -> None:

@@ -46,6 +46,8 @@ from bench.rows import (
     when_and_with,
 )
 
+from prunec.wording import percent
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -208,8 +210,8 @@ def line(cells: Cells) -> list[str]:
         cells["net"],
         cells["masks"],
         cells["tool"],
-        f"{cells['parameters'] / cells['parameters_before']:.1%}" if "parameters" in cells else "",
-        f"{cells['macs'] / cells['macs_before']:.1%}" if "macs" in cells else "",
+        percent(cells["parameters"] / cells["parameters_before"]) if "parameters" in cells else "",
+        percent(cells["macs"] / cells["macs_before"]) if "macs" in cells else "",
         f"{cells['error']:.0e}" if "error" in cells else "",
         f"{cells['seconds']:.1f}" if "seconds" in cells else "",
         outcome(cells, None) + (f": {cells[REASON]}" if REASON in cells else ""),

@@ -19,6 +19,7 @@ from torch import Tensor
 from torchvision.models import resnet34
 
 from prunec.sparsity.spread import SPREADS
+from prunec.wording import percent
 
 BLOCKS = (3, 4, 6, 3)
 
@@ -42,7 +43,8 @@ def main() -> None:
             for _ in range(given.masks)
         )
         print(
-            f"{sparsity:.2%}: {sum(counts):,} weights, {actual} of {given.masks} masks have a path"
+            f"{percent(sparsity, 2)}: {sum(counts):,} weights, "
+            f"{actual} of {given.masks} masks have a path"
         )
 
 

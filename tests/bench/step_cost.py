@@ -48,11 +48,12 @@ from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
 from prunec.models.building import build_model
 from prunec.models.resnet_cifar import resnet20
+from prunec.passes._gdp import Gdp
 from prunec.passes.train_dnw import TrainDnw
 from prunec.passes.train_dpf import TrainDpf
 from prunec.passes.train_dsr import TrainDsr
 from prunec.passes.train_east import TrainEast
-from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.passes.train_gdp import TrainGdp
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_granet import TrainGranet
 from prunec.passes.train_rigl import TrainRigl

@@ -55,6 +55,8 @@ from bench.rows import (
     when_and_with,
 )
 
+from prunec.wording import percent
+
 if TYPE_CHECKING:
     from masks import Masks
     from torch import Tensor, nn
@@ -275,7 +277,7 @@ def line(cells: Cells) -> list[str]:
         f"{cells['free']}/{cells['channels']}" if "free" in cells else "",
         str(cells.get("nodes", "")),
         f"{macs / 1e6:,.1f} M" if macs is not None else "",
-        f"{kept / macs:.1%}" if macs and kept is not None else "",
+        percent(kept / macs) if macs and kept is not None else "",
         f"{kept / allowed:.3f}" if allowed and kept is not None else "",
         _error(cells),
         f"{cells['onnx_error']:.0e}" if "onnx_error" in cells else "",

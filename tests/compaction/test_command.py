@@ -71,8 +71,11 @@ def test_weights_beside_the_file_stay_beside_it(tmp_path: Path) -> None:
         two_convolutions(5), path, save_as_external_data=True, location="w.bin", size_threshold=0
     )
     before = (tmp_path / "w.bin").read_bytes()
-    code, told = compacted(path, "-o", tmp_path / "small.onnx")
+    sizes = [path.stat().st_size + len(before)]
+    code, told = compacted(path, "-o", tmp_path / "small.onnx", "--json")
     assert code == 0, told
+    sizes.append(sum(file.stat().st_size for file in tmp_path.glob("small.onnx*")))
+    assert json.loads(told)["bytes"] == sizes
     assert (tmp_path / "w.bin").read_bytes() == before
     assert (tmp_path / "small.onnx.data").stat().st_size < len(before)
     x = image()

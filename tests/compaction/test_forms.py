@@ -282,3 +282,18 @@ def test_what_widens_is_cut(model: onnx.ModelProto) -> None:
     assert compacted.changed, compacted.because
     x = image()
     np.testing.assert_allclose(run(compacted.model, x)[0], run(model, x)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [("N", 3, 8, 8), (1, 3, 8, 8), (1, 3, "H", 8)])
+def test_a_proof_has_several_draws_whatever_is_fixed(sizes: tuple[int | str, ...]) -> None:
+    model = file_of(chain(), TWO)
+    axes = model.graph.input[0].type.tensor_type.shape.dim
+    for axis, size in zip(axes, sizes, strict=True):
+        axis.Clear()
+        if isinstance(size, int):
+            axis.dim_value = size
+        else:
+            axis.dim_param = size
+    drawn = [batch["x"] for batch in random_inputs(model, {}, None)]
+    assert len(drawn) == 3
+    assert len({x.tobytes() for x in drawn}) == 3

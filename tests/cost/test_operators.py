@@ -158,7 +158,7 @@ ENTRIES = {
 """Name → rule, how often one sample uses each weight, which rows of the parameter are weights."""
 
 
-@pytest.mark.parametrize("name", sampled(ENTRIES, 10))
+@pytest.mark.parametrize("name", sampled(ENTRIES, 10, 2))
 def test_moved_weights_count_their_zeros(name: str, tmp_path: Path) -> None:
     rule, visits, rows = ENTRIES[name]
     module = thinned(Rule(rule))

@@ -43,7 +43,13 @@ MULTIPLY = {
 """Name → function, MACs of one sample."""
 
 
-@pytest.mark.parametrize("name", [n if n == "bilinear" else slow_case(n) for n in MULTIPLY])
+@pytest.mark.parametrize(
+    "name",
+    [
+        n if n == "bilinear" else slow_case(n, nightly=n in ("bilinear-rows", "vecdot"))
+        for n in MULTIPLY
+    ],
+)
 def test_what_multiplies_is_counted_as_in_the_file(name: str, tmp_path: Path) -> None:
     rule, macs = MULTIPLY[name]
     module, example = Rule(rule).eval(), torch.randn(2, 5, 4)
@@ -69,7 +75,7 @@ class Bent(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("groups", [1, slow_case(2)])
+@pytest.mark.parametrize("groups", [1, slow_case(2, nightly=True)])
 def test_a_deformable_convolution_counts_as_one(groups: int, tmp_path: Path) -> None:
     module, example = Bent(groups).eval(), torch.randn(2, 4, 7, 5)
     cost = prunec.count(module, example)

@@ -116,8 +116,10 @@ def test_a_form_is_timed_beside_the_dense_network_under_its_own_runtime(
     assert told.exit_code == 0, told.output
     names = [c["name"] for c in json.loads(told.stdout)["forms"]["ncnn"]["checks"]]
     assert "budget: latency / dense" in names
-    twin = Path("runs/tight-001/export/ncnn/dense/model.param")
-    twin.write_text(twin.read_text() + "\n")
+    twin = Path("runs/tight-001/export/ncnn/dense/model.bin")
+    report = json.loads(Path("runs/tight-001/export/report.json").read_text())
+    assert report["forms"]["ncnn"]["details"]["dense bytes"] > twin.stat().st_size
+    twin.write_bytes(twin.read_bytes()[:-4] + b"\0\0\0?")
     again = json.loads(run("verify", "tight-001", "--json").stdout)["forms"]["ncnn"]["checks"]
     assert [c["name"] for c in again if not c["passed"]] == ["manifest"]
 

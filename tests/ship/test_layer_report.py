@@ -46,8 +46,8 @@ def test_layers_are_matched_by_name_and_then_by_order() -> None:
     assert "2.5000" in rows["relu_1"]
     assert "3.7500" in rows["logits"]
     assert "10.00" in rows["relu "]  # 1e6 products in 0.1 ms
-    assert "50%" in rows["relu "]  # of the peak
-    assert "125%" in rows["relu "]  # of 4 GB/s at two multiply-adds of a byte
+    assert "50 %" in rows["relu "]  # of the peak
+    assert "125 %" in rows["relu "]  # of 4 GB/s at two multiply-adds of a byte
 
 
 def test_layers_that_cannot_be_told_apart_have_no_dense_time() -> None:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_nets import Beside, Everything, distance, exported, masked, need_compiler
+from sampling import slow_case
 from ship_nets import METADATA, TINY_COST, FakeData, Shipped
 from torch import Tensor, nn
 
@@ -79,10 +80,10 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("batch", [1, 5])
 def test_every_kernel(everything: Path, batch: int) -> None:
     x = np.random.default_rng(0).standard_normal((batch, 3, 13, 16)).astype(np.float32)
-    assert max(distance(everything, [x])) < 1e-5
+    assert max(distance(everything, [x], load(everything, ("-O2",)))) < 1e-5
 
 
-@pytest.mark.parametrize("most", [0, 1])
+@pytest.mark.parametrize("most", [0, slow_case(1)])
 def test_processors_without_wide_vectors(everything: Path, most: int) -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 13, 16)).astype(np.float32)
     flags = ("-march=x86-64",) if platform.machine() == "x86_64" else ()
@@ -99,6 +100,7 @@ def test_the_code_for_the_widest_vectors(everything: Path) -> None:
     assert max(distance(everything, [x], halves)) < 1e-5
 
 
+@pytest.mark.slow
 def test_threads_within_a_run(everything: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads are those requested, not the environment's; outputs are the bits of one thread."""
     x = np.random.default_rng(0).standard_normal((2, 3, 13, 16)).astype(np.float32)
@@ -109,6 +111,7 @@ def test_threads_within_a_run(everything: Path, monkeypatch: pytest.MonkeyPatch)
         prunec.load_native(everything, threads=0)
 
 
+@pytest.mark.slow
 def test_rows_of_a_linear_layer_share_its_weights(tmp_path: Path) -> None:
     """Any number of rows, and of outputs that fill no panel."""
     torch.manual_seed(0)
@@ -186,8 +189,7 @@ def guarded(source: Path, folder: Path, *command: str) -> None:
     assert not done.returncode, (done.returncode, done.stderr)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("compiler", [slow_case("gcc"), slow_case("clang", nightly=True)])
 def test_no_warning_and_no_undefined_behaviour(beside: Path, compiler: str, tmp_path: Path) -> None:
     """Warnings are errors; the sanitizers stop at the first wrong access."""
     checked = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1")
@@ -201,7 +203,7 @@ HALVES = ("-march=native", "-DPRUNEC_HERE", "-DPRUNEC_HALVES")
 @pytest.mark.parametrize(
     "flags",
     [
-        ("-march=native", "-DPRUNEC_HERE"),
+        slow_case((("-march=native", "-DPRUNEC_HERE"),)),
         ("-DPRUNEC_MOST=0",),
         pytest.param(HALVES, marks=pytest.mark.nightly),
     ],
@@ -212,9 +214,8 @@ def test_nothing_is_touched_outside_workspace_and_weights(
     guarded(beside, tmp_path, "cc", "-O2", *flags)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="AVX-512 is of x86-64")
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("compiler", [slow_case("gcc", nightly=True), slow_case("clang")])
 def test_wide_vectors_compile_without_a_warning(
     everything: Path, compiler: str, tmp_path: Path
 ) -> None:
@@ -236,6 +237,7 @@ def test_the_workspace_is_used_again(everything: Path) -> None:
     assert described.workspace_bytes < described.buffers_bytes / 2
 
 
+@pytest.mark.slow
 def test_it_is_proven_as_it_was_written(shipped: Shipped, tmp_path: Path) -> None:
     source = Source(Artifact(shipped.module, shipped.example), METADATA, {"onnx": shipped.path})
     path = ToC()(source, tmp_path / "model.c").path
@@ -252,6 +254,7 @@ def test_it_is_proven_as_it_was_written(shipped: Shipped, tmp_path: Path) -> Non
     assert report.passed, report.failures
 
 
+@pytest.mark.slow
 def test_many_weights_stand_beside_the_source(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = exported(nn.Linear(400, 300), (torch.randn(2, 400),), tmp_path)

@@ -27,7 +27,8 @@ from prunec.artifact import Artifact
 from prunec.errors import Interrupted
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
-from prunec.passes.train_gdp import Gdp, TrainGdp
+from prunec.passes._gdp import Gdp
+from prunec.passes.train_gdp import TrainGdp
 from prunec.passes.train_gmp import TrainGmp
 from prunec.passes.train_rigl import TrainRigl
 from prunec.passes.train_set import TrainSet

@@ -23,10 +23,11 @@ from prunec.artifact import Artifact
 from prunec.errors import PassError
 from prunec.models.resnet_cifar import ResNetCifar
 from prunec.models.ties import ties_of
+from prunec.passes._east import East
 from prunec.passes.compact_masks import CompactMasks
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
-from prunec.passes.train_east import East, TrainEast
+from prunec.passes.train_east import TrainEast
 from prunec.sparsity.dyrelu import Phasing, phasing_of
 from prunec.sparsity.kernels import sparse_kernels
 from prunec.sparsity.sharing import Reuse, absorb_gains, reuses, share

@@ -84,8 +84,11 @@ def compact_file(
     proof = differences(model, compacted.model, batches)
     _require_equal(path, proof)
     macs = _macs(model, compacted.model, sizes or {})
-    before = max(path.stat().st_size, sum(t.ByteSize() for t in model.graph.initializer))
-    made = _write(path, output, compacted.model)
+    beside = _beside(path)
+    before = path.stat().st_size + sum(
+        len(tensor.raw_data) for tensor in model.graph.initializer if tensor.name in beside
+    )
+    made = _write(path, output, compacted.model, beside)
     return FileResult(path, output, compacted, macs, (before, made), tuple(proof), len(batches))
 
 
@@ -97,17 +100,21 @@ def _require_unpacked(path: Path, model: onnx.ModelProto) -> None:
         )
 
 
-def _write(path: Path, output: Path, model: onnx.ModelProto) -> int:
+def _beside(path: Path) -> set[str]:
+    """Return the names of tensors that a file stores beside itself (external data)."""
+    return {
+        tensor.name
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer
+        if external_data_helper.uses_external_data(tensor)
+    }
+
+
+def _write(path: Path, output: Path, model: onnx.ModelProto, beside: set[str]) -> int:
     """Write a file completely or not at all, with external weights where the old file had them.
 
     Returns:
         The number of bytes written.
     """
-    beside = {
-        tensor.name
-        for tensor in onnx.load(path, load_external_data=False).graph.initializer
-        if external_data_helper.uses_external_data(tensor)
-    }
     data, offset = f"{output.name}.data", 0
     with files_atomic(output) as place:
         if beside:

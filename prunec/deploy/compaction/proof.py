@@ -77,7 +77,8 @@ def differences(
 def random_inputs(
     model: onnx.ModelProto, sizes: Sizes, bounds: InputRange | None
 ) -> Iterator[Batch]:
-    """Yield random inputs of several batch sizes and of two sizes of all other open axes.
+    """Yield random inputs of several batch sizes and of two sizes of all other open axes; several
+    draws of each size where a file fixes all but few.
 
     Args:
         model: model of the file.
@@ -85,14 +86,13 @@ def random_inputs(
         bounds: range of the numbers; without it, floats are normal and integers are 0 to 2.
     """
     generator = np.random.default_rng(_SEED)
-    shown = set()
-    for chosen in _sizes(model, sizes):
-        if (key := tuple(chosen.values())) not in shown:
-            shown.add(key)
-            yield {
-                value.name: _random(value, chosen[value.name], generator, bounds)
-                for value in inputs_of(model.graph)
-            }
+    every = {tuple(chosen.values()): chosen for chosen in _sizes(model, sizes)}
+    for turn in range(max(len(every), len(_TURNS))):
+        chosen = list(every.values())[turn % len(every)]
+        yield {
+            value.name: _random(value, chosen[value.name], generator, bounds)
+            for value in inputs_of(model.graph)
+        }
 
 
 def _sizes(model: onnx.ModelProto, given: Sizes) -> Iterator[dict[str, tuple[int, ...]]]:

@@ -14,6 +14,7 @@ from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import MOST_COLUMNS, compressed, in_fours
 from prunec.deploy.native.patterns import Packed, patterned
 from prunec.deploy.native.reading import Call
+from prunec.wording import percent
 
 DENSE_FROM = 0.46
 """Share of nonzero weights from which the dense kernel is faster, as measured by
@@ -129,7 +130,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
         "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
-        "offsets": data.add(pattern.offsets if pattern else offsets), "low": 0.0, "high": 0.0,
+        "low": 0.0, "high": 0.0,
     }  # fmt: skip
     if dense:
         size = _scratch(weights, count, out.positions)
@@ -140,6 +141,11 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     else:
         kernel, own, reads, stored = _without_zeros(builder, call, weights, pattern)
         fields |= own
+    if dense or pattern:
+        fields["offsets"] = data.add(pattern.offsets if pattern else offsets)
+    else:
+        table = _table(builder, call, offsets, weights.group_in)
+        fields["weights.offsets"], reads = Place(table), [*reads, table]
     three = not dense and live >= _THREE_FROM and _is_three(read, weights, out.stride)
     if three:
         kernel, fields["dense"] = "three", data.add(weights.values)
@@ -149,11 +155,28 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         reads += read.phases.reads
         fields |= {"phases": read.phases, "scratch_size": builder.sizes[read.place.buffer]}
     code = f"k->{kernel}(&S, w, d);"
-    layer = f"{call.name}: {weights.values.shape[0]} filters, {live:.1%} of their weights"
+    layer = f"{call.name}: {weights.values.shape[0]} filters, {percent(live)} of their weights"
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
     step.work = _work(builder, call, weights, kernel, stored)
     return step
+
+
+def _table(builder: Builder, call: Call, offsets: np.ndarray, channels: int) -> str:
+    """Append the offsets of a filter's weights, in a buffer; return it.
+
+    The table takes less time to make than bytes to store: as many as a filter has weights.
+    """
+    buffer, rows = builder.scratch(rounded(offsets.size)), offsets.reshape(channels, -1)
+    step = int(rows[-1, 0] - rows[0, 0]) // max(channels - 1, 1)
+    if (rows != rows[0] + step * np.arange(channels)[:, None]).any():
+        rows = offsets[None]  # of a volume: each slice at an offset of its own
+    fields: Fields = {
+        "taps": builder.data.add(rows[0]), "count": rows.shape[1], "channels": len(rows),
+        "step": step, "out": Place(buffer),
+    }  # fmt: skip
+    builder.add("pn_reached(&S, w, d);", "pn_reach", fields, (), buffer, call.name)
+    return buffer
 
 
 def _without_zeros(

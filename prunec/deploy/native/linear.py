@@ -11,6 +11,7 @@ from prunec.deploy.native.builder import Builder, Fields, Place, Work
 from prunec.deploy.native.layout import RANK, Layout
 from prunec.deploy.native.packing import MOST_COLUMNS, compressed, panels
 from prunec.deploy.native.reading import Call
+from prunec.wording import percent
 
 SPARSE_BELOW = 0.5
 """Share of nonzero weights below which a linear layer of few rows uses the sparse kernel.
@@ -64,7 +65,7 @@ def add_rows(
     else:
         fields["values"], reads = data.add(panels(weight)), []
     code = "pn_sparse_linear(&S, w, d);" if sparse else "k->linear(&S, w, d);"
-    layer = f"{call.name}: {weight.shape[0]} outputs, {live:.1%} of their weights"
+    layer = f"{call.name}: {weight.shape[0]} outputs, {percent(live)} of their weights"
     step = builder.add(code, "pn_linear", fields, [place.buffer, *reads], buffer, layer)
     builder.makers[name] = step
     count = int(np.count_nonzero(weight))

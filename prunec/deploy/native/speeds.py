@@ -13,6 +13,7 @@ from markupsafe import Markup
 from prunec.charts.roofline import Roof, Spot, roofline
 from prunec.deploy.native.peaks import Peaks
 from prunec.deploy.runner import LayerTime, LayerWork
+from prunec.wording import percent
 
 _ENDS = ("_nchwc", "_token_0", "_quant")
 """Suffixes that onnxruntime adds to a node's name when it changes its layout."""
@@ -49,8 +50,8 @@ class LayerSpeed:
         """The values as text, in order."""
         dense = "—" if self.dense_ms is None else f"{self.dense_ms:.4f}"
         return (
-            self.name, self.kernel, f"{self.density:.1%}", f"{self.milliseconds:.4f}",
-            f"{self.gmacs:.2f}", f"{self.of_peak:.0%}", f"{self.of_roof:.0%}", dense,
+            self.name, self.kernel, percent(self.density), f"{self.milliseconds:.4f}",
+            f"{self.gmacs:.2f}", percent(self.of_peak, 0), percent(self.of_roof, 0), dense,
         )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
 PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float *data, size_t p,
                                   size_t first, size_t last, const int tile) {
     const struct pn_weights *own = &k->weights;
-    const pn_u32 *offsets = pn_whole(data, k->offsets);
+    const pn_offset32 *offsets = pn_offsets(w, own->offsets);
     const pn_u16 *counts = pn_short(data, own->counts) + own->first;
     const pn_u16 *numbers = pn_short(data, own->places);
     const unsigned char *gaps = pn_byte(data, own->places);
@@ -88,7 +88,7 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
         PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] = PN_ALL(bias[c]);
         const size_t end = i + counts[c];
         if (own->far) for (; i < end; i++) PN_TAP(in + offsets[numbers[i]], values[i]);
-        else for (const pn_u32 *offset = offsets; i < end; i++) {
+        else for (const pn_offset32 *offset = offsets; i < end; i++) {
             offset += gaps[i];
             PN_TAP(in + *offset, values[i]);
         }

@@ -3,10 +3,11 @@
 /* Row c holds `counts[c]` weights, behind those of the rows before it: `starts` has the sum before every
  * PN_STRIDE-th row. Places are bytes, each the distance from the weight before (the first: from number 0),
  * where one too far away has weights of value 0 between; or `far`, the numbers themselves in two bytes.
- * Values are floats: of the data, or `widened` from halves into the workspace just before. */
+ * Values are floats: of the data, or `widened` from halves into the workspace just before. Of a
+ * convolution, number i stands for the offset `offsets[i]`, of the workspace too. */
 #define PN_STRIDE 32
 struct pn_weights {
-    size_t starts, counts, places, values;
+    size_t starts, counts, places, values, offsets;
     size_t first; /* the row that counts as row 0 */
     int far, widened;
 };
@@ -15,6 +16,32 @@ struct pn_weights {
 struct pn_widen {
     size_t from, to, count;
 };
+
+/* Offsets at which a filter reads: `taps` of each of `channels` a `step` apart. */
+struct pn_reach {
+    size_t taps, count, channels, step, out;
+};
+
+/* The workspace holds whole numbers where these tables lie. */
+#if defined(__GNUC__)
+typedef pn_u32 __attribute__((may_alias)) pn_offset32;
+#else
+typedef pn_u32 pn_offset32;
+#endif
+
+static inline const pn_offset32 *pn_offsets(const float *w, size_t at) {
+    return (const pn_offset32 *)(const void *)(w + at);
+}
+
+static inline void pn_reached(const struct pn_reach *k, float *w, const float *data) {
+    const pn_u32 *taps = pn_whole(data, k->taps);
+    pn_offset32 *out = (pn_offset32 *)(void *)(w + k->out);
+    const size_t count = k->count;
+    for (size_t i = 0; i < count; i++) {
+        pn_u32 offset = taps[i];
+        for (size_t c = 0; c < k->channels; c++, offset += (pn_u32)k->step) out[c * count + i] = offset;
+    }
+}
 
 /* Weights before a row. */
 static inline size_t pn_before(const struct pn_weights *k, const float *data, size_t row) {
