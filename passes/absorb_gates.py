@@ -16,7 +16,7 @@ from prunec.models.gates import absorbed, gates_of
 
 @dataclass(frozen=True)
 class AbsorbGates(Rewrite):
-    """Multiply gates into the kernels that read them; zeros become masks."""
+    """Multiply gates into the kernels that read them."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"gated"})
     drops: ClassVar[frozenset[str]] = frozenset({"gated"})

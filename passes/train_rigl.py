@@ -23,7 +23,7 @@ from prunec.training.method import Moment
 
 @dataclass(frozen=True)
 class TrainRigl(RegrowthTraining):
-    """Sparse from the start; weights with the largest gradient grow."""
+    """Sparse from the start; weights of large gradients grow."""
 
     def kernels(self, module: nn.Module) -> dict[str, Tensor]:
         """See :meth:`SparseTraining.kernels`."""

@@ -16,20 +16,15 @@ import torch
 from compile_nets import Answer
 from end_to_end_net import Tiny
 from PIL import Image
+from senders import run
 from torch import nn
 from torch.nn.utils import prune
-from typer.testing import CliRunner, Result
-
-from prunec.cli.commands import app
+from typer.testing import Result
 
 NETWORK = "end_to_end_net:Tiny"
 SIZES = "3x16x16"
 ANSWER = ("compile", "compile_nets:Answer", "--classes", 3)
 INPUTS = ("--input", "3x8x8", "--input", "5:int64")
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
 
 
 def pruned() -> nn.Module:

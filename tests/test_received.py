@@ -10,9 +10,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from typer.testing import CliRunner, Result
+from senders import exported, run
 
-from prunec.cli.commands import app
 from prunec.errors import RecipeError
 from prunec.models.building import build_model
 from prunec.recipe import ModelSpec
@@ -40,21 +39,11 @@ latency_ratio = false
 """
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sender's folder, exported; its code stays with the sender."""
     root = tmp_path_factory.mktemp("sender")
-    (root / f"{MODULE}.py").write_text(CODE)
-    (root / "sent.toml").write_text(RECIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.syspath_prepend(str(root))
-        result = run("export", "sent.toml")
-        assert result.exit_code == 0, result.output
+    exported(root, MODULE, CODE, RECIPE)
     sys.modules.pop(MODULE, None)
     return root / "runs" / "sent-001"
 

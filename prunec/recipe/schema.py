@@ -83,7 +83,9 @@ class Budget(Table):
         "dense phase; for segmentation, of mIoU",
     )
     latency_ratio: float | None = Field(
-        default=1.0, gt=0, description="shipped / dense latency under onnxruntime, one thread"
+        default=1.0,
+        gt=0,
+        description="shipped / dense latency under the form's own runtime, one thread",
     )
 
     @field_validator("*", mode="before")

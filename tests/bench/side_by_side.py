@@ -2,13 +2,15 @@
 
     git worktree add /tmp/before COMMIT
     python tests/bench/side_by_side.py /tmp/before
-    python tests/bench/side_by_side.py /tmp/before --run runs/gdp_mbv2-001
+    python tests/bench/side_by_side.py /tmp/before --recipe gdp_mbv2 --set train.epochs=1 \
+        --other-set pass.0.dense_epochs=0.25 --other-set pass.0.select_epochs=0.25
 
 Both checkouts are installed, without their dependencies, into folders of their own. Each
 measurement is a process of its own, the builds take turns, and the medians of ``--rounds`` are
 printed with their ratio. Compiled is each network at 224 × 224, batch 2, float32, with 60 % of the
-filters of every convolution that one batch norm follows set to zero; with ``--run``, a copy of a
-trained run is exported, as each build finds it before its first export.
+filters of every convolution that one batch norm follows set to zero. With ``--recipe``, each build
+trains its own packaged recipe once, with the changes of ``--set`` (``--other-set``: of the other
+build alone, whose keys may differ), and exports copies of its run: no build reads another's runs.
 """
 
 from __future__ import annotations
@@ -46,29 +48,32 @@ def main() -> None:
     parser.add_argument("--models", default="resnet50,efficientnet_b4")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--run", type=Path, help="a trained run: export it instead")
+    parser.add_argument("--recipe", help="train it with each build, and measure its export")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--other-set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         job = json.loads(given.child)
         print(json.dumps(exported(job) if job.get("run") else compiled(job)))
         return
-    jobs: list[dict[str, Any]] = [
-        {"name": name, "side": given.side} for name in given.models.split(",")
-    ]
-    if given.run:
-        jobs = [{"name": given.run.name, "run": str(given.run.resolve())}]
     with tempfile.TemporaryDirectory() as folder:
         builds = [
             installed(path, Path(folder) / str(i)) for i, path in enumerate((given.other, ROOT))
         ]
+        jobs: list[tuple[dict[str, Any], ...]] = [
+            ({"name": name, "side": given.side},) * 2 for name in given.models.split(",")
+        ]
+        if given.recipe:
+            changes = ((*given.set, *given.other_set), given.set)
+            jobs = [tuple(map(trained, builds, (given.recipe,) * 2, changes))]
         print("name: seconds of the processor, other → this (ratio); MiB at most, the same")
-        for job in jobs:
+        for pair in jobs:
             both: list[list[Figures]] = [[], []]
             for _ in range(given.rounds):
-                for build, figures in zip(builds, both, strict=True):
+                for build, job, figures in zip(builds, pair, both, strict=True):
                     figures.append(measured(build, job))
-            print(line(job["name"], both), flush=True)
+            print(line(pair[0]["name"], both), flush=True)
 
 
 def installed(checkout: Path, folder: Path) -> Path:
@@ -90,16 +95,29 @@ def made(path: Path) -> Path:
     return path
 
 
+def trained(build: Path, recipe: str, changes: Sequence[str]) -> dict[str, Any]:
+    """Train a packaged recipe with one build; return the job of exporting its run."""
+    runs = build.parent / "runs"
+    settings = [part for change in changes for part in ("--set", change)]
+    by(build, "-m", "prunec", "train", recipe, "--runs", str(runs), *settings)
+    return {"name": recipe, "run": str(next(runs.glob("*/run.json")).parent)}
+
+
 def measured(build: Path, job: Mapping[str, Any]) -> Figures:
     """One measurement by a process that imports one build."""
+    figures: Figures = json.loads(by(build, __file__, "--child", json.dumps(job)).splitlines()[-1])
+    return figures
+
+
+def by(build: Path, *arguments: str) -> str:
+    """Output of a Python process of its own that imports one build."""
     environment = {**os.environ, "PYTHONPATH": str(build), "OMP_NUM_THREADS": "1"}
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    command = [sys.executable, __file__, "--child", json.dumps(job)]
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=build, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(done.stderr)
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return figures
+        raise SystemExit(done.stdout + done.stderr)
+    return done.stdout
 
 
 def compiled(job: Mapping[str, Any]) -> Figures:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunec.errors import UntraceableModel
-from prunec.graph.capture import reader
+from prunec.graph.capture import reader, recording
 from prunec.graph.capture.fast import fast_trace
 
 
@@ -133,3 +133,16 @@ def test_the_input_and_the_network_are_left_as_they_are() -> None:
 def test_branches_on_values_are_still_refused() -> None:
     with pytest.raises(UntraceableModel, match="data-dependent"):
         reader.capture(Plain(on_values), (INPUT,))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16])
+def test_shapes_that_are_stated_are_those_of_torch(kind: torch.dtype) -> None:
+    """Of functions of single values, on dense, turned and repeated tensors."""
+    dense = torch.empty(2, 3, 4, 5, dtype=kind, device="meta")
+    for given in (dense, dense.permute(0, 2, 3, 1), dense[:, ::2], dense[:, :1].expand(2, 3, 4, 5)):
+        stated = torch.empty_like(given)
+        for function in recording._ACTIVATIONS:
+            written = function._schema.is_mutable
+            made = function(given.clone() if written else given)
+            assert (made.shape, made.dtype) == (stated.shape, stated.dtype), function
+            assert written or made.stride() == stated.stride(), function

@@ -23,9 +23,8 @@ import pytest
 from devices import Beside
 from onnx import numpy_helper
 from PIL import Image
-from typer.testing import CliRunner, Result
+from senders import exported, run
 
-from prunec.cli.commands import app
 from prunec.errors import PrunecError, RunError
 from prunec.pipeline import elsewhere, opened_bundle, predict, verify_bundle, verify_bundle_on
 from prunec.pipeline.bundles.bom import bill
@@ -59,22 +58,12 @@ intended_use = "clothes"
 BESIDES = ("--bom", "--golden-layers")
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run, its bundle as a zip, and what JUnit reads."""
     root = tmp_path_factory.mktemp("sender")
-    (root / "a_bundled_network.py").write_text(CODE)
-    (root / "sent.toml").write_text(RECIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.syspath_prepend(str(root))
-        wishes = ("--bundle", "b.zip", *BESIDES)
-        result = run("export", "sent.toml", *wishes, "--junit", "j.xml", "--json")
-    assert result.exit_code == 0, result.output
+    wishes = ("--bundle", "b.zip", *BESIDES, "--junit", "j.xml", "--json")
+    result = exported(root, "a_bundled_network", CODE, RECIPE, *wishes)
     (root / "out.json").write_text(result.stdout)
     return root
 

@@ -9,10 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 import onnx
 import pytest
+from senders import run
 from ship_nets import Shipped
-from typer.testing import CliRunner, Result
 
-from prunec.cli.commands import app
 from prunec.deploy import timing
 from prunec.deploy.checks import Check
 from prunec.deploy.checks.limits import check_milliseconds
@@ -51,10 +50,6 @@ operators = "ort-mobile"
 [verify.budget.latency_ms]
 onnxruntime = 1e-9
 """
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
 
 
 def checks_of(budget: Budget, path: Path) -> dict[str, Check]:

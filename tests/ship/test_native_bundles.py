@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from native_nets import need_compiler
-from typer.testing import CliRunner, Result
+from senders import exported, run
 
 import prunec
-from prunec.cli.commands import app
 from prunec.errors import PrunecError
 
 pytestmark = [need_compiler, pytest.mark.slow]
@@ -35,22 +34,13 @@ latency_ratio = false
 """
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
 @pytest.fixture(scope="module")
 def sender(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run, and its bundle as a zip and unpacked."""
     root = tmp_path_factory.mktemp("sender")
-    (root / "a_network_in_c.py").write_text(CODE)
-    (root / "coded.toml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.syspath_prepend(str(root))
         patch.setattr("prunec.pipeline.bundles.code.EVERYWHERE", ("-s", "-DPRUNEC_MOST=0"))
-        result = run("export", "coded.toml", "--c", "--bundle", "b.zip", "--native")
-    assert result.exit_code == 0, result.output
+        exported(root, "a_network_in_c", CODE, RECIPE, "--c", "--bundle", "b.zip", "--native")
     with zipfile.ZipFile(root / "b.zip") as archive:
         archive.extractall(root / "b")
     return root

@@ -58,8 +58,9 @@ def mixed() -> tuple[list[nn.Module], tuple[Tensor, ...]]:
         shaped(nn.Conv2d(48, 9, 3, groups=3), "1:8"),
     ]
     with torch.no_grad():  # a last block of two filters, and groups that are not full
-        ragged = nn.Conv2d(16, 6, 1, bias=False)
-        ragged.weight.copy_(parts[1].weight[:6])
+        ragged = nn.Conv2d(16, 7, 1, bias=False)
+        ragged.weight[0] = 0  # as a channel of constants that removal left: blocks begin behind it
+        ragged.weight[1:] = parts[1].weight[:6]
         parts[1] = ragged
         parts[6].weight[0, 0] = 0
         for i in (2, 6):  # what is exact in halves is stored as halves
@@ -187,7 +188,7 @@ def blocks(packed: Packed, offsets: np.ndarray) -> dict[tuple[int, int], float]:
     own = {**packed.arrays, "values": packed.values}
     flat = offsets.reshape(-1)
     return {
-        (4 * b + r, int(flat[own["places"][i]])): own["values"][i, r]
+        (int(own["firsts"][b]) + r, int(flat[own["places"][i]])): own["values"][i, r]
         for b in range(len(own["starts"]) - 1)
         for i in range(own["starts"][b], own["starts"][b + 1])
         for r in range(4)

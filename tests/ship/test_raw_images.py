@@ -14,11 +14,10 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from senders import exported, run
 from torch import nn
-from typer.testing import CliRunner, Result
 
 from prunec.batches.transforms import build_normalisation
-from prunec.cli.commands import app
 from prunec.deploy.checks.random_inputs import random_batches
 from prunec.deploy.checks.samples import Flip, pictured
 from prunec.models.raw_images import LAYOUTS, AsBytes, RawImages, bytes_of
@@ -46,10 +45,6 @@ latency_ratio = false
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_bytes_are_normalised_as_outside(layout: str) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -74,24 +69,19 @@ def test_random_images_of_bytes_take_every_value() -> None:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sender(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run, exported as fp32, int8 and ort."""
     root = tmp_path_factory.mktemp("raw")
-    (root / "a_network_of_bytes.py").write_text(CODE)
-    (root / "raw.toml").write_text(RECIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.syspath_prepend(str(root))
-        raw = ("--with-preprocessing", "nhwc", "--int8", "--ort")
-        result = run("export", "raw.toml", *raw, "--bundle", "b.zip", "--runs", "runs")
-        assert result.exit_code == 0, result.output
-        (root / "told.txt").write_text(result.output)
+    raw = ("--with-preprocessing", "nhwc", "--int8", "--ort")
+    wishes = (*raw, "--bundle", "b.zip", "--runs", "runs")
+    result = exported(root, "a_network_of_bytes", CODE, RECIPE, *wishes)
+    (root / "told.txt").write_text(result.output)
     return root
 
 
 @pytest.mark.slow
-def test_files_take_bytes_and_say_so(exported: Path) -> None:
-    (run_folder,) = (exported / "runs").iterdir()
+def test_files_take_bytes_and_say_so(sender: Path) -> None:
+    (run_folder,) = (sender / "runs").iterdir()
     manifest = json.loads((run_folder / "export" / "manifest.json").read_text())
     for form in ("onnx", "int8", "ort"):
         entry = manifest[form]
@@ -105,9 +95,9 @@ def test_files_take_bytes_and_say_so(exported: Path) -> None:
         assert (given.type, given.shape[1:]) == ("tensor(uint8)", [28, 28, 1])
 
 
-def test_a_bundle_of_bytes_is_checked_and_answers_images(exported: Path, tmp_path: Path) -> None:
-    assert verify_bundle(exported / "b.zip").passed
-    with zipfile.ZipFile(exported / "b.zip") as archive:
+def test_a_bundle_of_bytes_is_checked_and_answers_images(sender: Path, tmp_path: Path) -> None:
+    assert verify_bundle(sender / "b.zip").passed
+    with zipfile.ZipFile(sender / "b.zip") as archive:
         archive.extractall(tmp_path / "b")
     golden = np.load(tmp_path / "b" / "golden" / "input_0.npy")
     assert (golden.dtype, golden.shape[1:]) == (np.dtype(np.uint8), (28, 28, 1))
@@ -115,7 +105,7 @@ def test_a_bundle_of_bytes_is_checked_and_answers_images(exported: Path, tmp_pat
     assert done.returncode == 0, done.stdout
     image = tmp_path / "shirt.png"
     Image.fromarray(golden[0, :, :, 0]).save(image)
-    answers = [predict(exported / "b.zip", [image], form)[0] for form in ("onnx", "int8")]
+    answers = [predict(sender / "b.zip", [image], form)[0] for form in ("onnx", "int8")]
     assert len({answer.best[0][0] for answer in answers}) == 1
     session = onnxruntime.InferenceSession(tmp_path / "b" / "onnx" / "model.onnx")
     scores = session.run(None, {"input": golden[:1]})[0][0]
@@ -126,18 +116,18 @@ def test_a_bundle_of_bytes_is_checked_and_answers_images(exported: Path, tmp_pat
 
 @pytest.mark.slow
 def test_a_run_of_bytes_is_verified_as_it_was_exported(
-    exported: Path, monkeypatch: pytest.MonkeyPatch
+    sender: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(exported)
-    monkeypatch.syspath_prepend(str(exported))
-    (run_folder,) = (exported / "runs").iterdir()
+    monkeypatch.chdir(sender)
+    monkeypatch.syspath_prepend(str(sender))
+    (run_folder,) = (sender / "runs").iterdir()
     result = run("verify", run_folder, "--json")
     assert result.exit_code == 0, result.output
 
 
-def test_what_holds_no_image_is_refused(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(exported)
-    monkeypatch.syspath_prepend(str(exported))
+def test_what_holds_no_image_is_refused(sender: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sender)
+    monkeypatch.syspath_prepend(str(sender))
     result = run("compile", "a_network_of_bytes:build", "--input", "1x28x28", "--classes", "10",
                  "--with-preprocessing", "nchw", "--runs", "others")  # fmt: skip
     assert result.exit_code == 1
@@ -150,13 +140,13 @@ def test_what_holds_no_image_is_refused(exported: Path, monkeypatch: pytest.Monk
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("form", ["openvino", "litert", "executorch"])
 def test_other_runtimes_take_bytes(
-    form: str, exported: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, sender: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = {"openvino": "openvino", "litert": "litert_torch", "executorch": "executorch"}[form]
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed: pip install 'prunec[{form}]'")
-    monkeypatch.chdir(exported)
-    monkeypatch.syspath_prepend(str(exported))
+    monkeypatch.chdir(sender)
+    monkeypatch.syspath_prepend(str(sender))
     result = run("export", "raw.toml", f"--{form}", "--with-preprocessing", "nhwc", "--runs", form)
     assert result.exit_code == 0, result.output
 

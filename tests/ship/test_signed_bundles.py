@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from senders import exported, run
 
-from prunec.cli.commands import app
 from prunec.pipeline import verify_bundle
 from prunec.pipeline.bundles.bom import bill
 from prunec.pipeline.bundles.signing import signature
@@ -47,23 +46,14 @@ intended_use = "tests"
 """
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a bundle that holds all but a signature."""
     root = tmp_path_factory.mktemp("maker")
-    (root / "a_full_network.py").write_text(CODE)
-    (root / "full.toml").write_text(RECIPE)
     wishes = ("--bundle", "b.zip", "--bom", "--golden-layers", "--release", "2.1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.syspath_prepend(str(root))
         patch.setattr("prunec.deploy.timing._SECONDS", 0.2)
-        result = run("export", "full.toml", *wishes)
-    assert result.exit_code == 0, result.output
+        exported(root, "a_full_network", CODE, RECIPE, *wishes)
     return root
 
 

@@ -40,7 +40,8 @@ def check_budgets(
         elif cost and dense_macs:
             checks.append(_macs(budget.macs_ratio, cost, dense_macs))
         else:
-            unmeasured.append("MACs against dense: the dense network's MACs are unknown")
+            whose = "the dense network's MACs" if cost else f"the MACs of {form} files"
+            unmeasured.append(f"MACs against dense: {whose} are unknown")
     checks += _of_the_file(budget, form, size, cost)
     for quality, limit in ((ACCURACY, budget.accuracy), (MIOU, budget.miou)):
         if limit is None:

@@ -12,12 +12,16 @@ from prunec.deploy.native.packing import exact
 ROWS = 4
 """Filters of a block (prunec_blocks.h)."""
 FILLED = 0.9
-"""Share of nonzero weights in blocks from which their kernel is used: below, its zeros cost more
-than the shared loads save."""
+"""Share of nonzero weights in a block, at least: growth leaves some weights 0."""
 FULL = 0.98
-"""The same for N of M, whose kernel saves bytes rather than time; growth leaves some weights 0."""
+"""The same for N of M, whose kernel saves bytes rather than time."""
 LARGEST = 64
 """M, at most; up to 16 positions take four bits."""
+WORTH = 3
+"""Nonzero weights for each position of the blocks from which their kernel is used; four at most."""
+_SHARED = 0.6
+"""Share of weights whose position the next filter has too, below which no blocks are looked for:
+blocks of four have 0.75."""
 _TRIED = 64
 """Filters in which N of M is looked for first: most layers have no pattern."""
 
@@ -69,22 +73,44 @@ def patterned(values: np.ndarray, groups: int, offsets: np.ndarray, taps: int) -
 
 
 def _blocks(values: np.ndarray, groups: int, offsets: np.ndarray) -> Packed | None:
-    """Return blocks of four filters that share their positions."""
+    """Return blocks of up to four filters in a row that share their positions."""
     filters, count = values.shape
-    if filters < ROWS or (groups > 1 and filters // groups % ROWS) or count > 1 << 16:
+    live, total = values != 0, np.count_nonzero(values)
+    if count > 1 << 16 or np.count_nonzero(live[1:] & live[:-1]) < _SHARED * total:
         return None
-    full = np.zeros((-(-filters // ROWS) * ROWS, count), np.float32)
-    full[:filters] = values
-    blocks = full.reshape(-1, ROWS, count)
-    used: np.ndarray = (blocks != 0).any(axis=1)
-    missing = (len(full) - filters) * used[-1].sum()
-    if np.count_nonzero(values) < FILLED * (ROWS * used.sum() - missing):
+    firsts = _firsts(live, filters // groups)
+    used = np.logical_or.reduceat(live, firsts, axis=0)
+    if total < WORTH * np.count_nonzero(used):
         return None
+    own = np.repeat(np.arange(len(firsts)), np.diff([*firsts, filters]))
+    full = np.zeros((len(firsts), ROWS, count), np.float32)
+    full[own, np.arange(filters) - np.array(firsts)[own]] = values
     block, place = np.nonzero(used)
-    starts = np.concatenate([[0], np.cumsum(used.sum(1))]).astype(np.uint32)
-    places, chosen = place.astype(np.uint16), blocks[block, :, place]
-    arrays: dict[str, np.ndarray] = {"starts": starts, "places": places}
-    return Packed("blocks", offsets, exact(chosen), arrays, {})
+    arrays: dict[str, np.ndarray] = {
+        "firsts": np.array([*firsts, filters], np.uint32),
+        "starts": np.concatenate([[0], np.cumsum(used.sum(1))]).astype(np.uint32),
+        "places": place.astype(np.uint16),
+    }
+    chosen = exact(full[block, :, place])
+    return Packed("blocks", offsets, chosen, arrays, {"groups": len(firsts)})
+
+
+def _firsts(live: np.ndarray, of_group: int) -> list[int]:
+    """Return the first filter of every block; none spans two groups.
+
+    Blocks begin anywhere: a channel of constant values that removal leaves, for one, shifts them.
+    """
+    counts = live.sum(1)
+    firsts, union, held = [0], live[0], counts[0]
+    for number in range(1, len(live)):
+        rows, joined = number - firsts[-1] + 1, union | live[number]
+        full = held + counts[number] >= FILLED * rows * np.count_nonzero(joined)
+        if rows <= ROWS and number % of_group and full:
+            union, held = joined, held + counts[number]
+        else:
+            firsts.append(number)
+            union, held = live[number], counts[number]
+    return firsts
 
 
 def _neighbours(values: np.ndarray, offsets: np.ndarray, taps: int) -> Packed | None:

@@ -1,6 +1,6 @@
 /* Sparse convolutions whose zeros have a pattern, included by prunec_vectors.h for each kind of processor.
  *
- * R x 1: four filters share their positions, so that what is read at a position is used four times.
+ * R x 1: up to four filters share their positions, so that what is read at a position is used four times.
  * N : M: of M neighbours along the input channels N are kept; their positions take four or eight bits.
  */
 
@@ -15,14 +15,16 @@ PN_INLINE void PN(pn_blocks_tile)(const struct pn_conv *k, float *w, const float
                                   size_t first, size_t last, const int tile) {
     const struct pn_pattern *own = &k->pattern;
     const pn_u32 *starts = pn_whole(data, own->starts), *offsets = pn_whole(data, k->offsets);
+    const pn_u32 *firsts = pn_whole(data, own->firsts);
     const pn_u16 *places = pn_short(data, own->places);
     const float *values = (own->widened ? w : data) + own->values, *bias = data + k->bias;
-    const size_t row = p / k->out.stride * k->out.stride, channels = k->out.channels;
+    const size_t row = p / k->out.stride * k->out.stride;
     for (size_t b = first; b < last; b++) {
-        const float *in = w + k->in + 4 * b / k->group_out * k->group_step + p;
+        const size_t c = firsts[b], rows = firsts[b + 1] - c;
+        const float *in = w + k->in + c / k->group_out * k->group_step + p;
         PN_V sum[4][PN_NARROW];
         PN_UNROLLED for (size_t r = 0; r < 4; r++) {
-            const float start = 4 * b + r < channels ? bias[4 * b + r] : 0.0F;
+            const float start = r < rows ? bias[c + r] : 0.0F;
             PN_UNROLLED for (int t = 0; t < tile; t++) sum[r][t] = PN_ALL(start);
         }
         for (size_t i = starts[b]; i < starts[b + 1]; i++) {
@@ -34,8 +36,8 @@ PN_INLINE void PN(pn_blocks_tile)(const struct pn_conv *k, float *w, const float
                 PN_UNROLLED for (int t = 0; t < tile; t++) sum[r][t] += weight * read[t];
             }
         }
-        PN_UNROLLED for (size_t r = 0; r < 4; r++) if (4 * b + r < channels) {
-            const size_t plane = (4 * b + r) * k->out.plane;
+        PN_UNROLLED for (size_t r = 0; r < 4; r++) if (r < rows) {
+            const size_t plane = (c + r) * k->out.plane;
             float *out = w + k->out.at + plane + p;
             PN_FINISH(sum[r], out, w + k->residual + plane + p);
             pn_clean(&k->out, out - p, row, p, p + (size_t)tile * PN_LANES);
@@ -63,7 +65,7 @@ static void PN(pn_blocks_some)(const struct pn_conv *k, float *w, const float *d
 }
 
 static void PN(pn_blocks)(const struct pn_conv *k, float *w, const float *data) {
-    PN_TILES(PN_NARROW, (k->out.channels + 3) / 4, PN(pn_blocks_some));
+    PN_TILES(PN_NARROW, k->pattern.groups, PN(pn_blocks_some));
 }
 
 /* A weight at place `m` of the M neighbours that begin at `taps`; place i of those in four bits. */

@@ -78,11 +78,12 @@ struct pn_phases {
     size_t rows, columns, at; /* of a phase: its first row and column, as pairs in the weights */
 };
 
-/* Weights whose zeros have a pattern. Blocks of four filters: block b is `starts[b] .. starts[b + 1]`,
- * numbers of taps and for each the values of four filters. N of M: for each filter `groups` times `kept`
- * values, their places among M in four bits if `packed`, else in bytes; `starts` are steps of places. */
+/* Weights whose zeros have a pattern. Blocks, `groups` of them: block b is of the filters `firsts[b]` to
+ * `firsts[b + 1]`, four at most, and has `starts[b] .. starts[b + 1]`: numbers of taps, and for each four
+ * values. N of M: for each filter `groups` times `kept` values, their places among M in four bits if
+ * `packed`, else in bytes; `starts` are steps of places. */
 struct pn_pattern {
-    size_t starts, places, values, groups, kept;
+    size_t firsts, starts, places, values, groups, kept;
     int packed, widened;
 };
 
