@@ -289,7 +289,7 @@ def test_layers_that_were_measured_stand_under_their_roof(tmp_path: Path) -> Non
     words = seen(run).words
     assert "C beside onnxruntime, 2026-11-29" in words
     # A million products in half a millisecond: a quarter of the peak. The dense layer by its name.
-    assert "relu_3 sparse 5.0% 0.5000 2.00 25% 25% 1.2500" in words
+    assert "relu_3 sparse 5.0 % 0.5000 2.00 25 % 25 % 1.2500" in words
     assert page_text(run).count('class="spot') == 2
 
 
