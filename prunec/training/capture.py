@@ -49,7 +49,7 @@ class Recording:
 
 
 class Steps:
-    """Training steps, computed operation by operation; each also moves the average of the weights."""
+    """Training steps, computed operation by operation; each also moves the average of weights."""
 
     def __init__(self, take: Stepper, average: Average) -> None:
         self.take, self.average = take, average
@@ -112,7 +112,7 @@ class Capturing(Steps):
         self.seen.clear()
 
     def _kind(self, inputs: Inputs, moment: Moment) -> Hashable | None:
-        """Return the properties that steps of one recording share; None for a step without a kind."""
+        """Return the properties that all steps of a recording share; None: the step has no kind."""
         kind = self.take.method.kind(moment)
         return None if kind is None else (kind, *((x.shape, x.dtype, x.stride()) for x in inputs))
 
