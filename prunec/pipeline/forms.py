@@ -173,7 +173,7 @@ def ship(
         note: callback for one line per form.
 
     Returns:
-        The report. The report and the manifest of the forms that passed are in the folder.
+        The report. It is also in the folder, beside the manifest of the forms that passed.
 
     Raises:
         PrunecError: an exporter failed.
@@ -221,7 +221,7 @@ def record(report: ExportReport, path: Path) -> ExportReport:
 def _written(
     forms: Forms, writer: Exporter, recipe: Recipe, shipping: Shipping
 ) -> tuple[dict[str, object], Report]:
-    """Write a candidate file of a form; return its entry in the manifest and its report."""
+    """Write and check a candidate file of a form; return its manifest entry and its report."""
     artifact, data = shipping.artifact, shipping.data
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
     instructions = feeding(recipe, artifact, data, forms.layout)
@@ -234,8 +234,8 @@ def _written(
     shutil.rmtree(forms.candidate(writer).parent, ignore_errors=True)
     exported = writer(source, forms.candidate(writer), batches)
     if not writer.reads:
-        kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
-        _write_twin(writer, shipping, forms.dense(writer), batches, kept)
+        earlier = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
+        _write_twin(writer, shipping, forms.dense(writer), batches, earlier)
     else:
         write_own_twin(writer, shipping, source, forms.folder, recipe)
     twin = forms.dense(writer)
@@ -258,19 +258,19 @@ def _write_twin(
     shipping: Shipping,
     twin: Path,
     batches: Batched | None,
-    kept: object,
+    earlier: object,
 ) -> None:
     """Write the dense network's file, unless an earlier export left the same one.
 
-    Its batch norms are folded. The file is only timed, a runtime would fold them when it loads the
-    file, and a graph of half the size takes half the time to write.
+    Its batch norms are folded: a runtime would fold them anyway when it loads the file, which is
+    only timed, and a graph of half the size takes half the time to write.
 
     Args:
         writer: exporter of the form.
         shipping: artifacts and data; the network before any cut is written.
         twin: path of the file.
         batches: calibration inputs, for a lossy form.
-        kept: digest of the file of an earlier export, from the manifest.
+        earlier: digest of the file that an earlier export left, from the manifest.
     """
     versions = {key: value for key, value in environment().items() if key in PACKAGES}
     inputs = {"prunec": prunec_version(), "dense": weights_digest(shipping.dense.module)}
@@ -278,7 +278,7 @@ def _write_twin(
     made_by = json.dumps({**inputs, **versions, **asdict(writer)}, sort_keys=True)
     with suppress(PrunecError):
         written = writer.read_back(twin)
-        if sha256_of(twin) == kept and (written.metadata or {}).get(_MADE_BY) == made_by:
+        if sha256_of(twin) == earlier and (written.metadata or {}).get(_MADE_BY) == made_by:
             return
     # Norms are folded, as in the shipped file, so that the ratio of times shows the cut alone.
     writer(Source(shipping.folded_dense, {_MADE_BY: made_by}), twin, batches)

@@ -59,7 +59,7 @@ class Groups:
         self.spread_out = flat.room()
 
     def spread(self, values: Tensor) -> Tensor:
-        """Return the number of its group for each weight, in memory that the next call overwrites.
+        """Return each weight's number, that of its group, in memory that the next call overwrites.
 
         Args:
             values: [count]; weights of no group get 1.

@@ -25,7 +25,7 @@ from prunec.training.step import Stepper
 
 WARM = 3  # steps of a kind before one is recorded: cuDNN tries its kernels in them
 RATES = (1.0, 0.5, 2.0)  # factors of the learning rate in the steps that prove a recording
-LOSS = 0.01  # share of the first loss: other algorithms differ by less in three steps
+LOSS = 0.01  # of the first loss, allowed: other algorithms differ by less in three steps
 MOST = 12  # recordings of one training: phases are few, and each holds memory of its own
 
 Tell = Callable[[str], None]

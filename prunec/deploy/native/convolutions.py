@@ -119,7 +119,7 @@ def _in_columns(
     out, data = builder.layout(call.results[0]), builder.data
     positions = out.height * out.width
     together = min(positions, max(_HELD_INPUTS // weights.group_in, _FEWEST))
-    size = 33 * rounded(together)  # two blocks of 16 sums a position, and where it stands
+    size = 33 * rounded(together)  # for each position two blocks of 16 sums, and its offset
     scratch = builder.scratch(size)
     fields: Fields = {
         "scratch": Place(scratch), "scratch_size": size, "together": together,
@@ -164,8 +164,7 @@ def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> No
 def _table(builder: Builder, call: Call, offsets: np.ndarray, channels: int) -> str:
     """Append the step that computes the offset of each weight of a filter; return its buffer.
 
-    Stored, the table would take a number for each weight of a filter; computing it takes little
-    time.
+    Computing the table takes little time; storing it would take a number for each weight.
     """
     buffer, rows = builder.scratch(rounded(offsets.size)), offsets.reshape(channels, -1)
     step = int(rows[-1, 0] - rows[0, 0]) // max(channels - 1, 1)
@@ -209,7 +208,7 @@ def _in_place(builder: Builder, call: Call, how: Geometry) -> Read | None:
 
 
 def _scratch(weights: Filters, taps: int, positions: int) -> int:
-    """Return the floats that a dense convolution needs beside its tensors, on any processor."""
+    """Return the scratch floats of a dense convolution, enough for every kind of processor."""
     depths = -(-taps // _DEPTH)
     depth, rows = -(-taps // depths), -(-weights.group_out // _ROWS) * _ROWS
     most = 0 if weights.values.size <= _FEW_WEIGHTS else _HELD

@@ -22,7 +22,7 @@ class Read:
         phases: step that splits the input into phases, or one channel of it if ``alone``.
         alone: whether each channel is split just before it is read.
         steps: floats from the position that an output reads to that of the output below it, and
-            of the output beside it; 0 below: the row stride of the output.
+            of the output beside it. The first is 0 where it is the row stride of the output.
     """
 
     place: Place

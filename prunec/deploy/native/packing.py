@@ -15,11 +15,11 @@ MOST_COLUMNS = (1 << 16) - 1
 WIDEST = 255
 """The widest gap that a byte holds."""
 MOST_FILLERS, MOST_FILLERS_OF_HALVES = 0.004, 0.1
-"""Largest share of fillers among the weights for which gaps are stored, in one byte each.
+"""Fillers per weight up to which gaps are stored, in one byte each; else numbers, in two.
 
 A filler is a stored zero where a gap is too wide for a byte; it costs the time of a weight. The
-first share costs less time than can be measured. For halves it is larger: a number in two bytes is
-as large as the value itself.
+first bound costs less time than can be measured. The second is for values stored as halves, beside
+which a number in two bytes would be as large as the value.
 """
 
 

@@ -28,8 +28,8 @@ def tuned(network: Network) -> dict[str, str]:
         PrunecError: there is no compiler.
         PassError: the network has an operator, a size or a type that C has no kernel for.
     """
-    own = lower(network)
-    several = {name: fits for name, fits in own.choices.items() if len(fits) > 1}
+    untuned = lower(network)
+    several = {name: fits for name, fits in untuned.choices.items() if len(fits) > 1}
     kernels = sorted({kernel for fits in several.values() for kernel in fits})
     times = _measured(network, [_all_by(kernel, several) for kernel in kernels])
     by_kernel = dict(zip(kernels, times, strict=True))

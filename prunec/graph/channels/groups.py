@@ -26,8 +26,8 @@ class Slice:
 
     Attributes:
         parameter: name of the parameter or buffer.
-        axis: the axis; of a grouped kernel, −1 for input channels, counted over all groups, and −2
-            for output channels if it is transposed.
+        axis: axis of the parameter. Two numbers name channels of a grouped kernel, counted over all
+            groups: −1 its input channels, −2 the output channels of a transposed one.
         indices: positions along the axis, one tuple per channel of the group.
     """
 
@@ -44,7 +44,7 @@ class Positions:
         self._sorted: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
 
     def of(self, axis: tuple[str, int], classes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        """Return the positions of each class along an axis of a parameter."""
+        """Return, for each class, its positions along an axis of a parameter."""
         if axis not in self._sorted:
             classes_along = self._structure.class_of(self._structure.slices[axis])
             self._sorted[axis] = torch.sort(classes_along, stable=True)
@@ -115,7 +115,7 @@ def channel_groups(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Chan
 
 
 def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Tensor]:
-    """Return the parameter slices that classes appear in → class numbers, ascending."""
+    """Return bundles: slices of parameters → numbers of the classes in all of them, ascending."""
     bundle_of = torch.zeros(len(structure.classes), dtype=torch.long)
     slices: list[tuple[tuple[str, int], ...]] = [()]
     for key, atoms in structure.slices.items():
@@ -170,7 +170,7 @@ def _name(keys: tuple[tuple[str, int], ...], makers: dict[str, int]) -> str:
 def _pinned_bundles(
     structure: Structure,
 ) -> list[tuple[tuple[tuple[str, int], ...], list[int], str]]:
-    """Return pinned classes by slices and reason, the lowest class first."""
+    """Return (slices, classes, reason) of pinned classes, the lowest class first."""
     reasons = structure.pinned()
     reasons.pop(0, None)
     if not reasons:

@@ -33,7 +33,7 @@ class Compiled:
     """Compact network, with the record of its compilation.
 
     Attributes:
-        module: compact network, equal to the masked one, of the same call signature, trainable.
+        module: compact network: trainable, with the outputs and call signature of the masked one.
         plan: record of the cut, applicable to a fresh network.
         masks: masks in the compact shapes.
         groups: channel groups of the original network.

@@ -24,7 +24,7 @@ class Pattern(ABC):
 
     @abstractmethod
     def divides(self, outputs: int, inputs: int) -> bool:
-        """Return whether kernels consist of whole units, by the channels of one group."""
+        """Return whether kernels with so many channels in a group consist of whole units."""
 
     @abstractmethod
     def restrict(self, scores: Sequence[Tensor], count: int, active: Sequence[Tensor]) -> int:
