@@ -70,7 +70,7 @@ class CudaGraphs(Backend):
                 ):
                     work()
             finally:
-                torch.cuda.set_stream(before)  # a recording that broke off leaves its stream current
+                torch.cuda.set_stream(before)  # a failed recording leaves its stream current
         replay: Callable[[], None] = graph.replay
         return replay
 
