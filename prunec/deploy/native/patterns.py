@@ -136,7 +136,7 @@ def _kept(values: np.ndarray, size: int, taps: int) -> int:
 def _of_group(
     values: np.ndarray, offsets: np.ndarray, taps: int, pattern: tuple[int, int]
 ) -> Packed:
-    """Return weights as N values and N positions for every group of M input channels."""
+    """Return, for every group of M input channels, N values and their positions."""
     kept, size = pattern
     along = values.reshape(len(values), -1, size, taps).swapaxes(2, 3)
     groups = along.reshape(-1, size)

@@ -156,7 +156,7 @@ def _leaves(node: Node) -> Iterator[Node]:
 
 
 def _name(node: Node, key: str, leaves: list[Node], taken: set[str]) -> str:
-    """Return the usual name in the module that owns the parameters; else one made from the node's."""
+    """Return the usual name in the module that owns the parameters; else one after the node."""
     owners = {_owner(leaf.stored) for leaf in leaves if isinstance(leaf.tensor, nn.Parameter)}
     usual = f"{owners.pop()}.{key}" if len(owners) == 1 else ""
     if usual and not usual.startswith(".") and usual not in taken:

@@ -1,4 +1,4 @@
-"""Channel groups as plain data: the slices of parameters that must be cut together.
+"""Channel groups as plain data: the slices of parameters that make and read the same channels.
 
 See docs/glossary.md: channel group, pinned, atom.
 """
@@ -60,7 +60,7 @@ class Positions:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that the same parameters make and read; each is cut everywhere or nowhere.
+    """Channels that the same parameters make and read; each can be cut without the others.
 
     See the glossary: [channel group](glossary.md#channel-group), [pinned](glossary.md#pinned).
 
