@@ -195,7 +195,7 @@ class Capturing(Steps):
         return state.difference(computed) or _differing(*losses)
 
     def _varied(self, moment: Moment, number: int) -> Moment:
-        """Return a moment with another rate; ``number`` steps later, if that step has the same kind."""
+        """Return a moment with another rate, and ``number`` steps later if the kind allows it."""
         rate = RATES[number] * moment.learning_rate
         later = replace(moment, step=moment.step + number, learning_rate=rate)
         same = self.take.method.kind(later) == self.take.method.kind(moment)
