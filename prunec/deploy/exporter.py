@@ -88,13 +88,16 @@ Batches = Iterable[tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Exporter(ABC):
-    """A form that ships. Derive from `Exact` or `Lossy`.
+    """Writer of one form. Derive from `Exact` or `Lossy`.
 
-    The class variables state its place in a recipe: ``suffix`` of its file, ``beside`` the suffixes
-    of files that belong to it under the same name, ``reads`` the form that it converts (empty: the
-    artifact itself), ``needs`` and ``forbids`` facts of the artifact. ``runs_on`` names the only
-    system that runs its files, if that is not this one; ``is_code`` means that running a file
-    executes a program: received files of this form are not run.
+    Class variables:
+
+    - ``suffix``: suffix of the file.
+    - ``beside``: suffixes of further files that belong to it, under the same name.
+    - ``reads``: the form that is converted; empty if the artifact itself is written.
+    - ``needs``, ``forbids``: facts that the artifact must have, and must not have.
+    - ``runs_on``: the only system that runs the files; empty if this one does.
+    - ``is_code``: whether running a file executes a program; received files are then not run.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
@@ -109,13 +112,13 @@ class Exporter(ABC):
 
     @classmethod
     def exporter_name(cls) -> str:
-        """Name in a recipe, like its file: ``ToOnnx`` is ``to-onnx``, ``ToCFp16`` ``to-c-fp16``."""
+        """Name in a recipe: ``to-onnx`` for ``ToOnnx``, ``to-c-fp16`` for ``ToCFp16``."""
         words = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
         return re.sub(words, "-", cls.__name__).lower()
 
     @classmethod
     def form(cls) -> str:
-        """Name of the form, its folder and its flag: ``to-onnx`` writes ``onnx``."""
+        """Name of the form, of its folder and of its flag: ``onnx`` for ``to-onnx``."""
         return cls.exporter_name().removeprefix("to-")
 
     @abstractmethod
@@ -127,8 +130,7 @@ class Exporter(ABC):
         """
 
     def graph_again(self, source: Source, written: Written) -> WrittenGraph | None:
-        """Return the graph that a fresh export writes, to compare with a file's; None: no
-        comparison.
+        """Return the graph of a fresh export, for comparison with a file's; None to skip this.
 
         Raises:
             PrunecError: the network cannot be exported.
@@ -153,11 +155,11 @@ class Exporter(ABC):
 
     @abstractmethod
     def bounds(self, spec: VerifySpec) -> Bounds:
-        """Return how far the file's answers may lie from the network's."""
+        """Return the bounds on differences between the file's answers and the network's."""
 
     @final
     def __call__(self, source: Source, path: Path, batches: Batches | None = None) -> Exported:
-        """Write the file, whole or not at all, read it back, and check it.
+        """Write the file, read it back and check it; no file appears unless it passes.
 
         Args:
             source: artifact and files to export from.
@@ -183,14 +185,12 @@ class Exporter(ABC):
 
     @final
     def size(self, path: Path) -> int:
-        """Return the size in bytes of a file and the files that belong to it; missing ones
-        count 0.
-        """
+        """Return the bytes of a file and of those that belong to it; missing ones count 0."""
         files = (path, *(path.with_suffix(suffix) for suffix in self.beside))
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def as_run(self, path: Path, loaded: LoadedFile) -> list[Check]:
-        """Return further checks of how a runner runs a file of this form."""
+        """Return further checks of a file of this form, which a runner has loaded."""
         return []
 
     @abstractmethod
@@ -204,10 +204,10 @@ class Exporter(ABC):
     def _require(self, source: Source) -> None:
         facts, name = source.artifact.facts, self.exporter_name()
         if self.needs - facts or self.forbids & facts:
-            wrong = sorted(self.needs - facts) or sorted(self.forbids & facts)
-            holds = "needs" if self.needs - facts else "cannot write"
+            broken = sorted(self.needs - facts) or sorted(self.forbids & facts)
+            verb = "needs" if self.needs - facts else "cannot write"
             raise NeedsNotMet(
-                f"{name} {holds} a network that is {', '.join(wrong)}",
+                f"{name} {verb} a network that is {', '.join(broken)}",
                 remedy="Change the recipe's passes.",
             )
         if self.reads and self.reads not in source.files:
@@ -228,10 +228,10 @@ class Exporter(ABC):
             ) from error
         checks = same_network(written, source.module, {}) + interface(written, source.example)
         checks += unchanged(written, draft, {}) + self._weights(written, source.module)
-        wrong = [f"{check.name}: {check.message}" for check in checks if not check.passed]
-        if wrong:
+        failures = [f"{check.name}: {check.message}" for check in checks if not check.passed]
+        if failures:
             raise NotExact(
-                f"{self.exporter_name()} wrote a wrong file: {wrong[0]}",
+                f"{self.exporter_name()} wrote a wrong file: {failures[0]}",
                 remedy=_DEFECT,
             )
         return written
@@ -253,7 +253,7 @@ class Exact(Exporter):
         """Write the file, and the files that belong to it, into the empty folder of ``path``."""
 
     def bounds(self, spec: VerifySpec) -> Bounds:
-        """Return the bounds of ``[verify]``: accuracies may differ as much as answers may."""
+        """Return the bounds of ``[verify]``: accuracy may differ by the same share as answers."""
         points = 100 * (1 - spec.agreement)
         return Bounds(spec.tolerance, spec.agreement, drop=points, rise=points)
 
@@ -277,11 +277,12 @@ class Lossy(Exporter):
     def write(self, source: Source, path: Path, batches: Batches) -> Mapping[str, object] | None:
         """Write the file, and the files that belong to it, into the empty folder of ``path``.
 
-        The result goes into report and manifest; sentences under ``remarks``.
+        Returns:
+            Data for report and manifest, with sentences under ``remarks``; None if there are none.
         """
 
     def stored(self, path: Path) -> Mapping[str, Stored]:
-        """Return tensor of the network → its content in a file, as far as the form shows it."""
+        """Return tensor of the network → its values in a file, as far as they can be read."""
         return {}
 
     def bounds(self, spec: VerifySpec) -> Bounds:

@@ -1,4 +1,4 @@
-"""Forms of an export: write, time, prove, publish and record the file of each.
+"""Forms of an export: the file of each is written, timed, proven, published and recorded.
 
 See docs/glossary.md: form, parity.
 """
@@ -49,7 +49,7 @@ from prunec.store.records import record_text
 
 Batched = list[tuple[Tensor, ...]]
 
-_CALIBRATION_BATCH = 32  # images per batch of a calibration: it bounds memory, not the result
+_CALIBRATION_BATCH = 32  # images per batch: bounds the memory, and does not affect the result
 _MADE_BY = "prunec.made_by"
 
 
@@ -59,10 +59,10 @@ class Forms:
 
     Attributes:
         folder: the run's export folder.
-        exporters: one per form, each after the exporter of the form that it reads.
+        exporters: one per form; the exporter of a form that another reads comes first.
         output: further place of the file, for an export in a single form.
-        records: checks of the run's records, and phrases on what was not checked of them.
-        made_by: the other build of prunec that started the run; empty where it was this one.
+        records: checks of the run's records, and phrases that name unchecked records.
+        made_by: the build of prunec that started the run; empty if it was this one.
         with_recipe: whether to write the recipe's text, which names folders, into the files; its
             digest is written in any case.
         runners: runners asked for by name, besides those of the forms.
@@ -105,12 +105,14 @@ class Forms:
         return self.folder.candidate(writer.form(), writer.suffix)
 
     def dense(self, writer: Exporter) -> Path:
-        """Return the path of the dense network's file: of the form itself, where its runtime opens
-        no other, or of the form that this one is made from.
+        """Return the path of the dense network's file.
+
+        It has the form itself, if such a file exists (for runtimes that open no other form), else
+        the form at the start of the conversions that lead to this one.
         """
-        own, root = self.folder.dense(writer.form(), writer.suffix), writer
-        if own.is_file():
-            return own
+        same_form, root = self.folder.dense(writer.form(), writer.suffix), writer
+        if same_form.is_file():
+            return same_form
         while root.reads:
             root = next(other for other in self.exporters if other.form() == root.reads)
         return self.folder.dense(root.form(), root.suffix)
@@ -123,7 +125,7 @@ class Forms:
         dense: Artifact,
         data: Data | None,
     ) -> ExportReport:
-        """Check files, form → path, against an artifact; return their reports."""
+        """Check files (form → path) against an artifact; return their reports."""
         recorded, flaw = self.folder.recorded, self.folder.flaw
         writers = [writer for writer in self.exporters if writer.form() in files]
         reports, shipping = {}, Shipping(artifact, dense, data)
@@ -167,11 +169,11 @@ def ship(
         recipe: recipe with tolerances and budgets; its text goes into the files.
         artifact: the artifact that ships.
         dense: the network before any cut, for latency and size ratios.
-        data: test split, and training images to calibrate lossy forms on; None where there is none.
+        data: test split, and training images to calibrate lossy forms on; None if there are none.
         note: callback for one line per form.
 
     Returns:
-        The report, also written into the folder, as is the manifest of the forms that passed.
+        The report. It is also in the folder, beside the manifest of the forms that passed.
 
     Raises:
         PrunecError: an exporter failed.
@@ -189,7 +191,7 @@ def ship(
             continue
         entry, reports[form] = _written(forms, writer, recipe, fed)
         if reports[form].passed:
-            # Before the next form: it may be made from this file at its place.
+            # Before the next form is written, which may read this file at its place.
             _publish(forms, writer)
             shipped = forms.shipped(writer)
             golden = write_golden(shipped, writer, fed.artifact.module, fed.artifact.example)
@@ -198,8 +200,8 @@ def ship(
         for remark in reports[form].details.remarks:
             note(f"{form}: {remark}")
         note(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
-    known = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
-    report = ExportReport(reports, known)
+    details = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
+    report = ExportReport(reports, details)
     report = record(report, forms.folder.report)
     for earlier in (forms.folder.verified, forms.folder.layers):  # reports on the previous files
         earlier.unlink(missing_ok=True)
@@ -219,26 +221,26 @@ def record(report: ExportReport, path: Path) -> ExportReport:
 def _written(
     forms: Forms, writer: Exporter, recipe: Recipe, shipping: Shipping
 ) -> tuple[dict[str, object], Report]:
-    """Write a candidate file of a form; return its entry in the manifest and its report."""
+    """Write and check a candidate file of a form; return its manifest entry and its report."""
     artifact, data = shipping.artifact, shipping.data
     files = {other.form(): forms.shipped(other) for other in forms.exporters}
-    fed = feeding(recipe, artifact, data, forms.layout)
-    metadata = _metadata(recipe, artifact, forms.with_recipe) | as_metadata(fed)
+    instructions = feeding(recipe, artifact, data, forms.layout)
+    metadata = _metadata(recipe, artifact, forms.with_recipe) | as_metadata(instructions)
     source = Source(artifact, metadata, files)
     labelled = _labelled(data, writer) if isinstance(writer, Lossy) and data else None
     batches: Batched | None = [(images,) for images, _ in labelled] if labelled else None
     source = replace(source, labels=tuple(labels for _, labels in labelled or ()))
-    # What a killed export left must not be published with the new file.
+    # Files that a killed export left must not be published with the new one.
     shutil.rmtree(forms.candidate(writer).parent, ignore_errors=True)
     exported = writer(source, forms.candidate(writer), batches)
     if not writer.reads:
-        kept = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
-        _write_twin(writer, shipping, forms.dense(writer), batches, kept)
+        earlier = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
+        _write_twin(writer, shipping, forms.dense(writer), batches, earlier)
     else:
         write_own_twin(writer, shipping, source, forms.folder, recipe)
     twin = forms.dense(writer)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | report_of(exported)
-    entry["feeding"] = fed
+    entry["feeding"] = instructions
     report = _proven(forms, writer, exported.path, recipe, shipping, entry, "")
     target = forms.output or forms.shipped(writer)
     details = replace(
@@ -256,30 +258,30 @@ def _write_twin(
     shipping: Shipping,
     twin: Path,
     batches: Batched | None,
-    kept: object,
+    earlier: object,
 ) -> None:
     """Write the dense network's file, unless an earlier export left the same one.
 
-    Its batch norms are folded, as a runtime folds them when it loads the file: the file is only
-    timed, and a graph of half the size takes half the time to write.
+    Its batch norms are folded: a runtime would fold them anyway when it loads the file, which is
+    only timed, and a graph of half the size takes half the time to write.
 
     Args:
         writer: exporter of the form.
-        shipping: the network before any cut, among others.
+        shipping: artifacts and data; the network before any cut is written.
         twin: path of the file.
         batches: calibration inputs, for a lossy form.
-        kept: digest of the file of an earlier export, from the manifest.
+        earlier: digest of the file that an earlier export left, from the manifest.
     """
     versions = {key: value for key, value in environment().items() if key in PACKAGES}
-    of = {"prunec": prunec_version(), "dense": weights_digest(shipping.dense.module)}
-    # Everything that the bytes of the twin depend on.
-    made = json.dumps({**of, **versions, **asdict(writer)}, sort_keys=True)
+    inputs = {"prunec": prunec_version(), "dense": weights_digest(shipping.dense.module)}
+    # The bytes of the twin depend on nothing else.
+    made_by = json.dumps({**inputs, **versions, **asdict(writer)}, sort_keys=True)
     with suppress(PrunecError):
         written = writer.read_back(twin)
-        if sha256_of(twin) == kept and (written.metadata or {}).get(_MADE_BY) == made:
+        if sha256_of(twin) == earlier and (written.metadata or {}).get(_MADE_BY) == made_by:
             return
-    # Norms folded, as in the shipped file: the ratio of times is to show the cut alone.
-    writer(Source(shipping.folded_dense, {_MADE_BY: made}), twin, batches)
+    # Norms are folded, as in the shipped file, so that the ratio of times shows the cut alone.
+    writer(Source(shipping.folded_dense, {_MADE_BY: made_by}), twin, batches)
 
 
 def _labelled(data: Data, writer: Lossy) -> list[tuple[Tensor, Tensor]]:
@@ -289,13 +291,13 @@ def _labelled(data: Data, writer: Lossy) -> list[tuple[Tensor, Tensor]]:
 
 
 def _publish(forms: Forms, writer: Exporter) -> None:
-    """Move the files that passed to their place; ``output`` gets a copy."""
+    """Move a form's files, which passed, to their place; copy the form's own file to ``output``."""
     candidate, place = forms.candidate(writer), forms.shipped(writer)
     if forms.output is not None:
         write_bytes_atomic(forms.output, candidate.read_bytes())
-    # The form's own file last: once it is in place, the files that it refers to are there too.
-    made = sorted(candidate.parent.iterdir(), key=lambda path: path == candidate)
-    for path in made:
+    # The form's own file is moved last, so that the files that it refers to are there before it.
+    files = sorted(candidate.parent.iterdir(), key=lambda path: path == candidate)
+    for path in files:
         target = place.parent / path.name
         if target.is_dir():
             shutil.rmtree(target)
@@ -304,6 +306,7 @@ def _publish(forms: Forms, writer: Exporter) -> None:
 
 
 def _metadata(recipe: Recipe, artifact: Artifact, with_recipe: bool) -> dict[str, str]:
+    """Return the metadata of a file; the history is without seconds, which vary between runs."""
     history = [asdict(replace(step, seconds=0.0)) for step in artifact.history]
     return {
         "prunec.version": prunec_version(),
@@ -324,6 +327,18 @@ def _proven(
     flaw: str,
     again: Callable[[Written], WrittenGraph | None] = lambda _: None,
 ) -> Report:
+    """Check one file of a form; return its report.
+
+    Args:
+        forms: the forms and their places.
+        writer: exporter of the form.
+        path: path of the file.
+        recipe: recipe with tolerances and budgets.
+        shipping: artifacts and data that fit the file's inputs.
+        entry: entry of the form in the manifest.
+        flaw: reason why the manifest cannot be trusted; empty if it can.
+        again: function that returns the graph of a fresh export, for comparison.
+    """
     artifact, dense, data = shipping.artifact, shipping.dense, shipping.data
     if writer.runs_on:
         recorded = compare_with_records(
@@ -374,7 +389,7 @@ def _proven(
 
 
 def _pictured(report: Report, entry: Mapping[str, object]) -> tuple[Flip, ...]:
-    """Return the samples whose prediction changed, as pictures where they are images."""
+    """Return the samples whose prediction changed; images as pictures."""
     fed = entry.get("feeding")
     known = fed if isinstance(fed, Mapping) and fed.get("kind") == "image" else {}
     return pictured(report.details.flips, known.get("mean", ()), known.get("std", ()))
@@ -387,8 +402,9 @@ def remarks(exported: Exported) -> tuple[str, ...]:
 
 
 def _unwritten(writer: Exporter) -> Report:
-    wrong = f"it is made from the {writer.reads} file, which did not ship."
-    return Report((Check("written", writer.form(), "nothing", None, False, wrong),))
+    """Return the report of a form whose source form did not ship."""
+    message = f"it is made from the {writer.reads} file, which did not ship."
+    return Report((Check("written", writer.form(), "nothing", None, False, message),))
 
 
 def _layers(dense: Artifact, artifact: Artifact) -> Sequence[dict[str, object]]:

@@ -1,8 +1,8 @@
-"""Groups of weights of kernels that lie in one memory: a number for each, and sums over each.
+"""Groups of weights of kernels that lie in one memory: a number for each group, sums over groups.
 
-Gates of a channel and scales of a filter are one number for many weights. One operation spreads the
-numbers of all groups over all weights, and a few sum up what belongs to each group, whatever the
-number of kernels: a GPU waits for launches, not for the weights that it reads twice.
+A gate of a channel, or a scale of a filter, is one number for many weights. One operation spreads
+the numbers of all groups over their weights, and a few operations sum over every group, whatever
+the number of kernels: launches cost a GPU more time than reading the weights twice.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ def filters(flat: Flat) -> Groups:
 
 
 class Groups:
-    """Groups of the weights of a :class:`Flat`, laid out as its kernels lie now.
+    """Groups of the weights of a :class:`Flat`, for the current layout of its kernels.
 
     Attributes:
         count: number of groups.
         sizes: number of weights of each group.
-        spread_out: what :meth:`spread` wrote last.
-        moves: layout of the kernels that the groups are of, see :attr:`Flat.moves`.
+        spread_out: memory that :meth:`spread` writes.
+        moves: number of the layout that the groups are for, see :attr:`Flat.moves`.
     """
 
     def __init__(self, flat: Flat, numbers: Sequence[Tensor], count: int) -> None:
-        """Lay the groups out; reads values, so that it waits for the device.
+        """Sort the weights by group; this waits for the device, because it reads values.
 
         Args:
             flat: kernels in one memory, which must have been settled.
-            numbers: group of each weight of each kernel, broadcasting against the kernel; ``count``
-                for a weight of no group.
+            numbers: for each kernel the group of each weight, broadcasting against the kernel;
+                ``count`` for a weight of no group.
             count: number of groups.
         """
         self.flat, self.count, self.moves = flat, count, flat.moves
@@ -51,7 +51,7 @@ class Groups:
         layout = zip(flat.weights, flat.strides, flat.starts, numbers, strict=True)
         for weight, strides, begin, number in layout:
             group.as_strided(weight.shape, strides, begin).copy_(number.expand(weight.shape))
-        order = group.argsort(stable=True)  # the weights of a group one after the other
+        order = group.argsort(stable=True)  # weights group by group
         self.sizes = torch.bincount(group, minlength=count + 1)[:count]
         self.ends = self.sizes.cumsum(0)
         self.order = order[: int(self.sizes.sum())].int()
@@ -59,23 +59,23 @@ class Groups:
         self.spread_out = flat.room()
 
     def spread(self, values: Tensor) -> Tensor:
-        """Return its group's number at each weight, in memory that every call writes anew.
+        """Return each weight's number, that of its group, in memory that the next call overwrites.
 
         Args:
-            values: [count]; 1 holds for weights of no group.
+            values: [count]; weights of no group get 1.
         """
         out = self.spread_out.memory
         known = torch.cat([values, values.new_ones(1)]).to(out.dtype)
         return torch.index_select(known, 0, self.group, out=out)
 
     def sums(self, memory: Tensor) -> Tensor:
-        """Return the sum over each group of a memory of the weights, float64 [count].
+        """Return the sum over each group of a memory laid out as the weights, float64 [count].
 
-        Differences of running sums: float64 leaves them exact to 1e-16 of the whole, and no two
-        groups write to one place, as atomic additions would.
+        The sums are differences of running sums, which float64 holds to 1e-16 of the whole. They
+        need no atomic additions, which would write many values to one place.
         """
         running = memory.index_select(0, self.order).double().cumsum(0)
-        # An empty group ends where the one before it does; before the first there is nothing.
+        # An empty group ends where the group before it ends; if it is the first, at 0.
         before = torch.cat([running.new_zeros(1), running])
         return torch.diff(before.index_select(0, self.ends), prepend=running.new_zeros(1))
 
@@ -83,8 +83,8 @@ class Groups:
         """Return Σ W·∂L/∂W over each group, float64 [count].
 
         Args:
-            room: memory whose values are lost.
-            gradients: of each kernel.
+            room: memory that is overwritten.
+            gradients: gradient of each kernel.
         """
         torch._foreach_copy_(room.parts, list(gradients))
         return self.sums(room.memory.mul_(self.flat.raw.memory))

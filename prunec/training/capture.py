@@ -1,9 +1,10 @@
 """Recorded training steps: a GPU starts all kernels of a step at one call.
 
-A replay does not see Python numbers, reallocated memory or branches on device values, and would
-silently train on stale values. Therefore the first replays of every recording are compared with the
-same steps computed operation by operation from the same state; if they differ, or a step cannot be
-recorded, the training continues without recordings.
+A replay repeats the recorded operations on the same memory. It does not see changed Python numbers,
+reallocated memory or branches on device values, and would silently train on stale values. Therefore
+the first replays of every recording are compared with the same steps, computed operation by
+operation from the same state. If they differ, or a step cannot be recorded, the training continues
+without recordings.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from prunec.training.optimisation import number_rates, set_learning_rate, tensor
 from prunec.training.recording import Backend, backend_of
 from prunec.training.step import Stepper
 
-WARM = 3  # steps of a kind that are computed before one is recorded: cuDNN tries its kernels there
-RATES = (1.0, 0.5, 2.0)  # times the learning rate, in the steps that prove a recording
-LOSS = 0.01  # of the first loss: kernels of other algorithms differ by less in three steps
+WARM = 3  # steps of a kind before one is recorded: cuDNN tries its kernels in them
+RATES = (1.0, 0.5, 2.0)  # factors of the learning rate in the steps that prove a recording
+LOSS = 0.01  # of the first loss, allowed: other algorithms differ by less in three steps
 MOST = 12  # recordings of one training: phases are few, and each holds memory of its own
 
 Tell = Callable[[str], None]
 Inputs = tuple[Tensor, Tensor, Tensor]
-"""Images and targets as they are learned, and labels as they are counted."""
+"""Images and targets that a step learns, and labels that it counts correct answers with."""
 
 
 @dataclass
@@ -37,9 +38,9 @@ class Recording:
     """A recorded step.
 
     Attributes:
-        inputs: memory that a batch is copied into.
+        inputs: memory into which a batch is copied.
         answers: memory of the loss and of the counts.
-        replay: executes the step.
+        replay: function that executes the step.
     """
 
     inputs: Inputs
@@ -48,7 +49,7 @@ class Recording:
 
 
 class Steps:
-    """Training steps, each computed operation by operation, with the average of the weights."""
+    """Training steps, computed operation by operation; each also moves the average of weights."""
 
     def __init__(self, take: Stepper, average: Average) -> None:
         self.take, self.average = take, average
@@ -60,26 +61,26 @@ class Steps:
         return answers
 
     def forget(self) -> None:
-        """Invalidate recordings, as tensors may have been replaced."""
+        """Drop recordings, because tensors may have been replaced; there are none here."""
 
 
 class Capturing(Steps):
     """Training steps, recorded and replayed where possible.
 
     Attributes:
-        replays: number of replayed steps, without those of proofs.
+        replays: number of replayed steps, not counting proofs.
         recordings: kind of step → recording.
         reason: reason for not recording; empty while steps are recorded.
     """
 
     def __init__(self, take: Stepper, average: Average, backend: Backend, tell: Tell) -> None:
-        """Let learning rates be tensors, which recordings read.
+        """Turn learning rates into tensors, which recordings read.
 
         Args:
-            take: the steps.
-            average: of the weights, moved with every step.
-            backend: what records.
-            tell: callback for one sentence if steps are not recorded: the reason.
+            take: function that computes a step.
+            average: average of the weights, moved with every step.
+            backend: recorder of the device.
+            tell: callback for one sentence, the reason, if steps are not recorded.
         """
         super().__init__(take, average)
         self.backend, self.tell = backend, tell
@@ -111,9 +112,9 @@ class Capturing(Steps):
         self.seen.clear()
 
     def _kind(self, inputs: Inputs, moment: Moment) -> Hashable | None:
-        """Return the properties that steps of one recording share; None if the step has no kind."""
-        own = self.take.method.kind(moment)
-        return None if own is None else (own, *((x.shape, x.dtype, x.stride()) for x in inputs))
+        """Return the properties that all steps of a recording share; None: the step has no kind."""
+        kind = self.take.method.kind(moment)
+        return None if kind is None else (kind, *((x.shape, x.dtype, x.stride()) for x in inputs))
 
     def _is_due(self, kind: Hashable) -> bool:
         self.seen[kind] = self.seen.get(kind, 0) + 1
@@ -131,7 +132,7 @@ class Capturing(Steps):
         return answers
 
     def _record(self, kind: Hashable, inputs: Inputs, moment: Moment) -> None:
-        """Record a step and prove it; the state is restored in any case."""
+        """Record a step and prove the recording; the state is restored in any case."""
         if len(self.recordings) >= MOST:
             self._give_up(f"{MOST} kinds of steps are recorded, and there are more")
             return
@@ -139,18 +140,19 @@ class Capturing(Steps):
         try:
             recording = self._recorded(inputs, moment)
             state.restore()
-            wrong = self._proven(recording, inputs, moment, state)
-        except Exception as error:  # of CUDA, of a compiler: none of them ends a training
-            wrong = str(error).partition("\n")[0] or type(error).__name__
+            fault = self._proven(recording, inputs, moment, state)
+        except Exception as error:  # an error of CUDA or of a compiler must not end a training
+            fault = str(error).partition("\n")[0] or type(error).__name__
         self.backend.wait()
         self.take.settle()
         state.restore()
-        if wrong:
-            self._give_up(wrong)
+        if fault:
+            self._give_up(fault)
         else:
             self.recordings[kind] = recording
 
     def _recorded(self, inputs: Inputs, moment: Moment) -> Recording:
+        """Return a recording of a step, which reads copies of the inputs."""
         own: Inputs = tuple(x.clone(memory_format=torch.preserve_format) for x in inputs)  # type: ignore[assignment]
         answers: list[tuple[Tensor, Tensor]] = []
         self._prepare(moment)
@@ -159,8 +161,8 @@ class Capturing(Steps):
             answers.append(self.take.learn(*own, moment))
             self.average.take_in()
 
-        # Weights that autocast has cast before would be read in place of those of each replay, and
-        # those that it casts meanwhile lie in memory of the recording.
+        # Autocast keeps the weights that it has cast. Those cast earlier would be read in every
+        # replay, instead of the current ones; those cast while recording lie in its memory.
         torch.clear_autocast_cache()
         self.backend.wait()
         replay = self.backend.record(work)
@@ -193,7 +195,7 @@ class Capturing(Steps):
         return state.difference(computed) or _differing(*losses)
 
     def _varied(self, moment: Moment, number: int) -> Moment:
-        """Return a moment of the same kind, ``number`` steps later if that is of the same kind."""
+        """Return a moment with another rate, and ``number`` steps later if the kind allows it."""
         rate = RATES[number] * moment.learning_rate
         later = replace(moment, step=moment.step + number, learning_rate=rate)
         same = self.take.method.kind(later) == self.take.method.kind(moment)
@@ -215,11 +217,11 @@ def stepping(
     """Return the steps of a training: recorded if requested and possible.
 
     Args:
-        take: the step.
+        take: function that computes a step.
         average: average of the weights, updated with every step.
         train: settings of the recipe; ``capture = "auto"`` records where the device can.
         device: device of the steps.
-        tell: called once if steps are not recorded although they were to be.
+        tell: callback for one sentence, if steps that should be recorded are not.
     """
     backend = backend_of(device)
     if backend is not None and train.capture is not False:
@@ -230,26 +232,27 @@ def stepping(
 
 
 def _replayed(recording: Recording, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Replay a step on a batch; return the loss and the counts."""
     torch._foreach_copy_(list(recording.inputs), list(inputs))
     recording.replay()
     return recording.answers
 
 
 def _differing(computed: Tensor, replayed: Tensor) -> str:
-    """Return how losses differ; empty within 1 % of the first loss."""
-    off = (computed - replayed).abs().max()
-    if off <= LOSS * computed[0].abs():
+    """Return how losses differ; empty if by no more than 1 % of the first loss."""
+    difference = (computed - replayed).abs().max()
+    if difference <= LOSS * computed[0].abs():
         return ""
     return f"a replayed step has the loss {replayed.tolist()}, a computed one {computed.tolist()}"
 
 
 def reason_against(take: Stepper) -> str:
-    """Return why no step of a training can be recorded; empty if one may be."""
+    """Return why no step of a training can be recorded; empty if steps may be."""
     if take.processes.several:
         return "several processes share every step"
     if take.scaler.is_enabled():
         return 'the loss scaler of fp16 looks at every step; train.precision = "bf16" needs none'
-    own = type(take.method)
-    if own is not Method and own.kind is Method.kind:
-        return f"{own.__name__} does not say which of its steps are alike"
+    method = type(take.method)
+    if method is not Method and method.kind is Method.kind:
+        return f"{method.__name__} does not say which of its steps are alike"
     return ""

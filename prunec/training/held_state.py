@@ -1,4 +1,4 @@
-"""The state of a training, held to be given back: of network, optimizer, method and averages."""
+"""Copies of the state of a training, to restore it: network, optimizer, method and averages."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from prunec.training.averaging import Average
 from prunec.training.step import Stepper
 
-AGREE = 0.05  # of a part's movement: a number that a recording keeps is off by a factor
-FLOOR = 1e-6  # of its size: less is rounding
+AGREE = 0.05  # of a part's movement, allowed: a stale number would change it by a factor
+FLOOR = 1e-6  # of a part's size, allowed in addition: rounding
 
 
 class HeldState:
-    """Copies of every tensor that a step changes, and the random numbers that follow.
+    """Copies of every tensor that a step changes, and the state of the random generators.
 
-    Tensors are given back in place: who reads their memory goes on to.
+    Tensors are restored in place, so that recordings still read the same memory.
     """
 
     def __init__(self, take: Stepper, average: Average) -> None:
@@ -31,7 +31,7 @@ class HeldState:
         self.random = torch.get_rng_state(), self._on_device()
 
     def restore(self) -> None:
-        """Let everything be as it was held."""
+        """Restore the state."""
         now = dict(self._tensors())
         for key, tensor in now.items():
             if key in self.before:
@@ -46,11 +46,11 @@ class HeldState:
             torch.cuda.set_rng_state(self.random[1], self.device)
 
     def moved(self) -> dict[str, Tensor]:
-        """Return copies of all tensors as they are now."""
+        """Return copies of all tensors in their present state."""
         return {key: tensor.detach().clone() for key, tensor in self._tensors()}
 
     def difference(self, computed: dict[str, Tensor]) -> str:
-        """Say which part of the state moved elsewhere than it did in ``computed``; empty: none."""
+        """Return which part of the state differs from ``computed`` too much; empty if none does."""
         now = dict(self._tensors())
         for part in sorted({key.partition("/")[0] for key in computed}):
             keys = [k for k in computed if k.startswith(f"{part}/") and k in now]
@@ -58,9 +58,9 @@ class HeldState:
             known = [(b, c, n) for b, c, n in values if b is not None and c.is_floating_point()]
             movement = _norm([c - b for b, c, _ in known])
             size = _norm([b for b, _, _ in known])
-            off = _norm([n - c for _, c, n in known])
-            if not off <= AGREE * movement + FLOOR * size:
-                share = off / max(movement, 1e-300)
+            difference = _norm([n - c for _, c, n in known])
+            if not difference <= AGREE * movement + FLOOR * size:
+                share = difference / max(movement, 1e-300)
                 return f"replayed steps move the {part} otherwise, by {share:.2g} of its movement"
         return ""
 
@@ -86,5 +86,5 @@ class HeldState:
 
 
 def _norm(tensors: list[Tensor]) -> float:
-    """The norm of all values together, in float64."""
+    """Return the norm of all values together, in float64."""
     return math.sqrt(sum(float(t.double().square().sum()) for t in tensors))

@@ -21,24 +21,24 @@ class Backend(ABC):
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return a function that repeats every operation of ``work`` on the same memory.
 
-        ``work`` may be called twice, and what it changes is not given back.
+        ``work`` may be called twice; the caller restores the tensors that it changes.
 
         Raises:
-            RuntimeError: it asks for one that cannot be recorded.
+            RuntimeError: an operation of ``work`` cannot be recorded.
         """
 
     @abstractmethod
     def wait(self) -> None:
-        """Wait until the device has done what was asked."""
+        """Wait until the device has finished all operations."""
 
 
 class CudaGraphs(Backend):
     """CUDA graphs of one device, recorded on a stream of their own, in one pool of memory.
 
-    The pool is shared: whatever a step leaves for the next one (weights, momentum, statistics,
-    averages, the method's state) was there before the recording, so that a replay may overwrite
-    what another recording computed on its way. Three phases of a ResNet-50 would need three times
-    the memory of its activations otherwise.
+    All recordings share the pool, so a replay may overwrite intermediate values of another
+    recording. Values that a step leaves for the next one (weights, momentum, statistics, averages,
+    the method's state) are safe: their memory is older than the recordings. Without sharing, three
+    phases of a ResNet-50 would need three times the memory of its activations.
     """
 
     name = "CUDA graph"
@@ -50,12 +50,12 @@ class CudaGraphs(Backend):
         self.pool = torch.cuda.graph_pool_handle()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See :meth:`Backend.record`; ``work`` is done once, and then recorded undone.
+        """See :meth:`Backend.record`; ``work`` is executed once before it is recorded.
 
-        Once done on the stream of the recording, it has what libraries make for each stream
-        (cuBLAS's handle and workspace) and what is compiled at a first call. Threads that pin
-        batches go on meanwhile: they are no part of the recording, and by default CUDA would break
-        it off, and them.
+        The first call, on the stream of the recording, makes what libraries create for each stream
+        (cuBLAS's handle and workspace) and compiles what is compiled at a first call. Other threads
+        pin batches meanwhile. They are not recorded; in CUDA's default mode their calls would break
+        off the recording, and fail.
         """
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self.device):
@@ -70,7 +70,7 @@ class CudaGraphs(Backend):
                 ):
                     work()
             finally:
-                torch.cuda.set_stream(before)  # a recording that broke off leaves its own current
+                torch.cuda.set_stream(before)  # a failed recording leaves its stream current
         replay: Callable[[], None] = graph.replay
         return replay
 
@@ -80,5 +80,5 @@ class CudaGraphs(Backend):
 
 
 def backend_of(device: torch.device) -> Backend | None:
-    """Return what records the operations of a device; None where nothing does."""
+    """Return the recorder for a device; None if its operations cannot be recorded."""
     return CudaGraphs(device) if device.type == "cuda" else None

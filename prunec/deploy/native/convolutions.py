@@ -19,17 +19,18 @@ from prunec.deploy.native.reading import Call
 from prunec.wording import percent
 
 _HELD_INPUTS = 98304
-"""Floats of input that the columns kernel reads again for every block of filters: 384 KiB."""
+"""Floats of input that the columns kernel reads at a time, once for every block of filters:
+384 KiB."""
 _FEWEST = 64
-"""Positions that it takes at once at least: weights are read again for the next ones."""
+"""Least number of positions that it takes at once: it reads all weights again for the next ones."""
 _ROWS, _DEPTH = 4, 256
 """PN_ROWS and PN_DEPTH of the kernels."""
 _PANELS = tuple((wide * lanes, lanes) for wide, lanes in ((1, 1), (3, 4), (3, 8), (6, 16)))
-"""Positions of a panel, and floats of a vector, of each kind of processor."""
+"""(Positions of a panel, floats of a vector) for each kind of processor."""
 _HELD = 1 << 16
-"""Floats of panels that are packed together: 256 KiB, half of a usual second-level cache."""
+"""Floats of the panels that are packed at once: 256 KiB, half of a usual second-level cache."""
 _FEW_WEIGHTS = 1 << 15
-"""Weights that stay in the second-level cache beside one panel: no need to read them seldom."""
+"""Weights that stay in the second-level cache beside one panel: panels are then packed singly."""
 
 
 def convolution(builder: Builder, call: Call) -> None:
@@ -40,9 +41,9 @@ def convolution(builder: Builder, call: Call) -> None:
         return
     name = call.results[0]
     stride = builder.layout(name).stride
-    apart = None if how.direct else _in_place(builder, call, how)
-    if apart and kernel_of(builder, call, weights, len(apart.taps), split=True) == "columns":
-        add_filters(builder, call, apart, weights, len(apart.taps))
+    strided = None if how.direct else _in_place(builder, call, how)
+    if strided and kernel_of(builder, call, weights, len(strided.taps), split=True) == "columns":
+        add_filters(builder, call, strided, weights, len(strided.taps))
         return
     if _is_halved(how, weights):
         _halved(builder, call, how, weights)
@@ -53,12 +54,19 @@ def convolution(builder: Builder, call: Call) -> None:
 
 
 def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps: int) -> Step:
-    """Append a convolution that reads with the row stride of its output."""
+    """Append the kernel call of a convolution, with its weights; return the call.
+
+    Args:
+        builder: the program.
+        call: the convolution.
+        read: input positions that it reads.
+        weights: its filters.
+        taps: positions that a filter reads of each channel.
+    """
     name = call.results[0]
     out, data = builder.layout(name), builder.data
     buffer = builder.new(name)
-    count = weights.group_in * taps
-    live = weights.live
+    filter_size = weights.group_in * taps
     split = read.phases is not None or read.steps[0] > 0
     three = is_three(read, weights, out.stride)
     kernel = kernel_of(builder, call, weights, taps, split=split, three=three)
@@ -68,21 +76,21 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     fields: Fields = {
         "out": out, "in": read.place, "residual": Place(buffer), "positions": out.positions,
         "group_out": weights.group_out, "group_step": weights.group_in * read.channel,
-        "taps": count, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
+        "taps": filter_size, "bias": data.add(weights.bias), "has_residual": 0, "activation": 0,
         "low": 0.0, "high": 0.0,
     }  # fmt: skip
     stored = 4 * weights.values.size
     if kernel == "columns":
-        own, reads = _in_columns(builder, call, read, weights)
+        further, reads = _in_columns(builder, call, read, weights)
     elif kernel == "dense":
-        size = _scratch(weights, count, out.positions)
+        size = _scratch(weights, filter_size, out.positions)
         reads = [builder.scratch(size)]
-        own = {"scratch": Place(reads[0]), "scratch_size": size}
-        own["values"] = data.add(in_blocks(weights.values, weights.groups, _ROWS))
+        further = {"scratch": Place(reads[0]), "scratch_size": size}
+        further["values"] = data.add(in_blocks(weights.values, weights.groups, _ROWS))
     else:
-        chosen, own, reads, stored = _without_zeros(builder, call, weights, pattern)
-        kernel = chosen if kernel == "sparse" else kernel
-    fields |= own
+        sparse_kernel, further, reads, stored = _without_zeros(builder, call, weights, pattern)
+        kernel = sparse_kernel if kernel == "sparse" else kernel
+    fields |= further
     if kernel == "three":
         fields["dense"] = data.add(weights.values)
     if kernel in ("sparse", "three"):
@@ -96,7 +104,8 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
         reads += read.phases.reads
         fields |= {"phases": read.phases, "scratch_size": builder.sizes[read.place.buffer]}
     code = f"k->{kernel}(&S, w, d);"
-    layer = f"{call.name}: {weights.values.shape[0]} filters, {percent(live)} of their weights"
+    live = percent(weights.live)
+    layer = f"{call.name}: {weights.values.shape[0]} filters, {live} of their weights"
     step = builder.add(code, "pn_conv", fields, reads, buffer, layer)
     builder.makers[name] = step
     step.work = _work(builder, call, weights, kernel, stored)
@@ -110,7 +119,7 @@ def _in_columns(
     out, data = builder.layout(call.results[0]), builder.data
     positions = out.height * out.width
     together = min(positions, max(_HELD_INPUTS // weights.group_in, _FEWEST))
-    size = 33 * rounded(together)  # two blocks of 16 sums a position, and where it stands
+    size = 33 * rounded(together)  # for each position two blocks of 16 sums, and its offset
     scratch = builder.scratch(size)
     fields: Fields = {
         "scratch": Place(scratch), "scratch_size": size, "together": together,
@@ -122,7 +131,7 @@ def _in_columns(
 
 
 def _is_halved(how: Geometry, weights: Filters) -> bool:
-    """Whether a convolution is depthwise, 3×3 or 5×5, with steps of 2 and dilation 1."""
+    """Return whether a convolution is depthwise, 3×3 or 5×5, with stride 2 and dilation 1."""
     axes = (how.rows, how.columns)
     side = len(how.rows.taps)
     return (
@@ -135,7 +144,7 @@ def _is_halved(how: Geometry, weights: Filters) -> bool:
 
 
 def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> None:
-    """Append a depthwise convolution with steps of 2, which reads its input in place."""
+    """Append a depthwise convolution of stride 2, which reads its input in place."""
     name, source = call.results[0], builder.layout(call.operands[0]).planes
     buffer, given = builder.new(name), builder.buffer(call.operands[0])
     fields: Fields = {
@@ -153,14 +162,14 @@ def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> No
 
 
 def _table(builder: Builder, call: Call, offsets: np.ndarray, channels: int) -> str:
-    """Append the offsets of a filter's weights, in a buffer; return it.
+    """Append the step that computes the offset of each weight of a filter; return its buffer.
 
-    The table takes less time to make than bytes to store: as many as a filter has weights.
+    Computing the table takes little time; storing it would take a number for each weight.
     """
     buffer, rows = builder.scratch(rounded(offsets.size)), offsets.reshape(channels, -1)
     step = int(rows[-1, 0] - rows[0, 0]) // max(channels - 1, 1)
     if (rows != rows[0] + step * np.arange(channels)[:, None]).any():
-        rows = offsets[None]  # of a volume: each slice at an offset of its own
+        rows = offsets[None]  # of a volume, whose slices have offsets of their own
     fields: Fields = {
         "taps": builder.data.add(rows[0]), "count": rows.shape[1], "channels": len(rows),
         "step": step, "out": Place(buffer),
@@ -172,7 +181,7 @@ def _table(builder: Builder, call: Call, offsets: np.ndarray, channels: int) -> 
 def _without_zeros(
     builder: Builder, call: Call, weights: Filters, pattern: Packed | None
 ) -> tuple[str, Fields, list[str], int]:
-    """Store sparse weights: kernel, its arguments, buffers that it reads, bytes of the weights."""
+    """Store sparse weights; return kernel, its arguments, buffers that it reads, stored bytes."""
     if pattern:
         return pattern.kernel, *pattern.fields(builder, call.name), pattern.bytes
     rows = compressed(weights.values)
@@ -188,7 +197,7 @@ def _work(builder: Builder, call: Call, weights: Filters, kernel: str, stored: i
 
 
 def _in_place(builder: Builder, call: Call, how: Geometry) -> Read | None:
-    """Return the positions of a convolution with steps that reads no border; else None."""
+    """Return the input positions of a strided convolution that reads no border; None for others."""
     rows, columns = how.rows, how.columns
     if how.spread != (1, 1) or not (rows.inside and columns.inside):
         return None
@@ -199,15 +208,15 @@ def _in_place(builder: Builder, call: Call, how: Geometry) -> Read | None:
 
 
 def _scratch(weights: Filters, taps: int, positions: int) -> int:
-    """Return the floats that a dense convolution needs beside its tensors, on any processor."""
+    """Return the scratch floats of a dense convolution, enough for every kind of processor."""
     depths = -(-taps // _DEPTH)
     depth, rows = -(-taps // depths), -(-weights.group_out // _ROWS) * _ROWS
     most = 0 if weights.values.size <= _FEW_WEIGHTS else _HELD
     needed = []
     for panel, lanes in _PANELS:
-        one = depth * panel + lanes + (rows * panel if depths > 1 else 0)
-        tiles = -(-positions // panel) + 1  # they differ by one vector at most
-        needed.append(one * min(max(1, most // one), tiles))
+        per_panel = depth * panel + lanes + (rows * panel if depths > 1 else 0)
+        tiles = -(-positions // panel) + 1  # their sizes differ by one vector at most
+        needed.append(per_panel * min(max(1, most // per_panel), tiles))
     return max(needed)
 
 
@@ -243,9 +252,9 @@ def _read(builder: Builder, call: Call, how: Geometry, stride: int, *, alone: bo
 
 
 def _from_least(place: Place, channel: int, taps: list[int]) -> Read:
+    """Return input positions whose place includes the least tap, so that no tap is negative."""
     least = min(taps)
-    own = tuple(tap - least for tap in taps)
-    return Read(Place(place.buffer, place.at + least), channel, own)
+    return Read(Place(place.buffer, place.at + least), channel, tuple(tap - least for tap in taps))
 
 
 def _split(
@@ -255,7 +264,15 @@ def _split(
     buffer: str,
     form: tuple[int, int, list[tuple[int, int]]],
 ) -> Step:
-    """Append the phases of an input: plane, row stride, and row and column of each phase."""
+    """Append the step that splits an input into phases; return it.
+
+    Args:
+        builder: the program.
+        call: the convolution that reads the phases.
+        how: its geometry.
+        buffer: buffer of the phases.
+        form: floats of a plane and of a row of a phase, and row and column where each phase begins.
+    """
     (plane, stride, used), (rows, columns) = form, (how.rows, how.columns)
     source, name = builder.layout(call.operands[0]).planes, builder.buffer(call.operands[0])
     firsts = [(rows.low * rows.step + y, columns.low * columns.step + x) for y, x in used]
@@ -274,7 +291,15 @@ def _split(
 def _spread(
     builder: Builder, call: Call, how: Geometry, buffer: str, form: tuple[int, int, int]
 ) -> None:
-    """Append an input with zeros between its values: plane, row stride and first value."""
+    """Append the steps that copy an input with zeros between its values.
+
+    Args:
+        builder: the program.
+        call: the transposed convolution that reads the copy.
+        how: its geometry.
+        buffer: buffer of the copy.
+        form: floats of a plane and of a row of the copy, and offset of its first value.
+    """
     (plane, stride, origin), (down, over) = form, how.spread
     source = builder.layout(call.operands[0]).planes
     sizes = source.channels, source.height, source.width
@@ -308,6 +333,7 @@ def _to_one_position(builder: Builder, call: Call, how: Geometry, weights: Filte
 
 
 def _gathered(builder: Builder, call: Call, offsets: list[int]) -> str:
+    """Append the step that copies the inputs at these offsets; return its buffer."""
     buffer, source = builder.scratch(rounded(len(offsets))), builder.layout(call.operands[0])
     fields: Fields = {
         "in": Place(builder.buffer(call.operands[0]), source.lead), "out": Place(buffer),

@@ -16,12 +16,13 @@ class Read:
     """Input positions that a convolution reads, in floats.
 
     Attributes:
-        place: position that the first output reads at offset 0.
+        place: input position that the first output reads at offset 0.
         channel: floats from channel to channel.
         taps: offset of each kernel index, at least 0.
-        phases: the step that splits the input into phases; of one channel if ``alone``.
+        phases: step that splits the input into phases, or one channel of it if ``alone``.
         alone: whether each channel is split just before it is read.
-        steps: floats between positions below each other, and beside each other.
+        steps: floats from the position that an output reads to that of the output below it, and
+            of the output beside it. The first is 0 where it is the row stride of the output.
     """
 
     place: Place
@@ -32,7 +33,7 @@ class Read:
     steps: tuple[int, int] = (0, 1)
 
     def offsets(self, channels: int) -> np.ndarray:
-        """Return the offset of every weight of a filter over a number of channels."""
+        """Return the offset of every weight of a filter that reads so many channels."""
         rows = self.channel * np.arange(channels)[:, None]
         offsets: np.ndarray = (rows + np.array(self.taps)[None]).reshape(-1).astype(np.uint32)
         return offsets
@@ -56,7 +57,7 @@ class Filters:
 
     @property
     def group_in(self) -> int:
-        """Input channels of a filter."""
+        """Input channels of a group: those that one filter reads."""
         return self.channels // self.groups
 
     @property
@@ -66,7 +67,7 @@ class Filters:
 
     @property
     def bias_in_blocks(self) -> np.ndarray:
-        """The bias of every group, zero-padded to blocks of 16 filters."""
+        """Bias of every group, zero-padded to blocks of 16 filters."""
         full = np.zeros((self.groups, rounded(self.group_out)), np.float32)
         full[:, : self.group_out] = self.bias.reshape(self.groups, -1)
         return full
@@ -78,7 +79,7 @@ class Filters:
 
 
 def filters(builder: Builder, call: Call) -> Filters:
-    """Return the weights of a convolution; those of a transposed one with in and out swapped."""
+    """Return the weights of a convolution; of a transposed one, filters by output channel."""
     weight, bias = builder.constant(call, 1), builder.constant(call, 2)
     assert weight is not None
     groups = call.whole("group", 1)

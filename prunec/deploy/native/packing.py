@@ -9,16 +9,17 @@ import numpy as np
 PANEL = 32
 """Outputs of a dense linear layer that its kernel computes together (prunec_vectors.h)."""
 STRIDE = 32
-"""PN_STRIDE of the kernels."""
+"""Rows between stored starts (PN_STRIDE of the kernels)."""
 MOST_COLUMNS = (1 << 16) - 1
-"""Weights of a row: their numbers, and their count, take two bytes at most."""
+"""Most weights of a row: their numbers, and their count, must fit in two bytes."""
 WIDEST = 255
 """The widest gap that a byte holds."""
 MOST_FILLERS, MOST_FILLERS_OF_HALVES = 0.004, 0.1
-"""Share of zeros between weights up to which gaps of a byte are used: each costs a weight's time.
+"""Fillers per weight up to which gaps are stored, in one byte each; else numbers, in two.
 
-Less than can be measured; more where values are halves, since a number in two bytes is half of
-such a weight.
+A filler is a stored zero where a gap is too wide for a byte; it costs the time of a weight. The
+first bound costs less time than can be measured. The second is for values stored as halves, beside
+which a number in two bytes would be as large as the value.
 """
 
 
@@ -29,8 +30,8 @@ class Rows:
     Attributes:
         starts: number of weights before every ``STRIDE``-th row.
         counts: number of weights of every row.
-        places: gaps in one byte each, or numbers in two.
-        values: float32, or float16 if that loses no bit; zeros where a gap is too wide for a byte.
+        places: columns of the weights: gaps in one byte each, or numbers in two.
+        values: float32, or float16 if that loses no bit; fillers included.
     """
 
     starts: np.ndarray
@@ -45,7 +46,7 @@ class Rows:
 
 
 def compressed(values: np.ndarray) -> Rows:
-    """Return the nonzero weights of a matrix.
+    """Return the nonzero weights of a matrix, row by row.
 
     Args:
         values: [rows, columns], at most ``MOST_COLUMNS`` columns.
@@ -70,16 +71,17 @@ def compressed(values: np.ndarray) -> Rows:
 
 
 def _counted(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights before every ``STRIDE``-th row, and the weights of every row."""
     before = np.cumsum(counts) - counts
     return before[::STRIDE].astype(np.uint32), counts.astype(np.uint16)
 
 
 def exact(values: np.ndarray) -> np.ndarray:
-    """Return values as halves if every one of them is finite and exactly one; else as they are."""
+    """Return values as float16 if all are finite there and lose no bit; else as float32."""
     with np.errstate(over="ignore"):
         halves = values.astype(np.float16)
-    exact = np.isfinite(halves).all() and (halves.astype(np.float32) == values).all()
-    return halves if exact else values.astype(np.float32)
+    lossless = np.isfinite(halves).all() and (halves.astype(np.float32) == values).all()
+    return halves if lossless else values.astype(np.float32)
 
 
 def in_fours(values: np.ndarray, groups: int) -> np.ndarray:

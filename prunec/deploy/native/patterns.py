@@ -12,18 +12,19 @@ from prunec.deploy.native.packing import exact
 ROWS = 4
 """Filters of a block (prunec_blocks.h)."""
 FILLED = 0.9
-"""Share of nonzero weights in a block, at least: growth leaves some weights 0."""
+"""Least share of nonzero weights in a block: regrown weights may still be 0."""
 FULL = 0.98
 """The same for N of M, whose kernel saves bytes rather than time."""
 LARGEST = 64
-"""M, at most; up to 16 positions take four bits."""
+"""Largest M. If M is at most 16, a position takes four bits, else a byte."""
 WORTH = 3
-"""Nonzero weights for each position of the blocks from which their kernel is used; four at most."""
+"""Least mean of nonzero weights per position of a block for which the kernel of blocks is used:
+full blocks have four."""
 _SHARED = 0.6
-"""Share of weights whose position the next filter has too, below which no blocks are looked for:
-blocks of four have 0.75."""
+"""Least share of weights for which the next filter has a weight at the same position; below it, no
+blocks are looked for. Blocks of four have 0.75."""
 _TRIED = 64
-"""Filters in which N of M is looked for first: most layers have no pattern."""
+"""Filters that are searched for N of M first, since most layers have no pattern."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Packed:
 
     Attributes:
         kernel: name of the kernel.
-        offsets: offsets that the kernel reads, in floats: of all weights, or of groups.
+        offsets: offsets in floats: of all weights of a filter, or of the first of each M.
         values: values of the weights; halves if that loses no bit.
-        arrays: argument → its array.
-        numbers: argument → number.
+        arrays: argument of the kernel → its array.
+        numbers: argument of the kernel → its number.
     """
 
     kernel: str
@@ -73,7 +74,7 @@ def patterned(values: np.ndarray, groups: int, offsets: np.ndarray, taps: int) -
 
 
 def _blocks(values: np.ndarray, groups: int, offsets: np.ndarray) -> Packed | None:
-    """Return blocks of up to four filters in a row that share their positions."""
+    """Return blocks of up to four consecutive filters with equal positions; None if too few."""
     filters, count = values.shape
     live, total = values != 0, np.count_nonzero(values)
     if count > 1 << 16 or np.count_nonzero(live[1:] & live[:-1]) < _SHARED * total:
@@ -98,7 +99,7 @@ def _blocks(values: np.ndarray, groups: int, offsets: np.ndarray) -> Packed | No
 def _firsts(live: np.ndarray, of_group: int) -> list[int]:
     """Return the first filter of every block; none spans two groups.
 
-    Blocks begin anywhere: a channel of constant values that removal leaves, for one, shifts them.
+    A block may begin at any filter: a constant channel that removal keeps, for one, shifts them.
     """
     counts = live.sum(1)
     firsts, union, held = [0], live[0], counts[0]
@@ -114,7 +115,7 @@ def _firsts(live: np.ndarray, of_group: int) -> list[int]:
 
 
 def _neighbours(values: np.ndarray, offsets: np.ndarray, taps: int) -> Packed | None:
-    """Return N of M weights along the input channels, for the smallest M that fits."""
+    """Return weights of N of M input channels, for the smallest M that fits; None if none fits."""
     channels = values.shape[1] // taps
     live = np.count_nonzero(values) / values.size
     for size in range(2, LARGEST + 1):
@@ -127,7 +128,7 @@ def _neighbours(values: np.ndarray, offsets: np.ndarray, taps: int) -> Packed | 
 
 
 def _kept(values: np.ndarray, size: int, taps: int) -> int:
-    """Return the largest number of nonzero weights among ``size`` neighbours."""
+    """Return the largest number of nonzero weights in any group of ``size`` input channels."""
     groups = (values != 0).reshape(len(values), -1, size, taps)
     return int(groups.sum(2).max())
 
@@ -135,6 +136,7 @@ def _kept(values: np.ndarray, size: int, taps: int) -> int:
 def _of_group(
     values: np.ndarray, offsets: np.ndarray, taps: int, pattern: tuple[int, int]
 ) -> Packed:
+    """Return, for every group of M input channels, N values and their positions."""
     kept, size = pattern
     along = values.reshape(len(values), -1, size, taps).swapaxes(2, 3)
     groups = along.reshape(-1, size)

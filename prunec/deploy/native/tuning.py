@@ -1,4 +1,4 @@
-"""Choice of kernels by measurement: every layer by all kernels that can compute it, here."""
+"""Choice of kernels by measurement: each layer is timed here with every kernel that computes it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from prunec.deploy.native.reading import Network
 from prunec.deploy.native.source import program, write_program
 
 _ROUNDS = 12
-"""Runs of each library, in turns: a layer's least time counts, as other work only adds to it."""
+"""Runs of each library, in turns. The least time of a layer counts: other work only adds to it."""
 _GAIN = 0.97
-"""Share of its own kernel's time below which a layer takes another one: less is noise."""
+"""Share of the own kernel's time below which another kernel is chosen: a smaller gain is noise."""
 
 
 def tuned(network: Network) -> dict[str, str]:
-    """Return the kernel of every layer that several can compute: the fastest on this machine.
+    """Return tensor → the fastest kernel on this machine, for layers that several can compute.
 
     Raises:
         PrunecError: there is no compiler.
         PassError: the network has an operator, a size or a type that C has no kernel for.
     """
-    own = lower(network)
-    several = {name: fits for name, fits in own.choices.items() if len(fits) > 1}
+    untuned = lower(network)
+    several = {name: fits for name, fits in untuned.choices.items() if len(fits) > 1}
     kernels = sorted({kernel for fits in several.values() for kernel in fits})
     times = _measured(network, [_all_by(kernel, several) for kernel in kernels])
     by_kernel = dict(zip(kernels, times, strict=True))
@@ -40,18 +40,18 @@ def tuned(network: Network) -> dict[str, str]:
 
 
 def _all_by(kernel: str, several: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """Return one kernel for all layers that it can compute."""
+    """Return tensor → the kernel, for all layers that it can compute."""
     return {name: kernel for name, fits in several.items() if kernel in fits}
 
 
 def _fastest(fits: tuple[str, ...], seconds: Mapping[str, float]) -> str:
-    """Return the fastest kernel; ``fits`` begins with the layer's own, which wins a draw."""
+    """Return the fastest kernel; if the gain is noise, the layer's own, the first of ``fits``."""
     best = min(fits, key=lambda kernel: seconds[kernel])
     return best if seconds[best] < _GAIN * seconds[fits[0]] else fits[0]
 
 
 def _measured(network: Network, choices: list[dict[str, str]]) -> list[dict[str, float]]:
-    """Return tensor → the least seconds of its operator, for each choice of kernels."""
+    """Return, for each choice of kernels, tensor → the least seconds of its operator."""
     random = np.random.default_rng(0)
     with ExitStack() as stack:
         made: list[tuple[Builder, Compiled]] = []

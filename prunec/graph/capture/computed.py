@@ -74,15 +74,15 @@ def evaluated(captured: Captured, masks: Mapping[str, Tensor] | None = None) -> 
         name = _name(node, key, leaves, taken)
         taken.add(name)
         value = values.of(node).detach().clone()
-        if any(name_of.stored in masks for name_of in leaves):
-            # A computed weight inherits the mask of its parameters: what the mask made zero stays
+        if any(leaf.stored in masks for leaf in leaves):
+            # A computed weight inherits the mask of its parameters: entries that are zero now stay
             # zero.
             masks[name] = value != 0
         made[node] = (name, _as_stored(value, leaves))
     own = {name for name, _ in made.values()}
     masks = {name: mask for name, mask in masks.items() if name in taken | own}
     for name, tensor in made.values():
-        # A mask of another tensor of the same name, such as a vector replaced by a kernel.
+        # This mask is that of another tensor of the same name: a vector replaced by a kernel.
         if name in masks and masks[name].shape != tensor.shape:
             del masks[name]
     return Evaluated(with_stored(captured, made), masks, tuple(sorted(own)))
@@ -97,7 +97,7 @@ def _targets(captured: Captured) -> dict[Node, str]:
         if node not in fixed
         for key in _ARGUMENTS.get(node.operator, ())
         if (given := node.arguments.get(key)) in fixed
-        # A parameter seen transposed is a weight already; evaluating it would store it twice.
+        # A transposed view of a parameter is a weight already; evaluation would store it twice.
         and not (node.operator in _PRODUCTS and _only_moves(given))
     }
     needed = _needed(captured, computed)
@@ -105,8 +105,8 @@ def _targets(captured: Captured) -> dict[Node, str]:
         node: key
         for node, key in computed.items()
         if len(node.shape) < 2
-        # A kernel whose parameter is also read elsewhere stays computed: cutting a copy of it alone
-        # would untie the two.
+        # A kernel whose parameter is also read elsewhere is not evaluated: the parameter and the
+        # evaluated copy would be cut independently.
         or not any(isinstance(x.tensor, nn.Parameter) and x in needed for x in _leaves(node))
     }
 
@@ -136,7 +136,7 @@ def _only_moves(node: Node) -> bool:
 
 
 def _needed(captured: Captured, targets: Mapping[Node, str]) -> set[Node]:
-    """Return the nodes that the outputs need if the targets need nothing."""
+    """Return the nodes that the outputs need once the targets are stored tensors."""
     needed = {captured.nodes[-1]}
     for node in reversed(captured.nodes):
         if node in needed and node not in targets:
@@ -156,7 +156,7 @@ def _leaves(node: Node) -> Iterator[Node]:
 
 
 def _name(node: Node, key: str, leaves: list[Node], taken: set[str]) -> str:
-    """Return the usual name in the module that holds the parameters, or a name from the node's."""
+    """Return the usual name in the module that owns the parameters; else one after the node."""
     owners = {_owner(leaf.stored) for leaf in leaves if isinstance(leaf.tensor, nn.Parameter)}
     usual = f"{owners.pop()}.{key}" if len(owners) == 1 else ""
     if usual and not usual.startswith(".") and usual not in taken:
@@ -165,6 +165,7 @@ def _name(node: Node, key: str, leaves: list[Node], taken: set[str]) -> str:
 
 
 def _owner(name: str) -> str:
+    """Return the name of the module that owns a parameter."""
     return (
         name.partition(".parametrizations.")[0]
         if ".parametrizations." in name

@@ -72,7 +72,7 @@ def _pin_weights_read_elsewhere(builder: Builder) -> None:
 
 
 def _only_cuts(structure: Structure, call: Node, name: str) -> bool:
-    """Return whether a call reads a weight only as a table that is cut."""
+    """Return whether a call reads a weight only as a table whose channels are cut."""
     operator = structure.operators.get(call)
     return operator is not None and operator.only_cuts(name)
 
@@ -91,7 +91,7 @@ def _narrow(builder: Builder) -> None:
         for node in suspects:
             structure.layouts[node] = structure.classes[structure.layouts[node]]
         pinned = torch.zeros(len(structure.classes), dtype=torch.bool)
-        # Pinned layouts are never cut, so it does not matter along how many axes they vary.
+        # Layouts of pinned channels are never cut: they may vary along several axes.
         pinned[structure.pinned_classes()] = True
         wide = [
             node
@@ -114,10 +114,8 @@ def _narrow(builder: Builder) -> None:
 def _pin_picks_along_several_axes(builder: Builder) -> None:
     """Pin channels that a move picks along several axes at once.
 
-    A selection is rewritten after a cut as one selection along one axis; with several picked axes
-    all channels must stay in place.
-
-    A move that picks along several axes at once must find all channels in place.
+    After a cut, a selection is rewritten as one selection along one axis. That is impossible if it
+    picks along several axes: then all channels must stay in place.
     """
     structure = builder.structure
     for node, move in structure.of(Move).items():
@@ -132,4 +130,5 @@ def _pin_picks_along_several_axes(builder: Builder) -> None:
 
 
 def _spread(structure: Structure, node: Node) -> bool:
+    """Return whether the channels of a value vary along more than one axis."""
     return node in structure.layouts and len(varying(structure.layouts[node])) > 1

@@ -1,6 +1,6 @@
 """State of the running analysis: layouts, joins and pins, and the operations on them.
 
-A tensor's *layout* holds its atoms with every axis along which they do not differ shrunk to size 1.
+A tensor's *layout* holds its atoms. An axis along which they do not differ has size 1.
 Atom 0 stands for everything that is not a channel: images, sequence positions, results of operators
 that are not understood.
 """

@@ -1,4 +1,4 @@
-"""Channel groups as plain data: the slices of parameters that must be cut together.
+"""Channel groups as plain data: the slices of parameters that make and read the same channels.
 
 See docs/glossary.md: channel group, pinned, atom.
 """
@@ -26,8 +26,8 @@ class Slice:
 
     Attributes:
         parameter: name of the parameter or buffer.
-        axis: the axis; −1 for input channels of a grouped kernel, counted over all groups, −2 for
-            output channels of a transposed one.
+        axis: axis of the parameter. Two numbers name channels of a grouped kernel, counted over all
+            groups: −1 its input channels, −2 the output channels of a transposed one.
         indices: positions along the axis, one tuple per channel of the group.
     """
 
@@ -44,7 +44,7 @@ class Positions:
         self._sorted: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
 
     def of(self, axis: tuple[str, int], classes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        """Return the positions of each class along an axis of a parameter."""
+        """Return, for each class, its positions along an axis of a parameter."""
         if axis not in self._sorted:
             classes_along = self._structure.class_of(self._structure.slices[axis])
             self._sorted[axis] = torch.sort(classes_along, stable=True)
@@ -60,16 +60,16 @@ class Positions:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that the same parameters make and read; each can be cut alone, as a whole.
+    """Channels that the same parameters make and read; each can be cut without the others.
 
     See the glossary: [channel group](glossary.md#channel-group), [pinned](glossary.md#pinned).
 
     Attributes:
-        name: name of the first kernel that makes them.
+        name: name of the first kernel that makes the channels.
         size: number of channels.
         axes: parameter and axis of each slice.
-        pinned: reason why they must stay, or empty.
-        channels: class numbers in the analysis.
+        pinned: reason why the channels must stay; empty if they may be cut.
+        channels: class number of each channel in the analysis.
         positions: positions of channels along axes.
     """
 
@@ -115,16 +115,16 @@ def channel_groups(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[Chan
 
 
 def class_bundles(structure: Structure) -> dict[tuple[tuple[str, int], ...], Tensor]:
-    """Return the parameter slices that classes appear in → class numbers, ascending."""
+    """Return bundles: slices of parameters → numbers of the classes in all of them, ascending."""
     bundle_of = torch.zeros(len(structure.classes), dtype=torch.long)
     slices: list[tuple[tuple[str, int], ...]] = [()]
     for key, atoms in structure.slices.items():
         numbers = torch.unique(structure.class_of(atoms))
-        before, inverse = torch.unique(bundle_of[numbers], return_inverse=True)
-        bundle_of[numbers] = len(slices) + inverse
-        # Refine the partition: classes of one bundle part ways where only some are in this slice.
-        slices += [(*slices[bundle], key) for bundle in before.tolist()]
-    # Bundle 0 is dropped: pinned classes are reported by reason, see _pinned_bundles.
+        former, place = torch.unique(bundle_of[numbers], return_inverse=True)
+        # A bundle is split if only some of its classes are in this slice.
+        bundle_of[numbers] = len(slices) + place
+        slices += [(*slices[bundle], key) for bundle in former.tolist()]
+    # Bundle 0 is left out below: pinned classes are listed by reason, see _pinned_bundles.
     bundle_of[structure.pinned_classes()] = 0
     bundles: dict[int, list[int]] = defaultdict(list)
     for number, bundle in enumerate(bundle_of.tolist()):
@@ -161,6 +161,7 @@ def groups_of(structure: Structure) -> tuple[ChannelGroup, ...]:
 
 
 def _name(keys: tuple[tuple[str, int], ...], makers: dict[str, int]) -> str:
+    """Return the first kernel that makes a bundle's channels; else its first parameter."""
     made = sorted((n for n, a in keys if a in (0, -2) and n in makers), key=makers.__getitem__)
     first = made[0] if made else keys[0][0]
     return first.removesuffix(".weight")
@@ -169,27 +170,29 @@ def _name(keys: tuple[tuple[str, int], ...], makers: dict[str, int]) -> str:
 def _pinned_bundles(
     structure: Structure,
 ) -> list[tuple[tuple[tuple[str, int], ...], list[int], str]]:
-    """Return pinned classes by slices and reason, the lowest class first."""
+    """Return (slices, classes, reason) of pinned classes, the lowest class first."""
     reasons = structure.pinned()
     reasons.pop(0, None)
     if not reasons:
         return []
-    words = list(dict.fromkeys(reasons.values()))
-    code = {reason: i for i, reason in enumerate(words, 1)}
+    distinct = list(dict.fromkeys(reasons.values()))
+    number_of = {reason: i for i, reason in enumerate(distinct, 1)}
+    first_bundles = [number_of[reason] for reason in reasons.values()]
     bundle_of = torch.zeros(len(structure.classes), dtype=torch.long)
-    bundle_of[torch.tensor(list(reasons))] = torch.tensor(list(map(code.get, reasons.values())))
+    bundle_of[torch.tensor(list(reasons))] = torch.tensor(first_bundles)
     entries: list[tuple[tuple[tuple[str, int], ...], str]] = [
-        ((), reason) for reason in ("", *words)
+        ((), reason) for reason in ("", *distinct)
     ]
     for key, atoms in structure.slices.items():
         numbers = torch.unique(structure.class_of(atoms))
         numbers = numbers[bundle_of[numbers] > 0]
-        before, inverse = torch.unique(bundle_of[numbers], return_inverse=True)
-        bundle_of[numbers] = len(entries) + inverse
-        entries += [((*entries[i][0], key), entries[i][1]) for i in before.tolist()]
-    numbers = torch.nonzero(bundle_of > len(words)).flatten()
+        former, place = torch.unique(bundle_of[numbers], return_inverse=True)
+        bundle_of[numbers] = len(entries) + place
+        entries += [((*entries[i][0], key), entries[i][1]) for i in former.tolist()]
+    # Pinned classes that no slice holds are left out.
+    numbers = torch.nonzero(bundle_of > len(distinct)).flatten()
     order = torch.sort(bundle_of[numbers], stable=True)
     bundles, sizes = torch.unique_consecutive(order.values, return_counts=True)
-    parts = [part.tolist() for part in torch.split(numbers[order.indices], sizes.tolist())]
-    pairs = sorted(zip(parts, bundles.tolist(), strict=True))
-    return [(entries[i][0], part, entries[i][1]) for part, i in pairs]
+    members = [part.tolist() for part in torch.split(numbers[order.indices], sizes.tolist())]
+    pairs = sorted(zip(members, bundles.tolist(), strict=True))
+    return [(entries[i][0], classes, entries[i][1]) for classes, i in pairs]

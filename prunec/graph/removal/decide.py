@@ -95,7 +95,7 @@ def _folded(structure: Structure, weights: Weights) -> tuple[Constants, Liveness
 
 
 def _live_classes(structure: Structure, alive: Liveness) -> Tensor:
-    """Return classes that are pinned, live, or in no stored tensor, which a plan could not name."""
+    """Return classes that are pinned or live, or that no plan can name: in no stored tensor."""
     keep = torch.ones(len(structure.classes), dtype=torch.bool)
     for atoms in structure.slices.values():
         # Classes in a stored tensor start as removable; all others stay.
@@ -129,7 +129,10 @@ def _carriers(
 
 
 class _Strength:
-    """Sum of absolute kernel weights that write or read a channel: the strongest dead stay."""
+    """Strength of channels, by which dead ones are chosen to stay.
+
+    The strength is the sum of the absolute kernel weights that write or read the channel.
+    """
 
     def __init__(self, structure: Structure, weights: Weights) -> None:
         self.structure = structure
@@ -224,21 +227,20 @@ class _Settled:
         dead, counts = classes[choice], counts[choice]
         while missing > 0 and len(dead):
             order = torch.argsort(self.strength.of_classes[dead], descending=True, stable=True)
-            if bool(
-                self.demands.shared[dead].any()
-            ):  # one at a time: each changes what others lack
+            # One at a time: each kept channel changes the number of groups that lack the others.
+            if bool(self.demands.shared[dead].any()):
                 unmet = self.demands.unmet(self.keep)[dead[order]]
                 order = order[torch.argmax(unmet)].reshape(1)
             before = counts[order].cumsum(0) - counts[order]
             revived = dead[order[before < missing]]
             self.keep[revived] = True
             self.reasons |= dict.fromkeys(revived.tolist(), why)
-            rest = ~torch.isin(dead, revived)
-            missing -= int(counts[~rest].sum())
-            dead, counts = dead[rest], counts[rest]
+            unused = ~torch.isin(dead, revived)
+            missing -= int(counts[~unused].sum())
+            dead, counts = dead[unused], counts[unused]
 
     def _revive_one(self, candidates: Tensor, why: str) -> None:
-        """Keep one dead candidate, one that makes the fewest groups of grouped kernels stay."""
+        """Keep one dead candidate: one that forces the fewest further groups of kernels to stay."""
         burden = torch.zeros(len(self.keep), dtype=torch.long)
         for kernel in self.grouped:
             inputs, outputs, stays = self._groups(kernel)

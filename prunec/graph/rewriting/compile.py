@@ -33,7 +33,7 @@ class Compiled:
     """Compact network, with the record of its compilation.
 
     Attributes:
-        module: compact network, equal to the masked one, of the same call signature, trainable.
+        module: compact network: trainable, with the outputs and call signature of the masked one.
         plan: record of the cut, applicable to a fresh network.
         masks: masks in the compact shapes.
         groups: channel groups of the original network.
@@ -106,21 +106,23 @@ def compile_captured(
         for name, mask in masks.items()
     }
     compact: GraphModule = rewrite(structure, decision)
-    left = dict(compact.named_parameters())
+    remaining = dict(compact.named_parameters())
     kept_masks = {  # a masked weight of a carrier may have become non-zero
-        name: mask | (left[name] != 0) for name, mask in kept_masks.items() if name in left
+        name: mask | (remaining[name] != 0)
+        for name, mask in kept_masks.items()
+        if name in remaining
     }
     keep = decision.keep
     if unties(structure, decision):
         again = compile_captured(
             capture(compact, example), example, masks=kept_masks, round_to=round_to
         )
-        # A second cut is recorded only if it removes anything, so plans stay short.
+        # A second cut is recorded only if it removes something: plans stay short.
         if again.plan.removed or again.plan.frozen:
             compact, kept_masks = again.module, again.masks
             plan = replace(plan, then=again.plan)
             keep = kept_after(structure, keep, again.plan, again.groups)
-    left = dict(compact.named_parameters())
+    remaining = dict(compact.named_parameters())
     because = _because(structure, decision, keep, groups, frozenset(compact.state_dict()))
     removed = {g.name: gone for g in groups if (gone := g.size - sum(because[g.name].values()))}
     kernels = {k.weight: k.weight.removesuffix(".weight") for k in structure.of(Kernel).values()}
@@ -132,13 +134,13 @@ def compile_captured(
         removed=removed,
         because=because,
         kernels=tuple(kernels.values()),
-        gone=tuple(layer for weight, layer in kernels.items() if weight not in left),
+        gone=tuple(layer for weight, layer in kernels.items() if weight not in remaining),
         constants=_constants(decision, compact),
     )
 
 
 def under_every_name(module: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return masks under all names of their parameters; a shared one has several."""
+    """Return masks under all names of their parameters; a shared parameter has several names."""
     names: dict[int, list[str]] = {}
     parameters = dict(module.named_parameters(remove_duplicate=False))
     for name, parameter in parameters.items():
@@ -164,25 +166,33 @@ def _because(
     decision: Decision,
     kept: Tensor,
     groups: tuple[ChannelGroup, ...],
-    left: frozenset[str],
+    remaining: frozenset[str],
 ) -> dict[str, dict[str, int]]:
-    """Return per group the reasons for kept channels; none for groups that are removed entirely."""
-    pinned = structure.pinned()
-    why = {number: f"pinned: {reason}" for number, reason in pinned.items()}
-    why = decision.reasons | why
+    """Return group → reason for keeping channels → their number; empty for a removed group.
+
+    Args:
+        structure: structure of the original network.
+        decision: decision of the first cut.
+        kept: class → whether it is kept in the end.
+        groups: channel groups of the original network.
+        remaining: names of the parameters and buffers of the compact network.
+    """
+    pinned = {number: f"pinned: {reason}" for number, reason in structure.pinned().items()}
+    reason_of = decision.reasons | pinned
     keep = kept.tolist()
 
     def because(group: ChannelGroup) -> dict[str, int]:
-        if not left.intersection(group.members):
+        if not remaining.intersection(group.members):
             return {}
-        if group.pinned:  # all stay, for one reason: no need to look at each
-            return {why[group.channels[0]]: sum(map(keep.__getitem__, group.channels))}
-        return dict(Counter(why.get(n, LIVE) for n in group.channels if keep[n]))
+        if group.pinned:  # all channels stay for the same reason
+            return {reason_of[group.channels[0]]: sum(map(keep.__getitem__, group.channels))}
+        return dict(Counter(reason_of.get(n, LIVE) for n in group.channels if keep[n]))
 
     return {group.name: because(group) for group in groups}
 
 
 def _constants(decision: Decision, compact: nn.Module) -> tuple[str, ...]:
+    """Return the modules (or nodes) whose value the compact network stores as a constant."""
     stored = {name for name, _ in compact.named_buffers()}
     nodes = [node for node in decision.frozen if f"constant_{node.name}" in stored]
     return tuple(dict.fromkeys(node.module or node.name for node in nodes))

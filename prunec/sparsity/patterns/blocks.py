@@ -1,8 +1,8 @@
 """R×1: R consecutive output channels share their positions, which are kept or masked together.
 
-    score of a block = Σ_r |w_{R·b + r, i, y, x}|,      r = 0 … R − 1,
+    score of a block = Σ_r |w_{R·b + r, i, y, x}|,      r = 0 … R − 1.
 
-so that code that computes R output channels at once reads each input value once for all of them.
+Code that computes R output channels at once then reads each input value once for all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Blocks(Pattern):
         return outputs % self.unit == 0
 
     def restrict(self, scores: Sequence[Tensor], count: int, active: Sequence[Tensor]) -> int:
-        """Store the sum of a block in its first weight and bar the others."""
+        """Store the sum of a block's scores at its first weight, and bar its other weights."""
         for kernel in scores:
             block = kernel.view(-1, self.unit, *kernel.shape[1:])
             block[:, 0] = block.sum(1).clamp(min=-1)

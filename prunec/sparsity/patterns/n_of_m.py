@@ -1,10 +1,10 @@
 """N:M: of M neighbours along the input channels, N are kept, at every filter and kernel position.
 
-    level of a weight = rank of its score among its M neighbours + number of active ones,
+    level of a weight = rank of its score among its M neighbours + number of active ones.
 
-and weights are chosen level by level, by score within the last one. So at any count, during a
+Weights are chosen level by level; within the last level, by score. So at any count, during a
 schedule too, the numbers of kept weights of two groups of M differ by one at most, and at the
-final count N is kept everywhere. Positions then take log2(M) bits instead of a gap.
+final count every group keeps N. A position then takes log2(M) bits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from prunec.sparsity.patterns.pattern import Pattern
 
 ROUNDED = 1e-6
-"""Deviation of a density from N/M that is ascribed to its digits: 1 − 2/3 has no exact number."""
+"""Largest deviation of a density from N/M that counts as rounding: 1 − 2/3 is no exact decimal."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ class OfGroup(Pattern):
         return inputs % self.size == 0
 
     def restrict(self, scores: Sequence[Tensor], count: int, active: Sequence[Tensor]) -> int:
-        """Make scores of the lower levels the largest, and bar the higher levels."""
+        """Make scores of the lower levels the largest, and bar the higher levels.
+
+        The level in which the count ends keeps its scores.
+        """
         levels = [self._levels(kernel) for kernel in scores]
         for level, mask in zip(levels, active, strict=False):
             level += self._rows(mask).sum(-1, keepdim=True).to(level.dtype)
@@ -71,7 +74,7 @@ class OfGroup(Pattern):
         return kernel.view(len(kernel), -1, self.size, *kernel.shape[2:]).movedim(2, -1)
 
     def _levels(self, kernel: Tensor) -> Tensor:
-        """Return the rank of each score in its row, 0 for the largest; of equal ones in order."""
+        """Return the rank of each score in its row, 0 for the largest; equal scores in order."""
         row = self._rows(kernel)
         ranks = torch.zeros(row.shape, dtype=torch.int16, device=row.device)
         for i in range(self.size):
@@ -81,6 +84,7 @@ class OfGroup(Pattern):
         return ranks
 
     def _to_whole_level(self, count: int, total: int) -> int:
-        level = total // self.size
-        nearest = round(count / level) * level
+        """Return the count of whole levels if a count differs from it by rounding only."""
+        per_level = total // self.size
+        nearest = round(count / per_level) * per_level
         return nearest if abs(count - nearest) <= ROUNDED * total else count

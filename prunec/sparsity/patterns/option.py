@@ -22,7 +22,7 @@ from prunec.sparsity.spread import exact_total
 from prunec.sparsity.training_pass import MaskMethod, SparseTraining, SpreadTraining
 
 LARGEST = 64
-"""Of a pattern: more output channels or neighbours than kernels use."""
+"""Largest number in a pattern: no kernel uses more output channels or neighbours."""
 
 
 def pattern_of(text: str) -> Pattern | None:
@@ -70,12 +70,12 @@ class Patterned(SparseTraining):
         pattern = pattern_of(self.pattern)
         if pattern is None or pattern.density is None:
             return
-        asked, own = self.asked_sparsity(), 1 - pattern.density
-        if abs(asked - own) > ROUNDED:
+        asked, fixed = self.asked_sparsity(), 1 - pattern.density
+        if abs(asked - fixed) > ROUNDED:
             raise PassError(
-                f"{self.pass_name()}: pattern {self.pattern} leaves {own:.7g} of the weights zero, "
-                f"but sparsity = {asked:g}",
-                remedy=f"Set sparsity = {own:.7g}, or choose another pattern.",
+                f"{self.pass_name()}: pattern {self.pattern} leaves {fixed:.7g} of the weights "
+                f"zero, but sparsity = {asked:g}",
+                remedy=f"Set sparsity = {fixed:.7g}, or choose another pattern.",
             )
         spread = getattr(self, "spread", "uniform")
         if spread != "uniform":
@@ -99,7 +99,7 @@ class Patterned(SparseTraining):
         return pattern.fitting(module, kernels) if pattern else kernels
 
     def in_units(self, counts: Sequence[int], shapes: Sequence[Sequence[int]]) -> list[int]:
-        """Return kept counts of kernels rounded to whole units, with the same sum to one unit."""
+        """Return kept counts of kernels in whole units; their sum changes by one unit at most."""
         pattern = self.restriction()
         if pattern is None or pattern.unit == 1:
             return list(counts)
@@ -114,14 +114,14 @@ class Patterned(SparseTraining):
         method: MaskMethod,
         history: list[dict[str, Any]],
     ) -> tuple[Artifact, Remarks]:
-        """See :meth:`SparseTraining.result`; layers that the pattern does not divide are named."""
+        """See :meth:`SparseTraining.result`; remarks name layers that are whole."""
         made, remarks = super().result(artifact, module, method, history)
         pattern = self.restriction()
         if pattern is None:
             return made, remarks
-        every = sparse_kernels(made.module, getattr(self, "dense", ()))
-        divided = pattern.fitting(made.module, every)
-        whole = [name.removesuffix(".weight") for name in every if name not in divided]
+        kernels = sparse_kernels(made.module, getattr(self, "dense", ()))
+        divided = pattern.fitting(made.module, kernels)
+        whole = [name.removesuffix(".weight") for name in kernels if name not in divided]
         note = f"pattern {pattern}" + (
             f"; whole, because it does not divide their channels: {', '.join(whole)}"
             if whole
@@ -138,6 +138,6 @@ class PatternedSpread(Patterned, SpreadTraining):
     def counts(
         self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None
     ) -> list[int]:
-        """See :meth:`SpreadTraining.counts`; whole units of the pattern."""
+        """See :meth:`SpreadTraining.counts`; the counts are whole units of the pattern."""
         counts = super().counts(names, shapes, sparsity)
         return self.in_units(counts, shapes)

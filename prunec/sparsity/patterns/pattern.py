@@ -12,7 +12,7 @@ from prunec.sparsity.kernels import LAYERS, TRANSPOSED
 
 
 class Pattern(ABC):
-    """A restriction on masks. The mask engine chooses by scores as without one.
+    """A restriction on masks. The mask engine still chooses by scores, which the pattern changes.
 
     Attributes:
         unit: number of weights that are kept or masked together.
@@ -24,17 +24,17 @@ class Pattern(ABC):
 
     @abstractmethod
     def divides(self, outputs: int, inputs: int) -> bool:
-        """Return whether kernels with these channels of a group consist of whole units."""
+        """Return whether kernels with so many channels in a group consist of whole units."""
 
     @abstractmethod
     def restrict(self, scores: Sequence[Tensor], count: int, active: Sequence[Tensor]) -> int:
         """Change scores such that the largest ones are a mask of this pattern.
 
         Args:
-            scores: scores of kernels among which is chosen, at least 0; −1 of what must not be
-                chosen. Changed in place.
+            scores: scores of the weights of each kernel, at least 0; −1 for a weight that must not
+                be chosen. Changed in place.
             count: number of weights to choose.
-            active: masks of weights that stay chosen besides, in the same shapes; may be empty.
+            active: masks of weights that stay chosen in addition, in the same shapes; may be empty.
 
         Returns:
             Number of the largest scores to choose before :meth:`complete`.
@@ -42,10 +42,10 @@ class Pattern(ABC):
 
     @abstractmethod
     def complete(self, masks: Sequence[Tensor]) -> None:
-        """Extend the chosen scores to whole units, in place."""
+        """Extend masks of the chosen scores to whole units, in place."""
 
     def whole(self, count: int) -> int:
-        """Return a number of weights rounded down to whole units."""
+        """Return a number of weights, rounded down to whole units."""
         return count - count % self.unit
 
     def fitting(self, module: nn.Module, kernels: Mapping[str, Tensor]) -> dict[str, Tensor]:
