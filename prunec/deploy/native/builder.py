@@ -191,6 +191,7 @@ class Builder:
     def share(self, name: str, other: str) -> None:
         """Give a tensor the buffer of another one with the same contiguous values."""
         self._buffers[name] = self.buffer(other)
+        # Nothing more is fused into the step, unless the caller makes it a maker again.
         step = self.makers.pop(other, None)
         if step is not None:
             step.makes = name
