@@ -103,8 +103,7 @@ def _kinds(model: Any) -> list[str]:
     codes = [
         code.customCode.decode()
         if code.customCode
-        # An old field of one byte ends at 127; the larger of both is the code, as TensorFlow reads
-        # it.
+        # An old field of one byte ends at 127; TensorFlow reads the larger of both, too.
         else names[max(code.builtinCode, code.deprecatedBuiltinCode)]
         for code in model.operatorCodes
     ]

@@ -101,8 +101,7 @@ class East(Masked):
     ) -> None:
         super().__init__(kernels)
         self.options, self.total, self.phasing = options, total, phasing
-        # d_adj = d·N_total/N_unique: as many weights are left as in an unshared network at density
-        # d.
+        # d_adj = d·N_total/N_unique: as many weights are left as in an unshared network.
         self.minimum = (1 - options.sparsity) * total / self.masks.total
         if self.minimum > 1:
             least = 1 - self.masks.total / total
@@ -212,8 +211,7 @@ class East(Masked):
         """Let the units be as they are, whatever decay or momentum would do."""
         assert self.optimizer is not None
         for parameter in phasing.units.parameters():
-            # An optimizer skips a parameter without a gradient; one of 0 would still decay and
-            # coast.
+            # Without a gradient a parameter is skipped; with one of 0 it would still decay.
             parameter.grad = None
             # The authors clear the momentum at e_s, too.
             self.optimizer.state.pop(parameter, None)

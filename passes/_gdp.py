@@ -183,8 +183,7 @@ class Gdp(Method):
         """MACs, or time, that the schedule allows now: 1 − (1−ratio)·(1−(1−p)³) of the dense."""
         dense, select = (in_epochs(self.options, name, moment.epochs) for name in LENGTHS)
         p = (moment.progress - dense) / select
-        # The ramp begins after the share that only measures, and ends as long before the phase
-        # does.
+        # The ramp begins after the share that only measures, and ends one such share early.
         p = min(max((p - MEASURE) / (1 - 2 * MEASURE), 0.0), 1.0)
         return self.dense_price * (1 - (1 - self.options.budget[1]) * (1 - (1 - p) ** 3))
 

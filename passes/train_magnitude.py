@@ -197,8 +197,7 @@ class OneShot(Masked):
             self.gated, scores, share * self.dense_macs, self.options.round_to
         )
         self.seen.zero_()
-        # `readers` has the number of gates for a channel without one: the last place, which is
-        # kept.
+        # A channel without a gate has the number of gates in `readers`: the last place, kept.
         spread = torch.cat([self.kept, self.kept.new_ones(1)])
         pairs = zip(self.masks.values, self.gated.readers.items(), strict=True)
         for mask, (name, gates) in pairs:

@@ -142,7 +142,7 @@ def _resized(whole: LayerShape, inner: int, outer: int, depthwise: bool) -> Laye
 def _hats(counts: Tensor, knots: Tensor) -> Tensor:
     """Return the weights of linear interpolation between knots, (…, L, K); they sum to 1."""
     low, high = knots[:, :-1], knots[:, 1:]
-    # Knots of a side that does not vary are equal: no interval, which is never reached.
+    # Knots of a side that does not vary are equal: such an interval counts as not reached.
     width = (high - low).clamp(min=1e-9)
     reached = ((counts[..., None] - low) / width).clamp(0, 1) * (high > low)
     full = torch.ones_like(reached[..., :1])

@@ -142,8 +142,7 @@ class Keeper:
                 run=self.run.identity,
             )
             if metrics:
-                # After the checkpoint: its history rewrites the file where a process was killed in
-                # between.
+                # After the checkpoint, whose history rewrites this file when a run is resumed.
                 self.log.append(metrics)
             if metrics and self.board:
                 self.board.add(metrics, epoch)

@@ -55,8 +55,7 @@ class Tensors:
         key = (name, array.shape, array.tobytes())
         if key not in self._made:
             held = self._held.get(name, self._constants.get(name))
-            # Readers of one tensor may be cut differently, so only a single reader's is
-            # overwritten.
+            # Several readers may be cut differently: each then has a tensor of its own.
             alone = self._reads[name] == 1 and held is not None and not self._is_made(name)
             if alone and held is not None:
                 _overwrite(held, array)

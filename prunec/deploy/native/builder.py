@@ -97,6 +97,7 @@ class Data:
         data = np.ascontiguousarray(values).tobytes()
         if data not in self._places:
             self._places[data] = self._size // 4
+            # Filled up to 64 bytes: every array begins a cache line.
             self._parts.append(data + bytes(-len(data) % 64))
             self._size += len(self._parts[-1])
         return self._places[data]

@@ -167,6 +167,7 @@ def _targets(place: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     """
     y, x = rows[:, None, :, None], columns[None, :, None, :]
     inside = (y >= 0) & (y < place.shape[1]) & (x >= 0) & (x < place.shape[2])
+    # Clipped so that the lookup succeeds; what lies in the padding becomes −1 below.
     own = place[:, np.clip(y, 0, place.shape[1] - 1), np.clip(x, 0, place.shape[2] - 1)]
     offsets: np.ndarray = np.where(inside, own, -1)
     return offsets

@@ -177,7 +177,7 @@ def layout_of(sizes: tuple[int, ...], borders: Mapping[tuple[int, int], Border])
     channels, height, width = planes
     border = borders.get((height, width), Border())
     stride = width + border.columns
-    # What the first position reads before the first plane.
+    # A convolution reads so far before the first value of the first plane.
     lead = rounded(border.rows * stride + border.columns) if border != Border() else 0
     # One border of rows lies between two planes: below the one, above the next.
     rows = (height + border.rows) * stride

@@ -185,6 +185,7 @@ def gathered(builder: Builder, call: Call) -> None:
     assert numbers is not None
     sizes = builder.shape(call.operands[0])
     axis = call.whole("axis", 0) % len(sizes)
+    # ONNX counts negative indices from the end.
     own = np.where(numbers < 0, numbers + sizes[axis], numbers)
     if own.ndim == 1:
         take(builder, call, {axis: own})
