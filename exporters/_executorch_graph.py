@@ -110,6 +110,7 @@ def _ends(node: Mapping[str, Any], active: set[int]) -> tuple[tuple[str, ...], t
 
 
 def _bytes(value: Mapping[str, Any]) -> int:
+    # XNNPACK names types by their bits: xnn_datatype_fp32, xnn_datatype_qint8.
     bits = int(re.findall(r"\d+", value["datatype"])[-1])
     sizes: list[int] = value["dims"]
     return -(-bits * math.prod(sizes) // 8)

@@ -150,6 +150,7 @@ def _error(
     rounded = Session(layer).run([_rounded(given, ranges[node.input[0]])])[0]
     size = float(np.square(right.astype(np.float64)).sum())
     gap = float(np.square(rounded.astype(np.float64) - right).sum())
+    # Outputs that are all zero have no relative error: any that moves counts as very large.
     return float(np.sqrt(gap / max(size, 1e-300)))
 
 
@@ -160,6 +161,7 @@ def _axis(node: onnx.NodeProto) -> int:
 
 
 def _rounded(values: np.ndarray, ends: Range) -> np.ndarray:
+    # A range of 0 alone has no step; any step represents 0.
     step = (ends[1] - ends[0]) / _LEVELS or 1.0
     zero = np.round(-ends[0] / step)
     levels = np.clip(np.round(values / step) + zero, 0, _LEVELS)

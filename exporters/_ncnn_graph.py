@@ -45,6 +45,7 @@ def ncnn_flow(path: Path, shapes: Sequence[Sequence[int | str | None]]) -> Flow:
     Raises:
         PrunecError: the file does not store the sizes of its inputs, or does not run.
     """
+    # The first two lines: ncnn's magic number, and the numbers of layers and values.
     rows = [line.split() for line in path.read_text("utf-8").splitlines()[2:]]
     sizes = [[size for size in shape[1:] if isinstance(size, int)] for shape in shapes]
     if not all(sizes):
@@ -84,7 +85,9 @@ def _sizes_of(
     path: Path, values: Sequence[str], inputs: Sequence[str], sizes: Sequence[Sequence[int]]
 ) -> dict[str, int]:
     net = ncnn.Net()
+    # Light mode, ncnn's default, frees intermediate values as it runs; here each is read.
     net.opt.num_threads, net.opt.lightmode, net.opt.use_vulkan_compute = 1, False, False
+    # Packed layouts and halves would give the sizes of this processor's choice, not float32's.
     net.opt.use_packing_layout = False
     for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
         setattr(net.opt, f"use_{name}", False)
@@ -92,6 +95,7 @@ def _sizes_of(
         raise PrunecError(f"ncnn cannot load {path}")
     extractor = net.create_extractor()
     for name, shape in zip(inputs, sizes, strict=True):
+        # Mat refers to the array's memory, which ends here; clone has its own.
         extractor.input(name, ncnn.Mat(np.zeros(shape, np.float32)).clone())
     held = {}
     for value in values:

@@ -37,6 +37,7 @@ def _of(
 
 
 def _clip(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    # Before opset 11 bounds are attributes.
     for place, name in ((1, "min"), (2, "max")):
         bound = graph.constant(node, place, 11)
         if bound is not None:
@@ -76,6 +77,7 @@ def _layer_norm(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Node
     kind = helper.tensor_dtype_to_np_dtype(graph.type(x))
     listed = graph.store(np.array(axes, np.int64))
     epsilon = graph.store(np.array(attribute(node, "epsilon", 1e-5), kind))
+    # Ba et al. 2016 (1607.06450): (x − mean)/√(variance + ε)·γ + β.
     made = [
         _of(node, "ReduceMean", [x, listed], f"{y}/mean", keepdims=1),
         _of(node, "Sub", [x, f"{y}/mean"], f"{y}/centred"),
@@ -88,18 +90,21 @@ def _layer_norm(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Node
     ]
     if len(node.input) > 2 and node.input[2]:
         made.append(_of(node, "Add", [f"{y}/scaled", node.input[2]], y))
+    # Without β the product is the output.
     made[-1].output[0] = y
     return made
 
 
 def _hard_swish(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     x, y = node.input[0], node.output[0]
+    # x·max(0, min(1, x/6 + ½)), Howard et al. 2019 (1905.02244).
     share = _of(node, "HardSigmoid", [x], f"{y}/share", alpha=1 / 6, beta=0.5)
     return [share, _of(node, "Mul", [x, f"{y}/share"], y)]
 
 
 def _mish(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     x, y = node.input[0], node.output[0]
+    # x·tanh(softplus(x)), Misra 2019 (1908.08681).
     soft = _of(node, "Softplus", [x], f"{y}/soft")
     bent = _of(node, "Tanh", [f"{y}/soft"], f"{y}/bent")
     return [soft, bent, _of(node, "Mul", [x, f"{y}/bent"], y)]
@@ -144,11 +149,13 @@ def _resize(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
         del node.input[:]
         node.input.extend(inputs if inputs[3] else inputs[:3])
         return [node]
+    # Opsets 9 and 10 have no attributes for coordinates: they compute as asymmetric and floor do.
     mode, how = attribute(node, "mode", "nearest"), attribute(node, "nearest_mode", "")
     place = attribute(node, "coordinate_transformation_mode", "half_pixel")
     if (mode, how, place) != ("nearest", "floor", "asymmetric") or not inputs[2]:
         raise Needs(node, 11, f"{mode}, {place}")
     scales = graph.constant(node, 2, 11)
+    # Upsample, of opset 9, has no scales below 1.
     if scales is None or (opset < 10 and scales.min() < 1):
         raise Needs(node, 10 if scales is not None else 11)
     made = helper.make_node(
@@ -168,6 +175,7 @@ def _roi_align(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes
 
 
 def _max_pool(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
+    # Dilations came with opset 10; of 1 they say nothing.
     if set(attribute(node, "dilations", [1])) == {1}:
         graph.set(node, "dilations", None)
     return [node]

@@ -32,17 +32,20 @@ def _from_the_first(
     node: onnx.NodeProto, graph: RewrittenGraph, axes: np.ndarray, opset: int
 ) -> list[int]:
     listed = [int(axis) for axis in axes.reshape(-1)]
+    # Negative axes came with opset 11.
     if opset >= 11 or min(listed) >= 0:
         return listed
     rank = graph.rank(node.input[0])
     if rank is None:
         raise Needs(node, 11, "axes counted from the last")
+    # Unsqueeze counts axes in its output, which has more.
     rank += len(listed) if node.op_type == "Unsqueeze" else 0
     return [axis % rank for axis in listed]
 
 
 def _split(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     """Turn part sizes into an attribute; without sizes the parts, one per output, are equal."""
+    # num_outputs came with opset 18; the outputs that are listed say the same.
     graph.set(node, "num_outputs", None)
     if opset >= 13 and len(node.input) > 1 and node.input[1]:
         return [node]
@@ -123,6 +126,7 @@ def _shape(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     if not start and end is None:
         return [node]
     whole, part = f"{node.output[0]}/whole", node.output[0]
+    # Slice cuts its end off at the size: any number above every rank means the last.
     bounds = [graph.store(np.array([b])) for b in (start, 2**31 if end is None else end)]
     axis = graph.store(np.array([0]))
     node.output[0] = whole
@@ -142,6 +146,7 @@ def _reshape(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
 def _scatter(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> Nodes:
     if attribute(node, "reduction", "none") != "none":
         raise Needs(node, 16 if attribute(node, "reduction") in ("add", "mul") else 18)
+    # ScatterElements was called Scatter before opset 11.
     made = helper.make_node("Scatter", node.input, node.output, node.name)
     made.attribute.append(helper.make_attribute("axis", attribute(node, "axis", 0)))
     return [made]
@@ -170,6 +175,7 @@ def _depth_to_space(node: onnx.NodeProto, graph: RewrittenGraph, opset: int) -> 
     channels, height, width = (int(size or 0) for size in sizes[1:])
     kept = channels // block**2
     y = node.output[0]
+    # CRD: [N, C·b·b, H, W] → [N, C, b, b, H, W] → [N, C, H, b, W, b]; 0 keeps the batch.
     split = graph.store(np.array([0, kept, block, block, height, width]))
     joined = graph.store(np.array([0, kept, height * block, width * block]))
     return [

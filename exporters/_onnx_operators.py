@@ -99,6 +99,7 @@ def _norm(graph: Graph, node: Node) -> Node:
     places = ("input", "weight", "bias", "running_mean", "running_var", "momentum", "eps")
     norm = _call(graph, node, _NORM, *(given[name] for name in places))
     value = node.meta["val"]
+    # The operator also returns two statistics, which are empty in evaluation.
     norm.meta["val"] = (value, value.new_empty((0,)), value.new_empty((0,)))
     return _call(graph, node, operator.getitem, norm, 0)
 

@@ -154,6 +154,7 @@ def _count_axes_from_the_first(node: onnx.NodeProto, graph: RewrittenGraph) -> N
         given = value if isinstance(value, list) else [value]
         if value is None or min(given, default=0) >= 0:
             continue
+        # OneHot adds an axis, so that its axis counts in the output.
         rank = graph.rank(node.output[0] if node.op_type in ("OneHot", "Concat") else node.input[0])
         if rank is None:
             raise Needs(node, 11)

@@ -74,6 +74,7 @@ def spell_out_divisors(program: ExportedProgram) -> None:
         places = [named[key] for key in ("self", "kernel_size", "stride", "padding")]
         factor = prod(per_axis(named["kernel_size"], axes)) / divisor
         with graph.inserting_before(node):
+            # False, True: not rounded up, padding counted.
             mean = _like(node, node.target, (*places, False, True))
             scaled = _like(node, aten.mul.Tensor, (mean, factor))
         node.replace_all_uses_with(scaled)
@@ -104,9 +105,11 @@ def spell_out_fake_quantisation(program: ExportedProgram) -> None:
     for node in list(graph.nodes):
         if operator_of(node) != ("fake_quantize_per_tensor_affine", "default"):
             continue
+        # Below, bounds less z take the place of adding z and taking it away.
         source, scale, zero, least, most = node.args
         scale = torch.tensor(float(scale), dtype=torch.float32)
         with graph.inserting_before(node):
+            # torch's kernel multiplies by 1/s; a division would round differently.
             steps = _like(node, aten.mul.Tensor, (source, scale.reciprocal().item()))
             steps = _like(node, aten.round.default, (steps,))
             steps = _like(

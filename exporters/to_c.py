@@ -62,6 +62,7 @@ class ToC(Exact):
             blob = re.search(r"/\* weights: (\S+), (\d+) bytes \*/", text)
             names = [path.name, f"{path.stem}.h", *HEADERS]
             if blob:
+                # Weights lie beside the source; a path would lead out of its folder.
                 if Path(blob[1]).name != blob[1]:
                     raise PrunecError(f"{path.name} keeps weights in {blob[1]}, another folder")
                 names.append(blob[1])
@@ -100,7 +101,9 @@ def write_c(
     network = read_network(onnx)
     chosen = dict(kernels or {})
     if tune:
+        # Without a compiler nothing can be measured: refuse before the work.
         compiler()
+        # What was asked for wins over what was measured.
         chosen = tuned(network) | chosen
     made = lower(network, chosen)
     _require_used(made.choices, chosen)

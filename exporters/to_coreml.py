@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 
+# At import, coremltools warns of untested versions and of parts that only macOS has.
 with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -73,6 +74,7 @@ class ToCoreml(Exact):
                     convert_to="mlprogram",
                     compute_precision=ct.precision.FLOAT32,
                     minimum_deployment_target=ct.target.iOS16,
+                    # Loading compiles the model, which only macOS can.
                     skip_model_load=True,
                 )
                 made.user_defined_metadata.update(source.metadata)
@@ -102,6 +104,7 @@ def _contents(place: Path) -> dict[str, bytes]:
     manifest = json.loads((place / "Manifest.json").read_text("utf-8"))
     names = {name: f"part-{i}" for i, name in enumerate(_parts(manifest))}
     text = json.dumps(manifest, indent=1)
+    # Replaced in the whole text: the root's identifier repeats the name of a part.
     for name, fixed in names.items():
         text = text.replace(name, fixed)
     text = json.dumps(json.loads(text), sort_keys=True, indent=1)
@@ -112,6 +115,7 @@ def _contents(place: Path) -> dict[str, bytes]:
         for file in sorted((place / "Data").rglob("*"))
         if file.is_file()
     }
+    # protobuf stores maps in no fixed order unless it is asked to.
     data[_UNPACKED] = spec.SerializeToString(deterministic=True)
     return {**data, "Manifest.json": text.encode()}
 

@@ -53,6 +53,7 @@ class ToFp16(Lossy):
                 continue
             remarks += _vanished(tensor.name, values)
             casts.append(_stored(tensor, values))
+        # First in the graph: ONNX wants every node after those that it reads.
         for place, cast in enumerate(casts):
             graph.node.insert(place, cast)
         _sign(model)
@@ -120,6 +121,7 @@ def _stored(tensor: onnx.TensorProto, values: np.ndarray) -> onnx.NodeProto:
 
 
 def _sign(model: onnx.ModelProto) -> None:
+    # The digest that was copied is that of the graph before.
     kept = [entry for entry in model.metadata_props if entry.key != GRAPH_DIGEST]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)

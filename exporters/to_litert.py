@@ -103,6 +103,7 @@ def _kinds(model: Any) -> list[str]:
     codes = [
         code.customCode.decode()
         if code.customCode
+        # An old field of one byte ends at 127; TensorFlow reads the larger of both, too.
         else names[max(code.builtinCode, code.deprecatedBuiltinCode)]
         for code in model.operatorCodes
     ]
@@ -117,6 +118,7 @@ def _is_stored(model: Any, tensor: Any) -> bool:
 def _bytes(tensor: Any) -> int:
     names = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
     digits = re.search(r"\d+$", names[tensor.type])
+    # BOOL names no bits and takes a byte.
     size = -(-int(digits[0]) // 8) if digits else 1
     shape = [] if tensor.shape is None else [int(n) for n in tensor.shape]
     return size * math.prod(shape)

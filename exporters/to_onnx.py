@@ -129,6 +129,7 @@ _LIBRARIES = ", ".join(
 
 
 def _model(source: Source, opset: int) -> onnx.ModelProto:
+    # Two samples: torch.export takes a size of 1 for fixed.
     program = trace(source.module, doubled(source.example), Dim("batch", min=1))
     _require_tensors(source.module, program)
     _require_no_projection(program)
@@ -199,6 +200,7 @@ def _convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:
             should_fold=lambda node: None if _without_weights(node, weights) else False,
         )
         rewrite(model, _RULES)
+        # tidy merges and numbers constants that are initialisers.
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         ClearMetadataAndDocStringPass()(model)
         converted = onnx_ir.to_proto(model)

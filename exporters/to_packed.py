@@ -94,6 +94,7 @@ def _ways(array: np.ndarray, tensor: TensorProto, number: int) -> Iterator[Piece
         packed = pack(array, gap)
         yield packed_nodes(tensor.name, packed, tensor.data_type, number)
         if array.dtype == np.float32:
+            # Values above 65504 become infinite, which the comparison finds.
             with np.errstate(over="ignore"):
                 halves = packed.values.astype(np.float16)
             if halves.astype(np.float32).tobytes() == packed.values.tobytes():

@@ -101,6 +101,7 @@ class East(Masked):
     ) -> None:
         super().__init__(kernels)
         self.options, self.total, self.phasing = options, total, phasing
+        # d_adj = d·N_total/N_unique: as many weights are left as in an unshared network.
         self.minimum = (1 - options.sparsity) * total / self.masks.total
         if self.minimum > 1:
             least = 1 - self.masks.total / total
@@ -156,7 +157,9 @@ class East(Masked):
         if not self.is_due(moment):
             super().gradient(moment)
             return
+        # Gradients of masked weights too: at an update nothing has masked them.
         scores = [gradient.abs() for gradient in self.masks.gradients()]
+        # Updates come every few steps and may miss the end of the cycles, where d is d_min.
         if self._closes(moment):
             self._resize(self.counts(self.minimum), scores)
         elif self._cycling(moment.number, moment):
@@ -165,6 +168,7 @@ class East(Masked):
             self._regrow(moment.share, scores)
         self.masks.apply()
         self.mask_momentum()
+        # As in RigL (Evci et al. 2020), an update takes the place of the optimizer's step.
         self.skip_step()
 
     def is_due(self, moment: Moment) -> bool:
@@ -190,6 +194,7 @@ class East(Masked):
         self.masks.grow([max(0, wanted - now) for now, wanted in pairs], scores)
 
     def _regrow(self, share: float, scores: list[Tensor]) -> None:
+        # RigL's f(t). In-time over-parameterisation wants rare updates of a large share.
         part = cosine(share, self.options.fraction, self.options.fraction_end)
         counts = [int(part * count) for count in self.masks.counts()]
         self.masks.drop_smallest(counts)
@@ -206,7 +211,9 @@ class East(Masked):
         """Let the units be as they are, whatever decay or momentum would do."""
         assert self.optimizer is not None
         for parameter in phasing.units.parameters():
+            # Without a gradient a parameter is skipped; with one of 0 it would still decay.
             parameter.grad = None
+            # The authors clear the momentum at e_s, too.
             self.optimizer.state.pop(parameter, None)
 
     def finish(self) -> None:

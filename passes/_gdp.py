@@ -167,10 +167,12 @@ class Gdp(Method):
         rms, unit = self.metric()
         g_prime = 2 * self.epsilon * self.a / (self.a**2 + self.epsilon) ** 2
         v = self.a - self.rate * g_prime * (self.slope / unit) / rms
+        # Zero is absorbing: a closed gate stays closed, whatever its gradient.
         self.a.copy_(self.proximal(v.clamp(min=0) * (self.a > 0), rms**2, self.allowed))
 
     def metric(self) -> tuple[Tensor, Tensor]:
         """√F̂ of each gate, by its mean over the open ones, and that mean."""
+        # A running mean that starts at 0 is too small at first; Adam divides by the same term.
         rms = torch.sqrt(self.square / (1 - RMS_DECAY ** self.seen.clamp(min=1)))
         opened = self.a > 0
         mean = (rms * opened).sum() / opened.sum() if self.kernels.at_once else rms[opened].mean()
@@ -181,6 +183,7 @@ class Gdp(Method):
         """MACs, or time, that the schedule allows now: 1 − (1−ratio)·(1−(1−p)³) of the dense."""
         dense, select = (in_epochs(self.options, name, moment.epochs) for name in LENGTHS)
         p = (moment.progress - dense) / select
+        # The ramp begins after the share that only measures, and ends one such share early.
         p = min(max((p - MEASURE) / (1 - 2 * MEASURE), 0.0), 1.0)
         return self.dense_price * (1 - (1 - self.options.budget[1]) * (1 - (1 - p) ** 3))
 
@@ -226,6 +229,7 @@ class Gdp(Method):
         macs, key = self.gated.macs(shipped), self.options.budget[0]
         told = {} if key == "macs_ratio" else {key: float(self.price(shipped) / self.dense_price)}
         gates = self.gates()
+        # g = ¼ at |a| = √(ε/3), where |g'| is largest: no gate can rest below.
         middle = ((gates > 0) & (gates < 0.25)).double().mean()
         return {
             "macs_ratio": float(macs / self.dense_macs),

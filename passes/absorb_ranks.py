@@ -30,6 +30,7 @@ class AbsorbRanks(Rewrite):
         masks, forms = dict(artifact.masks), dict(artifact.forms)
         notes, ranks = [], {}
         for name, low in maps_of(module).items():
+            # m is no parameter of the result, so that a mask over it would name nothing.
             masks.pop(f"{name}.m", None)
             kept = low.get_parameter("m").detach() != 0
             ranks[name], into, out = int(kept.sum()), low.first.in_features, low.second.out_features

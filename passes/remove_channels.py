@@ -63,6 +63,7 @@ def _notes(compiled: Compiled) -> tuple[str, ...]:
     total, gone = sum(g.size for g in free), sum(compiled.removed.values())
     of = f"{len(compiled.removed)} of {len(free)} groups"
     notes = [f"removed {gone:,} of {total:,} channels in {of}"]
+    # Every network pins its outputs: that is no finding.
     refused = [g for g in compiled.groups if g.pinned and g.pinned != "network output"]
     notes += [f"kept {g.size} channels of {g.name}: {g.pinned}" for g in refused[:8]]
     if len(refused) > 8:

@@ -38,6 +38,7 @@ class TrainDpf(Patterned):
     dense: Annotated[
         tuple[str, ...], Field(description="names of layers that stay whole; * stands for any text")
     ] = ()
+    # Lin et al. choose masks every 16 steps.
     update_steps: Annotated[int, Field(ge=1, description="steps between two choices of masks")] = 16
     end: Annotated[
         float,
@@ -84,6 +85,7 @@ class Dpf(Projected):
         ends = moment.reached(self.options.end)
         count = self.count(1.0 if ends else moment.share / self.options.end)
         due = moment.number % self.options.update_steps == 0
+        # The schedule may end between two updates: one more reaches the last sparsity.
         if due or (ends and not self.ended and sum(self.masks.counts()) != count):
             self.kernels.hide()
             self.masks.align()

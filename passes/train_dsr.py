@@ -41,9 +41,11 @@ class TrainDsr(SpreadTraining):
     moved: Annotated[
         float, Field(gt=0, lt=1, description="share of the weights left that is to move each time")
     ] = 0.05
+    # The paper's H₀.
     threshold: Annotated[
         float, Field(gt=0, description="size below which a weight drops, at first")
     ] = 1e-3
+    # The paper's masks change until epoch 95 of 100.
     stop: Annotated[
         float, Field(gt=0, le=1, description="share of the training after which masks stay")
     ] = 0.95
@@ -77,6 +79,7 @@ class Dsr(Masked):
 
     def is_due(self, moment: Moment) -> bool:
         """Say whether this step ends with an update; what grew in the last would stay 0."""
+        # P, 2P, 4P, 8P from 0, ¼, ½ and ¾ of the training.
         every = self.options.update_steps * 2 ** min(int(4 * moment.share), 3)
         due = moment.number % every == every - 1 and moment.share < self.options.stop
         return due and not moment.last

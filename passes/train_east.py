@@ -72,6 +72,8 @@ class TrainEast(SparseTraining):
     dense: Annotated[
         tuple[str, ...], Field(description="names of layers that stay whole; * stands for any text")
     ] = ()
+    # The authors' e_s = E/4 and e_t = E/2 − 1 of E = 250 epochs are 62.5 and 124: DyReLU is gone
+    # before the learning rate first drops, at 125.
     dyrelu_from: Annotated[
         float, Field(ge=0, le=1, description="share of the training from which DyReLU fades")
     ] = 0.25
@@ -107,6 +109,7 @@ class TrainEast(SparseTraining):
         ),
     ] = 2
     cycles: Annotated[int, Field(ge=0, description="how often the density rises and falls")] = 2
+    # The authors' cycles take 50 of 250 epochs each.
     cycle: Annotated[
         float, Field(gt=0, le=1, description="length of one cycle, as a share of the training")
     ] = 0.2

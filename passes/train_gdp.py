@@ -102,10 +102,12 @@ class TrainGdp(Training):
     runner: Annotated[
         str, Field(description="whose times latency_ratio means: onnxruntime, ssh://user@board")
     ] = "onnxruntime"
+    # Ours. A gate that starts at a = 1 is g = 0.91; its slope is largest at |a| = √(ε/3) = 0.18.
     epsilon: Annotated[
         float,
         Field(gt=0, description="width of a gate between closed and open, while gates are chosen"),
     ] = 0.1
+    # Ours: g(1) = 1/(1 + ε) is 0.9999 then.
     epsilon_end: Annotated[
         float, Field(gt=0, description="and at the end, when every gate is 0 or 1")
     ] = 1e-4

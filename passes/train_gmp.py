@@ -98,6 +98,7 @@ class Gmp(Masked):
         options, ends = self.options, moment.reached(self.options.end)
         if not self.is_due(moment):
             return
+        # The last regular choice may have reached the final counts already.
         if not (ends and self.masks.counts() == self.final):
             p = phase(moment.share, options.begin, options.end)
             self.choose(self.final if ends else self.counts(p))
@@ -106,10 +107,12 @@ class Gmp(Masked):
     @torch.no_grad()
     def choose(self, counts: list[int]) -> None:
         """Keep the largest |w| of each kernel, masked ones considered too."""
+        # Masked weights are 0 and have their values aside, so that the sum is W as it was.
         torch._foreach_add_(self.weights, self.aside)
         self.masks.keep_largest(counts)
         torch._foreach_copy_(self.aside, self.weights)
         self.masks.apply()
+        # W − M ⊙ W: the values of masked weights, 0 elsewhere.
         torch._foreach_sub_(self.aside, self.weights)
 
     def settled(self, moment: Moment) -> bool:

@@ -59,6 +59,7 @@ class TrainGranet(RegrowthTraining):
         self, names: Sequence[str], shapes: Sequence[Sequence[int]], sparsity: float | None = None
     ) -> list[int]:
         """See :meth:`SpreadTraining.counts`; at first those of the start."""
+        # A network that shall be denser than the usual start begins at what is asked for.
         start = min(self.initial_sparsity, self.sparsity)
         return super().counts(names, shapes, start if sparsity is None else sparsity)
 
@@ -127,5 +128,6 @@ class Granet(Regrowth):
         options = self.options
         start = min(options.initial_sparsity, options.sparsity)
         sparsity = cubic(p, start, options.sparsity)
+        # At most as many as are active: pruning grows none.
         wanted = min(round((1 - sparsity) * self.masks.total), sum(self.masks.counts()))
         self.masks.keep_largest_of_all(wanted, active=True)

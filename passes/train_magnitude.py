@@ -173,12 +173,14 @@ class OneShot(Masked):
 
     def _ready(self, moment: Moment) -> bool:
         return moment.progress >= self.due(moment) and (
+            # At the last step whatever was seen must do.
             int(self.seen) >= self.batches or moment.last
         )
 
     def gradient(self, moment: Moment) -> None:
         """∂L/∂W ← M ⊙ ∂L/∂W; look at it where a choice is near."""
         super().gradient(moment)
+        # taylor averages over `batches` steps, so that looking begins so many before the choice.
         near = self.due(moment) - self.batches / moment.steps_per_epoch
         if not self.settled(moment) and self.batches and moment.progress >= near:
             self.importance.observe()
@@ -188,12 +190,14 @@ class OneShot(Masked):
     def choose(self) -> None:
         """Let the channels go that are least important, for the budget of this round."""
         self.chosen += 1
+        # Equal factors: after r of R rounds the budget is ratio^(r/R) of the dense MACs.
         share = self.options.macs_ratio ** (int(self.chosen) / self.options.rounds)
         scores = self.importance.scores(self.kept)
         self.kept &= most_important(
             self.gated, scores, share * self.dense_macs, self.options.round_to
         )
         self.seen.zero_()
+        # A channel without a gate has the number of gates in `readers`: the last place, kept.
         spread = torch.cat([self.kept, self.kept.new_ones(1)])
         pairs = zip(self.masks.values, self.gated.readers.items(), strict=True)
         for mask, (name, gates) in pairs:

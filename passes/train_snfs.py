@@ -106,10 +106,12 @@ class Snfs(Masked):
         before = self.masks.counts()
         size = [m.abs() for m in self.m]
         pairs = zip(size, self.masks.values, strict=True)
+        # clamp: a kernel without active weights has a mean of 0, not 0/0.
         means = torch.stack([(a * m).sum() / m.sum().clamp(min=1) for a, m in pairs]).tolist()
         dropped = self.dropped(share, before, means)
         self.masks.drop_smallest(dropped)
         room = [
+            # What dropped just now is room again.
             w.numel() - count + gone
             for w, count, gone in zip(self.weights, before, dropped, strict=True)
         ]

@@ -42,6 +42,8 @@ HIGH = 3.0  # a threshold of 0.95: what this has not made zero, more will hardly
 class TrainStr(SparseTraining):
     """Learn a threshold per layer; the sparsity follows."""
 
+    # The authors' for ResNet-50 at 90.23 %. float32's sigmoid is 0 below −88, so training starts
+    # dense, and s rises by weight decay alone meanwhile.
     s_init: Annotated[
         float, Field(description="where the thresholds begin: sigmoid(s_init)")
     ] = -3200.0

@@ -60,6 +60,7 @@ class TrainStrRank(SparseTraining):
         Field(description="names of layers to be made of two factors; * stands for any text"),
     ] = ()
     rank: Annotated[int, Field(ge=0, description="of those factors at first; 0: full rank")] = 0
+    # A threshold of 4.5e-5, where an unfactored map's m starts at 1.
     s_init: Annotated[float, Field(description="where the thresholds begin: exp(s_init)")] = -10.0
     sparsity: Annotated[
         float, Field(ge=0, lt=1, description="share of the ranks to go; 0: thresholds decide")
@@ -201,10 +202,12 @@ class StrRank(SoftThreshold):
         self.s.clamp_(min=BITES)
         sizes = [w.numel() for w in self.weights]
         m = torch.cat([w.detach().abs().flatten() for w in self.weights])
+        # g = exp, so a rank stays where log|m| > s: one sort tells what every common shift leaves.
         above = m.log() - torch.repeat_interleave(self.s, torch.tensor(sizes, device=m.device))
         ordered = above.sort(descending=True).values.tolist()
         left = sum(height > 0 for height in ordered)
         wanted = round(len(ordered) * (1 - self.sparsity * cubic(moment.share / self.ramp)))
+        # No map loses its last rank, so that as many ranks as maps stay.
         wanted = max(wanted, len(sizes))
         if left > wanted:
             self.s.add_(min(ordered[wanted] + LITTLE, LARGEST))

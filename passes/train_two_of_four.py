@@ -90,11 +90,13 @@ class TwoOfFour(Projected):
         torch._foreach_mul_(kernels.shown, self.masks)
 
     def _make_room(self, kernels: Sequence[Tensor]) -> None:
+        # With input channels last, four neighbours along them are four neighbours in memory.
         lasts = [w.movedim(1, -1) for w in kernels]
         flat = kernels[0].new_empty(sum(w.numel() for w in kernels))
         parts = torch.split(flat, [w.numel() for w in kernels])
         self.masks = [p.view(w.shape).movedim(-1, 1) for p, w in zip(parts, lasts, strict=True)]
         self.scores = flat.view(-1, 4)
+        # A GPU masks all fours in one launch.
         most = ROWS if flat.device.type == "cpu" else len(self.scores)
         self.room = flat.new_empty(3, min(most, len(self.scores)))
 

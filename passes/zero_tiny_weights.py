@@ -23,6 +23,7 @@ from prunec.contract import EXACT, Remarks, Rewrite
 from prunec.deploy.checks.random_inputs import random_batches
 from prunec.deploy.checks.rounding import largest, run, slices
 
+# Down to where float32 becomes subnormal: those are the numbers that are slow.
 _LADDER = (1e-12, 1e-16, 1e-20, 1e-25, 1e-30, 1e-38)
 _BATCHES = 3
 
@@ -100,6 +101,7 @@ def _shares(ours: np.ndarray, theirs: np.ndarray) -> Iterator[float]:
     if ours.shape != theirs.shape or not ours.ndim or not np.issubdtype(ours.dtype, np.floating):
         yield 0.0 if np.array_equal(ours, theirs) else float("inf")
         return
+    # Equal infinities and NaNs are alike, but their difference is NaN.
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
     if not np.isfinite(ours[~same]).all() or not np.isfinite(theirs[~same]).all():
         yield float("inf")

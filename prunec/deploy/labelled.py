@@ -91,6 +91,7 @@ def _flaw(batch: Any, classes: int) -> str:
         return f"has labels of type {labels.dtype} and shape {tuple(labels.shape)}"
     if not len(labels) or len(inputs) != len(labels):
         return f"has {len(inputs)} inputs and {len(labels)} labels"
+    # Pixels that are VOID, and samples labelled −1, have no class to check.
     void = VOID if labels.dim() == 3 else -1
     known = labels[labels != void]
     if len(known) and not 0 <= int(known.min()) <= int(known.max()) < classes:

@@ -135,6 +135,7 @@ def layer_file(shape: LayerShape) -> onnx.ModelProto:
     made = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     nodes, weights = _linear(shape) if shape.kind == "linear" else _convolutions(shape)
     graph = helper.make_graph(nodes, "layer", [taken], [made], weights)
+    # IR version 8 belongs to opset 17.
     return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
 
 
@@ -170,6 +171,7 @@ def _parts(layer: LayerShape) -> list[tuple[LayerShape, float]]:
     """Return the files that make up a layer's time, with factors; the first contains the layer."""
     if layer.kind == "linear":
         return [(layer, 1.0)]
+    # A file of two equal ends is twice the end on that side: half of each is subtracted.
     ends = ((layer.inner, layer.size), (layer.outer, _after(layer)))
     return [(layer, 1.0), *((_end(count, size), -0.5) for count, size in ends)]
 

@@ -29,6 +29,7 @@ def read_onnx(path: Path) -> Written:
     model = read_model(path)
     cost, uncounted = _cost(model)
     with foreign_bytes(path):
+        # Before IR version 4 every initialiser is listed among the inputs, too.
         initialised = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in initialised]
         return Written(

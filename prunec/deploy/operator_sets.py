@@ -47,6 +47,7 @@ class OperatorSet:
         """Return the operator, as far as the target lacks it; an empty text if it does not."""
         if suffix in self.begins:
             return "" if operator.startswith(self.begins[suffix]) else operator
+        # File and target name operators alike; else a converter stands between.
         if suffix not in _ONNX or self.suffix in _ONNX:
             return "" if operator in self.operators else operator
         if operator not in self.converted:

@@ -104,6 +104,7 @@ def _costs(written: Written, original: Cost) -> tuple[list[Check], list[str]]:
     records.
     """
     cost, recorded = written.cost, (written.metadata or {}).get(MACS)
+    # Sums that lack an operator cannot be compared.
     if cost is None or cost.uncounted or original.uncounted:
         reasons = [written.uncounted or "the form is not counted"] if cost is None else []
         reasons += map(str, (*original.uncounted, *(cost.uncounted if cost else ())))

@@ -33,6 +33,7 @@ def layer_times(events: Iterable[Mapping[str, Any]]) -> list[LayerTime]:
     for event in events:
         name = str(event.get("name", ""))
         if event.get("cat") == "Node" and name.endswith(_KERNEL):
+            # Nodes may share a name: the index tells them apart.
             key = (str(event["args"].get("node_index", "")), name, event["args"]["op_name"])
             durations[key].append(event["dur"] / 1e3)
     return [

@@ -99,9 +99,11 @@ def in_turns(shipped: Timer, dense: Timer, *, rounds: int = 31) -> Latency:
     ours, theirs = Block(shipped), Block(dense)
     start = time.perf_counter()
     pairs: list[tuple[float, float]] = []
+    # Of the probability of an error, looks at doublings take ¼, ⅛, … and those by time ¼ each.
     due, spare = rounds, (1 - CONFIDENCE) / 2
     early = 0
     for index in count():
+        # Alternating, so that a drift within a round favours neither.
         if index % 2:
             second = theirs.fastest()
             pairs.append((ours.fastest(), second))

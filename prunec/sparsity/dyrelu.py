@@ -144,6 +144,7 @@ class Phasing:
 
     def _end(self, module: nn.Module, given: Any, result: Any) -> None:
         self.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        # A forward pass that raised an error has no result, and called fewer.
         if result is not None and self.calls < len(self.units):
             raise _differs("fewer ReLUs")
 

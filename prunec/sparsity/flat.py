@@ -151,6 +151,7 @@ class Flat:
         if self.raw.parts and all(_same_place(w, part) for w, part in places):
             return
         self.moves += 1
+        # w's layout without gaps between its weights; on the meta device it takes no memory.
         self.strides = [torch.empty_like(w, device="meta").stride() for w in self.weights]
         self.raw = self.room()
         torch._foreach_copy_(self.raw.parts, self.weights)
@@ -260,6 +261,7 @@ def softshrink(span: Span, raw: Tensor, bounds: Tensor, out: Tensor) -> None:
             result.fill_(bound)
         return
     rows = span.per_row(bounds.to(given.dtype))
+    # w − clamp(w, −b, b) = sign(w)·max(|w| − b, 0).
     torch.clamp(given, -rows, rows, out=result)
     torch.sub(given, result, out=result)
 

@@ -101,6 +101,7 @@ class GatedKernels:
             return self._grouped().products(self.shown.room, gradients)
         kernels = zip(self.shown.raw, gradients, self.shown.shown, self.summed, strict=True)
         sums = [_dots(raw, grad, room, dims).reshape(-1) for raw, grad, room, dims in kernels]
+        # The last place takes the sums of channels without a gate.
         slope = torch.zeros(self.gates + 1, dtype=torch.float64, device=self.index.device)
         return slope.index_add_(0, self.index, torch.cat(sums).double())[:-1]
 

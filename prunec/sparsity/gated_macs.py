@@ -99,6 +99,7 @@ class Gated:
 
     def blocks(self, round_to: int) -> Tensor:
         """Return the number of gates per group whose channels fill blocks of ``round_to``, (B,)."""
+        # lcm(width, round_to)/width gates are the fewest whose channels fill blocks.
         return round_to // torch.gcd(self.widths, torch.full_like(self.widths, round_to))
 
 

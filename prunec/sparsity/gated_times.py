@@ -109,6 +109,7 @@ def _knots(width: int, varies: bool) -> list[int]:
     """Return 0 and quarters of a width, in whole blocks if it is wide enough; ascending."""
     if not varies:
         return [0, *[width] * KNOTS]
+    # Two blocks lie between knots at least, so that rounding keeps them apart.
     block = _BLOCK if width >= 2 * KNOTS * _BLOCK else 4 if width >= 8 * KNOTS else 1
     quarters = [max(block, round(width * k / KNOTS / block) * block) for k in range(1, KNOTS)]
     return [0, *(min(count, width) for count in quarters), width]
@@ -124,6 +125,7 @@ def _grids(
         shapes = [_resized(layer.whole, i, o, depthwise) for i, o in pairs]
         grid = torch.zeros(KNOTS + 1, KNOTS + 1, dtype=torch.float64)
         grid[1:, 1:] = torch.tensor(times(shapes), dtype=torch.float64).reshape(KNOTS, KNOTS)
+        # Noise may time a wider layer as faster; one more gate must not cost less.
         yield grid.cummax(0).values.cummax(1).values
 
 
@@ -140,6 +142,7 @@ def _resized(whole: LayerShape, inner: int, outer: int, depthwise: bool) -> Laye
 def _hats(counts: Tensor, knots: Tensor) -> Tensor:
     """Return the weights of linear interpolation between knots, (…, L, K); they sum to 1."""
     low, high = knots[:, :-1], knots[:, 1:]
+    # Knots of a side that does not vary are equal: such an interval counts as not reached.
     width = (high - low).clamp(min=1e-9)
     reached = ((counts[..., None] - low) / width).clamp(0, 1) * (high > low)
     full = torch.ones_like(reached[..., :1])

@@ -59,6 +59,7 @@ def first_block(gated: Gated, strength: Tensor, round_to: int) -> Tensor:
     all.
     """
     by_strength = torch.argsort(strength, descending=True, stable=True)
+    # Stable, after the sort by strength: group by group, the strongest first.
     order = by_strength[torch.argsort(gated.group_of[by_strength], stable=True)]
     starts = torch.cumsum(gated.sizes, 0) - gated.sizes
     place = torch.arange(len(order), device=order.device)
@@ -118,5 +119,6 @@ def target(asked: float, last: Mapping[str, Any], key: str = "macs_ratio") -> di
         key: key of the bounded share among the metrics.
     """
     reached = float(last[key])
+    # 1e-9: rounding of the ratio.
     missed = "" if reached <= asked + 1e-9 else "the training ended before the gates were chosen"
     return {"asked": f"≤ {asked:g}", "found": reached, "missed": missed}

@@ -70,6 +70,7 @@ class Masked(MaskMethod):
             (value, factor)
             for weight, factor in zip(self.weights, factors, strict=True)
             for value in self.optimizer.state.get(weight, {}).values()
+            # Momentum and variances have the weight's shape; counters of steps do not.
             if isinstance(value, Tensor) and value.shape == factor.shape
         ]
         if pairs:

@@ -32,6 +32,7 @@ class RegrowthTraining(PatternedSpread):
         stop: share of the training after which masks stay.
     """
 
+    # ΔT = 100, α = 0.3 and ¾ of the training are RigL's (Evci et al. 2020).
     update_steps: Annotated[
         int, Field(ge=1, description="steps between two changes of the masks")
     ] = 100

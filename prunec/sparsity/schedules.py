@@ -19,4 +19,5 @@ def cosine(p: float, start: float, end: float = 0.0) -> float:
 
 def phase(progress: float, begin: float, end: float) -> float:
     """Return the progress between ``begin`` (0) and ``end`` (1), clamped."""
+    # 1e-12: a phase without length is over as soon as it is passed.
     return min(max((progress - begin) / max(end - begin, 1e-12), 0.0), 1.0)

@@ -185,6 +185,7 @@ def _folders(folder: Path) -> list[Path]:
         return []
     pattern = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
     matches = [(pattern.fullmatch(place.name), place) for place in folder.iterdir()]
+    # By number: from 1000 epochs on, names do not sort as text.
     numbered = [(int(m.group(1)), int(m.group(2) or 0), place) for m, place in matches if m]
     return [place for _, _, place in sorted(numbered, reverse=True)]
 

@@ -38,6 +38,7 @@ class HeldState:
                 tensor.detach().copy_(self.before[key])
         for parameter, entries in self.numbers:
             state = self.take.optimizer.state[parameter]
+            # An optimizer makes its momentum at the first step, which is undone here.
             for key in state.keys() - entries.keys():
                 del state[key]
             state.update({k: v for k, v in entries.items() if not isinstance(v, Tensor)})
@@ -59,6 +60,7 @@ class HeldState:
             movement = _norm([c - b for b, c, _ in known])
             size = _norm([b for b, _, _ in known])
             difference = _norm([n - c for _, c, n in known])
+            # Not `difference > …`: NaN must fail.
             if not difference <= AGREE * movement + FLOOR * size:
                 share = difference / max(movement, 1e-300)
                 return f"replayed steps move the {part} otherwise, by {share:.2g} of its movement"

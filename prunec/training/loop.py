@@ -73,6 +73,7 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
         if train.sync_batchnorm:
             stack.enter_context(synchronised(model, device, processes))
         model.to(memory_format=settings.layout)
+        # DistributedDataParallel waits for every gradient unless told that some may be missing.
         unused = method.retires or unused_parameters(model, context)
         network = parallel(model, device, processes, unused=unused)
         optimizer = make_optimizer(model, train, method.parameters())
@@ -231,6 +232,7 @@ class _Fitting:
         else:
             self._tell_first(answers[0])
             return answers
+        # Outside of the handler, where the error being handled would hold its frames.
         raise ShortOfMemory(short, images, labels)
 
     def _tell_first(self, loss: Tensor) -> None:

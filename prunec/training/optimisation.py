@@ -88,6 +88,7 @@ def tensor_rates(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         device = group["params"][0].device
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        # Otherwise Adam and its kin count steps on the CPU, which a CUDA graph cannot record.
         if "capturable" in group and device.type == "cuda":
             group["capturable"] = True
 
@@ -122,6 +123,7 @@ def load_state(
 
     What is there already keeps its memory.
     """
+    # Fused and capturable optimizers keep counters beside the parameters, others on the CPU.
     near = {
         id(p): bool(g.get("fused") or g.get("capturable"))
         for g in optimizer.param_groups

@@ -158,6 +158,7 @@ class LiveProgress(Progress):
             TaskProgressColumn(),
             TextColumn("{task.fields[figures]}"),
             console=self.console,
+            # The bar goes when the training ends; the lines of epochs stay.
             transient=True,
         )
         self._task: TaskID = self._live.add_task(

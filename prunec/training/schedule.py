@@ -20,6 +20,7 @@ def learning_rate(train: TrainSpec, step: int, steps_per_epoch: int) -> float:
     stride = steps_per_epoch if train.schedule.per == "epoch" else 1
     step = step // stride * stride
     if step < warmup:
+        # A warm-up that ends within an epoch has reached the base rate there.
         return train.learning_rate * min(step + stride, warmup) / warmup
     share = (step - warmup) / (total - warmup)
     milestones = train.schedule.at_epochs(train.epochs)

@@ -82,6 +82,7 @@ def computing(settings: Settings, device: torch.device, *, search: bool = True) 
     cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     torch.set_num_threads(settings.threads)
     if device.type == "cuda":
+        # TF32: the range of fp32, with ten bits of fraction.
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = search, True
     try:

@@ -102,6 +102,7 @@ class Keeper:
         """Return whether any rank was asked to stop, and whether a checkpoint is due."""
         due = time.monotonic() - self.saved > 60 * self.train.checkpoint_minutes
         if self.processes.several:
+            # Clocks differ, so the first process alone says whether one is due.
             flags = self.processes.sum(torch.tensor([asked, due and self.processes.first]).long())
             asked, due = (bool(flag) for flag in flags.tolist())
         return asked, due
@@ -141,6 +142,7 @@ class Keeper:
                 run=self.run.identity,
             )
             if metrics:
+                # After the checkpoint, whose history rewrites this file when a run is resumed.
                 self.log.append(metrics)
             if metrics and self.board:
                 self.board.add(metrics, epoch)

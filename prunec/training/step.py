@@ -124,6 +124,7 @@ class Stepper:
         self.method.settle()
 
     def _update(self, moment: Moment) -> None:
+        # First: hooks and clipping see gradients of their own size.
         self.scaler.unscale_(self.optimizer)
         sound = not self.scaler.is_enabled() or all_finite(self._gradients())
         if sound:

@@ -32,6 +32,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether a device, or the system's allocator, ran out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
+    # torch's allocator on the CPU raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error).lower()
 
 
@@ -50,6 +51,7 @@ def sizing(
     try:
         yield
     except ShortOfMemory as short:
+        # Gradients of the step that failed would take memory from the trials.
         for parameter in model.parameters():
             parameter.grad = None
         own = copy.deepcopy(model) if processes.several else model

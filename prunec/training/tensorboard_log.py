@@ -46,6 +46,7 @@ class Board:
         self._writer.close()
 
     def _add_histogram(self, tag: str, edges: list[float], counts: list[int], step: int) -> None:
+        # The values themselves are not kept: sums take each for the middle of its bin.
         middles = [(a + b) / 2 for a, b in pairwise(edges)]
         weighted = list(zip(counts, middles, strict=True))
         self._writer.add_histogram_raw(

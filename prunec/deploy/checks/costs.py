@@ -82,6 +82,7 @@ def _listed(cost: Cost) -> str:
 
 def _number(recorded: str | None) -> int | str | None:
     """Return the number that a text represents, or the text, cut to one line."""
+    # int() also reads signs, underscores and digits of other scripts, and refuses thousands.
     if recorded is None or not (recorded.isascii() and recorded.isdecimal()):
         return recorded and recorded[:_LONGEST]
     return int(recorded) if len(recorded) <= _LONGEST else recorded[:_LONGEST]

@@ -123,6 +123,7 @@ def gap_of(ours: np.ndarray, theirs: np.ndarray, noise: Noise, tolerance: float)
         return _whole_numbers(ours, theirs, noise)
     finite = np.isfinite(ours)
     values = np.where(finite, ours, 0)
+    # In float64: the comparison adds no rounding of its own.
     difference = np.subtract(
         theirs, ours, out=np.zeros(ours.shape), where=finite, dtype=np.float64, casting="unsafe"
     )

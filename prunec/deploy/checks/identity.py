@@ -50,6 +50,7 @@ def unchanged(written: Written, path: Path, manifest: Mapping[str, object]) -> l
     if written.graph_digest is not None and keeps:
         wrong = "operators, attributes, wiring or constants of the graph were edited after export."
         own = (written.metadata or {}).get(GRAPH_DIGEST)
+        # The manifest's counts before the file's own, which may have been edited with the graph.
         kept = manifest.get("graph_digest", own)
         recorded_graph = kept if isinstance(kept, str) else None
         checks.append(_digest("graph digest", recorded_graph, written.graph_digest, wrong))
@@ -57,6 +58,7 @@ def unchanged(written: Written, path: Path, manifest: Mapping[str, object]) -> l
 
 
 def _digest(name: str, expected: str | None, actual: str | None, wrong: str) -> Check:
+    # An empty text stands for a record that the export should have made.
     if expected == "":
         wrong = f"no {name} was recorded at export. Export again."
     elif expected is None or actual is None:

@@ -53,6 +53,7 @@ def check_milliseconds(limit: float, identity: Identity, times: Sequence[float])
     median, (least, most) = statistics.median(times), median_interval(list(times))
     low, high = quartiles(times)
     measured = f"{median:.3g} ms ({least:.3g}–{most:.3g} at {percent(CONFIDENCE)})"
+    # 0 stands for no interval, of too few rounds.
     passed = (least or median) <= limit
     wrong = (
         f"a sample takes {measured} on {identity.name} {identity.version}, {identity.device}; half "

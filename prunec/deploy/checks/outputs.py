@@ -203,6 +203,7 @@ class _Judge:
         self, inputs: tuple[Tensor, ...], ours: list[np.ndarray], theirs: list[np.ndarray]
     ) -> Gap:
         assert self._tolerance is not None
+        # Two more runs say which integers rounding decides: only where some differ.
         whole = any(
             not np.issubdtype(a.dtype, np.floating) and not np.array_equal(a, b)
             for a, b in zip(ours, theirs, strict=True)

@@ -113,6 +113,7 @@ def _finite(value: object) -> object:
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
+    # True of NaN and the infinities alone, which JSON lacks.
     if isinstance(value, float) and value - value != 0:
         return str(value)
     return value

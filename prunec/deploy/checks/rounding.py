@@ -93,6 +93,7 @@ class Rounding:
         The network runs in its own types, with weights moved by ``MARGIN`` roundings up and down,
         and with subnormal numbers taken for 0, as some engines do.
         """
+        # 2⁻²³ is float32's, for a network without weights.
         step = MARGIN * max((torch.finfo(k).eps for k in self._kinds), default=2.0**-23)
         moved = [_moved(copied(self._module).eval(), s) for s in (step, -step)]
         others = [run(module, inputs) for module in moved]
@@ -134,6 +135,7 @@ class Rounding:
 def _small_numbers_as_zero() -> Iterator[bool]:
     """Treat subnormal numbers as 0 inside the block; yield whether the processor can."""
     least = torch.tensor(torch.finfo(torch.float32).smallest_normal, dtype=torch.float32)
+    # Half of the smallest normal number is 0 if the processor flushes already; torch does not say.
     before = not bool(least * 0.5)
     try:
         yield torch.set_flush_denormal(True)

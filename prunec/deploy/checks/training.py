@@ -81,4 +81,5 @@ def _drop(limit: float, quality: Quality, dense: float, actual: float) -> Check:
         f"of its dense phase; the recipe allows {limit:g} points less. Train longer, above all "
         f"after weights or channels are chosen, or cut less. {KEPT.format('accuracy_drop=POINTS')}"
     )
+    # Six digits: the difference of two percentages has errors of rounding.
     return at_most(f"budget: {quality.name} drop", limit, round(dense - actual, 6), wrong)

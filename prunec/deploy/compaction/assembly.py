@@ -68,6 +68,7 @@ def _read(
     """Return the nodes whose values are read; nodes that were unread before stay as they were."""
     asked = {value.name for value in graph.output}
     kept = []
+    # From the end: only later nodes read a node.
     for node in reversed(nodes):
         if any(name in asked for name in node.output) or before.isdisjoint(node.output):
             kept.append(node)

@@ -105,6 +105,7 @@ def _observed(model: onnx.ModelProto, sizes: Sizes) -> Observed:
     """Run the file at two sizes of its open axes, or at one size if it rejects the other."""
     first, second = (chosen_sizes(model.graph, sizes, turn) for turn in (0, 1))
     tries: list[tuple[Sizes, Sizes | None]] = [(first, second), (first, None)]
+    # Without open axes both runs would be alike.
     if not is_open(model.graph):
         del tries[0]
     if sizes:  # the given batch size, for a file that accepts no other

@@ -107,6 +107,7 @@ def observe(model: onnx.ModelProto, first: Sizes, second: Sizes | None) -> Obser
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor)
         kind = torch_type(array.dtype)
+        # numpy's bfloat16 is a type of another library, which torch does not take.
         held = array if kind is not None and kind != torch.bfloat16 else None
         values[tensor.name] = ObservedValue(tuple(array.shape), kind, frozenset(), held)
     return Observed(values, frozenset(constant), frozenset(shaped))
@@ -158,6 +159,7 @@ def _session(model: onnx.ModelProto, asked: list[str]) -> onnxruntime.InferenceS
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     known = {value.name for value in whole.graph.output}
+    # Without types: onnxruntime infers those of outputs.
     whole.graph.output.extend(onnx.ValueInfoProto(name=n) for n in asked if n not in known)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -58,6 +58,7 @@ def differences(
     Raises:
         PrunecError: a file does not run on the inputs.
     """
+    # The last two say only which integers rounding decides: floats are judged by the draws.
     steps = (*(1.0 for _ in range(_DRAWS)), MARGIN, MARGIN)
     variants = (_moved(first, step, seed) for seed, step in enumerate(steps))
     sessions = [_session(first), *map(_session, variants)]
@@ -182,6 +183,7 @@ def _moved(model: onnx.ModelProto, step: float, seed: int) -> onnx.ModelProto:
     held += [(n.output[0], a.t) for n in moved.graph.node if n.op_type == "Constant"
              for a in n.attribute if a.name == "value"]  # fmt: skip
     for name, tensor in held:
+        # Scales that move by a rounding could change the size of the output.
         if not is_parameter(tensor, read[name]) or _sets_sizes(read, read[name]):
             continue
         array = numpy_helper.to_array(tensor)

@@ -87,6 +87,7 @@ class ShapeReaders:
         arrays = [value.array for value in listed if value is not None]
         if reader.op_type == "Gather" and len(arrays) == 1 and arrays[0] is not None:
             return [int(i) % len(whole) for i in arrays[0].reshape(-1)]
+        # Without steps, which would be a fourth operand.
         if reader.op_type == "Slice" and len(arrays) in (2, 3):
             start, end = (int(a.reshape(-1)[0]) for a in arrays[:2] if a is not None)
             return whole[start:end]

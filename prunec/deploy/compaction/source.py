@@ -32,6 +32,7 @@ class Place:
             tensor = tensor.t()
         if tensor.dim() == len(self.shape):
             return tensor.contiguous()
+        # The values lie along the one axis that is longer than 1, or else along the last.
         along = next((i for i, size in enumerate(self.shape) if size > 1), len(self.shape) - 1)
         return tensor.reshape([tensor.numel() if i == along else 1 for i in range(len(self.shape))])
 

@@ -55,6 +55,7 @@ class Tensors:
         key = (name, array.shape, array.tobytes())
         if key not in self._made:
             held = self._held.get(name, self._constants.get(name))
+            # Several readers may be cut differently: each then has a tensor of its own.
             alone = self._reads[name] == 1 and held is not None and not self._is_made(name)
             if alone and held is not None:
                 _overwrite(held, array)
@@ -91,6 +92,7 @@ def names_in(node: onnx.NodeProto) -> list[str]:
 
 def _overwrite(tensor: onnx.TensorProto, array: np.ndarray) -> None:
     made = numpy_helper.from_array(array, tensor.name)
+    # Values in typed fields or in another file would contradict raw_data.
     for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
         tensor.ClearField(field)
     tensor.ClearField("external_data")

@@ -20,6 +20,7 @@ from prunec.errors import PrunecError
 _SOURCE = Path(worker.__file__).read_bytes()
 _FIRST = 2**16
 """Most bytes that a login may print before the worker's first line."""
+# The worker follows on stdin, so that nothing need be installed there.
 BOOT = (
     "import sys; sys.version_info >= (3, 10) or sys.exit('Python 3.10 or later is needed'); "
     "source = sys.stdin.buffer.read({size}); "
@@ -113,6 +114,7 @@ class Channel:
                 list(self.command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                # A file: nobody reads a pipe while the worker runs, and a full one would stop it.
                 stderr=self._errors,
                 env=dict(self.environment) if self.environment is not None else None,
             )

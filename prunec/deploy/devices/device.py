@@ -64,6 +64,7 @@ class Device(Runner):
         except OSError as error:
             raise PrunecError(f"{path} cannot be read: {error.strerror}") from None
         self._hello()
+        # The digest tells files of one name apart; the name keeps the suffix.
         name = f"{hashlib.sha256(data).hexdigest()[:16]}/{path.name}"
         self.ask("put", [data], names=[name])
         try:
@@ -170,6 +171,7 @@ class _Opened(LoadedFile):
         if self._device.timeless:
             raise PrunecError(self._device.timeless)
         parts = [worker.as_bytes(x) for x in inputs]
+        # One run more below: the first of each node is a warm-up.
         threads = self._device.threads
         header, _ = self._device.ask(
             "profile", parts, name=self._name, threads=threads, runs=runs + 1

@@ -37,6 +37,7 @@ _PLATFORMS = (
     "manylinux_2_17",
     "manylinux2014",
 )
+# A Cortex-A72 (part 0xd08 of implementer 0x41, ARM), as qemu emulates below.
 _CPUINFO = """processor\t: 0
 BogoMIPS\t: 100.00
 Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid
@@ -164,6 +165,7 @@ def _debs(fetched: Path, tell: Callable[[str], None]) -> list[Path]:
         (fetched / name).mkdir(parents=True)
     (fetched / "status").touch()
     (fetched / "sources.list").write_text(f"deb {mirror} {codename} main\n")
+    # Lists, status and cache of its own, no user to sandbox and no locks: apt needs no root.
     options = {
         "Dir::State": fetched, "Dir::State::lists": fetched / "lists",
         "Dir::State::status": fetched / "status", "Dir::Cache": fetched, "Dir::Log": fetched,
@@ -219,6 +221,7 @@ def _tried(place: Path, qemu: str, python: str) -> tuple[str, dict[str, str]]:
 
 
 def _command(place: Path, qemu: str, python: str) -> list[str]:
+    # -s: no packages from the user's folder, which are this machine's.
     return [qemu, "-L", str(place), "-cpu", "cortex-a72", str(place / python), "-s"]
 
 

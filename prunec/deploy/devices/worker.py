@@ -122,6 +122,7 @@ class Worker:
         options.intra_op_num_threads = header["threads"]
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        # Waiting threads that spin occupy the core that the next step needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if profile:
             options.enable_profiling = True
@@ -194,6 +195,7 @@ def main() -> None:
     """Answer messages until the input ends."""
     given, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # keep output of libraries out of the answers
+    # An exit runs `finally`, which deletes the folder; a signal by itself does not.
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="prunec-"))

@@ -97,6 +97,7 @@ class Data:
         data = np.ascontiguousarray(values).tobytes()
         if data not in self._places:
             self._places[data] = self._size // 4
+            # Filled up to 64 bytes: every array begins a cache line.
             self._parts.append(data + bytes(-len(data) % 64))
             self._size += len(self._parts[-1])
         return self._places[data]
@@ -191,6 +192,7 @@ class Builder:
     def share(self, name: str, other: str) -> None:
         """Give a tensor the buffer of another one with the same contiguous values."""
         self._buffers[name] = self.buffer(other)
+        # Nothing more is fused into the step, unless the caller makes it a maker again.
         step = self.makers.pop(other, None)
         if step is not None:
             step.makes = name

@@ -52,6 +52,7 @@ def tiled(builder: Builder, call: Call) -> None:
     name, (buffer, view) = call.results[0], builder.values(call.operands[0])
     made, out = builder.new(name), builder.layout(name).view
     repeated = [int(count) for count in times]
+    # Each axis becomes two, repetitions and values; a stride of 0 repeats.
     pairs = list(zip(repeated, view.sizes, strict=True))
     sizes = tuple(number for pair in pairs for number in pair)
     given = tuple(number for step in view.steps for number in (0, step))
@@ -82,6 +83,7 @@ def picked(builder: Builder, call: Call) -> None:
     if call.operator == "GatherND":
         if call.whole("batch_dims", 0):
             raise call.refuse("with batch_dims")
+        # The last axis of the numbers holds an index for each axis of the data.
         chosen = place[tuple(np.moveaxis(numbers, -1, 0))]
     elif call.operator == "GatherElements":
         chosen = np.take_along_axis(place, _counted(call, numbers, view), call.whole("axis", 0))
@@ -142,6 +144,7 @@ def folded(builder: Builder, call: Call) -> None:
         for i in range(2)
     )
     target = _targets(positions(out)[0], rows, columns)
+    # PN_FILL ignores what it reads: one value for all positions.
     still = View(out.sizes, (0,) * len(out.sizes), out.at)
     builder.walk(call, "PN_FILL", [(made, still)], (made, out))
     source = positions(view).reshape(-1)
@@ -164,6 +167,7 @@ def _targets(place: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     """
     y, x = rows[:, None, :, None], columns[None, :, None, :]
     inside = (y >= 0) & (y < place.shape[1]) & (x >= 0) & (x < place.shape[2])
+    # Clipped so that the lookup succeeds; what lies in the padding becomes −1 below.
     own = place[:, np.clip(y, 0, place.shape[1] - 1), np.clip(x, 0, place.shape[2] - 1)]
     offsets: np.ndarray = np.where(inside, own, -1)
     return offsets
@@ -194,6 +198,7 @@ def summed(builder: Builder, call: Call) -> None:
     made, out = builder.new(name), builder.layout(name).view
     number = int(axis.reshape(())) % len(view.sizes)
     if call.whole("reverse", 0):
+        # Strides below 0 from the last value on: the sum runs from the end.
         view, out = _backwards(view, number), _backwards(out, number)
     fields = rows_of(call, view.sizes, (view.steps, out.steps), {number})
     operation = "PN_RUNNING_BEFORE" if call.whole("exclusive", 0) else "PN_RUNNING"

@@ -59,6 +59,7 @@ def _equation(builder: Builder, call: Call) -> Equation:
     left, arrow, right = text.partition("->")
     operands = tuple(left.split(","))
     if not arrow:
+        # Without an arrow the result has the letters that occur once, in alphabetical order.
         right = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
     twice = any(len(set(letters)) != len(letters) for letters in operands)
     if len(operands) > 2 or "." in text or twice:

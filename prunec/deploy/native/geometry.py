@@ -112,14 +112,17 @@ def axis_of(call: Call, place: tuple[int, int], kernel: int, size: int, out: int
         out: output size.
     """
     number, count = place
+    # A 1-D convolution has a single row.
     if number < 0:
         return Axis(1, 1, 1, (0,))
     step = call.numbers("strides", (1,) * count)[number]
     gap = call.numbers("dilations", (1,) * count)[number]
     reach = (kernel - 1) * gap
     if call.operator == "ConvTranspose":
+        # The whole output is longer than the wanted one by what the padding takes away.
         total = (size - 1) * step + reach + 1 - out
         before = _before(call, number, count, total, late=False)
+        # A convolution over the input with zeros between its values, the kernel turned round.
         taps = tuple(before - i * gap for i in range(kernel))
         return Axis((size - 1) * step + 1, out, 1, taps)
     before = _before(call, number, count, (out - 1) * step + reach + 1 - size, late=True)
@@ -154,6 +157,7 @@ def borders(network: Network) -> dict[tuple[int, int], Border]:
             continue
         how = geometry(call, network)
         key = (how.rows.out, how.columns.out)
+        # Others read a copy that has its border, or no border at all.
         rows = max(how.rows.high, -how.rows.low) if how.direct else 0
         by_size[key] = by_size.get(key, Border()).with_(how.columns.extent, rows)
     return by_size

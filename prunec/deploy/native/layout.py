@@ -177,7 +177,9 @@ def layout_of(sizes: tuple[int, ...], borders: Mapping[tuple[int, int], Border])
     channels, height, width = planes
     border = borders.get((height, width), Border())
     stride = width + border.columns
+    # A convolution reads so far before the first value of the first plane.
     lead = rounded(border.rows * stride + border.columns) if border != Border() else 0
+    # One border of rows lies between two planes: below the one, above the next.
     rows = (height + border.rows) * stride
     plane = rounded(max(rows + border.columns, (height - 1) * stride + width + OVERRUN - 1))
     total = lead + channels * plane + lead + 2 * OVERRUN

@@ -52,6 +52,7 @@ def loaded_library(library: Path) -> Compiled:
         ) from error
 
 
+# These structures repeat those of model.h.in, field by field.
 class _Tensor(ctypes.Structure):
     _fields_ = (
         ("name", ctypes.c_char_p),
@@ -115,6 +116,7 @@ class Compiled(LoadedFile):
         self._path, self._library, self.flags = path, library, tuple(flags)
         stem = path.stem
         describe = library[f"{stem}_describe"]
+        # ctypes takes every result for an int unless told otherwise.
         describe.restype = ctypes.POINTER(_Description)
         size, self._run = library[f"{stem}_workspace_size"], library[f"{stem}_run"]
         size.restype = ctypes.c_size_t
@@ -166,6 +168,7 @@ class Compiled(LoadedFile):
         """Return the median time of every kernel call, of a library with ``PRUNEC_PROFILE``."""
         about, seconds = self._profile(), [self.seconds(inputs) for _ in range(runs + 1)]
         batch = self._batch(inputs)
+        # Without the first run, which warms up.
         medians = (1e3 * statistics.median(own[1:]) for own in zip(*seconds, strict=True))
         return [about[i].timed(time, batch) for i, time in enumerate(medians)]
 

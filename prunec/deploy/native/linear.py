@@ -82,6 +82,7 @@ def gemm(builder: Builder, call: Call) -> None:
     """Append ``Gemm``: ``alpha · A · B + beta · C`` with constant B and C."""
     weight, bias = builder.constant(call, 1), builder.constant(call, 2)
     shape = builder.shape(call.operands[0])
+    # A single row or column has the same order when it is transposed.
     if call.whole("transA", 0) and 1 not in shape:
         raise call.refuse("with a transposed input")
     assert weight is not None

@@ -150,6 +150,7 @@ def _outside(builder: Builder, name: str, code: str, *, given: bool) -> None:
     view = builder.layout(name).view
     buffer = builder.new(name) if given else builder.buffer(name)
     sizes, (own, row) = joined(view.sizes, [view.steps, contiguous(view.sizes)])
+    # Without a batch axis every sample has the same values.
     first = 0 if name in builder.network.whole else math.prod(view.sizes)
     inner, outer = ("out", "a") if given else ("a", "out")
     fields: Fields = {

@@ -36,6 +36,7 @@ def plan(steps: Sequence[Step], sizes: Mapping[str, int]) -> Memory:
     places: dict[str, int] = {}
     for name in sorted(lives, key=lambda name: (-sizes[name], lives[name])):
         size, (first, last) = rounded(sizes[name]), lives[name]
+        # Buffers that live at the same time: the lowest gap between them that suffices is taken.
         beside = sorted(
             (at, end) for at, end, (born, dead) in placed if born <= last and first <= dead
         )

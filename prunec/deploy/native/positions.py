@@ -29,6 +29,7 @@ ONES = {
     "Cos": "PN_COS", "Sign": "PN_SIGN", "Not": "PN_NOT", "Cast": "PN_TRUTH", "Round": "PN_ROUND",
     "Tan": "PN_TAN", "Atan": "PN_ATAN", "IsNaN": "PN_ISNAN",
 }  # fmt: skip
+# ONNX's defaults; Selu's two are those of Klambauer et al. 2017 (1706.02515).
 NUMBERED = {
     "LeakyRelu": ("PN_LEAKY", 0.01, 0.0), "Elu": ("PN_ELU", 1.0, 0.0),
     "Selu": ("PN_SELU", 1.67326319217681884765625, 1.05070102214813232421875),
@@ -55,6 +56,7 @@ def bounded(builder: Builder, call: Call) -> None:
     if maker is None or not builder.once(name):
         _each(builder, call, "PN_BOUND", (low, high))
         return
+    # PN_RELU and PN_CLIP.
     maker.fields["activation"] = 1 if call.operator == "Relu" else 2
     maker.fields |= {"low": low, "high": high}
     builder.share(call.results[0], name)
@@ -128,12 +130,14 @@ def _into_convolution(builder: Builder, call: Call) -> bool:
         return False
     residual = builder.buffer(other)
     step = builder.makers[operand]
+    # To the end: the other summand must be there when the convolution runs.
     builder.steps.remove(step)
     builder.steps.append(step)
     step.fields |= {"residual": Place(residual, builder.layout(name).lead), "has_residual": 1}
     step.reads = (*step.reads, residual)
     builder.share(name, operand)
     builder.makers[name] = step
+    # The other summand is read as it is: nothing may be fused into it any more.
     builder.makers.pop(other, None)
     return True
 
@@ -142,6 +146,7 @@ def _can_add(builder: Builder, operand: str, name: str) -> bool:
     step: Step = builder.makers[operand]
     alone = builder.once(operand) and builder.shape(operand) == builder.shape(name)
     fresh = step.struct == "pn_conv" and not step.fields["has_residual"]
+    # Kernels add the residual before the activation, not after it.
     return alone and fresh and not step.fields["activation"]
 
 
@@ -180,6 +185,7 @@ def normalised(builder: Builder, call: Call) -> None:
     """Append a batch norm that no convolution absorbed, as a scale and a bias per channel."""
     given = [builder.constant(call, place) for place in range(1, 5)]
     scale, shift, mean, variance = (np.zeros(1) if x is None else x for x in given)
+    # In float64, so that the scale is rounded once.
     factor = scale.astype(np.float64) / np.sqrt(variance + call.real("epsilon", 1e-5))
     bias = (shift - mean * factor).astype(np.float32)
     sizes = builder.shape(call.results[0])

@@ -143,14 +143,17 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # Basic ones fold constants and write no operators of onnxruntime's own.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     for value in model.graph.input:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_value = 1
+    # Shapes that were inferred for an open batch would contradict the one that is set.
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
+    # data_prop follows the values of shapes, so that computed sizes are known.
     return onnx.shape_inference.infer_shapes(_optimised(model, options), data_prop=True)
 
 
@@ -205,6 +208,7 @@ def _shapes(
     for name in (*inputs, *makers):
         if name not in known:
             raise makers[name].refuse(f"with a result {name!r} of unknown shape")
+        # Only inside the network may a bool stand as a float.
         kinds = _COMPUTED if name in makers and name not in outputs else _COMPUTED[:1]
         if known[name][0] not in kinds:
             raise _not_float(name, known[name][0], makers)

@@ -87,6 +87,7 @@ def _shares(
         kept: whether taps outside count as the nearest inside; else their weight is 0.
     """
     size, scale, reach = form
+    # Antialiasing stretches the kernel by 1/scale, over more taps.
     count = 2 * int(np.ceil(reach / scale)) + (scale < 1)
     first = np.floor(x - reach / scale).astype(int) + 1
     numbers = first[:, None] + np.arange(count)

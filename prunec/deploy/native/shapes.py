@@ -36,6 +36,7 @@ def _same_planes(builder: Builder, call: Call) -> bool:
 
 def _refined(view: View, sizes: tuple[int, ...]) -> View | None:
     """Return a view with its axes split at the boundaries of another shape; None if impossible."""
+    # Products of the inner sizes: where an axis of either shape ends.
     ends = {1}
     for each in (view.sizes, sizes):
         count = 1
@@ -120,6 +121,7 @@ def sliced(builder: Builder, call: Call) -> None:
     steps = np.ones(len(starts), int) if steps is None else steps
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         place = int(axis) % len(view.sizes)
+        # Python clips a slice's bounds as ONNX does.
         first = slice(int(start), int(end), int(step)).indices(view.sizes[place])[0]
         view = _part(view, place, first, builder.shape(name)[place], int(step))
     builder.move(call, (buffer, view), (builder.new(name), builder.layout(name).view))
@@ -169,6 +171,7 @@ def _constant_border(builder: Builder, call: Call, around: dict[int, tuple[int, 
     still = View(out.sizes, (0,) * len(out.sizes), out.at)
     builder.walk(call, "PN_FILL", [(buffer, still)], (buffer, out), (value, 0.0))
     for axis, (before, after) in around.items():
+        # Negative widths cut values off.
         first, least = max(before, 0), max(-before, 0)
         size = view.sizes[axis] - least - max(-after, 0)
         view, out = _part(view, axis, least, size), _part(out, axis, first, size)
@@ -182,6 +185,7 @@ def gathered(builder: Builder, call: Call) -> None:
     assert numbers is not None
     sizes = builder.shape(call.operands[0])
     axis = call.whole("axis", 0) % len(sizes)
+    # ONNX counts negative indices from the end.
     own = np.where(numbers < 0, numbers + sizes[axis], numbers)
     if own.ndim == 1:
         take(builder, call, {axis: own})
@@ -265,6 +269,7 @@ def depth_to_space(builder: Builder, call: Call) -> None:
     channels, (height, width) = flat.sizes[1], deep.sizes[2:]
     sizes = (channels, side, side, height, width)
     c, y, x = deep.steps[1:]
+    # DCR: channel (i·b + j)·C + c of the deep tensor; CRD: channel c·b² + i·b + j.
     blocks = (channels * side * c, channels * c) if first else (side * c, c)
     deep_view = View(sizes, (c if first else side * side * c, *blocks, y, x), deep.at)
     c, y, x = flat.steps[1:]

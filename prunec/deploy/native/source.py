@@ -114,6 +114,7 @@ def _sizes(made: Program) -> str:
 
 
 def _weights(data: bytes) -> str:
+    # As integers: halves and bytes lie among the floats.
     words = np.frombuffer(data, "<u4").tolist() or [0]
     lines = [", ".join(map(hex, words[i : i + 12])) for i in range(0, len(words), 12)]
     body = ",\n    ".join(lines)
@@ -141,6 +142,7 @@ def _arguments(number: int, steps: Sequence[Step], memory: Memory) -> str:
 
 
 def _plain(text: str) -> str:
+    # Names stem from the file: none may end the comment, or hold a trigraph.
     return text.replace("*/", "* /").replace("/*", "/ *").replace("\n", " ").replace("??", "?")
 
 
@@ -247,6 +249,7 @@ def _text(metadata: Mapping[str, str]) -> str:
 
 def _escaped(text: bytes) -> str:
     return "".join(
+        # Always three octal digits: a hexadecimal escape would go on into the digits that follow.
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
         for byte in text
     )

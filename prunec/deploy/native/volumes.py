@@ -185,6 +185,7 @@ def _read(how: Volume, copy: str, channels: int, z: int) -> Listed:
         for y in rows.taps for x in columns.taps
     ]  # fmt: skip
     places = [how.slice_of(z * depth.step + tap) for tap in depth.taps]
+    # The slice of zeros, behind those of the input.
     last = (depth.size - 1) // how.spread[0] + 1
     slices = [last if place is None else place for place in places]
     listed = [

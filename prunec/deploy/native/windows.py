@@ -69,6 +69,7 @@ def reduced(builder: Builder, call: Call) -> None:
     kept = [axis for axis in range(rank) if axis not in axes]
     full = out.steps
     if len(full) != rank:
+        # The output lacks the reduced axes: they get a stride of 0.
         steps = dict(zip(kept, full, strict=True))
         full = tuple(steps.get(axis, 0) for axis in range(rank))
     fields = rows_of(call, view.sizes, (view.steps, full), axes)

@@ -57,6 +57,7 @@ class _Interpreted(LoadedFile):
         runner = interpreter.get_signature_runner()
         made = runner.get_output_details()
         self._outputs = [made[name]["index"] for name in sorted(signature["outputs"], key=_place)]
+        # LiteRT lists inputs in an order of its own; their names end in their numbers.
         self._inputs.sort(key=lambda entry: _place(entry["name"]))
 
     @property

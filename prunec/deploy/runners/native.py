@@ -28,6 +28,7 @@ class Native(Runner):
             [compiler(), "-dumpfullversion"], capture_output=True, text=True, check=False
         )
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        # cc is usually a link: its target names the compiler.
         name = Path(compiler()).resolve().name
         return Identity(f"C, {name}", output.stdout.strip(), f"{platform.machine()}, {threads}")
 

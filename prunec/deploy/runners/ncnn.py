@@ -62,6 +62,7 @@ class _Net(LoadedFile):
         try:
             extractor = self._net.create_extractor()
             for name, x in zip(self._net.input_names(), sample, strict=True):
+                # Mat refers to the array's memory; clone has its own.
                 extractor.input(name, ncnn.Mat(np.ascontiguousarray(x)).clone())
             extracted = [extractor.extract(name) for name in self._net.output_names()]
         except Exception as error:

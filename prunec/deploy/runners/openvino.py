@@ -39,6 +39,7 @@ class Openvino(Runner):
         options = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": str(self.threads),
+            # A single stream: several would share the threads among requests.
             "NUM_STREAMS": "1",
         }
         try:

@@ -74,6 +74,7 @@ class Ssh(Device):
         command += [f"-p{self.port}"] if self.port else []
         command += [f"-l{self.user}"] if self.user else []
         return Channel(
+            # After -- a host cannot be taken for an option.
             [*command, "--", self.host, "exec", self.interpreter, *python_arguments(True)]
         )
 

@@ -68,6 +68,7 @@ def cut(call: Call) -> Node | None:
     if parts is None or any(step < 1 for *_, step in parts):
         return None
     size = call.value(0).shape
+    # Slices of a whole axis do nothing.
     parts = [p for p in parts if p[1] != 0 or p[2] < size[p[0]] or p[3] != 1]
     if len(parts) == 1:
         axis, start, end, step = parts[0]

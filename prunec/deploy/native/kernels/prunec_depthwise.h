@@ -88,6 +88,7 @@ static void PN(pn_stepped)(const struct pn_conv *k, float *w, const float *data)
         pn_split(&split, w, data);
         one.in += scratch - k->phases->out;
         one.out.at += c * k->out.plane, one.residual += c * k->out.plane, one.out.channels = 1;
+        /* Only the first plane has zeros before it; others follow the zeros that end a plane. */
         one.out.lead = c ? 0 : k->out.lead;
         one.bias += c, one.weights.first += c;
         PN(pn_sparse_plane)(&one, w, data);

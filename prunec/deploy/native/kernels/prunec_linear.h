@@ -21,6 +21,7 @@ PN_INLINE void PN(pn_lines)(const struct pn_linear *k, float *w, const float *da
         float *out = w + k->out + (row + (size_t)r) * k->out_step + o, made[32];
         PN_UNROLLED for (int t = 0; t < 32 / PN_LANES; t++)
             PN_STORE(made + t * PN_LANES, sum[r][t]);
+        /* A panel is filled up with zeros: only `count` of its outputs have a place. */
         for (size_t j = 0; j < count; j++)
             out[j] = pn_bounded(made[j] + bias[j], k->activation, k->low, k->high);
     }

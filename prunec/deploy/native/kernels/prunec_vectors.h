@@ -4,6 +4,7 @@
  * that is not zero its taps are read at one offset, multiplied and added.
  */
 
+/* In memory a vector may begin at any float: rows have any length, and taps any offset. */
 #if PN_LANES == 1
 typedef float PN(pn_vector);
 typedef float PN(pn_loaded);
@@ -24,6 +25,7 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
 #else
 /* x - 0 is x for every number, -0 too, so that compilers make one broadcast of it. */
 #define PN_ALL(x) ((x) - (PN_V){0})
+/* Of a NaN, maxps and minps return their second operand: here the bound. */
 #if defined(__x86_64__) && PN_LANES == 8
 #define PN_MAX(v, x) ((PN_V)__builtin_ia32_maxps256(v, PN_ALL(x)))
 #define PN_MIN(v, x) ((PN_V)__builtin_ia32_minps256(v, PN_ALL(x)))
