@@ -16,7 +16,7 @@ from prunec.wording import percent
 SPARSE_BELOW = 0.5
 """Share of nonzero weights below which a linear layer of few rows uses the sparse kernel.
 
-Both kernels wait for memory there: a nonzero weight alone takes six bytes, one of a panel four.
+Both kernels wait for memory there: a nonzero weight alone takes five bytes, one of a panel four.
 """
 SPARSE_ROWS_BELOW, _FEW_ROWS = 0.07, 2
 """The same for more rows, which share a panel's weights: `tests/bench/native_kernels.py`."""

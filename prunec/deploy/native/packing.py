@@ -84,20 +84,6 @@ def exact(values: np.ndarray) -> np.ndarray:
     return halves if lossless else values.astype(np.float32)
 
 
-def in_fours(values: np.ndarray, groups: int) -> np.ndarray:
-    """Return filters interleaved by four, [groups, ceil(filters / 4), weights, 4].
-
-    Args:
-        values: [filters, weights]; missing filters of a last block are zeros.
-        groups: number of groups.
-    """
-    count, of_group = values.shape[1], len(values) // groups
-    blocks = -(-of_group // 4)
-    full = np.zeros((groups, blocks * 4, count), np.float32)
-    full[:, :of_group] = values.reshape(groups, -1, count)
-    return full.reshape(groups, blocks, 4, count).swapaxes(2, 3)
-
-
 def in_blocks(values: np.ndarray, groups: int, size: int = 16) -> np.ndarray:
     """Return filters interleaved, [groups, ceil(filters / size), weights, size], zero-padded.
 

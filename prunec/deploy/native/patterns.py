@@ -120,7 +120,7 @@ def _neighbours(values: np.ndarray, offsets: np.ndarray, taps: int) -> Packed | 
     live = np.count_nonzero(values) / values.size
     for size in range(2, LARGEST + 1):
         kept = int(live * size / FULL)
-        if channels % size or not 0 < kept < size or kept * FULL > live * size * 1.0001:
+        if channels % size or not 0 < kept < size:
             continue
         if _kept(values[:_TRIED], size, taps) <= kept and _kept(values, size, taps) == kept:
             return _of_group(values, offsets, taps, (kept, size))
