@@ -15,7 +15,14 @@ from ship_nets import Shipped
 
 from prunec.deploy.alignment import alignment, remedy
 from prunec.deploy.runners.onnxruntime import Onnxruntime
-from prunec.deploy.timing import CONFIDENCE, Latency, interleaved, median_interval
+from prunec.deploy.timing import (
+    CONFIDENCE,
+    MARGIN,
+    Latency,
+    Timer,
+    in_turns,
+    median_interval,
+)
 from prunec.errors import PrunecError
 
 
@@ -76,9 +83,16 @@ def test_noise_fails_no_budget_and_a_slow_file_does() -> None:
 
 
 def test_it_measures_until_it_is_certain() -> None:
-    actual = interleaved(lambda: time.sleep(0.006), lambda: time.sleep(0.004), rounds=9)
-    assert actual.least > 1
-    assert actual.most - actual.least < 1
+    noise = np.random.default_rng(7)
+
+    def drawn(seconds: float) -> Timer:
+        return lambda runs: [seconds * noise.lognormal(sigma=0.05)] * runs  # of one block
+
+    actual = in_turns(drawn(0.006), drawn(0.004), rounds=9)
+    assert 1 + MARGIN < actual.least <= 1.5 <= actual.most
+    even = in_turns(drawn(0.004), drawn(0.004), rounds=9)
+    assert even.least <= 1 <= even.most
+    assert even.most - even.least <= MARGIN  # not before the two are certainly alike
 
 
 def test_it_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

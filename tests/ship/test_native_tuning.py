@@ -43,6 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @need_compiler
+@pytest.mark.slow
 def test_a_measured_choice_is_recorded_and_writes_the_same_bytes_again(
     untuned: Path, tmp_path: Path
 ) -> None:
