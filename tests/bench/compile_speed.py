@@ -1,6 +1,6 @@
 """Seconds of compilation as networks grow, beside torch-pruning on the same networks and channels.
 
-    python tests/bench/compile_speed.py -o docs/compile_speed.md
+    python tests/bench/compile_speed.py -o docs/tables/compile_speed.md
     python tests/bench/compile_speed.py --models resnet50 --profile
 
 Every network has its published widths and an image of 224 × 224, batch 2, float32, one thread, with
@@ -56,6 +56,14 @@ HEADER = (
     "network", "side", "nodes", "forward s", "prunec s", "ms per node", "error", "torch-pruning s",
     "error", "",
 )  # fmt: skip
+LEGEND = """\
+Seconds of processor time for networks with 60 % of the channels masked (batch 2, float32). *Side*
+is that of the square image, *nodes* those of the captured graph. *Forward* is one run of the
+network, which both tools need. *ms per node* is prunec's time; a constant column means linear
+growth. *Error* is that of the outputs of the tool in the column before, as a share of the largest
+output.
+
+"""
 
 
 def main() -> None:
@@ -172,7 +180,8 @@ def profile(name: str, side: int) -> None:
 def table(rows: Mapping[str, Cells]) -> str:
     """All rows."""
     lines = [line(cells) for cells in rows.values()]
-    return when_and_with("prunec", "torch", "torch-pruning") + "\n\n" + markdown(HEADER, lines)
+    made = when_and_with("prunec", "torch", "torch-pruning")
+    return f"{made}\n\n{LEGEND}{markdown(HEADER, lines)}"
 
 
 def line(cells: Cells) -> list[str]:

@@ -1,6 +1,6 @@
 """Every network that torchvision ships: masked, compiled, exported, compared.
 
-    python tests/bench/torchvision_table.py -o docs/torchvision.md
+    python tests/bench/torchvision_table.py -o docs/tables/torchvision.md
     python tests/bench/torchvision_table.py --models resnet18,swin_t --masks 60,unstructured
     python tests/bench/torchvision_table.py --timm resnetv2_50,convnextv2_atto --masks 60
 
@@ -72,6 +72,18 @@ HEADER = (
     "network", "masks", "free channels", "nodes", "MACs before", "MACs kept", "of allowed",
     "float64 error", "onnxruntime error", "MACs agree", "compile s", "result",
 )  # fmt: skip
+LEGEND = """\
+Columns: *masks* is the percentage of the channels that are masked, at random, in every [channel
+group](../glossary.md#channel-group) that is not [pinned](../glossary.md#pinned); *unstructured*
+keeps one weight in a thousand. *Free channels* counts the channels that are not pinned, beside
+all channels. *Of allowed* is the MACs kept, divided by the MACs that the masks allow (at most
+1.02 passes). *Float64 error* compares the masked with the compiled network, *onnxruntime error*
+the compiled network in fp32 with its ONNX file, both as a share of the largest output; up to
+1e-10 and 1e-4 pass. *(constant)* marks a network whose masks leave the same output for every
+image.
+
+"""
+WHY = "[reasons](../results.md#the-compiler-on-whole-libraries)"
 
 
 def main() -> None:
@@ -260,10 +272,10 @@ def table(rows: Mapping[str, Cells]) -> str:
     """All rows, N/N, and what fails."""
     failed = {key: verdict(cells) for key, cells in rows.items() if verdict(cells)}
     text = when_and_with("prunec", "torch", "torchvision", "timm", "onnx", "onnxruntime") + "\n\n"
-    text += f"**{len(rows) - len(failed)}/{len(rows)}** rows pass.\n\n"
+    text += f"**{len(rows) - len(failed)}/{len(rows)}** rows pass.\n\n" + LEGEND
     text += markdown(HEADER, [line(cells) for cells in rows.values()])
     if failed:
-        text += "\nWhat fails, and why:\n\n"
+        text += f"\nRows that fail, and their errors ({WHY}):\n\n"
         text += "".join(f"- {key}: {reason}\n" for key, reason in failed.items())
     return text
 
