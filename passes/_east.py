@@ -158,7 +158,7 @@ class East(Masked):
             super().gradient(moment)
             return
         # Gradients of masked weights too: at an update nothing has masked them.
-        scores = [gradient.abs() for gradient in self.masks.gradients()]
+        scores = self.masks.gradients()
         # Updates come every few steps and may miss the end of the cycles, where d is d_min.
         if self._closes(moment):
             self._resize(self.counts(self.minimum), scores)

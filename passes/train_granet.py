@@ -99,9 +99,9 @@ class Granet(Regrowth):
         return super().dropped(share, counts)
 
     def scores(self, moment: Moment) -> Sequence[Tensor]:
-        """|∂L/∂W|, averaged over processes already; fewer weights are active from here on."""
+        """∂L/∂W, averaged over processes already; fewer weights are active from here on."""
         self.prune(moment.share / self.options.stop)
-        return [gradient.abs() for gradient in self.masks.gradients()]
+        return self.masks.gradients()
 
     def kind(self, moment: Moment) -> Hashable | None:
         """Steps that leave the masks are alike."""

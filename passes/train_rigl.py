@@ -41,5 +41,5 @@ class Rigl(Regrowth):
     """Grows where the gradient is largest."""
 
     def scores(self, moment: Moment) -> Sequence[Tensor]:
-        """|∂L/∂W|, averaged over processes already."""
-        return [gradient.abs() for gradient in self.masks.gradients()]
+        """∂L/∂W, averaged over processes already."""
+        return self.masks.gradients()

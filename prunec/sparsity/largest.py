@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunec.sparsity.flat import NUMPY, Flat, Span, Values, counted
+from prunec.sparsity.flat import NUMPY, Flat, Span, Values
 
 NEAR = 0.03  # of a guess: what is sorted
 SMALL = 2**16  # weights: among so few `topk` says which of equal scores are chosen, as ever
@@ -46,7 +47,7 @@ def choose(flat: Flat, scores: Values, counts: Sequence[int], out: Values) -> No
         flat: the kernels.
         scores: at least 0; −1 of what is not to be chosen; lost between kernels.
         counts: how many of each.
-        out: masks, in memory of their own.
+        out: masks, in memory of their own, or in that of the scores.
     """
     scores.memory.index_fill_(0, flat.rests, -1.0)
     for span in flat.spans:
@@ -54,10 +55,9 @@ def choose(flat: Flat, scores: Values, counts: Sequence[int], out: Values) -> No
         if span.row_of is not None:
             _choose_by_counting(span, scores.memory, wanted, out.memory)
             continue
-        own, number = span.of(out.memory), span.kernels.start
-        missing = _choose_by_sorting(span.of(scores.memory), wanted[0], own)
-        if missing and len(own) <= SMALL:
-            out.parts[number].copy_(largest(scores.parts[number], wanted[0]))
+        number = slice(span.kernels.start, span.kernels.start + 1)
+        own = Values(span.of(scores.memory), scores.parts[number])
+        _choose_by_sorting(own, wanted[0], Values(span.of(out.memory), out.parts[number]))
 
 
 def choose_of_all(flat: Flat, scores: Values, count: int, out: Values) -> None:
@@ -66,21 +66,31 @@ def choose_of_all(flat: Flat, scores: Values, count: int, out: Values) -> None:
     scores.memory.index_fill_(0, flat.rests, -1.0)
     if span.row_of is not None:
         _choose_by_counting(span, scores.memory, [count], out.memory)
-    elif _choose_by_sorting(scores.memory, count, out.memory) and len(out.memory) <= SMALL:
-        torch._foreach_copy_(out.parts, largest_of_all(scores.parts, count))
+    else:
+        _choose_by_sorting(scores, count, out)
 
 
-def _choose_by_sorting(scores: Tensor, count: int, out: Tensor) -> int:
-    """Mark the ``count`` largest, of equal ones those that lie first; return how many those are."""
+def _choose_by_sorting(scores: Values, count: int, out: Values) -> None:
+    """Mark the ``count`` largest; of equal ones those that lie first, or that `topk` chooses."""
     if count <= 0:
-        out.zero_()
-        return 0
-    bound = bound_of_largest(scores, count)
-    torch.gt(scores, bound, out=out)
-    missing = count - counted(out)
-    if missing:
-        out[torch.nonzero(scores == bound).flatten()[:missing]] = 1
-    return missing
+        out.memory.zero_()
+        return
+    bound, above = _bound_of_largest(scores.memory, count)
+    missing = count - above
+    if missing and len(out.memory) <= SMALL:
+        torch._foreach_copy_(out.parts, largest_of_all(scores.parts, count))
+        return
+    first = _first_equal(scores.memory, bound, missing) if missing else None
+    torch.gt(scores.memory, bound, out=out.memory)
+    if first is not None:
+        out.memory[first] = 1
+
+
+def _first_equal(scores: Tensor, bound: float, count: int) -> Tensor:
+    """Return the places of the first ``count`` scores that equal a bound."""
+    if scores.device.type == "cpu" and scores.dtype in NUMPY:
+        return torch.from_numpy(np.flatnonzero(scores.numpy() == bound)[:count])
+    return torch.nonzero(scores == bound).flatten()[:count]
 
 
 def _choose_by_counting(span: Span, scores: Tensor, counts: Sequence[int], out: Tensor) -> None:
@@ -147,42 +157,63 @@ def bound_of_largest(scores: Tensor, count: int, guess: float | None = None) -> 
         guess: near the bound: then few scores are sorted, and the others only compared; by default
             it is what a sample of them says.
     """
+    return _bound_of_largest(scores, count, guess)[0]
+
+
+def _bound_of_largest(scores: Tensor, count: int, guess: float | None = None) -> tuple[float, int]:
+    """The bound of :func:`bound_of_largest`, and how many scores are above it."""
     flat = scores.as_strided((scores.numel(),), (1,), scores.storage_offset())
-    if count >= len(flat):
-        return -1.0
     # numpy compares, counts and picks several times as fast, but knows no bf16 and no GPU
     plain = flat.device.type == "cpu" and flat.dtype in NUMPY
     values: Any = flat.numpy() if plain else flat
-    if guess is None:
-        near, rank = _by_sample(values, count) if plain else (values, len(flat) - count - 1)
+    if count >= len(flat):
+        return -1.0, _counted(values > -1)
+    if guess is not None:
+        low, high = (1 - NEAR) * guess, (1 + NEAR) * guess
+    elif plain:
+        low, high = _by_sample(values, count)
     else:
-        near, rank = _by_guess(values, count, guess)
-    return float(np.partition(near, rank)[rank] if plain else near.sort().values[rank])
+        low, high = -math.inf, math.inf
+    return _between(values, count, low, high)
 
 
-def _by_guess(values: Any, count: int, guess: float) -> tuple[Any, int]:
-    """The scores near a guess, and where the bound is among them; all of them if it is not."""
-    low, high = values >= (1 - NEAR) * guess, values > (1 + NEAR) * guess
-    place = count - int(
-        np.count_nonzero(high) if isinstance(high, np.ndarray) else torch.count_nonzero(high)
-    )
-    near = values[low ^ high]
-    if not 0 <= place < len(near):
-        near, place = values, count
-    return near, len(near) - place - 1
-
-
-def _by_sample(values: Any, count: int) -> tuple[Any, int]:
-    """The largest scores, more than ``count``, and the bound's place among them in order."""
+def _by_sample(values: Any, count: int) -> tuple[float, float]:
+    """Numbers between which the bound is, as a sample of the scores says."""
     sample = values[::EVERY]
     rank = count / EVERY
-    rank = int(rank + MARGIN * (rank**0.5 + 1))
-    if rank < len(sample):
-        place = len(sample) - rank - 1
-        few = np.compress(values >= np.partition(sample, place)[place], values)
-        if len(few) > count:
-            return few, len(few) - count - 1
-    return values, len(values) - count - 1
+    margin = MARGIN * (rank**0.5 + 1)
+    least, most = (len(sample) - 1 - int(rank + sign * margin) for sign in (1, -1))
+    places = [place for place in (least, most) if 0 <= place < len(sample)]
+    ordered = np.partition(sample, places) if places else sample
+    low = float(ordered[least]) if least in places else -math.inf
+    return low, float(ordered[most]) if most in places else math.inf
+
+
+def _between(values: Any, count: int, low: float, high: float) -> tuple[float, int]:
+    """The bound and how many scores are above it; only what is above ``low`` up to ``high`` is
+    sorted, if the bound is there.
+    """
+    over, above = values > low, values > high
+    beyond, reaching = _counted(above), _counted(over)
+    if reaching <= count < _counted(values >= low):
+        return low, reaching  # many scores are equal, such as those of weights that just grew
+    near, place = values, count
+    if beyond <= count < reaching:
+        over ^= above
+        near, place = values[over], count - beyond
+    else:
+        beyond = 0
+    rank = len(near) - place - 1
+    bound = float(np.partition(near, rank)[rank] if _plain(near) else near.sort().values[rank])
+    return bound, beyond + _counted(near > bound)
+
+
+def _counted(held: Any) -> int:
+    return int(np.count_nonzero(held) if _plain(held) else torch.count_nonzero(held))
+
+
+def _plain(values: Any) -> bool:
+    return isinstance(values, np.ndarray)
 
 
 def two_of_four_(scores: Tensor, room: Tensor) -> None:

@@ -125,26 +125,24 @@ class Masks:
         self._choose(self._active_sizes(), left, self.memory)
 
     @torch.no_grad()
-    def grow(self, counts: Sequence[int], scores: Sequence[Tensor]) -> list[Tensor]:
-        """Unmask the ``counts`` inactive weights of largest score in each kernel.
+    def grow(self, counts: Sequence[int], scores: Sequence[Tensor]) -> None:
+        """Unmask the ``counts`` inactive weights of largest absolute score in each kernel.
 
         An inactive weight is 0 if :meth:`apply` was called since it was masked; a weight dropped
         just before returns with its value.
 
         Args:
             counts: number of grown weights per kernel, at most the inactive ones.
-            scores: scores of at least 0, in the kernels' shapes.
-
-        Returns:
-            Masks of the grown weights.
+            scores: scores, in the kernels' shapes.
         """
-        room, grown = self._scores(scores), self.flat.room()
+        room = self._scores(scores)
         pairs = zip(self.flat.sizes, self.counts(), counts, strict=True)
         most = [min(count, size - held) for size, held, count in pairs]
+        room.memory.abs_()
         torch.lerp(room.memory, self._barred(), self.memory.memory, out=room.memory)
-        self._choose(room, most, grown, self.values)
-        self.memory.memory.add_(grown.memory)
-        return grown.parts
+        self._choose(room, most, room, self.values)  # in place: fresh memory takes as long
+        room.memory.index_fill_(0, self.flat.rests, 0.0)
+        self.memory.memory.add_(room.memory)
 
     def _choose(
         self, scores: Values, counts: Sequence[int], out: Values, active: Sequence[Tensor] = ()

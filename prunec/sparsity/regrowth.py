@@ -61,7 +61,7 @@ class Regrowth(Masked):
 
     @abstractmethod
     def scores(self, moment: Moment) -> Sequence[Tensor]:
-        """Return at least 0 for each weight: the largest of the inactive ones grow."""
+        """Return scores of the weights: inactive ones of largest absolute score grow."""
 
     def is_due(self, moment: Moment) -> bool:
         """Say whether this step is one of the updates; what grew in the last would stay 0."""

@@ -71,7 +71,7 @@ class Build:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
             cwd=build,
         )  # fmt: skip
-        self.methods = self._answer().split(",")
+        self.methods = self._answer().split("; ")
 
     def step(self, method: str) -> float:
         """Return the seconds of the processor that a step of a method takes."""
@@ -100,7 +100,7 @@ class Build:
 def serve(checkout: Path, network: str) -> None:
     """In a child: name the methods, then take a step of each that is asked for."""
     steps = steps_of(checkout, network)
-    print("=", ",".join(steps), flush=True)
+    print("=", "; ".join(steps), flush=True)
     taken = dict.fromkeys(steps, 0)
     for asked in sys.stdin:
         method = asked.strip()

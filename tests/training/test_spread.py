@@ -119,6 +119,22 @@ def test_choices_are_those_of_sorting() -> None:
     assert torch.equal(flat[actual].sort().values, flat.sort().values[-9:])
 
 
+def test_bounds_are_those_of_sorting_however_many_scores_are_equal() -> None:
+    torch.manual_seed(0)
+    for case in range(240):
+        size = int(torch.randint(1, 20_000 if case % 8 == 0 else 3000, (1,)))
+        scores = torch.rand(size)
+        if case % 3 == 1:
+            scores = (scores * 4).floor() / 4
+        elif case % 3 == 2:
+            scores[torch.rand(size) < torch.rand(1)] = -1  # of masked weights
+            scores[torch.rand(size) < torch.rand(1)] = 0  # of weights that grew just now
+        count = int(torch.randint(0, size + 2, (1,)))
+        guess = None if case % 2 else float(torch.rand(1))
+        expected = -1.0 if count >= size else float(scores.sort(descending=True).values[count])
+        assert bound_of_largest(scores, count, guess) == expected
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_two_of_four_keeps_the_two_largest_along_the_inputs(
     layout: Any, monkeypatch: pytest.MonkeyPatch
