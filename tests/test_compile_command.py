@@ -201,6 +201,18 @@ def test_several_inputs_and_whole_numbers(answering: None, here: Path) -> None:
     assert "has its own inputs" in refused.output
 
 
+@pytest.mark.slow
+def test_a_form_that_cannot_be_written_leaves_the_others_proven(here: Path) -> None:
+    """C has no integers: the ONNX file before it is recorded, and can be verified."""
+    result = run(*ANSWER, "-o", "half", *INPUTS, "--onnx", "--c")
+    assert result.exit_code == 1, result.output
+    assert "C has no" in result.output or "C takes" in result.output, result.output
+    assert manifest(here / "half")["macs"] > 0
+    assert not list((here / "half").rglob("*.c"))
+    result = run("verify", "half")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize(
     ("inputs", "told"),
     [

@@ -56,6 +56,13 @@ def compact(
     """
     from prunec.cost.onnx_sizes import parse_sizes
     from prunec.deploy.compaction.files import compact_file
+    from prunec.errors import UsageError
+
+    if bounds and not bounds[0] < bounds[1]:  # NaN, too
+        raise UsageError(
+            f"--bounds {bounds[0]:g} {bounds[1]:g}: the first must be below the second",
+            remedy="For images of bytes: --bounds 0 255.",
+        )
 
     place = output or file.with_name(f"{file.stem}.compact.onnx")
     result = compact_file(

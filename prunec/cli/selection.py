@@ -72,6 +72,12 @@ def find_run(reference: str | None, root: Path) -> RunFolder:
         return named
     if reference is None or _is_recipe(reference, root):
         return sound_run(root, reference, _say)
+    if Path(reference).is_file():
+        raise RunError(
+            f"{reference} is a file, not the folder of a run",
+            remedy="Files by themselves: prunec count FILE, compact FILE, bench FILE FILE. Beside "
+            "the run that wrote it: prunec verify RUN FILE.",
+        )
     raise RunError(f"there is no run {reference}", remedy=runs_there(root))
 
 

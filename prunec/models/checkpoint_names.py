@@ -9,7 +9,16 @@ from torch import Tensor
 INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
 """Words that torch.compile, FSDP, checkpointing and DataParallel insert for a wrapped module."""
 
+ENDINGS = (".original", ".original0", ".original1", "_orig", "_mask", "_g", "_v")
+"""Endings that torch's pruning and its parametrisations put on the names of weights."""
+
 _UNCOUNTED = "num_batches_tracked"  # buffer of batch norms, absent from old files
+
+
+def names_of(key: str) -> tuple[str, ...]:
+    """Return the names that a tensor may belong to: its own, and those without an ending."""
+    base = key.replace("parametrizations.", "")
+    return (*(base.removesuffix(e) for e in ENDINGS if base.endswith(e)), base)
 
 
 def without_inner(tensors: Mapping[str, Tensor], known: Collection[str]) -> dict[str, Tensor]:
@@ -34,9 +43,10 @@ def under_one_prefix(
     wanted = [name for name in known if not name.endswith(_UNCOUNTED)]
     longest = max(wanted, key=len, default="")
     ends = f".{longest}"
-    prefixes = [key.removesuffix(longest) for key in tensors if longest and key.endswith(ends)]
-    whole = [p for p in prefixes if all(f"{p}{name}" in tensors for name in wanted)]
-    if len(whole) != 1 or any(name in tensors for name in wanted):
+    there = {name for key in tensors for name in names_of(key)}
+    prefixes = {n.removesuffix(longest) for n in there if longest and n.endswith(ends)}
+    whole = [p for p in prefixes if all(f"{p}{name}" in there for name in wanted)]
+    if len(whole) != 1 or any(name in there for name in wanted):
         return dict(tensors), "", ()
     prefix = whole[0]
     below = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}

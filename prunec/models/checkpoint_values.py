@@ -53,6 +53,28 @@ def require_no_thresholds(
             )
 
 
+def require_plain_forms(missing: list[str], given: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are stored as other tensors, from which prunec does not compute them.
+
+    Raises:
+        DataError: a missing weight is parametrised, or quantised together with its module.
+    """
+    for key in missing:
+        layer, _, name = key.rpartition(".")
+        within = f"{layer}.parametrizations.{name}."
+        if f"{key}_orig" in given or any(other.startswith(within) for other in given):
+            raise DataError(
+                f"{source}: {key} is stored as a parametrisation (spectral_norm, for example), not "
+                "as the weight that computes",
+                remedy="Save the network after torch.nn.utils.parametrize.remove_parametrizations("
+                f"layer, {name!r}), or torch.nn.utils.remove_spectral_norm(layer).",
+            )
+        if f"{layer}.zero_point" in given:
+            raise DataError(
+                f"{source}: {layer} is quantised", remedy="Save the weights before quantisation."
+            )
+
+
 def _flaw(given: Tensor, fresh: Tensor) -> tuple[str, str]:
     """Return what is wrong with a tensor, and the remedy; both empty where nothing is."""
     if given.is_meta:

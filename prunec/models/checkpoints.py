@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from prunec.errors import DataError
-from prunec.models.checkpoint_names import under_one_prefix, without_inner
+from prunec.models.checkpoint_names import names_of, under_one_prefix, without_inner
 
 WRAPPERS = (
     "state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
@@ -36,6 +36,13 @@ COUNTERS = (
     "Memory", "input_shape", "output_shape",
 )  # fmt: skip
 """Counters that thop, ptflops, torchstat and torch's AveragedModel leave in a state dict."""
+
+MASKS = ("masks", "mask")
+"""Keys under which they store masks."""
+
+_AS_WEIGHTS = (
+    "Save a dict of tensors, named like their weights: conv1.weight, or conv1.weight_mask."
+)
 
 MARK = "::"
 """Separator between a file and the name of one of its state dicts."""
@@ -96,7 +103,11 @@ def read_masks(content: object, known: Collection[str]) -> dict[str, Tensor]:
         DataError: the file has no tensors, a mask belongs to no weight, or has other values than 0
             and 1.
     """
+    if isinstance(content, Mapping):  # as a state dict of their own
+        content = next((content[key] for key in MASKS if key in content), content)
     candidates = _candidates(content)
+    if not candidates:
+        raise DataError("model.masks: the file has no masks", remedy=_AS_WEIGHTS)
     tensors, _ = _without_prefix(candidates[_chosen(candidates, "")], known, _mask_target)
     masks: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
@@ -104,9 +115,9 @@ def read_masks(content: object, known: Collection[str]) -> dict[str, Tensor]:
         if target is None:
             raise DataError(
                 f"model.masks: {key} does not belong to a weight of the network",
-                remedy="Name masks like their weights: conv1.weight, or conv1.weight_mask.",
+                remedy=_AS_WEIGHTS,
             )
-        masks[target] = _binary(key, tensor)
+        masks[target] = _binary(key, tensor, "model.masks")
     return masks
 
 
@@ -159,11 +170,7 @@ def _without_counters(tensors: dict[str, Tensor], known: Collection[str]) -> dic
 
 def _plain_target(key: str, known: Collection[str]) -> str | None:
     """Return the network's name for a key of a checkpoint; None where there is none."""
-    base = key.replace("parametrizations.", "")
-    for ending in (".original", ".original0", ".original1", "_orig", "_mask", "_g", "_v"):
-        if base.removesuffix(ending) in known:
-            return base.removesuffix(ending)
-    return base if base in known else None
+    return next((name for name in names_of(key) if name in known), None)
 
 
 def _mask_target(key: str, known: Collection[str]) -> str | None:
@@ -243,11 +250,15 @@ def _masked(
     return made, masks
 
 
-def _binary(key: str, tensor: Tensor) -> Tensor:
+def _binary(key: str, tensor: Tensor, source: str = "model.weights") -> Tensor:
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        raise DataError(
+            f"{source}: the mask {key} is sparse or quantised", remedy="Save mask.to_dense() != 0."
+        )
     mask = tensor != 0
     if not torch.equal(mask.to(tensor.dtype), tensor):
         raise DataError(
-            f"model.weights: the mask {key} has other values than 0 and 1",
+            f"{source}: the mask {key} has other values than 0 and 1",
             remedy="Save masks of 0 and 1, for example mask != 0.",
         )
     return mask

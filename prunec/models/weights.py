@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from prunec.errors import DamagedRecord, DataError
 from prunec.files import near_file
-from prunec.models.checkpoint_values import require_no_thresholds, require_values
+from prunec.models.checkpoint_values import (
+    require_no_thresholds,
+    require_plain_forms,
+    require_values,
+)
 from prunec.models.checkpoints import MARK, Checkpoint, read_checkpoint, read_masks
 from prunec.models.hubs import refuse_address
 from prunec.models.second_head import HELD
 from prunec.tensor_files import read_tensors
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".tar", ".ckpt", ".bin")
+SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".pth.tar", ".tar", ".ckpt", ".bin")
 Content = TypeVar("Content")
 COUNTER = "num_batches_tracked"  # buffer of batch norms: not used here, absent from old files
 
@@ -80,11 +87,14 @@ def apply_masks(module: nn.Module, file: str) -> None:
     parameters = dict(module.named_parameters())
     masks = _opened(Path(file), "masks", lambda content: read_masks(content, parameters))
     for name, mask in masks.items():
-        if mask.shape != parameters[name].shape:
+        wanted = parameters[name].shape
+        # An axis of size 1 stands for all of that axis; which axes are missing would be a guess.
+        whole = [b if a == 1 else a for a, b in zip(mask.shape, wanted, strict=False)]
+        if mask.dim() != len(wanted) or whole != list(wanted):
             raise DataError(
-                f"model.masks: {name} is {tuple(mask.shape)}, "
-                f"{tuple(parameters[name].shape)} is needed",
-                remedy="Name the masks of this network.",
+                f"model.masks: {name} is {tuple(mask.shape)}, {tuple(wanted)} is needed",
+                remedy="Save masks of the shape of their weights, or with axes of size 1 for all "
+                "of an axis: mask.reshape(-1, 1, 1, 1) for the filters of a convolution.",
             )
         with torch.no_grad():
             parameters[name].masked_fill_(~mask, 0)
@@ -156,6 +166,7 @@ def _load(
     named = f"model.weights = {source!r}"
     if not missing and not misfits:
         require_no_thresholds(unexpected, state, fresh, named)
+    require_plain_forms(missing, state, named)
     if missing or unexpected or misfits:
         raise DataError(
             f"model.weights = {source!r} do not fit the network: "
@@ -186,6 +197,11 @@ def _is_head(fresh: Tensor, given: Tensor, classes: int) -> bool:
 
 def _entry_of_torchvision(model: str, weights: str, key: str) -> Any:
     """Return torchvision's enum entry of weights, with their URL and metadata."""
+    if Path(weights).exists():
+        raise DataError(
+            f"model.{key}: {weights} is not a file of weights that prunec reads",
+            remedy=f"Give a file that ends in {', '.join(SUFFIXES)}.",
+        )
     try:
         names = torchvision.models.get_model_weights(model)
     except ValueError:
@@ -271,9 +287,12 @@ def _opened(path: Path, key: str, use: Callable[[object], Content]) -> Content:
             f"model.{key}: {path} has more than tensors, and is not loaded: it could run code",
             remedy="Save module.state_dict(), best as .safetensors.",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = str(error).partition(". ")[0] or "it is empty"
+        if "TorchScript" in reason:  # torch's own text advises to run its code
+            reason = "it is a TorchScript archive"
         raise DataError(
-            f"model.{key}: {path} is damaged or of another kind: {error}",
+            f"model.{key}: {path} is damaged or of another kind: {reason}",
             remedy="Save module.state_dict(), best as .safetensors.",
         ) from error
 
@@ -281,7 +300,11 @@ def _opened(path: Path, key: str, use: Callable[[object], Content]) -> Content:
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
         return read_tensors(path)
-    with warnings.catch_warnings():
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
+    # Scripts store their arguments beside the weights; a Namespace only holds values.
+    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
         warnings.simplefilter("ignore", UserWarning)  # sparse and quantised ones are refused later
         return torch.load(path, map_location="cpu", weights_only=True)
 

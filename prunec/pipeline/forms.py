@@ -176,13 +176,33 @@ def ship(
         The report. It is also in the folder, beside the manifest of the forms that passed.
 
     Raises:
-        PrunecError: an exporter failed.
+        PrunecError: an exporter failed; the forms that passed before it are recorded.
     """
     reports: dict[str, Report] = {}
     fed = with_raw_images(forms.layout, recipe, Shipping(artifact, dense, data))
     if forms.folder.manifest.exists() and forms.folder.flaw:
         note(f"{forms.folder.flaw}; it will be rewritten")
     manifest: dict[str, object] = {**forms.folder.recorded}
+    details = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
+    try:
+        _ship_each(forms, recipe, fed, note, reports, manifest)
+    except PrunecError:
+        # Their files are at their places: without a record they would be those of no export.
+        if reports:
+            _record_all(forms, ExportReport(reports, details), manifest)
+        raise
+    return _record_all(forms, ExportReport(reports, details), manifest)
+
+
+def _ship_each(
+    forms: Forms,
+    recipe: Recipe,
+    fed: Shipping,
+    note: Callable[[str], None],
+    reports: dict[str, Report],
+    manifest: dict[str, object],
+) -> None:
+    """Write, prove and publish form by form; add to the reports and to the manifest."""
     for writer in forms.exporters:
         form = writer.form()
         # A form made from a wrong file is wrong too.
@@ -200,10 +220,12 @@ def ship(
         for remark in reports[form].details.remarks:
             note(f"{form}: {remark}")
         note(f"Wrote {target}" if reports[form].passed else f"Not shipped: {candidate} failed")
-    details = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
-    report = ExportReport(reports, details)
+
+
+def _record_all(forms: Forms, report: ExportReport, manifest: dict[str, object]) -> ExportReport:
+    """Write the report and the manifest; remove reports on the previous files."""
     report = record(report, forms.folder.report)
-    for earlier in (forms.folder.verified, forms.folder.layers):  # reports on the previous files
+    for earlier in (forms.folder.verified, forms.folder.layers):
         earlier.unlink(missing_ok=True)
     if manifest:
         write_text_atomic(forms.folder.manifest, record_text(manifest))

@@ -107,6 +107,7 @@ def test_what_is_not_equal_is_not_written(tmp_path: Path, monkeypatch: pytest.Mo
         "another input": (["--input", "z=1x3x8x8"], "the file has no input z", 1),
         "no sizes": (["--input", "x"], "does not name an input with its sizes", 3),
         "samples that are not there": (["--samples", "none.npz"], "none.npz cannot be read", 1),
+        "bounds the wrong way round": (["--bounds", "3", "1"], "first must be below", 3),
     }.values(),
 )
 def test_mistakes_are_named(tmp_path: Path, arguments: list[str], said: str, code: int) -> None:

@@ -108,6 +108,24 @@ def test_the_code_for_the_widest_vectors(everything: Path) -> None:
     assert max(distance(everything, [x], halves)) < 1e-5
 
 
+def test_what_is_not_a_number_stays_so(tmp_path: Path) -> None:
+    """Under every activation that bounds, on processors with and without vectors."""
+    rules = [nn.ReLU(), nn.ReLU6(), nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(-0.5, 0.5)]
+    layers = [nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), rule) for rule in rules]
+    steps = [nn.Conv2d(3, 12, 3, 2, 1, groups=3), nn.Conv2d(3, 12, 3, 1, 1, groups=3)]
+    layers += [nn.Sequential(step, nn.ReLU()) for step in steps]
+    layers += [nn.Sequential(nn.Flatten(), nn.Linear(270, 40), nn.ReLU())]
+    parts = Beside([*rules, *layers])
+    inputs = tuple(torch.randn(1, 3, 9, 10) for _ in parts.parts)
+    path = exported(parts, inputs, tmp_path)
+    for x in inputs:
+        x[0, 1, 4, 5] = np.nan
+    wanted = [(~y.isfinite()).numpy() for y in parts(*inputs)]
+    for flags in ((), ("-DPRUNEC_MOST=0",)):
+        made = load(path, flags).run([[x.numpy() for x in inputs]])
+        assert all(np.array_equal(~np.isfinite(a), b) for a, b in zip(*made, wanted, strict=True))
+
+
 @pytest.mark.slow
 def test_threads_within_a_run(everything: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads are those requested, not the environment's; outputs are the bits of one thread."""

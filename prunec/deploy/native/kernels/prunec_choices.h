@@ -72,15 +72,20 @@ static inline void pn_shared(const struct pn_shares *k, float *w, const float *d
     }
 }
 
+/* A position between bounds; a NaN, which no whole number can hold, becomes the lower one. */
+static inline float pn_kept(float x, float low, float high) {
+    return x > low ? (x < high ? x : high) : low;
+}
+
 /* A place between -1 and 1 as a position of an axis. */
 static inline float pn_position(const struct pn_sample *k, float place, size_t size) {
     const float whole = (float)size - 1.0F;
     /* ONNX GridSample: with align_corners, -1 and 1 are the centres of the outer pixels, else their
        edges. */
     float x = k->corners ? (place + 1.0F) * 0.5F * whole : ((place + 1.0F) * (float)size - 1.0F) * 0.5F;
-    if (k->border) x = pn_bounded(x, PN_CLIP, 0.0F, whole);
+    if (k->border) x = pn_kept(x, 0.0F, whole);
     /* Far outside everything is zero: kept within what a whole number can hold. */
-    x = pn_bounded(x, PN_CLIP, -2.0F, (float)size + 1.0F);
+    x = pn_kept(x, -2.0F, (float)size + 1.0F);
     return k->nearest ? rintf(x) : x;
 }
 

@@ -237,12 +237,12 @@ typedef int32_t pn_four_mask __attribute__((vector_size(16)));
 #endif
 static inline pn_four pn_within(pn_four v, pn_four low, pn_four high) {
 #if defined(__x86_64__)
-    return (pn_four)__builtin_ia32_minps(__builtin_ia32_maxps(v, low), high);
+    return (pn_four)__builtin_ia32_minps(high, __builtin_ia32_maxps(low, v));
 #else
-    const pn_four_mask above = v > low;
-    v = (pn_four)(((pn_four_mask)v & above) | ((pn_four_mask)low & ~above));
-    const pn_four_mask below = v < high;
-    return (pn_four)(((pn_four_mask)v & below) | ((pn_four_mask)high & ~below));
+    const pn_four_mask below = v < low;
+    v = (pn_four)(((pn_four_mask)low & below) | ((pn_four_mask)v & ~below));
+    const pn_four_mask above = v > high;
+    return (pn_four)(((pn_four_mask)high & above) | ((pn_four_mask)v & ~above));
 #endif
 }
 #endif

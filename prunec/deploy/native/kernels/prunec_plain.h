@@ -16,10 +16,10 @@ enum {
     PN_LEAST_FIRST
 };
 
-/* A NaN becomes 0 under ReLU and `low` under clip, because every comparison with it is false. */
+/* A NaN stays one, because every comparison with it is false. */
 static inline float pn_bounded(float x, int activation, float low, float high) {
-    if (activation == PN_RELU) return x > 0.0F ? x : 0.0F;
-    if (activation == PN_CLIP) return x > low ? (x < high ? x : high) : low;
+    if (activation == PN_RELU) return x < 0.0F ? 0.0F : x;
+    if (activation == PN_CLIP) return x < low ? low : x > high ? high : x;
     return x;
 }
 
@@ -42,8 +42,8 @@ static inline float pn_of_two(int operation, float a, float b) {
     case PN_SUB: return a - b;
     case PN_MUL: return a * b;
     case PN_DIV: return a / b;
-    case PN_MAXIMUM: return a > b ? a : b;
-    case PN_MINIMUM: return a < b ? a : b;
+    case PN_MAXIMUM: return a > b || a != a ? a : b;
+    case PN_MINIMUM: return a < b || a != a ? a : b;
     /* Squares are frequent, and powf takes tens of times as long as a product. */
     case PN_POW: return b == 2.0F ? a * a : powf(a, b);
     case PN_REMAINDER: return fmodf(a, b);
@@ -66,7 +66,7 @@ static inline float pn_sigmoid(float x) {
 static inline float pn_of_one(int operation, float x, float alpha, float beta) {
     switch (operation) {
     case PN_LEAKY: return x >= 0.0F ? x : alpha * x;
-    case PN_BOUND: return x > alpha ? (x < beta ? x : beta) : alpha;
+    case PN_BOUND: return pn_bounded(x, PN_CLIP, alpha, beta);
     /* expm1: near 0, exp(x) - 1 would lose all its digits. */
     case PN_ELU: return x > 0.0F ? x : alpha * expm1f(x);
     case PN_SELU: return x > 0.0F ? beta * x : beta * alpha * expm1f(x);

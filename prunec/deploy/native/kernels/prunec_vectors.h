@@ -20,23 +20,22 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
 #define PN_STORE(p, v) (*(PN(pn_loaded) *)(void *)(p) = (v))
 #if PN_LANES == 1
 #define PN_ALL(x) (x)
-#define PN_MAX(v, x) ((v) > (x) ? (v) : (x))
-#define PN_MIN(v, x) ((v) < (x) ? (v) : (x))
+#define PN_MAX(v, x) ((v) < (x) ? (x) : (v))
+#define PN_MIN(v, x) ((v) > (x) ? (x) : (v))
 #else
 /* x - 0 is x for every number, -0 too, so that compilers make one broadcast of it. */
 #define PN_ALL(x) ((x) - (PN_V){0})
-/* Of a NaN, maxps and minps return their second operand: here the bound. */
+/* A NaN stays one: of a NaN, maxps and minps return their second operand. */
 #if defined(__x86_64__) && PN_LANES == 8
-#define PN_MAX(v, x) ((PN_V)__builtin_ia32_maxps256(v, PN_ALL(x)))
-#define PN_MIN(v, x) ((PN_V)__builtin_ia32_minps256(v, PN_ALL(x)))
+#define PN_MAX(v, x) ((PN_V)__builtin_ia32_maxps256(PN_ALL(x), v))
+#define PN_MIN(v, x) ((PN_V)__builtin_ia32_minps256(PN_ALL(x), v))
 #elif defined(__x86_64__) && PN_LANES == 4
-#define PN_MAX(v, x) ((PN_V)__builtin_ia32_maxps(v, PN_ALL(x)))
-#define PN_MIN(v, x) ((PN_V)__builtin_ia32_minps(v, PN_ALL(x)))
+#define PN_MAX(v, x) ((PN_V)__builtin_ia32_maxps(PN_ALL(x), v))
+#define PN_MIN(v, x) ((PN_V)__builtin_ia32_minps(PN_ALL(x), v))
 #else
-/* Of numbers that compare: a NaN becomes the bound, as maximum instructions have it. */
-#define PN_PICK(m, v, x) ((PN_V)(((PN(pn_mask))(v) & (m)) | ((PN(pn_mask))(PN_ALL(x)) & ~(m))))
-#define PN_MAX(v, x) PN_PICK((v) > PN_ALL(x), v, x)
-#define PN_MIN(v, x) PN_PICK((v) < PN_ALL(x), v, x)
+#define PN_PICK(m, v, x) ((PN_V)(((PN(pn_mask))(PN_ALL(x)) & (m)) | ((PN(pn_mask))(v) & ~(m))))
+#define PN_MAX(v, x) PN_PICK((v) < PN_ALL(x), v, x)
+#define PN_MIN(v, x) PN_PICK((v) > PN_ALL(x), v, x)
 #endif
 #endif
 
