@@ -5,9 +5,9 @@ python tests/bench/every_form.py [--runner qemu-aarch64 …]
 
 Both packages are data here. Prints for each form and runner the largest difference of a logit to
 torch and how many of the 20 photographs get the network's answer, and the right one. int8 is
-calibrated on the same photographs, for want of others. Where onnxruntime runs a file, it is also
-timed in turns with the ONNX file (one photograph, one thread): the median of the ratios, and its
-interval; for int8 the layers that run as integers are counted in the running session.
+calibrated on the same photographs, for want of others. A file whose runner also opens a float32
+file written before is timed in turns with it (one photograph, one thread): the median of the
+ratios, and its interval; layers are counted as integer or float in the running session.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from prunec.catalogue import exporter, exporter_names, other_runners, runner_for
 from prunec.datasets.decoding import decode
 from prunec.deploy.exporter import Lossy, Source
 from prunec.deploy.runner import LoadedFile
-from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.deploy.timing import in_turns
 from prunec.errors import PrunecError
 from prunec.models.building import build_model
@@ -72,16 +71,17 @@ def tell(form: str, size: int, name: str, loaded: LoadedFile, images: Tensor, ex
     )
 
 
-def tell_time(form: str, path: Path, onnx: Path, image: Tensor) -> None:
-    """Print the time of a file as a share of the ONNX file's, and its layers as they run."""
-    runner = Onnxruntime()
-    loaded, plain = runner.open(path), runner.open(onnx)
+def tell_time(form: str, path: Path, beside: Path, image: Tensor) -> None:
+    """Print the time of a file as a share of another one's, and its layers as they run."""
+    runner = runner_for(path.suffix)
+    loaded, plain = runner.open(path), runner.open(beside)
     inputs = [image[None].numpy()]
     latency = in_turns(loaded.timed(inputs), plain.timed(inputs))
     layers = ", ".join(f"{count} {kind}" for kind, count in (loaded.layers or {}).items())
     print(
-        f"{form} | {latency.shipped_ms:.2f} ms | {latency.dense_ms:.2f} ms as ONNX | "
-        f"{latency.ratio:.3f} ({latency.least:.3f} to {latency.most:.3f}) | {layers}",
+        f"{form} | {latency.shipped_ms:.2f} ms | {latency.dense_ms:.2f} ms as "
+        f"{beside.parent.name} | {latency.ratio:.3f} ({latency.least:.3f} to {latency.most:.3f}) "
+        f"| {layers}",
         flush=True,
     )
 
@@ -120,8 +120,10 @@ def main() -> None:
                     told = runner.identity
                     tell(made.form, made.bytes, f"{told.name} {told.version}", runner.open(path),
                          images, expected, labels.numpy())  # fmt: skip
-            if path.suffix in Onnxruntime.suffixes and path != files["onnx"]:
-                tell_time(made.form, path, files["onnx"], images[0])
+            opened = runner_for(path.suffix).suffixes
+            beside = next(file for file in files.values() if file.suffix in opened)
+            if beside != path:
+                tell_time(made.form, path, beside, images[0])
 
 
 if __name__ == "__main__":
