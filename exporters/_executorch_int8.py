@@ -134,12 +134,15 @@ def _config() -> Any:
 
 
 def _with_explicit_pads(network: Any) -> None:
-    """Write the pads of ``padding="same"`` as numbers, in place; odd sums stay as they are.
+    """Write the pads of ``padding="same"`` as numbers, in place.
 
     The quantiser leaves such layers in float, between integers that the runtime computes wrongly.
+
+    Raises:
+        ValueError: the pads before and behind are unequal, which no number expresses.
     """
     for node in network.graph.nodes:
-        if node.target not in _NAMED_PADS or not isinstance(node.args[0], torch.fx.Node):
+        if node.target not in _NAMED_PADS:
             continue
         settings = (*node.args[2:], *_DEFAULTS[len(node.args) - 2 :])
         given, weight = node.args[:2]
@@ -149,10 +152,11 @@ def _with_explicit_pads(network: Any) -> None:
         if len(steps) < len(sizes):
             steps *= len(sizes)
         sums = [step * (size - 1) for step, size in zip(steps, sizes, strict=True)]
+        if padding == "same" and any(total % 2 for total in sums):
+            raise ValueError(f'padding="same" of {node.name} pads unequally: use nn.ZeroPad2d')
         pads = [total // 2 if padding == "same" else 0 for total in sums]
-        if padding == "valid" or all(total % 2 == 0 for total in sums):
-            node.target = _NAMED_PADS[node.target]
-            node.args = (given, weight, bias, stride, pads, dilation, groups)
+        node.target = _NAMED_PADS[node.target]
+        node.args = (given, weight, bias, stride, pads, dilation, groups)
     network.recompile()
 
 

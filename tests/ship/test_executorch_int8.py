@@ -14,6 +14,7 @@ from prunec import catalogue
 from prunec.artifact import Artifact
 from prunec.deploy.exporter import Exported, Source
 from prunec.deploy.runner import once
+from prunec.errors import PassError
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
@@ -79,6 +80,12 @@ def test_zero_and_tiny_filters_and_relu6_keep_their_values(tmp_path: Path) -> No
     assert set(losses) == {"0.weight", "2.weight", "6.weight"}
     assert all(loss["moved"] == 0 for loss in losses.values()), losses
     assert made.told["remarks"] == []
+
+
+def test_pads_that_are_unequal_are_refused(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 4, padding="same"), nn.ReLU(), nn.Flatten()).eval()
+    with pytest.raises(PassError, match='padding="same" of conv2d pads unequally'):
+        exported(net, IMAGES, tmp_path)
 
 
 def test_every_layer_computes_in_integers(tmp_path: Path) -> None:
