@@ -49,8 +49,10 @@ class ToNcnn(Exact):
             try:
                 _convert(source, Path(folder))
                 made = Path(folder) / "model.ncnn.param"
+                text = made.read_text("utf-8")
+                _require_layers(text)
                 shapes = [x.shape for x in one_sample(source.example)]
-                path.write_text(with_sizes(made.read_text("utf-8"), shapes), "utf-8")
+                path.write_text(with_sizes(text, shapes), "utf-8")
                 path.with_suffix(".bin").write_bytes(made.with_suffix(".bin").read_bytes())
             except Exception as error:
                 raise PassError(
@@ -79,6 +81,14 @@ class ToNcnn(Exact):
         """Return (name, operator) of every layer."""
         operators: list[tuple[str, str]] = ncnn_operators(path)
         return operators
+
+
+def _require_layers(text: str) -> None:
+    """Refuse a graph with operators that pnnx left as they were: ``torch.index_select``."""
+    kinds = {line.split()[0] for line in text.splitlines()[2:] if line.strip()}
+    foreign = sorted(kind for kind in kinds if not kind.isidentifier())
+    if foreign:
+        raise RuntimeError(f"ncnn has no layer for {', '.join(foreign)}")
 
 
 def _convert(source: Source, folder: Path) -> None:

@@ -348,13 +348,17 @@ def _load(package: str, name: str, kind: str) -> type:
 
 
 def _installing(name: str) -> str:
-    """Return the remedy that installs a plug-in's dependencies: the extra of its name, if any."""
-    extra = name.removeprefix("to-")
+    """Return the remedy that installs a plug-in's dependencies: the extra of its name, if any.
+
+    ``to-executorch-int8`` has the extra of ``to-executorch``.
+    """
+    words = f"{name.removeprefix('to-')}-"
     try:
         extras = metadata("prunec").get_all("Provides-Extra") or []
     except PackageNotFoundError:
         extras = []
-    return f"Install it: pip install 'prunec[{extra}]'" if extra in extras else _INSTALL
+    extra = next((extra for extra in extras if words.startswith(f"{extra}-")), "")
+    return f"Install it: pip install 'prunec[{extra}]'" if extra else _INSTALL
 
 
 _INSTALL = "Install the package that it imports."

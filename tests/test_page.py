@@ -157,6 +157,9 @@ def test_what_is_signed_is_said(tmp_path: Path) -> None:
 
 def test_the_dense_network_stands_beside_what_ships(tmp_path: Path) -> None:
     run = exported_run(tmp_path)
+    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    lines[0]["dense_phase"] = {"accuracy": 91.5, "epochs": 0.5, "class 0": 84.5, "class 1": 100.0}
+    run.metrics.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     path = run.step(3, "compact-masks") / "artifact.json"
     record = json.loads(path.read_text())
     record["history"][0]["facts"] = ["trained", "gated"]
@@ -167,6 +170,8 @@ def test_the_dense_network_stands_beside_what_ships(tmp_path: Path) -> None:
     words = seen(run).words
     assert "2,000 test images; dense 91.50 % at the end of its phase" in words
     assert "as in the dense network: nothing was cut" in words
+    assert "class samples dense phase network onnx" in words
+    assert "shirts 120 84.50 % 83.33 % 82.50 %" in words
 
 
 @pytest.mark.parametrize("png", ['"><script>', "a b", "x" * 300_000, "aa=a"])

@@ -15,6 +15,7 @@ from prunec.artifact import Step
 from prunec.deploy.checks.training import check_training
 from prunec.recipe import Budget, dumps, loads
 from prunec.training.dense_phase import (
+    CLASS,
     dense_ends,
     dense_ends_within,
     dense_remarks,
@@ -165,3 +166,6 @@ def test_testing_the_dense_network_changes_nothing_of_the_training(
     assert actual[1].index(known) == max(0, math.ceil(epochs) - 1)
     assert known["epochs"] == pytest.approx(epochs, abs=1 / 6)
     assert 0 <= known["accuracy"] <= 100
+    shares = [value for key, value in known.items() if key.startswith(CLASS)]
+    assert all(0 <= share <= 100 for share in shares)
+    assert min(shares) <= known["accuracy"] <= max(shares)

@@ -64,6 +64,11 @@ def bench(
             f"bench compares two files, found {len(given)}",
             remedy="Name both: prunec bench A.onnx B.onnx.",
         )
+    if plot and plot.suffix != ".svg":
+        raise UsageError(
+            f"--plot writes SVG, and {plot.name} is named otherwise",
+            remedy=f"Name it {plot.with_suffix('.svg').name}; browsers and editors show it.",
+        )
     run = None if len(given) == 2 else run_of(given[0] if given else None, runs)
 
     from prunec.cost.onnx_sizes import parse_sizes

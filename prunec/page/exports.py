@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from prunec.charts.scales import exact, size
 from prunec.deploy.checks.samples import MOST
 from prunec.page.reading import Flip, Parity, RunRecord
 from prunec.tasks.quality import decisive
+from prunec.training.dense_phase import CLASS
 from prunec.wording import percent
 
 _MOST_CLASSES = 20  # rows of the table of classes: one screen
@@ -32,10 +33,14 @@ class ExportRow:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A row of the table of classes: name, samples, accuracy of network and of each file."""
+    """A row of the table of classes: name, samples, accuracy of network and of each file.
+
+    ``dense`` is the accuracy at the end of the dense phase, empty if unknown.
+    """
 
     name: str
     samples: str
+    dense: str
     network: str
     files: tuple[str, ...]
 
@@ -56,12 +61,14 @@ class SampleTable:
     Attributes:
         forms: forms with known accuracy per class.
         classes: one row per class.
+        dense: whether the accuracy at the end of the dense phase is known.
         left_out: which classes are shown; empty where all are.
         flips: (form, samples whose prediction changed, whether there are more).
     """
 
     forms: tuple[str, ...] = ()
     classes: tuple[ClassRow, ...] = ()
+    dense: bool = False
     left_out: str = ""
     flips: tuple[tuple[str, tuple[FlipRow, ...], bool], ...] = ()
 
@@ -99,17 +106,27 @@ def sample_table(run: RunRecord) -> SampleTable:
     details = {f: p.details for f, p in (exports.forms if exports else {}).items()}
     labels = _labels(run)
     counted = {form: known.classes for form, known in details.items() if known.classes}
-    rows = _class_rows(labels, list(counted.values()))
+    dense = _dense_classes(run)
+    rows = _class_rows(labels, list(counted.values()), dense)
     left_out = f"the {_MOST_CLASSES} worst of {len(rows)}" if len(rows) > _MOST_CLASSES else ""
     flips = tuple(
         (form, tuple(_flip_rows(labels, known.flips)), len(known.flips) >= MOST)
         for form, known in details.items()
         if known.flips
     )
-    return SampleTable(tuple(counted), tuple(rows[:_MOST_CLASSES]), left_out, flips)
+    return SampleTable(tuple(counted), tuple(rows[:_MOST_CLASSES]), bool(dense), left_out, flips)
 
 
-def _class_rows(labels: list[str], counted: list[Classes]) -> list[ClassRow]:
+def _dense_classes(run: RunRecord) -> dict[str, float]:
+    """Return ``class N`` → accuracy in percent at the end of the last dense phase, if known."""
+    tested = [line.dense_phase for lines in run.epochs.values() for line in lines]
+    last = next(filter(None, reversed(tested)), {})
+    return {key: value for key, value in last.items() if key.startswith(CLASS)}
+
+
+def _class_rows(
+    labels: list[str], counted: list[Classes], dense: Mapping[str, float]
+) -> list[ClassRow]:
     """Return one row per class with samples; if there are too many, the worst classes first."""
     if not counted:
         return []
@@ -123,6 +140,7 @@ def _class_rows(labels: list[str], counted: list[Classes]) -> list[ClassRow]:
         ClassRow(
             _name(labels, place),
             exact(first[place][0]),
+            f"{dense[key]:.2f} %" if (key := f"{CLASS}{place}") in dense else "",
             _share(first[place][1], first[place][0]),
             tuple(_share(counts[place][2], counts[place][0]) for counts in alike),
         )

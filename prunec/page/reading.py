@@ -59,6 +59,10 @@ class Epoch(BaseModel):
     epoch: int = Field(ge=0, le=10**9)
     layers: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     histograms: dict[str, Histogram] = Field(default_factory=dict)
+    # finite: the page prints these
+    dense_phase: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
 
     @property
     def numbers(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ from prunec.artifact import Artifact
 from prunec.batches.batches import Data
 from prunec.catalogue import runner_for
 from prunec.deploy.checks import Check, ExportReport, Report
+from prunec.deploy.checks.budgets import UNTIMED
 from prunec.deploy.checks.samples import Flip, pictured
 from prunec.deploy.checks.training import check_training
 from prunec.deploy.exporter import Exact, Exported, Exporter, Lossy, Source
@@ -40,7 +41,7 @@ from prunec.pipeline.feeding import as_metadata, feeding
 from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, report_of
 from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
 from prunec.pipeline.splits import splits
-from prunec.pipeline.twins import write_own_twin
+from prunec.pipeline.twins import time_beside_twin, write_own_twin
 from prunec.pipeline.unrun import unrun
 from prunec.recipe import Recipe, digest, dumps
 from prunec.store.environment import PACKAGES, environment, prunec_version
@@ -255,11 +256,12 @@ def _written(
     # Files that a killed export left must not be published with the new one.
     shutil.rmtree(forms.candidate(writer).parent, ignore_errors=True)
     exported = writer(source, forms.candidate(writer), batches)
+    untwinned = ""
     if not writer.reads:
         earlier = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
         _write_twin(writer, shipping, forms.dense(writer), batches, earlier)
     else:
-        write_own_twin(writer, shipping, source, forms.folder, recipe)
+        untwinned = write_own_twin(writer, shipping, source, forms.folder, recipe)
     twin = forms.dense(writer)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | report_of(exported)
     entry["feeding"] = instructions
@@ -271,8 +273,15 @@ def _written(
         dense_bytes=writer.size(twin),
         remarks=remarks(exported),
         told=exported.told,
+        not_checked=_with_reason(report.details.not_checked, untwinned),
     )
     return entry, replace(report, details=details)
+
+
+def _with_reason(not_checked: Sequence[str], untwinned: str) -> tuple[str, ...]:
+    """Return the phrases, with the reason why there is no dense file to time beside."""
+    reason = f"latency against dense: the dense network has no such file: {untwinned}"
+    return tuple(reason if untwinned and one == UNTIMED else one for one in not_checked)
 
 
 def _write_twin(
@@ -369,9 +378,8 @@ def _proven(
         return unrun(writer, path, entry, recorded, forms.records)
     runner, twin = runner_for(writer.suffix), forms.dense(writer)
     latency: Latency | None = None
-    with_twin = twin.is_file() and twin.suffix in runner.suffixes
     with suppress(PrunecError):  # a file that cannot be timed fails other checks, which say why
-        latency = runner.open(path).time(runner.open(twin)) if with_twin else None
+        latency = time_beside_twin(runner, path, twin, recipe.verify.budget.latency_ratio)
     report = verify_file(
         path,
         artifact.module,

@@ -14,7 +14,8 @@ from prunec.deploy.memory import Memory, memory_of
 from prunec.deploy.native.peaks import Peaks, measured_peaks
 from prunec.deploy.runner import LayerTime, LoadedFile, Runner
 from prunec.deploy.timing import CONFIDENCE, Latency, in_turns, quartiles
-from prunec.errors import PrunecError
+from prunec.errors import PrunecError, RunError
+from prunec.files import near_file
 
 DEFINITION = "median over rounds of shipped_ms / dense_ms, each round's by that round's"
 
@@ -127,6 +128,9 @@ def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
         PrunecError: no runner opens them, they do not run, a dynamic size is not given, or a shape
             is given for an input that neither file has.
     """
+    for path in (shipped, dense):
+        if not path.exists():
+            raise RunError(f"there is no file {path}", remedy=near_file(path).strip())
     measurements, layers, memory, peaks = [], None, None, None
     for count in settings.threads:
         runner = _with_threads(runner_by(settings.runner, shipped.suffix), count)

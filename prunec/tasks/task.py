@@ -99,6 +99,13 @@ class Task(ABC):
     def score(self, counts: Sequence[float]) -> Score:
         """Return the metrics of summed counts."""
 
+    def by_class(self, answers: Tensor, labels: Tensor) -> Tensor:
+        """Return (samples, right answers) per class, int64 [classes, 2], without a device sync.
+
+        Empty, [0, 2], if a sample has more than one label.
+        """
+        return labels.new_zeros(0, 2)
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -169,3 +176,10 @@ class Classification(Task):
         """See :meth:`Task.score`."""
         correct, total = counts
         return Accuracy(correct, total)
+
+    def by_class(self, answers: Tensor, labels: Tensor) -> Tensor:
+        """See :meth:`Task.by_class`."""
+        both = torch.stack([torch.ones_like(labels), (answers == labels).long()], 1)
+        # Labels of no class go to one more row, dropped at the end: selecting would be a sync.
+        place = torch.where((labels >= 0) & (labels < self.classes), labels, self.classes)
+        return labels.new_zeros(self.classes + 1, 2).index_add_(0, place, both)[:-1]

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunec.tasks.quality import DECISIVE
+from prunec.training.evaluation import Evaluation
 from prunec.training.method import Moment
 
 PREFIX = "dense phase: "  # in the sums of an unfinished epoch
+
+CLASS = "class "
+"""Beginning of the keys of the accuracy per class, before the number of the class."""
 
 
 def dense_ends(epochs: float | None, end: Moment) -> bool:
@@ -30,6 +34,19 @@ def dense_ends_within(epochs: float | None, moment: Moment) -> bool:
 def _first(epochs: float, moment: Moment) -> int:
     """Return the number of the first step after the dense phase."""
     return math.ceil(epochs * moment.steps_per_epoch - 1e-9)  # 1e-9: rounding of the product
+
+
+def in_record(test: Evaluation, epochs: float) -> dict[str, float]:
+    """Return the results of the dense phase for the metrics of its epoch, all in percent.
+
+    Accuracy per class is under ``class 0``, ``class 1`` …; classes without samples are left out.
+    """
+    classes = {
+        f"{CLASS}{place}": 100 * right / samples
+        for place, (samples, right) in enumerate(test.classes)
+        if samples
+    }
+    return {**test.score.figures, **classes, "epochs": epochs}
 
 
 def in_tally(dense: Mapping[str, float]) -> dict[str, float]:

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 from prunec.errors import Diverged
 from prunec.models.second_head import training_head
 from prunec.seeding import reproducible, seed_everything, seeds
-from prunec.tasks.task import Score
 from prunec.training.averaging import Average
 from prunec.training.capture import stepping
 from prunec.training.context import Context
-from prunec.training.dense_phase import dense_ends, dense_ends_within, from_tally, in_tally
-from prunec.training.evaluation import evaluate
+from prunec.training.dense_phase import (
+    dense_ends,
+    dense_ends_within,
+    from_tally,
+    in_record,
+    in_tally,
+)
+from prunec.training.evaluation import Evaluation, evaluate
 from prunec.training.interruption import Interruption, listening
 from prunec.training.measured_settings import chosen_settings
 from prunec.training.method import Method, Moment
@@ -176,7 +181,7 @@ class _Fitting:
             "epoch": epoch + 1,
             "loss": total["loss"] / total["images"],
             **{f"train_{key}": value for key, value in learned.figures.items()},
-            **{f"test_{key}": value for key, value in test.figures.items()},
+            **{f"test_{key}": value for key, value in test.score.figures.items()},
             "learning_rate": self._moment(epoch, self.steps - 1).learning_rate,
             "images_per_second": total["images"] / total["seconds"],
             "seconds": total["seconds"] + time.perf_counter() - trained,
@@ -186,10 +191,10 @@ class _Fitting:
         }
         return self.processes.share(metrics)  # seconds differ, and decide when to stop
 
-    def _take_dense(self, test: Score, moment: Moment) -> None:
-        self.dense = {**test.figures, "epochs": moment.progress}
+    def _take_dense(self, test: Evaluation, moment: Moment) -> None:
+        self.dense = in_record(test, moment.progress)
 
-    def _test(self) -> Score:
+    def _test(self) -> Evaluation:
         if not self.train.sync_batchnorm:
             self.processes.agree(dict(self.model.named_buffers()))
         data, batch_size = self.data, self.train.batch_size

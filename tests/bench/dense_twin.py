@@ -120,7 +120,7 @@ def _rewritten(artifact: Artifact, recipe: Recipe) -> Artifact:
 def _accuracy(artifact: Artifact, recipe: Recipe) -> float:
     data = load_data(recipe.data, seed=recipe.seed)
     batches = data.test_batches(recipe.train.batch_size)
-    return evaluate(artifact.module, batches, data.task, data.device, Settings()).percent
+    return evaluate(artifact.module, batches, data.task, data.device, Settings()).score.percent
 
 
 def table(name: str, rows: Sequence[Row]) -> Table:

@@ -5,7 +5,9 @@ python tests/bench/every_form.py [--runner qemu-aarch64 …]
 
 Both packages are data here. Prints for each form and runner the largest difference of a logit to
 torch and how many of the 20 photographs get the network's answer, and the right one. int8 is
-calibrated on the same photographs, for want of others.
+calibrated on the same photographs, for want of others. A file whose runner also opens a float32
+file written before is timed in turns with it (one photograph, one thread): the median of the
+ratios, and its interval; layers are counted as integer or float in the running session.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from prunec.catalogue import exporter, exporter_names, other_runners, runner_for
 from prunec.datasets.decoding import decode
 from prunec.deploy.exporter import Lossy, Source
 from prunec.deploy.runner import LoadedFile
+from prunec.deploy.timing import in_turns
 from prunec.errors import PrunecError
 from prunec.models.building import build_model
 from prunec.passes.fold_batchnorm import FoldBatchnorm
@@ -68,6 +71,21 @@ def tell(form: str, size: int, name: str, loaded: LoadedFile, images: Tensor, ex
     )
 
 
+def tell_time(form: str, path: Path, beside: Path, image: Tensor) -> None:
+    """Print the time of a file as a share of another one's, and its layers as they run."""
+    runner = runner_for(path.suffix)
+    loaded, plain = runner.open(path), runner.open(beside)
+    inputs = [image[None].numpy()]
+    latency = in_turns(loaded.timed(inputs), plain.timed(inputs))
+    layers = ", ".join(f"{count} {kind}" for kind, count in (loaded.layers or {}).items())
+    print(
+        f"{form} | {latency.shipped_ms:.2f} ms | {latency.dense_ms:.2f} ms as "
+        f"{beside.parent.name} | {latency.ratio:.3f} ({latency.least:.3f} to {latency.most:.3f}) "
+        f"| {layers}",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Write and run every form whose packages are installed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -93,12 +111,19 @@ def main() -> None:
                 print(f"{name}: {error.message} {error.remedy}")
                 continue
             files[writer.form()] = path
+            if writer.runs_on:
+                print(f"{made.form} | {made.bytes:,} | not run here: it needs {writer.runs_on}")
+                continue
             runners = (runner_for(path.suffix), *other_runners(path.suffix), *named)
             for runner in runners:
                 if path.suffix in runner.suffixes:
                     told = runner.identity
                     tell(made.form, made.bytes, f"{told.name} {told.version}", runner.open(path),
                          images, expected, labels.numpy())  # fmt: skip
+            opened = runner_for(path.suffix).suffixes
+            beside = next(file for file in files.values() if file.suffix in opened)
+            if beside != path:
+                tell_time(made.form, path, beside, images[0])
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def test_open_sizes_are_given_and_wrong_ones_are_refused(tmp_path: Path, quick: 
     ("arguments", "word", "code"),
     [(("a.onnx",), "compares two files", 3), (("a.onnx", "b.onnx", "c.onnx"), "found 3", 3),
      (("a.onnx", "b.onnx", "--batch", "0"), "must be a list of whole numbers", 3),
-     (("a.onnx", "b.onnx"), "a.onnx", 1)],
+     (("a.onnx", "b.onnx", "--plot", "a.png"), "Name it a.svg", 3),
+     (("a.onnx", "b.onnx"), "there is no file a.onnx", 1)],
 )  # fmt: skip
 def test_a_wrong_line_is_reported(arguments: tuple[str, ...], word: str, code: int) -> None:
     answer = bench(*arguments)

@@ -12,11 +12,14 @@ import pytest
 from senders import run
 from ship_nets import Shipped
 
+from prunec.catalogue import exporter
 from prunec.deploy import timing
 from prunec.deploy.checks import Check
 from prunec.deploy.checks.limits import check_milliseconds
+from prunec.deploy.exporter import Exporter, Source
 from prunec.deploy.operator_sets import operator_set
 from prunec.deploy.runner import Identity
+from prunec.errors import PassError
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.pipeline.budgets import check_device
 from prunec.recipe.schema import Budget
@@ -117,6 +120,21 @@ def test_a_form_is_timed_beside_the_dense_network_under_its_own_runtime(
     twin.write_bytes(twin.read_bytes()[:-4] + b"\0\0\0?")
     again = json.loads(run("verify", "tight-001", "--json").stdout)["forms"]["ncnn"]["checks"]
     assert [c["name"] for c in again if not c["passed"]] == ["manifest"]
+    cls = exporter("to-ncnn")
+    write = cls.write
+
+    def cut_alone(self: Exporter, source: Source, path: Path) -> None:
+        if "dense" in path.parts:
+            raise PassError("it has an operator of its own")
+        write(self, source, path)
+
+    monkeypatch.setattr(cls, "write", cut_alone)
+    told = run("export", "tight-001", "--ncnn", "--json")
+    reasons = json.loads(told.stdout)["forms"]["ncnn"]["details"]["not checked"]
+    assert (
+        "latency against dense: the dense network has no such file: it has an operator of its own"
+        in reasons
+    )
 
 
 def test_budgets_that_are_kept_pass_and_none_is_measured_unasked(shipped: Shipped) -> None:

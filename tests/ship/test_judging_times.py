@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from prunec.deploy import timing
+from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
 from prunec.deploy.timing import CONFIDENCE, Latency, interleaved, quartiles
+from prunec.pipeline.twins import time_beside_twin
 
 Times = Callable[[np.random.Generator], Iterator[float]]
 
@@ -100,3 +105,55 @@ def test_a_ratio_is_reported_where_its_whole_interval_lies_beyond_the_margin(
 ) -> None:
     """The last is an older record, which knows no interval."""
     assert Latency(0.72, 1.0, 0.72, least, most).reported == told
+
+
+class Scripted(LoadedFile):
+    """File whose measured ratio is given."""
+
+    def __init__(self, ratio: float) -> None:
+        self.ratio = ratio
+
+    @property
+    def input_shapes(self) -> list[Sizes]:
+        return []
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
+        yield []
+
+    def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
+        return Latency(self.ratio, 1.0, self.ratio, self.ratio - 0.01, self.ratio + 0.01)
+
+
+@pytest.mark.parametrize(
+    ("loadings", "limit", "expected", "measured"),
+    [
+        ((1.4, 0.7), 1.0, 0.7, 2),  # one loading lay badly
+        ((1.4, 1.3), 1.0, 1.3, 2),  # it is slower
+        ((1.01, 0.7), 1.0, 1.01, 1),  # within the margin
+        ((1.4, 0.7), None, 1.4, 1),  # no budget
+    ],
+)
+def test_a_broken_budget_is_measured_again_with_files_opened_anew(
+    loadings: tuple[float, ...], limit: float | None, expected: float, measured: int, tmp_path: Path
+) -> None:
+    opened: list[Scripted] = []
+
+    @dataclass(frozen=True)
+    class Unsteady(Runner):
+        suffixes: ClassVar[frozenset[str]] = frozenset({".onnx"})
+
+        @property
+        def identity(self) -> Identity:
+            return Identity("unsteady", "1", "")
+
+        def open(self, path: Path) -> Scripted:
+            # Shipped and dense file are opened in turn: two files per measurement.
+            opened.append(Scripted(loadings[len(opened) // 2]))
+            return opened[-1]
+
+    twin = tmp_path / "dense.onnx"
+    assert time_beside_twin(Unsteady(), twin, twin, limit) is None  # there is no twin yet
+    twin.touch()
+    latency = time_beside_twin(Unsteady(), twin, twin, limit)
+    assert latency is not None
+    assert (latency.ratio, len(opened)) == (expected, 2 * measured)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from prunec.errors import DataError, Diverged
 from prunec.store.metrics import read_metrics
 from prunec.tasks.task import Accuracy, Classification
-from prunec.training.evaluation import evaluate
+from prunec.training.evaluation import Evaluation, evaluate
 from prunec.training.loop import fit
 from prunec.training.method import Method, Moment
 from prunec.training.optimisation import make_optimizer
@@ -317,7 +317,7 @@ def test_evaluate_counts_and_restores_the_mode() -> None:
     net.train()
     batches = [(images[:3], labels[:3]), (images[3:], labels[3:])]
     actual = evaluate(net, batches, Classification(2), CPU, Settings(channels_last=True))
-    assert actual == Accuracy(4, 5)
+    assert actual == Evaluation(Accuracy(4, 5), ((2, 2), (3, 2)))
     assert Accuracy(4, 5).percent == 80
     assert net.training
 

@@ -94,7 +94,7 @@ def test_evaluation_restores_the_mode_and_takes_dicts() -> None:
 
     model = Two().train()
     images, labels = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([[[0, 1]]])
-    score = evaluate(model, [(images, labels)], Segmentation(2), CPU, Settings())
+    score = evaluate(model, [(images, labels)], Segmentation(2), CPU, Settings()).score
     assert score == Overlap(((1, 0, 0), (0, 1, 0)))
     assert model.training
 

@@ -21,6 +21,10 @@ KEPT = (
 """Remedy for a budget that is too narrow; ``{}`` is its key and value."""
 
 
+UNTIMED = "latency against dense: it was not measured"
+"""Budget that was not checked because no time of the dense network is known."""
+
+
 def check_budgets(
     budget: Budget,
     path: Path,
@@ -54,7 +58,7 @@ def check_budgets(
         if latency:
             checks.append(_latency(budget.latency_ratio, latency, path))
         else:
-            unmeasured.append("latency against dense: it was not measured")
+            unmeasured.append(UNTIMED)
     return checks, unmeasured
 
 
