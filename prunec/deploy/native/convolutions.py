@@ -41,10 +41,6 @@ def convolution(builder: Builder, call: Call) -> None:
         return
     name = call.results[0]
     stride = builder.layout(name).stride
-    strided = None if how.direct else _in_place(builder, call, how)
-    if strided and kernel_of(builder, call, weights, len(strided.taps), split=True) == "columns":
-        add_filters(builder, call, strided, weights, len(strided.taps))
-        return
     if _is_halved(how, weights):
         _halved(builder, call, how, weights)
         return
@@ -67,7 +63,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     out, data = builder.layout(name), builder.data
     buffer = builder.new(name)
     filter_size = weights.group_in * taps
-    split = read.phases is not None or read.steps[0] > 0
+    split = read.phases is not None
     three = is_three(read, weights, out.stride)
     kernel = kernel_of(builder, call, weights, taps, split=split, three=three)
     offsets, pattern = read.offsets(weights.group_in), None
@@ -81,7 +77,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     }  # fmt: skip
     stored = 4 * weights.values.size
     if kernel == "columns":
-        further, reads = _in_columns(builder, call, read, weights)
+        further, reads = _in_columns(builder, call, weights)
     elif kernel == "dense":
         size = _scratch(weights, filter_size, out.positions)
         reads = [builder.scratch(size)]
@@ -112,18 +108,15 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     return step
 
 
-def _in_columns(
-    builder: Builder, call: Call, read: Read, weights: Filters
-) -> tuple[Fields, list[str]]:
+def _in_columns(builder: Builder, call: Call, weights: Filters) -> tuple[Fields, list[str]]:
     """Return the further arguments of the columns kernel, and its scratch buffer."""
     out, data = builder.layout(call.results[0]), builder.data
     positions = out.height * out.width
     together = min(positions, max(_HELD_INPUTS // weights.group_in, _FEWEST))
-    size = 33 * rounded(together)  # for each position two blocks of 16 sums, and its offset
+    size = 65 * rounded(together)  # for each position four blocks of 16 sums, and its offset
     scratch = builder.scratch(size)
     fields: Fields = {
         "scratch": Place(scratch), "scratch_size": size, "together": together,
-        "step_y": read.steps[0] or out.stride, "step_x": read.steps[1],
         "bias": data.add(weights.bias_in_blocks),
         "values": data.add(in_blocks(weights.values, weights.groups)),
     }  # fmt: skip
@@ -194,17 +187,6 @@ def _work(builder: Builder, call: Call, weights: Filters, kernel: str, stored: i
     tensors = math.prod(builder.shape(call.operands[0])) + math.prod(out.sizes)
     products = live * out.height * out.width
     return Work(kernel, weights.values.size, live, products, stored, 4 * tensors)
-
-
-def _in_place(builder: Builder, call: Call, how: Geometry) -> Read | None:
-    """Return the input positions of a strided convolution that reads no border; None for others."""
-    rows, columns = how.rows, how.columns
-    if how.spread != (1, 1) or not (rows.inside and columns.inside):
-        return None
-    source = builder.layout(call.operands[0]).planes
-    taps = [y * source.stride + x for y in rows.taps for x in columns.taps]
-    read = _from_least(Place(builder.buffer(call.operands[0]), source.at), source.plane, taps)
-    return replace(read, steps=(rows.step * source.stride, columns.step))
 
 
 def _scratch(weights: Filters, taps: int, positions: int) -> int:

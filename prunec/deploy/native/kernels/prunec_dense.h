@@ -79,7 +79,10 @@ PN_INLINE void PN(pn_block)(const float *values, const float *panel, size_t taps
     }
     for (size_t i = 0; i < taps; i++, values += PN_ROWS, panel += PN(pn_panel)) {
         PN_V read[PN_TILE / PN_ROWS];
-        PN_UNROLLED for (int t = 0; t < wide; t++) read[t] = PN_LOAD(panel + t * PN_LANES);
+        PN_UNROLLED for (int t = 0; t < wide; t++) {
+            read[t] = PN_LOAD(panel + t * PN_LANES);
+            PN_HELD(read[t]);
+        }
         PN_UNROLLED for (int j = 0; j < PN_ROWS; j++) {
             const PN_V value = PN_ALL(values[j]);
             PN_UNROLLED for (int t = 0; t < wide; t++) sum[j][t] += value * read[t];

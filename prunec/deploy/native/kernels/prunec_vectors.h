@@ -53,6 +53,15 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
 #define PN_INLINE static inline
 #endif
 
+/* A vector in a register: compilers would load it again for every product, and loads are the bound. */
+#if defined(__GNUC__) && defined(__x86_64__) && PN_LANES > 1 && !(PN_LANES > 8 && defined(PRUNEC_HALVES))
+#define PN_HELD(v) __asm__("" : "+v"(v))
+#elif defined(__GNUC__) && defined(__aarch64__) && PN_LANES > 1
+#define PN_HELD(v) __asm__("" : "+w"(v))
+#else
+#define PN_HELD(v) (void)(v)
+#endif
+
 /* The sums of a tile, finished: residual, activation; stored. */
 #define PN_FINISH(sum, to, from)                                                                   \
     do {                                                                                           \
@@ -208,6 +217,7 @@ static const struct pn_kernels PN(pn_kernels) = {
 #undef PN_UNROLLED
 #undef PN_INLINE
 #undef PN_FINISH
+#undef PN_HELD
 #undef PN_CASE
 #undef PN_CASES
 #undef PN_TWELVE
