@@ -10,7 +10,7 @@ import numpy as np
 from prunec.deploy.native.builder import Builder, Fields, Place, Step, Work
 from prunec.deploy.native.choosing import is_three, kernel_of
 from prunec.deploy.native.filters import Filters, Read, filters
-from prunec.deploy.native.geometry import Geometry, geometry
+from prunec.deploy.native.geometry import Geometry, geometry, is_halved
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import compressed, in_blocks
@@ -41,7 +41,7 @@ def convolution(builder: Builder, call: Call) -> None:
         return
     name = call.results[0]
     stride = builder.layout(name).stride
-    if _is_halved(how, weights):
+    if is_halved(call, builder.network, how):
         _halved(builder, call, how, weights)
         return
     alone = weights.group_in == weights.group_out == 1 and how.spread == (1, 1)
@@ -123,30 +123,16 @@ def _in_columns(builder: Builder, call: Call, weights: Filters) -> tuple[Fields,
     return fields, [scratch]
 
 
-def _is_halved(how: Geometry, weights: Filters) -> bool:
-    """Return whether a convolution is depthwise, 3×3 or 5×5, with stride 2 and dilation 1."""
-    axes = (how.rows, how.columns)
-    side = len(how.rows.taps)
-    return (
-        weights.group_in == weights.group_out == 1
-        and how.spread == (1, 1)
-        and side in (3, 5)
-        and all(axis.step == 2 and axis.consecutive(side) for axis in axes)
-        and max(axis.taps[0] for axis in axes) <= 0
-    )
-
-
 def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> None:
     """Append a depthwise convolution of stride 2, which reads its input in place."""
     name, source = call.results[0], builder.layout(call.operands[0]).planes
+    at = source.at + how.rows.taps[0] * source.stride + how.columns.taps[0]
     buffer, given = builder.new(name), builder.buffer(call.operands[0])
     fields: Fields = {
-        "out": builder.layout(name), "in": Place(given, source.at), "residual": Place(buffer),
+        "out": builder.layout(name), "in": Place(given, at), "residual": Place(buffer),
         "group_step": source.plane, "bias": builder.data.add(weights.bias),
         "dense": builder.data.add(weights.values), "has_residual": 0, "activation": 0,
-        "low": 0.0, "high": 0.0, "side": len(how.rows.taps), "top": -how.rows.taps[0],
-        "left": -how.columns.taps[0], "in_height": source.height, "in_width": source.width,
-        "in_stride": source.stride,
+        "low": 0.0, "high": 0.0, "side": len(how.rows.taps), "in_stride": source.stride,
     }  # fmt: skip
     layer = f"{call.name}: {len(weights.values)} filters, in place"
     step = builder.add("k->halved(&S, w, d);", "pn_conv", fields, [given], buffer, layer)

@@ -97,7 +97,7 @@ struct pn_conv {
     size_t bias, values, offsets, dense, scratch, scratch_size;
     struct pn_weights weights;
     size_t together; /* of columns: positions at a time */
-    size_t side, top, left, in_height, in_width, in_stride; /* of halved: kernel, padding, input */
+    size_t side, in_stride; /* of halved: of the kernel, and of the input */
     int has_residual, activation;
     float low, high;
     const struct pn_phases *phases; /* of one channel, where each is split just before it is read */
