@@ -1,6 +1,7 @@
 """Native code beside onnxruntime: the same masked network by both, in turns, one image.
 
-    python tests/bench/native_speed.py [--threads N] [--beside] [--sweep] [NETWORK ...]
+    python tests/bench/native_speed.py [--threads N] [--flags=FLAGS] [--beside] [--sweep]
+                                       [NETWORK ...]
 
 Networks: `resnet50@90.23` (the layers of STR's published run of that sparsity: 79.55, 87.7, 90.23,
 95.15, 96.11, 98.05, 98.98), or any of torchvision's with one share of zeros everywhere:
@@ -8,10 +9,12 @@ Networks: `resnet50@90.23` (the layers of STR's published run of that sparsity: 
 89.03 % of all weights), and `resnet34_cifar@99.9` at 32×32. With `--sweep` networks without a share
 (`resnet18`): from 0 to 100 % zeros in steps of ten.
 
-`--threads`: of both (1). `--beside`: the network under OpenVINO in float32, ExecuTorch and LiteRT
-with XNNPACK too, where they are installed, on one thread, and the ratio to the fastest of them.
-onnxruntime gains nothing by zeros: its time is the dense network's. On a machine that does other
-work only the ratio holds. Bytes are those of all files: kernels, source, weights, example.
+`--threads`: of both (1). `--flags`: further compiler flags for the C code, such as
+`--flags=-DPRUNEC_MOST=2`; onnxruntime stays as it is. `--beside`: the network under OpenVINO in
+float32, ExecuTorch and LiteRT with XNNPACK too, where they are installed, on one thread, and the
+ratio to the fastest of them. onnxruntime gains nothing by zeros: its time is the dense network's.
+On a machine that does other work only the ratio holds. Bytes are those of all files: kernels,
+source, weights, example.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +36,8 @@ from published_resnet50 import STR, str_density
 from prunec import catalogue
 from prunec.artifact import Artifact
 from prunec.deploy.exporter import Source
+from prunec.deploy.native.library import load_with_threads
 from prunec.deploy.runner import LoadedFile, once
-from prunec.deploy.runners.native import Native
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.deploy.timing import interleaved
 from prunec.errors import PrunecError
@@ -90,7 +93,9 @@ def _mask(weight: Tensor, density: float) -> Tensor:
     return kept.view_as(weight)
 
 
-def row(wanted: str, folder: Path, threads: int, *, beside: bool) -> Iterator[str]:
+def row(
+    wanted: str, folder: Path, threads: int, flags: Sequence[str], *, beside: bool
+) -> Iterator[str]:
     """Export a network, prove the two equal, and time them in turns."""
     name, _, zeros = wanted.partition("@")
     side = 32 if name.endswith("_cifar") else 224
@@ -100,7 +105,7 @@ def row(wanted: str, folder: Path, threads: int, *, beside: bool) -> Iterator[st
     ToOnnx()(source, folder / "model.onnx")
     path = ToC()(source, folder / "c" / "model.c").path
     size = sum(file.stat().st_size for file in path.parent.iterdir())
-    ours = Native(threads=threads).open(path)
+    ours = load_with_threads(path, threads, flags)
     theirs = Onnxruntime(threads=threads).open(folder / "model.onnx")
     inputs = [x.numpy() for x in example]
     made, expected = once(ours, inputs)[0], once(theirs, inputs)[0]
@@ -138,6 +143,7 @@ def _engines(source: Source, folder: Path, ours: LoadedFile, ratio: float) -> It
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--flags", type=str.split, default=[])
     parser.add_argument("--beside", action="store_true")
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("networks", nargs="*")
@@ -147,7 +153,8 @@ def main() -> None:
         networks = [f"{name}@{zeros}" for name in networks for zeros in range(0, 101, 10)]
     for wanted in networks:
         with tempfile.TemporaryDirectory() as folder:
-            for line in row(wanted, Path(folder), given.threads, beside=given.beside):
+            lines = row(wanted, Path(folder), given.threads, given.flags, beside=given.beside)
+            for line in lines:
                 print(line, flush=True)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from prunec.deploy.native.builder import Builder, Fields, Place, Step, Work
 from prunec.deploy.native.choosing import is_three, kernel_of
 from prunec.deploy.native.filters import Filters, Read, filters
-from prunec.deploy.native.geometry import Geometry, geometry
+from prunec.deploy.native.geometry import Geometry, geometry, is_halved
 from prunec.deploy.native.layout import OVERRUN, View, rounded
 from prunec.deploy.native.linear import add_linear
 from prunec.deploy.native.packing import compressed, in_blocks
@@ -41,11 +41,7 @@ def convolution(builder: Builder, call: Call) -> None:
         return
     name = call.results[0]
     stride = builder.layout(name).stride
-    strided = None if how.direct else _in_place(builder, call, how)
-    if strided and kernel_of(builder, call, weights, len(strided.taps), split=True) == "columns":
-        add_filters(builder, call, strided, weights, len(strided.taps))
-        return
-    if _is_halved(how, weights):
+    if is_halved(call, builder.network, how):
         _halved(builder, call, how, weights)
         return
     alone = weights.group_in == weights.group_out == 1 and how.spread == (1, 1)
@@ -67,7 +63,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     out, data = builder.layout(name), builder.data
     buffer = builder.new(name)
     filter_size = weights.group_in * taps
-    split = read.phases is not None or read.steps[0] > 0
+    split = read.phases is not None
     three = is_three(read, weights, out.stride)
     kernel = kernel_of(builder, call, weights, taps, split=split, three=three)
     offsets, pattern = read.offsets(weights.group_in), None
@@ -81,7 +77,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     }  # fmt: skip
     stored = 4 * weights.values.size
     if kernel == "columns":
-        further, reads = _in_columns(builder, call, read, weights)
+        further, reads = _in_columns(builder, call, weights)
     elif kernel == "dense":
         size = _scratch(weights, filter_size, out.positions)
         reads = [builder.scratch(size)]
@@ -112,48 +108,31 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     return step
 
 
-def _in_columns(
-    builder: Builder, call: Call, read: Read, weights: Filters
-) -> tuple[Fields, list[str]]:
+def _in_columns(builder: Builder, call: Call, weights: Filters) -> tuple[Fields, list[str]]:
     """Return the further arguments of the columns kernel, and its scratch buffer."""
     out, data = builder.layout(call.results[0]), builder.data
     positions = out.height * out.width
     together = min(positions, max(_HELD_INPUTS // weights.group_in, _FEWEST))
-    size = 33 * rounded(together)  # for each position two blocks of 16 sums, and its offset
+    size = 65 * rounded(together)  # for each position four blocks of 16 sums, and its offset
     scratch = builder.scratch(size)
     fields: Fields = {
         "scratch": Place(scratch), "scratch_size": size, "together": together,
-        "step_y": read.steps[0] or out.stride, "step_x": read.steps[1],
         "bias": data.add(weights.bias_in_blocks),
         "values": data.add(in_blocks(weights.values, weights.groups)),
     }  # fmt: skip
     return fields, [scratch]
 
 
-def _is_halved(how: Geometry, weights: Filters) -> bool:
-    """Return whether a convolution is depthwise, 3×3 or 5×5, with stride 2 and dilation 1."""
-    axes = (how.rows, how.columns)
-    side = len(how.rows.taps)
-    return (
-        weights.group_in == weights.group_out == 1
-        and how.spread == (1, 1)
-        and side in (3, 5)
-        and all(axis.step == 2 and axis.consecutive(side) for axis in axes)
-        and max(axis.taps[0] for axis in axes) <= 0
-    )
-
-
 def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> None:
     """Append a depthwise convolution of stride 2, which reads its input in place."""
     name, source = call.results[0], builder.layout(call.operands[0]).planes
+    at = source.at + how.rows.taps[0] * source.stride + how.columns.taps[0]
     buffer, given = builder.new(name), builder.buffer(call.operands[0])
     fields: Fields = {
-        "out": builder.layout(name), "in": Place(given, source.at), "residual": Place(buffer),
+        "out": builder.layout(name), "in": Place(given, at), "residual": Place(buffer),
         "group_step": source.plane, "bias": builder.data.add(weights.bias),
         "dense": builder.data.add(weights.values), "has_residual": 0, "activation": 0,
-        "low": 0.0, "high": 0.0, "side": len(how.rows.taps), "top": -how.rows.taps[0],
-        "left": -how.columns.taps[0], "in_height": source.height, "in_width": source.width,
-        "in_stride": source.stride,
+        "low": 0.0, "high": 0.0, "side": len(how.rows.taps), "in_stride": source.stride,
     }  # fmt: skip
     layer = f"{call.name}: {len(weights.values)} filters, in place"
     step = builder.add("k->halved(&S, w, d);", "pn_conv", fields, [given], buffer, layer)
@@ -194,17 +173,6 @@ def _work(builder: Builder, call: Call, weights: Filters, kernel: str, stored: i
     tensors = math.prod(builder.shape(call.operands[0])) + math.prod(out.sizes)
     products = live * out.height * out.width
     return Work(kernel, weights.values.size, live, products, stored, 4 * tensors)
-
-
-def _in_place(builder: Builder, call: Call, how: Geometry) -> Read | None:
-    """Return the input positions of a strided convolution that reads no border; None for others."""
-    rows, columns = how.rows, how.columns
-    if how.spread != (1, 1) or not (rows.inside and columns.inside):
-        return None
-    source = builder.layout(call.operands[0]).planes
-    taps = [y * source.stride + x for y in rows.taps for x in columns.taps]
-    read = _from_least(Place(builder.buffer(call.operands[0]), source.at), source.plane, taps)
-    return replace(read, steps=(rows.step * source.stride, columns.step))
 
 
 def _scratch(weights: Filters, taps: int, positions: int) -> int:

@@ -21,8 +21,6 @@ class Read:
         taps: offset of each kernel index, at least 0.
         phases: step that splits the input into phases, or one channel of it if ``alone``.
         alone: whether each channel is split just before it is read.
-        steps: floats from the position that an output reads to that of the output below it, and
-            of the output beside it. The first is 0 where it is the row stride of the output.
     """
 
     place: Place
@@ -30,7 +28,6 @@ class Read:
     taps: tuple[int, ...]
     phases: Step | None = None
     alone: bool = False
-    steps: tuple[int, int] = (0, 1)
 
     def offsets(self, channels: int) -> np.ndarray:
         """Return the offset of every weight of a filter that reads so many channels."""

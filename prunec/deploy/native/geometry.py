@@ -40,9 +40,9 @@ class Axis:
         return max(0, *(tap // self.step for tap in self.taps))
 
     @property
-    def inside(self) -> bool:
-        """Whether nothing outside the input is read."""
-        return min(self.taps) >= 0 and max(self.taps) + (self.out - 1) * self.step < self.size
+    def outside(self) -> int:
+        """Positions that are read before the input or behind it, on the side with more of them."""
+        return max(0, -min(self.taps), max(self.taps) + (self.out - 1) * self.step - self.size + 1)
 
     def consecutive(self, count: int) -> bool:
         """Whether there are ``count`` taps, one beside the other."""
@@ -101,6 +101,19 @@ def geometry(call: Call, network: Network) -> Geometry:
     return Geometry(axes[0], axes[1], spread)
 
 
+def is_halved(call: Call, network: Network, how: Geometry) -> bool:
+    """Return whether a convolution is depthwise, 3×3 or 5×5, with stride 2 and dilation 1."""
+    weight, side = network.constants[call.operands[1]], len(how.rows.taps)
+    return (
+        weight.shape[1] == 1
+        and len(weight) == call.whole("group", 1)
+        and how.spread == (1, 1)
+        and side in (3, 5)
+        and all(axis.step == 2 and axis.consecutive(side) for axis in (how.rows, how.columns))
+        and (how.rows.out, how.columns.out) != (1, 1)
+    )
+
+
 def axis_of(call: Call, place: tuple[int, int], kernel: int, size: int, out: int) -> Axis:
     """Return one axis of a convolution.
 
@@ -156,6 +169,10 @@ def borders(network: Network) -> dict[tuple[int, int], Border]:
         if call.operator not in ("Conv", "ConvTranspose") or volume:
             continue
         how = geometry(call, network)
+        if is_halved(call, network, how):
+            key = (how.rows.size, how.columns.size)
+            own = how.columns.outside, how.rows.outside
+            by_size[key] = by_size.get(key, Border()).with_(*own)
         key = (how.rows.out, how.columns.out)
         # Others read a copy that has its border, or no border at all.
         rows = max(how.rows.high, -how.rows.low) if how.direct else 0

@@ -27,13 +27,19 @@ def load(path: Path, flags: Sequence[str] = ()) -> Compiled:
         return Compiled(path, ctypes.CDLL(str(library)), flags)
 
 
-def load_with_threads(path: Path, threads: int) -> Compiled:
+def load_with_threads(path: Path, threads: int, flags: Sequence[str] = ()) -> Compiled:
     """Build and load a compiled network whose layers are shared by exactly so many threads.
+
+    Args:
+        path: C source of the network.
+        threads: number of threads.
+        flags: further compiler flags.
 
     Raises:
         PrunecError: it cannot be built, or its weights file is missing.
     """
-    return load(path, ("-fopenmp", f"-DPRUNEC_TEAM={threads}") if threads > 1 else ())
+    team = ("-fopenmp", f"-DPRUNEC_TEAM={threads}") if threads > 1 else ()
+    return load(path, (*team, *flags))
 
 
 def loaded_library(library: Path) -> Compiled:

@@ -1,15 +1,17 @@
 /* Dense convolutions with filters in vectors, included by prunec_vectors.h for each kind of processor.
  *
  * A vector holds the sums of consecutive filters at one position; what a tap reads at a position is
- * broadcast. So planes of any size fill vectors, nothing is packed, and positions may lie apart: filters of
- * one tap with steps read their input where it stands. PN_DEPTH taps at a time: the weights of PN_ACROSS
- * vectors of filters stay in the first-level cache while all positions pass. Sums wait in the scratch
- * memory, [filters / 16][positions][16], and are transposed into planes in the end.
+ * broadcast. So planes of any size fill vectors, and nothing is packed. PN_DEPTH taps at a time: the weights
+ * of PN_ACROSS vectors of filters stay in the cache while all positions pass; those that follow are asked
+ * for meanwhile. Sums wait in the scratch memory, [filters / 16][positions][16], and are transposed into
+ * planes in the end.
  */
 
 /* Vectors of filters, and positions, whose sums are in registers. */
 #if PN_LANES == 1
 enum { PN(pn_across) = 4, PN(pn_down) = 2 };
+#elif PN_TILE > 12
+enum { PN(pn_across) = 4, PN(pn_down) = 6 };
 #else
 enum { PN(pn_across) = 2, PN(pn_down) = 6 };
 #endif
@@ -22,6 +24,7 @@ struct PN(pn_column) {
     size_t sums_block;             /* the same, of sums */
     float *sums;                   /* of the first position */
     const float *starts;           /* of the first taps: what sums begin with; else NULL */
+    const float *next;             /* the weights that follow these, for other taps or filters */
 };
 
 /* Floats from the first vector of filters to vector v, where 16 filters take `block` floats. */
@@ -29,15 +32,15 @@ struct PN(pn_column) {
 
 PN_INLINE void PN(pn_column_tile)(const struct PN(pn_column) * k, const pn_u32 *where, float *sums,
                                   const int tile, const int across) {
-    const float *in[PN_LANES == 1 ? 2 : 6], *values = k->values;
-    PN_V sum[PN_LANES == 1 ? 4 : 2][PN_LANES == 1 ? 2 : 6];
+    const float *in[PN(pn_down)], *values = k->values;
+    PN_V sum[PN(pn_across)][PN(pn_down)];
     PN_UNROLLED for (int j = 0; j < tile; j++) in[j] = k->in + where[j];
     PN_UNROLLED for (int v = 0; v < across; v++) PN_UNROLLED for (int j = 0; j < tile; j++)
         sum[v][j] = PN_LOAD(k->starts ? k->starts + v * PN_LANES
                                       : sums + PN_AT(v, k->sums_block) + j * 16);
     for (size_t i = 0; i < k->taps; i++, values += 16) {
         const size_t offset = k->offsets[i];
-        PN_V read[PN_LANES == 1 ? 4 : 2];
+        PN_V read[PN(pn_across)];
         PN_UNROLLED for (int v = 0; v < across; v++) read[v] = PN_LOAD(values + PN_AT(v, k->block));
         PN_UNROLLED for (int j = 0; j < tile; j++) {
             const PN_V value = PN_ALL(in[j][offset]);
@@ -51,6 +54,7 @@ PN_INLINE void PN(pn_column_tile)(const struct PN(pn_column) * k, const pn_u32 *
 #define PN_COLUMN(n)                                                                               \
     case n:                                                                                        \
         if (k->vectors == (size_t)PN(pn_across)) PN(pn_column_tile)(k, where, sums, n, PN(pn_across)); \
+        else if (k->vectors == 2) PN(pn_column_tile)(k, where, sums, n, 2);                        \
         else PN(pn_column_tile)(k, where, sums, n, 1);                                             \
         break;
 
@@ -74,6 +78,9 @@ static void PN(pn_column_tiles)(const struct PN(pn_column) * k, const pn_u32 *wh
     const size_t down = (size_t)PN(pn_down), tiles = (count + down - 1) / down;
     for (size_t tile = 0; tile < tiles; tile++) {
         const size_t from = count * tile / tiles, to = count * (tile + 1) / tiles;
+        const float *next = k->next;
+        for (size_t v = 0; v < k->vectors * PN_LANES; v += 16, next += k->block)
+            pn_ahead(next + k->taps * tile / tiles * 16, next + k->taps * (tile + 1) / tiles * 16);
         PN(pn_column_some)(k, where + from, k->sums + from * 16, to - from);
     }
 }
@@ -161,25 +168,25 @@ static void PN(pn_columns_summed)(const struct pn_conv *k, const float *w, const
         column.taps = to - from, column.offsets = pn_whole(data, k->offsets) + from;
         for (size_t f = 0; f < filters; f += column.vectors * PN_LANES) {
             const size_t vectors = (filters - f + PN_LANES - 1) / PN_LANES;
-            column.vectors = vectors < across ? 1 : across;
+            column.vectors = vectors >= across ? across : vectors > 1 ? 2 : 1;
             column.values = values + PN_AT(f / PN_LANES, column.block) + from * 16;
             column.sums = sums + PN_AT(f / PN_LANES, column.sums_block);
             column.starts = depth ? NULL : starts + f;
+            column.next = to < k->taps ? column.values + column.taps * 16
+                                       : values + (filters + 15) / 16 * column.block;
             PN(pn_column_tiles)(&column, where, count);
         }
     }
 }
 
-/* Blocks of 16 filters of a group at some positions, two of them where a vector holds one. */
+/* Blocks of 16 filters of a group at some positions, as many at a time as vectors hold. */
 static void PN(pn_columns_part)(const struct pn_conv *k, float *w, const float *data, size_t group,
                                 const size_t blocks[2], const size_t positions[2]) {
-    const size_t count = positions[1] - positions[0], step = PN_LANES * PN(pn_across) > 16 ? 2 : 1;
+    const size_t count = positions[1] - positions[0], step = (PN_LANES * PN(pn_across) + 15) / 16;
     float *sums = pn_scratch(w, k->scratch);
-    pn_u32 *where = (pn_u32 *)(void *)(sums + 2 * count * 16);
-    for (size_t p = 0; p < count; p++) {
-        const size_t y = (positions[0] + p) / k->out.width, x = (positions[0] + p) % k->out.width;
-        where[p] = (pn_u32)(y * k->step_y + x * k->step_x);
-    }
+    pn_u32 *where = (pn_u32 *)(void *)(sums + step * count * 16);
+    for (size_t p = positions[0]; p < positions[1]; p++)
+        where[p - positions[0]] = (pn_u32)(p / k->out.width * k->out.stride + p % k->out.width);
     for (size_t b = blocks[0]; b < blocks[1]; b += step) {
         const size_t c = b * 16, most = (blocks[1] - b < step ? blocks[1] - b : step) * 16;
         const size_t filters = k->group_out - c < most ? k->group_out - c : most;

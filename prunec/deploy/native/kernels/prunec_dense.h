@@ -15,6 +15,7 @@ enum { PN(pn_wide) = PN_TILE / PN_ROWS, PN(pn_panel) = PN_TILE / PN_ROWS * PN_LA
 /* Where consecutive positions of an output lie in a plane: pieces of rows. */
 struct PN(pn_pieces) {
     size_t count, first, last;
+    size_t row, wide; /* where the row of the first position begins; vectors of the tile */
     size_t at[PN_TILE / PN_ROWS * PN_LANES], from[PN_TILE / PN_ROWS * PN_LANES];
     size_t length[PN_TILE / PN_ROWS * PN_LANES];
 };
@@ -63,7 +64,7 @@ struct PN(pn_target) {
     const struct pn_conv *k;
     float *w, *sums;
     const float *starts;
-    size_t c, rows, p;
+    size_t c, rows, p, row;
     int straight;
 };
 
@@ -79,7 +80,10 @@ PN_INLINE void PN(pn_block)(const float *values, const float *panel, size_t taps
     }
     for (size_t i = 0; i < taps; i++, values += PN_ROWS, panel += PN(pn_panel)) {
         PN_V read[PN_TILE / PN_ROWS];
-        PN_UNROLLED for (int t = 0; t < wide; t++) read[t] = PN_LOAD(panel + t * PN_LANES);
+        PN_UNROLLED for (int t = 0; t < wide; t++) {
+            read[t] = PN_LOAD(panel + t * PN_LANES);
+            PN_HELD(read[t]);
+        }
         PN_UNROLLED for (int j = 0; j < PN_ROWS; j++) {
             const PN_V value = PN_ALL(values[j]);
             PN_UNROLLED for (int t = 0; t < wide; t++) sum[j][t] += value * read[t];
@@ -93,7 +97,7 @@ PN_INLINE void PN(pn_block)(const float *values, const float *panel, size_t taps
             const size_t at = (to->c + (size_t)j) * k->out.plane, p = to->p;
             float *out = to->w + k->out.at + at;
             PN_FINISH(sum[j], out + p, to->w + k->residual + at + p);
-            pn_clean(&k->out, out, p / k->out.stride * k->out.stride, p, p + (size_t)tile * PN_LANES);
+            pn_clean(&k->out, out, to->row, p, p + (size_t)tile * PN_LANES);
         }
     }
 }
@@ -145,8 +149,7 @@ static void PN(pn_placed)(const struct pn_conv *k, float *w, size_t c, const flo
                      pieces->length[s], 1);
     PN(pn_piece)(k, sums + pieces->at[end], residual + pieces->from[end], out + pieces->from[end],
                  pieces->length[end], 0);
-    pn_clean(&k->out, out, pieces->first / k->out.stride * k->out.stride, pieces->first,
-             pieces->last);
+    pn_clean(&k->out, out, pieces->row, pieces->first, pieces->last);
 }
 
 /* A part of the blocks of filters of a group over the tiles `first` to `last`. */
@@ -183,6 +186,8 @@ static void PN(pn_pieces_of)(const struct pn_conv *k, size_t tile, struct PN(pn_
     struct pn_planes planes = k->out;
     if (PN(pn_straight)(k)) planes.width = planes.stride = all;
     PN(pn_divided)(&planes, from, (to < all ? to : all) - from, pieces);
+    pieces->row = pieces->first / k->out.stride * k->out.stride;
+    pieces->wide = (to - from) / PN_LANES;
 }
 
 static void PN(pn_pack)(const struct pn_conv *k, const float *w, const float *data,
@@ -199,7 +204,6 @@ static void PN(pn_multiply)(const struct pn_conv *k, float *w, const float *data
                             const struct PN(pn_part) * part, size_t tile,
                             const struct PN(pn_pieces) * pieces, size_t b, const float *starts) {
     const size_t blocks = (k->group_out + PN_ROWS - 1) / PN_ROWS, taps = part->to - part->from;
-    const size_t wide = PN(pn_start)(k, tile + 1) - PN(pn_start)(k, tile);
     const size_t c = part->group * k->group_out + b * PN_ROWS, left = k->group_out - b * PN_ROWS;
     const size_t rows = left < PN_ROWS ? left : PN_ROWS;
     const int straight = PN(pn_straight)(k);
@@ -207,9 +211,9 @@ static void PN(pn_multiply)(const struct pn_conv *k, float *w, const float *data
     if (part->sums)
         sums = part->sums + ((tile - part->first) * blocks + b) * PN_ROWS * PN(pn_panel);
     const struct PN(pn_target) to = {k, w, sums, part->from ? NULL : starts, c, rows, pieces->first,
-                                     straight && part->to == k->taps};
+                                     pieces->row, straight && part->to == k->taps};
     PN(pn_blocked)(data + k->values + ((part->group * blocks + b) * k->taps + part->from) * PN_ROWS,
-                   part->panels + (tile - part->first) * part->size, taps, &to, wide);
+                   part->panels + (tile - part->first) * part->size, taps, &to, pieces->wide);
     if (part->to == k->taps && !straight)
         for (size_t j = 0; j < rows; j++)
             PN(pn_placed)(k, w, c + j, sums + j * PN(pn_panel), pieces);

@@ -95,60 +95,72 @@ static void PN(pn_stepped)(const struct pn_conv *k, float *w, const float *data)
     }
 }
 
-/* One output of a depthwise convolution of step 2 whose kernel rows `first` to `last` lie inside; of
- * its columns some do not. */
-PN_INLINE float PN(pn_halved_one)(const struct pn_conv *k, const float *in, const float *weights,
-                                  float sum, size_t first, size_t last, long left, const int side) {
-    const long beside = (long)k->in_width - left, from = left < 0 ? -left : 0;
-    const long to = beside < side ? beside : side;
-    for (size_t i = first; i < last; i++)
-        for (long j = from; j < to; j++)
-            sum += weights[i * (size_t)side + (size_t)j] * in[(long)(i * k->in_stride) + left + j];
-    return sum;
-}
-
-#if PN_LANES > 1
-/* Four outputs in a row whose kernel rows `first` to `last` lie inside: even and odd columns of what is
- * read are two shuffles of the same loads. */
-PN_INLINE pn_four PN(pn_halved_four)(const struct pn_conv *k, const float *in, const float *weights,
-                                     float bias, size_t first, size_t last, const int side) {
-    pn_four sum[5] = {bias - (pn_four){0}}; /* a sum for each column: none waits for another */
-    for (size_t i = first; i < last; i++) {
-        const float *from = in + i * k->in_stride, *own = weights + i * (size_t)side;
-        PN_UNROLLED for (int j = 0; j < side; j += 2) {
-            const pn_four low = PN_QUAD(from + j), high = PN_QUAD(from + j + 4);
-            sum[j] += own[j] * PN_MIXED(low, high, 0, 2, 4, 6);
-            if (j + 1 < side) sum[j + 1] += own[j + 1] * PN_MIXED(low, high, 1, 3, 5, 7);
-        }
+/* A vector of outputs in a row, of step 2: even and odd columns of what is read are two shuffles of the same
+ * loads. A sum for each column: none waits for another. */
+#define PN_HALVED(name, kind, lanes, load, even, odd)                                              \
+    PN_INLINE kind PN(name)(const struct pn_conv *k, const float *in, const float *weights,        \
+                            float bias, const int side) {                                          \
+        kind sum[5] = {bias - (kind){0}};                                                          \
+        PN_UNROLLED for (int i = 0; i < side; i++) {                                               \
+            const float *from = in + (size_t)i * k->in_stride, *own = weights + i * side;          \
+            PN_UNROLLED for (int j = 0; j < side; j += 2) {                                        \
+                const kind low = load(from + j), high = load(from + j + (lanes));                  \
+                sum[j] += own[j] * even(low, high);                                                \
+                if (j + 1 < side) sum[j + 1] += own[j + 1] * odd(low, high);                       \
+            }                                                                                      \
+        }                                                                                          \
+        return side == 3 ? sum[0] + sum[1] + sum[2]                                                \
+                         : sum[0] + sum[1] + (sum[2] + sum[3]) + sum[4];                           \
     }
-    return side == 3 ? sum[0] + sum[1] + sum[2] : sum[0] + sum[1] + (sum[2] + sum[3]) + sum[4];
-}
+#if PN_LANES == 1
+#define PN_EVEN(a, b) (a)
+#define PN_ODD(a, b) (b)
+#elif PN_LANES == 4
+#define PN_EVEN(a, b) PN_PICKED(a, b, 0, 2, 4, 6)
+#define PN_ODD(a, b) PN_PICKED(a, b, 1, 3, 5, 7)
+#elif PN_LANES == 8
+#define PN_EVEN(a, b) PN_PICKED(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define PN_ODD(a, b) PN_PICKED(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#else
+#define PN_EVEN(a, b) PN_PICKED(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define PN_ODD(a, b) PN_PICKED(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#endif
+PN_HALVED(pn_halved_wide, PN_V, PN_LANES, PN_LOAD, PN_EVEN, PN_ODD)
+#if PN_LANES > 4
+#define PN_EVEN_OF_FOUR(a, b) PN_MIXED(a, b, 0, 2, 4, 6)
+#define PN_ODD_OF_FOUR(a, b) PN_MIXED(a, b, 1, 3, 5, 7)
+PN_HALVED(pn_halved_four, pn_four, 4, PN_QUAD, PN_EVEN_OF_FOUR, PN_ODD_OF_FOUR)
+#undef PN_EVEN_OF_FOUR
+#undef PN_ODD_OF_FOUR
 #endif
 
-/* A row of outputs: number by number where columns lie outside. */
+/* Where vector x of a row begins: the last one ends where the row ends, if the row is as long as a vector;
+ * else it reaches beyond it, where a border or the next row is written later. */
+#define PN_BEGIN(x, lanes) ((x) + (lanes) > width && width >= (lanes) ? width - (lanes) : (x))
+
+/* A row of outputs: in fours where a whole vector would be filled by half at most. */
 PN_INLINE void PN(pn_halved_row)(const struct pn_conv *k, const float *in, const float *weights,
-                                 float bias, const float *residual, float *out, long y, const int side) {
-    const long width = (long)k->out.width, left = (long)k->left, top = 2 * y - (long)k->top;
-    const long below = (long)k->in_height - top;
-    const size_t first = top < 0 ? (size_t)-top : 0;
-    const size_t last = (size_t)(below < 0 ? 0 : below < side ? below : side);
-    long begin = (left + 1) / 2, end = begin;
-    in += top * (long)k->in_stride;
-#if PN_LANES > 1
-    const long inside = ((long)k->in_width - side + left) / 2 + 1;
-    const pn_four low = k->low - (pn_four){0}, high = k->high - (pn_four){0};
-    end = inside < width ? inside : width;
-    if (end - begin < 4) end = begin;
-    for (long x = begin; x < end; x = x + 8 <= end || x + 4 == end ? x + 4 : end - 4) {
-        pn_four made = PN(pn_halved_four)(k, in + 2 * x - left, weights, bias, first, last, side);
-        if (k->has_residual) made += PN_QUAD(residual + x);
-        if (k->activation) made = pn_within(made, low, high);
-        *(pn_four_loaded *)(void *)(out + x) = made;
+                                 float bias, const float *residual, float *out, const int side) {
+    const size_t width = k->out.width;
+#if PN_LANES > 4
+    if (width * 2 <= PN_LANES) {
+        const pn_four low = k->low - (pn_four){0}, high = k->high - (pn_four){0};
+        for (size_t i = 0; i < width; i += 4) {
+            const size_t x = PN_BEGIN(i, 4);
+            pn_four made = PN(pn_halved_four)(k, in + 2 * x, weights, bias, side);
+            if (k->has_residual) made += PN_QUAD(residual + x);
+            if (k->activation) made = pn_within(made, low, high);
+            *(pn_four_loaded *)(void *)(out + x) = made;
+        }
+        return;
     }
 #endif
-    for (long x = begin > 0 ? 0 : end; x < width; x = x + 1 == begin ? end : x + 1) {
-        const float made = PN(pn_halved_one)(k, in, weights, bias, first, last, 2 * x - left, side);
-        out[x] = pn_bounded(made + (k->has_residual ? residual[x] : 0.0F), k->activation, k->low, k->high);
+    for (size_t i = 0; i < width; i += PN_LANES) {
+        const size_t x = PN_BEGIN(i, PN_LANES);
+        PN_V made = PN(pn_halved_wide)(k, in + 2 * x, weights, bias, side);
+        if (k->has_residual) made += PN_LOAD(residual + x);
+        if (k->activation) made = PN_MIN(PN_MAX(made, k->low), k->high);
+        PN_STORE(out + x, made);
     }
 }
 
@@ -159,15 +171,19 @@ static void PN(pn_halved)(const struct pn_conv *k, float *w, const float *data) 
     PN_PARALLEL for (long channel = 0; channel < (long)t->channels; channel++) {
         const size_t c = (size_t)channel;
         const float *in = w + k->in + c * k->group_step, *own = data + k->dense + c * k->side * k->side;
-        for (size_t y = 0; y < t->height; y++) {
+        for (size_t y = 0; y < t->height; y++, in += 2 * k->in_stride) {
             const float *residual = w + k->residual + c * t->plane + y * t->stride;
             float *out = w + t->at + c * t->plane + y * t->stride;
-            if (k->side == 3) PN(pn_halved_row)(k, in, own, data[k->bias + c], residual, out, (long)y, 3);
-            else PN(pn_halved_row)(k, in, own, data[k->bias + c], residual, out, (long)y, 5);
+            if (k->side == 3) PN(pn_halved_row)(k, in, own, data[k->bias + c], residual, out, 3);
+            else PN(pn_halved_row)(k, in, own, data[k->bias + c], residual, out, 5);
         }
         pn_clean(t, w + t->at + c * t->plane, 0, 0, t->height * t->stride);
     }
 }
 
+#undef PN_HALVED
+#undef PN_EVEN
+#undef PN_ODD
+#undef PN_BEGIN
 #undef PN_DEEP
 #undef PN_ROWS_OF_THREE

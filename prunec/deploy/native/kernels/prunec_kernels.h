@@ -96,8 +96,8 @@ struct pn_conv {
     size_t group_out, group_step, taps;
     size_t bias, values, offsets, dense, scratch, scratch_size;
     struct pn_weights weights;
-    size_t step_y, step_x, together; /* of columns: input floats between positions; positions at a time */
-    size_t side, top, left, in_height, in_width, in_stride; /* of halved: kernel, padding, input */
+    size_t together; /* of columns: positions at a time */
+    size_t side, in_stride; /* of halved: of the kernel, and of the input */
     int has_residual, activation;
     float low, high;
     const struct pn_phases *phases; /* of one channel, where each is split just before it is read */
@@ -196,6 +196,15 @@ static inline float *pn_scratch(float *w, size_t first) {
 #define PRUNEC_THREADS_MOST 1
 static inline float *pn_scratch(float *w, size_t first) { return w + first; }
 #endif
+
+/* Asks for the cache lines of floats that are read soon. */
+static inline void pn_ahead(const float *from, const float *to) {
+#if defined(__GNUC__)
+    for (; from < to; from += 16) __builtin_prefetch(from, 0, 2);
+#else
+    (void)from, (void)to;
+#endif
+}
 
 static inline void pn_fill(float *out, size_t count, float value) {
     for (size_t i = 0; i < count; i++) out[i] = value;

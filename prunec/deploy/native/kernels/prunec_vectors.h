@@ -26,7 +26,10 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
 /* x - 0 is x for every number, -0 too, so that compilers make one broadcast of it. */
 #define PN_ALL(x) ((x) - (PN_V){0})
 /* A NaN stays one: of a NaN, maxps and minps return their second operand. */
-#if defined(__x86_64__) && PN_LANES == 8
+#if defined(__x86_64__) && PN_LANES == 16 && !defined(PRUNEC_HALVES)
+#define PN_MAX(v, x) PN(pn_larger)(PN_ALL(x), v)
+#define PN_MIN(v, x) PN(pn_smaller)(PN_ALL(x), v)
+#elif defined(__x86_64__) && PN_LANES == 8
 #define PN_MAX(v, x) ((PN_V)__builtin_ia32_maxps256(PN_ALL(x), v))
 #define PN_MIN(v, x) ((PN_V)__builtin_ia32_minps256(PN_ALL(x), v))
 #elif defined(__x86_64__) && PN_LANES == 4
@@ -50,6 +53,36 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
 #define PN_INLINE static inline __attribute__((always_inline))
 #else
 #define PN_INLINE static inline
+#endif
+
+#if defined(__x86_64__) && PN_LANES == 16 && !defined(PRUNEC_HALVES)
+/* Compilers disagree on their functions for these two instructions. */
+PN_INLINE PN_V PN(pn_larger)(PN_V v, PN_V x) {
+    PN_V made;
+    __asm__("vmaxps %2, %1, %0" : "=v"(made) : "v"(v), "v"(x));
+    return made;
+}
+PN_INLINE PN_V PN(pn_smaller)(PN_V v, PN_V x) {
+    PN_V made;
+    __asm__("vminps %2, %1, %0" : "=v"(made) : "v"(v), "v"(x));
+    return made;
+}
+#endif
+
+/* Numbers of two vectors, put together in one. */
+#if defined(__clang__)
+#define PN_PICKED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PN_PICKED(a, b, ...) __builtin_shuffle(a, b, (PN(pn_mask)){__VA_ARGS__})
+#endif
+
+/* A vector in a register: compilers would load it again for every product, and loads are the bound. */
+#if defined(__GNUC__) && defined(__x86_64__) && PN_LANES > 1 && !(PN_LANES > 8 && defined(PRUNEC_HALVES))
+#define PN_HELD(v) __asm__("" : "+v"(v))
+#elif defined(__GNUC__) && defined(__aarch64__) && PN_LANES > 1
+#define PN_HELD(v) __asm__("" : "+w"(v))
+#else
+#define PN_HELD(v) (void)(v)
 #endif
 
 /* The sums of a tile, finished: residual, activation; stored. */
@@ -207,6 +240,8 @@ static const struct pn_kernels PN(pn_kernels) = {
 #undef PN_UNROLLED
 #undef PN_INLINE
 #undef PN_FINISH
+#undef PN_HELD
+#undef PN_PICKED
 #undef PN_CASE
 #undef PN_CASES
 #undef PN_TWELVE
