@@ -15,7 +15,7 @@ from prunec.deploy.exporter import Exact, Source
 from prunec.deploy.native.compiler import compiler
 from prunec.deploy.native.lowering import lower
 from prunec.deploy.native.reading import read_network
-from prunec.deploy.native.source import HEADERS, digest_of, program, write_program
+from prunec.deploy.native.source import digest_of, headers_of, program, write_program
 from prunec.deploy.native.tuning import tuned
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
@@ -60,7 +60,7 @@ class ToC(Exact):
         try:
             text = path.read_text("utf-8")
             blob = re.search(r"/\* weights: (\S+), (\d+) bytes \*/", text)
-            names = [path.name, f"{path.stem}.h", *HEADERS]
+            names = [path.name, f"{path.stem}.h", *headers_of(text)]
             if blob:
                 # Weights lie beside the source; a path would lead out of its folder.
                 if Path(blob[1]).name != blob[1]:

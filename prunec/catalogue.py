@@ -194,7 +194,7 @@ def build_exporters(
     Args:
         recipe: the recipe.
         source: the recipe's file, for errors.
-        forms: further forms, with default options.
+        forms: further forms, with default options, and before each the form that it reads.
         options: form → options that override the recipe's.
 
     Raises:
@@ -202,7 +202,8 @@ def build_exporters(
             that it reads, or options for a form that is not exported.
     """
     named = {str(table["name"]) for table in recipe.exports}
-    more = [f"to-{form}" for form in forms if f"to-{form}" not in named]
+    asked = dict.fromkeys(name for form in forms for name in _with_read(form))
+    more = [name for name in asked if name not in named]
     named_tables = [*recipe.exports, *({"name": name} for name in more)]
     tables = _with_options(named_tables, options or {}, source)
     built = tuple(
@@ -220,6 +221,14 @@ def build_exporters(
             )
         before.append(form)
     return built
+
+
+def _with_read(form: str) -> list[str]:
+    """Return the exporters of a form and of those that it is converted from, in order."""
+    names = [f"to-{form}"]
+    while read := exporter(names[0]).reads:
+        names.insert(0, f"to-{read}")
+    return names
 
 
 def _with_options(

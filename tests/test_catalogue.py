@@ -261,6 +261,12 @@ def test_an_exporter_is_a_file_with_options(workshop: None) -> None:
     assert (first.form(), first.opset, second.form()) == ("onnx", 20, "small")
 
 
+def test_a_form_brings_those_that_it_is_made_from() -> None:
+    """In their order, whichever is asked for first."""
+    for forms in (("c-int8",), ("c-int8", "int8"), ("onnx", "c-int8")):
+        assert [made.form() for made in exporters(ONNX, forms=forms)] == ["onnx", "int8", "c-int8"]
+
+
 @pytest.mark.parametrize(
     ("tables", "message", "remedy"),
     [

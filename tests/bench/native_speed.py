@@ -1,6 +1,6 @@
 """Native code beside onnxruntime: the same masked network by both, in turns, one image.
 
-    python tests/bench/native_speed.py [--threads N] [--flags=FLAGS] [--beside] [--sweep]
+    python tests/bench/native_speed.py [--threads N] [--flags=FLAGS] [--beside] [--int8] [--sweep]
                                        [NETWORK ...]
 
 Networks: `resnet50@90.23` (the layers of STR's published run of that sparsity: 79.55, 87.7, 90.23,
@@ -12,9 +12,11 @@ Networks: `resnet50@90.23` (the layers of STR's published run of that sparsity: 
 `--threads`: of both (1). `--flags`: further compiler flags for the C code, such as
 `--flags=-DPRUNEC_MOST=2`; onnxruntime stays as it is. `--beside`: the network under OpenVINO in
 float32, ExecuTorch and LiteRT with XNNPACK too, where they are installed, on one thread, and the
-ratio to the fastest of them. onnxruntime gains nothing by zeros: its time is the dense network's.
-On a machine that does other work only the ratio holds. Bytes are those of all files: kernels,
-source, weights, example.
+ratio to the fastest of them. `--int8`: the network with integer kernels too, as C and in
+onnxruntime, each in turns with onnxruntime's float32 (calibrated on the one image: the time does
+not depend on the ranges). onnxruntime gains nothing by zeros: its time is the dense network's. On a
+machine that does other work only the ratio holds. Bytes are those of all files: kernels, source,
+weights, example.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "cost"))
 from published_resnet50 import STR, str_density
 
 from prunec import catalogue
-from prunec.artifact import Artifact
+from prunec.artifact import Artifact, Step
 from prunec.deploy.exporter import Source
 from prunec.deploy.native.library import load_with_threads
 from prunec.deploy.runner import LoadedFile, once
@@ -42,6 +44,8 @@ from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.deploy.timing import interleaved
 from prunec.errors import PrunecError
 from prunec.exporters.to_c import ToC
+from prunec.exporters.to_c_int8 import ToCInt8
+from prunec.exporters.to_int8 import ToInt8
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.models.mobilenet_v1 import mobilenet_v1
@@ -93,20 +97,20 @@ def _mask(weight: Tensor, density: float) -> Tensor:
     return kept.view_as(weight)
 
 
-def row(
-    wanted: str, folder: Path, threads: int, flags: Sequence[str], *, beside: bool
-) -> Iterator[str]:
+def row(wanted: str, folder: Path, given: argparse.Namespace) -> Iterator[str]:
     """Export a network, prove the two equal, and time them in turns."""
     name, _, zeros = wanted.partition("@")
     side = 32 if name.endswith("_cifar") else 224
     example = (torch.randn(1, 3, side, side),)
     module = fold_batch_norms(masked(name, zeros), example)[0]
-    source = Source(Artifact(module, example), {}, {"onnx": folder / "model.onnx"})
+    step = Step("fold", {}, ("compact", "folded"), (1, 1), (1, 1), None, 0.0, "")
+    artifact = Artifact(module, example, history=(step,))
+    source = Source(artifact, {}, {"onnx": folder / "model.onnx"})
     ToOnnx()(source, folder / "model.onnx")
     path = ToC()(source, folder / "c" / "model.c").path
     size = sum(file.stat().st_size for file in path.parent.iterdir())
-    ours = load_with_threads(path, threads, flags)
-    theirs = Onnxruntime(threads=threads).open(folder / "model.onnx")
+    ours = load_with_threads(path, given.threads, given.flags)
+    theirs = Onnxruntime(threads=given.threads).open(folder / "model.onnx")
     inputs = [x.numpy() for x in example]
     made, expected = once(ours, inputs)[0], once(theirs, inputs)[0]
     error = float(np.abs(made - expected).max() / np.abs(expected).max())
@@ -118,8 +122,37 @@ def row(
         f"   {size / 1e6:6.2f} MB, {size / max(nonzero, 1):.2f} bytes a nonzero weight"
         f"   {error:.0e} apart"
     )
-    if beside:
+    if given.beside:
         yield from _engines(source, folder, ours, 1 / timed.ratio)
+    if given.int8:
+        yield from _integers(source, folder, theirs, given, nonzero)
+
+
+def _integers(
+    source: Source, folder: Path, dense: LoadedFile, given: argparse.Namespace, nonzero: int
+) -> Iterator[str]:
+    """Time the network with integer kernels, as C and in onnxruntime, beside float32 there."""
+    inputs, file = [x.numpy() for x in source.example], folder / "int8" / "model.onnx"
+    ToInt8(agreement=0.0, accuracy_drop=100.0)(source, file, [source.example])
+    source = Source(source.artifact, {}, {"int8": file})
+    path = ToCInt8()(source, folder / "c8" / "model.c", [source.example]).path
+    size = sum(each.stat().st_size for each in path.parent.iterdir())
+    ours = load_with_threads(path, given.threads, given.flags)
+    theirs = Onnxruntime(threads=given.threads).open(file)
+    made, expected = once(ours, inputs)[0], once(theirs, inputs)[0]
+    error = float(np.abs(made - expected).max() / np.abs(expected).max())
+    timed = interleaved(lambda: once(ours, inputs), lambda: once(dense, inputs))
+    yield (
+        f"{'  int8':20} {1 / timed.ratio:6.2f} times as fast"
+        f"   {timed.shipped_ms:7.2f} ms of {timed.dense_ms:7.2f}"
+        f"   {size / 1e6:6.2f} MB, {size / max(nonzero, 1):.2f} bytes a nonzero weight"
+        f"   {error:.0e} apart from onnxruntime's int8"
+    )
+    timed = interleaved(lambda: once(theirs, inputs), lambda: once(dense, inputs))
+    yield (
+        f"{'  onnxruntime int8':20} {1 / timed.ratio:6.2f} times as fast"
+        f"   {timed.shipped_ms:7.2f} ms of {timed.dense_ms:7.2f}"
+    )
 
 
 def _engines(source: Source, folder: Path, ours: LoadedFile, ratio: float) -> Iterator[str]:
@@ -145,6 +178,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--flags", type=str.split, default=[])
     parser.add_argument("--beside", action="store_true")
+    parser.add_argument("--int8", action="store_true")
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("networks", nargs="*")
     given = parser.parse_args()
@@ -153,8 +187,7 @@ def main() -> None:
         networks = [f"{name}@{zeros}" for name in networks for zeros in range(0, 101, 10)]
     for wanted in networks:
         with tempfile.TemporaryDirectory() as folder:
-            lines = row(wanted, Path(folder), given.threads, given.flags, beside=given.beside)
-            for line in lines:
+            for line in row(wanted, Path(folder), given):
                 print(line, flush=True)
 
 

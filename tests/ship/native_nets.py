@@ -102,3 +102,22 @@ class Everything(nn.Module):
         x = F.pad(self.last(x), (0, 0, 0, 1), mode="replicate")
         x = F.adaptive_avg_pool2d(F.hardswish(x)[:, :, 1:7], (3, 3))
         return self.head(x.flatten(1)).softmax(1), x.amax((2, 3))
+
+
+class OfIntegers(nn.Module):
+    """A network whose every convolution can be integer; no float operator lies between two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.side = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 24, 1)
+        self.one, self.two = nn.Conv2d(8, 24, 3, padding=1), nn.Conv2d(24, 24, 3, padding=1)
+        self.deep = nn.Conv2d(24, 24, 5, padding=2, groups=24)
+        self.halved = nn.Conv2d(24, 24, 3, 2, 1, groups=24)
+        self.last, self.head = nn.Conv2d(24, 32, (3, 2), dilation=(1, 2)), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.max_pool2d(self.stem(x).relu(), 3, 1, 1)
+        x = (self.two(self.one(x).relu()) + self.side(x)).relu()
+        x = x + F.relu6(self.deep(x))
+        x = self.last(self.halved(x)).relu()
+        return self.head(x.mean((2, 3))), x.amax((2, 3))

@@ -90,7 +90,7 @@ def add_filters(builder: Builder, call: Call, read: Read, weights: Filters, taps
     if kernel == "three":
         fields["dense"] = data.add(weights.values)
     if kernel in ("sparse", "three"):
-        table = _table(builder, call, offsets, weights.group_in)
+        table = offset_table(builder, call, offsets, weights.group_in)
         fields["weights.offsets"], reads = Place(table), [*reads, table]
     else:
         fields["offsets"] = data.add(pattern.offsets if pattern else offsets)
@@ -140,7 +140,7 @@ def _halved(builder: Builder, call: Call, how: Geometry, weights: Filters) -> No
     step.work = _work(builder, call, weights, "halved", 4 * weights.values.size)
 
 
-def _table(builder: Builder, call: Call, offsets: np.ndarray, channels: int) -> str:
+def offset_table(builder: Builder, call: Call, offsets: np.ndarray, channels: int) -> str:
     """Append the step that computes the offset of each weight of a filter; return its buffer.
 
     Computing the table takes little time; storing it would take a number for each weight.

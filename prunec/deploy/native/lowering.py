@@ -130,15 +130,28 @@ def lower(network: Network, chosen: Mapping[str, str] | None = None) -> Builder:
     Raises:
         PassError: an operator, an attribute or one of its forms has no kernel.
     """
+    return lowered(Builder(network, borders(network), chosen=chosen or {}), OPERATORS)
+
+
+def lowered(builder: Builder, operators: Mapping[str, Lower]) -> Builder:
+    """Append the program of a builder's network; return the builder.
+
+    Args:
+        builder: the empty program.
+        operators: ONNX operator → the function that appends its kernel calls.
+
+    Raises:
+        PassError: an operator, an attribute or one of its forms has no kernel.
+    """
+    network = builder.network
     for call in network.calls:
-        if call.operator not in OPERATORS:
+        if call.operator not in operators:
             raise call.refuse("")
-    builder = Builder(network, borders(network), chosen=chosen or {})
     for number, name in enumerate(network.inputs):
         _outside(builder, name, f"pn_of_each(&S, inputs[{number}] + {{first}}, w);", given=True)
     for call in network.calls:
         first = len(builder.steps)
-        OPERATORS[call.operator](builder, call)
+        operators[call.operator](builder, call)
         builder.spans[call.results[0]] = (first, len(builder.steps))
     for number, name in enumerate(network.outputs):
         _outside(builder, name, f"pn_of_each(&S, w, outputs[{number}] + {{first}});", given=False)

@@ -50,7 +50,7 @@ def one(builder: Builder, call: Call) -> None:
 
 def bounded(builder: Builder, call: Call) -> None:
     """Append ReLU or Clip; fused into the convolution or linear layer before it where possible."""
-    low, high = (0.0, _LARGEST) if call.operator == "Relu" else _limits(builder, call)
+    low, high = limits(builder, call)
     name = call.operands[0]
     maker = builder.makers.get(name)
     if maker is None or not builder.once(name):
@@ -62,12 +62,19 @@ def bounded(builder: Builder, call: Call) -> None:
     builder.share(call.results[0], name)
 
 
-def _limits(builder: Builder, call: Call) -> tuple[float, float]:
-    limits = []
+def limits(builder: Builder, call: Call) -> tuple[float, float]:
+    """Return the bounds of ReLU or Clip.
+
+    Raises:
+        PassError: a bound is computed.
+    """
+    if call.operator == "Relu":
+        return 0.0, _LARGEST
+    ends = []
     for place, key, default in ((1, "min", -_LARGEST), (2, "max", _LARGEST)):
         given = builder.constant(call, place)
-        limits.append(call.real(key, default) if given is None else float(given.reshape(())))
-    return limits[0], limits[1]
+        ends.append(call.real(key, default) if given is None else float(given.reshape(())))
+    return ends[0], ends[1]
 
 
 def _each(builder: Builder, call: Call, operation: str, numbers: tuple[float, float]) -> None:

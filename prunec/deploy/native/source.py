@@ -22,6 +22,8 @@ HEADERS = (
     "prunec_plain.h", "prunec_planes.h",
     "prunec_choices.h",
 )  # fmt: skip
+INTEGER_HEADERS = ("prunec_bytes.h", "prunec_fours.h")
+"""Kernels of programs in which tensors are bytes."""
 LARGEST_SOURCE = 1 << 15
 """Bytes of weights up to which they are part of the source; more go into a file beside it.
 
@@ -48,6 +50,12 @@ class Program:
         """Whether the weights are part of the source."""
         return len(self.builder.data.bytes) <= LARGEST_SOURCE
 
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The kernels that the source includes."""
+        integer = any(step.code.startswith("q->") for step in self.builder.steps)
+        return HEADERS + (INTEGER_HEADERS if integer else ())
+
 
 def program(builder: Builder, metadata: Mapping[str, str]) -> Program:
     """Return a program with its workspace planned."""
@@ -72,10 +80,20 @@ def write_program(made: Program, path: Path) -> None:
         ("CMakeLists.txt.in", "CMakeLists.txt"),
     ):
         (folder / name).write_text(Template(_packaged(template)).substitute(names), "utf-8")
-    for name in HEADERS:
+    for name in made.headers:
         (folder / name).write_text(_packaged(name), "utf-8")
     if not made.in_source:
         path.with_suffix(".bin").write_bytes(made.builder.data.bytes)
+
+
+def _first(headers: tuple[str, ...]) -> str:
+    """Return the header that includes all others."""
+    return INTEGER_HEADERS[0] if INTEGER_HEADERS[0] in headers else HEADERS[0]
+
+
+def headers_of(source: str) -> tuple[str, ...]:
+    """Return the names of the kernels that a written source includes."""
+    return HEADERS + (INTEGER_HEADERS if f'#include "{INTEGER_HEADERS[0]}"' in source else ())
 
 
 def _count(made: Program, which: str) -> str:
@@ -92,11 +110,11 @@ def _source(made: Program, stem: str) -> str:
     parts = [
         f"/* A network compiled by prunec: {len(steps)} calls of kernels, "
         f"{len(data)} bytes of weights and tables.\n * cc -O2 -c {stem}.c\n */",
-        f'#include "{stem}.h"\n\n{_sizes(made)}\n#include "prunec_kernels.h"',
+        f'#include "{stem}.h"\n\n{_sizes(made)}\n#include "{_first(made.headers)}"',
         _weights(data) if made.in_source else _beside(stem, data),
         *(_arguments(number, steps, made.memory) for number in range(len(steps))),
         _about(steps),
-        _run(steps),
+        _run(steps, integer=INTEGER_HEADERS[0] in made.headers),
         _description(made, stem),
         _functions(made, stem),
     ]
@@ -199,18 +217,20 @@ def _about(steps: list[Step]) -> str:
 
 def _kernel(step: Step) -> str:
     """Return the name of a call's kernel without its prefix: ``pn_pool(&S, w)`` → ``pool``."""
-    return step.code.partition("(")[0].removeprefix("pn_").removeprefix("k->").replace("_", " ")
+    name = step.code.partition("(")[0]
+    return name.removeprefix("pn_").removeprefix("k->").removeprefix("q->").replace("_", " ")
 
 
-def _run(steps: list[Step]) -> str:
+def _run(steps: list[Step], *, integer: bool) -> str:
     calls = "\n".join(
         f"    PN_STEP({number}, {step.code.rstrip(';')});".replace("&S", f"&step{number}")
         for number, step in enumerate(steps)
     )
+    bytes_of = "    const struct pn_byte_kernels *q = pn_chosen_bytes();\n" if integer else ""
     return (
         "static void run_sample(const struct pn_kernels *k, const float *d, float *w,\n"
         "                       const float *const *inputs, float *const *outputs, "
-        f"size_t sample) {{\n    (void)k, (void)d, (void)sample;\n{calls}\n}}"
+        f"size_t sample) {{\n    (void)k, (void)d, (void)sample;\n{bytes_of}{calls}\n}}"
     )
 
 
@@ -256,7 +276,8 @@ def _escaped(text: bytes) -> str:
 
 
 def _functions(made: Program, stem: str) -> str:
-    return Template(_packaged("functions.c.in")).substitute(model=stem)
+    chosen = "pn_chosen_bytes" if INTEGER_HEADERS[0] in made.headers else "pn_chosen"
+    return Template(_packaged("functions.c.in")).substitute(model=stem, chosen=chosen)
 
 
 def digest_of(folder: Path, names: list[str]) -> str:

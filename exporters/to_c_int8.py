@@ -1,0 +1,57 @@
+"""Exporter of C11 whose convolutions compute with integers of eight bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+
+from prunec.deploy.exporter import Lossy, Source
+from prunec.deploy.native.integer_convolutions import lower_integers
+from prunec.deploy.native.quantised import read_quantised
+from prunec.deploy.native.source import program, write_program
+from prunec.deploy.written import Written
+from prunec.exporters.to_c import ToC
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToCInt8(Lossy):
+    """Compile the file of ``to-int8``: its ranges, its integers, and its layers in float.
+
+    Convolutions read bytes, sum products in 32 bits, and round each sum once, with the residual
+    sum and the activation behind them. Linear layers, and operators that have no integer kernel,
+    compute in float32. Weights have the seven bits of ``to-int8``'s default.
+    """
+
+    suffix: ClassVar[str] = ToC.suffix
+    beside: ClassVar[tuple[str, ...]] = ToC.beside
+    reads: ClassVar[str] = "int8"
+    is_code: ClassVar[bool] = True
+
+    def write(
+        self, source: Source, path: Path, batches: Iterable[tuple[Tensor, ...]]
+    ) -> Mapping[str, object]:
+        """Write the source and its files; report how many layers compute with integers.
+
+        Raises:
+            PassError: the network has an operator, a size or a type that C has no kernel for, or
+                weights have eight bits.
+        """
+        quantised = read_quantised(source.files[self.reads])
+        made = lower_integers(quantised)
+        write_program(program(made, source.metadata), path)
+        integer = sum(step.struct == "pn_fours" for step in made.steps)
+        layers = sum(step.work is not None for step in made.steps)
+        return {"integer layers": integer, "layers": layers}
+
+    def read_back(self, path: Path) -> Written:
+        """Return the digest of all files.
+
+        Raises:
+            PrunecError: a file is missing, or is cut off.
+        """
+        read: Written = ToC().read_back(path)
+        return read

@@ -1,0 +1,221 @@
+"""Integer convolutions: bytes by signed bytes, four weights of a filter at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from prunec.deploy.native.builder import Fields, Place
+from prunec.deploy.native.byte_layout import byte_layout, in_floats, whole_lines
+from prunec.deploy.native.convolutions import offset_table
+from prunec.deploy.native.filters import Read
+from prunec.deploy.native.fours import fours
+from prunec.deploy.native.geometry import Geometry, geometry
+from prunec.deploy.native.integers import (
+    IntegerBuilder,
+    Stored,
+    Sums,
+    added,
+    bounded_sums,
+    integer_builder,
+    pooled_bytes,
+    work_of,
+)
+from prunec.deploy.native.lowering import OPERATORS, lowered
+from prunec.deploy.native.packing import MOST_COLUMNS
+from prunec.deploy.native.positions import limits
+from prunec.deploy.native.quantised import Kernel, Quantised
+from prunec.deploy.native.reading import Call
+from prunec.errors import PassError
+from prunec.wording import percent
+
+_LARGEST = 64
+"""Largest weight of seven bits: two products with a byte fit 16 bits on every processor."""
+_MOST_SUM = 1 << 30
+"""Bound of sums, which have 32 bits."""
+
+
+def lower_integers(quantised: Quantised) -> IntegerBuilder:
+    """Return the program of an int8 file.
+
+    Raises:
+        PassError: an operator, an attribute or one of its forms has no kernel, or weights have
+            eight bits.
+    """
+    builder = integer_builder(quantised)
+    lowered(builder, _OPERATORS)  # type: ignore[arg-type]
+    builder.close_all()
+    return builder
+
+
+def _convolution(builder: IntegerBuilder, call: Call) -> None:
+    """Append a convolution: of bytes where the file has it so."""
+    kernel = builder.quantised.kernels.get(call.operands[1])
+    makes_planes = byte_layout(builder.layout(call.results[0])) is not None
+    if kernel is None or kernel.values.ndim > 4 or not makes_planes:
+        OPERATORS[call.operator](builder, call)
+        return
+    read = builder.bytes_of(call.operands[0])
+    sums = None if read is None else _sums(builder, call, kernel, read)
+    if read is None or sums is None:
+        OPERATORS[call.operator](builder, call)
+        return
+    _append(builder, call, kernel, read, sums)
+
+
+def _sums(
+    builder: IntegerBuilder, call: Call, kernel: Kernel, read: Stored
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return where sums start, what a sum of 1 stands for, and the total weight of each filter.
+
+    None if sums may leave 32 bits, or a filter has too many weights.
+
+    Raises:
+        PassError: a weight has more than seven bits.
+    """
+    rows = kernel.values.reshape(len(kernel.values), -1).astype(np.int64)
+    if np.abs(rows).max(initial=0) > _LARGEST:
+        raise PassError(
+            f"C has no int8 weights of eight bits (node {call.name!r})",
+            remedy='Set weight_bits = 7, the default, at [[export]] name = "to-int8".',
+        )
+    steps = np.broadcast_to(kernel.scales.astype(np.float64) * read.codes.scale, len(rows))
+    starts = _bias(builder, call, steps) - read.codes.zero * rows.sum(1)
+    # ARM's dot products take bytes less 128: half as much again suffices for any order.
+    largest = np.abs(starts) + 2 * 255 * np.abs(rows).sum(1)
+    if largest.max(initial=0) >= _MOST_SUM or rows.shape[1] > MOST_COLUMNS:
+        return None
+    return starts.astype(np.int32), steps, rows.sum(1).astype(np.int32)
+
+
+def _bias(builder: IntegerBuilder, call: Call, steps: np.ndarray) -> np.ndarray:
+    """Return the bias of each filter in steps of its sums."""
+    values = builder.constant(call, 2)
+    if values is None:
+        return np.zeros(len(steps), np.int64)
+    stored = builder.quantised.biases.get(call.operands[2])
+    if stored is not None and np.allclose(stored * steps, values, rtol=1e-5, atol=0):
+        return stored.astype(np.int64)
+    # In other steps, or in float.
+    made = np.clip(np.rint(values.astype(np.float64) / steps), -_MOST_SUM, _MOST_SUM)
+    return np.asarray(made, np.int64)
+
+
+def _append(
+    builder: IntegerBuilder,
+    call: Call,
+    kernel: Kernel,
+    given: Stored,
+    sums: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    """Append the kernel call of an integer convolution, which has no place for its results yet."""
+    name, groups, data = call.results[0], call.whole("group", 1), builder.data
+    values = kernel.values.reshape(len(kernel.values), -1)
+    group_in = given.layout.channels // groups
+    layout = builder.layout(name)
+    read, shift = _read(builder, call, given, layout.stride)
+    offsets = read.offsets(group_in)
+    table = offset_table(builder, call, offsets, group_in)
+    packed = fours(values)
+    (starts, steps, totals) = sums
+    fields: Fields = {
+        "in": read.place, "shift": shift, "positions": layout.positions,
+        "group_out": len(values) // groups, "group_step": group_in * read.channel,
+        "offsets": Place(table), "far": int(packed.places.dtype == np.uint16),
+        "bias": data.add(starts), "totals": data.add(totals), "has_residual": 0,
+    }  # fmt: skip
+    fields |= {
+        key: data.add(getattr(packed, key)) for key in ("starts", "counts", "places", "values")
+    }
+    live = percent(np.count_nonzero(values) / max(values.size, 1))
+    layer = f"{call.name}: {len(values)} filters, {live} of their weights, as bytes"
+    reads = [table, read.place.buffer]
+    step = builder.add("q->fours(&S, w, d);", "pn_fours", fields, reads, "", layer)
+    step.work = work_of(builder, call, values, packed.bytes)
+    builder.open[name] = Sums(step, steps)
+
+
+def _read(builder: IntegerBuilder, call: Call, given: Stored, stride: int) -> tuple[Read, int]:
+    """Return the bytes that a convolution reads, and those before the first one it reads."""
+    how = geometry(call, builder.network)
+    rows, columns, own = how.rows, how.columns, given.layout
+    if how.direct:
+        taps = [dy * stride + dx for dy in rows.taps for dx in columns.taps]
+        return _from_least(given.buffer, own.plane, taps), own.lead + min(taps)
+    used = sorted({(y % rows.step, x % columns.step) for y in rows.taps for x in columns.taps})
+    height = rows.out + rows.high - rows.low
+    plane = whole_lines(height * stride + columns.high - columns.low + 64)
+    taps = [
+        used.index((y % rows.step, x % columns.step)) * plane
+        + (y // rows.step) * stride + x // columns.step
+        for y in rows.taps for x in columns.taps
+    ]  # fmt: skip
+    buffer = builder.scratch(in_floats(own.channels * plane * len(used)))
+    _split(builder, call, given, buffer, (plane, stride, used, how))
+    shift = -rows.low * stride - columns.low + min(taps)
+    return _from_least(buffer, plane * len(used), taps), shift
+
+
+def _from_least(buffer: str, channel: int, taps: list[int]) -> Read:
+    least = min(taps)
+    return Read(Place(buffer), channel, tuple(tap - least for tap in taps))
+
+
+def _split(
+    builder: IntegerBuilder,
+    call: Call,
+    given: Stored,
+    buffer: str,
+    form: tuple[int, int, list[tuple[int, int]], Geometry],
+) -> None:
+    """Append the step that splits bytes into phases.
+
+    Args:
+        builder: the program.
+        call: the convolution that reads the phases.
+        given: what it splits.
+        buffer: buffer of the phases.
+        form: bytes of a plane and of a row of a phase, row and column where each phase begins, and
+            the geometry.
+    """
+    (plane, stride, used, how) = form
+    rows, columns = how.rows, how.columns
+    firsts = [(rows.low * rows.step + y, columns.low * columns.step + x) for y, x in used]
+    fields = given.layout.fields("in", given.buffer, given.codes.zero)
+    fields |= {
+        "out": Place(buffer), "out_plane": plane, "out_stride": stride, "step_y": rows.step,
+        "step_x": columns.step, "count": len(used), "rows": rows.out + rows.high - rows.low,
+        "columns": min(columns.out + columns.high - columns.low, stride),
+        "at": builder.data.add(np.array(firsts, np.int32)),
+    }  # fmt: skip
+    code = "pn_byte_split(&S, w, d);"
+    builder.add(code, "pn_byte_phases", fields, [given.buffer], buffer, call.name)
+
+
+def _clip(builder: IntegerBuilder, call: Call) -> None:
+    if call.results[0] in builder.quantised.codes:
+        builder.pair(call)
+    else:
+        _bounds(builder, call)
+
+
+def _bounds(builder: IntegerBuilder, call: Call) -> None:
+    if not bounded_sums(builder, call, *limits(builder, call)):
+        OPERATORS[call.operator](builder, call)
+
+
+def _add(builder: IntegerBuilder, call: Call) -> None:
+    if not added(builder, call):
+        OPERATORS[call.operator](builder, call)
+
+
+def _max_pool(builder: IntegerBuilder, call: Call) -> None:
+    if not pooled_bytes(builder, call):
+        OPERATORS[call.operator](builder, call)
+
+
+_OPERATORS: Mapping[str, Callable[[IntegerBuilder, Call], None]] = {
+    **OPERATORS, "Conv": _convolution, "Clip": _clip, "Relu": _bounds, "Add": _add,
+    "MaxPool": _max_pool,
+}  # fmt: skip
