@@ -56,15 +56,16 @@ typedef int32_t PN(pn_mask) __attribute__((vector_size(4 * PN_LANES)));
 #endif
 
 #if defined(__x86_64__) && PN_LANES == 16 && !defined(PRUNEC_HALVES)
-/* Compilers disagree on their functions for these two instructions. */
+/* Compilers disagree on their functions for these two instructions. The second order of operands is
+ * Intel's (-masm=intel). */
 PN_INLINE PN_V PN(pn_larger)(PN_V v, PN_V x) {
     PN_V made;
-    __asm__("vmaxps %2, %1, %0" : "=v"(made) : "v"(v), "v"(x));
+    __asm__("vmaxps {%2, %1, %0|%0, %1, %2}" : "=v"(made) : "v"(v), "v"(x));
     return made;
 }
 PN_INLINE PN_V PN(pn_smaller)(PN_V v, PN_V x) {
     PN_V made;
-    __asm__("vminps %2, %1, %0" : "=v"(made) : "v"(v), "v"(x));
+    __asm__("vminps {%2, %1, %0|%0, %1, %2}" : "=v"(made) : "v"(v), "v"(x));
     return made;
 }
 #endif
