@@ -109,13 +109,14 @@ def test_the_code_for_the_widest_vectors(everything: Path) -> None:
 
 
 def test_what_is_not_a_number_stays_so(tmp_path: Path) -> None:
-    """Under every activation that bounds, on processors with and without vectors."""
+    """Under what bounds and what takes the largest, on processors with and without vectors."""
     rules = [nn.ReLU(), nn.ReLU6(), nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(-0.5, 0.5)]
     layers = [nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), rule) for rule in rules]
     steps = [nn.Conv2d(3, 12, 3, 2, 1, groups=3), nn.Conv2d(3, 12, 3, 1, 1, groups=3)]
     layers += [nn.Sequential(step, nn.ReLU()) for step in steps]
     layers += [nn.Sequential(nn.Flatten(), nn.Linear(270, 40), nn.ReLU())]
-    parts = Beside([*rules, *layers])
+    pools = [nn.MaxPool2d(2), nn.MaxPool2d(3, 2, 1)]
+    parts = Beside([*rules, *layers, *pools])
     inputs = tuple(torch.randn(1, 3, 9, 10) for _ in parts.parts)
     path = exported(parts, inputs, tmp_path)
     for x in inputs:

@@ -65,7 +65,7 @@ static inline float pn_pooled(const struct pn_pool *k, const float *in, long y, 
                 continue;
             }
             const float value = in[row * (long)k->stride + column];
-            largest = value > largest ? value : largest;
+            largest = pn_of_two(PN_MAXIMUM, value, largest); /* a NaN stays one */
             sum += value;
             count++;
         }
@@ -79,7 +79,7 @@ static inline float pn_pooled_inside(const struct pn_pool *k, const float *in) {
         const float *from = in + i * k->gap_y * (long)k->stride;
         if (k->largest)
             for (long j = 0; j < k->kernel_x; j++)
-                largest = from[j * k->gap_x] > largest ? from[j * k->gap_x] : largest;
+                largest = pn_of_two(PN_MAXIMUM, from[j * k->gap_x], largest);
         else
             for (long j = 0; j < k->kernel_x; j++) sum += from[j * k->gap_x];
     }
