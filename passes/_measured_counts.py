@@ -9,11 +9,36 @@ from pydantic import Field
 from prunec.catalogue import runner, runner_by
 from prunec.deploy.layer_times import LayerTimes
 from prunec.errors import PassError
-from prunec.graph.removal.counts import Measured, Rounding
+from prunec.graph.removal.counts import STEP, Measured, Rounding
 
 MEASURED = "measured"
 RoundTo = Annotated[int, Field(ge=1)] | Literal["measured"]
 """A multiple, or what takes the least time."""
+TARGETS = {"macs_ratio": "MACs / dense", "latency_ratio": "layers' times / dense"}
+"""Names of budgets in a run's record, by option."""
+
+
+def block_of(round_to: int | str) -> int:
+    """Return the channels per block of a pass that chooses channels."""
+    return round_to if isinstance(round_to, int) else STEP
+
+
+def stated_budget(
+    name: str, macs_ratio: float | None, latency_ratio: float | None
+) -> tuple[str, float]:
+    """Return the option of the one budget that a pass states, and its share.
+
+    Raises:
+        PassError: it states none, or both.
+    """
+    stated = {"macs_ratio": macs_ratio, "latency_ratio": latency_ratio}
+    given = [(key, ratio) for key, ratio in stated.items() if ratio is not None]
+    if len(given) != 1:
+        raise PassError(
+            f"{name} states " + ("two budgets" if given else "no budget"),
+            remedy="State macs_ratio = 0.5, or latency_ratio = 0.5.",
+        )
+    return given[0]
 
 
 def require_timed(name: str, asked: bool) -> None:

@@ -35,10 +35,16 @@ from prunec.contract import Remarks, Training
 from prunec.errors import PassError
 from prunec.graph.capture import capture
 from prunec.graph.channels.analyse import analyse
-from prunec.graph.removal import counts as measured_counts
 from prunec.models.gates import attach_gates
 from prunec.passes._gdp import LENGTHS, Gdp
-from prunec.passes._measured_counts import RoundTo, layer_times, require_timed
+from prunec.passes._measured_counts import (
+    TARGETS,
+    RoundTo,
+    block_of,
+    layer_times,
+    require_timed,
+    stated_budget,
+)
 from prunec.recipe.lengths import Epochs, Share, in_epochs, stated_wrong
 from prunec.sparsity.flat import give_own_memory
 from prunec.sparsity.gated_macs import Gated, gated_channels
@@ -49,8 +55,6 @@ from prunec.training.context import Context
 from prunec.training.dense_phase import dense_remarks
 from prunec.training.loop import fit
 from prunec.training.phases import Phases, divided
-
-_TARGETS = {"macs_ratio": "MACs / dense", "latency_ratio": "layers' times / dense"}
 
 
 @dataclass(frozen=True)
@@ -117,25 +121,21 @@ class TrainGdp(Training):
         """Refuse what contradicts itself."""
         if wrong := stated_wrong(self, *LENGTHS, needed=True):
             raise PassError(f"train-gdp {wrong}")
-        if (self.macs_ratio is None) == (self.latency_ratio is None):
-            raise PassError(
-                "train-gdp states " + ("no budget" if self.macs_ratio is None else "two budgets"),
-                remedy="State macs_ratio = 0.5, or latency_ratio = 0.5.",
-            )
+        stated_budget(self.pass_name(), self.macs_ratio, self.latency_ratio)
         require_timed(self.runner, self.latency_ratio is not None)
 
     @property
     def block(self) -> int:
         """How many channels a block has."""
-        return self.round_to if isinstance(self.round_to, int) else measured_counts.STEP
+        block: int = block_of(self.round_to)
+        return block
 
     @property
     def budget(self) -> tuple[str, float]:
         """The key of what is bounded, and its share."""
-        if self.macs_ratio is not None:
-            return "macs_ratio", self.macs_ratio
-        assert self.latency_ratio is not None
-        return "latency_ratio", self.latency_ratio
+        name, macs, latency = self.pass_name(), self.macs_ratio, self.latency_ratio
+        stated: tuple[str, float] = stated_budget(name, macs, latency)
+        return stated
 
     def phases(self, epochs: int) -> Phases:
         """See :meth:`Training.phases`."""
@@ -197,7 +197,7 @@ def _told(
         "gates": len(method.a),
         "gates_between": last["gates_between"],
         aim: last[aim],
-        "targets": {_TARGETS[aim]: target(ratio, last, aim)},
+        "targets": {TARGETS[aim]: target(ratio, last, aim)},
     }
     dense_notes, dense_details = dense_remarks(history)
     return (*dense_notes, *notes), details | dense_details

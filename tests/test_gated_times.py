@@ -14,6 +14,7 @@ from training.small_training import small_context
 from zoo import ZOO
 
 from prunec.artifact import Artifact
+from prunec.contract import Training
 from prunec.deploy.layer_times import LayerTimes
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.errors import PassError, PrunecError
@@ -24,7 +25,10 @@ from prunec.passes._gdp import Gdp
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.remove_channels import RemoveChannels
 from prunec.passes.train_gdp import TrainGdp
+from prunec.passes.train_magnitude import TrainMagnitude
+from prunec.sparsity.gated_macs import gated_channels
 from prunec.sparsity.gated_times import LEAST, GatedTimes, gated_times
+from prunec.sparsity.mac_budget import fewest, first_block, most_important_in_time
 
 OPTIONS = {"dense_epochs": DENSE, "select_epochs": SELECT}
 
@@ -99,12 +103,63 @@ def test_gates_close_until_the_time_is_met() -> None:
     assert float(table.milliseconds(counts) / method.dense_price) == metrics["latency_ratio"]
 
 
+@nets
+@pytest.mark.parametrize("round_to", [1, 4])
+def test_channels_for_a_time_meet_it_in_whole_blocks_and_leave_the_fewest(
+    name: str, round_to: int
+) -> None:
+    gated, table = gated_of(name), table_of(name, stairs)
+    scores = torch.rand(len(gated.group_of), generator=torch.Generator().manual_seed(5)).double()
+    scores[torch.rand(len(scores), generator=torch.Generator().manual_seed(6)) < 0.05] = -1.0
+    scores[first_block(gated, scores, round_to)] += 2.0
+    before, least = gated.counts(scores >= 0), fewest(gated, round_to)
+    bounds = [float(table.milliseconds(n)) for n in (torch.minimum(least, before), before)]
+    target = bounds[0] + 0.5 * (bounds[1] - bounds[0])
+    kept = most_important_in_time(gated, table, scores, target, round_to)
+    counts = gated.counts(kept)
+    assert float(table.milliseconds(counts)) <= target + 1e-9
+    assert torch.equal(gated.shipped(counts, round_to), counts)
+    assert not bool((kept & (scores < 0)).any()), "removed channels stay removed"
+    assert bool((counts >= torch.minimum(least, gated.shipped(before, round_to))).all())
+    for group in range(len(counts)):  # within a group importance alone decides
+        own = gated.group_of == group
+        lost = own & ~kept & (scores >= 0)
+        if bool(lost.any()) and bool((own & kept).any()):
+            assert float(scores[own & kept].min()) >= float(scores[lost].max())
+
+
+def test_for_a_time_channels_go_that_take_long_for_their_macs() -> None:
+    """Two equal pairs of layers; those of one take ten times as long."""
+    module = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 8, 3, padding=1), nn.ReLU(),
+        nn.AvgPool2d(2), nn.Conv2d(8, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 8, 3, padding=1),
+        nn.Flatten(), nn.Linear(128, 2),
+    ).eval()  # fmt: skip
+    structure = analyse(capture(module, (torch.randn(2, 1, 8, 8),)))
+    gated = gated_channels(structure)
+
+    def slow_where_large(shapes: Sequence[LayerShape]) -> list[float]:
+        each = ((s, 10.0 if s.size and s.size[0] == 8 else 0.1) for s in shapes)
+        return [s.inner * s.outer * factor for s, factor in each]
+
+    table = gated_times(structure, gated, slow_where_large)
+    scores = torch.ones(len(gated.group_of)).double()
+    dense = gated.sizes.double()
+    kept = most_important_in_time(gated, table, scores, 0.4 * float(table.milliseconds(dense)), 1)
+    large, small = (float(gated.counts(kept)[g]) for g in torch.nonzero(dense == 32).flatten())
+    assert large < 16 < small == 32
+
+
 def test_budgets_and_runners_that_make_no_sense_are_refused() -> None:
     for wrong in ({}, {"macs_ratio": 0.5, "latency_ratio": 0.5}):
         with pytest.raises(PassError, match=r"no budget|two budgets"):
             TrainGdp(**OPTIONS, **wrong)  # type: ignore[arg-type]
+        with pytest.raises(PassError, match=r"train-magnitude states (no budget|two budgets)"):
+            TrainMagnitude(**wrong)  # type: ignore[arg-type]
     with pytest.raises(PassError, match=r"qemu-aarch64.*say nothing of a device"):
         TrainGdp(latency_ratio=0.5, runner="qemu-aarch64", **OPTIONS)  # type: ignore[arg-type]
+    with pytest.raises(PassError, match=r"qemu-aarch64.*say nothing of a device"):
+        TrainMagnitude(latency_ratio=0.5, runner="qemu-aarch64")
     with pytest.raises(PassError, match=r"qemu-aarch64.*say nothing of a device"):
         RemoveChannels(round_to="measured", runner="qemu-aarch64")
     with pytest.raises(PrunecError, match="there is no runner 'abacus'"):
@@ -113,30 +168,38 @@ def test_budgets_and_runners_that_make_no_sense_are_refused() -> None:
     assert Onnxruntime().timeless == ""
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        TrainGdp(dense_epochs=0, select_epochs=1, latency_ratio=0.9, round_to="measured"),
+        TrainMagnitude(latency_ratio=0.9, round_to="measured"),
+    ],
+    ids=["gdp", "magnitude"],
+)
 def test_a_training_meets_a_time_and_its_cut_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cut by times taken here, of a cache of its own; such small layers differ too little."""
-    monkeypatch.setattr("prunec.passes.train_gdp.layer_times", lambda _: products)
+    for name in ("train_gdp", "train_magnitude"):
+        monkeypatch.setattr(f"prunec.passes.{name}.layer_times", lambda _: products)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3),
         nn.ReLU(), nn.Flatten(), nn.Linear(64, 3),
     )  # fmt: skip
-    options = TrainGdp(dense_epochs=0, select_epochs=1, latency_ratio=0.9, round_to="measured")
     artifact = Artifact(module.eval(), (torch.randn(2, 1, 8, 8),))
     result = options(artifact, small_context(tmp_path, epochs=2, batch_size=96))
     details = result.history[-1].details
     assert float(str(details["latency_ratio"])) <= 0.9
     assert "layers' times / dense" in details["targets"]  # type: ignore[operator]
     assert any("layers' times under onnxruntime" in note for note in result.history[-1].notes)
-    before = AbsorbGates()(result)
-    cut, fewest = (
+    before = AbsorbGates()(result) if "gated" in result.facts else result
+    cut, unrounded = (
         RemoveChannels(round_to=r)(before)  # type: ignore[arg-type]
         for r in ("measured", 1)
     )
-    assert cut.cost.macs >= fewest.cost.macs
+    assert cut.cost.macs >= unrounded.cost.macs
     assert any("counts by the layers' times" in note for note in cut.history[-1].notes)
     (table,) = (tmp_path / "cache" / "prunec" / "layer-times").iterdir()
     known = json.loads(table.read_text())["times"]

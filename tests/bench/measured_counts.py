@@ -1,9 +1,10 @@
 """Channel counts by measured times beside fixed multiples: latency of the same channels kept.
 
-python tests/bench/measured_counts.py [NETWORK…] [--macs 0.5] [--rounds 31]
+python tests/bench/measured_counts.py [NETWORK…] [--macs 0.5] [--latency SHARE] [--rounds 31]
 
 Each network of torchvision, untrained, at 224×224, is cut to a share of its MACs, its channels
-chosen by L1 norm without any rounding; then it is compiled four times, with kept counts rounded up
+chosen by L1 norm without any rounding, or with --latency to a share of its layers' times, as
+train-magnitude chooses them; then it is compiled four times, with kept counts rounded up
 to 4, 8, 16, and to what the layers' times say. All files and the dense one are run in turns under
 onnxruntime on one thread; a ratio is the median over rounds of that round's times: those of the
 processor, which other work on a machine does not lengthen.
@@ -34,25 +35,33 @@ from prunec.graph.channels.analyse import analyse
 from prunec.graph.removal.counts import Measured, Rounding
 from prunec.graph.rewriting.compile import compile_module
 from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
+from prunec.sparsity.channel_importance import IMPORTANCES
 from prunec.sparsity.gated_macs import gated_channels
-from prunec.sparsity.mac_budget import most_important
+from prunec.sparsity.gated_times import gated_times
+from prunec.sparsity.mac_budget import most_important, most_important_in_time
 
+BLOCK = 8  # channels: the default of train-magnitude
 NETWORKS = ("mobilenet_v2", "resnet18", "efficientnet_b0")
 
 
-def masks_of(module: nn.Module, example: tuple[Tensor, ...], share: float) -> dict[str, Tensor]:
-    """Masks over the columns of kernels that leave a share of the MACs, the least L1 norms gone."""
-    gated = gated_channels(analyse(capture(copy.deepcopy(module), example)))
-    weights = dict(module.named_parameters())
-    scores = torch.zeros(len(gated.group_of) + 1)
-    for name, gates in gated.readers.items():
-        shape = gated.shapes[name]
-        others = [axis for axis in range(weights[name].dim()) if shape[axis] == 1]
-        norms = weights[name].detach().abs().sum(others).reshape(-1)
-        scores.index_add_(0, gates, norms / norms.mean())
-    target = share * float(gated.macs(gated.sizes.double()))
-    kept = most_important(gated, scores[:-1].double(), target, 1)
+def masks_of(
+    module: nn.Module, example: tuple[Tensor, ...], macs: float, latency: float | None
+) -> dict[str, Tensor]:
+    """Return masks over the columns of kernels that leave a share of the MACs, or of the layers'
+    times.
+    """
+    module = copy.deepcopy(module)
+    structure = analyse(capture(module, example))
+    gated = gated_channels(structure)
+    scores = IMPORTANCES["l1"](structure, gated, module).scores(torch.ones(len(gated.group_of)) > 0)
+    if latency is None:
+        kept = most_important(gated, scores, macs * float(gated.macs(gated.sizes.double())), 1)
+    else:
+        times = gated_times(structure, gated, LayerTimes(Onnxruntime()))
+        target = latency * float(times.milliseconds(gated.sizes.double()))
+        kept = most_important_in_time(gated, times, scores, target, BLOCK)
     spread = torch.cat([kept, kept.new_ones(1)])
+    weights = dict(module.named_parameters())
     return {
         name: spread[gates].reshape(gated.shapes[name]).expand_as(weights[name]).contiguous()
         for name, gates in gated.readers.items()
@@ -81,12 +90,12 @@ def processor_timer(loaded: LoadedFile, inputs: Batch) -> Timer:
     return seconds
 
 
-def bench(name: str, share: float, rounds: int) -> None:
+def bench(name: str, share: float, latency: float | None, rounds: int) -> None:
     """Print a line for each way of rounding."""
     torch.manual_seed(0)
     module = getattr(torchvision.models, name)().eval()
     example = (torch.randn(2, 3, 224, 224),)
-    masks = masks_of(module, example, share)
+    masks = masks_of(module, example, share, latency)
     times = LayerTimes(Onnxruntime())
     ways: dict[str, Rounding] = {"4": 4, "8": 8, "16": 16, "measured": Measured(times)}
     with tempfile.TemporaryDirectory() as folder:
@@ -121,10 +130,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("networks", nargs="*", default=NETWORKS)
     parser.add_argument("--macs", type=float, default=0.5)
+    parser.add_argument("--latency", type=float, help="share of the layers' times, instead of MACs")
     parser.add_argument("--rounds", type=int, default=31)
     given = parser.parse_args()
     for name in given.networks:
-        bench(name, given.macs, given.rounds)
+        bench(name, given.macs, given.latency, given.rounds)
 
 
 if __name__ == "__main__":
