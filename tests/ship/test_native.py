@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from native_guarded import GUARDED, WARNINGS, guarded
 from native_nets import Beside, Everything, distance, exported, in_columns, masked, need_compiler
@@ -27,6 +27,7 @@ from prunec.deploy.native.library import load
 from prunec.deploy.native.lowering import lower
 from prunec.deploy.native.reading import read_network
 from prunec.deploy.native.source import program, write_program
+from prunec.deploy.runner import once
 from prunec.deploy.runners.native import Native
 from prunec.errors import PassError, PrunecError
 from prunec.exporters.to_c import ToC
@@ -75,6 +76,47 @@ def test_any_convolution(
     parts = Beside([m for m, _ in drawn])
     path = exported(parts, inputs, folder, lambda fits: data.draw(st.sampled_from(fits)))
     assert max(distance(path, [x.numpy() for x in inputs])) < 1e-5
+
+
+class Pooled(nn.Module):
+    """Several poolings of one image."""
+
+    def __init__(self, pools: list[nn.Module]) -> None:
+        super().__init__()
+        self.pools = nn.ModuleList(pools)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [pool(x) for pool in self.pools]
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> nn.Module:
+    """A pooling that fits 13×18 positions."""
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    step = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    around = tuple(draw(st.integers(0, side // 2)) for side in kernel)
+    # Rounded up, torch drops a last window that begins behind the image.
+    up = all(b <= a + 1 for b, a in zip(step, around, strict=True)) and draw(st.booleans())
+    if draw(st.booleans()):
+        gap = 1 if up else draw(st.integers(1, 3))
+        return nn.MaxPool2d(kernel, step, around, gap, ceil_mode=up)
+    return nn.AvgPool2d(kernel, step, around, up, draw(st.booleans()))
+
+
+@given(drawn=st.lists(pools(), min_size=12, max_size=12))
+@settings(
+    max_examples=max(1, int(os.environ.get("PRUNEC_EXAMPLES", "12")) // 12),
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # a smaller failing example is not worth its minutes
+)
+def test_any_pooling(drawn: list[nn.Module], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Beside torch: NaN and infinities stay where torch has them."""
+    module, x = Pooled(drawn), torch.randn(1, 5, 13, 18)
+    path = exported(module, (x,), tmp_path_factory.mktemp("pools"))
+    x[0, 1, 4, 5:8], x[0, 2, 7, 3], x[0, 3] = torch.nan, torch.inf, -torch.inf
+    for pool, actual in zip(drawn, once(load(path), [x.numpy()]), strict=True):
+        expected = pool(x).numpy()
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6, err_msg=str(pool))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from prunec.deploy.signature import file_digest
 HEADERS = (
     "prunec_kernels.h", "prunec_weights.h", "prunec_vectors.h", "prunec_dense.h",
     "prunec_columns.h", "prunec_depthwise.h", "prunec_blocks.h", "prunec_linear.h",
-    "prunec_plain.h", "prunec_planes.h",
+    "prunec_plain.h", "prunec_planes.h", "prunec_pool.h",
     "prunec_choices.h",
 )  # fmt: skip
 INTEGER_HEADERS = ("prunec_bytes.h", "prunec_fours.h")

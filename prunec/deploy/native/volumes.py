@@ -25,6 +25,7 @@ from prunec.deploy.native.layout import (
     rounded,
 )
 from prunec.deploy.native.reading import Call
+from prunec.deploy.native.windows import add_pool
 
 
 @dataclass(frozen=True)
@@ -248,4 +249,4 @@ def _windows(
     ):
         fields |= {f"kernel_{key}": kernel, f"step_{key}": step, f"gap_{key}": gap}
         fields |= {first: before, end: size + after}
-    builder.add("pn_pool(&S, w);", "pn_pool", fields, [source[0]], out[0], call.name)
+    add_pool(builder, call, fields, source[0], out[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from prunec.deploy.native.builder import Builder, Fields, Place
-from prunec.deploy.native.layout import joined, padded, plane_sizes
+from prunec.deploy.native.layout import OVERRUN, Layout, joined, padded, plane_sizes, rounded
 from prunec.deploy.native.reading import Call
 
 REDUCTIONS = {
@@ -42,7 +42,31 @@ def pooled(builder: Builder, call: Call) -> None:
     rows, columns = _by_axis(kernel, steps, gaps, pads)
     fields |= {"top": rows[3], "left": columns[3], "padded_bottom": planes.height + rows[4]}
     fields |= {"padded_right": planes.width + columns[4]}
-    builder.add("pn_pool(&S, w);", "pn_pool", fields, [given], buffer, call.name)
+    add_pool(builder, call, fields, given, buffer)
+
+
+def add_pool(builder: Builder, call: Call, fields: Fields, given: str, buffer: str) -> None:
+    """Append the kernel call of a pooling, with scratch memory for two lines.
+
+    A line is as long as what the windows of a row span, or the padded input if that is longer.
+    """
+    out = fields["out"]
+    assert isinstance(out, Layout)
+    step, kernel, gap, left, width = (
+        whole(fields, key) for key in ("step_x", "kernel_x", "gap_x", "left", "width")
+    )
+    spanned = (out.width - 1) * step + (kernel - 1) * gap + 1
+    size = 2 * rounded(max(spanned, left + width) + 2 * OVERRUN)
+    scratch = builder.scratch(size)
+    fields |= {"scratch": Place(scratch), "scratch_size": size}
+    builder.add("k->pool(&S, w);", "pn_pool", fields, [given, scratch], buffer, call.name)
+
+
+def whole(fields: Fields, key: str) -> int:
+    """Return a field that is a whole number."""
+    value = fields[key]
+    assert isinstance(value, int)
+    return value
 
 
 def _by_axis(

@@ -85,7 +85,7 @@ static void PN(pn_stepped)(const struct pn_conv *k, float *w, const float *data)
         struct pn_phases split = *k->phases;
         struct pn_conv one = *k;
         split.in += c * split.plane, split.channels = 1, split.out = scratch;
-        pn_split(&split, w, data);
+        pn_split_one(&split, w, data, 0);
         one.in += scratch - k->phases->out;
         one.out.at += c * k->out.plane, one.residual += c * k->out.plane, one.out.channels = 1;
         /* Only the first plane has zeros before it; others follow the zeros that end a plane. */

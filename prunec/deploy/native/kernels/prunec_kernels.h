@@ -110,6 +110,7 @@ struct pn_pool {
     long kernel_y, kernel_x, step_y, step_x, top, left, gap_y, gap_x;
     int largest, counts_padding;
     long padded_bottom, padded_right;
+    size_t scratch, scratch_size; /* two lines */
 };
 
 struct pn_linear {
@@ -170,6 +171,7 @@ struct pn_kernels {
     void (*linear)(const struct pn_linear *, float *, const float *);
     void (*combine)(const struct pn_walk *, float *);
     void (*widen)(const struct pn_widen *, float *, const float *);
+    void (*pool)(const struct pn_pool *, float *);
     void (*blocks)(const struct pn_conv *, float *, const float *);
     void (*neighbours)(const struct pn_conv *, float *, const float *);
 };
@@ -182,6 +184,11 @@ struct pn_kernels {
 #elif !defined(PRUNEC_THREADS_MOST)
 #define PRUNEC_THREADS_MOST 8
 #endif
+/* Jobs are shared as threads become free, or equally beforehand; a few rows are not shared. */
+#define PN_PARALLEL _Pragma("omp parallel for schedule(dynamic) num_threads(pn_threads())")
+#define PN_BANDS _Pragma("omp parallel for schedule(static) num_threads(pn_threads())")
+#define PN_PARALLEL_ROWS _Pragma("omp parallel for num_threads(pn_threads()) if(rows > 7)")
+#define PN_PARTS 4
 static inline int pn_threads(void) {
 #ifdef PRUNEC_TEAM
     return PRUNEC_TEAM;
@@ -194,6 +201,11 @@ static inline float *pn_scratch(float *w, size_t first) {
 }
 #else
 #define PRUNEC_THREADS_MOST 1
+#define PN_PARALLEL
+#define PN_BANDS
+#define PN_PARALLEL_ROWS
+#define PN_PARTS 1
+static inline int pn_threads(void) { return 1; }
 static inline float *pn_scratch(float *w, size_t first) { return w + first; }
 #endif
 

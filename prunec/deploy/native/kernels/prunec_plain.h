@@ -131,7 +131,7 @@ static inline size_t pn_count(const size_t *sizes, int axes) {
    value, which is how shapes are broadcast. */
 static inline void pn_of_pairs(const struct pn_walk *k, float *w) {
     const size_t rows = pn_count(k->sizes, PN_RANK - 1), last = PN_RANK - 1;
-    for (size_t row = 0; row < rows; row++) {
+    PN_PARALLEL_ROWS for (size_t row = 0; row < rows; row++) {
         const float *a = w + k->a + pn_offset(row, k->sizes, k->a_steps, PN_RANK - 1);
         const float *b = w + k->b + pn_offset(row, k->sizes, k->b_steps, PN_RANK - 1);
         float *out = w + k->out + pn_offset(row, k->sizes, k->out_steps, PN_RANK - 1);
@@ -143,7 +143,7 @@ static inline void pn_of_pairs(const struct pn_walk *k, float *w) {
 
 static inline void pn_of_each(const struct pn_walk *k, const float *from, float *to) {
     const size_t rows = pn_count(k->sizes, PN_RANK - 1), last = PN_RANK - 1;
-    for (size_t row = 0; row < rows; row++) {
+    PN_PARALLEL_ROWS for (size_t row = 0; row < rows; row++) {
         const float *a = from + k->a + pn_offset(row, k->sizes, k->a_steps, PN_RANK - 1);
         float *out = to + k->out + pn_offset(row, k->sizes, k->out_steps, PN_RANK - 1);
         if (k->operation == PN_MOVE && k->a_steps[last] == 1 && k->out_steps[last] == 1)
@@ -221,7 +221,7 @@ static inline float pn_reduced(const struct pn_rows *k, const float *in, size_t 
 
 static inline void pn_reduce(const struct pn_rows *k, float *w) {
     const size_t rows = pn_count(k->outer, PN_RANK), count = pn_count(k->inner, PN_RANK);
-    for (size_t row = 0; row < rows; row++)
+    PN_PARALLEL_ROWS for (size_t row = 0; row < rows; row++)
         w[(long)k->out + pn_offset(row, k->outer, k->out_outer, PN_RANK)] =
             pn_reduced(k, w + k->in + pn_offset(row, k->outer, k->in_outer, PN_RANK), count);
 }
@@ -318,7 +318,7 @@ static inline void pn_ordered(const struct pn_rows *k, const float *in, float *o
 
 static inline void pn_along(const struct pn_rows *k, float *w, const float *data) {
     const size_t rows = pn_count(k->outer, PN_RANK), count = pn_count(k->inner, PN_RANK);
-    for (size_t row = 0; row < rows; row++) {
+    PN_PARALLEL_ROWS for (size_t row = 0; row < rows; row++) {
         const float *in = w + k->in + pn_offset(row, k->outer, k->in_outer, PN_RANK);
         float *out = w + k->out + pn_offset(row, k->outer, k->out_outer, PN_RANK);
         if (k->operation == PN_SOFTMAX || k->operation == PN_LOGSOFTMAX) pn_softmax(k, in, out);

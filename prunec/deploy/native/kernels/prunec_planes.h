@@ -1,4 +1,4 @@
-/* Kernels over planes, number by number: phases of strided convolutions, pooling, resizing. */
+/* Kernels over planes, number by number: phases of strided convolutions, resizing, sparse linear layers. */
 
 /* Every `step`-th of `count` numbers. */
 #ifdef PN_VECTORS
@@ -42,69 +42,29 @@ static inline void pn_phase(const struct pn_phases *k, const float *in, float *o
     memset(out + rows * stride, 0, (k->size - (size_t)(rows * stride)) * sizeof(float));
 }
 
-static inline void pn_split(const struct pn_phases *k, float *w, const float *data) {
+/* The phases of one channel. */
+static inline void pn_split_one(const struct pn_phases *k, float *w, const float *data, size_t c) {
     const pn_u32 *firsts = pn_whole(data, k->at);
-    for (size_t c = 0; c < k->channels; c++)
-        for (size_t i = 0; i < k->count; i++)
-            pn_phase(k, w + k->in + c * k->plane, w + k->out + (c * k->count + i) * k->out_plane,
-                     /* Stored without a sign; a padded phase begins at -1 or before. */
-                     (long)(int32_t)firsts[2 * i], (long)(int32_t)firsts[2 * i + 1]);
+    for (size_t i = 0; i < k->count; i++)
+        pn_phase(k, w + k->in + c * k->plane, w + k->out + (c * k->count + i) * k->out_plane,
+                 /* Stored without a sign; a padded phase begins at -1 or before. */
+                 (long)(int32_t)firsts[2 * i], (long)(int32_t)firsts[2 * i + 1]);
 }
 
-static inline float pn_pooled(const struct pn_pool *k, const float *in, long y, long x) {
-    const long top = y * k->step_y - k->top, left = x * k->step_x - k->left;
-    float sum = 0.0F, largest = -INFINITY;
+static inline void pn_split(const struct pn_phases *k, float *w, const float *data) {
+    PN_PARALLEL for (long c = 0; c < (long)k->channels; c++) pn_split_one(k, w, data, (size_t)c);
+}
+
+/* How many of the places of a window along an axis count: those inside, or with `padded` those before the
+ * end of the padding. ONNX: count_include_pad counts the padding, but not what lies beyond it when sizes are
+ * rounded up. */
+static inline long pn_counted(long start, long kernel, long gap, size_t size, int padded, long end) {
     long count = 0;
-    for (long i = 0; i < k->kernel_y; i++)
-        for (long j = 0; j < k->kernel_x; j++) {
-            const long row = top + i * k->gap_y, column = left + j * k->gap_x;
-            if (row < 0 || column < 0 || row >= (long)k->height || column >= (long)k->width) {
-                /* ONNX: count_include_pad counts the padding, but not what lies beyond it when sizes
-                   are rounded up. */
-                count += k->counts_padding && row < k->padded_bottom && column < k->padded_right;
-                continue;
-            }
-            const float value = in[row * (long)k->stride + column];
-            largest = pn_of_two(PN_MAXIMUM, value, largest); /* a NaN stays one */
-            sum += value;
-            count++;
-        }
-    return k->largest ? largest : sum / (float)count;
-}
-
-/* The same where nothing of the window lies outside. */
-static inline float pn_pooled_inside(const struct pn_pool *k, const float *in) {
-    float sum = 0.0F, largest = in[0];
-    for (long i = 0; i < k->kernel_y; i++) {
-        const float *from = in + i * k->gap_y * (long)k->stride;
-        if (k->largest)
-            for (long j = 0; j < k->kernel_x; j++)
-                largest = pn_of_two(PN_MAXIMUM, from[j * k->gap_x], largest);
-        else
-            for (long j = 0; j < k->kernel_x; j++) sum += from[j * k->gap_x];
+    for (long i = 0; i < kernel; i++) {
+        const long place = start + i * gap;
+        count += padded ? place < end : place >= 0 && place < (long)size;
     }
-    return k->largest ? largest : sum / (float)(k->kernel_y * k->kernel_x);
-}
-
-static inline void pn_pool(const struct pn_pool *k, float *w) {
-    const struct pn_planes *t = &k->out;
-    const long reach_y = (k->kernel_y - 1) * k->gap_y, reach_x = (k->kernel_x - 1) * k->gap_x;
-    for (size_t c = 0; c < t->channels; c++)
-        for (long y = 0; y < (long)t->height; y++) {
-            const float *in = w + k->in + c * k->plane;
-            const long top = y * k->step_y - k->top;
-            const int rows_inside = top >= 0 && top + reach_y < (long)k->height;
-            float *out = w + t->at + c * t->plane + (size_t)y * t->stride;
-            for (long x = 0; x < (long)t->width; x++) {
-                const long left = x * k->step_x - k->left;
-                if (rows_inside && left >= 0 && left + reach_x < (long)k->width)
-                    out[x] = pn_pooled_inside(k, in + top * (long)k->stride + left);
-                else
-                    out[x] = pn_pooled(k, in, y, x);
-            }
-        }
-    /* The buffer may have held another tensor: its border must be zero. */
-    pn_clean_all(t, w);
+    return count;
 }
 
 /* Bilinear, and nearest with shares of 0: places and shares are computed at export. */
@@ -127,15 +87,21 @@ static inline void pn_resized(const struct pn_resize *k, float *w, const float *
     pn_clean_all(t, w);
 }
 
+/* Outputs in parts of equal size, each by one thread. */
 static inline void pn_sparse_linear(const struct pn_linear *k, float *w, const float *data) {
     const pn_u16 *counts = pn_short(data, k->weights.counts);
     const float *values = (k->weights.widened ? w : data) + k->weights.values;
-    for (size_t row = 0; row < k->rows; row++) {
-        const float *in = w + k->in + row * k->in_step;
-        float *out = w + k->out + row * k->out_step;
-        for (size_t o = 0, i = 0; o < k->outputs; i += counts[o++]) {
-            const float sum = pn_row(&k->weights, values, data, in, i, i + counts[o]);
-            out[o] = pn_bounded(sum + data[k->bias + o], k->activation, k->low, k->high);
+    PN_PARALLEL for (long part = 0; part < PN_PARTS; part++) {
+        const size_t first = k->outputs * (size_t)part / PN_PARTS;
+        const size_t last = k->outputs * ((size_t)part + 1) / PN_PARTS;
+        const size_t before = pn_before(&k->weights, data, first);
+        for (size_t row = 0; row < k->rows; row++) {
+            const float *in = w + k->in + row * k->in_step;
+            float *out = w + k->out + row * k->out_step;
+            for (size_t o = first, i = before; o < last; i += counts[o++]) {
+                const float sum = pn_row(&k->weights, values, data, in, i, i + counts[o]);
+                out[o] = pn_bounded(sum + data[k->bias + o], k->activation, k->low, k->high);
+            }
         }
     }
 }

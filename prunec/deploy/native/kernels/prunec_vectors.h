@@ -160,23 +160,29 @@ static void PN(pn_sparse_some)(const struct pn_conv *k, float *w, const float *d
     switch (tile) { PN_CASES(pn_sparse_tile) }
 }
 
-/* Every tile of every part of the channels; tiles differ by one vector at most. */
-#ifdef _OPENMP
-#define PN_PARTS 4
-#define PN_PARALLEL _Pragma("omp parallel for schedule(dynamic) num_threads(pn_threads())")
-#else
-#define PN_PARTS 1
-#define PN_PARALLEL
-#endif
+/* Every tile, each for all channels or for parts of them; tiles differ by one vector at most. Threads that
+ * have enough positions take a band of them each, the same one in every layer: what a layer reads was mostly
+ * written by the same thread, and lies in its caches. Fewer positions, or none for some thread: parts of the
+ * channels, as threads become free. */
+#define PN_BAND 4 /* vectors of a thread: with fewer, weights would be read for too few products */
 #define PN_TILES(most, rows, kind)                                                                 \
     do {                                                                                           \
         const size_t vectors = (k->positions + PN_LANES - 1) / PN_LANES;                           \
-        const size_t tiles = (vectors + (most)-1) / (most), parts = PN_PARTS;                       \
+        const size_t team = (size_t)pn_threads(), least = (vectors + (most)-1) / (most);           \
         memset(w + k->out.at - k->out.lead, 0, k->out.lead * sizeof(float));                       \
-        PN_PARALLEL for (long job = 0; job < (long)(tiles * parts); job++) {                        \
-            const size_t number = (size_t)job / parts, part = (size_t)job % parts;                 \
-            const size_t from = vectors * number / tiles, to = vectors * (number + 1) / tiles;     \
-            kind(k, w, data, from * PN_LANES, (rows)*part / parts, (rows) * (part + 1) / parts,     \
+        if (team > 1 && vectors >= PN_BAND * team) {                                                \
+            const size_t tiles = (least + team - 1) / team * team;                                 \
+            PN_BANDS for (long job = 0; job < (long)tiles; job++) {                                 \
+                const size_t from = vectors * (size_t)job / tiles;                                 \
+                const size_t to = vectors * ((size_t)job + 1) / tiles;                             \
+                kind(k, w, data, from * PN_LANES, 0, rows, to - from);                             \
+            }                                                                                      \
+            break;                                                                                 \
+        }                                                                                          \
+        PN_PARALLEL for (long job = 0; job < (long)(least * PN_PARTS); job++) {                     \
+            const size_t number = (size_t)job / PN_PARTS, part = (size_t)job % PN_PARTS;           \
+            const size_t from = vectors * number / least, to = vectors * (number + 1) / least;     \
+            kind(k, w, data, from * PN_LANES, (rows)*part / PN_PARTS, (rows) * (part + 1) / PN_PARTS, \
                  to - from);                                                                       \
         }                                                                                          \
     } while (0)
@@ -189,6 +195,7 @@ static void PN(pn_sparse)(const struct pn_conv *k, float *w, const float *data) 
 #include "prunec_dense.h"
 #include "prunec_columns.h"
 #include "prunec_depthwise.h"
+#include "prunec_pool.h"
 
 #include "prunec_linear.h"
 
@@ -229,7 +236,7 @@ static void PN(pn_combine)(const struct pn_walk *k, float *w) {
 static const struct pn_kernels PN(pn_kernels) = {
     PN_TEXT(PN_SUFFIX), PN(pn_sparse), PN(pn_dense), PN(pn_columns),
     PN(pn_three), PN(pn_stepped), PN(pn_halved), PN(pn_linear), PN(pn_combine),
-    PN(pn_widen), PN(pn_blocks), PN(pn_neighbours)};
+    PN(pn_widen), PN(pn_pool), PN(pn_blocks), PN(pn_neighbours)};
 
 #undef PN_V
 #undef PN_LOAD
@@ -247,8 +254,7 @@ static const struct pn_kernels PN(pn_kernels) = {
 #undef PN_CASES
 #undef PN_TWELVE
 #undef PN_FOUR
-#undef PN_PARTS
-#undef PN_PARALLEL
+#undef PN_BAND
 #undef PN_TILES
 #undef PN_TAP
 #undef PN_F16C
