@@ -65,7 +65,8 @@ static void PN(pn_blocks_some)(const struct pn_conv *k, float *w, const float *d
 }
 
 static void PN(pn_blocks)(const struct pn_conv *k, float *w, const float *data) {
-    PN_TILES(PN_NARROW, k->pattern.groups, PN(pn_blocks_some));
+    const size_t nonzero = 4 * pn_whole(data, k->pattern.starts)[k->pattern.groups];
+    PN_TILES(PN_NARROW, k->pattern.groups, nonzero, PN(pn_blocks_some));
 }
 
 /* A weight at place `m` of the M neighbours that begin at `taps`; place i of those in four bits. */
@@ -88,7 +89,7 @@ PN_INLINE void PN(pn_neighbours_tile)(const struct pn_conv *k, float *w, const f
     for (size_t c = first; c < last; c++) {
         const float *in = w + k->in + c / k->group_out * k->group_step + p;
         float *out = w + k->out.at + c * k->out.plane + p;
-        PN_V sum[PN_TILE];
+        PN_V sum[PN_LONG];
         PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] = PN_ALL(bias[c]);
         size_t i = c * each, g = 0;
         const float *value = values + i;
@@ -121,7 +122,8 @@ static void PN(pn_neighbours_some)(const struct pn_conv *k, float *w, const floa
 }
 
 static void PN(pn_neighbours)(const struct pn_conv *k, float *w, const float *data) {
-    PN_TILES(PN_TILE, k->out.channels, PN(pn_neighbours_some));
+    const size_t nonzero = k->out.channels * k->pattern.groups * k->pattern.kept;
+    PN_TILES(PN_LONG, k->out.channels, nonzero, PN(pn_neighbours_some));
 }
 
 #undef PN_NARROW

@@ -68,7 +68,7 @@ static void PN(pn_three)(const struct pn_conv *k, float *w, const float *data) {
 /* All tiles of the one plane of a convolution, by this thread. */
 static void PN(pn_sparse_plane)(const struct pn_conv *k, float *w, const float *data) {
     const size_t vectors = (k->positions + PN_LANES - 1) / PN_LANES;
-    const size_t tiles = (vectors + PN_TILE - 1) / PN_TILE;
+    const size_t tiles = (vectors + PN_LONG - 1) / PN_LONG;
     memset(w + k->out.at - k->out.lead, 0, k->out.lead * sizeof(float));
     for (size_t tile = 0; tile < tiles; tile++) {
         const size_t from = vectors * tile / tiles, to = vectors * (tile + 1) / tiles;

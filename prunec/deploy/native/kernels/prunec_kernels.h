@@ -184,9 +184,10 @@ struct pn_kernels {
 #elif !defined(PRUNEC_THREADS_MOST)
 #define PRUNEC_THREADS_MOST 8
 #endif
-/* Jobs are shared as threads become free, or equally beforehand; a few rows are not shared. */
+/* Jobs are shared as threads become free, or equally beforehand; little work is not shared. */
 #define PN_PARALLEL _Pragma("omp parallel for schedule(dynamic) num_threads(pn_threads())")
-#define PN_BANDS _Pragma("omp parallel for schedule(static) num_threads(pn_threads())")
+#define PN_PARALLEL_IF _Pragma("omp parallel for schedule(dynamic) num_threads(pn_threads()) if(worth)")
+#define PN_BANDS_IF _Pragma("omp parallel for schedule(static) num_threads(pn_threads()) if(worth)")
 #define PN_PARALLEL_ROWS _Pragma("omp parallel for num_threads(pn_threads()) if(rows > 7)")
 #define PN_PARTS 4
 static inline int pn_threads(void) {
@@ -202,7 +203,8 @@ static inline float *pn_scratch(float *w, size_t first) {
 #else
 #define PRUNEC_THREADS_MOST 1
 #define PN_PARALLEL
-#define PN_BANDS
+#define PN_PARALLEL_IF
+#define PN_BANDS_IF
 #define PN_PARALLEL_ROWS
 #define PN_PARTS 1
 static inline int pn_threads(void) { return 1; }

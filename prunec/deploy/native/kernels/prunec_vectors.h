@@ -1,8 +1,12 @@
 /* Kernels over vectors of PN_LANES floats, included once for each kind of processor.
  *
- * A tile is PN_TILE vectors of positions at most. The sums of a tile stay in registers; for each weight
+ * A tile is PN_LONG vectors of positions at most. The sums of a tile stay in registers; for each weight
  * that is not zero its taps are read at one offset, multiplied and added.
  */
+
+/* Vectors of a tile of a sparse kernel. AVX-512 has registers for 24 sums, but of 12 vectors more inputs stay
+ * in the first-level cache: ResNet-50 with 95 % zeros took 2 % less time, and no layer more than 1 % more. */
+#define PN_LONG (PN_TILE < 12 ? PN_TILE : 12)
 
 /* In memory a vector may begin at any float: rows have any length, and taps any offset. */
 #if PN_LANES == 1
@@ -119,7 +123,7 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
     for (size_t c = first; c < last; c++) {
         if (c == next) in += k->group_step, next += k->group_out;
         float *out = w + k->out.at + c * k->out.plane + p;
-        PN_V sum[PN_TILE];
+        PN_V sum[PN_LONG];
         PN_UNROLLED for (int t = 0; t < tile; t++) sum[t] = PN_ALL(bias[c]);
         const size_t end = i + counts[c];
         if (own->far) for (; i < end; i++) PN_TAP(in + offsets[numbers[i]], values[i]);
@@ -136,14 +140,7 @@ PN_INLINE void PN(pn_sparse_tile)(const struct pn_conv *k, float *w, const float
     case n: PN(kind)(k, w, data, p, first, last, n); break;
 
 /* A case for each number of vectors of a tile. */
-#if PN_TILE > 12
-#define PN_CASES(kind) \
-    PN_TWELVE(kind) \
-    PN_CASE(kind, 13) PN_CASE(kind, 14) PN_CASE(kind, 15) PN_CASE(kind, 16) \
-    PN_CASE(kind, 17) PN_CASE(kind, 18) PN_CASE(kind, 19) PN_CASE(kind, 20) \
-    PN_CASE(kind, 21) PN_CASE(kind, 22) PN_CASE(kind, 23) PN_CASE(kind, 24) \
-    default: break;
-#elif PN_TILE > 4
+#if PN_TILE > 4
 #define PN_CASES(kind) PN_TWELVE(kind) default: break;
 #else
 #define PN_CASES(kind) PN_FOUR(kind) default: break;
@@ -164,22 +161,25 @@ static void PN(pn_sparse_some)(const struct pn_conv *k, float *w, const float *d
  * have enough positions take a band of them each, the same one in every layer: what a layer reads was mostly
  * written by the same thread, and lies in its caches. Fewer positions, or none for some thread: parts of the
  * channels, as threads become free. */
+#define PN_WORTH 2048 /* products of vectors, about a microsecond: fewer are not worth a second thread */
 #define PN_BAND 4 /* vectors of a thread: with fewer, weights would be read for too few products */
-#define PN_TILES(most, rows, kind)                                                                 \
+#define PN_TILES(most, rows, nonzero, kind)                                                        \
     do {                                                                                           \
         const size_t vectors = (k->positions + PN_LANES - 1) / PN_LANES;                           \
+        const int worth = vectors * ((nonzero) + k->out.channels) >= PN_WORTH;                     \
+        (void)worth;                                                                               \
         const size_t team = (size_t)pn_threads(), least = (vectors + (most)-1) / (most);           \
         memset(w + k->out.at - k->out.lead, 0, k->out.lead * sizeof(float));                       \
         if (team > 1 && vectors >= PN_BAND * team) {                                                \
             const size_t tiles = (least + team - 1) / team * team;                                 \
-            PN_BANDS for (long job = 0; job < (long)tiles; job++) {                                 \
+            PN_BANDS_IF for (long job = 0; job < (long)tiles; job++) {                              \
                 const size_t from = vectors * (size_t)job / tiles;                                 \
                 const size_t to = vectors * ((size_t)job + 1) / tiles;                             \
                 kind(k, w, data, from * PN_LANES, 0, rows, to - from);                             \
             }                                                                                      \
             break;                                                                                 \
         }                                                                                          \
-        PN_PARALLEL for (long job = 0; job < (long)(least * PN_PARTS); job++) {                     \
+        PN_PARALLEL_IF for (long job = 0; job < (long)(least * PN_PARTS); job++) {                  \
             const size_t number = (size_t)job / PN_PARTS, part = (size_t)job % PN_PARTS;           \
             const size_t from = vectors * number / least, to = vectors * (number + 1) / least;     \
             kind(k, w, data, from * PN_LANES, (rows)*part / PN_PARTS, (rows) * (part + 1) / PN_PARTS, \
@@ -188,7 +188,9 @@ static void PN(pn_sparse_some)(const struct pn_conv *k, float *w, const float *d
     } while (0)
 
 static void PN(pn_sparse)(const struct pn_conv *k, float *w, const float *data) {
-    PN_TILES(PN_TILE, k->out.channels, PN(pn_sparse_some));
+    const size_t last = k->out.channels - 1, nonzero = pn_before(&k->weights, data, last) +
+                        pn_short(data, k->weights.counts)[k->weights.first + last];
+    PN_TILES(PN_LONG, k->out.channels, nonzero, PN(pn_sparse_some));
 }
 
 #include "prunec_blocks.h"
@@ -253,8 +255,10 @@ static const struct pn_kernels PN(pn_kernels) = {
 #undef PN_CASE
 #undef PN_CASES
 #undef PN_TWELVE
+#undef PN_LONG
 #undef PN_FOUR
 #undef PN_BAND
+#undef PN_WORTH
 #undef PN_TILES
 #undef PN_TAP
 #undef PN_F16C
