@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from devices import Beside, sshd
 from ship_nets import FakeData, Shipped
@@ -18,12 +20,14 @@ from ship_nets import FakeData, Shipped
 from prunec import catalogue
 from prunec.deploy.devices import sysroot
 from prunec.deploy.gate import verify_elsewhere
+from prunec.deploy.layer_times import layer_file
 from prunec.deploy.runner import Runner, once
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.deploy.runners.qemu_aarch64 import QemuAarch64
 from prunec.deploy.runners.ssh import Ssh
 from prunec.errors import PrunecError, RecipeError
 from prunec.exporters.to_onnx import ToOnnx
+from prunec.graph.channels.counted import LayerShape
 from prunec.recipe import VerifySpec
 
 
@@ -100,6 +104,22 @@ def script(path: Path, text: str) -> tuple[str]:
     return (str(path),)
 
 
+def test_a_provider_that_cannot_start_is_not_replaced_by_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime logs a warning, and computes on the CPU."""
+    path = tmp_path / "layer.onnx"
+    onnx.save(layer_file(LayerShape("linear", 4, 3, size=(1,))), path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
+    Onnxruntime().open(path)
+    with pytest.raises(PrunecError, match="cannot start CUDAExecutionProvider here"):
+        Onnxruntime(provider="CUDA").open(path)
+    named = Onnxruntime(provider="CUDA").identity
+    assert named.name == "onnxruntime://cuda"
+    assert named.device.endswith("CUDA, f32")
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
@@ -155,8 +175,11 @@ def test_a_runner_is_found_by_what_it_opens() -> None:
     assert catalogue.runner_by("", ".onnx") == Onnxruntime()
     with pytest.raises(RecipeError, match=r"qemu-aarch64 does not open \.xml files"):
         catalogue.runner_by("qemu-aarch64", ".xml")
-    with pytest.raises(RecipeError, match="onnxruntime runs only here, not at board"):
+    with pytest.raises(RecipeError, match="has no execution provider 'board'") as caught:
         catalogue.runner_named("onnxruntime://board")
+    assert "It has" in caught.value.remedy
+    assert "cpu" in caught.value.remedy
+    assert catalogue.runner_named("onnxruntime://CPU") == Onnxruntime()
     assert all(runner.unasked for runner in catalogue.other_runners(".onnx"))
 
 

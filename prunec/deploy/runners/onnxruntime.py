@@ -1,4 +1,4 @@
-"""onnxruntime on this machine's processor, with the settings of a device."""
+"""onnxruntime on this machine's processor or another execution provider, with fixed precision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import onnx
@@ -18,8 +18,8 @@ import onnxruntime
 from prunec.deploy.runner import Batch, Identity, LayerTime, LoadedFile, Runner, Sizes
 from prunec.deploy.sessions import layer_times, numpy_type
 from prunec.deploy.timing import Latency
-from prunec.errors import PrunecError
-from prunec.wording import first_line
+from prunec.errors import PrunecError, RecipeError
+from prunec.wording import first_line, shortened
 
 _KINDS = {
     "integer": "QLinearConv ConvInteger MatMulInteger QLinearMatMul QGemm MatMulIntegerToFloat "
@@ -28,28 +28,62 @@ _KINDS = {
 }
 
 
+_END = "ExecutionProvider"
+_PRECISION = {
+    # TF32 keeps 10 bits of a product's mantissa; it is the default on NVIDIA GPUs since Ampere.
+    "CUDA": {"use_tf32": "0"},
+    "OpenVINO": {"precision": "FP32"},
+}
+"""Provider → options that keep it to float32; the others compute in the file's precision."""
+
+
 @dataclass(frozen=True)
 class Onnxruntime(Runner):
-    """Runner of ONNX files on the CPU; one thread per operator gives the same bits every time."""
+    """Runner of ONNX files on the CPU; one thread per operator gives the same bits every time.
+
+    Attributes:
+        threads: threads per operator.
+        provider: execution provider, such as ``CUDA``; the CPU computes the nodes that it does not
+            take.
+    """
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".onnx", ".ort"})
 
     threads: int = 1
+    provider: str = "CPU"
+
+    @classmethod
+    def at(cls, place: str) -> Self:
+        """Return the runner of an execution provider: ``cuda`` of ``onnxruntime://cuda``."""
+        listed = [name.removesuffix(_END) for name in onnxruntime.get_available_providers()]
+        provider = next((name for name in listed if name.lower() == place.lower()), None)
+        if provider is None:
+            raise RecipeError(
+                f"onnxruntime {onnxruntime.__version__} has no execution provider "
+                f"{shortened(place)!r}",
+                remedy=f"It has {', '.join(name.lower() for name in listed)}; others come with "
+                "other packages: onnxruntime-gpu, onnxruntime-openvino, onnxruntime-directml.",
+            )
+        return cls(provider=provider)
 
     @property
     def identity(self) -> Identity:
-        """Version and threads."""
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return Identity("onnxruntime", onnxruntime.__version__, f"{platform.machine()}, {threads}")
+        """Version, threads, and the execution provider unless it is the CPU."""
+        name, device = "onnxruntime", f"{platform.machine()}, {self.threads} thread"
+        device += "s" if self.threads > 1 else ""
+        if self.provider != "CPU":
+            name += f"://{self.provider.lower()}"
+            device += f", {self.provider}{', f32' if self.provider in _PRECISION else ''}"
+        return Identity(name, onnxruntime.__version__, device)
 
     def open(self, path: Path) -> LoadedFile:
         """Return a session of the file."""
-        return _Session(path, self.threads)
+        return _Session(path, self)
 
 
 def _session(
     path: Path,
-    threads: int,
+    settings: Onnxruntime,
     saved: Path | None = None,
     profile: Path | None = None,
     *,
@@ -59,7 +93,7 @@ def _session(
 
     Args:
         path: path of the file.
-        threads: threads per operator.
+        settings: threads and execution provider.
         saved: path to save the optimised graph to.
         profile: prefix of the profile's file name.
         portable: whether to leave out layouts specific to this processor, as ``.ort`` files do.
@@ -68,7 +102,7 @@ def _session(
     if portable:
         level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.graph_optimization_level = level
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # fatal errors only; others are raised
     if profile:
@@ -78,27 +112,41 @@ def _session(
         options.optimized_model_filepath = str(saved)
     # Waiting threads that spin occupy the core that the next step needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    name = settings.provider + _END
+    pinned = dict(_PRECISION.get(settings.provider, {}))
+    if settings.provider == "OpenVINO":
+        pinned["num_of_threads"] = str(settings.threads)  # it has threads of its own
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=[(name, pinned)])
     except Exception as error:
         raise _cannot("load", path, error) from error
+    if name not in session.get_providers():  # it is left out with a warning if it cannot start
+        raise PrunecError(
+            f"onnxruntime cannot start {name} here: its libraries or its device are missing",
+            remedy="Install them, or leave the runner out.",
+        )
+    return session
 
 
 class _Session(LoadedFile):
     """A loaded file."""
 
-    def __init__(self, path: Path, threads: int, *, portable: bool = False) -> None:
-        self._path, self._threads = path, threads
-        self._session = _session(path, threads, portable=portable)
+    def __init__(self, path: Path, settings: Onnxruntime, *, portable: bool = False) -> None:
+        self._path, self._settings = path, settings
+        self._session = _session(path, settings, portable=portable)
         self._inputs = self._session.get_inputs()
         self._names = [entry.name for entry in self._inputs]
 
     @property
-    def layers(self) -> Mapping[str, int]:
-        """Number of layers of each kind in the graph as it runs on this processor."""
+    def layers(self) -> Mapping[str, int] | None:
+        """Number of layers of each kind in the graph as it runs on this processor; None for other
+        providers, which compile parts of the graph.
+        """
+        if self._settings.provider != "CPU":
+            return None
         with tempfile.TemporaryDirectory() as folder:
             saved = Path(folder) / "as_run.onnx"
-            _session(self._path, self._threads, saved)
+            _session(self._path, self._settings, saved)
             nodes = onnx.load(saved).graph.node
         kinds = {kind: kind_of for kind_of, names in _KINDS.items() for kind in names.split()}
         return Counter(kinds[node.op_type] for node in nodes if node.op_type in kinds)
@@ -121,7 +169,7 @@ class _Session(LoadedFile):
     def profile(self, inputs: Batch, runs: int = 20) -> list[LayerTime]:
         """Return the layers of onnxruntime's own profile: see :meth:`LoadedFile.profile`."""
         with tempfile.TemporaryDirectory() as folder:
-            session = _session(self._path, self._threads, profile=Path(folder) / "profile")
+            session = _session(self._path, self._settings, profile=Path(folder) / "profile")
             feed = dict(zip(self._names, inputs, strict=True))
             try:
                 for _ in range(runs + 1):
@@ -138,7 +186,7 @@ class _Session(LoadedFile):
         processor.
         """
         if isinstance(dense, _Session) and self._path.suffix == ".ort" != dense._path.suffix:
-            dense = _Session(dense._path, self._threads, portable=True)
+            dense = _Session(dense._path, self._settings, portable=True)
         return super().time(dense, batch=batch, rounds=rounds)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[list[np.ndarray]]:
