@@ -73,6 +73,7 @@ class Exported:
         sha256: digest of its bytes.
         graph_digest: digest of the graph without weights; None for forms without one.
         told: data reported by the exporter; sentences under ``remarks``.
+        written: its content.
     """
 
     form: str
@@ -81,6 +82,7 @@ class Exported:
     sha256: str
     graph_digest: str | None
     told: Mapping[str, object] = field(default_factory=dict)
+    written: Written | None = field(default=None, repr=False, compare=False)
 
 
 Batches = Iterable[tuple[Tensor, ...]]
@@ -181,7 +183,7 @@ class Exporter(ABC):
             data = draft.read_bytes() if draft.is_file() else b""
             size = self.size(draft)
         digest = file_digest(data)
-        return Exported(self.form(), path, size, digest, written.graph_digest, reported)
+        return Exported(self.form(), path, size, digest, written.graph_digest, reported, written)
 
     @final
     def size(self, path: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,8 @@ from prunec.artifact import Artifact
 from prunec.batches.batches import Data
 from prunec.deploy.checks.reference import Reference
 from prunec.errors import RunError
-from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
+from prunec.graph.rewriting.alike import alike
+from prunec.graph.rewriting.fold_batch_norms import fold_captured
 from prunec.models.raw_images import LAYOUTS, AsBytes, RawImages, bytes_of
 from prunec.pipeline.feeding import is_image, spread
 from prunec.recipe import Recipe
@@ -41,8 +42,40 @@ class Shipping:
     @cached_property
     def folded_dense(self) -> Artifact:
         """The network before any cut, with folded batch norms, for the files that are timed."""
-        folded, *_ = fold_batch_norms(self.dense.module, self.dense.example)
+        # The graph that its cost was counted on: capturing takes longer than folding.
+        folded, *_ = fold_captured(self.dense.captured())
         return Artifact(folded, self.dense.example)
+
+    @cached_property
+    def is_dense(self) -> bool:
+        """Whether nothing was cut: the artifact is the dense network, apart from weights' values.
+
+        A file of it is then its own dense twin.
+        """
+        return alike(self.artifact.module, self.folded_dense.module)
+
+
+@dataclass(frozen=True)
+class RawShipping(Shipping):
+    """The same with the normalisation of uint8 images inside both networks.
+
+    Attributes:
+        plain: the same without the normalisation.
+        raw: puts the normalisation around a network.
+    """
+
+    plain: Shipping
+    raw: Callable[[nn.Module], nn.Module]
+
+    @cached_property
+    def folded_dense(self) -> Artifact:
+        """The plain one, with the normalisation inside."""
+        return Artifact(self.raw(self.plain.folded_dense.module), self.dense.example)
+
+    @cached_property
+    def is_dense(self) -> bool:
+        """Whether nothing was cut of the plain one."""
+        return self.plain.is_dense
 
 
 def layout_of(entry: Mapping[str, Any]) -> str:
@@ -86,7 +119,8 @@ def with_raw_images(layout: str, recipe: Recipe, shipping: Shipping) -> Shipping
         options["loaders"] = {}
     fed = replace(data, **options)
     _require_bytes(fed)
-    return Shipping(artifact, Artifact(raw(shipping.dense.module), example), fed)
+    dense = Artifact(raw(shipping.dense.module), example)
+    return RawShipping(artifact, dense, fed, shipping, raw)
 
 
 def _require_bytes(data: Data) -> None:

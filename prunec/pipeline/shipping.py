@@ -120,8 +120,11 @@ def _rewritten(
     """Run the rewrites; return the artifact after the last pass."""
     trained = opened.artifact(opened.trained - 1) if opened.trained else None
     artifact = trained or (untrained.artifact if untrained else opened.fresh())
+    before = None
     for index in range(opened.trained, len(opened.passes)):
-        artifact = run_pass(artifact, opened.passes[index], index, opened.run, None, lambda _: None)
+        step = opened.passes[index]
+        artifact = run_pass(artifact, step, index, opened.run, None, lambda _: None, before)
+        before = opened.run.step(index, step.pass_name())
         note(_line(artifact.history[-1]))
     return artifact
 
