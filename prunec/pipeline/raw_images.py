@@ -96,11 +96,8 @@ def with_raw_images(layout: str, recipe: Recipe, shipping: Shipping) -> Shipping
     data = shipping.data
     if not layout:
         return shipping
-    if data is None or not is_image(recipe) or len(shipping.artifact.example) != 1:
-        raise RunError(
-            "--with-preprocessing needs images, and the recipe names none",
-            remedy="Leave it out, or name the images: [data] name, mean, std.",
-        )
+    require_raw_images(layout, recipe, data)
+    assert data is not None
     channels = data.shape[0]
     mean, std = (spread(values, channels) for values in (recipe.data.mean, recipe.data.std))
 
@@ -114,25 +111,41 @@ def with_raw_images(layout: str, recipe: Recipe, shipping: Shipping) -> Shipping
         example=example,
         masks={f"network.{name}": mask for name, mask in shipping.artifact.masks.items()},
     )
-    options: dict[str, Any] = {"normalise": AsBytes(layout)}
-    if hasattr(data, "loaders"):
-        options["loaders"] = {}
-    fed = replace(data, **options)
-    _require_bytes(fed)
+    fed = _as_bytes(layout, data)
     dense = Artifact(raw(shipping.dense.module), example)
     return RawShipping(artifact, dense, fed, shipping, raw)
 
 
-def _require_bytes(data: Data) -> None:
-    """Refuse data whose transforms convert images to floats, before anything is written.
+def require_raw_images(layout: str, recipe: Recipe, data: Data | None) -> None:
+    """Refuse data that are not images, or whose transforms convert them to floats.
+
+    Args:
+        layout: layout of the uint8 images; nothing is refused where it is empty.
+        recipe: the recipe.
+        data: its data; None where it names none.
 
     Raises:
-        RunError: a transform converts them.
+        RunError: there are no images, or a transform converts them.
     """
+    if not layout:
+        return
+    if data is None or not is_image(recipe):
+        raise RunError(
+            "--with-preprocessing needs images, and the recipe names none",
+            remedy="Leave it out, or name the images: [data] name, mean, std.",
+        )
     try:
-        next(iter(data.test_batches(1)))
+        next(iter(_as_bytes(layout, data).test_batches(1)))
     except TypeError as error:
         raise RunError(
             f"--with-preprocessing: {error}",
             remedy="Leave ToDtype and its like out of data.prepare: the file converts the bytes.",
         ) from None
+
+
+def _as_bytes(layout: str, data: Data) -> Data:
+    """Return the data with uint8 images in place of normalised ones."""
+    options: dict[str, Any] = {"normalise": AsBytes(layout)}
+    if hasattr(data, "loaders"):
+        options["loaders"] = {}
+    return replace(data, **options)
