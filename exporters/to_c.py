@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import torch
+
 from prunec.deploy.exporter import Exact, Source
 from prunec.deploy.native.compiler import compiler
 from prunec.deploy.native.lowering import lower
-from prunec.deploy.native.reading import read_network
+from prunec.deploy.native.reading import OLDEST_OPSET, read_network
 from prunec.deploy.native.source import digest_of, headers_of, program, write_program
 from prunec.deploy.native.tuning import tuned
 from prunec.deploy.written import Written
@@ -39,6 +41,9 @@ class ToC(Exact):
     beside: ClassVar[tuple[str, ...]] = (".h", ".bin")
     reads: ClassVar[str] = "onnx"
     is_code: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[torch.dtype]] = frozenset({torch.float32})
+    takes_bytes: ClassVar[bool] = False
+    oldest_opset: ClassVar[int] = OLDEST_OPSET
     tune: bool = False
     kernels: Mapping[str, str] = field(default_factory=dict)
 

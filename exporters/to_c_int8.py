@@ -30,6 +30,8 @@ class ToCInt8(Lossy):
     beside: ClassVar[tuple[str, ...]] = ToC.beside
     reads: ClassVar[str] = "int8"
     is_code: ClassVar[bool] = True
+    takes_bytes: ClassVar[bool] = ToC.takes_bytes
+    oldest_opset: ClassVar[int] = ToC.oldest_opset
 
     def write(
         self, source: Source, path: Path, batches: Iterable[tuple[Tensor, ...]]

@@ -46,6 +46,7 @@ class ToCoreml(Exact):
     suffix: ClassVar[str] = ".zip"
     reads: ClassVar[str] = "onnx"
     runs_on: ClassVar[str] = "macOS"
+    takes_bytes: ClassVar[bool] = False
 
     def write(self, source: Source, path: Path) -> None:
         """Write the package as a zip, with the same bytes every time.

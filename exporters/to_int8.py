@@ -76,6 +76,7 @@ class ToInt8(Lossy):
 
     suffix: ClassVar[str] = ".onnx"
     reads: ClassVar[str] = "onnx"
+    oldest_opset: ClassVar[int] = _OLDEST
     needs: ClassVar[frozenset[str]] = frozenset({"compact", "folded"})
 
     weight_bits: Annotated[int, Field(ge=7, le=8)] = 7

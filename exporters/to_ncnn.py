@@ -36,6 +36,8 @@ class ToNcnn(Exact):
     suffix: ClassVar[str] = ".param"
     beside: ClassVar[tuple[str, ...]] = (".bin",)
     reads: ClassVar[str] = "onnx"
+    kinds: ClassVar[frozenset[torch.dtype]] = frozenset({torch.float32})
+    takes_bytes: ClassVar[bool] = False
 
     def write(self, source: Source, path: Path) -> None:
         """Write the graph, and the weights as ``.bin`` beside it.

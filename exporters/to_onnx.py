@@ -41,6 +41,7 @@ from prunec.deploy.signature import (
 from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import PassError
 from prunec.exporters._onnx_opset import opset_of, require_operators, to_opset
+from prunec.exporters._onnx_pools import leave_out_windows
 from prunec.exporters._onnx_program import (
     drop_inplace,
     make_bounds_alike,
@@ -193,6 +194,7 @@ def _convert(program: ExportedProgram, opset: int) -> onnx.ModelProto:
             warnings.simplefilter("ignore", category)
         with quick():
             model = _exported(program, opset).model
+        leave_out_windows(model)
         weights = set(program.state_dict)
         optimizer.fold_constants(
             model,

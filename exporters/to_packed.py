@@ -34,6 +34,7 @@ class ToPacked(Exact):
 
     suffix: ClassVar[str] = ".onnx"
     reads: ClassVar[str] = "onnx"
+    oldest_opset: ClassVar[int] = OLDEST_OPSET
 
     def write(self, source: Source, path: Path) -> None:
         """Write the file.

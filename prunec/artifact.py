@@ -5,11 +5,12 @@ See docs/glossary.md: artifact, step, mask.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prunec.cost import Cost
@@ -89,6 +90,11 @@ class Artifact:
             self.__dict__[_GRAPH] = captured
         return cost
 
+    @cached_property
+    def answers(self) -> list[Tensor]:
+        """Outputs of the network for the example, computed once."""
+        return outputs(self.module, self.example)
+
     def captured(self) -> Captured:
         """Return the network's graph, which the caller may modify.
 
@@ -99,10 +105,25 @@ class Artifact:
         return graph or capture(self.module, self.example)
 
     def knows(self, same: Artifact) -> None:
-        """Take over the cached cost and graph of an artifact of the same network and weights."""
-        for key in ("cost", _GRAPH):
+        """Take over what is cached of an artifact of the same network and weights."""
+        for key in ("cost", "answers", _GRAPH):
             if key in same.__dict__:
                 self.__dict__[key] = same.__dict__[key]
 
 
 _GRAPH = "_graph"
+
+
+def outputs(module: nn.Module, example: tuple[Tensor, ...]) -> list[Tensor]:
+    """Return all output tensors of a network for an example, nested containers flattened."""
+    with torch.no_grad():
+        return _flat(module(*(x.clone() for x in example)))  # clones: it may modify its inputs
+
+
+def _flat(value: object) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(items, Iterable):
+        return []
+    return [tensor for item in items for tensor in _flat(item)]

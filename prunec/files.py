@@ -41,6 +41,21 @@ def write_text_atomic(path: Path, text: str) -> None:
     write_bytes_atomic(path, text.encode())
 
 
+def link_atomic(path: Path, link: Path) -> None:
+    """Give a file a second name, in place of another file or of none; create missing folders.
+
+    Raises:
+        OSError: the system refused; the file system may have no links.
+    """
+    link.parent.mkdir(parents=True, exist_ok=True)
+    # In an unused folder: a link, unlike a file, cannot be made under a name that is taken.
+    with tempfile.TemporaryDirectory(prefix=f".{link.name}-", dir=link.parent) as folder:
+        made = Path(folder) / link.name
+        made.hardlink_to(path)
+        made.replace(link)
+    _sync_folder(link.parent)
+
+
 def cache_folder() -> Path:
     """Return prunec's folder in the user's cache, for reproducible data; it may not exist."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -23,6 +23,7 @@ from prunec.models.state import weights_digest
 from prunec.passes.absorb_gates import AbsorbGates
 from prunec.passes.fold_batchnorm import FoldBatchnorm
 from prunec.passes.remove_channels import RemoveChannels
+from prunec.passes.zero_tiny_weights import ZeroTinyWeights
 from prunec.store import artifacts
 from prunec.store.artifacts import load_artifact, save_artifact
 from prunec.store.records import record_text
@@ -112,6 +113,29 @@ def test_what_is_read_back_is_what_was_written(tmp_path: Path, kind: str) -> Non
     ours, theirs = gates_of(actual.module), gates_of(artifact.module)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], gate) for name, gate in theirs.items())
+
+
+def test_weights_that_a_step_left_as_they_were_are_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = absorbed()
+    kept = ZeroTinyWeights(floor=0.0)(before)
+    places = [tmp_path / name for name in ("before", "kept", "copied", "changed", "damaged")]
+    save_artifact(before, places[0], "r")
+    save_artifact(kept, places[1], "r", places[0])
+    weights = [place / "weights.safetensors" for place in places]
+    assert weights[1].samefile(weights[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "hardlink_to", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+        save_artifact(kept, places[2], "r", places[0])
+    save_artifact(cut(), places[3], "r", places[0])
+    for place, artifact in zip(places, (before, kept, kept, cut()), strict=False):
+        actual = load_artifact(place, build, "r")
+        assert weights_digest(actual.module) == weights_digest(artifact.module)
+    assert not any(weights[0].samefile(other) for other in weights[2:4])
+    weights[0].write_bytes(weights[0].read_bytes()[:-4] + bytes(4))
+    save_artifact(kept, places[4], "r", places[0])
+    assert weights_digest(load_artifact(places[4], build, "r").module) == kept.history[-1].digest
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import Literal
 
 from prunec.comparison.folder import ComparisonFolder, failure_of, steps_left
 from prunec.comparison.grid import Cell
-from prunec.page.reading import Exports, Parity, RunRecord, read_run
+from prunec.page.reading import Details, Exports, Parity, RunRecord, read_run
 from prunec.store.runs import RunFolder
 from prunec.tasks.quality import ACCURACY, DECISIVE, decisive
 
@@ -149,14 +149,20 @@ def _result(cell: Cell, run: RunFolder | None) -> Result:
         params=_counted(parity, "parameters"),
         nonzero_params=_counted(parity, "non-zero parameters"),
         bytes=details.bytes if details else None,
-        # `reported`: 1 if the files cannot be told apart.
-        latency=details.latency.reported if details and details.latency else None,
+        latency=_latency(details) if details else None,
         seconds=_seconds(record),
         precision=", ".join(sorted({s.chosen.precision for s in record.settings.values()})),
         run=run.name,
         message=f"{failure.step}: {failure.message}" if failure and not done else "",
         quality=quality.name,
     )
+
+
+def _latency(details: Details) -> float | None:
+    """Return the latency relative to the dense network's; 1 if the two cannot be told apart."""
+    if details.uncut:
+        return 1.0
+    return details.latency.reported if details.latency else None
 
 
 def _counted(parity: Parity | None, name: str) -> int | None:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, final
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -73,6 +74,7 @@ class Exported:
         sha256: digest of its bytes.
         graph_digest: digest of the graph without weights; None for forms without one.
         told: data reported by the exporter; sentences under ``remarks``.
+        written: its content.
     """
 
     form: str
@@ -81,6 +83,7 @@ class Exported:
     sha256: str
     graph_digest: str | None
     told: Mapping[str, object] = field(default_factory=dict)
+    written: Written | None = field(default=None, repr=False, compare=False)
 
 
 Batches = Iterable[tuple[Tensor, ...]]
@@ -98,6 +101,9 @@ class Exporter(ABC):
     - ``needs``, ``forbids``: facts that the artifact must have, and must not have.
     - ``runs_on``: the only system that runs the files; empty if this one does.
     - ``is_code``: whether running a file executes a program; received files are then not run.
+    - ``kinds``: types of floating numbers that the form holds and its runtime computes with.
+    - ``takes_bytes``: whether an input may be a uint8 image.
+    - ``oldest_opset``: earliest opset of the ONNX file that it is converted from.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
@@ -109,6 +115,9 @@ class Exporter(ABC):
     is_code: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     forbids: ClassVar[frozenset[str]] = frozenset()
+    kinds: ClassVar[frozenset[torch.dtype]] = frozenset({torch.float32, torch.float16})
+    takes_bytes: ClassVar[bool] = True
+    oldest_opset: ClassVar[int] = 0
 
     @classmethod
     def exporter_name(cls) -> str:
@@ -181,7 +190,7 @@ class Exporter(ABC):
             data = draft.read_bytes() if draft.is_file() else b""
             size = self.size(draft)
         digest = file_digest(data)
-        return Exported(self.form(), path, size, digest, written.graph_digest, reported)
+        return Exported(self.form(), path, size, digest, written.graph_digest, reported, written)
 
     @final
     def size(self, path: Path) -> int:
@@ -201,18 +210,45 @@ class Exporter(ABC):
     @abstractmethod
     def _weights(self, written: Written, module: nn.Module) -> list[Check]: ...
 
-    def _require(self, source: Source) -> None:
-        facts, name = source.artifact.facts, self.exporter_name()
+    @final
+    def require_facts(self, facts: frozenset[str]) -> None:
+        """Check the facts of a network.
+
+        Raises:
+            NeedsNotMet: a needed fact does not hold, or a forbidden one does.
+        """
         if self.needs - facts or self.forbids & facts:
             broken = sorted(self.needs - facts) or sorted(self.forbids & facts)
             verb = "needs" if self.needs - facts else "cannot write"
             raise NeedsNotMet(
-                f"{name} {verb} a network that is {', '.join(broken)}",
+                f"{self.exporter_name()} {verb} a network that is {', '.join(broken)}",
                 remedy="Change the recipe's passes.",
             )
+
+    @final
+    def require_kinds(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
+        """Check the types of a network's weights and inputs.
+
+        Raises:
+            NeedsNotMet: the form does not hold one of them.
+        """
+        given = [*module.named_parameters(), *((f"input {i}", x) for i, x in enumerate(example))]
+        for name, value in given:
+            if value.is_floating_point() and value.dtype not in self.kinds:
+                kind = str(value.dtype).removeprefix("torch.")
+                takes = " or ".join(sorted(str(k).removeprefix("torch.") for k in self.kinds))
+                exact = " float32 holds each of its numbers." if value.dtype in _NARROWER else ""
+                raise NeedsNotMet(
+                    f"{self.exporter_name()} writes networks of {takes}, and {name} is {kind}",
+                    remedy=f"Call model.float(), in the function that makes the network.{exact}",
+                )
+
+    def _require(self, source: Source) -> None:
+        self.require_facts(source.artifact.facts)
+        self.require_kinds(source.module, source.example)
         if self.reads and self.reads not in source.files:
             raise NeedsNotMet(
-                f"{name} reads the {self.reads} file, which is missing",
+                f"{self.exporter_name()} reads the {self.reads} file, which is missing",
                 remedy=f'Export it too: [[export]] name = "to-{self.reads}"',
             )
 
@@ -237,6 +273,7 @@ class Exporter(ABC):
         return written
 
 
+_NARROWER = frozenset({torch.bfloat16, torch.float16})  # than float32
 _DEFECT = "This is a defect of the exporter: please report it with the network."
 
 
@@ -268,6 +305,8 @@ class Exact(Exporter):
 @dataclass(frozen=True, kw_only=True)
 class Lossy(Exporter):
     """Form that changes numbers: judged by its answers, within bounds of the recipe."""
+
+    kinds: ClassVar[frozenset[torch.dtype]] = frozenset({torch.float32})
 
     accuracy_drop: Annotated[float, Field(ge=0, le=100)] = 1.0
     agreement: Annotated[float, Field(ge=0, le=1)] = 0.95

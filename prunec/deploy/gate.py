@@ -47,8 +47,10 @@ def verify_file(
     data: TestSplit | None = None,
     manifest: Mapping[str, object] | None = None,
     latency: Latency | None = None,
+    uncut: bool = False,
     again: Callable[[Written], WrittenGraph | None] = lambda _: None,
     reference: Reference | None = None,
+    written: Written | None = None,
 ) -> Report:
     """Compare a file with the network it was exported from.
 
@@ -65,16 +67,18 @@ def verify_file(
         manifest: records of the export: ``sha256`` of the file, ``graph_digest``,
             ``recipe_digest``; an empty text for a required record that is missing.
         latency: latency measured against the dense network, for the latency budget.
+        uncut: whether the file is the dense network's own, so that there is nothing to measure.
         again: function that exports the network again, to compare the graphs node by node; not
             needed for a file written just now.
         reference: the network's outputs, shared by all files of one network.
+        written: content of the file, if it was read back since it was written.
 
     Returns:
         The report. No content of a file raises an error.
     """
     name, valid = "readable", f"a valid {exporter.form()} file"
     try:
-        written = exporter.read_back(path)
+        written = written or exporter.read_back(path)
     except PrunecError as error:
         return Report((failed(name, valid, "none", f"{error.message}."),), Details(str(path)))
     recorded = manifest or {}
@@ -115,6 +119,7 @@ def verify_file(
         dense_macs,
         answers,
         latency,
+        uncut=uncut,
     )
     if data is None:
         unmeasured.insert(0, "accuracy and agreement: there is no test split")

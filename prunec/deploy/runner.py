@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from prunec.deploy.timing import Latency, Timer, in_turns, timer
+from prunec.deploy.timing import FIRST, Latency, Timer, in_turns, timer
 from prunec.errors import PrunecError, RecipeError
 from prunec.wording import shortened
 
@@ -146,7 +146,7 @@ class LoadedFile(ABC):
             inputs.append(values.astype(kind) if kind.kind == "f" else np.zeros(wanted, kind))
         return inputs
 
-    def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
+    def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = FIRST) -> Latency:
         """Measure this file against another one of the same runner, in turns, on the device.
 
         Args:

@@ -15,6 +15,9 @@ _FEWEST = 9  # rounds; fewer give no interval of the median at the confidence of
 _BLOCK = 0.010  # seconds, about
 _LARGEST_BLOCK = 50  # runs
 
+FIRST = 12
+"""Rounds before the first look where a ratio is only judged: few more than give an interval."""
+
 CONFIDENCE = 0.99
 """Probability that the true median of the ratio lies in every interval that is looked at."""
 

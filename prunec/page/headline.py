@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prunec.charts.scales import exact, short, size
+from prunec.deploy.checks.budgets import UNCUT
 from prunec.deploy.checks.render import only_random
 from prunec.deploy.checks.training import dense_quality
 from prunec.page.reading import Details, RunRecord
@@ -38,10 +39,12 @@ def tiles(run: RunRecord) -> list[Tile]:
     made = [_verdict(run), _quality(run, details), *_costs(run), _zeros(run)]
     if details.bytes is not None:
         made.append(_bytes(details.bytes, _dense_bytes(run)))
-    latency = details.latency
+    latency, uncut = details.latency, details.uncut
     if latency is None and run.exported:
         latency = run.exported.decisive.details.latency
-    if latency:
+    if uncut:
+        made.append(Tile("Latency / dense", "1", UNCUT, left=1.0))
+    elif latency:
         note = f"{latency.shipped_ms:.3g} ms of {latency.dense_ms:.3g} ms, batch 1, one thread"
         if not latency.apart:
             note += f"; no significant difference, {latency.least:.3g} to {latency.most:.3g}"

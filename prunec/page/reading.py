@@ -93,6 +93,7 @@ class Details(BaseModel):
     miou: float | None = None
     samples: int | None = Field(default=None, alias="test samples")
     latency: Latency | None = None
+    uncut: bool = False
     runner: Identity | None = None
     others: tuple[Identity, ...] = Field(default=(), alias="other runners")
     classes: tuple[tuple[int, int, int], ...] = ()

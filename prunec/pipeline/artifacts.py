@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from prunec.artifact import Artifact
 from prunec.contract import Pass
@@ -43,14 +44,25 @@ def run_pass(
     run: RunFolder,
     context: Context | None,
     announce: Callable[[str], None],
+    before: Path | None = None,
 ) -> Artifact:
-    """Run a pass on an artifact; rank 0 saves the result in the run."""
+    """Run a pass on an artifact; rank 0 saves the result in the run.
+
+    Args:
+        artifact: input of the pass.
+        step: the pass.
+        index: its place among the run's passes.
+        run: the run.
+        context: context of a training pass; None for a rewrite.
+        announce: callback for the name of the pass.
+        before: folder of the artifact before the pass, whose file of weights may be shared.
+    """
     announce(step.pass_name())
     result = step(artifact, context)
     processes = context.processes if context else ALONE
     if processes.first:
         folder = run.step(index, step.pass_name())
-        save_artifact(result, folder, run.identity)
+        save_artifact(result, folder, run.identity, before)
         # A rewrite has no context and leaves the metrics of the training as they are.
         keep_records(run, folder / "artifact.json", *((run.metrics,) if context else ()))
     # The others may read the step as soon as they go on.

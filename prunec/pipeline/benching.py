@@ -37,7 +37,8 @@ def exported_files(run: RunFolder, runner: str = "") -> tuple[Path, Path]:
     Raises:
         PrunecError: there is no such runner, or the run has no export that it opens.
     """
-    shipped, dense = run.export.shipped("onnx", ".onnx"), run.export.dense("onnx", ".onnx")
+    shipped = run.export.shipped("onnx", ".onnx")
+    dense = run.export.timed_beside("onnx", ".onnx")
     if not (shipped.is_file() and dense.is_file()):
         if state_of(run) in ("interrupted", "failed", "training"):
             raise unfinished(run)
@@ -45,20 +46,22 @@ def exported_files(run: RunFolder, runner: str = "") -> tuple[Path, Path]:
             f"{run.path} has no export", remedy=f"Export first: prunec export {run.path}"
         )
     kinds = runner_named(runner).suffixes if runner else frozenset({".onnx"})
-    return (shipped, dense) if ".onnx" in kinds else _opened_by(run, runner, kinds, dense)
+    if ".onnx" in kinds:
+        return shipped, dense
+    return _opened_by(run, runner, kinds, None if dense == shipped else dense)
 
 
 def _opened_by(
-    run: RunFolder, runner: str, suffixes: frozenset[str], dense: Path
+    run: RunFolder, runner: str, suffixes: frozenset[str], dense: Path | None
 ) -> tuple[Path, Path]:
     """Return the shipped file that a runner opens, and the dense one in the same form if there is
-    one; raise `RunError` if the run ships none.
+    one, or the shipped one if nothing was cut; raise `RunError` if the run ships none.
     """
     for form in run.export.forms:
         for suffix in suffixes:
             shipped, twin = run.export.shipped(form, suffix), run.export.dense(form, suffix)
             if shipped.is_file():
-                return shipped, twin if twin.is_file() else dense
+                return shipped, twin if twin.is_file() else dense or shipped
     flag = "c" if runner == "native" else runner
     raise RunError(
         f"{run.path} has no export that {runner} runs",

@@ -68,7 +68,7 @@ def memory(run: RunFolder) -> dict[str, Peak | None]:
         )
     peaks: dict[str, Peak | None] = {}
     for writer in writers:
-        dense = run.export.dense(writer.form(), writer.suffix)
+        dense = run.export.timed_beside(writer.form(), writer.suffix)
         if dense.is_file() and not writer.reads:
             peaks["dense"] = _peak(writer, dense)
         peaks[writer.form()] = _peak(writer, run.export.shipped(writer.form(), writer.suffix))

@@ -13,6 +13,7 @@ from prunec.deploy.checks.reference import Reference
 from prunec.deploy.exporter import Exporter
 from prunec.deploy.gate import verify_elsewhere
 from prunec.deploy.runner import Identity, Runner
+from prunec.errors import RunError
 from prunec.recipe import Recipe
 
 
@@ -28,6 +29,23 @@ def named_runners(names: Iterable[str], recipe: Recipe | None = None) -> tuple[R
         # Raises if the device cannot be reached, before minutes of export.
         _ = runner.identity
     return runners
+
+
+def require_opening(runners: Iterable[Runner], exporters: Sequence[Exporter]) -> None:
+    """Refuse a runner that opens none of the forms, before anything is written.
+
+    Raises:
+        RunError: there is one.
+    """
+    written = {writer.suffix for writer in exporters}
+    for runner in runners:
+        if written.isdisjoint(runner.suffixes):
+            opened = ", ".join(sorted(runner.suffixes))
+            raise RunError(
+                f"--runner {runner.runner_name()} opens {opened} files, and the export writes "
+                f"{', '.join(sorted(written))}",
+                remedy="Add the flag of a form that it opens, or leave --runner out.",
+            )
 
 
 def check_elsewhere(

@@ -32,26 +32,30 @@ from prunec.deploy.signature import MACS, RECIPE_DIGEST
 from prunec.deploy.timing import Latency
 from prunec.deploy.written import Written, WrittenGraph
 from prunec.errors import PrunecError, RunError
-from prunec.files import require_writable, sha256_of, write_bytes_atomic, write_text_atomic
+from prunec.files import require_writable, write_bytes_atomic, write_text_atomic
 from prunec.inspection.layers import layers_of
-from prunec.models.state import weights_digest
 from prunec.pipeline.budgets import check_device
 from prunec.pipeline.elsewhere import check_elsewhere
 from prunec.pipeline.feeding import as_metadata, feeding
-from prunec.pipeline.manifest import UNRECORDED, compare_with_records, manifest_entry, report_of
+from prunec.pipeline.manifest import (
+    UNRECORDED,
+    compare_with_records,
+    digest_of,
+    manifest_entry,
+    report_of,
+)
 from prunec.pipeline.raw_images import Shipping, layout_of, with_raw_images
 from prunec.pipeline.splits import splits
-from prunec.pipeline.twins import time_beside_twin, write_own_twin
+from prunec.pipeline.twins import time_beside_twin, write_twin
 from prunec.pipeline.unrun import unrun
 from prunec.recipe import Recipe, digest, dumps
-from prunec.store.environment import PACKAGES, environment, prunec_version
+from prunec.store.environment import prunec_version
 from prunec.store.exports import ExportFolder
 from prunec.store.records import record_text
 
 Batched = list[tuple[Tensor, ...]]
 
 _CALIBRATION_BATCH = 32  # images per batch: bounds the memory, and does not affect the result
-_MADE_BY = "prunec.made_by"
 
 
 @dataclass(frozen=True)
@@ -105,18 +109,27 @@ class Forms:
         """Return the path of a form's file before it is proven."""
         return self.folder.candidate(writer.form(), writer.suffix)
 
-    def dense(self, writer: Exporter) -> Path:
+    def dense(self, writer: Exporter, own: Path | None = None) -> Path:
         """Return the path of the dense network's file.
 
         It has the form itself, if such a file exists (for runtimes that open no other form), else
-        the form at the start of the conversions that lead to this one.
+        the form at the start of the conversions that lead to this one. If the export wrote none,
+        because nothing was cut, the form's own file is the dense network's; that of a lossy form
+        is not, but the file that it starts from is.
+
+        Args:
+            writer: exporter of the form.
+            own: the form's own file; by default the published one.
         """
         same_form, root = self.folder.dense(writer.form(), writer.suffix), writer
         if same_form.is_file():
             return same_form
         while root.reads:
             root = next(other for other in self.exporters if other.form() == root.reads)
-        return self.folder.dense(root.form(), root.suffix)
+        dense = self.folder.dense(root.form(), root.suffix)
+        if dense.is_file():
+            return dense
+        return (own or self.shipped(writer)) if isinstance(writer, Exact) else self.shipped(root)
 
     def verify(
         self,
@@ -138,8 +151,10 @@ class Forms:
                 by_layout[layout] = with_raw_images(layout, recipe, shipping)
             fed = by_layout[layout]
             again = partial(writer.graph_again, Source(fed.artifact))
-            path = files[writer.form()]
-            reports[writer.form()] = _proven(self, writer, path, recipe, fed, entry, flaw, again)
+            path, twin = files[writer.form()], self.dense(writer)
+            reports[writer.form()] = _proven(
+                self, writer, path, twin, recipe, fed, entry, flaw, again
+            )
         for writer in writers:
             if (
                 isinstance(writer, Exact)
@@ -256,16 +271,13 @@ def _written(
     # Files that a killed export left must not be published with the new one.
     shutil.rmtree(forms.candidate(writer).parent, ignore_errors=True)
     exported = writer(source, forms.candidate(writer), batches)
-    untwinned = ""
-    if not writer.reads:
-        earlier = forms.folder.recorded.get(writer.form(), {}).get("dense_sha256")
-        _write_twin(writer, shipping, forms.dense(writer), batches, earlier)
-    else:
-        untwinned = write_own_twin(writer, shipping, source, forms.folder, recipe)
-    twin = forms.dense(writer)
+    untwinned = write_twin(writer, shipping, source, forms.folder, recipe, batches)
+    twin = forms.dense(writer, exported.path)
     entry = manifest_entry(writer, exported, twin, recipe, artifact) | report_of(exported)
     entry["feeding"] = instructions
-    report = _proven(forms, writer, exported.path, recipe, shipping, entry, "")
+    report = _proven(
+        forms, writer, exported.path, twin, recipe, shipping, entry, "", written=exported.written
+    )
     target = forms.output or forms.shipped(writer)
     details = replace(
         report.details,
@@ -282,37 +294,6 @@ def _with_reason(not_checked: Sequence[str], untwinned: str) -> tuple[str, ...]:
     """Return the phrases, with the reason why there is no dense file to time beside."""
     reason = f"latency against dense: the dense network has no such file: {untwinned}"
     return tuple(reason if untwinned and one == UNTIMED else one for one in not_checked)
-
-
-def _write_twin(
-    writer: Exporter,
-    shipping: Shipping,
-    twin: Path,
-    batches: Batched | None,
-    earlier: object,
-) -> None:
-    """Write the dense network's file, unless an earlier export left the same one.
-
-    Its batch norms are folded: a runtime would fold them anyway when it loads the file, which is
-    only timed, and a graph of half the size takes half the time to write.
-
-    Args:
-        writer: exporter of the form.
-        shipping: artifacts and data; the network before any cut is written.
-        twin: path of the file.
-        batches: calibration inputs, for a lossy form.
-        earlier: digest of the file that an earlier export left, from the manifest.
-    """
-    versions = {key: value for key, value in environment().items() if key in PACKAGES}
-    inputs = {"prunec": prunec_version(), "dense": weights_digest(shipping.dense.module)}
-    # The bytes of the twin depend on nothing else.
-    made_by = json.dumps({**inputs, **versions, **asdict(writer)}, sort_keys=True)
-    with suppress(PrunecError):
-        written = writer.read_back(twin)
-        if sha256_of(twin) == earlier and (written.metadata or {}).get(_MADE_BY) == made_by:
-            return
-    # Norms are folded, as in the shipped file, so that the ratio of times shows the cut alone.
-    writer(Source(shipping.folded_dense, {_MADE_BY: made_by}), twin, batches)
 
 
 def _labelled(data: Data, writer: Lossy) -> list[tuple[Tensor, Tensor]]:
@@ -352,11 +333,13 @@ def _proven(
     forms: Forms,
     writer: Exporter,
     path: Path,
+    twin: Path,
     recipe: Recipe,
     shipping: Shipping,
     entry: Mapping[str, object],
     flaw: str,
     again: Callable[[Written], WrittenGraph | None] = lambda _: None,
+    written: Written | None = None,
 ) -> Report:
     """Check one file of a form; return its report.
 
@@ -364,22 +347,28 @@ def _proven(
         forms: the forms and their places.
         writer: exporter of the form.
         path: path of the file.
+        twin: path of the dense network's file.
         recipe: recipe with tolerances and budgets.
         shipping: artifacts and data that fit the file's inputs.
         entry: entry of the form in the manifest.
         flaw: reason why the manifest cannot be trusted; empty if it can.
         again: function that returns the graph of a fresh export, for comparison.
+        written: content of the file, if it was read back since it was written.
     """
     artifact, dense, data = shipping.artifact, shipping.dense, shipping.data
     if writer.runs_on:
         recorded = compare_with_records(
-            writer, path, forms.dense(writer), recipe, artifact, dense, entry, flaw, forms.made_by
+            writer, path, twin, recipe, artifact, dense, entry, flaw, forms.made_by
         )
         return unrun(writer, path, entry, recorded, forms.records)
-    runner, twin = runner_for(writer.suffix), forms.dense(writer)
+    # The manifest's word, too: a dense file that is missing is not the shipped one.
+    uncut = twin == path and entry.get("dense_sha256") == digest_of(writer, twin)
+    runner = runner_for(writer.suffix)
     latency: Latency | None = None
-    with suppress(PrunecError):  # a file that cannot be timed fails other checks, which say why
-        latency = time_beside_twin(runner, path, twin, recipe.verify.budget.latency_ratio)
+    # A file that cannot be timed fails other checks, which say why.
+    with suppress(PrunecError):
+        if not uncut:
+            latency = time_beside_twin(runner, path, twin, recipe.verify.budget.latency_ratio)
     report = verify_file(
         path,
         artifact.module,
@@ -392,8 +381,10 @@ def _proven(
         data=data,
         manifest={**UNRECORDED, **entry},
         latency=latency,
+        uncut=uncut,
         again=again,
         reference=shipping.reference,
+        written=written,
     )
     recorded = compare_with_records(
         writer, path, twin, recipe, artifact, dense, entry, flaw, forms.made_by
@@ -412,6 +403,7 @@ def _proven(
         report.details,
         not_checked=reasons,
         latency=latency,
+        uncut=uncut,
         other_runners=tuple(runners),
         flips=_pictured(report, entry),
     )

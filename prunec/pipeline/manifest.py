@@ -94,14 +94,19 @@ def _stated(
         "exporter": {"name": writer.exporter_name(), **json.loads(json.dumps(asdict(writer)))},
         "file": f"{writer.form()}/{STEM}{writer.suffix}",
         "bytes": writer.size(path),
-        "dense_sha256": _digest_of(writer, twin),
+        "dense_sha256": digest_of(writer, twin),
         "recipe_digest": digest(recipe),
         "weights_digest": artifact.history[-1].digest,
     }
 
 
-def _digest_of(writer: Exporter, path: Path) -> str:
-    """Return the digest of a file, or of the digests of it and the files that belong to it."""
+def digest_of(writer: Exporter, path: Path) -> str:
+    """Return the digest of a file, or of the digests of it and the files that belong to it.
+
+    Args:
+        writer: exporter of the file's form.
+        path: the file; the digest of a missing one is empty.
+    """
     beside = (path.with_suffix(suffix) for suffix in writer.beside)
     digests = [sha256_of(file) for file in (path, *beside) if file.is_file()]
     missing = len(digests) < 2

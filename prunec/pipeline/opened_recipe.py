@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunec.artifact import Artifact
 from prunec.batches.batches import Data
@@ -16,6 +16,7 @@ from prunec.batches.data import load_data
 from prunec.catalogue import build_exporters, build_passes
 from prunec.contract import Pass, Training
 from prunec.deploy.exporter import Exporter
+from prunec.deploy.servable import require_servable
 from prunec.errors import DataError
 from prunec.inspection.network import parse_input
 from prunec.models.building import CLASSES, build_model, unweighted
@@ -106,6 +107,19 @@ class OpenedRecipe:
     ) -> tuple[Exporter, ...]:
         """Return its exporters and those of further forms; ``options`` override the recipe's."""
         return build_exporters(self.recipe, self.source, forms, options)
+
+    def require_servable(
+        self,
+        exporters: Sequence[Exporter],
+        network: tuple[nn.Module, tuple[Tensor, ...]] | None = None,
+        layout: str = "",
+    ) -> None:
+        """Refuse what an exporter cannot serve: see :func:`require_servable`."""
+        facts: frozenset[str] = frozenset()
+        for step in self.passes:
+            facts = step.facts_after(facts)
+        images = self.recipe.data.name != "none"
+        require_servable(exporters, facts=facts, images=images, layout=layout, network=network)
 
     def fresh(self, note: Callable[[str], None] = lambda _: None) -> Artifact:
         """Return the network as the recipe builds it, with an example of two samples.

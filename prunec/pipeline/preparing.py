@@ -81,10 +81,12 @@ def prepare(
     """
     opened = OpenedRecipe(lambda: recipe, source, data)
     place = _require_training(opened, device)
-    # Only to find a mistake in [[export]] before the training, not after it.
-    opened.exporters()
+    # A mistake in [[export]] is found before the training, not after it.
+    exporters = opened.exporters()
+    opened.require_servable(exporters)
     data = _data(opened)
     artifact = opened.fresh(progress.note)
+    opened.require_servable(exporters, (artifact.module, artifact.example))
     _require_answers(recipe, artifact, data)
     context = _context(opened, data, artifact, place, UNMADE, progress, resume=False)
     _require_possible(opened, artifact, context)
@@ -109,8 +111,11 @@ def prepare_untrained(
         PrunecError: data or weights are missing, the network does not take its inputs, …
     """
     opened = OpenedRecipe(lambda: recipe, source)
-    opened.exporters(forms, options)
-    return Untrained(opened.fresh(), opened.images)
+    exporters = opened.exporters(forms, options)
+    opened.require_servable(exporters)
+    artifact = opened.fresh()
+    opened.require_servable(exporters, (artifact.module, artifact.example))
+    return Untrained(artifact, opened.images)
 
 
 def prepare_again(run: RunFolder, *, device: str, progress: Progress) -> Prepared:

@@ -15,10 +15,11 @@ from prunec.deploy.runner import Runner
 from prunec.errors import ParityError, ReadOnlyRun, RunError
 from prunec.page import write_report
 from prunec.pipeline.artifacts import run_pass
-from prunec.pipeline.elsewhere import named_runners
+from prunec.pipeline.elsewhere import named_runners, require_opening
 from prunec.pipeline.forms import Forms, record, ship
 from prunec.pipeline.opened import OpenedRun
 from prunec.pipeline.opened_recipe import Untrained
+from prunec.pipeline.raw_images import require_raw_images
 from prunec.pipeline.run_records import check_records, steps_of
 from prunec.store.environment import build
 from prunec.store.kept_records import keep_records
@@ -66,6 +67,9 @@ def export(
         made = Forms(run.export, opened.exporters(forms, options), output)
         # Before the rewrites, which take minutes.
         made.require_places()
+        opened.require_servable(made.exporters, (opened.dense, ()), layout)
+        require_raw_images(layout, opened.recipe, opened.images)
+        require_opening(others[: len(runners)], made.exporters)
         artifact = _rewritten(opened, note, untrained)
         dense = Artifact(opened.dense, artifact.example)
         shipped = run.export.report, run.export.manifest
@@ -120,8 +124,11 @@ def _rewritten(
     """Run the rewrites; return the artifact after the last pass."""
     trained = opened.artifact(opened.trained - 1) if opened.trained else None
     artifact = trained or (untrained.artifact if untrained else opened.fresh())
+    before = None
     for index in range(opened.trained, len(opened.passes)):
-        artifact = run_pass(artifact, opened.passes[index], index, opened.run, None, lambda _: None)
+        step = opened.passes[index]
+        artifact = run_pass(artifact, step, index, opened.run, None, lambda _: None, before)
+        before = opened.run.step(index, step.pass_name())
         note(_line(artifact.history[-1]))
     return artifact
 

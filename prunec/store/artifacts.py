@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from prunec.artifact import Artifact, Step
 from prunec.errors import DamagedRecord, PrunecError, RunError
-from prunec.files import write_text_atomic
+from prunec.files import link_atomic, sha256_of, write_text_atomic
 from prunec.graph.rewriting.plan import Plan
 from prunec.models.gates import attach_gates, gates_of
 from prunec.models.low_rank import Form, reform
@@ -40,13 +40,17 @@ _FILES = ("weights", "example", "masks")
 _STEPS = TypeAdapter(tuple[Step, ...])
 
 
-def save_artifact(artifact: Artifact, folder: Path, run: str = "") -> str:
+def save_artifact(
+    artifact: Artifact, folder: Path, run: str = "", before: Path | None = None
+) -> str:
     """Write an artifact into a folder; ``artifact.json`` is written last and completes it.
 
     Args:
         artifact: the artifact.
         folder: the folder to write.
         run: unique identity of its run.
+        before: folder of the artifact before its last step; weights that this step left as they
+            were are linked from there, not written again.
 
     Returns:
         The digest of ``artifact.json``.
@@ -59,11 +63,13 @@ def save_artifact(artifact: Artifact, folder: Path, run: str = "") -> str:
         "example": {str(i): t for i, t in enumerate(artifact.example)},
         "masks": {name: _packed(mask) for name, mask in artifact.masks.items()},
     }
-    digests = {name: write_tensors(_file(folder, name), tensors[name]) for name in _FILES}
+    linked = _linked_weights(artifact, folder, run, before) if before else ""
+    written = _FILES[1:] if linked else _FILES
+    digests = {name: write_tensors(_file(folder, name), tensors[name]) for name in written}
     record = {
         "format": FORMAT,
         "run": run,
-        "files": digests,
+        "files": {"weights": linked, **digests} if linked else digests,
         "ties": dict(artifact.ties),
         "forms": {name: asdict(form) for name, form in artifact.forms.items()},
         "plans": [json.loads(plan.to_json()) for plan in artifact.plans],
@@ -74,6 +80,28 @@ def save_artifact(artifact: Artifact, folder: Path, run: str = "") -> str:
     # Last: a folder without it counts as not written.
     write_text_atomic(folder / "artifact.json", record_text(record))
     return record_digest(record)
+
+
+def _linked_weights(artifact: Artifact, folder: Path, run: str, before: Path) -> str:
+    """Link the weights of the step before, if they are the same; return their file's digest.
+
+    The digest is empty where nothing was linked: other weights, damage, or a file system without
+    links.
+    """
+    digests = [step.digest for step in artifact.history[-2:]]
+    if len(digests) < 2 or digests[0] != digests[1]:
+        return ""
+    try:
+        record = _record(before, run, "")
+        recorded = str(record["files"]["weights"])
+        if record["history"][-1]["digest"] != digests[0]:
+            return ""
+        if sha256_of(_file(before, "weights")) != recorded:
+            return ""
+        link_atomic(_file(before, "weights"), _file(folder, "weights"))
+    except (RunError, KeyError, IndexError, TypeError, OSError):
+        return ""
+    return recorded
 
 
 def load_artifact(

@@ -64,13 +64,14 @@ def _results(run: RunFolder) -> dict[str, object]:
     figures = summary(run)
     metrics, details, steps = last_metrics(run), shipped_details(run), last_steps(run)
     last: Mapping[str, Any] = steps[-1] if steps else {}
-    latency = details.get("latency")
+    uncut, latency = bool(details.get("uncut")), details.get("latency")
+    ratio = latency.get("ratio") if isinstance(latency, dict) else None
     made: dict[str, object] = {
         "state": figures.state,
         "epoch": figures.epoch,
         **{f"last epoch: {key}": metrics.get(key) for key in MEASURED},
         **{f"file: {key}": details.get(key) for key in SHIPPED},
-        "file: latency / dense": latency.get("ratio") if isinstance(latency, dict) else None,
+        "file: latency / dense": 1.0 if uncut else ratio,
         "MACs": figures.macs,
         "MACs / dense": figures.macs / figures.dense_macs
         if figures.macs and figures.dense_macs

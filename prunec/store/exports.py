@@ -7,7 +7,7 @@ export/
 ├── manifest.json          digests, sizes and costs of every published form
 └── <form>/                onnx, …
     ├── model<suffix>      the published file
-    ├── dense/             the file of the dense network
+    ├── dense/             the file of the dense network; none if nothing was cut
     └── rejected/          a file that failed a check
 """
 
@@ -61,6 +61,12 @@ class ExportFolder:
     def dense(self, form: str, suffix: str) -> Path:
         """Return the path of the dense network's file."""
         return self.path / form / "dense" / f"{STEM}{suffix}"
+
+    def timed_beside(self, form: str, suffix: str) -> Path:
+        """Return the path of the dense network's file: the published one if nothing was cut."""
+        dense, entry = self.dense(form, suffix), self.recorded.get(form, {})
+        uncut = "sha256" in entry and entry["sha256"] == entry.get("dense_sha256")
+        return self.shipped(form, suffix) if uncut and not dense.is_file() else dense
 
     def candidate(self, form: str, suffix: str) -> Path:
         """Return the path of a file before it is checked; a file that fails stays there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -174,3 +175,41 @@ def test_a_network_answers_the_same_inputs_once() -> None:
         assert (reference.outputs((other,))[0] == 2 * other.numpy()).all()
     assert network.runs == 5
     assert reference.noise((x,), [2 * x.numpy()]) is reference.noise((x,), [2 * x.numpy()])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_part_of_the_rounding_bounds_no_wider_than_all_of_it(seed: int) -> None:
+    """Outputs within the bounds of float64 alone need no run with moved weights."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Sigmoid() if seed % 2 else nn.ReLU(), nn.Conv2d(8, 5, 3)
+    ).eval()
+    kind = (torch.float32, torch.float16, torch.float64)[seed % 3]
+    reference = Reference(network.to(kind))
+    x = (10.0 ** (seed - 3) * torch.randn(3, 3, 9, 9)).to(kind)
+    ours = reference.outputs((x,))
+    (part,), (whole,) = (reference.noise((x,), ours, moved=moved) for moved in (False, True))
+    for axis, relative in whole.relative.items():
+        assert (part.relative[axis] <= relative).all()
+        assert (part.bounds(ours[0], axis) <= whole.bounds(ours[0], axis)).all()
+    assert reference.noise((x,), ours, moved=False) == [whole], "the whole serves for its part"
+
+
+def test_later_batches_run_with_moved_weights_only_where_float64_explains_too_little() -> None:
+    class Counted(Head):
+        runs: ClassVar[list[torch.dtype]] = []
+
+        def forward(self, x: Tensor) -> object:
+            self.runs.append(x.dtype)
+            return super().forward(x)
+
+    check, _ = compare_random(
+        Other(Head(lambda y: y)),
+        Reference(Counted(lambda y: y)),
+        (torch.randn(2, 3, 6, 6),),
+        batches=3,
+        bounds=BOUNDS,
+    )
+    assert check.passed
+    assert Counted.runs.count(torch.float32) == 3
+    assert Counted.runs.count(torch.float64) == 4, "two on the first batch, one on each other"

@@ -21,6 +21,9 @@ KEPT = (
 """Remedy for a budget that is too narrow; ``{}`` is its key and value."""
 
 
+UNCUT = "nothing was cut: the dense network is the same file"
+"""Why a file is not timed beside the dense network's."""
+
 UNTIMED = "latency against dense: it was not measured"
 """Budget that was not checked because no time of the dense network is known."""
 
@@ -34,8 +37,13 @@ def check_budgets(
     dense_macs: int | None,
     answers: Answers | None,
     latency: Latency | None,
+    *,
+    uncut: bool = False,
 ) -> tuple[list[Check], list[str]]:
-    """Return the checks of the stated budgets, and the budgets that could not be measured."""
+    """Return the checks of the stated budgets, and the budgets that could not be measured.
+
+    A file of an ``uncut`` network is the dense network's own: the ratio of their times is 1.
+    """
     checks: list[Check] = []
     unmeasured: list[str] = []
     if budget.macs_ratio is not None:
@@ -55,7 +63,9 @@ def check_budgets(
         else:
             unmeasured.append(f"{quality.name} budget: there is no test split")
     if budget.latency_ratio is not None:
-        if latency:
+        if uncut:
+            checks.append(_uncut(budget.latency_ratio))
+        elif latency:
             checks.append(_latency(budget.latency_ratio, latency, path))
         else:
             unmeasured.append(UNTIMED)
@@ -126,6 +136,15 @@ def _quality(quality: Quality, limit: float, answers: Answers) -> Check:
     return at_least(f"budget: {quality.name}", limit, actual, wrong)
 
 
+_RATIO = "budget: latency / dense"
+
+
+def _uncut(limit: float) -> Check:
+    passed = limit * (1 + MARGIN) >= 1
+    wrong = f"{UNCUT}. Cut more. {KEPT.format('latency_ratio=RATIO')}"
+    return Check(_RATIO, f"≤ {limit:g}", 1.0, MARGIN, passed, _if(not passed, wrong))
+
+
 def _latency(limit: float, latency: Latency, path: Path) -> Check:
     wrong = (
         f"the file takes {latency.shipped_ms:.3g} ms, the dense network {latency.dense_ms:.3g} ms. "
@@ -135,9 +154,7 @@ def _latency(limit: float, latency: Latency, path: Path) -> Check:
     certain = f"At {percent(CONFIDENCE)} confidence the ratio is at least {latency.least:.3g}. "
     kept = f" {KEPT.format('latency_ratio=RATIO')}"
     message = "" if passed else wrong + (certain if latency.least else "") + remedy(path) + kept
-    return Check(
-        "budget: latency / dense", f"≤ {limit:g}", latency.reported, MARGIN, passed, message
-    )
+    return Check(_RATIO, f"≤ {limit:g}", latency.reported, MARGIN, passed, message)
 
 
 def _if(condition: bool, text: str) -> str:

@@ -34,6 +34,7 @@ class Details:
         classes: per class (samples, right answers of the network, right answers of the file).
         flips: first test samples that the file answers differently.
         latency: latency in comparison with the dense network's.
+        uncut: whether nothing was cut, so that the file is the dense network's own.
         forms: form → facts, for several files of one network.
     """
 
@@ -56,6 +57,7 @@ class Details:
     classes: tuple[tuple[int, int, int], ...] = ()
     flips: tuple[Flip, ...] = ()
     latency: Latency | None = None
+    uncut: bool = False
     forms: Mapping[str, Details] = field(default_factory=dict)
 
     @property
@@ -90,5 +92,6 @@ class Details:
             "flips": [flip.to_dict() for flip in self.flips] or None,
             "dense bytes": self.dense_bytes,
             "latency": asdict(replace(self.latency, rounds=())) if self.latency else None,
+            "uncut": self.uncut or None,
         }
         return {name: value for name, value in facts.items() if value is not None}

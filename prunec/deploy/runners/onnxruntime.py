@@ -17,7 +17,7 @@ import onnxruntime
 
 from prunec.deploy.runner import Batch, Identity, LayerTime, LoadedFile, Runner, Sizes
 from prunec.deploy.sessions import layer_times, numpy_type
-from prunec.deploy.timing import Latency
+from prunec.deploy.timing import FIRST, Latency
 from prunec.errors import PrunecError, RecipeError
 from prunec.wording import first_line, shortened
 
@@ -179,7 +179,7 @@ class _Session(LoadedFile):
             events = json.loads(Path(session.end_profiling()).read_text())
         return layer_times(events)
 
-    def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = 31) -> Latency:
+    def time(self, dense: LoadedFile, *, batch: int = 1, rounds: int = FIRST) -> Latency:
         """Measure against a dense file: see :meth:`LoadedFile.time`.
 
         Against an ``.ort`` file, a dense ONNX file also runs without layouts specific to the
