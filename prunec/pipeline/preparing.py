@@ -21,6 +21,7 @@ from prunec.errors import DataError, PassError, PrunecError, RecipeError, RunErr
 from prunec.models.building import build_auxiliary, build_model
 from prunec.models.gates import absorbed
 from prunec.pipeline.artifacts import resumed
+from prunec.pipeline.budgets import require_operator_sets
 from prunec.pipeline.opened import OpenedRun
 from prunec.pipeline.opened_recipe import OF_DATA, OpenedRecipe, Untrained
 from prunec.processes import processes_here
@@ -82,7 +83,7 @@ def prepare(
     opened = OpenedRecipe(lambda: recipe, source, data)
     place = _require_training(opened, device)
     # Only to find a mistake in [[export]] before the training, not after it.
-    opened.exporters()
+    require_operator_sets(opened, opened.exporters())
     data = _data(opened)
     artifact = opened.fresh(progress.note)
     _require_answers(recipe, artifact, data)
@@ -109,7 +110,7 @@ def prepare_untrained(
         PrunecError: data or weights are missing, the network does not take its inputs, …
     """
     opened = OpenedRecipe(lambda: recipe, source)
-    opened.exporters(forms, options)
+    require_operator_sets(opened, opened.exporters(forms, options))
     return Untrained(opened.fresh(), opened.images)
 
 
