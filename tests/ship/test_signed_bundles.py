@@ -300,9 +300,7 @@ def test_layers_of_other_runtimes_are_checked_on_both_sides(tmp_path: Path) -> N
     wishes = ("--ncnn", "--openvino", "--bundle", "b", "--golden-layers")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prunec.deploy.timing._SECONDS", 0.2)
-        exported(
-            tmp_path, "a_layered_network", code, recipe, *wishes
-        )
+        exported(tmp_path, "a_layered_network", code, recipe, *wishes)
     folder = tmp_path / "b"
     checks = {f: [c.name for c in r.checks] for f, r in verify_bundle(folder).forms.items()}
     assert all("values between layers" in checks[form] for form in ("onnx", "ncnn", "openvino"))
