@@ -179,7 +179,7 @@ def test_a_runner_that_is_not_there_fails_and_one_of_other_files_is_reported(
         ('{ ncnn = "ort-mobile" }', ["--ncnn"], "Sets for ncnn files: ncnn-vulkan."),
         ('{ c = "ort-mobile" }', ["--c"], "Sets for c files: none."),
         ('{ nccn = "ort-mobile" }', [], "Did you mean 'ncnn'?"),
-        ('{ ncnn = "vulkan" }', [], "found 'vulkan'"),
+        ('{ ncnn = "vulkan" }', [], 'found the text "vulkan"'),
         ('"ort_mobil"', [], "Did you mean 'ort-mobile'?"),
     ],
 )
