@@ -19,6 +19,7 @@ from prunec.deploy.runners.ncnn import Ncnn
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
+from prunec.exporters._ncnn_batch import BatchFirst, without_marks
 from prunec.exporters._ncnn_graph import ncnn_flow, ncnn_operators, with_sizes
 from prunec.exporters._one_sample import one_sample, require_eval, require_numbers
 from prunec.wording import first_line
@@ -51,7 +52,7 @@ class ToNcnn(Exact):
             try:
                 _convert(source, Path(folder))
                 made = Path(folder) / "model.ncnn.param"
-                text = made.read_text("utf-8")
+                text = without_marks(made.read_text("utf-8"))
                 _require_layers(text)
                 shapes = [x.shape for x in one_sample(source.example)]
                 path.write_text(with_sizes(text, shapes), "utf-8")
@@ -98,10 +99,13 @@ def _convert(source: Source, folder: Path) -> None:
     example = one_sample(source.example)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(source.module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        marked = BatchFirst(source.module, example).eval()
+        traced = torch.jit.trace(marked, example, check_trace=False)  # type: ignore[no-untyped-call]
         traced.save(str(folder / "model.pt"))
     shapes = ",".join(f"{list(x.shape)}{_KINDS[x.dtype]}".replace(" ", "") for x in example)
     command = [pnnx.EXEC_PATH, "model.pt", f"inputshape={shapes}", "fp16=0"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if ended.returncode < 0:
+        raise RuntimeError(f"pnnx crashed (signal {-ended.returncode})")
     if ended.returncode:
         raise RuntimeError((ended.stderr or ended.stdout).strip().rpartition("\n")[2])

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+from xml.etree import ElementTree
 
 import openvino
 
@@ -19,6 +20,7 @@ from prunec.errors import PassError, PrunecError
 from prunec.wording import first_line
 
 _SECTION = "prunec"
+_NO_OPERATORS = frozenset({"Parameter", "Const", "Result"})
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Result"})
 
 
@@ -70,6 +72,21 @@ class ToOpenvino(Exact):
             return _flow(model)
         except Exception as error:
             raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
+
+    def operators(self, path: Path) -> list[tuple[str, str]]:
+        """Return (name, operator) of every node, those of branches and loops included.
+
+        An operator is named with the operator set that its definition is from: ``opset8.MaxPool``.
+        """
+        try:
+            layers = list(ElementTree.parse(path).iter("layer"))
+        except (OSError, ElementTree.ParseError) as error:
+            raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
+        return [
+            (layer.get("name", ""), f"{layer.get('version')}.{layer.get('type')}")
+            for layer in layers
+            if layer.get("type") not in _NO_OPERATORS
+        ]
 
 
 def _flow(model: openvino.Model) -> Flow:

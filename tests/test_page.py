@@ -139,11 +139,24 @@ def test_verify_after_the_export_has_the_last_word(tmp_path: Path) -> None:
     assert "At export" in words
 
 
+def test_forms_that_answer_as_the_network_share_a_line(tmp_path: Path) -> None:
+    """A column is for a form that differs: many equal columns would be cut on a narrow screen."""
+    run = exported_run(tmp_path)
+    record = json.loads(run.export.report.read_text())
+    (form,) = record["forms"]
+    same = json.loads(json.dumps(record["forms"][form]))
+    same["details"]["classes"] = [[n, right, right] for n, right, _ in same["details"]["classes"]]
+    write(run.export.report, {**record, "forms": {**record["forms"], "same": same}})
+    words = seen(run).words
+    assert "As the network in every class: same." in words
+    assert f"network {form} shirts 120 83.33 % 82.50 %" in words
+
+
 def test_what_is_signed_is_said(tmp_path: Path) -> None:
     run = exported_run(tmp_path)
     page = seen(run)
     for text in (
-        "51.2 kB, 51.2 % of the dense file", "Accuracy 88.25 %", "2 checks passed, on 2,000 test",
+        "51.2 kB 51.2 % Accuracy 88.25 %", "2 checks passed, on 2,000 test",
         "shirts 120 83.33 % 82.50 %", "hats 80 87.50 % 87.50 %", "shirts → hats",
         "test sample 7: shirts", "Take an image and divide by 255.", "float32 [batch, 1, 28, 28]",
         "test split, 20 samples, sha256 of images and labels sha-of-test",
@@ -168,7 +181,7 @@ def test_the_dense_network_stands_beside_what_ships(tmp_path: Path) -> None:
         step["macs"] = [3000, 3000]
     write(path, record)
     words = seen(run).words
-    assert "2,000 test images; dense 91.50 % at the end of its phase" in words
+    assert "2,000 test images; at the end of the dense phase 91.50 %" in words
     assert "as in the dense network: nothing was cut" in words
     assert "class samples dense phase network onnx" in words
     assert "shirts 120 84.50 % 83.33 % 82.50 %" in words

@@ -18,7 +18,7 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="RUN|A.onnx B.onnx",
-            help="A run  [default: the latest], or two files: the second is the dense one",
+            help="A run  [default: the latest], or two files: A's time by B's",
             autocompletion=completion.runs_and_files,
             show_default=False,
         ),
@@ -73,11 +73,13 @@ def bench(
 
     from prunec.cost.onnx_sizes import parse_sizes
     from prunec.pipeline.benching import bench_plot, bench_tables, exported_files
-    from prunec.pipeline.measuring import Settings, bench_files
+    from prunec.pipeline.measuring import SIDES, Settings, bench_files, told_apart
 
     files = exported_files(run, runner) if run else (Path(given[0]), Path(given[1]))
-    name = run.name if run else f"{files[0].name} by {files[1].name}"
-    result = bench_files(*files, Settings(*numbers, parse_sizes(inputs or []), layers, runner))
+    names = SIDES if run else told_apart(*files)
+    name = run.name if run else f"{names[0]} by {names[1]}"
+    settings = Settings(*numbers, parse_sizes(inputs or []), layers, runner)
+    result = bench_files(*files, settings, names)
     if run and layers:
         from prunec.pipeline.layer_report import record_layers
 

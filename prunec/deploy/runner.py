@@ -77,6 +77,22 @@ class LayerTime:
     work: LayerWork | None = None
 
 
+@dataclass(frozen=True)
+class Between:
+    """Values between the layers of a file, in the order of computation.
+
+    Attributes:
+        layers: name, operator and node of each value.
+        copy: copy of the file that outputs them; empty if the runtime reads those of the file
+            itself.
+        values: function that computes them from the inputs of one sample, batch first.
+    """
+
+    layers: Sequence[Mapping[str, str]]
+    copy: bytes
+    values: Callable[[Batch], list[np.ndarray]]
+
+
 class LoadedFile(ABC):
     """A file opened by a runner."""
 
@@ -228,6 +244,14 @@ class Runner(ABC):
         Raises:
             PrunecError: the file cannot be loaded.
         """
+
+    def between(self, path: Path) -> Between | None:
+        """Return the values between the layers of a file; None if the runtime gives none.
+
+        Raises:
+            PrunecError: the file cannot be loaded.
+        """
+        return None
 
 
 def samples_of(

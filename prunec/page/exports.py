@@ -25,6 +25,7 @@ class ExportRow:
     form: str
     file: str
     size: str
+    left: str
     worth: str
     proof: str
     passed: bool
@@ -59,7 +60,8 @@ class SampleTable:
     """Accuracy per class, and samples whose prediction changed.
 
     Attributes:
-        forms: forms with known accuracy per class.
+        forms: forms whose accuracy differs from the network's in a class.
+        alike: the other forms with known accuracy per class.
         classes: one row per class.
         dense: whether the accuracy at the end of the dense phase is known.
         left_out: which classes are shown; empty where all are.
@@ -71,6 +73,7 @@ class SampleTable:
     dense: bool = False
     left_out: str = ""
     flips: tuple[tuple[str, tuple[FlipRow, ...], bool], ...] = ()
+    alike: tuple[str, ...] = ()
 
 
 def export_rows(run: RunRecord) -> list[ExportRow]:
@@ -84,8 +87,7 @@ def _row(run: RunRecord, form: str, parity: Parity) -> ExportRow:
     at_export = run.exported.forms.get(form) if run.exported else None
     dense = known.dense_bytes or (at_export.details.dense_bytes if at_export else None)
     bytes_ = "—" if known.bytes is None else size(known.bytes)
-    if known.bytes is not None and dense:
-        bytes_ += f", {percent(known.bytes / dense)} of the dense file"
+    left = percent(known.bytes / dense) if known.bytes is not None and dense else ""
     worth = "—"
     if known.figures:
         quality = decisive(known.figures)
@@ -97,7 +99,7 @@ def _row(run: RunRecord, form: str, parity: Parity) -> ExportRow:
     by = [*filter(None, [known.runner]), *known.others]
     runners = "; ".join(f"{one.name} {one.version}" for one in by) or "—"
     file = str(_entry(run, form).get("file") or "")
-    return ExportRow(form, file, bytes_, worth, proof, not failures, runners)
+    return ExportRow(form, file, bytes_, left, worth, proof, not failures, runners)
 
 
 def sample_table(run: RunRecord) -> SampleTable:
@@ -107,14 +109,18 @@ def sample_table(run: RunRecord) -> SampleTable:
     labels = _labels(run)
     counted = {form: known.classes for form, known in details.items() if known.classes}
     dense = _dense_classes(run)
-    rows = _class_rows(labels, list(counted.values()), dense)
+    # Of many forms most answer as the network: columns that repeat it would be cut on a screen.
+    apart = [f for f, counts in counted.items() if any(ours != own for _, own, ours in counts)]
+    rows = _class_rows(labels, next(iter(counted.values()), ()), [counted[f] for f in apart], dense)
     left_out = f"the {_MOST_CLASSES} worst of {len(rows)}" if len(rows) > _MOST_CLASSES else ""
     flips = tuple(
         (form, tuple(_flip_rows(labels, known.flips)), len(known.flips) >= MOST)
         for form, known in details.items()
         if known.flips
     )
-    return SampleTable(tuple(counted), tuple(rows[:_MOST_CLASSES]), bool(dense), left_out, flips)
+    alike = tuple(form for form in counted if form not in apart)
+    shown = tuple(rows[:_MOST_CLASSES])
+    return SampleTable(tuple(apart), shown, bool(dense), left_out, flips, alike)
 
 
 def _dense_classes(run: RunRecord) -> dict[str, float]:
@@ -125,12 +131,16 @@ def _dense_classes(run: RunRecord) -> dict[str, float]:
 
 
 def _class_rows(
-    labels: list[str], counted: list[Classes], dense: Mapping[str, float]
+    labels: list[str], first: Classes, counted: list[Classes], dense: Mapping[str, float]
 ) -> list[ClassRow]:
-    """Return one row per class with samples; if there are too many, the worst classes first."""
-    if not counted:
-        return []
-    first = counted[0]
+    """Return one row per class with samples; if there are too many, the worst classes first.
+
+    Args:
+        labels: names of the classes.
+        first: counts of the first form, for the samples and the network's accuracy.
+        counted: counts of the forms with a column.
+        dense: accuracy at the end of the dense phase, in percent.
+    """
     alike = [counts for counts in counted if len(counts) == len(first)]
     places = [place for place, (samples, _, _) in enumerate(first) if samples > 0]
     if len(places) > _MOST_CLASSES:

@@ -96,7 +96,7 @@ def _quality(run: RunRecord, details: Details) -> Tile | None:
 def _of_dense(run: RunRecord) -> str:
     """Return the dense network's accuracy at the end of its phase, in words; empty if unknown."""
     known = dense_quality([step for step in run.history if "trained" in step.facts])
-    return f"; dense {known[1]:.2f} % at the end of its phase" if known else ""
+    return f"; at the end of the dense phase {known[1]:.2f} %" if known else ""
 
 
 def _zeros(run: RunRecord) -> Tile | None:

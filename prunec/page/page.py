@@ -84,10 +84,19 @@ def _subtitle(record: RunRecord) -> str:
     parts = [
         recipe.model.name.rpartition(":")[2],
         "" if recipe.data.name == "none" else f"{recipe.data.name} images",
-        f"{recipe.train.epochs} epochs" if recipe.train.epochs else "",
+        _epochs(recipe.train.epochs),
         str(record.record.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch{'s' if number > 1 else ''}" if number else ""
+
+
+def _glued(text: str) -> str:
+    """Return a text whose percentages no line break divides."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 @cache
@@ -99,6 +108,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["glued"] = _glued
     return environment.get_template("report.html")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -50,7 +50,7 @@ def reproduce(run: RunRecord) -> Reproduce:
     digests |= _of_data(run.exported.data if run.exported else {})
     return Reproduce(
         called=called_as(run.record.get("command")),
-        commands=_commands(install, bool(run.recipe_text)),
+        commands=_commands(install, bool(run.recipe_text), tuple(run.manifest) or ("onnx",)),
         recipe=run.recipe_text,
         versions=_pairs(versions),
         machine=_pairs(machine),
@@ -81,11 +81,12 @@ def _of_data(data: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _commands(install: str, has_recipe: bool) -> str:
+def _commands(install: str, has_recipe: bool, forms: Sequence[str]) -> str:
     lines = [install] if install else []
     if has_recipe:
         lines.append("prunec train recipe.toml    # the text below")
-    return "\n".join([*lines, "prunec export --onnx"])
+    flags = " ".join(f"--{shlex.quote(form)}" for form in forms)
+    return "\n".join([*lines, f"prunec export {flags}"])
 
 
 def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

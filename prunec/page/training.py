@@ -44,12 +44,18 @@ CHARTS = (
     Chart("Training loss", "nats", (("loss", "", "train"),)),
     Chart("MACs as they would ship", "% of dense", (("macs_ratio", "", "left"),),
           Axis(0, 100), 100),
-    Chart("Gates open", "", (("gates_open", "", "left"),), Axis(0)),
-    Chart("Gates between 0 and ¼", "% of all", (("gates_between", "", "left"),), Axis(0), 100),
+    Chart("Gates open", "channels that stay", (("gates_open", "", "left"),), Axis(0)),
+    Chart("Gates between 0 and ¼", "% of all, undecided", (("gates_between", "", "left"),), Axis(0),
+          100),
     Chart("Learning rate", "", (("learning_rate", "", "plain"),), Axis(0)),
     Chart("Speed", "images / s", (("images_per_second", "", "plain"),), Axis(0)),
     Chart("Time of an epoch", "s", (("seconds", "", "plain"),), Axis(0)),
 )  # fmt: skip
+
+
+_HEIGHT = "height: √ share"
+_NOTES = {"gate g": f"a factor of a channel; 0 removes it. {_HEIGHT[0].upper()}{_HEIGHT[1:]}"}
+"""Quantity → note for reading its histogram, where its name does not say enough."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,9 @@ def histograms(lines: Sequence[Epoch]) -> Iterator[Figure]:
         same = [line for line in logged if line.histograms[quantity].edges == last.edges]
         rows = [(line.epoch, line.histograms[quantity].counts) for line in _thinned(same, RIDGES)]
         about = f"Histogram of {quantity} by epoch"
-        yield Figure(about, "height: √ share", ridges(about, quantity, last.edges, rows))
+        yield Figure(
+            about, _NOTES.get(quantity, _HEIGHT), ridges(about, quantity, last.edges, rows)
+        )
 
 
 def _thinned(lines: Sequence[Epoch], most: int) -> list[Epoch]:

@@ -18,10 +18,11 @@ from prunec.deploy.runner import LayerTime
 from prunec.deploy.timing import quartiles
 from prunec.errors import RunError
 from prunec.pipeline.layer_report import layer_report
-from prunec.pipeline.measuring import Bench, Measurement
+from prunec.pipeline.measuring import SIDES, Bench, Measurement
 from prunec.store.runs import RunFolder
 from prunec.store.states import state_of, unfinished
 from prunec.tables import FittedTable, table
+from prunec.wording import shortened
 
 MOST_LAYERS = 15  # rows of a table, the slowest layers: two tables fit on a screen
 STYLE = (
@@ -71,32 +72,39 @@ def _opened_by(
 
 def bench_tables(name: str, bench: Bench) -> list[RenderableType]:
     """Return the measurements as tables and sentences."""
-    columns = ("batch", "threads", "dense, ms", "shipped, ms", "ratio", "at 99 %", "MACs")
+    ours, theirs = bench.names
+    times = [f"{bench.names[side]}, ms" for side in _order(bench)]
+    columns = ("batch", "threads", *times, "ratio", "at 99 %", "MACs")
     made = table(f"{name}: {bench.runner}", *columns, numbers=columns)
     for m in bench.measurements:
-        made.add_row(*_row(m, bench.macs))
+        made.add_row(*_row(m, bench))
     lines = [
         "Times are medians over rounds ± half the interquartile range. Ratio: median of each "
-        "round's shipped / dense, with its confidence interval (--json has the rounds). MACs: "
-        "shipped / dense."
+        f"round's {ours} / {theirs}, with its confidence interval (--json has the rounds). MACs: "
+        f"{ours} / {theirs}."
     ]
     lines += list(_speeds(bench))
     parts: list[RenderableType] = [made, *(Text(line) for line in lines)]
     if bench.layers and bench.peaks:
-        parts += layer_report(*bench.layers, bench.peaks)
+        parts += layer_report(*bench.layers, bench.peaks, ours)
     elif bench.layers:
-        parts += [_layers(side, own) for side, own in zip(("shipped", "dense"), bench.layers,
-                                                          strict=True)]  # fmt: skip
+        parts += [_layers(side, own) for side, own in zip(bench.names, bench.layers, strict=True)]
     return parts
 
 
-def _row(m: Measurement, macs: Sequence[int | None]) -> tuple[str, ...]:
+def _order(bench: Bench) -> tuple[int, int]:
+    """Return the sides in the order of columns and bars: the dense network is the reference of a
+    run; other files keep their order.
+    """
+    return (1, 0) if bench.names == SIDES else (0, 1)
+
+
+def _row(m: Measurement, bench: Bench) -> tuple[str, ...]:
     latency = m.latency
-    ours, theirs = macs
+    ours, theirs = bench.macs
     ratio = f"{latency.ratio:.3f}" if latency.apart else "no difference"
     interval = f"{latency.least:.3f}–{latency.most:.3f}"
-    # The rounds hold (shipped, dense); the columns show dense first.
-    sides = [_spread([pair[side] for pair in latency.rounds]) for side in (1, 0)]
+    sides = [_spread([pair[side] for pair in latency.rounds]) for side in _order(bench)]
     known = ours is not None and theirs
     return (str(m.batch), str(m.threads), *sides, ratio, interval,
             f"{(ours or 0) / (theirs or 1):.3f}" if known else "?")  # fmt: skip
@@ -110,20 +118,20 @@ def _spread(times: Sequence[float]) -> str:
 def _speeds(bench: Bench) -> Iterator[str]:
     """Yield sentences on the throughput of the fastest setting and on resident memory."""
     sides = [m.to_dict(bench.macs) for m in bench.measurements]
-    for name in ("shipped", "dense"):
+    for side, name in zip(SIDES, bench.names, strict=True):
         # Throughput is a property of the file at its best setting, so each side has its own.
-        best = max(sides, key=lambda m: m[name]["samples_per_second"])
-        speed = best[name]["macs_per_second"]
+        best = max(sides, key=lambda m: m[side]["samples_per_second"])
+        speed = best[side]["macs_per_second"]
         macs = f", {speed / 1e9:.3g} GMAC/s" if speed else ""
         yield (
-            f"{name}: at most {best[name]['samples_per_second']:,.0f} samples/s (batch "
+            f"{name}: at most {best[side]['samples_per_second']:,.0f} samples/s (batch "
             f"{best['batch']}, {best['threads']} thread{'s' if best['threads'] > 1 else ''}){macs}"
         )
     if bench.memory:
         ours, theirs = bench.memory
         yield (
-            "Resident memory above that of the runtime alone: shipped "
-            f"{ours.loaded / 1e6:.1f} MB loaded, {ours.peak / 1e6:.1f} MB peak; dense "
+            f"Resident memory above that of the runtime alone: {bench.names[0]} "
+            f"{ours.loaded / 1e6:.1f} MB loaded, {ours.peak / 1e6:.1f} MB peak; {bench.names[1]} "
             f"{theirs.loaded / 1e6:.1f} MB loaded, {theirs.peak / 1e6:.1f} MB peak"
         )
 
@@ -149,19 +157,20 @@ def bench_plot(name: str, bench: Bench) -> Markup:
     parts = [svg.text("title", (8, 16 + 16 * i), "start", line) for i, line in enumerate(lines)]
     under = 14 + 16 * len(lines)
     each = [
-        [
-            (side, [pair[i] / m.batch for pair in pairs])
-            for i, side in ((1, "dense"), (0, "shipped"))
-        ]
+        [(side, [pair[side] / m.batch for pair in pairs]) for side in _order(bench)]
         for m, pairs in zip(bench.measurements, rounds, strict=True)
     ]
+    names = [shortened(file, 30) for file in bench.names]
+    # px: behind the longest bar stand its name and its time; a letter takes 7
+    room = max(120, 50 + 7 * max(map(len, names)))
     most = max(quartiles(times)[1] for pair in each for _, times in pair)
     for index, (m, pair) in enumerate(zip(bench.measurements, each, strict=True)):
         top = under + index * row
         words = f"batch {m.batch}, {m.threads} thread{'s' if m.threads > 1 else ''}"
         parts.append(svg.text("mark", (left - 8, top + 20), "end", words))
         for place, (side, times) in enumerate(pair):
-            parts += _bar(side, times, (left, top + 16 * place), (width - left - 120) / most)
+            at, named = (left, top + 16 * place), (SIDES[side], names[side])
+            parts += _bar(named, times, at, (width - left - room) / most)
     height = under + row * len(rounds) + 10
     if bench.layers and bench.peaks:
         parts.append(svg.moved((0, height), layer_roofline(*bench.layers, bench.peaks)))
@@ -169,10 +178,20 @@ def bench_plot(name: str, bench: Bench) -> Markup:
     return svg.document(width, height, f"latency of {name}", STYLE, parts, "bench")
 
 
-def _bar(side: str, times: Sequence[float], at: svg.Point, scale: float) -> Iterator[Markup]:
-    """Yield a bar up to the median, a line between the quartiles, and the median as text."""
+def _bar(
+    named: tuple[str, str], times: Sequence[float], at: svg.Point, scale: float
+) -> Iterator[Markup]:
+    """Yield a bar up to the median, a line between the quartiles, and the median as text.
+
+    Args:
+        named: its class in the style sheet, and the name beside it.
+        times: times of the rounds, in ms.
+        at: its upper left corner.
+        scale: px of a ms.
+    """
+    kind, side = named
     (x, y), median, (first, third) = at, statistics.median(times), quartiles(times)
     ends = [(x, y), (x + median * scale, y), (x + median * scale, y + 12), (x, y + 12)]
-    yield svg.path(side, ends, closed=True)
+    yield svg.path(kind, ends, closed=True)
     yield svg.line("spread", (x + first * scale, y + 6), (x + third * scale, y + 6))
-    yield svg.text(side, (x + third * scale + 6, y + 10), "start", f"{side} {median:.3g}")
+    yield svg.text(kind, (x + third * scale + 6, y + 10), "start", f"{side} {median:.3g}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prunec.catalogue import runner_for, runner_named
 from prunec.cost.lifetimes import peak
 from prunec.deploy.checks import Check
-from prunec.deploy.checks.budgets import limit_of
+from prunec.deploy.checks.budgets import value_of
 from prunec.deploy.checks.check import failed
 from prunec.deploy.checks.limits import (
     check_activations,
@@ -19,9 +19,10 @@ from prunec.deploy.checks.limits import (
 from prunec.deploy.exporter import Exporter
 from prunec.deploy.memory import memory_of
 from prunec.deploy.onnx_file import onnx_operators
-from prunec.deploy.operator_sets import operator_set
+from prunec.deploy.operator_sets import operator_set, sets_for
 from prunec.deploy.timing import Latency
-from prunec.errors import PrunecError
+from prunec.errors import PrunecError, RecipeError
+from prunec.pipeline.opened_recipe import OpenedRecipe
 from prunec.recipe import Budget
 
 Findings = Iterator[Check | str]
@@ -60,7 +61,7 @@ def check_device(
 
 
 def _activations(budget: Budget, writer: Exporter, path: Path) -> Findings:
-    limit = limit_of(budget.activation_bytes, writer.form())
+    limit = value_of(budget.activation_bytes, writer.form())
     if limit is None:
         return
     flow = writer.flow(path)
@@ -71,7 +72,7 @@ def _activations(budget: Budget, writer: Exporter, path: Path) -> Findings:
 
 
 def _resident(budget: Budget, writer: Exporter, path: Path) -> Findings:
-    limit = limit_of(budget.resident_bytes, writer.form())
+    limit = value_of(budget.resident_bytes, writer.form())
     if limit is None:
         return
     yield check_resident(limit, memory_of(path, runner_for(path.suffix)))
@@ -97,12 +98,36 @@ def _milliseconds(
         yield check_milliseconds(limit, runner.identity, [ours for ours, _ in timed.rounds])
 
 
-def _operators(budget: Budget, writer: Exporter, path: Path) -> Findings:
-    if budget.operators is None:
+def require_operator_sets(opened: OpenedRecipe, writers: Iterable[Exporter]) -> None:
+    """Refuse an operator set that says nothing of the files of a form that it is stated for.
+
+    Raises:
+        RecipeError: there is such a form among those of the writers.
+    """
+    sets = opened.recipe.verify.budget.operators
+    stated = [(w, operator_set(name)) for w in writers if (name := value_of(sets, w.form()))]
+    unknown = [(writer, target) for writer, target in stated if not target.judges(writer.suffix)]
+    if not unknown:
         return
-    target = operator_set(budget.operators)
+    (writer, target), *_ = unknown
+    judged = ", ".join(f'{w.form()} = "{t.name}"' for w, t in stated if t.judges(w.suffix))
+    others = ", ".join(sets_for(writer.suffix)) or "none"
+    raise RecipeError(
+        f"{opened.source}: verify.budget.operators: the operators of {target.name} are not those "
+        f"of {writer.form()} files ({writer.suffix})",
+        remedy=(f"State the forms that it is for: operators = {{ {judged} }}. " if judged else "")
+        + f"Sets for {writer.form()} files: {others}.",
+    )
+
+
+def _operators(budget: Budget, writer: Exporter, path: Path) -> Findings:
+    name = value_of(budget.operators, writer.form())
+    if name is None:
+        return
+    target = operator_set(name)
+    # A form that was added to a finished run, whose budget can no longer be stated by form.
     if not target.judges(path.suffix):
-        yield f"operators of {target.name}: not told from the operators of {path.suffix} files"
+        yield f"operators of {target.name}: they are not those of {path.suffix} files"
         return
     # A converter computes what depends on no input, so it needs no operator of the target.
     converted = path.suffix == ".onnx" and bool(target.converted)

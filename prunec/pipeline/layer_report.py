@@ -21,7 +21,10 @@ from prunec.tables import table
 
 
 def layer_report(
-    ours: Sequence[LayerTime], theirs: Sequence[LayerTime], peaks: Peaks
+    ours: Sequence[LayerTime],
+    theirs: Sequence[LayerTime],
+    peaks: Peaks,
+    name: str = "shipped",
 ) -> Iterator[RenderableType]:
     """Yield a table of the layers that have weights, in order, and a line about the others.
 
@@ -29,8 +32,9 @@ def layer_report(
         ours: calls of the native code's kernels.
         theirs: nodes of the dense network in onnxruntime.
         peaks: of one thread of this machine.
+        name: what to call the native code.
     """
-    made = table("shipped: every layer with weights", *COLUMNS, numbers=COLUMNS[2:])
+    made = table(f"{name}: every layer with weights", *COLUMNS, numbers=COLUMNS[2:])
     for layer in layer_speeds(ours, theirs, peaks):
         made.add_row(*layer.cells)
     yield made

@@ -17,6 +17,7 @@ from prunec.deploy.timing import CONFIDENCE, Latency, in_turns, quartiles
 from prunec.errors import PrunecError, RunError
 from prunec.files import near_file
 
+SIDES = ("shipped", "dense")
 DEFINITION = "median over rounds of shipped_ms / dense_ms, each round's by that round's"
 
 
@@ -41,7 +42,7 @@ class Measurement:
             macs: MACs per sample of the shipped and of the dense file; None where unknown.
         """
         latency = self.latency
-        sides = zip(("shipped", "dense"), macs, zip(*latency.rounds, strict=True), strict=True)
+        sides = zip(SIDES, macs, zip(*latency.rounds, strict=True), strict=True)
         return {
             "batch": self.batch,
             "threads": self.threads,
@@ -73,6 +74,7 @@ class Bench:
         memory: resident memory of both; None where it cannot be measured.
         layers: times of the layers of both, in the first setting; None where not asked for.
         peaks: speeds of this machine, if layers of native code were timed.
+        names: what to call the files: those of a run are the shipped and the dense one.
     """
 
     runner: str
@@ -81,23 +83,24 @@ class Bench:
     memory: tuple[Memory, Memory] | None
     layers: tuple[Sequence[LayerTime], Sequence[LayerTime]] | None
     peaks: Peaks | None = None
+    names: tuple[str, str] = SIDES
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as values of JSON."""
-        names = ("shipped", "dense")
+        """Return everything as values of JSON, the first file under ``shipped``."""
         return {
             "runner": self.runner,
+            "files": dict(zip(SIDES, self.names, strict=True)),
             "ratio": DEFINITION,
             "confidence": CONFIDENCE,
-            "macs": dict(zip(names, self.macs, strict=True)),
+            "macs": dict(zip(SIDES, self.macs, strict=True)),
             "measurements": [m.to_dict(self.macs) for m in self.measurements],
             "memory": self.memory
-            and {name: asdict(m) for name, m in zip(names, self.memory, strict=True)},
+            and {name: asdict(m) for name, m in zip(SIDES, self.memory, strict=True)},
             "peaks": self.peaks and asdict(self.peaks),
             "layers": self.layers
             and {
                 name: [asdict(layer) for layer in own]
-                for name, own in zip(names, self.layers, strict=True)
+                for name, own in zip(SIDES, self.layers, strict=True)
             },
         }
 
@@ -121,8 +124,16 @@ class Settings:
     runner: str = ""
 
 
-def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
+def bench_files(
+    shipped: Path, dense: Path, settings: Settings, names: tuple[str, str] = SIDES
+) -> Bench:
     """Measure two files in turns, in every setting; the dense one on its own runner if need be.
+
+    Args:
+        shipped: the first file.
+        dense: the file that it is compared with.
+        settings: the settings.
+        names: what to call the files.
 
     Raises:
         PrunecError: no runner opens them, they do not run, a dynamic size is not given, or a shape
@@ -156,8 +167,18 @@ def bench_files(shipped: Path, dense: Path, settings: Settings) -> Bench:
     )
     return Bench(
         " beside ".join(said), tuple(measurements),
-        (_macs(shipped, ours, settings), _macs(dense, theirs, settings)), memory, layers, peaks,
+        (_macs(shipped, ours, settings), _macs(dense, theirs, settings)),
+        memory, layers, peaks, names,
     )  # fmt: skip
+
+
+def told_apart(first: Path, second: Path) -> tuple[str, str]:
+    """Return names for two files: those of the files, or what tells them apart."""
+    if first.name != second.name:
+        return first.name, second.name
+    if first != second:
+        return str(first), str(second)
+    return f"{first.name} (1)", f"{first.name} (2)"
 
 
 def _with_threads(runner: Runner, threads: int) -> Runner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -21,14 +21,20 @@ from prunec.recipe.values import MOST_ENTRIES, Named, Positive, Table, Text, fol
 from prunec.wording import described, did_you_mean
 
 
-def sizes(value: object) -> int | dict[str, int]:
-    """Validate a limit in bytes: one number for every form, or a table with one per form."""
+def _by_form(value: object) -> dict[str, object]:
+    """Return a table with one value per form; empty if ``value`` is none. Refuse unknown forms."""
     named = value if isinstance(value, dict) else {}
     known = [name.removeprefix("to-") for name in plug_in_names(EXPORTERS)]
     for form in named:
         if form not in known:
             near = did_you_mean(form, known) or f"There are {', '.join(known)}."
             raise ValueError(f"names the form {form!r}, which does not exist. {near.rstrip()}")
+    return named
+
+
+def sizes(value: object) -> int | dict[str, int]:
+    """Validate a limit in bytes: one number for every form, or a table with one per form."""
+    named = _by_form(value)
     numbers = list(named.values()) or [value]
     # type, not isinstance: a boolean is an int in Python.
     if not all(type(number) is int and number > 0 for number in numbers):
@@ -36,7 +42,7 @@ def sizes(value: object) -> int | dict[str, int]:
             f"must be a whole number of bytes above 0, or a table of such numbers by form, found "
             f"{described(value)}"
         )
-    return named or numbers[0]
+    return cast("int | dict[str, int]", named or numbers[0])
 
 
 _WHOLE = {"type": "integer", "exclusiveMinimum": 0}
@@ -46,6 +52,39 @@ Sizes = Annotated[
     WithJsonSchema({"anyOf": [_WHOLE, {"type": "object", "additionalProperties": _WHOLE}]}),
 ]
 """Limit in bytes for every form, or one per form: ``{ onnx = 2_000_000, int8 = 600_000 }``."""
+
+OPERATOR_SETS = (
+    "litert-builtin",
+    "microcontroller",
+    "ncnn-vulkan",
+    "openvino-2022",
+    "ort-mobile",
+    "xnnpack",
+)
+"""Names of the operator sets, which ``prunec/deploy/operator_sets.toml`` defines."""
+
+
+def operator_sets(value: object) -> str | dict[str, str]:
+    """Validate an operator set: one name for every form, or a table with one per form."""
+    named = _by_form(value)
+    names = list(named.values()) or [value]
+    for name in names:
+        if name not in OPERATOR_SETS:
+            near = did_you_mean(name, OPERATOR_SETS) if isinstance(name, str) else ""
+            raise ValueError(
+                f"must be {', '.join(OPERATOR_SETS)}, or a table of such names by form, found "
+                f"{described(name)}. {near}".rstrip(". ")
+            )
+    return cast("str | dict[str, str]", named or names[0])
+
+
+_SET = {"type": "string", "enum": list(OPERATOR_SETS)}
+OperatorSets = Annotated[
+    str | dict[str, str],
+    PlainValidator(operator_sets),
+    WithJsonSchema({"anyOf": [_SET, {"type": "object", "additionalProperties": _SET}]}),
+]
+"""Operator set for every form, or one per form: ``{ onnx = "ort-mobile" }``."""
 
 
 class Budget(Table):
@@ -67,8 +106,9 @@ class Budget(Table):
         default=None,
         description="a table: runner = milliseconds per sample, one thread",
     )
-    operators: Literal["ort-mobile", "litert-builtin", "xnnpack", "microcontroller"] | None = Field(
-        default=None, description="operator set of a target: other operators are refused"
+    operators: OperatorSets | None = Field(
+        default=None,
+        description="operator set of a target, or a table: form = set; other operators are refused",
     )
     accuracy: float | None = Field(default=None, ge=0, le=100, description="percent, top-1")
     miou: float | None = Field(

@@ -17,6 +17,7 @@ from prunec.cost.onnx_graph import count_onnx
 from prunec.deploy.runners.onnxruntime import Onnxruntime
 from prunec.deploy.sessions import layer_times
 from prunec.errors import PrunecError
+from prunec.pipeline.measuring import told_apart
 
 
 @pytest.fixture
@@ -46,6 +47,8 @@ def test_json_holds_what_the_ratio_follows_from(tmp_path: Path, quick: None) -> 
         rate = 1e3 * m["batch"] / m["dense"]["median_ms"]
         assert m["dense"]["samples_per_second"] == pytest.approx(rate)
         assert m["dense"]["macs_per_second"] == pytest.approx(rate * count_onnx(large).macs)
+    assert content["files"] == {"shipped": "small.onnx", "dense": "large.onnx"}
+    assert ">small.onnx " in (tmp_path / "bars.svg").read_text()
     assert content["memory"]["shipped"]["peak"] >= content["memory"]["shipped"]["loaded"] > 0
     for side in ("shipped", "dense"):
         assert sum(layer["operator"] == "Conv" for layer in content["layers"][side]) == 2
@@ -59,6 +62,27 @@ def test_the_table_fits_and_says_what_the_ratio_is(tmp_path: Path, quick: None) 
     assert max(map(len, answer.stdout.splitlines())) <= 80
     assert "median of" in answer.stdout
     assert "samples/s (batch 4, 1 thread)" in answer.stdout
+
+
+def test_files_of_no_run_are_named(tmp_path: Path, quick: None) -> None:
+    """In the order in which they are given, and told apart if they have one name."""
+    (tmp_path / "old").mkdir()
+    small = convolutions(tmp_path / "small_but_of_a_long_name.onnx", 3, 8)
+    large = convolutions(tmp_path / "large.onnx", 3, 16)
+    answer = bench(small, large, "--batch", "1", "--layers")
+    assert answer.exit_code == 0, answer.output
+    words = " ".join(answer.stdout.split())
+    assert max(map(len, answer.stdout.splitlines())) <= 80
+    assert words.index("small_but_of") < words.index("large.onnx, ms")
+    assert "small_but_of_a_long_name.onnx / large.onnx" in words
+    assert "large.onnx: at most" in words
+    assert "large.onnx: the slowest of" in words
+    assert "dense" not in words
+    assert "shipped" not in words
+    one, other = Path("a/m.onnx"), Path("b/m.onnx")
+    assert told_apart(one, Path("n.onnx")) == ("m.onnx", "n.onnx")
+    assert told_apart(one, other) == (str(one), str(other))
+    assert told_apart(one, one) == ("m.onnx (1)", "m.onnx (2)")
 
 
 def test_open_sizes_are_given_and_wrong_ones_are_refused(tmp_path: Path, quick: None) -> None:

@@ -21,8 +21,10 @@ from prunec.deploy.operator_sets import operator_set
 from prunec.deploy.runner import Identity
 from prunec.errors import PassError
 from prunec.exporters.to_onnx import ToOnnx
-from prunec.pipeline.budgets import check_device
-from prunec.recipe.schema import Budget
+from prunec.pipeline.budgets import check_device, require_operator_sets
+from prunec.pipeline.opened_recipe import OpenedRecipe
+from prunec.recipe import load_recipe
+from prunec.recipe.schema import OPERATOR_SETS, Budget
 
 CODE = """
 from torch import nn
@@ -168,7 +170,80 @@ def test_a_runner_that_is_not_there_fails_and_one_of_other_files_is_reported(
     assert "Did you mean 'onnxruntime'?" in checks[0].message
     openvino = shipped.path.with_suffix(".xml")
     _, untold = check_device(Budget(operators="xnnpack"), ToOnnx(), openvino, None)
-    assert untold == ["operators of xnnpack: not told from the operators of .xml files"]
+    assert untold == ["operators of xnnpack: they are not those of .xml files"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "forms", "told"),
+    [
+        ('"ort-mobile"', ["--fp16", "--ort"], ""),
+        ('"ort-mobile"', ["--openvino"], 'operators = { onnx = "ort-mobile" }'),
+        ('"ncnn-vulkan"', ["--ncnn"], 'operators = { ncnn = "ncnn-vulkan" }'),
+        ('{ ncnn = "ncnn-vulkan", onnx = "xnnpack" }', ["--ncnn", "--openvino"], ""),
+        ('{ ncnn = "ort-mobile" }', ["--ncnn"], "Sets for ncnn files: ncnn-vulkan."),
+        ('{ c = "ort-mobile" }', ["--c"], "Sets for c files: none."),
+        ('{ nccn = "ort-mobile" }', [], "Did you mean 'ncnn'?"),
+        ('{ ncnn = "vulkan" }', [], 'found the text "vulkan"'),
+        ('"ort_mobil"', [], "Did you mean 'ort-mobile'?"),
+    ],
+)
+def test_a_set_of_other_operators_is_refused_before_the_export(
+    stated: str, forms: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set that says nothing of a form's files, unless another form alone is to keep it."""
+    for package in ("ncnn", "pnnx", "openvino"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "300")
+    Path("a_tight_network.py").write_text(CODE)
+    Path("tight.toml").write_text(f"{RECIPE}operators = {stated}\n")
+    if not told:
+        opened = OpenedRecipe(lambda: load_recipe("tight.toml"), "tight.toml")
+        names = [form.removeprefix("--") for form in forms]
+        require_operator_sets(opened, opened.exporters(names))
+        return
+    ended = run("export", "tight.toml", *forms)
+    assert ended.exit_code == 1
+    assert "operators" in ended.stderr
+    assert told in ended.stderr
+    assert not Path("runs").exists()
+
+
+PARAM = """7767517
+4 3
+Input in 0 1 a 0=8 1=8 2=3
+Convolution conv 1 1 a b 0=4 1=3
+ExpandDims wide 1 1 b c
+Squeeze narrow 1 1 c d
+"""
+IR = """<net name="n" version="11"><layers>
+<layer id="0" name="in" type="Parameter" version="opset1"/>
+<layer id="1" name="branch" type="If" version="opset8"><then_body><layers>
+<layer id="0" name="up" type="Interpolate" version="opset11"/>
+</layers></then_body></layer>
+<layer id="2" name="own" type="Bent" version="extension"/>
+</layers></net>
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "target", "text", "lacking"),
+    [
+        ("ncnn", "ncnn-vulkan", PARAM, "ExpandDims, Squeeze"),
+        ("openvino", "openvino-2022", IR, "extension.Bent, opset11.Interpolate"),
+    ],
+)
+def test_operators_of_a_runtimes_own_file_are_judged(
+    form: str, target: str, text: str, lacking: str, tmp_path: Path
+) -> None:
+    pytest.importorskip(form)
+    writer = exporter(f"to-{form}")()
+    path = tmp_path / f"model{writer.suffix}"
+    path.write_text(text)
+    checks, untold = check_device(Budget(operators={form: target}), writer, path, None)
+    assert (untold, [(c.passed, c.found) for c in checks]) == ([], [(False, lacking)])
+    assert check_device(Budget(operators={"onnx": target}), writer, path, None) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -221,12 +296,18 @@ def test_operators_of_functions_and_branches_count(tmp_path: Path) -> None:
     assert set(missing) == {"Celu", "Mish"}
 
 
-@pytest.mark.parametrize("name", ["ort-mobile", "litert-builtin", "xnnpack", "microcontroller"])
+@pytest.mark.parametrize("name", OPERATOR_SETS)
 def test_the_sets_are_of_operators_that_there_are(name: str) -> None:
     actual = operator_set(name)
-    assert len(actual.operators) > 30
+    assert len(actual.operators) > 30 or set(actual.begins) == {actual.suffix}
     if actual.suffix == ".onnx":
         known = {schema.name for schema in onnx.defs.get_all_schemas()}
         assert {o for o in actual.operators if not o.startswith("com.microsoft.")} <= known
-    else:
+    elif actual.suffix == ".tflite":
         assert actual.operators <= operator_set("litert-builtin").operators
+
+
+def test_layers_of_the_vulkan_set_run_on_vulkan() -> None:
+    ncnn = pytest.importorskip("ncnn")
+    for kind in operator_set("ncnn-vulkan").operators:
+        assert ncnn.create_layer(kind).support_vulkan, kind

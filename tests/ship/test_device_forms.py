@@ -130,6 +130,19 @@ def test_activations_are_those_that_the_network_makes(form: Form, tmp_path: Path
     assert known is None or len(known) >= len(sizes)
 
 
+def test_openvinos_operators_are_those_that_openvino_reads(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    made, _ = exported(tiny(seed=0), FORMS[0].required(), tmp_path)
+    nodes = openvino.Core().read_model(made.path).get_ordered_ops()
+    kinds = [f"{x.get_type_info().version_id}.{x.get_type_name()}" for x in nodes]
+    left_out = {"Parameter", "Constant", "Result"}
+    expected = Counter(kind.lower() for kind in kinds if kind.split(".")[1] not in left_out)
+    actual = catalogue.exporter("to-openvino")().operators(made.path)
+    # Files spell some names otherwise: ReLU, SoftMax.
+    assert actual is not None
+    assert Counter(operator.lower() for _, operator in actual) == expected
+
+
 @quick
 def test_small_and_large_weights_are_kept(form: Form, tmp_path: Path) -> None:
     """Kernel of 1e-5, 1e-9 and 1e5 in float32, compensated by the layer behind."""

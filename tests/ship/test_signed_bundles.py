@@ -288,3 +288,37 @@ def test_a_copy_that_is_of_another_file_fails(folder: Path) -> None:
     shutil.copy(folder / "onnx/model.onnx", folder / "onnx/layers.onnx")
     seal(folder)
     assert "not a copy of the file" in failures(folder)["values between layers"]
+
+
+@pytest.mark.slow
+def test_layers_of_other_runtimes_are_checked_on_both_sides(tmp_path: Path) -> None:
+    """ncnn and OpenVINO give the values of the file itself: the bundle needs no copy."""
+    for package in ("ncnn", "pnnx", "openvino"):
+        pytest.importorskip(package)
+    code = CODE.replace("AdaptiveAvgPool2d(4)", "AvgPool2d(2)").replace("64", "100")
+    recipe = RECIPE.replace("a_full", "a_layered")
+    wishes = ("--ncnn", "--openvino", "--bundle", "b", "--golden-layers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prunec.deploy.timing._SECONDS", 0.2)
+        exported(tmp_path, "a_layered_network", code, recipe, *wishes)
+    folder = tmp_path / "b"
+    checks = {f: [c.name for c in r.checks] for f, r in verify_bundle(folder).forms.items()}
+    assert all("values between layers" in checks[form] for form in ("onnx", "ncnn", "openvino"))
+    assert not failures(folder)
+    assert [p.name for p in folder.rglob("layers.*")] == ["layers.onnx"]
+    code_of, told = check_script(folder, "--layers")
+    assert code_of == 0, told
+    layers = [one for one in told["forms"] if "between layers" in one["form"]]
+    assert [one["verdict"] for one in layers] == ["PASS"] * 3, layers
+    for form in ("ncnn", "openvino"):
+        shutil.copy(
+            folder / f"golden/layers/{form}/value_0.npy",
+            folder / f"golden/layers/{form}/value_1.npy",
+        )
+    seal(folder)
+    code_of, told = check_script(folder, "--layers")
+    assert code_of == 2
+    parted = {one["form"].split(",")[0]: one["layer"] for one in told["forms"] if "layer" in one}
+    forms = said(folder)["forms"]
+    assert parted == {form: forms[form]["layers"][1]["name"] for form in ("ncnn", "openvino")}
+    assert "values between layers" in failures(folder)

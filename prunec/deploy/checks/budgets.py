@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from prunec.cost import Cost
 from prunec.deploy.alignment import remedy
@@ -23,6 +24,7 @@ KEPT = (
 
 UNCUT = "nothing was cut: the dense network is the same file"
 """Why a file is not timed beside the dense network's."""
+V = TypeVar("V", int, str)
 
 UNTIMED = "latency against dense: it was not measured"
 """Budget that was not checked because no time of the dense network is known."""
@@ -81,15 +83,15 @@ def _macs(limit: float, cost: Cost, dense: int) -> Check:
     return at_most("budget: MACs / dense", limit, ratio, wrong)
 
 
-def limit_of(limit: int | Mapping[str, int] | None, form: str) -> int | None:
-    """Return the limit of a form: one number for all forms, or the form's own."""
-    return limit.get(form) if isinstance(limit, Mapping) else limit
+def value_of(budget: V | Mapping[str, V] | None, form: str) -> V | None:
+    """Return the value of a budget for a form: one for all forms, or the form's own."""
+    return budget.get(form) if isinstance(budget, Mapping) else budget
 
 
 def _of_the_file(budget: Budget, form: str, size: int, cost: Cost | None) -> list[Check]:
     """Return the checks of MACs, parameters and bytes, naming the largest layers."""
     checks = _costs(budget, cost) if cost else []
-    limit = limit_of(budget.bytes, form)
+    limit = value_of(budget.bytes, form)
     return checks if limit is None else [*checks, _bytes(limit, size, form)]
 
 

@@ -12,7 +12,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes, samples_of
+from prunec.deploy.runner import (
+    Batch,
+    Between,
+    Identity,
+    LoadedFile,
+    Runner,
+    Sizes,
+    samples_of,
+)
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
@@ -39,26 +47,72 @@ class Litert(Runner):
 
     def open(self, path: Path) -> LoadedFile:
         """Return an interpreter of the file."""
+        return _Interpreted(path, self._interpreter(path, model_path=str(path)))
+
+    def between(self, path: Path) -> Between | None:
+        """Return the outputs of a copy that outputs every value: XNNPACK computes those too."""
+        copy, layers = _with_all_outputs(path)
+
+        def values(sample: Batch) -> list[np.ndarray]:
+            interpreter = self._interpreter(path, model_content=copy)
+            for entry, x in zip(_inputs(interpreter), sample, strict=True):
+                interpreter.set_tensor(entry["index"], np.ascontiguousarray(x))
+            interpreter.invoke()
+            indices = [entry["index"] for entry in interpreter.get_output_details()]
+            return [np.array(interpreter.get_tensor(index)) for index in indices]
+
+        return Between(layers, copy, values)
+
+    def _interpreter(self, path: Path, **model: object) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            interpreter = Interpreter(str(path), num_threads=self.threads)
+            interpreter = Interpreter(num_threads=self.threads, **model)
             interpreter.allocate_tensors()
         except Exception as error:
             raise PrunecError(f"LiteRT cannot load {path}: {first_line(error)}") from error
-        return _Interpreted(path, interpreter)
+        return interpreter
+
+
+def _with_all_outputs(path: Path) -> tuple[bytes, list[dict[str, str]]]:
+    """Return a copy of a file that outputs what its nodes make; name, operator and node of each."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    except Exception as error:
+        raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
+    graph, kinds = model.subgraphs[0], vars(schema.BuiltinOperator)
+    names = {value: name for name, value in kinds.items() if isinstance(value, int)}
+    layers, outputs = [], []
+    for operation in graph.operators:
+        code = model.operatorCodes[operation.opcodeIndex]
+        # An old field of one byte ends at 127; TensorFlow reads the larger of both, too.
+        kind = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        for index in operation.outputs:
+            outputs.append(int(index))
+            name = graph.tensors[index].name.decode()
+            layers.append({"name": f"tensor {index}", "operator": kind, "node": name})
+    graph.outputs = outputs
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output()), layers
+
+
+def _inputs(interpreter: Any) -> list[Any]:
+    # LiteRT lists inputs in an order of its own; their names end in their numbers.
+    return sorted(interpreter.get_input_details(), key=lambda entry: _place(entry["name"]))
 
 
 class _Interpreted(LoadedFile):
     def __init__(self, path: Path, interpreter: Any) -> None:
         self._path, self._interpreter = path, interpreter
-        self._inputs = interpreter.get_input_details()
+        self._inputs = _inputs(interpreter)
         (signature,) = interpreter.get_signature_list().values()
         runner = interpreter.get_signature_runner()
         made = runner.get_output_details()
         self._outputs = [made[name]["index"] for name in sorted(signature["outputs"], key=_place)]
-        # LiteRT lists inputs in an order of its own; their names end in their numbers.
-        self._inputs.sort(key=lambda entry: _place(entry["name"]))
 
     @property
     def input_shapes(self) -> list[Sizes]:

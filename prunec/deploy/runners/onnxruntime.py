@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from prunec.deploy.runner import Batch, Identity, LayerTime, LoadedFile, Runner, Sizes
+from prunec.deploy.all_outputs import with_all_outputs
+from prunec.deploy.runner import Batch, Between, Identity, LayerTime, LoadedFile, Runner, Sizes
 from prunec.deploy.sessions import layer_times, numpy_type
 from prunec.deploy.timing import FIRST, Latency
 from prunec.errors import PrunecError, RecipeError
@@ -80,9 +81,22 @@ class Onnxruntime(Runner):
         """Return a session of the file."""
         return _Session(path, self)
 
+    def between(self, path: Path) -> Between | None:
+        """Return the outputs of a copy that outputs every value; None for an ``.ort`` file."""
+        if path.suffix != ".onnx":
+            return None
+        copy, layers = with_all_outputs(path)
+
+        def values(sample: Batch) -> list[np.ndarray]:
+            session = _session(copy, self)
+            names = [entry.name for entry in session.get_inputs()]
+            return list(session.run(None, dict(zip(names, sample, strict=True))))
+
+        return Between(layers, copy, values)
+
 
 def _session(
-    path: Path,
+    path: Path | bytes,
     settings: Onnxruntime,
     saved: Path | None = None,
     profile: Path | None = None,
@@ -92,7 +106,7 @@ def _session(
     """Return a session of a file.
 
     Args:
-        path: path of the file.
+        path: path of the file, or its contents.
         settings: threads and execution provider.
         saved: path to save the optimised graph to.
         profile: prefix of the profile's file name.
@@ -117,9 +131,11 @@ def _session(
     if settings.provider == "OpenVINO":
         pinned["num_of_threads"] = str(settings.threads)  # it has threads of its own
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[(name, pinned)])
+        file = path if isinstance(path, bytes) else str(path)
+        session = onnxruntime.InferenceSession(file, options, providers=[(name, pinned)])
     except Exception as error:
-        raise _cannot("load", path, error) from error
+        named = "a copy of the file" if isinstance(path, bytes) else path
+        raise _cannot("load", named, error) from error
     if name not in session.get_providers():  # it is left out with a warning if it cannot start
         raise PrunecError(
             f"onnxruntime cannot start {name} here: its libraries or its device are missing",
@@ -204,7 +220,7 @@ class _Session(LoadedFile):
             raise _cannot("run", self._path, error) from error
 
 
-def _cannot(what: str, path: Path, error: Exception) -> PrunecError:
+def _cannot(what: str, path: Path | str, error: Exception) -> PrunecError:
     return PrunecError(
         f"onnxruntime cannot {what} {path}: {first_line(error)}", remedy="Export the file again."
     )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import openvino
 
-from prunec.deploy.runner import Batch, Identity, LoadedFile, Runner, Sizes
+from prunec.deploy.runner import Batch, Between, Identity, LoadedFile, Runner, Sizes, once
 from prunec.errors import PrunecError
 from prunec.wording import first_line
 
@@ -36,6 +36,27 @@ class Openvino(Runner):
 
     def open(self, path: Path) -> LoadedFile:
         """Return a compiled model."""
+        return self._compiled(path, path)
+
+    def between(self, path: Path) -> Between | None:
+        """Return the results of the model after one is added to every value of a layer."""
+        try:
+            model = openvino.Core().read_model(path)
+            outputs = _made(model)
+            model.add_outputs([_port(output) for output in outputs])
+            # A value that was an output before is not added again.
+            results = [_port(x.input_value(0)) for x in model.get_results()]
+            places = [results.index(_port(output)) for output in outputs]
+        except Exception as error:
+            raise PrunecError(f"OpenVINO cannot load {path}: {first_line(error)}") from error
+
+        def values(sample: Batch) -> list[np.ndarray]:
+            made = once(self._compiled(path, model), sample)
+            return [made[place] for place in places]
+
+        return Between([_named(output) for output in outputs], b"", values)
+
+    def _compiled(self, path: Path, model: Path | openvino.Model) -> LoadedFile:
         options = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": str(self.threads),
@@ -43,9 +64,32 @@ class Openvino(Runner):
             "NUM_STREAMS": "1",
         }
         try:
-            return _Compiled(path, openvino.Core().compile_model(path, "CPU", options))
+            return _Compiled(path, openvino.Core().compile_model(model, "CPU", options))
         except Exception as error:
             raise PrunecError(f"OpenVINO cannot load {path}: {first_line(error)}") from error
+
+
+def _made(model: openvino.Model) -> list[openvino.Output]:
+    """Return the values of all layers that read an input, in the order of computation."""
+    reached = {node.get_friendly_name() for node in model.get_parameters()}
+    outputs: list[openvino.Output] = []
+    for node in model.get_ordered_ops():
+        read = {_port(value)[0] for value in node.input_values()}
+        # What follows from weights alone is no layer's value, and is folded away.
+        if read & reached and node.get_type_name() != "Result":
+            reached.add(node.get_friendly_name())
+            outputs += node.outputs()
+    return outputs
+
+
+def _port(output: openvino.Output) -> tuple[str, int]:
+    return output.get_node().get_friendly_name(), output.get_index()
+
+
+def _named(output: openvino.Output) -> dict[str, str]:
+    name, port = _port(output)
+    kind = output.get_node().get_type_name()
+    return {"name": f"{name}:{port}", "operator": kind, "node": name}
 
 
 class _Compiled(LoadedFile):

@@ -75,14 +75,19 @@ def load_onnxruntime(path: Path) -> tuple[Run, str]:
 
 def load_openvino(path: Path) -> tuple[Run, str]:
     """Load OpenVINO's file in float32: by default it computes in bfloat16 where it can."""
+    return compiled_openvino(path)
+
+
+def compiled_openvino(model: Any) -> tuple[Run, str]:
+    """Compile a path, or a model that OpenVINO has read."""
     import openvino
 
     pinned = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1"}
-    model = openvino.Core().compile_model(path, "CPU", pinned)
+    compiled = openvino.Core().compile_model(model, "CPU", pinned)
 
     def run(inputs: list[np.ndarray]) -> list[np.ndarray]:
-        outputs = model(inputs)
-        return [np.array(outputs[output]) for output in model.outputs]
+        outputs = compiled(inputs)
+        return [np.array(outputs[output]) for output in compiled.outputs]
 
     return run, f"openvino {openvino.__version__.split('-')[0]}, CPU, 1 thread, f32"
 
@@ -132,10 +137,17 @@ def load_executorch(path: Path) -> tuple[Run, str]:
 
 def load_ncnn(path: Path) -> tuple[Run, str]:
     """Load ncnn's file with halves, bfloat16 and Vulkan off; its samples have no batch axis."""
+    run, how = extracting_ncnn(path)
+    return lambda sample: [values[None] for values in run(sample)], how
+
+
+def extracting_ncnn(path: Path, names: list[str] | None = None) -> tuple[Run, str]:
+    """Load ncnn's file to compute the named values, which need not be outputs; else the outputs."""
     import ncnn
 
     net = ncnn.Net()
-    net.opt.num_threads = 1
+    # Light mode frees values, and lets layers overwrite them.
+    net.opt.num_threads, net.opt.lightmode = 1, names is None
     net.opt.use_vulkan_compute = False
     for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
         setattr(net.opt, f"use_{name}", False)
@@ -147,7 +159,7 @@ def load_ncnn(path: Path) -> tuple[Run, str]:
         for name, values in zip(net.input_names(), sample, strict=True):
             # clone: ncnn keeps no reference to the array that it is given.
             extractor.input(name, ncnn.Mat(np.ascontiguousarray(values[0])).clone())
-        return [np.array(extractor.extract(name)[1])[None] for name in net.output_names()]
+        return [np.array(extractor.extract(name)[1]) for name in names or net.output_names()]
 
     return run, f"ncnn {ncnn.__version__}, 1 thread, f32"
 
@@ -253,31 +265,83 @@ def checked(form: str, entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def between_onnxruntime(path: Path, layers: list[dict[str, str]]) -> tuple[Run, str]:
+    """Load the copy of an ONNX file that outputs the values between its layers."""
+    return load_onnxruntime(path.with_name("layers.onnx"))
+
+
+def between_openvino(path: Path, layers: list[dict[str, str]]) -> tuple[Run, str]:
+    """Add an output to every layer of OpenVINO's file, and load it."""
+    import openvino
+
+    model = openvino.Core().read_model(path)
+    names = [layer["name"].rpartition(":") for layer in layers]
+    ports = [(node, int(port)) for node, _, port in names]
+    model.add_outputs(ports)
+    ends = [result.input_value(0) for result in model.get_results()]
+    made = [(end.get_node().get_friendly_name(), end.get_index()) for end in ends]
+    run, how = compiled_openvino(model)
+
+    def ordered(sample: list[np.ndarray]) -> list[np.ndarray]:
+        # A value that was an output before has not been added again.
+        outputs = dict(zip(made, run(sample), strict=True))
+        return [outputs[port] for port in ports]
+
+    return ordered, how
+
+
+def between_litert(path: Path, layers: list[dict[str, str]]) -> tuple[Run, str]:
+    """Load the copy of LiteRT's file that outputs the values between its layers."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path.with_name("layers.tflite")), num_threads=1)
+    interpreter.allocate_tensors()
+    inputs = sorted(interpreter.get_input_details(), key=lambda entry: number(entry["name"]))
+    outputs = [entry["index"] for entry in interpreter.get_output_details()]
+
+    def run(sample: list[np.ndarray]) -> list[np.ndarray]:
+        for entry, values in zip(inputs, sample, strict=True):
+            interpreter.set_tensor(entry["index"], values)
+        interpreter.invoke()
+        return [np.array(interpreter.get_tensor(index)) for index in outputs]
+
+    return run, "LiteRT, XNNPACK, 1 thread, f32"
+
+
+def between_ncnn(path: Path, layers: list[dict[str, str]]) -> tuple[Run, str]:
+    """Load ncnn's file to compute the values between its layers."""
+    return extracting_ncnn(path, [layer["name"] for layer in layers])
+
+
+BETWEEN = {
+    ".onnx": between_onnxruntime,
+    ".xml": between_openvino,
+    ".tflite": between_litert,
+    ".param": between_ncnn,
+}
 # Suffix of a file -> why its runtime gives no intermediate values.
 UNSEEN = {
     ".ort": "an .ort file is optimised and closed, and its values are those of the ONNX file",
-    ".xml": "OpenVINO compiles the graph, and fuses the layers between which values would lie",
-    ".tflite": "XNNPACK computes the graph as one node of LiteRT",
-    ".pte": "XNNPACK computes the graph as one call of ExecuTorch",
-    ".param": "a bundle records intermediate values of ONNX files alone",
+    ".pte": "a program is compiled: XNNPACK computes it as one call, and takes no further output",
     ".zip": "Core ML runs only on macOS",
 }
 
 
 def parting(form: str, entry: dict[str, Any]) -> dict[str, Any]:
     """Compare the intermediate values with those of the manifest; name the first that differs."""
-    name = f"{form}, between layers"
-    copy, golden = FOLDER / form / "layers.onnx", FOLDER / "golden" / "layers" / form
-    if "layers" not in entry:
-        why = UNSEEN.get(
-            Path(entry["file"]).suffix, "the bundle was written without --golden-layers"
-        )
+    name, path = f"{form}, between layers", FOLDER / entry["file"]
+    golden = FOLDER / "golden" / "layers" / form
+    if "layers" not in entry or path.suffix not in BETWEEN:
+        why = UNSEEN.get(path.suffix, "the bundle was written without --golden-layers")
         return {"form": name, "verdict": "not checked", "why": why}
+    _, package, install = RUNTIMES[path.suffix]
     try:
-        run, how = load_onnxruntime(copy)
-        made = run([x[:1] for x in arrays(FOLDER / "golden", "input")])
+        importlib.import_module(package)
     except ImportError:
-        return {"form": name, "verdict": "not checked", "why": f"no onnxruntime: {PIP}"}
+        return {"form": name, "verdict": "not checked", "why": f"no {package}: {install}"}
+    try:
+        run, how = BETWEEN[path.suffix](path, entry["layers"])
+        made = run([np.ascontiguousarray(x[:1]) for x in arrays(FOLDER / "golden", "input")])
     except Exception as error:  # the runtime raises what it happens to raise
         return {"form": name, "verdict": "FAIL", "why": f"it does not run: {str(error)[:300]}"}
     expected, layers = arrays(golden, "value"), entry["layers"]

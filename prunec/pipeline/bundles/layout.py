@@ -8,7 +8,7 @@ golden/input_0.npy         real samples, as the network takes them
 golden/output_0.npy        outputs of the trained network
 golden/FORM/output_0.npy   outputs of the file of a lossy form, on the machine that made it
 golden/layers/FORM/…       intermediate values of the first sample, on request
-FORM/layers.onnx           copy of the file with these values as outputs
+FORM/layers.onnx           copy of an ONNX or LiteRT file with these values as outputs
 FORM/model.…               the exported files
 c/model.c, c/model-….so    native code and its library, on request; prunec does not run them
 """
@@ -31,6 +31,8 @@ BOM = "bom.cdx.json"
 NAME = "bundle"
 """Name of the folder in a signature."""
 GOLDEN = "golden"
+LAYERS = "layers"
+"""Stem of the copy beside a form's file, and name of the folder with the values between layers."""
 KEY = "prunec"
 LOSSY_TOLERANCE = 0.05
 """Largest difference between a lossy file's outputs here and on the machine that made it.

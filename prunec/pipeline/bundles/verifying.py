@@ -23,9 +23,8 @@ from prunec.deploy.signature import FEEDING, RECIPE_DIGEST
 from prunec.deploy.written import Written
 from prunec.errors import DamagedRecord, PrunecError
 from prunec.files import sha256_of
-from prunec.pipeline.bundles.between import LAYERS, values_between, with_all_outputs
 from prunec.pipeline.bundles.bom import bill
-from prunec.pipeline.bundles.layout import BOM, CHECK, GOLDEN, LOSSY_TOLERANCE
+from prunec.pipeline.bundles.layout import BOM, CHECK, GOLDEN, LAYERS, LOSSY_TOLERANCE
 from prunec.pipeline.bundles.reading import Bundle, opened_bundle
 from prunec.pipeline.bundles.signing import check_signature
 from prunec.pipeline.unrun import not_run
@@ -186,17 +185,20 @@ def _golden(bundle: Bundle, form: str) -> list[Check]:
 def _between(bundle: Bundle, form: str) -> list[Check]:
     """Check that the golden intermediate values, if the bundle has some, are those of the file."""
     said, name, expected = bundle.forms[form], "values between layers", "those of the file"
-    copy = bundle.folder / form / f"{LAYERS}.onnx"
+    path = bundle.folder / said["file"]
+    copy = bundle.folder / form / f"{LAYERS}{path.suffix}"
     if "layers" not in said and not copy.exists():
         return []
     try:
-        made, layers = with_all_outputs(bundle.folder / said["file"])
-        if layers != said.get("layers") or not copy.is_file() or copy.read_bytes() != made:
-            wrong = f"{LAYERS}.onnx is not a copy of the file."
+        between = runner_for(path.suffix).between(path)
+        layers = between.layers if between else []
+        written = copy.read_bytes() if copy.exists() else b""
+        if between is None or layers != said.get("layers") or written != between.copy:
+            wrong = f"{copy.name} is not a copy of the file."
             return [failed(name, expected, "of another", wrong)]
-        given = _arrays(bundle.folder / GOLDEN, "input")
+        given = [np.ascontiguousarray(x[:1]) for x in _arrays(bundle.folder / GOLDEN, "input")]
         golden = _arrays(bundle.folder / GOLDEN / LAYERS / form, "value")
-        values = values_between(made, given)
+        values = between.values(given)
     except Exception as error:  # any exception: the file is untrusted bytes
         return [failed(name, expected, "none", f"they cannot be computed: {str(error)[:200]}.")]
     if [x.shape for x in golden] != [x.shape for x in values]:

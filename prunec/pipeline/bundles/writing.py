@@ -24,13 +24,13 @@ from prunec.deploy.exporter import Exact, Exporter
 from prunec.deploy.wishes import Wishes
 from prunec.errors import RunError
 from prunec.files import folder_atomic, write_bytes_atomic
-from prunec.pipeline.bundles.between import LAYERS, values_between, with_all_outputs
 from prunec.pipeline.bundles.bom import bill
 from prunec.pipeline.bundles.code import native_code
 from prunec.pipeline.bundles.layout import (
     BOM,
     CHECK,
     GOLDEN,
+    LAYERS,
     LOSSY_TOLERANCE,
     MANIFEST,
     SIGNATURE,
@@ -149,12 +149,10 @@ def _contents(
             files |= _saved(f"{writer.form()}/", "output", own)
         form_report, tolerance = report.forms[writer.form()], _tolerance(writer)
         forms[writer.form()] = said_of_form(run, writer, form_report, tolerance)
-        if wishes.layers and writer.suffix == ".onnx":
-            made, layers = _between(
-                run.export.shipped(writer.form(), ".onnx"), writer.form(), given
-            )
+        if wishes.layers and not writer.runs_on:
+            made, layers = _between(run, writer, given)
             files |= made
-            forms[writer.form()]["layers"] = layers
+            forms[writer.form()] |= layers
     code: dict[str, Any] = {}
     if wishes.native:
         made, code = native_code(run, report)
@@ -180,13 +178,20 @@ def _contents(
 
 
 def _between(
-    path: Path, form: str, given: Sequence[np.ndarray]
-) -> tuple[dict[str, bytes], list[dict[str, str]]]:
-    """Return the files of the intermediate values, and name, operator and node of each value."""
-    copy, layers = with_all_outputs(path)
-    made = values_between(copy, given)
-    saved = _saved(f"{LAYERS}/{form}/", "value", made)
-    return {f"{form}/{LAYERS}.onnx": copy, **saved}, layers
+    run: RunFolder, writer: Exporter, given: Sequence[np.ndarray]
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files of the values between the layers, and what the manifest says of them.
+
+    Both are empty where the runtime gives no such values.
+    """
+    form, path = writer.form(), run.export.shipped(writer.form(), writer.suffix)
+    between = runner_for(path.suffix).between(path)
+    if between is None:
+        return {}, {}
+    # One sample: the values between layers are many times larger than the inputs.
+    values = between.values([np.ascontiguousarray(x[:1]) for x in given])
+    copy = {f"{form}/{LAYERS}{path.suffix}": between.copy} if between.copy else {}
+    return {**copy, **_saved(f"{LAYERS}/{form}/", "value", values)}, {"layers": between.layers}
 
 
 def _manifest(said: Mapping[str, Any]) -> bytes:

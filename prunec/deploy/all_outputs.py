@@ -1,21 +1,11 @@
-"""Intermediate values of an ONNX file: a copy of it has them all as outputs.
-
-A device runs that copy with its runtime alone, and ``check.py --layers`` names the first value that
-differs from the one computed here.
-"""
+"""A copy of an ONNX file that outputs every intermediate value."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnxruntime
 from onnx import shape_inference
-
-LAYERS = "layers"
-"""Stem of the copy beside the form's file, and name of the folder with the values."""
 
 
 def with_all_outputs(path: Path) -> tuple[bytes, list[dict[str, str]]]:
@@ -46,20 +36,3 @@ def with_all_outputs(path: Path) -> tuple[bytes, list[dict[str, str]]]:
     del model.graph.output[:]
     model.graph.output.extend(outputs)
     return model.SerializeToString(deterministic=True), layers
-
-
-def values_between(copy: bytes, given: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the intermediate values of the first sample, computed by onnxruntime on one thread.
-
-    Args:
-        copy: the file of :func:`with_all_outputs`.
-        given: one array per input, batch first.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only: warnings would go to the user's screen
-    session = onnxruntime.InferenceSession(copy, options, ["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
-    # One sample: the values between layers are many times larger than the inputs.
-    feed = {n: np.ascontiguousarray(x[:1]) for n, x in zip(names, given, strict=True)}
-    return list(session.run(None, feed))
