@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 Range = tuple[float, float]
 Inputs = tuple[np.ndarray, ...]
 
-AT_ONCE = 8  # images per run, which bounds the memory for all their values
+_AT_ONCE = 8  # images per run, which bounds the memory for all their values
 _LEVELS = 255  # steps of an unsigned byte
 _SAMPLE = 2**17  # values of a tensor from which a percentile is computed, at least
 
@@ -69,8 +69,8 @@ class Probe:
     def values(self, batches: Sequence[Inputs]) -> Iterator[dict[str, np.ndarray]]:
         """Yield name → value of every float, for a few images at a time."""
         for batch in batches:
-            for first in range(0, len(batch[0]), AT_ONCE):
-                part = [x[first : first + AT_ONCE] for x in batch]
+            for first in range(0, len(batch[0]), _AT_ONCE):
+                part = [x[first : first + _AT_ONCE] for x in batch]
                 outputs = self._session.run(part)
                 yield dict(zip((*self._inputs, *self._names), (*part, *outputs), strict=True))
 
@@ -78,6 +78,28 @@ class Probe:
 def arrays_of(batches: Iterable[tuple[Tensor, ...]]) -> list[Inputs]:
     """Return batches as arrays."""
     return [tuple(x.cpu().numpy() for x in batch) for batch in batches]
+
+
+def samples_at_once(
+    batches: Sequence[Inputs], values_of: Callable[[Inputs], dict[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield name → values of a few samples, from a network that takes one.
+
+    Args:
+        batches: inputs, batch first; an input shorter than the longest belongs to all samples.
+        values_of: function of the inputs of one sample: name → value.
+    """
+    for batch in batches:
+        count = max(len(x) for x in batch)
+        for first in range(0, count, _AT_ONCE):
+            parts = [
+                values_of(tuple(x[i : i + 1] if len(x) == count else x for x in batch))
+                for i in range(first, min(first + _AT_ONCE, count))
+            ]
+            yield {
+                name: np.concatenate([part[name].reshape(-1) for part in parts])
+                for name in parts[0]
+            }
 
 
 def ranges_of(
