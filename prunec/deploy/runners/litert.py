@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -52,13 +52,11 @@ class Litert(Runner):
 class _Interpreted(LoadedFile):
     def __init__(self, path: Path, interpreter: Any) -> None:
         self._path, self._interpreter = path, interpreter
-        self._inputs = interpreter.get_input_details()
+        self._inputs = in_order(interpreter.get_input_details())
         (signature,) = interpreter.get_signature_list().values()
         runner = interpreter.get_signature_runner()
         made = runner.get_output_details()
         self._outputs = [made[name]["index"] for name in sorted(signature["outputs"], key=_place)]
-        # LiteRT lists inputs in an order of its own; their names end in their numbers.
-        self._inputs.sort(key=lambda entry: _place(entry["name"]))
 
     @property
     def input_shapes(self) -> list[Sizes]:
@@ -78,6 +76,14 @@ class _Interpreted(LoadedFile):
             return [np.array(self._interpreter.get_tensor(index)) for index in self._outputs]
         except Exception as error:
             raise PrunecError(f"LiteRT cannot run {self._path}: {first_line(error)}") from error
+
+
+def in_order(inputs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the inputs of an interpreter in the order of the network's.
+
+    LiteRT lists them in an order of its own; their names end in their numbers.
+    """
+    return sorted(inputs, key=lambda entry: _place(str(entry["name"])))
 
 
 def _place(name: str) -> int:
