@@ -224,17 +224,16 @@ def _is_clip(node: Any) -> bool:
 
 def _set_ranges(prepared: Any, ranges: Mapping[str, Range]) -> None:
     """Give every observer of activations the range of what it observes, at several places maybe."""
-    ends: dict[str, list[Range]] = {}
+    seen: dict[Any, list[Range]] = {}  # an observer may have several names
     for node in prepared.graph.nodes:
-        if node.op != "call_module":
-            continue
-        observer = prepared.get_submodule(node.target)
+        observer = prepared.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(observer, MinMaxObserver):
             given = node.args[0]
             found = ranges.get(given.name) or _ends_of(_held(prepared, given))
-            ends.setdefault(node.target, []).append(found)
-            observer.min_val = torch.tensor(min(low for low, _ in ends[node.target]))
-            observer.max_val = torch.tensor(max(high for _, high in ends[node.target]))
+            seen.setdefault(observer, []).append(found)
+    for observer, ends in seen.items():
+        observer.min_val = torch.tensor(min(low for low, _ in ends))
+        observer.max_val = torch.tensor(max(high for _, high in ends))
 
 
 def _ends_of(values: Tensor) -> Range:
