@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import numpy as np
 import onnx
@@ -115,28 +115,6 @@ class Chosen(Generic[M]):
             f"{layer} is float: integers in it alone move its outputs by {percent(error)}"
             for layer, error in self.left.items()
         ]
-
-
-def layers_told(
-    chosen: Chosen[Any], integer: int, floats: Sequence[str], runtime: str
-) -> dict[str, object]:
-    """Return data on the layers of a file, with sentences under ``remarks``.
-
-    Args:
-        chosen: the file.
-        integer: number of its integer layers.
-        floats: kernels of its other layers, or what the runtime calls them.
-        runtime: name of what has no integers for some of them.
-    """
-    unknown = sum(kernel not in chosen.left for kernel in floats)
-    remark = f"{unknown} layers are float: {runtime} knows no integers for them"
-    return {
-        "integer layers": integer,
-        "layers": integer + len(floats),
-        "float layers": chosen.left,
-        "percentile": chosen.percentile,
-        "remarks": [*chosen.remarks, *([remark] if unknown else [])],
-    }
 
 
 def within_bounds(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import litert_torch
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from torch import Tensor, nn
@@ -110,9 +111,19 @@ def read_model(path: Path) -> Any:
         PrunecError: it cannot be read.
     """
     try:
-        return schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+        return unpack(path.read_bytes())
     except Exception as error:
         raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def unpack(content: bytes) -> Any:
+    """Return the content of a file, with values that lie behind its flatbuffer in their places."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset and buffer.size:
+            data = content[buffer.offset : buffer.offset + buffer.size]
+            buffer.data, buffer.offset, buffer.size = np.frombuffer(data, np.uint8), 0, 0
+    return model
 
 
 def _names(graph: Any) -> list[str]:

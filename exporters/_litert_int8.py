@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from ai_edge_litert.tools import flatbuffer_utils
 from ai_edge_quantizer import quantizer, recipe
 from ai_edge_quantizer.qtyping import TFLOperationName
 from torch import nn
@@ -25,9 +24,16 @@ from torch import nn
 from prunec.deploy.losses import Stored
 from prunec.deploy.runners.litert import in_order
 from prunec.exporters._int8_calibration import Inputs, Range, samples_at_once
-from prunec.exporters._int8_scales import LARGEST, filter_scales
 from prunec.exporters._int8_search import with_idle_producers
-from prunec.exporters._litert_file import is_stored, kinds_of
+from prunec.exporters._litert_file import is_stored, kinds_of, unpack
+from prunec.exporters._litert_kernels import (
+    Layer,
+    drop_unread,
+    packed,
+    store_values,
+    stored_kernels,
+    write_integers,
+)
 
 _FLOAT = "no_quantize"
 _OUTPUT = "the output"
@@ -38,29 +44,6 @@ _LAYERS = {
     "FULLY_CONNECTED": (0, 1, 2, 0),
     "TRANSPOSE_CONV": (2, 1, 3, 0),
 }
-# Orders of torch's axes in which LiteRT stores kernels: filters first, or last.
-_ORDERS = {2: ((0, 1),), 3: ((0, 2, 1), (1, 2, 0)), 4: ((0, 2, 3, 1), (1, 2, 3, 0))}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Layer of the float file.
-
-    Attributes:
-        name: name of its kernel in the network, or in the file.
-        kernel: weights as the file stores them.
-        bias: one number per filter; None if there is none.
-        axis: axis of the filters in ``kernel``.
-        shape: sizes of the kernel in the network; empty if it is not one of the network.
-        order: torch's axes in the order of the file.
-    """
-
-    name: str
-    kernel: np.ndarray
-    bias: np.ndarray | None
-    axis: int
-    shape: tuple[int, ...]
-    order: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +75,7 @@ class Network:
         self._model, self._graph = model, model.subgraphs[0]
         _name_apart(self._graph)
         self._kinds = kinds_of(model)
-        kernels = _kernels_of(module)
+        kernels = stored_kernels(module)
         self._layers: dict[str, Layer] = {}  # first output of a layer → layer
         for op, kind in zip(self._graph.operators, self._kinds, strict=True):
             if kind in _LAYERS and is_stored(model, self._operand(op, _LAYERS[kind][1])):
@@ -101,7 +84,7 @@ class Network:
     def values(self, batches: Sequence[Inputs]) -> Iterator[dict[str, np.ndarray]]:
         """Yield tensor → value, for a few images at a time."""
         interpreter = Interpreter(
-            model_content=_packed(self._model),
+            model_content=packed(self._model),
             num_threads=1,
             experimental_preserve_all_tensors=True,
         )
@@ -146,7 +129,7 @@ class Network:
         content = made.quantize(
             ends, enable_progress_bar=False, enable_progress_report=False
         ).quantized_model
-        return self._with_kernels(_unpacked(bytes(content)))
+        return self._with_kernels(unpack(bytes(content)))
 
     @cached_property
     def _ranks(self) -> dict[str, int]:
@@ -167,8 +150,9 @@ class Network:
             if place < len(op.inputs) and op.inputs[place] >= 0:
                 tensor = graph.tensors[op.inputs[place]]
                 if is_stored(model, tensor):
-                    _store(model, tensor, np.zeros(tensor.shape, np.float32))
-        return _packed(model)
+                    store_values(model, tensor, np.zeros(tensor.shape, np.float32))
+        content: bytes = packed(model)
+        return content
 
     def _layer(self, op: Any, kind: str, kernels: Mapping[bytes, tuple[Any, ...]]) -> Layer:
         _, at, beside, axis = _LAYERS[kind]
@@ -224,7 +208,7 @@ class Network:
             if graph.tensors[op.inputs[at]].type != schema.TensorType.INT8:
                 floats.append(layer.name)
                 if layer.bias is not None:
-                    _store(model, graph.tensors[op.inputs[beside]], layer.bias)
+                    store_values(model, graph.tensors[op.inputs[beside]], layer.bias)
                 continue
             integer += 1
             for place in (at, beside):
@@ -234,68 +218,11 @@ class Network:
                 seen.update(op.inputs[place : place + 1])
             step = float(graph.tensors[op.inputs[given]].quantization.scale[0])
             bias = graph.tensors[op.inputs[beside]] if layer.bias is not None else None
-            values = _write(model, graph.tensors[op.inputs[at]], bias, layer, step)
+            values = write_integers(model, graph.tensors[op.inputs[at]], bias, layer, step)
             if layer.shape:
                 stored[layer.name] = values
-        _drop_unread(model)
-        return Quantised(_packed(model), integer, floats, stored)
-
-
-def _write(model: Any, kernel: Any, bias: Any, layer: Layer, step: float) -> Stored:
-    """Write the integers of a layer; return what they represent."""
-    filters = np.moveaxis(layer.kernel, layer.axis, 0)
-    scales = filter_scales(filters, layer.bias, step).astype(np.float32)
-    along = scales.reshape([-1 if a == layer.axis else 1 for a in range(layer.kernel.ndim)])
-    rounded = np.round(layer.kernel.astype(np.float64) / along.astype(np.float64))
-    integers = np.clip(rounded, -LARGEST, LARGEST).astype(np.int8)
-    _store(model, kernel, integers)
-    _scale(kernel, scales, layer.axis)
-    if bias is not None and layer.bias is not None:
-        steps = scales * np.float32(step)
-        _store(model, bias, np.round(layer.bias / steps.astype(np.float64)).astype(np.int32))
-        _scale(bias, steps, 0)
-    steps = np.broadcast_to(along.astype(np.float64), integers.shape)
-    if not layer.shape:
-        return Stored(integers * steps, steps)
-    sizes = [layer.shape[a] for a in layer.order]
-    back = np.argsort(layer.order)
-    return Stored(*(x.reshape(sizes).transpose(back) for x in (integers * steps, steps)))
-
-
-def _scale(tensor: Any, scales: np.ndarray, axis: int) -> None:
-    tensor.quantization.scale = scales
-    tensor.quantization.zeroPoint = np.zeros(len(scales), np.int64)
-    tensor.quantization.quantizedDimension = axis
-
-
-def _store(model: Any, tensor: Any, values: np.ndarray) -> None:
-    """Give a tensor a buffer of its own."""
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    tensor.buffer = len(model.buffers) - 1
-
-
-def _drop_unread(model: Any) -> None:
-    read = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
-    read |= {entry.buffer for entry in model.metadata or ()}
-    for place, buffer in enumerate(model.buffers):
-        if place not in read:
-            buffer.data = None
-
-
-def _unpacked(content: bytes) -> Any:
-    """Return the content of a file, with the values that lie behind its flatbuffer."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    for buffer in model.buffers:
-        if buffer.offset and buffer.size:
-            data = content[buffer.offset : buffer.offset + buffer.size]
-            buffer.data, buffer.offset, buffer.size = np.frombuffer(data, np.uint8), 0, 0
-    return model
-
-
-def _packed(model: Any) -> bytes:
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+        drop_unread(model)
+        return Quantised(packed(model), integer, floats, stored)
 
 
 def _name_apart(graph: Any) -> None:
@@ -305,14 +232,3 @@ def _name_apart(graph: Any) -> None:
         if tensor.name in seen:
             tensor.name += f";tensor {index}".encode()
         seen.add(tensor.name)
-
-
-def _kernels_of(module: nn.Module) -> dict[bytes, tuple[Any, ...]]:
-    """Return bytes as LiteRT stores them → (name, sizes, order of axes) of every kernel."""
-    found: dict[bytes, tuple[Any, ...]] = {}
-    for name, parameter in module.named_parameters():
-        values = parameter.detach().cpu().numpy()
-        for order in _ORDERS.get(values.ndim, ()):
-            data = np.ascontiguousarray(values.transpose(order)).tobytes()
-            found.setdefault(data, (name, values.shape, order))
-    return found

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import onnx
 from torch import Tensor
 
 from prunec.cost.lifetimes import Flow
 from prunec.deploy.exporter import Lossy, Source
-from prunec.deploy.losses import losses
 from prunec.deploy.runners.executorch import Executorch
 from prunec.deploy.written import Written
-from prunec.errors import PassError, PrunecError
 from prunec.exporters._executorch_graph import executorch_flow, executorch_operators
 from prunec.exporters._executorch_int8 import Network, layers_of_graph, stored_weights
 from prunec.exporters._executorch_program import expressing, read_program, write_program
-from prunec.exporters._int8_calibration import arrays_of
-from prunec.exporters._int8_search import (
-    PERCENTILES,
-    Attempts,
-    Errors,
-    Percentiles,
-    Ranges,
-    layers_told,
-    within_bounds,
-)
+from prunec.exporters._int8_files import layers_told, write_within_bounds
+from prunec.exporters._int8_search import PERCENTILES, Percentiles, Ranges
 from prunec.exporters._one_sample import one_sample, require_eval
-
-_BITS = 8  # of a weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,32 +45,31 @@ class ToExecutorchInt8(Lossy):
                 no layers in float make its answers near enough.
         """
         require_eval(source.module, "XNNPACK's")
-        example, given = one_sample(source.example), arrays_of(batches)
+        example = one_sample(source.example)
         with expressing():
             network = Network(source.module, example)
-        model = onnx.load(source.files[self.reads])
 
-        with tempfile.TemporaryDirectory() as folder:
-            program = Path(folder) / "model.pte"
+        def write(ranges: Ranges, left: Collection[str], file: Path) -> Any:
+            with expressing():
+                made = network.quantised(ranges, left)
+                write_program(made, example, file)
+            return made
 
-            def quantised(ranges: Ranges, left: Errors) -> Any:
-                with expressing():
-                    made = network.quantised(ranges, {attempts.layers[node] for node in left})
-                    write_program(made, example, program)
-                _require_loading(program)
-                return made
-
-            def outputs(_: Any) -> Iterator[np.ndarray]:
-                return (y[0] for y in Executorch().open(program).run(given))
-
-            attempts = Attempts(model, given, source.labels, _BITS, network, quantised, outputs)
-            chosen = within_bounds(self, attempts, self.percentiles)
-            path.write_bytes(program.read_bytes())
-        stored = losses(stored_weights(chosen.made), source.module)
-        return {
-            **layers_told(chosen, *layers_of_graph(chosen.made), "XNNPACK's quantiser"),
-            "losses": [asdict(loss) for loss in stored],
-        }
+        chosen = write_within_bounds(
+            self,
+            source,
+            path,
+            batches,
+            percentiles=self.percentiles,
+            network=network,
+            write=write,
+            runner=Executorch(),
+        )
+        made = chosen.made
+        told: Mapping[str, object] = layers_told(
+            chosen, *layers_of_graph(made), stored_weights(made), source.module
+        )
+        return told
 
     def read_back(self, path: Path) -> Written:
         """Return a digest: the form stores no names."""
@@ -101,14 +85,3 @@ class ToExecutorchInt8(Lossy):
         """Return (place, operator) of every node of XNNPACK and every kernel outside of it."""
         operators: list[tuple[str, str]] = executorch_operators(path)
         return operators
-
-
-def _require_loading(program: Path) -> None:
-    try:
-        read_program(program)
-    except PrunecError as error:
-        raise PassError(
-            "XNNPACK does not load the integers: the scales of a layer's input, kernel and "
-            "output lie too far apart",
-            remedy="Ship another form, or clip the values of the network.",
-        ) from error

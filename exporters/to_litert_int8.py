@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-import onnx
 from torch import Tensor
 
 from prunec.cost.lifetimes import Flow
 from prunec.deploy.exporter import Lossy, Source
-from prunec.deploy.losses import losses
 from prunec.deploy.runners.litert import Litert
 from prunec.deploy.written import Written
-from prunec.errors import PassError, PrunecError
-from prunec.exporters._int8_calibration import arrays_of
-from prunec.exporters._int8_search import (
-    PERCENTILES,
-    Attempts,
-    Errors,
-    Percentiles,
-    Ranges,
-    layers_told,
-    within_bounds,
-)
+from prunec.exporters._int8_files import layers_told, write_within_bounds
+from prunec.exporters._int8_search import PERCENTILES, Percentiles, Ranges
 from prunec.exporters._litert_file import (
     convert,
     expressing,
@@ -38,8 +26,6 @@ from prunec.exporters._litert_file import (
 )
 from prunec.exporters._litert_int8 import Network, Quantised
 from prunec.exporters._one_sample import one_sample, require_eval
-
-_BITS = 8  # of a weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,31 +52,32 @@ class ToLitertInt8(Lossy):
                 float make its answers near enough.
         """
         require_eval(source.module, "LiteRT's")
-        given, model = arrays_of(batches), onnx.load(source.files[self.reads])
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "model.tflite"
+        with tempfile.TemporaryDirectory() as folder, expressing():
+            floats = Path(folder) / "model.tflite"
+            convert(source.module, one_sample(source.example), floats)
+            network = Network(read_model(floats), source.module)
+
+        def write(ranges: Ranges, left: Collection[str], file: Path) -> Quantised:
             with expressing():
-                convert(source.module, one_sample(source.example), file)
-                network = Network(read_model(file), source.module)
+                made = network.quantised(ranges, left)
+            file.write_bytes(made.content)
+            return made
 
-            def quantised(ranges: Ranges, left: Errors) -> Quantised:
-                with expressing():
-                    made = network.quantised(ranges, {attempts.layers[node] for node in left})
-                file.write_bytes(made.content)
-                _require_loading(file)
-                return made
-
-            def outputs(_: Quantised) -> Iterator[np.ndarray]:
-                return (y[0] for y in Litert().open(file).run(given))
-
-            attempts = Attempts(model, given, source.labels, _BITS, network, quantised, outputs)
-            chosen = within_bounds(self, attempts, self.percentiles)
+        chosen = write_within_bounds(
+            self,
+            source,
+            path,
+            batches,
+            percentiles=self.percentiles,
+            network=network,
+            write=write,
+            runner=Litert(),
+        )
         made = chosen.made
-        path.write_bytes(made.content)
-        return {
-            **layers_told(chosen, made.integer, made.floats, "LiteRT's quantiser"),
-            "losses": [asdict(loss) for loss in losses(made.stored, source.module)],
-        }
+        told: Mapping[str, object] = layers_told(
+            chosen, made.integer, made.floats, made.stored, source.module
+        )
+        return told
 
     def read_back(self, path: Path) -> Written:
         """Return a digest: the form has names of its own."""
@@ -106,14 +93,3 @@ class ToLitertInt8(Lossy):
         """Return (name of its first output, operator) of every node."""
         operators: list[tuple[str, str]] = litert_operators(path)
         return operators
-
-
-def _require_loading(file: Path) -> None:
-    try:
-        read_file(file)
-    except PrunecError as error:
-        raise PassError(
-            "LiteRT does not load the integers: the scales of a layer's input, kernel and output "
-            "lie too far apart",
-            remedy="Ship another form, or clip the values of the network.",
-        ) from error
