@@ -1,40 +1,40 @@
 """Integer version of an exported graph, for XNNPACK, with the ranges of real images.
 
-XNNPACK's quantiser is used with three of its choices changed, each of which loses values without a
+XNNPACK's quantiser is used with four of its choices changed, each of which loses values without a
 warning:
 
+- Its ranges are those of single images. Here they are those of all forms with integer kernels.
 - It keeps scales above 2⁻¹², so a filter of weights below 2⁻¹³ would become zero. Here a scale has
   no such floor.
 - A filter of zeros has a scale at which its bias overflows 32 bits, or is rounded to steps of the
-  input. Here the scale is at least that at which the bias takes `_BITS` bits.
+  input (`_int8_scales`).
 - A ReLU6 is computed after its input was rounded, in steps of the unclipped range. Here its range
   is the one that is stored, and clipping to it is the ReLU6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
 from torch import Tensor, nn
-from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
+from torch.fx import Interpreter
+from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
 
 from prunec.deploy.losses import Stored
-
-_EPS = 2.0**-100  # smallest scale: products of two are normal float32 or zero
-_BITS = 28  # of a bias: room is left in 32 bits for the products that are added to it
-_LARGEST = 127  # largest integer of a weight
+from prunec.exporters._int8_calibration import Inputs, Range, samples_at_once
+from prunec.exporters._int8_scales import LARGEST, SMALLEST, filter_scales
+from prunec.exporters._int8_search import with_idle_producers
 
 _aten = torch.ops.aten
-_KERNELS = frozenset({
-    _aten.conv1d.default, _aten.conv2d.default, _aten.linear.default,
-    _aten.conv_transpose1d.default, _aten.conv_transpose2d.input,
-})  # fmt: skip
+_TRANSPOSED = frozenset({_aten.conv_transpose1d.default, _aten.conv_transpose2d.input})
+_KERNELS = _TRANSPOSED | {_aten.conv1d.default, _aten.conv2d.default, _aten.linear.default}
 _NAMED_PADS = {
     _aten.conv1d.padding: _aten.conv1d.default,
     _aten.conv2d.padding: _aten.conv2d.default,
@@ -44,43 +44,55 @@ _CLIPS = frozenset({
     _aten.hardtanh.default, _aten.hardtanh_.default, _aten.relu6.default, _aten.relu6_.default,
     _aten.clamp.default, _aten.clamp_.default,
 })  # fmt: skip
+_RELUS = frozenset({_aten.relu.default, _aten.relu_.default})
 
 
-def quantised(
-    module: nn.Module, example: tuple[Tensor, ...], samples: Iterable[tuple[Tensor, ...]]
-) -> nn.Module:
-    """Return the network with integer kernels, as pairs of quantise and dequantise operators.
+class Network:
+    """Exported float network of one sample.
 
     Args:
         module: network in evaluation mode.
         example: inputs of one sample.
-        samples: inputs of one real sample each, for the ranges.
     """
-    network = torch.export.export(module, example).module()
-    _with_explicit_pads(network)
-    clips = {n.name: (n.target, n.args) for n in network.graph.nodes if _is_clip(n)}
-    for node in network.graph.nodes:
-        if node.name in clips:  # a form of ReLU, with which kernels are fused
-            node.target, node.args = _aten.relu.default, node.args[:1]
-    network.recompile()
-    prepared = prepare_pt2e(network, XNNPACKQuantizer().set_global(_config()))
-    relus = [node for node in prepared.graph.nodes if node.name in clips]
-    for node in relus:
-        target, args = clips[node.name]
-        node.target, node.args = target, (node.args[0], *args[1:])
-    prepared.recompile()
-    with torch.no_grad():
-        for sample in samples:
-            prepared(*sample)
-    for node in relus:
-        # An observer behind it stores the clipped range; without one the clipping stays.
-        if _observer(prepared, node) is not None:
-            node.target, node.args = _aten.relu.default, node.args[:1]
-    prepared.recompile()
-    for kernel in _layers(prepared):
-        _widen(prepared, kernel)
-    made: nn.Module = convert_pt2e(prepared)
-    return made
+
+    def __init__(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
+        self.graph: Any = torch.export.export(module, example).module()
+        _with_explicit_pads(self.graph)
+
+    def values(self, batches: Sequence[Inputs]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield node → value, for a few images at a time."""
+        recorder = _Recorder(self.graph)
+        found: Iterator[dict[str, np.ndarray]] = samples_at_once(batches, recorder.recorded)
+        return found
+
+    def quantised(self, ranges: Mapping[str, Range], left: Collection[str]) -> Any:
+        """Return the network with integer kernels, as pairs of quantise and dequantise operators.
+
+        Args:
+            ranges: node → range of its values.
+            left: names of the kernels whose layers stay float.
+        """
+        network = copy.deepcopy(self.graph)
+        clips = {n.name: (n.target, n.args) for n in network.graph.nodes if _is_clip(n)}
+        for node in network.graph.nodes:
+            if node.name in clips:  # a form of ReLU, with which kernels are fused
+                node.target, node.args = _aten.relu.default, node.args[:1]
+        network.recompile()
+        quantizer = XNNPACKQuantizer().set_global(_config())
+        floats = _float_operations(network.graph, left)
+        quantizer.set_filter_function(lambda node: node.name not in floats)
+        prepared = prepare_pt2e(network, quantizer)
+        for node in prepared.graph.nodes:
+            # An observer behind it stores the clipped range; without one the clipping stays.
+            if node.name in clips and any(user.op != "call_module" for user in node.users):
+                target, args = clips[node.name]
+                node.target, node.args = target, (node.args[0], *args[1:])
+        prepared.recompile()
+        _set_ranges(prepared, ranges)
+        for node in prepared.graph.nodes:
+            if node.target in _KERNELS:
+                _set_scales(prepared, node)
+        return convert_pt2e(prepared)
 
 
 def stored_weights(made: Any) -> dict[str, Stored]:
@@ -105,13 +117,13 @@ def stored_weights(made: Any) -> dict[str, Stored]:
     return stored
 
 
-def float_layers(made: Any) -> int:
-    """Return the number of convolutions and linear layers of a quantised network in float."""
-    return sum(
-        "dequantize" not in str(node.args[0].target) or "dequantize" not in str(node.args[1].target)
-        for node in made.graph.nodes
-        if str(node.target).startswith(("aten.conv", "aten.linear"))
-    )
+def layers_of_graph(made: Any) -> tuple[int, list[str]]:
+    """Return the number of integer layers of a quantised network, and the kernels of the others."""
+    layers = [
+        node for node in made.graph.nodes if node.target in _KERNELS or node.target in _NAMED_PADS
+    ]
+    others = [n for n in layers if not all("dequantize" in str(x.target) for x in n.args[:2])]
+    return len(layers) - len(others), [str(node.args[1].target) for node in others]
 
 
 def _config() -> Any:
@@ -120,17 +132,57 @@ def _config() -> Any:
         quant_min=-128,
         quant_max=127,
         qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=_EPS),
+        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=SMALLEST),
     )
     weight = QuantizationSpec(
         dtype=torch.int8,
-        quant_min=-_LARGEST,
-        quant_max=_LARGEST,
+        quant_min=-LARGEST,
+        quant_max=LARGEST,
         qscheme=torch.per_channel_symmetric,
         ch_axis=0,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=_EPS),
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=SMALLEST),
     )
     return QuantizationConfig(activation, activation, weight, None, False)
+
+
+class _Recorder(Interpreter):
+    """Interpreter that keeps every tensor but the stored ones."""
+
+    def recorded(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Return node → value for the inputs of one sample."""
+        self._values: dict[str, np.ndarray] = {}
+        with torch.no_grad():
+            self.run(*map(torch.from_numpy, inputs))
+        return self._values
+
+    def run_node(self, n: Any) -> Any:
+        made = super().run_node(n)
+        if isinstance(made, Tensor) and n.op in ("placeholder", "call_function"):
+            # A later operation may compute in place.
+            self._values[n.name] = made.detach().numpy().copy()
+        return made
+
+
+def _float_operations(graph: Any, left: Collection[str]) -> set[str]:
+    """Return the nodes that stay float: layers with these kernels, and what is made for them."""
+    nodes = {node.name: node for node in graph.nodes}
+    layers = {n.name for n in graph.nodes if n.target in _KERNELS}
+    floats = {name for name in layers if str(nodes[name].args[1].target) in left}
+    others = [
+        node.name
+        for node in graph.nodes
+        if node.op == "call_function" and node.name not in layers and not _is_fused(node)
+    ]
+    found: set[str] = with_idle_producers(
+        others, lambda name: (user.name for user in nodes[name].users), floats
+    )
+    return found
+
+
+def _is_fused(node: Any) -> bool:
+    """Return whether a node is the ReLU of a layer, and so a part of it."""
+    before = node.args[0] if node.args and node.target in _RELUS else None
+    return before is not None and before.target in _KERNELS and len(before.users) == 1
 
 
 def _with_explicit_pads(network: Any) -> None:
@@ -170,33 +222,38 @@ def _is_clip(node: Any) -> bool:
     return low == 0 and isinstance(high, (int, float)) and high > 0
 
 
-def _layers(prepared: Any) -> Iterator[Any]:
-    return (node for node in prepared.graph.nodes if node.target in _KERNELS)
+def _set_ranges(prepared: Any, ranges: Mapping[str, Range]) -> None:
+    """Give every observer of activations the range of what it observes, at several places maybe."""
+    seen: dict[Any, list[Range]] = {}  # an observer may have several names
+    for node in prepared.graph.nodes:
+        observer = prepared.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(observer, MinMaxObserver):
+            given = node.args[0]
+            found = ranges.get(given.name) or _ends_of(_held(prepared, given))
+            seen.setdefault(observer, []).append(found)
+    for observer, ends in seen.items():
+        observer.min_val = torch.tensor(min(low for low, _ in ends))
+        observer.max_val = torch.tensor(max(high for _, high in ends))
 
 
-def _observer(prepared: Any, node: Any) -> Any:
-    """Return the observer of a node's values; None if they stay float."""
-    users = [user for user in node.users if user.op == "call_module"]
-    return prepared.get_submodule(users[0].target) if users else None
+def _ends_of(values: Tensor) -> Range:
+    return min(float(values.min()), 0.0), max(float(values.max()), 0.0)
 
 
-def _widen(prepared: Any, kernel: Any) -> None:
-    """Raise the range of the filters that are too small for their bias, or zero."""
+def _set_scales(prepared: Any, kernel: Any) -> None:
+    """Give the observer of a kernel the range at which its scales are those of its filters."""
     given, weight, *rest = kernel.args
     if given.op != "call_module" or weight.op != "call_module":
         return
     step, _ = prepared.get_submodule(given.target).calculate_qparams()
     observer = prepared.get_submodule(weight.target)
-    observer(_held(prepared, weight.args[0]))  # the weights are known; images may be none
-    largest = torch.maximum(observer.max_val, -observer.min_val)
-    # A filter of zeros may have any scale; that of another one is far from any limit.
-    least = torch.where(largest > 0, 0.0, float(largest.max()) or 1.0)
-    if rest and rest[0] is not None:
-        bias = _held(prepared, rest[0]).abs().double()
-        wanted = _LARGEST * bias / (float(step) * 2.0**_BITS)
-        zero = (largest == 0) & (bias > 0)
-        least = torch.where(zero, wanted, torch.maximum(least.double(), wanted)).float()
-    observer.max_val.copy_(torch.maximum(observer.max_val, least))
+    values = _held(prepared, weight.args[0])
+    observer(values)  # for the sizes of its range
+    filters = values.transpose(0, 1) if kernel.target in _TRANSPOSED else values
+    bias = _held(prepared, rest[0]).numpy() if rest and rest[0] is not None else None
+    scales = filter_scales(filters.numpy(), bias, float(step))
+    observer.max_val.copy_(torch.from_numpy(scales * LARGEST))
+    observer.min_val.copy_(-observer.max_val)
 
 
 def _held(graph: Any, node: Any) -> Tensor:

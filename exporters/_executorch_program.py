@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import to_edge_transform_and_lower
-from executorch.runtime import Runtime
 from torch import Tensor, nn
 
+from prunec.deploy.runners.executorch import loaded_program
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
@@ -51,7 +51,7 @@ def read_program(path: Path) -> Written:
         PrunecError: it does not load.
     """
     try:
-        Runtime.get().load_program(path).load_method("forward")
+        loaded_program(path)
     except Exception as error:
         raise PrunecError(f"{path} cannot be read: {first_line(error)}") from error
     return Written(graph_digest=file_digest(path.read_bytes()))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import numpy_helper
+from torch import Tensor
 
 LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 """Operators with integer kernels in an int8 file."""
@@ -18,8 +20,14 @@ Inputs = tuple[np.ndarray, ...]
 
 _AT_ONCE = 8  # images per run, which bounds the memory for all their values
 _LEVELS = 255  # steps of an unsigned byte
-_LARGEST = 63  # largest signed integer of seven bits
 _SAMPLE = 2**17  # values of a tensor from which a percentile is computed, at least
+
+
+class Values(Protocol):
+    """Float network of which every value can be read."""
+
+    def values(self, batches: Sequence[Inputs]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield name → value, for a few images at a time."""
 
 
 class Session:
@@ -67,8 +75,35 @@ class Probe:
                 yield dict(zip((*self._inputs, *self._names), (*part, *outputs), strict=True))
 
 
+def arrays_of(batches: Iterable[tuple[Tensor, ...]]) -> list[Inputs]:
+    """Return batches as arrays."""
+    return [tuple(x.cpu().numpy() for x in batch) for batch in batches]
+
+
+def samples_at_once(
+    batches: Sequence[Inputs], values_of: Callable[[Inputs], dict[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield name → values of a few samples, from a network that takes one.
+
+    Args:
+        batches: inputs, batch first; an input shorter than the longest belongs to all samples.
+        values_of: function of the inputs of one sample: name → value.
+    """
+    for batch in batches:
+        count = max(len(x) for x in batch)
+        for first in range(0, count, _AT_ONCE):
+            parts = [
+                values_of(tuple(x[i : i + 1] if len(x) == count else x for x in batch))
+                for i in range(first, min(first + _AT_ONCE, count))
+            ]
+            yield {
+                name: np.concatenate([part[name].reshape(-1) for part in parts])
+                for name in parts[0]
+            }
+
+
 def ranges_of(
-    probe: Probe, batches: Sequence[Inputs], percentiles: Sequence[float]
+    probe: Values, batches: Sequence[Inputs], percentiles: Sequence[float]
 ) -> dict[float, dict[str, Range]]:
     """Return percentile → tensor → (low, high), the mean over parts of the images."""
     ranges: dict[float, dict[str, list[Range]]] = {share: {} for share in percentiles}
@@ -112,14 +147,27 @@ def layers_of(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def errors_of(
-    model: onnx.ModelProto, probe: Probe, images: Inputs, ranges: Mapping[str, Range]
+    model: onnx.ModelProto,
+    probe: Probe,
+    images: Inputs,
+    ranges: Mapping[str, Range],
+    *,
+    bits: int,
 ) -> dict[str, float]:
-    """Return node name → relative error (L2) of its outputs if this layer alone is integer."""
+    """Return node name → relative error (L2) of its outputs if this layer alone is integer.
+
+    Args:
+        model: float network.
+        probe: probe of it.
+        images: real images; the first few are used.
+        ranges: tensor → range of its values.
+        bits: bits of a weight.
+    """
     values = next(probe.values([images]))
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     layers = layers_of(model)
     return {
-        node.name: _error(model, node, held, values, ranges)
+        node.name: _error(model, node, held, values, ranges, 2 ** (bits - 1) - 1)
         for node in model.graph.node
         if node.name in layers
     }
@@ -131,13 +179,14 @@ def _error(
     held: Mapping[str, onnx.TensorProto],
     values: Mapping[str, np.ndarray],
     ranges: Mapping[str, Range],
+    largest: int,
 ) -> float:
     given, right = values[node.input[0]], values[node.output[0]]
     kernel = numpy_helper.to_array(held[node.input[1]])
     alone = copy.deepcopy(node)
     stored = [held[name] for name in node.input[2:]]
     axis = _axis(node)
-    stored.append(numpy_helper.from_array(_rounded_kernel(kernel, axis), node.input[1]))
+    stored.append(numpy_helper.from_array(_rounded_kernel(kernel, axis, largest), node.input[1]))
     graph = onnx.helper.make_graph(
         [alone],
         "layer",
@@ -168,9 +217,9 @@ def _rounded(values: np.ndarray, ends: Range) -> np.ndarray:
     return np.asarray((levels - zero) * step, np.float32)
 
 
-def _rounded_kernel(kernel: np.ndarray, axis: int) -> np.ndarray:
+def _rounded_kernel(kernel: np.ndarray, axis: int, largest: int) -> np.ndarray:
     others = tuple(a for a in range(kernel.ndim) if a != axis % kernel.ndim)
-    step = np.abs(kernel).max(axis=others, keepdims=True) / _LARGEST
+    step = np.abs(kernel).max(axis=others, keepdims=True) / largest
     step = np.where(step > 0, step, 1.0)
     return np.asarray(np.round(kernel / step) * step, np.float32)
 

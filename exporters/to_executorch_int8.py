@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from prunec.cost.lifetimes import Flow
 from prunec.deploy.exporter import Lossy, Source
-from prunec.deploy.losses import losses
+from prunec.deploy.runners.executorch import Executorch
 from prunec.deploy.written import Written
-from prunec.errors import PassError, PrunecError
 from prunec.exporters._executorch_graph import executorch_flow, executorch_operators
-from prunec.exporters._executorch_int8 import float_layers, quantised, stored_weights
+from prunec.exporters._executorch_int8 import Network, layers_of_graph, stored_weights
 from prunec.exporters._executorch_program import expressing, read_program, write_program
+from prunec.exporters._int8_files import layers_told, write_within_bounds
+from prunec.exporters._int8_search import PERCENTILES, Percentiles, Ranges
 from prunec.exporters._one_sample import one_sample, require_eval
 
 
@@ -25,41 +26,50 @@ class ToExecutorchInt8(Lossy):
     """Lower the network to XNNPACK's integer kernels, with ranges from real images.
 
     Weights have eight bits and one scale per filter, activations one scale per tensor. XNNPACK adds
-    products in 32 bits on every processor. No layer is left in float to meet the bounds.
+    products in 32 bits on every processor. Ranges and layers in float are found as for `to-int8`.
     """
 
     suffix: ClassVar[str] = ".pte"
     reads: ClassVar[str] = "onnx"
     needs: ClassVar[frozenset[str]] = frozenset({"compact", "folded"})
 
+    percentiles: Percentiles = PERCENTILES
+
     def write(
         self, source: Source, path: Path, batches: Iterable[tuple[Tensor, ...]]
     ) -> Mapping[str, object]:
-        """Write the program; report the changes of its weights.
+        """Write the program; report its layers in float, and the changes of its weights.
 
         Raises:
-            PassError: the network is in training mode, or ExecuTorch or XNNPACK cannot express it.
+            PassError: the network is in training mode, ExecuTorch or XNNPACK cannot express it, or
+                no layers in float make its answers near enough.
         """
         require_eval(source.module, "XNNPACK's")
         example = one_sample(source.example)
         with expressing():
-            made = quantised(source.module, example, _samples(batches, example))
-            write_program(made, example, path)
-        try:
-            read_program(path)
-        except PrunecError as error:
-            raise PassError(
-                "XNNPACK does not load the integers: the scales of a layer's input, kernel and "
-                "output lie too far apart",
-                remedy="Ship another form, or clip the values of the network.",
-            ) from error
-        stored = stored_weights(made)
-        left = float_layers(made)
-        remarks = [f"{left} layers are float: XNNPACK's quantiser knows no integers for them"]
-        return {
-            "losses": [asdict(loss) for loss in losses(stored, source.module)],
-            "remarks": remarks if left else [],
-        }
+            network = Network(source.module, example)
+
+        def write(ranges: Ranges, left: Collection[str], file: Path) -> Any:
+            with expressing():
+                made = network.quantised(ranges, left)
+                write_program(made, example, file)
+            return made
+
+        chosen = write_within_bounds(
+            self,
+            source,
+            path,
+            batches,
+            percentiles=self.percentiles,
+            network=network,
+            write=write,
+            runner=Executorch(),
+        )
+        made = chosen.made
+        told: Mapping[str, object] = layers_told(
+            chosen, *layers_of_graph(made), stored_weights(made), source.module
+        )
+        return told
 
     def read_back(self, path: Path) -> Written:
         """Return a digest: the form stores no names."""
@@ -75,13 +85,3 @@ class ToExecutorchInt8(Lossy):
         """Return (place, operator) of every node of XNNPACK and every kernel outside of it."""
         operators: list[tuple[str, str]] = executorch_operators(path)
         return operators
-
-
-def _samples(
-    batches: Iterable[tuple[Tensor, ...]], example: tuple[Tensor, ...]
-) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the inputs of one sample each; an input as long as the example's belongs to all."""
-    for batch in batches:
-        count = max(len(x) for x in batch)
-        for i in range(count):
-            yield tuple(x[i : i + 1].cpu() if len(x) == count else x.cpu() for x in batch)

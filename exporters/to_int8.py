@@ -6,7 +6,6 @@ import copy
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -31,23 +30,22 @@ from prunec.deploy.runner import LoadedFile
 from prunec.deploy.signature import GRAPH_DIGEST, graph_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError
-from prunec.exporters._int8_calibration import (
-    Inputs,
-    Probe,
-    Range,
-    Session,
-    errors_of,
-    layers_of,
-    ranges_of,
-)
+from prunec.exporters._int8_calibration import Inputs, Probe, Session, arrays_of
 from prunec.exporters._int8_filters import (
     dequantised,
     integer_layers,
     keep_float,
     mend_zero_filters,
 )
+from prunec.exporters._int8_search import (
+    PERCENTILES,
+    Attempts,
+    Errors,
+    Percentiles,
+    Ranges,
+    within_bounds,
+)
 from prunec.exporters._int8_sums import cut_off_remarks
-from prunec.wording import percent
 
 _OLDEST = 13  # first opset with one scale per channel
 _BLOCK = 16  # channels per block of integer kernels
@@ -56,19 +54,13 @@ _ANYWHERE = 7  # bits of weights with which two products with a byte fit 16 bits
 
 _EIGHT = " Where this processor has no VNNI, weight_bits = 7 may meet them: no sum is cut off."
 
-Ranges = Mapping[str, Range]
-Errors = Mapping[str, float]
-Percentile = Annotated[float, Field(gt=50, le=100)]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ToInt8(Lossy):
     """Write int8 with one scale per filter and one per activation, from real images.
 
     Ranges of activations lie between two percentiles of their values on real images; values beyond
-    are clipped. Of several percentiles, the first is chosen with which the answers on these images
-    are within the bounds. If none is, layers stay float with the best percentile, those with the
-    largest error first, until the answers are.
+    are clipped. Where no percentile meets the bounds, layers stay float until they are met.
 
     Weights have seven bits: with eight, sums of two products saturate on processors without VNNI or
     ARM's dot product, so the file would answer differently there.
@@ -79,8 +71,8 @@ class ToInt8(Lossy):
     oldest_opset: ClassVar[int] = _OLDEST
     needs: ClassVar[frozenset[str]] = frozenset({"compact", "folded"})
 
+    percentiles: Percentiles = PERCENTILES
     weight_bits: Annotated[int, Field(ge=7, le=8)] = 7
-    percentiles: Annotated[tuple[Percentile, ...], Field(min_length=1)] = (99.9, 99.99, 100.0)
 
     def write(
         self, source: Source, path: Path, batches: Iterable[tuple[Tensor, ...]]
@@ -92,21 +84,29 @@ class ToInt8(Lossy):
         """
         model = onnx.load(source.files[self.reads])
         _require_opset(model)
-        given = [tuple(x.cpu().numpy() for x in batch) for batch in batches]
-        probe = Probe(model)
-        every = ranges_of(probe, given, self.percentiles)
-        work = _Work(model, probe, given, source.labels, self.weight_bits)
-        made, left, share = self._within_bounds(work, every)
+        given = arrays_of(batches)
+        files = _Files(model, given[0], self.weight_bits)
+        attempts: Attempts[onnx.ModelProto] = Attempts(
+            model,
+            given,
+            source.labels,
+            self.weight_bits,
+            Probe(model),
+            files.quantised,
+            lambda made: (Session(made).run(batch)[0] for batch in given),
+        )
+        advice = _EIGHT if self.weight_bits > _ANYWHERE else ""
+        chosen = within_bounds(self, attempts, self.percentiles, advice)
+        made = chosen.made
         zeros = mend_zero_filters(made, {t.name: t for t in model.graph.initializer})
         _finish(made, model)
         path.write_bytes(made.SerializeToString(deterministic=True))
-        layers = layers_of(model)
         return {
-            "float layers": {layers[name]: error for name, error in left.items()},
-            "percentile": share,
+            "float layers": chosen.left,
+            "percentile": chosen.percentile,
             "zero filters": zeros,
             "remarks": [
-                *_float_layer_remarks(layers, left),
+                *chosen.remarks,
                 *cut_off_remarks(made),
                 *_alignment(source.files[self.reads]),
             ],
@@ -154,53 +154,14 @@ class ToInt8(Lossy):
         wrong = "" if passed else f"{remarks[0]}."
         return Check("integer sums, any processor", "within 16 bits", actual, None, passed, wrong)
 
-    def _within_bounds(
-        self, work: _Work, every: Mapping[float, Ranges]
-    ) -> tuple[onnx.ModelProto, Errors, float]:
-        """Return a file within the bounds, its float layers with their errors, and the percentile.
-
-        As few layers as possible stay float: the numbers tried are 0, 1, 2, 4 and so on.
-        """
-        agreements: dict[float, float] = {}
-        for share, ranges in every.items():
-            made = work.quantised(ranges, {})
-            agreement, lost = work.answers(made)
-            if self._near(agreement, lost):
-                return made, {}, share
-            agreements[share] = agreement
-        best = max(agreements, key=lambda share: agreements[share])
-        worst, count = work.worst(every[best]), 1
-        while count < len(worst):
-            left = dict(worst[:count])
-            made = work.quantised(every[best], left)
-            if self._near(*work.answers(made)):
-                return made, left, best
-            count *= 2
-        raise PassError(
-            f"int8 answers differently on more than {100 * (1 - self.agreement):g} % of the "
-            f"images, or loses over {self.accuracy_drop:g} points, whichever layers stay float",
-            remedy="Relax the bounds ([[export]] agreement, accuracy_drop), or train with smaller "
-            "ranges." + (_EIGHT if self.weight_bits > _ANYWHERE else ""),
-        )
-
-    def _near(self, agreement: float, lost: float) -> bool:
-        return agreement >= self.agreement and lost <= self.accuracy_drop
-
 
 @dataclass
-class _Work:
-    """Data that stays the same while percentiles and layers are tried."""
+class _Files:
+    """Files of onnxruntime's quantiser."""
 
     model: onnx.ModelProto
-    probe: Probe
-    batches: Sequence[Inputs]
-    labels: Sequence[Tensor]
+    images: Inputs
     bits: int
-
-    def worst(self, ranges: Ranges) -> list[tuple[str, float]]:
-        """Return all layers with their integer errors, the largest first."""
-        errors = errors_of(self.model, self.probe, self.batches[0], ranges)
-        return sorted(errors.items(), key=lambda pair: -pair[1])
 
     def quantised(self, ranges: Ranges, left: Errors) -> onnx.ModelProto:
         """Return the file in which all layers but ``left`` are integer."""
@@ -216,7 +177,7 @@ class _Work:
             quantize_static(
                 model,
                 str(target),
-                _Reader([value.name for value in model.graph.input], self.batches[0]),
+                _Reader([value.name for value in model.graph.input], self.images),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
@@ -229,22 +190,6 @@ class _Work:
         keep_float(made, left)
         return made
 
-    @cached_property
-    def right(self) -> list[np.ndarray]:
-        """Answers of the network on these batches."""
-        return _answers(self.model, self.batches)
-
-    def answers(self, made: onnx.ModelProto) -> tuple[float, float]:
-        """Return the share of equal answers of a file, and its loss of accuracy in points."""
-        pairs = list(zip(self.right, _answers(made, self.batches), strict=True))
-        total = sum(a.size for a, _ in pairs)
-        equal = sum(int((a == b).sum()) for a, b in pairs)
-        lost = sum(
-            int((a == label.numpy()).sum()) - int((b == label.numpy()).sum())
-            for (a, b), label in zip(pairs, self.labels, strict=False)
-        )
-        return equal / total, 100 * lost / total
-
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # its library has no types
     """Reader of one batch: the quantiser needs a run, although all ranges are given."""
@@ -255,12 +200,6 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc] # its library has no
 
     def get_next(self) -> Any:
         return self._left.pop() if self._left else None
-
-
-def _answers(model: onnx.ModelProto, batches: Sequence[Inputs]) -> list[np.ndarray]:
-    session = Session(model)
-    outputs = (session.run(batch)[0] for batch in batches)
-    return [y.argmax(1) if y.ndim > 1 else np.round(y) for y in outputs]
 
 
 def _require_opset(model: onnx.ModelProto) -> None:
@@ -279,13 +218,6 @@ def _finish(made: onnx.ModelProto, model: onnx.ModelProto) -> None:
     del made.metadata_props[:]
     made.metadata_props.extend(e for e in model.metadata_props if e.key != GRAPH_DIGEST)
     made.metadata_props.add(key=GRAPH_DIGEST, value=graph_digest(made))
-
-
-def _float_layer_remarks(layers: Mapping[str, str], left: Mapping[str, float]) -> list[str]:
-    return [
-        f"{layers[name]} is float: integers in it alone move its outputs by {percent(error)}"
-        for name, error in left.items()
-    ]
 
 
 def _alignment(path: Path) -> list[str]:

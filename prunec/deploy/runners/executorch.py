@@ -1,4 +1,4 @@
-"""ExecuTorch on this machine's processor, in float32."""
+"""ExecuTorch on one thread of this machine's processor, in float32."""
 
 from __future__ import annotations
 
@@ -33,17 +33,28 @@ class Executorch(Runner):
 
     @property
     def identity(self) -> Identity:
-        """Version and precision."""
-        return Identity("executorch", version("executorch"), f"{platform.machine()}, XNNPACK, f32")
+        """Version, thread and precision."""
+        device = f"{platform.machine()}, 1 thread, XNNPACK, f32"
+        return Identity("executorch", version("executorch"), device)
 
     def open(self, path: Path) -> LoadedFile:
         """Return the loaded program."""
-        from executorch.runtime import Runtime
-
         try:
-            return _Method(path, Runtime.get().load_program(path).load_method("forward"))
+            return _Method(path, loaded_program(path))
         except Exception as error:
             raise PrunecError(f"ExecuTorch cannot load {path}: {first_line(error)}") from error
+
+
+def loaded_program(path: Path) -> Any:
+    """Return the method of a program; ExecuTorch raises what it happens to raise."""
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+
+    # Only before the first program: a loaded one holds the threads that it was loaded with. Small
+    # networks are slower on several threads, and wait for each other where processors are busy.
+    if portable_lib._threadpool_get_thread_count() != 1:
+        portable_lib._unsafe_reset_threadpool(1)
+    return Runtime.get().load_program(path).load_method("forward")
 
 
 class _Method(LoadedFile):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -55,7 +55,7 @@ class Litert(Runner):
 
         def values(sample: Batch) -> list[np.ndarray]:
             interpreter = self._interpreter(path, model_content=copy)
-            for entry, x in zip(_inputs(interpreter), sample, strict=True):
+            for entry, x in zip(in_order(interpreter.get_input_details()), sample, strict=True):
                 interpreter.set_tensor(entry["index"], np.ascontiguousarray(x))
             interpreter.invoke()
             indices = [entry["index"] for entry in interpreter.get_output_details()]
@@ -100,15 +100,10 @@ def _with_all_outputs(path: Path) -> tuple[bytes, list[dict[str, str]]]:
     return bytes(builder.Output()), layers
 
 
-def _inputs(interpreter: Any) -> list[Any]:
-    # LiteRT lists inputs in an order of its own; their names end in their numbers.
-    return sorted(interpreter.get_input_details(), key=lambda entry: _place(entry["name"]))
-
-
 class _Interpreted(LoadedFile):
     def __init__(self, path: Path, interpreter: Any) -> None:
         self._path, self._interpreter = path, interpreter
-        self._inputs = _inputs(interpreter)
+        self._inputs = in_order(interpreter.get_input_details())
         (signature,) = interpreter.get_signature_list().values()
         runner = interpreter.get_signature_runner()
         made = runner.get_output_details()
@@ -132,6 +127,14 @@ class _Interpreted(LoadedFile):
             return [np.array(self._interpreter.get_tensor(index)) for index in self._outputs]
         except Exception as error:
             raise PrunecError(f"LiteRT cannot run {self._path}: {first_line(error)}") from error
+
+
+def in_order(inputs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the inputs of an interpreter in the order of the network's.
+
+    LiteRT lists them in an order of its own; their names end in their numbers.
+    """
+    return sorted(inputs, key=lambda entry: _place(str(entry["name"])))
 
 
 def _place(name: str) -> int:

@@ -121,18 +121,28 @@ def number(name: str) -> int:
 
 
 def load_executorch(path: Path) -> tuple[Run, str]:
-    """Load ExecuTorch's program; it takes one sample at a time."""
-    import torch
-    from executorch.runtime import Runtime
+    """Load ExecuTorch's program on one thread; it takes one sample at a time.
 
+    Without `executorch.runtime`, which imports the compiler: many seconds, and 500 MiB.
+    """
+    import torch
+
+    package = "executorch.extension.pybindings"
+    try:
+        runtime = importlib.import_module(f"{package}._C")
+    except ImportError:  # another version names it otherwise
+        runtime = importlib.import_module(f"{package}.portable_lib")
     torch.set_num_threads(1)
-    method = Runtime.get().load_program(path).load_method("forward")
+    # A loaded program holds its threads: only before the first.
+    if runtime._threadpool_get_thread_count() != 1:
+        runtime._unsafe_reset_threadpool(1)
+    method = runtime._load_program(str(path)).load_method("forward")
 
     def run(sample: list[np.ndarray]) -> list[np.ndarray]:
-        made = method.execute([torch.from_numpy(values) for values in sample])
+        made = method.call(tuple(torch.from_numpy(values) for values in sample))
         return [values.detach().numpy().copy() for values in made]
 
-    return run, "ExecuTorch, XNNPACK, f32"
+    return run, "ExecuTorch, XNNPACK, 1 thread, f32"
 
 
 def load_ncnn(path: Path) -> tuple[Run, str]:
