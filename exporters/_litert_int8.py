@@ -211,6 +211,7 @@ class Network:
                     store_values(model, graph.tensors[op.inputs[beside]], layer.bias)
                 continue
             integer += 1
+            op.inputs = list(op.inputs)
             for place in (at, beside):
                 if place < len(op.inputs) and op.inputs[place] in seen:  # another layer's, too
                     graph.tensors.append(copy.deepcopy(graph.tensors[op.inputs[place]]))
