@@ -65,8 +65,8 @@ class Network:
     def values(self, batches: Sequence[Inputs]) -> Iterator[dict[str, np.ndarray]]:
         """Yield node → value, for a few images at a time."""
         recorder = _Recorder(self._graph)
-        found: Iterator[dict[str, np.ndarray]] = samples_at_once(batches, recorder.recorded)
-        return found
+        values: Iterator[dict[str, np.ndarray]] = samples_at_once(batches, recorder.recorded)
+        return values
 
     def quantised(self, ranges: Mapping[str, Range], left: Collection[str]) -> Any:
         """Return the network with integer kernels, as pairs of quantise and dequantise operators.
@@ -156,7 +156,7 @@ class _Recorder(Interpreter):
         return made
 
 
-def _float_operations(graph: Any, floats: Collection[str]) -> set[str]:
+def _float_operations(graph: Any, left: Collection[str]) -> set[str]:
     """Return the nodes that stay float: these layers, and what is computed for them alone."""
     nodes = {node.name: node for node in graph.nodes}
     layers = {node.name for node in graph.nodes if node.target in _KERNELS}
@@ -165,10 +165,10 @@ def _float_operations(graph: Any, floats: Collection[str]) -> set[str]:
         for node in graph.nodes
         if node.op == "call_function" and node.name not in layers and not _is_fused(node)
     ]
-    found: set[str] = with_idle_producers(
-        others, lambda name: (user.name for user in nodes[name].users), floats
+    floats: set[str] = with_idle_producers(
+        others, lambda name: (user.name for user in nodes[name].users), left
     )
-    return found
+    return floats
 
 
 def _is_fused(node: Any) -> bool:
@@ -240,11 +240,11 @@ def _set_ranges(prepared: Any, ranges: Mapping[str, Range]) -> None:
         observer = prepared.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(observer, MinMaxObserver):
             given = node.args[0]
-            found = ranges.get(given.name) or _ends_of(_held(prepared, given))
-            seen.setdefault(observer, []).append(found)
-    for observer, ends in seen.items():
-        observer.min_val = torch.tensor(min(low for low, _ in ends))
-        observer.max_val = torch.tensor(max(high for _, high in ends))
+            ends = ranges.get(given.name) or _ends_of(_held(prepared, given))
+            seen.setdefault(observer, []).append(ends)
+    for observer, several in seen.items():
+        observer.min_val = torch.tensor(min(low for low, _ in several))
+        observer.max_val = torch.tensor(max(high for _, high in several))
 
 
 def _ends_of(values: Tensor) -> Range:

@@ -101,8 +101,8 @@ class Network:
                 if tensor.name.decode() in names
             }
 
-        found: Iterator[dict[str, np.ndarray]] = samples_at_once(batches, values_of)
-        return found
+        values: Iterator[dict[str, np.ndarray]] = samples_at_once(batches, values_of)
+        return values
 
     def quantised(self, ranges: Mapping[str, Range], left: Collection[str]) -> Quantised:
         """Return the file in which as many layers as possible are integer.

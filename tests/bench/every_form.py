@@ -117,8 +117,9 @@ def main() -> None:
                 print(f"{name}: {error.message} {error.remedy}")
                 continue
             files[writer.form()] = path
-            if "float layers" in made.told:
-                print(f"{made.form} | in float: {', '.join(made.told['float layers']) or 'none'}")
+            left = made.told.get("float layers")
+            if isinstance(left, dict):
+                print(f"{made.form} | in float: {', '.join(left) or 'none'}")
             if writer.runs_on:
                 print(f"{made.form} | {made.bytes:,} | not run here: it needs {writer.runs_on}")
                 continue
