@@ -56,14 +56,17 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
-        self.graph: Any = torch.export.export(module, example).module()
-        _with_explicit_pads(self.graph)
+        self._graph: Any = torch.export.export(module, example).module()
+        _with_explicit_pads(self._graph)
+        layers = [node for node in self._graph.graph.nodes if node.target in _KERNELS]
+        self._kernels = {node.name: str(node.args[1].target) for node in layers}
+        _with_own_constants(self._graph, layers)
 
     def values(self, batches: Sequence[Inputs]) -> Iterator[dict[str, np.ndarray]]:
         """Yield node → value, for a few images at a time."""
-        recorder = _Recorder(self.graph)
-        found: Iterator[dict[str, np.ndarray]] = samples_at_once(batches, recorder.recorded)
-        return found
+        recorder = _Recorder(self._graph)
+        values: Iterator[dict[str, np.ndarray]] = samples_at_once(batches, recorder.recorded)
+        return values
 
     def quantised(self, ranges: Mapping[str, Range], left: Collection[str]) -> Any:
         """Return the network with integer kernels, as pairs of quantise and dequantise operators.
@@ -72,14 +75,16 @@ class Network:
             ranges: node → range of its values.
             left: names of the kernels whose layers stay float.
         """
-        network = copy.deepcopy(self.graph)
+        network = copy.deepcopy(self._graph)
         clips = {n.name: (n.target, n.args) for n in network.graph.nodes if _is_clip(n)}
         for node in network.graph.nodes:
             if node.name in clips:  # a form of ReLU, with which kernels are fused
                 node.target, node.args = _aten.relu.default, node.args[:1]
         network.recompile()
         quantizer = XNNPACKQuantizer().set_global(_config())
-        floats = _float_operations(network.graph, left)
+        floats = _float_operations(
+            network.graph, {layer for layer, kernel in self._kernels.items() if kernel in left}
+        )
         quantizer.set_filter_function(lambda node: node.name not in floats)
         prepared = prepare_pt2e(network, quantizer)
         for node in prepared.graph.nodes:
@@ -94,36 +99,24 @@ class Network:
                 _set_scales(prepared, node)
         return convert_pt2e(prepared)
 
+    def stored_weights(self, made: Any) -> dict[str, Stored]:
+        """Return kernel → its values as the integers of a quantised network represent them."""
+        stored = {}
+        for node in made.graph.nodes:
+            if node.target in _KERNELS and "dequantize_per_channel" in str(node.args[1].target):
+                kept, scale, _, axis, *_ = node.args[1].args
+                integers, scales = _held(made, kept), _held(made, scale)
+                sizes = [-1 if place == axis else 1 for place in range(integers.dim())]
+                steps = scales.double().reshape(sizes).expand(integers.shape).numpy()
+                values = integers.double().numpy() * steps
+                stored[self._kernels[node.name]] = Stored(np.asarray(values), steps)
+        return stored
 
-def stored_weights(made: Any) -> dict[str, Stored]:
-    """Return the kernels of a quantised network as its integers represent them.
-
-    The keys are the names of their layers' biases, ``.bias`` replaced: converted kernels have no
-    names of their own. Kernels of layers without a bias are left out.
-    """
-    stored = {}
-    for node in made.graph.nodes:
-        if node.target not in _KERNELS or len(node.args) < 3 or node.args[2] is None:
-            continue
-        weight, bias = node.args[1], node.args[2]
-        if "dequantize_per_channel" not in str(weight.target):
-            continue
-        integers, scales, axis = (_held(made, weight.args[0]), _held(made, weight.args[1]),
-                                  weight.args[3])  # fmt: skip
-        sizes = [-1 if place == axis else 1 for place in range(integers.dim())]
-        steps = scales.double().reshape(sizes).expand(integers.shape).numpy()
-        values = integers.double().numpy() * steps
-        stored[f"{bias.target.removesuffix('.bias')}.weight"] = Stored(np.asarray(values), steps)
-    return stored
-
-
-def layers_of_graph(made: Any) -> tuple[int, list[str]]:
-    """Return the number of integer layers of a quantised network, and the kernels of the others."""
-    layers = [
-        node for node in made.graph.nodes if node.target in _KERNELS or node.target in _NAMED_PADS
-    ]
-    others = [n for n in layers if not all("dequantize" in str(x.target) for x in n.args[:2])]
-    return len(layers) - len(others), [str(node.args[1].target) for node in others]
+    def layers(self, made: Any) -> tuple[int, list[str]]:
+        """Return the number of integer layers of a quantised network, and other layers' kernels."""
+        layers = [node for node in made.graph.nodes if node.target in _KERNELS]
+        others = [n for n in layers if not all("dequantize" in str(x.target) for x in n.args[:2])]
+        return len(layers) - len(others), [self._kernels[node.name] for node in others]
 
 
 def _config() -> Any:
@@ -164,19 +157,18 @@ class _Recorder(Interpreter):
 
 
 def _float_operations(graph: Any, left: Collection[str]) -> set[str]:
-    """Return the nodes that stay float: layers with these kernels, and what is made for them."""
+    """Return the nodes that stay float: these layers, and what is computed for them alone."""
     nodes = {node.name: node for node in graph.nodes}
-    layers = {n.name for n in graph.nodes if n.target in _KERNELS}
-    floats = {name for name in layers if str(nodes[name].args[1].target) in left}
+    layers = {node.name for node in graph.nodes if node.target in _KERNELS}
     others = [
         node.name
         for node in graph.nodes
         if node.op == "call_function" and node.name not in layers and not _is_fused(node)
     ]
-    found: set[str] = with_idle_producers(
-        others, lambda name: (user.name for user in nodes[name].users), floats
+    floats: set[str] = with_idle_producers(
+        others, lambda name: (user.name for user in nodes[name].users), left
     )
-    return found
+    return floats
 
 
 def _is_fused(node: Any) -> bool:
@@ -212,6 +204,25 @@ def _with_explicit_pads(network: Any) -> None:
     network.recompile()
 
 
+def _with_own_constants(network: Any, layers: Sequence[Any]) -> None:
+    """Give each layer a kernel and a bias of its own, in place.
+
+    XNNPACK stores a tensor once, with the type and the scale that its first layer needs.
+    """
+    seen = set()
+    for node in layers:
+        for place, given in enumerate(node.args[1:3], start=1):
+            if given is not None and given in seen:
+                name = f"{node.name}_constant_{place}"
+                network.register_parameter(name, nn.Parameter(_held(network, given).clone()))
+                with network.graph.inserting_before(node):
+                    own = network.graph.get_attr(name)
+                own.meta = copy.copy(given.meta)
+                node.update_arg(place, own)
+            seen.add(given)
+    network.recompile()
+
+
 def _is_clip(node: Any) -> bool:
     """Return whether a node clips values to 0 and a positive number."""
     if node.target not in _CLIPS:
@@ -229,11 +240,11 @@ def _set_ranges(prepared: Any, ranges: Mapping[str, Range]) -> None:
         observer = prepared.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(observer, MinMaxObserver):
             given = node.args[0]
-            found = ranges.get(given.name) or _ends_of(_held(prepared, given))
-            seen.setdefault(observer, []).append(found)
-    for observer, ends in seen.items():
-        observer.min_val = torch.tensor(min(low for low, _ in ends))
-        observer.max_val = torch.tensor(max(high for _, high in ends))
+            ends = ranges.get(given.name) or _ends_of(_held(prepared, given))
+            seen.setdefault(observer, []).append(ends)
+    for observer, several in seen.items():
+        observer.min_val = torch.tensor(min(low for low, _ in several))
+        observer.max_val = torch.tensor(max(high for _, high in several))
 
 
 def _ends_of(values: Tensor) -> Range:

@@ -181,12 +181,12 @@ def with_idle_producers(
         readers: function of an operation: the operations that read its results.
         left: layers that stay float.
     """
-    found = set(left)
+    floats = set(left)
     for name in reversed(operations):
         reading = set(readers(name))
-        if reading and reading <= found:
-            found.add(name)
-    return found
+        if reading and reading <= floats:
+            floats.add(name)
+    return floats
 
 
 def _answers(outputs: np.ndarray) -> np.ndarray:

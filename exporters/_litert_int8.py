@@ -101,8 +101,8 @@ class Network:
                 if tensor.name.decode() in names
             }
 
-        found: Iterator[dict[str, np.ndarray]] = samples_at_once(batches, values_of)
-        return found
+        values: Iterator[dict[str, np.ndarray]] = samples_at_once(batches, values_of)
+        return values
 
     def quantised(self, ranges: Mapping[str, Range], left: Collection[str]) -> Quantised:
         """Return the file in which as many layers as possible are integer.
@@ -211,6 +211,7 @@ class Network:
                     store_values(model, graph.tensors[op.inputs[beside]], layer.bias)
                 continue
             integer += 1
+            op.inputs = list(op.inputs)
             for place in (at, beside):
                 if place < len(op.inputs) and op.inputs[place] in seen:  # another layer's, too
                     graph.tensors.append(copy.deepcopy(graph.tensors[op.inputs[place]]))

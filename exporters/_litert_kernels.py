@@ -100,10 +100,10 @@ def packed(model: Any) -> bytes:
 
 def stored_kernels(module: nn.Module) -> dict[bytes, tuple[Any, ...]]:
     """Return bytes as LiteRT stores them → (name, sizes, order of axes) of every kernel."""
-    found: dict[bytes, tuple[Any, ...]] = {}
+    kernels: dict[bytes, tuple[Any, ...]] = {}
     for name, parameter in module.named_parameters():
         values = parameter.detach().cpu().numpy()
         for order in _ORDERS.get(values.ndim, ()):
             data = np.ascontiguousarray(values.transpose(order)).tobytes()
-            found.setdefault(data, (name, values.shape, order))
-    return found
+            kernels.setdefault(data, (name, values.shape, order))
+    return kernels

@@ -14,7 +14,7 @@ from prunec.deploy.exporter import Lossy, Source
 from prunec.deploy.runners.executorch import Executorch
 from prunec.deploy.written import Written
 from prunec.exporters._executorch_graph import executorch_flow, executorch_operators
-from prunec.exporters._executorch_int8 import Network, layers_of_graph, stored_weights
+from prunec.exporters._executorch_int8 import Network
 from prunec.exporters._executorch_program import expressing, read_program, write_program
 from prunec.exporters._int8_files import layers_told, write_within_bounds
 from prunec.exporters._int8_search import PERCENTILES, Percentiles, Ranges
@@ -67,7 +67,7 @@ class ToExecutorchInt8(Lossy):
         )
         made = chosen.made
         told: Mapping[str, object] = layers_told(
-            chosen, *layers_of_graph(made), stored_weights(made), source.module
+            chosen, *network.layers(made), network.stored_weights(made), source.module
         )
         return told
 

