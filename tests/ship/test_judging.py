@@ -9,11 +9,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunec.deploy.checks.approximations import approximating
 from prunec.deploy.checks.outputs import Bounds, compare_random
 from prunec.deploy.checks.random_inputs import random_batches
 from prunec.deploy.checks.reference import Reference
+from prunec.deploy.checks.rounding import MARGIN
 from prunec.deploy.runner import LoadedFile
 
 BOUNDS = Bounds(1e-4, 1.0, 0.0, 0.0)
@@ -213,3 +216,55 @@ def test_later_batches_run_with_moved_weights_only_where_float64_explains_too_li
     assert check.passed
     assert Counted.runs.count(torch.float32) == 3
     assert Counted.runs.count(torch.float64) == 4, "two on the first batch, one on each other"
+
+
+class Mean(nn.Module):
+    """The mean of every channel, in as many interleaved parts as an engine adds; 0: as torch."""
+
+    def __init__(self, parts: int, factor: float = 1.0) -> None:
+        super().__init__()
+        self.parts, self.factor = parts, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.parts:
+            return self.factor * x.mean((2, 3))
+        rows = x.flatten(2).unflatten(2, (-1, self.parts)).numpy()
+        added = np.add.accumulate(rows, axis=2, dtype=np.float32)[:, :, -1].sum(2)
+        return self.factor * torch.from_numpy(added) / (x.shape[2] * x.shape[3])
+
+
+@pytest.mark.parametrize("parts", [8, 16])
+@pytest.mark.parametrize("shift", [0.0, 0.1, 3.0])
+def test_a_long_sum_may_be_added_in_another_order_and_a_wrong_one_is_found(
+    parts: int, shift: float
+) -> None:
+    x = shift + torch.randn(2, 8, 224, 224, generator=torch.Generator().manual_seed(parts))
+    reference = Reference(Mean(0))
+    options = {"batches": 2, "bounds": BOUNDS}
+    check, _ = compare_random(Other(Mean(parts)), reference, (x,), **options)  # type: ignore[arg-type]
+    assert check.passed, check.message
+    off = Other(Mean(parts, 1 + 2e-4))
+    assert not compare_random(off, reference, (x,), **options)[0].passed  # type: ignore[arg-type]
+
+
+def test_the_bound_of_a_sum_is_eight_deviations_of_its_error_in_plain_order() -> None:
+    """By a loop over the partial sums, in float64; too little to see for a short sum."""
+    for size, axes in ((7, (2, 3)), (96, (3,)), (48, (-1, 1))):
+        x = 1 + torch.randn(2, 3, size, size, dtype=torch.float64)
+        with approximating(1.0):
+            moved = [x.mean(axes), x.sum(axes), F.adaptive_avg_pool2d(x, 1)]
+        plain = [x.mean(axes), x.sum(axes), F.adaptive_avg_pool2d(x, 1)]
+        for number, (ours, theirs) in enumerate(zip(moved, plain, strict=True)):
+            over = (2, 3) if number == 2 else axes
+            terms = x.movedim(sorted(a % 4 for a in over), [*range(-len(over), 0)])
+            terms = terms.flatten(-len(over))
+            so_far, squares = torch.zeros_like(terms[..., 0]), torch.zeros_like(terms[..., 0])
+            for term in terms.unbind(-1):
+                so_far = so_far + term
+                squares = squares + so_far**2
+            length = 1 if number == 1 else terms.shape[-1]
+            expected = 8 * 2.0**-24 * squares.sqrt() / length
+            actual = MARGIN * (ours - theirs).reshape(expected.shape)
+            torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-13)
+            if size == 7:
+                assert (actual / theirs.reshape(actual.shape).abs() < 64 * 2.0**-23).all()
