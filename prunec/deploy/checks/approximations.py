@@ -7,7 +7,8 @@ rounding: the functions are shifted by one rounding.
 A sum of n numbers in float32 rounds at every step by up to u = 2⁻²⁴ of the partial sum S_k. So its
 error in plain order has a standard deviation of at most u · √(Σ S_k²) (Higham and Mary 2019,
 doi:10.1137/18M1226312), which grows like u · √(n/3) of the sum. torch adds by pairs and hardly
-errs; onnxruntime adds in 8 and OpenVINO in 16 interleaved parts, each of them in plain order. A
+errs; onnxruntime adds in 8 interleaved parts; OpenVINO adds a mean over an image in plain order if
+the channels lie side by side, as after a convolution. A
 mean over an image has no weights, so that moved weights show nothing of this. Sums are shifted,
 too, by so much that the margin on measured rounding makes eight standard deviations of it. The
 partial sums are those of the run itself, in float64.
