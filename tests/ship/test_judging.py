@@ -9,11 +9,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunec.deploy.checks.approximations import approximating
 from prunec.deploy.checks.outputs import Bounds, compare_random
 from prunec.deploy.checks.random_inputs import random_batches
 from prunec.deploy.checks.reference import Reference
+from prunec.deploy.checks.rounding import MARGIN
 from prunec.deploy.runner import LoadedFile
 
 BOUNDS = Bounds(1e-4, 1.0, 0.0, 0.0)
@@ -213,3 +216,56 @@ def test_later_batches_run_with_moved_weights_only_where_float64_explains_too_li
     assert check.passed
     assert Counted.runs.count(torch.float32) == 3
     assert Counted.runs.count(torch.float64) == 4, "two on the first batch, one on each other"
+
+
+class Mean(nn.Module):
+    """Classes by the mean of every channel, added by pairs, as torch does, or in plain order."""
+
+    def __init__(self, seed: int, *, plain: bool, factor: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.last, self.plain, self.factor = nn.Linear(8, 4), plain, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3))
+        if self.plain:
+            added = np.add.accumulate(x.flatten(2).numpy(), axis=2, dtype=np.float32)[:, :, -1]
+            mean = torch.from_numpy(added) / (x.shape[2] * x.shape[3])
+        made: Tensor = self.last(self.factor * mean)
+        return made
+
+
+@pytest.mark.parametrize(("shift", "seed"), [(0.1, 5), (1.0, 2), (3.0, 0)])
+def test_a_long_sum_may_be_added_in_plain_order_and_a_wrong_one_is_found(
+    shift: float, seed: int
+) -> None:
+    """As OpenVINO does after a convolution; the seeds are those where other rounding is less."""
+    x = shift + torch.randn(2, 8, 224, 224, generator=torch.Generator().manual_seed(seed))
+    reference = Reference(Mean(seed, plain=False))
+    for factor in (1.0, 1 + 2e-4):
+        file = Other(Mean(seed, plain=True, factor=factor))
+        check, _ = compare_random(file, reference, (x,), batches=2, bounds=BOUNDS)
+        assert check.passed == (factor == 1), check.message
+
+
+def test_the_bound_of_a_sum_is_eight_deviations_of_its_error_in_plain_order() -> None:
+    """By a loop over the partial sums, in float64; too little to see for a short sum."""
+    for size, axes in ((7, (2, 3)), (96, (3,)), (48, (-1, 1))):
+        x = 1 + torch.randn(2, 3, size, size, dtype=torch.float64)
+        with approximating(1.0):
+            moved = [x.mean(axes), x.sum(axes), F.adaptive_avg_pool2d(x, 1)]
+        plain = [x.mean(axes), x.sum(axes), F.adaptive_avg_pool2d(x, 1)]
+        for number, (ours, theirs) in enumerate(zip(moved, plain, strict=True)):
+            over = (2, 3) if number == 2 else axes
+            terms = x.movedim(sorted(a % 4 for a in over), [*range(-len(over), 0)])
+            terms = terms.flatten(-len(over))
+            so_far, squares = torch.zeros_like(terms[..., 0]), torch.zeros_like(terms[..., 0])
+            for term in terms.unbind(-1):
+                so_far = so_far + term
+                squares = squares + so_far**2
+            length = 1 if number == 1 else terms.shape[-1]
+            expected = 8 * 2.0**-24 * squares.sqrt() / length
+            actual = MARGIN * (ours - theirs).reshape(expected.shape)
+            torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-13)
+            if size == 7:
+                assert (actual / theirs.reshape(actual.shape).abs() < 64 * 2.0**-23).all()
