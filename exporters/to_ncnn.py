@@ -19,7 +19,7 @@ from prunec.deploy.runners.ncnn import Ncnn
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
-from prunec.exporters._ncnn_batch import POOLINGS, BatchFirst, without_marks
+from prunec.exporters._ncnn_batch import BatchFirst, without_marks
 from prunec.exporters._ncnn_graph import ncnn_flow, ncnn_operators, with_sizes
 from prunec.exporters._one_sample import one_sample, require_eval, require_numbers
 from prunec.wording import first_line
