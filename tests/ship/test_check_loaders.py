@@ -134,14 +134,16 @@ def test_the_values_between_layers_are_the_networks(
 
 def outputs_of_kernels(module: nn.Module, x: torch.Tensor) -> list[np.ndarray]:
     outputs: list[np.ndarray] = []
-    for part in module.modules():
-        if isinstance(part, nn.Linear):
-            part.register_forward_hook(lambda _m, _x, y: outputs.append(y.detach().numpy()))
-        # ncnn and LiteRT compute an activation in the kernel before it.
-        if isinstance(part, nn.ReLU):
-            part.register_forward_hook(lambda _m, _x, y: outputs.append(y.detach().numpy()))
+    # Of a linear layer, and of the activation that ncnn and LiteRT compute in the kernel before it.
+    hooks = [
+        part.register_forward_hook(lambda _m, _x, y: outputs.append(y.detach().numpy()))
+        for part in module.modules()
+        if isinstance(part, nn.Linear | nn.ReLU)
+    ]
     with torch.no_grad():
         module(x)
+    for hook in hooks:  # the module is other tests', too
+        hook.remove()
     return outputs
 
 
