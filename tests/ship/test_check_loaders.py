@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -98,6 +99,24 @@ def test_every_loader_answers_as_the_network(
     assert loaded(folder).main() == 2
     told = json.loads(capsys.readouterr().out)
     assert "outputs differ by" in told["forms"][0]["why"]
+
+
+@pytest.mark.slow
+def test_executorch_is_loaded_without_its_compiler_on_one_thread(
+    shipped: Shipped, tmp_path: Path
+) -> None:
+    """The compiler takes most of the time and memory of a check, which it does not need."""
+    folder = bundle(tmp_path / "b", "executorch", shipped)
+    code = (
+        "import sys, pathlib, check\n"
+        "run, how = check.load_executorch(pathlib.Path('executorch/model.pte'))\n"
+        "pool = sys.modules['executorch.extension.pybindings._C']\n"
+        "print('executorch.exir' in sys.modules, pool._threadpool_get_thread_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "1"]
 
 
 @pytest.mark.parametrize("suffix", [".xml", ".tflite", ".pte", ".param"])
