@@ -90,6 +90,27 @@ class Uneven(nn.Module):
         return self.last(torch.relu(self.second(y)).mean((2, 3)))
 
 
+class Mixed(nn.Module):
+    """Kernels without bias, shared, grouped and transposed; a gate; two inputs and two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.grouped = nn.Conv2d(16, 16, 3, groups=4, padding="same", bias=False)
+        self.shared = nn.Conv2d(16, 16, 1)
+        self.gate = nn.Conv2d(16, 16, 1)
+        self.up = nn.ConvTranspose2d(16, 8, 4, stride=2, padding=1)
+        self.last = nn.Linear(24, 5)
+
+    def forward(self, x: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+        y = nn.functional.silu(self.grouped(nn.functional.hardswish(self.first(x))))
+        y = self.shared(nn.functional.leaky_relu(self.shared(torch.relu(y))))
+        y = y * torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True)))
+        up = nn.functional.max_pool2d(self.up(torch.relu(y)), 2)
+        return self.last(torch.cat([y, up], 1).mean((2, 3))) + offset, up
+
+
 class Split:
     task = Classification(4)
 
@@ -102,16 +123,17 @@ class Split:
 
 
 def exported(
-    form: str, net: nn.Module, images: Tensor, folder: Path, **options: Any
+    form: str, net: nn.Module, images: Tensor, folder: Path, *others: Tensor, **options: Any
 ) -> tuple[Exported, Artifact]:
     for package in PACKAGES[form]:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed: pip install 'prunec[{form[:-5]}]'")
-    artifact = FoldBatchnorm()(RemoveChannels()(Artifact(net, (images[:2],))))
+    example = tuple(x[:2] for x in (images, *others))
+    artifact = FoldBatchnorm()(RemoveChannels()(Artifact(net, example)))
     ToOnnx()(Source(artifact, METADATA), folder / "onnx" / "model.onnx")
     source = Source(artifact, METADATA, {"onnx": folder / "onnx" / "model.onnx"})
     writer = catalogue.exporter(f"to-{form}")(**options)
-    return writer(source, folder / f"model{writer.suffix}", [(images,)]), artifact
+    return writer(source, folder / f"model{writer.suffix}", [(images, *others)]), artifact
 
 
 def outputs(path: Path, images: Tensor) -> np.ndarray:
@@ -142,6 +164,22 @@ def test_integers_keep_zero_and_tiny_filters_and_relu6(form: str, tmp_path: Path
         assert "XNNClamp" not in kinds  # ReLU6 is the range of its layer
     kernels = sum(p.numel() for p in net.parameters() if p.dim() > 1)
     assert made.bytes < 2 * kernels + 8000  # a byte a weight
+
+
+@every
+def test_other_layers_and_ends_err_as_eight_bits_do(form: str, tmp_path: Path) -> None:
+    net, offset = Mixed().eval(), torch.rand(24, 5)
+    images = torch.randn(24, 3, 16, 16, generator=torch.Generator().manual_seed(7))
+    made, _ = exported(form, net, images, tmp_path, offset, **ANY)
+    actual = once(catalogue.runner_for(made.path.suffix).open(made.path),
+                  [images.numpy(), offset.numpy()])  # fmt: skip
+    for ours, theirs in zip(net(images, offset), actual, strict=True):
+        gap = ours.detach().numpy() - theirs
+        assert np.sqrt(np.square(gap).mean()) < 0.02 * np.ptp(theirs)
+    losses = {loss["tensor"]: loss["moved"] for loss in made.told["losses"]}  # type: ignore[attr-defined]
+    kernels = {name for name, values in net.named_parameters() if values.dim() > 1}
+    assert losses == dict.fromkeys(kernels, 0)
+    assert made.told["integer layers"] == made.told["layers"] == 7
 
 
 @pytest.mark.slow
