@@ -230,7 +230,8 @@ def _ship_each(
             # Before the next form is written, which may read this file at its place.
             _publish(forms, writer)
             shipped = forms.shipped(writer)
-            golden = write_golden(shipped, writer, fed.artifact.module, fed.artifact.example)
+            answered = fed.artifact.example, fed.artifact.answers
+            golden = write_golden(shipped, writer, *answered)
             manifest[form] = {**entry, **golden}
         target, candidate = forms.output or forms.shipped(writer), forms.candidate(writer)
         for remark in reports[form].details.remarks:

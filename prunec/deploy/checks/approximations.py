@@ -8,10 +8,9 @@ A sum of n numbers in float32 rounds at every step by up to u = 2⁻²⁴ of the
 error in plain order has a standard deviation of at most u · √(Σ S_k²) (Higham and Mary 2019,
 doi:10.1137/18M1226312), which grows like u · √(n/3) of the sum. torch adds by pairs and hardly
 errs; onnxruntime adds in 8 interleaved parts; OpenVINO adds a mean over an image in plain order if
-the channels lie side by side, as after a convolution. A
-mean over an image has no weights, so that moved weights show nothing of this. Sums are shifted,
-too, by so much that the margin on measured rounding makes eight standard deviations of it. The
-partial sums are those of the run itself, in float64.
+the channels lie side by side, as after a convolution. Such a mean has no weights, so that moved
+weights show nothing of this. Sums are shifted, too, by so much that the margin on measured rounding
+makes eight standard deviations of it. The partial sums are those of the run itself, in float64.
 """
 
 from __future__ import annotations
