@@ -16,7 +16,7 @@ from torch import Tensor, nn
 _POOLED = {3: nn.MaxPool1d, 4: nn.MaxPool2d, 5: nn.MaxPool3d}
 """Number of axes of an input, with the batch → pooling that takes it."""
 _PADDING = "Padding"
-_POOLINGS = frozenset({"Pooling", "Pooling1D", "Pooling3D"})
+POOLINGS = frozenset({"Pooling", "Pooling1D", "Pooling3D"})
 _KERNELS_AND_STRIDES = ("1", "11", "21", "2", "12", "22")
 _WHOLE = ("4", "7")  # global and adaptive pooling
 
@@ -68,7 +68,7 @@ def _is_mark(row: Sequence[str]) -> bool:
     known = dict(pair.split("=", 1) for pair in row[6:] if "=" in pair)
     if row[0] == _PADDING:
         return all(float(value) == 0 for value in known.values())
-    if row[0] not in _POOLINGS:
+    if row[0] not in POOLINGS:
         return False
     sizes = {known.get(key, "1") for key in _KERNELS_AND_STRIDES}
     whole = any(known.get(key, "0") != "0" for key in _WHOLE)

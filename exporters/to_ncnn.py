@@ -19,7 +19,7 @@ from prunec.deploy.runners.ncnn import Ncnn
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
-from prunec.exporters._ncnn_batch import BatchFirst, without_marks
+from prunec.exporters._ncnn_batch import POOLINGS, BatchFirst, without_marks
 from prunec.exporters._ncnn_graph import ncnn_flow, ncnn_operators, with_sizes
 from prunec.exporters._one_sample import one_sample, require_eval, require_numbers
 from prunec.wording import first_line
@@ -86,10 +86,13 @@ class ToNcnn(Exact):
 
 def _require_layers(text: str) -> None:
     """Refuse a graph with operators that pnnx left as they were: ``torch.index_select``."""
-    kinds = {line.split()[0] for line in text.splitlines()[2:] if line.strip()}
-    foreign = sorted(kind for kind in kinds if not kind.isidentifier())
+    rows = [line.split() for line in text.splitlines()[2:] if line.strip()]
+    foreign = sorted({row[0] for row in rows if not row[0].isidentifier()})
     if foreign:
         raise RuntimeError(f"ncnn has no layer for {', '.join(foreign)}")
+    # pnnx knows no average with a divisor of its own, and writes it without a window.
+    if any(row[0] in POOLINGS and len(row) == 4 + int(row[2]) + int(row[3]) for row in rows):
+        raise RuntimeError("ncnn has no pooling with divisor_override")
 
 
 def _convert(source: Source, folder: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prunec.artifact import Artifact
 from prunec.catalogue import exporter, runner_for
 from prunec.deploy.exporter import Source
+from prunec.errors import PassError
 
 for package in ("ncnn", "pnnx"):
     pytest.importorskip(package)
@@ -100,3 +101,11 @@ def test_the_file_has_the_axes_of_one_sample(name: str, tmp_path: Path) -> None:
     kinds = [line.split()[0] for line in path.read_text().splitlines()[2:]]
     assert name == "an input that is an output" or "Pooling" not in kinds
     assert name == "a padded vector" or "Padding" not in kinds
+
+
+def test_an_average_with_a_divisor_is_refused_by_name(tmp_path: Path) -> None:
+    """pnnx writes a pooling without a window, which ncnn does not load."""
+    module = nn.Sequential(nn.AvgPool2d(2, divisor_override=3), nn.Conv2d(3, 4, 3)).eval()
+    source = Source(Artifact(module, (torch.randn(2, 3, 8, 8),)), {}, {"onnx": tmp_path / "o"})
+    with pytest.raises(PassError, match="no pooling with divisor_override"):
+        exporter("to-ncnn")()(source, tmp_path / "model.param")
