@@ -21,6 +21,7 @@ from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
 from prunec.exporters._ncnn_batch import POOLINGS, BatchFirst, without_marks
 from prunec.exporters._ncnn_graph import ncnn_flow, ncnn_operators, with_sizes
+from prunec.exporters._ncnn_traced import require_expressible
 from prunec.exporters._one_sample import one_sample, require_eval, require_numbers
 from prunec.wording import first_line
 
@@ -102,6 +103,7 @@ def _convert(source: Source, folder: Path) -> None:
         warnings.simplefilter("ignore")
         marked = BatchFirst(source.module, example).eval()
         traced = torch.jit.trace(marked, example, check_trace=False)  # type: ignore[no-untyped-call]
+        require_expressible(traced.inlined_graph)
         traced.save(str(folder / "model.pt"))
     shapes = ",".join(f"{list(x.shape)}{_KINDS[x.dtype]}".replace(" ", "") for x in example)
     command = [pnnx.EXEC_PATH, "model.pt", f"inputshape={shapes}", "fp16=0"]
