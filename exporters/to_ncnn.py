@@ -19,8 +19,9 @@ from prunec.deploy.runners.ncnn import Ncnn
 from prunec.deploy.signature import file_digest
 from prunec.deploy.written import Written
 from prunec.errors import PassError, PrunecError
-from prunec.exporters._ncnn_batch import BatchFirst, without_marks
+from prunec.exporters._ncnn_batch import POOLINGS, BatchFirst, without_marks
 from prunec.exporters._ncnn_graph import ncnn_flow, ncnn_operators, with_sizes
+from prunec.exporters._ncnn_traced import require_expressible
 from prunec.exporters._one_sample import one_sample, require_eval, require_numbers
 from prunec.wording import first_line
 
@@ -93,9 +94,7 @@ def _require_layers(text: str) -> None:
     if foreign:
         raise RuntimeError(f"ncnn has no layer for {', '.join(foreign)}")
     # pnnx knows no average with a divisor of its own, and writes it without a window.
-    if any(
-        row[0].startswith("Pooling") and len(row) == 4 + int(row[2]) + int(row[3]) for row in rows
-    ):
+    if any(row[0] in POOLINGS and len(row) == 4 + int(row[2]) + int(row[3]) for row in rows):
         raise RuntimeError("ncnn has no pooling with divisor_override")
 
 
@@ -106,6 +105,7 @@ def _convert(source: Source, folder: Path) -> None:
         warnings.simplefilter("ignore")
         marked = BatchFirst(source.module, example).eval()
         traced = torch.jit.trace(marked, example, check_trace=False)  # type: ignore[no-untyped-call]
+        require_expressible(traced.inlined_graph)
         traced.save(str(folder / "model.pt"))
     shapes = ",".join(f"{list(x.shape)}{_KINDS[x.dtype]}".replace(" ", "") for x in example)
     command = [pnnx.EXEC_PATH, "model.pt", f"inputshape={shapes}", "fp16=0"]

@@ -3,9 +3,10 @@
     python tests/bench/zoo_forms.py ncnn
     python tests/bench/zoo_forms.py openvino --only concat
 
-Every network is written in float32 by the form's exporter alone, without the checks of an export,
-and run by the form's runner on two samples. *Right*: every output has torch's shape, and its values
-to 1e-3 of the largest. What computes otherwise is what the checks of an export refuse.
+Every network is compiled without masks, as an export does, written in float32 by the form's
+exporter alone, without the checks of an export, and run by the form's runner on two samples.
+*Right*: every output has torch's shape, and its values to 1e-3 of the largest. What computes
+otherwise is what the checks of an export refuse.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from zoo import ZOO
 from prunec.artifact import Artifact
 from prunec.catalogue import exporter, runner_for
 from prunec.deploy.exporter import Source
+from prunec.graph.rewriting.compile import compile_module
 from prunec.wording import first_line
 
 Inputs = tuple[torch.Tensor, ...]
@@ -47,7 +49,7 @@ def main() -> None:
     for name, case in ZOO.items():
         if options.only in name:
             module, inputs = case()
-            outcome, why = outcome_of(module.float(), tuple(map(single, inputs)), options.form)
+            outcome, why = outcome_of(module, inputs, options.form)
             counts[outcome] += 1
             if why:
                 print(f"{name}: {outcome}: {why}", flush=True)
@@ -61,7 +63,9 @@ def single(x: torch.Tensor) -> torch.Tensor:
 
 
 def outcome_of(module: nn.Module, inputs: Inputs, form: str) -> tuple[str, str]:
-    """What becomes of a network in a form, and why; the reason is empty if it is right."""
+    """Outcome of a network in a form, and its reason; empty if it is right."""
+    module = compile_module(module, inputs).module.float()
+    inputs = tuple(map(single, inputs))
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         place = Path(folder)
         try:

@@ -20,6 +20,7 @@ from prunec.deploy.checks import Report
 from prunec.deploy.exporter import Exported, Source
 from prunec.deploy.gate import verify_file
 from prunec.deploy.memory import memory_of
+from prunec.deploy.operator_sets import operator_set, sets_for
 from prunec.errors import PassError, PrunecError
 from prunec.exporters.to_onnx import ToOnnx
 from prunec.plugins import EXPORTERS, RUNNERS
@@ -128,6 +129,9 @@ def test_activations_are_those_that_the_network_makes(form: Form, tmp_path: Path
     assert max(sizes) <= most.bytes == sum(size for _, size in most.held)
     known = catalogue.exporter(f"to-{form.name}")().operators(made.path)
     assert known is None or len(known) >= len(sizes)
+    if known and (names := sets_for(made.path.suffix)):
+        lacking = {name: operator_set(name).missing(known, made.path.suffix) for name in names}
+        assert {} in lacking.values(), lacking
 
 
 def test_openvinos_operators_are_those_that_openvino_reads(tmp_path: Path) -> None:

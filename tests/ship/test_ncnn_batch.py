@@ -76,6 +76,10 @@ NETS: dict[str, tuple[Callable[[], nn.Module], list[tuple[int, ...]]]] = {
         lambda: Written(lambda m, x, y: m[0](torch.cat([x, y], 1).mean((2, 3))), nn.Linear(6, 3)),
         [IMAGE, IMAGE],
     ),
+    "averages of whole windows": (
+        lambda: nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(3, 4, 3)),
+        [IMAGE],
+    ),
     "a padded image": (
         lambda: nn.Sequential(nn.ZeroPad2d((1, 2, 3, 4)), nn.Conv2d(3, 4, 3)),
         [IMAGE],
@@ -99,13 +103,22 @@ def test_the_file_has_the_axes_of_one_sample(name: str, tmp_path: Path) -> None:
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
     kinds = [line.split()[0] for line in path.read_text().splitlines()[2:]]
-    assert name == "an input that is an output" or "Pooling" not in kinds
+    assert "averages" in name or "output" in name or "Pooling" not in kinds
     assert name == "a padded vector" or "Padding" not in kinds
 
 
-def test_an_average_with_a_divisor_is_refused_by_name(tmp_path: Path) -> None:
-    """pnnx writes a pooling without a window, which ncnn does not load."""
-    module = nn.Sequential(nn.AvgPool2d(2, divisor_override=3), nn.Conv2d(3, 4, 3)).eval()
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (nn.AvgPool2d(2, divisor_override=3), "no pooling with divisor_override"),
+        (nn.AvgPool2d(3, 2, ceil_mode=True), "ceil_mode divides by the whole window"),
+        (nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"), "no circular padding"),
+    ],
+)
+def test_what_pnnx_would_write_otherwise_is_refused_by_name(
+    layer: nn.Module, reason: str, tmp_path: Path
+) -> None:
+    module = nn.Sequential(layer, nn.Conv2d(3, 4, 3)).eval()
     source = Source(Artifact(module, (torch.randn(2, 3, 8, 8),)), {}, {"onnx": tmp_path / "o"})
-    with pytest.raises(PassError, match="no pooling with divisor_override"):
+    with pytest.raises(PassError, match=reason):
         exporter("to-ncnn")()(source, tmp_path / "model.param")
