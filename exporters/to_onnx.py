@@ -75,6 +75,7 @@ class ToOnnx(Exact):
     """
 
     suffix: ClassVar[str] = ".onnx"
+    kinds: ClassVar[frozenset[torch.dtype]] = Exact.kinds | {torch.float64}
 
     opset: Annotated[int, Field(ge=OLDEST, le=NEWEST)] = _NATIVE
     ir_version: Annotated[int, Field(ge=OLDEST_IR, le=NEWEST_IR)] | None = None
