@@ -20,6 +20,7 @@ from untouched import everything, same
 from zoo import ZOO
 
 import prunec
+from prunec.errors import NeedsNotMet
 
 EXAMPLE = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 BESIDE: dict[int, Tensor] = {}
@@ -320,7 +321,8 @@ def test_modes_of_the_caller_are_as_they_were(tmp_path: Path) -> None:
         with torch.no_grad():
             before = everything(model, tuple(example))
             for call in public(model, example, tmp_path):
-                call()
+                with contextlib.suppress(NeedsNotMet):  # no runtime has convolutions of float64
+                    call()
                 assert same(before, everything(model, tuple(example)))
     finally:
         torch.set_default_dtype(torch.float32)
