@@ -53,8 +53,10 @@ class ByteLayout:
 
     @property
     def inside(self) -> np.ndarray:
-        """A byte for each position of a plane, 255 where a value stands; whole cache lines."""
-        full = np.zeros(whole_lines(self.positions), np.uint8)
+        """A byte for each position of a plane, 255 where a value stands; whole cache lines, and a
+        vector that is read behind them.
+        """
+        full = np.zeros(whole_lines(self.positions) + WIDEST, np.uint8)
         rows = full[: self.height * self.stride]
         grid = np.zeros((self.height, self.stride), np.uint8)
         grid[:, : self.width] = 255

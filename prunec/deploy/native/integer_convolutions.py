@@ -25,6 +25,7 @@ from prunec.deploy.native.integers import (
 from prunec.deploy.native.lowering import OPERATORS, lowered
 from prunec.deploy.native.packing import MOST_COLUMNS
 from prunec.deploy.native.positions import limits
+from prunec.deploy.native.quads import in_blocks, is_dense, quads
 from prunec.deploy.native.quantised import Kernel, Quantised
 from prunec.deploy.native.reading import Call
 from prunec.errors import PassError
@@ -111,38 +112,53 @@ def _append(
 ) -> None:
     """Append the kernel call of an integer convolution, which has no place for its results yet."""
     name, groups, data = call.results[0], call.whole("group", 1), builder.data
-    values = kernel.values.reshape(len(kernel.values), -1)
+    values = kernel.values.reshape(*kernel.values.shape[:2], -1)
     group_in = given.layout.channels // groups
     layout = builder.layout(name)
-    read, shift = _read(builder, call, given, layout.stride)
-    offsets = read.offsets(group_in)
-    table = offset_table(builder, call, offsets, group_in)
-    packed = fours(values)
+    read, shift, lead = _read(builder, call, given, layout.stride)
+    dense = is_dense(values)
+    if dense:
+        read = quads(builder, call, read, lead, (groups, group_in, given.codes.zero))
+        shift, channels = 4 * shift, -(-group_in // 4)
+    else:
+        channels = group_in
+    offsets = read.offsets(channels)
+    table = offset_table(builder, call, offsets, channels)
     (starts, steps, totals) = sums
     fields: Fields = {
         "in": read.place, "shift": shift, "positions": layout.positions,
-        "group_out": len(values) // groups, "group_step": group_in * read.channel,
-        "offsets": Place(table), "far": int(packed.places.dtype == np.uint16),
+        "group_out": len(values) // groups, "group_step": channels * read.channel,
+        "offsets": Place(table), "taps": len(offsets),
         "bias": data.add(starts), "totals": data.add(totals), "has_residual": 0,
     }  # fmt: skip
-    fields |= {
-        key: data.add(getattr(packed, key)) for key in ("starts", "counts", "places", "values")
-    }
+    if dense:
+        blocks = in_blocks(values, groups)
+        fields["values"], stored = data.add(blocks), blocks.nbytes
+    else:
+        packed = fours(values.reshape(len(values), -1))
+        stored = packed.bytes
+        fields["far"] = int(packed.places.dtype == np.uint16)
+        fields |= {
+            key: data.add(getattr(packed, key)) for key in ("starts", "counts", "places", "values")
+        }
     live = percent(np.count_nonzero(values) / max(values.size, 1))
     layer = f"{call.name}: {len(values)} filters, {live} of their weights, as bytes"
     reads = [table, read.place.buffer]
-    step = builder.add("q->fours(&S, w, d);", "pn_fours", fields, reads, "", layer)
-    step.work = work_of(builder, call, values, packed.bytes)
+    kind = "quads" if dense else "fours"
+    step = builder.add(f"q->{kind}(&S, w, d);", "pn_fours", fields, reads, "", layer)
+    step.work = work_of(builder, call, values, kind, stored)
     builder.open[name] = Sums(step, steps)
 
 
-def _read(builder: IntegerBuilder, call: Call, given: Stored, stride: int) -> tuple[Read, int]:
-    """Return the bytes that a convolution reads, and those before the first one it reads."""
+def _read(builder: IntegerBuilder, call: Call, given: Stored, stride: int) -> tuple[Read, int, int]:
+    """Return the bytes that a convolution reads, those before the first one it reads, and those
+    before the first plane.
+    """
     how = geometry(call, builder.network)
     rows, columns, own = how.rows, how.columns, given.layout
     if how.direct:
         taps = [dy * stride + dx for dy in rows.taps for dx in columns.taps]
-        return _from_least(given.buffer, own.plane, taps), own.lead + min(taps)
+        return _from_least(given.buffer, own.plane, taps), own.lead + min(taps), own.lead
     used = sorted({(y % rows.step, x % columns.step) for y in rows.taps for x in columns.taps})
     height = rows.out + rows.high - rows.low
     plane = whole_lines(height * stride + columns.high - columns.low + 64)
@@ -154,7 +170,7 @@ def _read(builder: IntegerBuilder, call: Call, given: Stored, stride: int) -> tu
     buffer = builder.scratch(in_floats(own.channels * plane * len(used)))
     _split(builder, call, given, buffer, (plane, stride, used, how))
     shift = -rows.low * stride - columns.low + min(taps)
-    return _from_least(buffer, plane * len(used), taps), shift
+    return _from_least(buffer, plane * len(used), taps), shift, 0
 
 
 def _from_least(buffer: str, channel: int, taps: list[int]) -> Read:

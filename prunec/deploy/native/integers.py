@@ -72,6 +72,8 @@ class IntegerBuilder(Builder):
         self._closed: dict[str, Sums] = {}
         self._stored: dict[str, Stored] = {}
         self._pairs: dict[str, Call] = {}
+        self.quads: dict[tuple[str, tuple[int, int, int]], str] = {}
+        """Planes and their form → the buffer that has them in quads (quads.py)."""
 
     def buffer(self, name: str) -> str:
         """Return the buffer of a tensor's floats, which are computed if it has only bytes."""
@@ -306,10 +308,10 @@ def bounded_sums(builder: IntegerBuilder, call: Call, low: float, high: float) -
     return True
 
 
-def work_of(builder: Builder, call: Call, values: np.ndarray, stored: int) -> Work:
+def work_of(builder: Builder, call: Call, values: np.ndarray, kernel: str, stored: int) -> Work:
     """Return the work of an integer convolution, for profiles."""
     made = plane_sizes(builder.shape(call.results[0]))
     assert made is not None
     live = int(np.count_nonzero(values))
     tensors = math.prod(builder.shape(call.operands[0])) + math.prod(made)
-    return Work("fours", values.size, live, live * made[1] * made[2], stored, tensors)
+    return Work(kernel, values.size, live, live * made[1] * made[2], stored, tensors)

@@ -22,7 +22,7 @@ HEADERS = (
     "prunec_plain.h", "prunec_planes.h",
     "prunec_choices.h",
 )  # fmt: skip
-INTEGER_HEADERS = ("prunec_bytes.h", "prunec_fours.h")
+INTEGER_HEADERS = ("prunec_bytes.h", "prunec_fours.h", "prunec_quads.h")
 """Kernels of programs in which tensors are bytes."""
 LARGEST_SOURCE = 1 << 15
 """Bytes of weights up to which they are part of the source; more go into a file beside it.

@@ -32,7 +32,7 @@ struct pn_fours {
     struct pn_bytes out;
     struct pn_planes floats;
     size_t in, shift, positions, inside;
-    size_t group_out, group_step;
+    size_t group_out, group_step, taps;
     size_t starts, counts, places, values, offsets, totals, bias, scales;
     int far, wide, has_residual, residual_zero;
     size_t residual, residual_lead, residual_plane;
@@ -53,6 +53,12 @@ struct pn_byte_phases {
     size_t out, out_plane, out_stride, step_y, step_x, count, rows, columns, at;
 };
 
+/* Channels of a group in quads: each `plane` bytes behind the one before, `lead` bytes before the first. */
+struct pn_byte_quads {
+    size_t in, lead, plane, groups, group_in, out;
+    int zero;
+};
+
 /* The largest of each window; `line`: two lines of bytes, each of `room`, 128 of them to spare. */
 struct pn_byte_pool {
     struct pn_bytes in, out;
@@ -63,6 +69,7 @@ struct pn_byte_pool {
 struct pn_byte_kernels {
     const char *name;
     void (*fours)(const struct pn_fours *, float *, const float *);
+    void (*quads)(const struct pn_fours *, float *, const float *);
     void (*largest)(const struct pn_byte_pool *, float *);
 };
 
@@ -148,6 +155,46 @@ static inline void pn_byte_split(const struct pn_byte_phases *k, float *w, const
         for (size_t i = 0; i < k->count; i++, out += k->out_plane)
             pn_byte_phase(k, pn_channel(&k->in, w, c), out, (long)(int32_t)firsts[2 * i],
                           (long)(int32_t)firsts[2 * i + 1]);
+}
+
+/* Four channels side by side, position by position; a channel that lacks is one of the others. */
+static inline void pn_byte_quad(unsigned char *to, const unsigned char *const *from, size_t count) {
+#if defined(PN_BYTES_X86)
+    for (size_t i = 0; i < count; i += 16) {
+        __m128i own[4];
+        for (int j = 0; j < 4; j++) own[j] = _mm_loadu_si128((const __m128i *)(const void *)(from[j] + i));
+        for (int half = 0; half < 2; half++) {
+            const __m128i ab = half ? _mm_unpackhi_epi8(own[0], own[1]) : _mm_unpacklo_epi8(own[0], own[1]);
+            const __m128i cd = half ? _mm_unpackhi_epi8(own[2], own[3]) : _mm_unpacklo_epi8(own[2], own[3]);
+            __m128i *at = (__m128i *)(void *)(to + 4 * i) + 2 * half;
+            _mm_storeu_si128(at, _mm_unpacklo_epi16(ab, cd));
+            _mm_storeu_si128(at + 1, _mm_unpackhi_epi16(ab, cd));
+        }
+    }
+#elif defined(PN_BYTES_NEON)
+    for (size_t i = 0; i < count; i += 16) {
+        const uint8x16x4_t own = {
+            {vld1q_u8(from[0] + i), vld1q_u8(from[1] + i), vld1q_u8(from[2] + i), vld1q_u8(from[3] + i)}};
+        vst4q_u8(to + 4 * i, own);
+    }
+#else
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < 4; j++) to[4 * i + j] = from[j][i];
+#endif
+}
+
+static inline void pn_in_quads(const struct pn_byte_quads *k, float *w) {
+    const unsigned char *in = (const unsigned char *)(w + k->in) + k->lead;
+    unsigned char *out = (unsigned char *)(w + k->out);
+    memset(out, k->zero, 4 * k->lead);
+    out += 4 * k->lead;
+    for (size_t g = 0; g < k->groups; g++, in += k->group_in * k->plane)
+        for (size_t c = 0; c < k->group_in; c += 4, out += 4 * k->plane) {
+            const unsigned char *from[4];
+            for (size_t j = 0; j < 4; j++)
+                from[j] = in + (c + j < k->group_in ? c + j : k->group_in - 1) * k->plane;
+            pn_byte_quad(out, from, k->plane);
+        }
 }
 
 /* Bytes as floats. */
