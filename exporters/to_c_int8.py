@@ -43,9 +43,8 @@ class ToCInt8(Lossy):
         quantised = read_quantised(source.files[self.reads])
         made = lower_integers(quantised)
         write_program(program(made, source.metadata), path)
-        integer = sum(step.struct == "pn_fours" for step in made.steps)
-        layers = sum(step.work is not None for step in made.steps)
-        return {"integer layers": integer, "layers": layers}
+        layers = [step.struct for step in made.steps if step.work is not None]
+        return {"integer layers": layers.count("pn_fours"), "layers": len(layers)}
 
     def read_back(self, path: Path) -> Written:
         """Return the digest of all files.

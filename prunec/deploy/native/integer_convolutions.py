@@ -12,6 +12,9 @@ from prunec.deploy.native.convolutions import offset_table
 from prunec.deploy.native.filters import Read
 from prunec.deploy.native.fours import fours
 from prunec.deploy.native.geometry import Geometry, geometry
+from prunec.deploy.native.integer_moves import concatenated_bytes, summed_bytes
+from prunec.deploy.native.integer_rows import linear, mean
+from prunec.deploy.native.integer_sums import integer_sums
 from prunec.deploy.native.integers import (
     IntegerBuilder,
     Stored,
@@ -23,18 +26,11 @@ from prunec.deploy.native.integers import (
     work_of,
 )
 from prunec.deploy.native.lowering import OPERATORS, lowered
-from prunec.deploy.native.packing import MOST_COLUMNS
 from prunec.deploy.native.positions import limits
 from prunec.deploy.native.quads import in_blocks, is_dense, quads
 from prunec.deploy.native.quantised import Kernel, Quantised
 from prunec.deploy.native.reading import Call
-from prunec.errors import PassError
 from prunec.wording import percent
-
-_LARGEST = 64
-"""Largest weight of seven bits: two products with a byte fit 16 bits on every processor."""
-_MOST_SUM = 1 << 30
-"""Bound of sums, which have 32 bits."""
 
 
 def lower_integers(quantised: Quantised) -> IntegerBuilder:
@@ -53,54 +49,19 @@ def lower_integers(quantised: Quantised) -> IntegerBuilder:
 def _convolution(builder: IntegerBuilder, call: Call) -> None:
     """Append a convolution: of bytes where the file has it so."""
     kernel = builder.quantised.kernels.get(call.operands[1])
-    makes_planes = byte_layout(builder.layout(call.results[0])) is not None
-    if kernel is None or kernel.values.ndim > 4 or not makes_planes:
+    if linear(builder, call):
+        return
+    tensors = (call.operands[0], call.results[0])
+    planes = all(byte_layout(builder.layout(name)) is not None for name in tensors)
+    if kernel is None or kernel.values.ndim > 4 or not planes:
         OPERATORS[call.operator](builder, call)
         return
     read = builder.bytes_of(call.operands[0])
-    sums = None if read is None else _sums(builder, call, kernel, read)
+    sums = None if read is None else integer_sums(builder, call, kernel, read)
     if read is None or sums is None:
         OPERATORS[call.operator](builder, call)
         return
     _append(builder, call, kernel, read, sums)
-
-
-def _sums(
-    builder: IntegerBuilder, call: Call, kernel: Kernel, read: Stored
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return where sums start, what a sum of 1 stands for, and the total weight of each filter.
-
-    None if sums may leave 32 bits, or a filter has too many weights.
-
-    Raises:
-        PassError: a weight has more than seven bits.
-    """
-    rows = kernel.values.reshape(len(kernel.values), -1).astype(np.int64)
-    if np.abs(rows).max(initial=0) > _LARGEST:
-        raise PassError(
-            f"C has no int8 weights of eight bits (node {call.name!r})",
-            remedy='Set weight_bits = 7, the default, at [[export]] name = "to-int8".',
-        )
-    steps = np.broadcast_to(kernel.scales.astype(np.float64) * read.codes.scale, len(rows))
-    starts = _bias(builder, call, steps) - read.codes.zero * rows.sum(1)
-    # ARM's dot products take bytes less 128: half as much again suffices for any order.
-    largest = np.abs(starts) + 2 * 255 * np.abs(rows).sum(1)
-    if largest.max(initial=0) >= _MOST_SUM or rows.shape[1] > MOST_COLUMNS:
-        return None
-    return starts.astype(np.int32), steps, rows.sum(1).astype(np.int32)
-
-
-def _bias(builder: IntegerBuilder, call: Call, steps: np.ndarray) -> np.ndarray:
-    """Return the bias of each filter in steps of its sums."""
-    values = builder.constant(call, 2)
-    if values is None:
-        return np.zeros(len(steps), np.int64)
-    stored = builder.quantised.biases.get(call.operands[2])
-    if stored is not None and np.allclose(stored * steps, values, rtol=1e-5, atol=0):
-        return stored.astype(np.int64)
-    # In other steps, or in float.
-    made = np.clip(np.rint(values.astype(np.float64) / steps), -_MOST_SUM, _MOST_SUM)
-    return np.asarray(made, np.int64)
 
 
 def _append(
@@ -221,17 +182,30 @@ def _bounds(builder: IntegerBuilder, call: Call) -> None:
         OPERATORS[call.operator](builder, call)
 
 
-def _add(builder: IntegerBuilder, call: Call) -> None:
-    if not added(builder, call):
-        OPERATORS[call.operator](builder, call)
+def _add(builder: IntegerBuilder, call: Call) -> bool:
+    return added(builder, call) or summed_bytes(builder, call)
 
 
-def _max_pool(builder: IntegerBuilder, call: Call) -> None:
-    if not pooled_bytes(builder, call):
-        OPERATORS[call.operator](builder, call)
+def _reshape(builder: IntegerBuilder, call: Call) -> bool:
+    return builder.rename(call.operands[0], call.results[0])
+
+
+def _tried(
+    append: Callable[[IntegerBuilder, Call], bool],
+) -> Callable[[IntegerBuilder, Call], None]:
+    """Return the function that computes in float what ``append`` could not as bytes."""
+
+    def tried(builder: IntegerBuilder, call: Call) -> None:
+        if not append(builder, call):
+            OPERATORS[call.operator](builder, call)
+
+    return tried
 
 
 _OPERATORS: Mapping[str, Callable[[IntegerBuilder, Call], None]] = {
-    **OPERATORS, "Conv": _convolution, "Clip": _clip, "Relu": _bounds, "Add": _add,
-    "MaxPool": _max_pool,
+    **OPERATORS, "Conv": _convolution, "Clip": _clip, "Relu": _bounds, "Add": _tried(_add),
+    "MaxPool": _tried(pooled_bytes), "Concat": _tried(concatenated_bytes),
+    **dict.fromkeys(("Gemm", "MatMul"), _tried(linear)),
+    **dict.fromkeys(("ReduceMean", "GlobalAveragePool"), _tried(mean)),
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"), _tried(_reshape)),
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prunec.deploy.native.builder import Place
+from prunec.deploy.native.builder import Fields, Place
 from prunec.deploy.native.byte_layout import in_floats
 from prunec.deploy.native.filters import Read
 from prunec.deploy.native.integers import IntegerBuilder
@@ -12,7 +12,7 @@ from prunec.deploy.native.reading import Call
 
 _ABREAST = 4
 """Filters of a block, and channels of a quad (prunec_quads.h)."""
-_DENSE_ABOVE = 0.5
+_DENSE_ABOVE = 0.4
 """Share of nonzero weights above which the dense kernel takes less time."""
 
 
@@ -21,7 +21,7 @@ def is_dense(values: np.ndarray) -> bool:
     channels = values.shape[1]
     # Channels that lack in the last quad take time too.
     room = values.size // channels * 4 * -(-channels // 4)
-    return np.count_nonzero(values) > _DENSE_ABOVE * room
+    return bool(np.count_nonzero(values) > _DENSE_ABOVE * room)
 
 
 def in_blocks(values: np.ndarray, groups: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def quads(
     made = Read(read.place, 4 * read.channel, tuple(4 * tap for tap in read.taps))
     if key not in builder.quads:
         buffer = builder.scratch(in_floats(4 * (lead + count * read.channel)))
-        fields = {
+        fields: Fields = {
             "in": Place(read.place.buffer), "lead": lead, "plane": read.channel,
             "groups": groups, "group_in": group_in, "out": Place(buffer), "zero": zero,
         }  # fmt: skip

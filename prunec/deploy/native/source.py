@@ -22,8 +22,10 @@ HEADERS = (
     "prunec_plain.h", "prunec_planes.h",
     "prunec_choices.h",
 )  # fmt: skip
-INTEGER_HEADERS = ("prunec_bytes.h", "prunec_fours.h", "prunec_quads.h")
+INTEGER_HEADERS = ("prunec_bytes.h", "prunec_fours.h", "prunec_quads.h", "prunec_rows.h")
 """Kernels of programs in which tensors are bytes."""
+_OF_BYTES = ("pn_fours", "pn_byte_", "pn_exchange")
+"""Arguments of these kernels."""
 LARGEST_SOURCE = 1 << 15
 """Bytes of weights up to which they are part of the source; more go into a file beside it.
 
@@ -53,7 +55,7 @@ class Program:
     @property
     def headers(self) -> tuple[str, ...]:
         """The kernels that the source includes."""
-        integer = any(step.code.startswith("q->") for step in self.builder.steps)
+        integer = any(step.struct.startswith(_OF_BYTES) for step in self.builder.steps)
         return HEADERS + (INTEGER_HEADERS if integer else ())
 
 
@@ -226,7 +228,8 @@ def _run(steps: list[Step], *, integer: bool) -> str:
         f"    PN_STEP({number}, {step.code.rstrip(';')});".replace("&S", f"&step{number}")
         for number, step in enumerate(steps)
     )
-    bytes_of = "    const struct pn_byte_kernels *q = pn_chosen_bytes();\n" if integer else ""
+    chosen = "    const struct pn_byte_kernels *q = pn_chosen_bytes();\n    (void)q;\n"
+    bytes_of = chosen if integer else ""
     return (
         "static void run_sample(const struct pn_kernels *k, const float *d, float *w,\n"
         "                       const float *const *inputs, float *const *outputs, "

@@ -32,7 +32,7 @@ struct pn_fours {
     struct pn_bytes out;
     struct pn_planes floats;
     size_t in, shift, positions, inside;
-    size_t group_out, group_step, taps;
+    size_t group_out, group_step, taps; /* taps: quads that a filter reads, or inputs of a linear layer */
     size_t starts, counts, places, values, offsets, totals, bias, scales;
     int far, wide, has_residual, residual_zero;
     size_t residual, residual_lead, residual_plane;
@@ -59,6 +59,13 @@ struct pn_byte_quads {
     int zero;
 };
 
+/* `count` bytes times a scale, perhaps with others added: of whole planes, so that borders become `zero`. */
+struct pn_byte_sum {
+    size_t a, a_first, b, b_first, out, out_first, lead, count;
+    int a_zero, b_zero, zero, two, least, most;
+    float a_scale, b_scale;
+};
+
 /* The largest of each window; `line`: two lines of bytes, each of `room`, 128 of them to spare. */
 struct pn_byte_pool {
     struct pn_bytes in, out;
@@ -70,6 +77,8 @@ struct pn_byte_kernels {
     const char *name;
     void (*fours)(const struct pn_fours *, float *, const float *);
     void (*quads)(const struct pn_fours *, float *, const float *);
+    void (*rows)(const struct pn_fours *, float *, const float *);
+    void (*rescaled)(const struct pn_byte_sum *, float *);
     void (*largest)(const struct pn_byte_pool *, float *);
 };
 
@@ -261,6 +270,71 @@ static inline void pn_rounded(const struct pn_exchange *k, float *w) {
 #elif defined(__clang__)
 #pragma clang fp contract(off)
 #endif
+
+/* One sum of a linear layer or of a plane, finished and stored. */
+static inline void pn_finish_one(const struct pn_fours *k, float *w, size_t number, float scale, int32_t sum) {
+    const float made = (float)sum * scale;
+    if (k->wide) {
+        w[k->floats.at + number] = pn_bounded(made, PN_CLIP, k->low, k->high);
+        return;
+    }
+    /* Beyond 16 bits others are cut off before `zero` is added. */
+    const float kept = made > -32768.0F ? (made < 32767.0F ? made : 32767.0F) : -32768.0F;
+    const long byte = lrintf(kept) + k->out.zero;
+    const long within = byte < k->least ? k->least : byte > k->most ? k->most : byte;
+    ((unsigned char *)(w + k->out.at))[number] = (unsigned char)within;
+}
+
+/* Behind the values of a row, zeros. */
+static inline void pn_end_row(const struct pn_fours *k, float *w) {
+    if (!k->wide)
+        memset((unsigned char *)(w + k->out.at) + k->out.width, k->out.zero, k->out.plane - k->out.width);
+}
+
+/* A linear layer without its zeros, whose four sums of every fourth weight are one in the end. */
+static inline void pn_sparse_rows(const struct pn_fours *k, float *w, const float *data) {
+    const pn_u16 *counts = pn_short(data, k->counts), *numbers = pn_short(data, k->places);
+    const unsigned char *gaps = pn_byte(data, k->places), *in = (const unsigned char *)(w + k->in);
+    const signed char *values = (const signed char *)(const void *)(data + k->values);
+    const int32_t *bias = (const int32_t *)(const void *)(data + k->bias);
+    for (size_t o = 0, i = 0; o < k->group_out; o++) {
+        const unsigned char *at = in;
+        int32_t sums[4] = {bias[o], 0, 0, 0};
+        for (const size_t end = i + 4 * (size_t)counts[o]; i < end; i += 4)
+            for (size_t j = 0; j < 4; j++) {
+                at = k->far ? in + numbers[i + j] : at + gaps[i + j];
+                sums[j] += values[i + j] * *at;
+            }
+        pn_finish_one(k, w, o, data[k->scales + o], sums[0] + sums[1] + sums[2] + sums[3]);
+    }
+    pn_end_row(k, w);
+}
+
+static inline int32_t pn_added_bytes(const unsigned char *from, size_t count) {
+    int32_t sum = 0;
+    size_t i = 0;
+#if defined(PN_BYTES_X86)
+    __m128i both = _mm_setzero_si128();
+    for (; i + 16 <= count; i += 16) {
+        const __m128i read = _mm_loadu_si128((const __m128i *)(const void *)(from + i));
+        both = _mm_add_epi64(both, _mm_sad_epu8(read, _mm_setzero_si128()));
+    }
+    sum = _mm_cvtsi128_si32(both) + _mm_cvtsi128_si32(_mm_srli_si128(both, 8));
+#elif defined(PN_BYTES_NEON)
+    for (; i + 16 <= count; i += 16) sum += vaddlvq_u8(vld1q_u8(from + i));
+#endif
+    for (; i < count; i++) sum += from[i];
+    return sum;
+}
+
+/* The mean of each plane; beside its rows lie zeros, which add nothing. */
+static inline void pn_means(const struct pn_fours *k, float *w, const float *data) {
+    const unsigned char *in = (const unsigned char *)(w + k->in) + k->shift;
+    const int32_t none = *(const int32_t *)(const void *)(data + k->bias);
+    for (size_t c = 0; c < k->group_out; c++)
+        pn_finish_one(k, w, c, data[k->scales], none + pn_added_bytes(in + c * k->group_step, k->taps));
+    pn_end_row(k, w);
+}
 
 #if defined(PN_BYTES_X86) && PRUNEC_MOST > 2 && !defined(PRUNEC_HALVES) && \
     ((defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)) || !defined(PRUNEC_HERE))

@@ -68,6 +68,7 @@ typedef float PN_OF(pn_reals);
 #endif
 #define PN_ALL(x) PN_M(set1_ps)(x)
 #define PN_START(bias, total) PN_M(set1_epi32)(bias)
+#define PN_TURNED(total) 0
 #define PN_REAL(v) PN_M(cvtepi32_ps)(v)
 
 /* Four products of bytes, added to each sum. With weights of seven bits two products fit 16 bits. */
@@ -171,7 +172,8 @@ PN_INLINE void PN_OF(pn_larger)(unsigned char *to, const unsigned char *a, const
 
 #if defined(__ARM_FEATURE_DOTPROD)
 /* The dot product takes signed bytes: of bytes less 128, with 128 times the weights' total added before. */
-#define PN_START(bias, total) vdupq_n_s32((bias) + 128 * (total))
+#define PN_TURNED(total) (128 * (total))
+#define PN_START(bias, total) vdupq_n_s32((bias) + PN_TURNED(total))
 typedef int8x16_t PN_OF(pn_four);
 PN_INLINE int8x16_t PN_OF(pn_weights)(const signed char *values) {
     int32_t four;
@@ -191,6 +193,7 @@ PN_INLINE void PN_OF(pn_add_four)(PN_I *sum, const unsigned char *const *at, siz
 }
 #else
 #define PN_START(bias, total) vdupq_n_s32(bias)
+#define PN_TURNED(total) 0
 typedef const signed char *PN_OF(pn_four);
 PN_INLINE const signed char *PN_OF(pn_weights)(const signed char *values) { return values; }
 PN_INLINE void PN_OF(pn_add_four)(PN_I *sum, const unsigned char *const *at, size_t p,
@@ -245,6 +248,7 @@ PN_INLINE void PN_OF(pn_larger)(unsigned char *to, const unsigned char *a, const
 
 #define PN_ALL(x) (x)
 #define PN_START(bias, total) (bias)
+#define PN_TURNED(total) 0
 #define PN_REAL(v) ((float)(v))
 
 PN_INLINE const signed char *PN_OF(pn_weights)(const signed char *values) { return values; }
@@ -399,6 +403,7 @@ static void PN_OF(pn_fours)(const struct pn_fours *k, float *w, const float *dat
 }
 
 #include "prunec_quads.h"
+#include "prunec_rows.h"
 
 /* The largest byte of each window: of its rows, then along the row. */
 static void PN_OF(pn_largest)(const struct pn_byte_pool *k, float *w) {
@@ -427,7 +432,7 @@ static void PN_OF(pn_largest)(const struct pn_byte_pool *k, float *w) {
 }
 
 static const struct pn_byte_kernels PN_OF(pn_byte_kernels) = {
-    PN_TEXT(PN_OF()), PN_OF(pn_fours), PN_OF(pn_quads), PN_OF(pn_largest)};
+    PN_TEXT(PN_OF()), PN_OF(pn_fours), PN_OF(pn_quads), PN_OF(pn_rows8), PN_OF(pn_rescaled), PN_OF(pn_largest)};
 
 #undef PN_M
 #undef PN_I
@@ -442,6 +447,7 @@ static const struct pn_byte_kernels PN_OF(pn_byte_kernels) = {
 #undef PN_WITHOUT
 #undef PN_ALL
 #undef PN_START
+#undef PN_TURNED
 #undef PN_REAL
 #undef PN_MOST_UNITS
 #undef PN_PARTS
