@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,16 @@ from prunec.graph.rewriting.fold_batch_norms import fold_batch_norms
 from prunec.recipe import VerifySpec
 
 HERE = "-DPRUNEC_HERE"
+A53 = replace(AARCH64, emulator=(*AARCH64.emulator, "-cpu", "cortex-a53"))
+"""The same system with a processor that has no dot products."""
 ON_X86 = platform.machine() == "x86_64"
-HAS_AVX2 = ON_X86 and " avx2 " in Path("/proc/cpuinfo").read_text()
+CAN = Path("/proc/cpuinfo").read_text().split() if ON_X86 else []
 LEVELS: dict[str, tuple[str, ...]] = {
     "plain": ("-DPRUNEC_MOST=0",),
     "baseline": (HERE, "-DPRUNEC_MOST=1", *(("-march=x86-64",) if ON_X86 else ())),
-    **({"avx2": (HERE, "-march=haswell")} if HAS_AVX2 else {}),
+    **({"avx2": (HERE, "-march=haswell")} if "avx2" in CAN else {}),
+    # AVX-512 has the same instruction; processors without it may have it as AVX-VNNI.
+    **({"avxvnni": (HERE, "-march=native", "-DPRUNEC_MOST=2")} if "avx512_vnni" in CAN else {}),
     "chosen": (HERE, "-march=native"),
 }
 
@@ -229,7 +234,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.mark.parametrize(
     ("target", "flags", "processor"),
     [
-        pytest.param(AARCH64, (), "baseline", id="aarch64"),
+        pytest.param(AARCH64, (), "dotprod", id="aarch64"),
+        pytest.param(A53, (), "baseline", id="cortex-a53"),
         pytest.param(AARCH64, ("-march=armv8.2-a+dotprod",), "baseline", id="dot-product"),
         pytest.param(M3, (), "plain", id="cortex-m3"),
         pytest.param(M7, (), "plain", id="cortex-m7", marks=pytest.mark.nightly),

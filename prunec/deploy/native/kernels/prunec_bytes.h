@@ -355,7 +355,40 @@ static inline void pn_means(const struct pn_fours *k, float *w, const float *dat
 #endif
 #endif
 
-#if defined(PN_BYTES_X86) && PRUNEC_MOST > 1 && \
+/* Dot products of half the width: an extension of AVX2, or that of AVX-512 in a build for one processor that
+ * shall not use whole vectors. */
+#if defined(PN_BYTES_X86) && PRUNEC_MOST > 1 && !defined(PRUNEC_HERE) && (defined(__clang__) || __GNUC__ > 10)
+#define PN_DOT _mm256_dpbusd_avx_epi32
+#elif defined(PN_BYTES_X86) && PRUNEC_MOST > 1 && !defined(PN_VNNI) && defined(__AVXVNNI__)
+#define PN_DOT _mm256_dpbusd_avx_epi32
+#elif defined(PN_BYTES_X86) && PRUNEC_MOST == 2 && defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#define PN_DOT _mm256_dpbusd_epi32
+#endif
+#ifdef PN_DOT
+#define PN_AVXVNNI 1
+#define PN_OF(name) PN_JOIN(name, _avxvnni)
+#define PN_WIDTH 32
+#if !defined(PRUNEC_HERE) && defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,avxvnni"))), apply_to = function)
+#elif !defined(PRUNEC_HERE)
+#pragma GCC push_options
+#pragma GCC target("avx2,avxvnni")
+#endif
+#include "prunec_fours.h"
+#if !defined(PRUNEC_HERE) && defined(__clang__)
+#pragma clang attribute pop
+#elif !defined(PRUNEC_HERE)
+#pragma GCC pop_options
+#endif
+#undef PN_DOT
+#endif
+
+/* A build for one processor has one of them. */
+#if defined(PRUNEC_HERE) && (defined(PN_VNNI) || defined(PN_AVXVNNI))
+#define PN_BYTES_DONE 1
+#endif
+
+#if defined(PN_BYTES_X86) && PRUNEC_MOST > 1 && !defined(PN_BYTES_DONE) && \
     (defined(__AVX2__) || !defined(PRUNEC_HERE))
 #define PN_BYTES_AVX2 1
 #define PN_OF(name) PN_JOIN(name, _avx2)
@@ -374,7 +407,24 @@ static inline void pn_means(const struct pn_fours *k, float *w, const float *dat
 #endif
 #endif
 
-#if defined(PN_BYTES_NEON) || (defined(PN_BYTES_X86) && !(defined(PN_BYTES_AVX2) && defined(__AVX2__)))
+/* gcc compiles dot products for processors that have them beside code for those that have not. */
+#if defined(PN_BYTES_NEON) && defined(__ARM_FEATURE_DOTPROD)
+#define PN_DOTPROD 1
+#elif defined(PN_BYTES_NEON) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#include <sys/auxv.h>
+#define PN_BYTES_DOTPROD 1
+#define PN_DOTPROD 1
+#define PN_OF(name) PN_JOIN(name, _dotprod)
+#define PN_WIDTH 16
+#pragma GCC push_options
+#pragma GCC target("arch=armv8.2-a+dotprod")
+#include "prunec_fours.h"
+#pragma GCC pop_options
+#undef PN_DOTPROD
+#endif
+
+#if defined(PN_BYTES_NEON) || \
+    (defined(PN_BYTES_X86) && !defined(PN_BYTES_DONE) && !(defined(PN_BYTES_AVX2) && defined(__AVX2__)))
 #define PN_BYTES_BASELINE 1
 #define PN_OF(name) PN_JOIN(name, _baseline)
 #define PN_WIDTH 16
@@ -390,11 +440,28 @@ static inline void pn_means(const struct pn_fours *k, float *w, const float *dat
 #pragma GCC pop_options
 #endif
 
+#if defined(PN_AVXVNNI) && !defined(PN_BYTES_DONE)
+#include <cpuid.h>
+/* Not every compiler that has the instruction knows its name. */
+static inline int pn_has_avxvnni(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
+
 static inline const struct pn_byte_kernels *pn_chosen_bytes(void) {
+#if defined(PN_VNNI) && defined(PN_BYTES_DONE)
+    return &pn_byte_kernels_vnni;
+#elif defined(PN_BYTES_DONE)
+    return &pn_byte_kernels_avxvnni;
+#else
 #ifdef PN_VNNI
     if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vnni"))
         return &pn_byte_kernels_vnni;
+#endif
+#ifdef PN_AVXVNNI
+    if (__builtin_cpu_supports("avx2") && pn_has_avxvnni()) return &pn_byte_kernels_avxvnni;
 #endif
 #ifdef PN_BYTES_AVX2
 #ifdef PN_BYTES_BASELINE
@@ -402,11 +469,15 @@ static inline const struct pn_byte_kernels *pn_chosen_bytes(void) {
 #endif
         return &pn_byte_kernels_avx2;
 #endif
+#ifdef PN_BYTES_DOTPROD
+    if (getauxval(AT_HWCAP) & (1UL << 20)) return &pn_byte_kernels_dotprod; /* HWCAP_ASIMDDP */
+#endif
 #ifdef PN_BYTES_BASELINE
     return &pn_byte_kernels_baseline;
 #endif
 #ifdef PN_BYTES_PLAIN
     return &pn_byte_kernels_plain;
+#endif
 #endif
 }
 

@@ -75,6 +75,8 @@ typedef float PN_OF(pn_reals);
 PN_INLINE PN_I PN_OF(pn_dot)(PN_I sum, PN_I bytes, PN_I weights) {
 #if PN_WIDTH == 64
     return _mm512_dpbusd_epi32(sum, bytes, weights);
+#elif defined(PN_DOT)
+    return PN_DOT(sum, bytes, weights);
 #elif PN_WIDTH == 32
     const PN_I pairs = _mm256_maddubs_epi16(bytes, weights);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
@@ -170,7 +172,7 @@ PN_INLINE void PN_OF(pn_larger)(unsigned char *to, const unsigned char *a, const
 #define PN_ALL(x) vdupq_n_f32(x)
 #define PN_REAL(v) vcvtq_f32_s32(v)
 
-#if defined(__ARM_FEATURE_DOTPROD)
+#if defined(PN_DOTPROD)
 /* The dot product takes signed bytes: of bytes less 128, with 128 times the weights' total added before. */
 #define PN_TURNED(total) (128 * (total))
 #define PN_START(bias, total) vdupq_n_s32((bias) + PN_TURNED(total))

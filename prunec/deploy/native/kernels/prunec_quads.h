@@ -25,7 +25,7 @@ PN_INLINE void PN_OF(pn_add_quads)(PN_I *sum, const PN_OF(pn_quad) *x, const sig
     const PN_I weights = PN_OF(pn_weights)(values);
     PN_UNROLLED for (int v = 0; v < vectors; v++) sum[v] = PN_OF(pn_dot)(sum[v], x[v], weights);
 }
-#elif PN_WIDTH == 16 && defined(__ARM_FEATURE_DOTPROD)
+#elif PN_WIDTH == 16 && defined(PN_DOTPROD)
 #define PN_QUADS 4
 typedef int8x16_t PN_OF(pn_quad);
 PN_INLINE void PN_OF(pn_read_quads)(int8x16_t *x, const unsigned char *at, const int vectors) {
@@ -96,9 +96,12 @@ PN_INLINE void PN_OF(pn_quads_tile)(const struct pn_fours *k, float *w, const fl
             PN_UNROLLED for (int f = 0; f < PN_ABREAST; f++)
                 PN_OF(pn_add_quads)(sum[f], x, values + 4 * f, vectors);
         }
+        /* In memory, so that one copy of what follows serves all filters. */
+        PN_I made[PN_ABREAST][4];
         PN_UNROLLED for (int f = 0; f < PN_ABREAST; f++)
-            if (number + (size_t)f < k->group_out)
-                PN_OF(pn_finish)(k, w, data, c + (size_t)f, p, sum[f], vectors, 1);
+            PN_UNROLLED for (int v = 0; v < 4; v++) made[f][v] = sum[f][v];
+        for (size_t f = 0; f < PN_ABREAST && number + f < k->group_out; f++)
+            PN_OF(pn_finish)(k, w, data, c + f, p, made[f], vectors, 1);
     }
 }
 

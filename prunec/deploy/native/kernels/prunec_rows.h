@@ -5,7 +5,7 @@
 PN_INLINE PN_I PN_OF(pn_add_row)(PN_I sum, const unsigned char *in, const signed char *values) {
     return PN_OF(pn_dot)(sum, PN_BYTES_AT(in), PN_BYTES_AT(values));
 }
-#elif PN_WIDTH == 16 && defined(__ARM_FEATURE_DOTPROD)
+#elif PN_WIDTH == 16 && defined(PN_DOTPROD)
 PN_INLINE PN_I PN_OF(pn_add_row)(PN_I sum, const unsigned char *in, const signed char *values) {
     const uint8x16_t turned = veorq_u8(vld1q_u8(in), vdupq_n_u8(128));
     return vdotq_s32(sum, vreinterpretq_s8_u8(turned), vld1q_s8(values));
@@ -54,8 +54,9 @@ PN_INLINE void PN_OF(pn_outputs)(const struct pn_fours *k, float *w, const float
 }
 
 static void PN_OF(pn_rows8)(const struct pn_fours *k, float *w, const float *data) {
+    const size_t last = k->group_out / 4 * 4;
     size_t o = 0;
-    for (; o + 4 <= k->group_out; o += 4) PN_OF(pn_outputs)(k, w, data, o, 4);
+    for (; o < last; o += 4) PN_OF(pn_outputs)(k, w, data, o, 4);
     for (; o < k->group_out; o++) PN_OF(pn_outputs)(k, w, data, o, 1);
     pn_end_row(k, w);
 }
