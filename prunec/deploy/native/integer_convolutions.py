@@ -37,8 +37,7 @@ def lower_integers(quantised: Quantised) -> IntegerBuilder:
     """Return the program of an int8 file.
 
     Raises:
-        PassError: an operator, an attribute or one of its forms has no kernel, or weights have
-            eight bits.
+        PassError: an operator, an attribute or one of its forms has no kernel.
     """
     builder = integer_builder(quantised)
     lowered(builder, _OPERATORS)  # type: ignore[arg-type]

@@ -8,9 +8,8 @@ from prunec.deploy.native.integers import IntegerBuilder, Stored
 from prunec.deploy.native.packing import MOST_COLUMNS
 from prunec.deploy.native.quantised import Kernel
 from prunec.deploy.native.reading import Call
-from prunec.errors import PassError
 
-_LARGEST = 64
+_SEVEN_BITS = 64
 """Largest weight of seven bits: two products with a byte fit 16 bits on every processor."""
 _MOST_SUM = 1 << 30
 """Bound of sums, which have 32 bits."""
@@ -22,16 +21,10 @@ def integer_sums(
     """Return where sums start, what a sum of 1 stands for, and the total weight of each filter.
 
     None if sums may leave 32 bits, or a filter has too many weights.
-
-    Raises:
-        PassError: a weight has more than seven bits.
     """
     rows = kernel.values.reshape(len(kernel.values), -1).astype(np.int64)
-    if np.abs(rows).max(initial=0) > _LARGEST:
-        raise PassError(
-            f"C has no int8 weights of eight bits (node {call.name!r})",
-            remedy='Set weight_bits = 7, the default, at [[export]] name = "to-int8".',
-        )
+    if np.abs(rows).max(initial=0) > _SEVEN_BITS:
+        builder.definitions["PN_EIGHT_BITS"] = 1
     steps = np.broadcast_to(kernel.scales.astype(np.float64) * read.codes.scale, len(rows))
     starts = _bias(builder, call, steps) - read.codes.zero * rows.sum(1)
     # ARM's dot products take bytes less 128: half as much again suffices for any order.

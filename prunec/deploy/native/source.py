@@ -124,13 +124,14 @@ def _source(made: Program, stem: str) -> str:
 
 
 def _sizes(made: Program) -> str:
-    """Return the sizes of the workspace and of each further thread's scratch memory, in floats."""
+    """Return what the kernels read: the sizes of the workspace and of each further thread's scratch
+    memory, in floats, and the definitions of the program.
+    """
     sizes = [step.fields.get("scratch_size", 0) for step in made.builder.steps]
     largest = max((size for size in sizes if isinstance(size, int)), default=0)
-    return (
-        f"#define PN_PEAK ((size_t){made.memory.peak})\n"
-        f"#define PN_SCRATCH ((size_t){rounded(largest)})"
-    )
+    lines = [f"#define {name} {value}" for name, value in made.builder.definitions.items()]
+    lines += [f"#define PN_PEAK ((size_t){made.memory.peak})"]
+    return "\n".join([*lines, f"#define PN_SCRATCH ((size_t){rounded(largest)})"])
 
 
 def _weights(data: bytes) -> str:

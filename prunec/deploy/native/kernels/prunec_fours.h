@@ -71,20 +71,23 @@ typedef float PN_OF(pn_reals);
 #define PN_TURNED(total) 0
 #define PN_REAL(v) PN_M(cvtepi32_ps)(v)
 
-/* Four products of bytes, added to each sum. With weights of seven bits two products fit 16 bits. */
+/* Four products of bytes, added to each sum. With weights of seven bits two products fit 16 bits; with eight
+ * AVX2 multiplies as SSE2 must, which multiplies no bytes: those with even numbers, and those with odd ones,
+ * as 16 bits. */
 PN_INLINE PN_I PN_OF(pn_dot)(PN_I sum, PN_I bytes, PN_I weights) {
 #if PN_WIDTH == 64
     return _mm512_dpbusd_epi32(sum, bytes, weights);
 #elif defined(PN_DOT)
     return PN_DOT(sum, bytes, weights);
-#elif PN_WIDTH == 32
+#elif PN_WIDTH == 32 && !defined(PN_EIGHT_BITS)
     const PN_I pairs = _mm256_maddubs_epi16(bytes, weights);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 #else
-    /* SSE2 multiplies no bytes: those with even numbers, and those with odd ones, as 16 bits. */
-    const PN_I even = _mm_and_si128(bytes, _mm_set1_epi16(255)), odd = _mm_srli_epi16(bytes, 8);
-    const PN_I first = _mm_srai_epi16(_mm_slli_epi16(weights, 8), 8), second = _mm_srai_epi16(weights, 8);
-    return _mm_add_epi32(sum, _mm_add_epi32(_mm_madd_epi16(even, first), _mm_madd_epi16(odd, second)));
+    const PN_I even = PN_BOTH(bytes, PN_M(set1_epi16)(255)), odd = PN_M(srli_epi16)(bytes, 8);
+    const PN_I first = PN_M(srai_epi16)(PN_M(slli_epi16)(weights, 8), 8);
+    const PN_I second = PN_M(srai_epi16)(weights, 8);
+    return PN_M(add_epi32)(
+        sum, PN_M(add_epi32)(PN_M(madd_epi16)(even, first), PN_M(madd_epi16)(odd, second)));
 #endif
 }
 
