@@ -16,7 +16,7 @@ GIVEN, OTHER, MADE = Rounding(0.02, 100), Rounding(0.013, 0), Rounding(0.05, 90)
 
 
 def ones(real: np.ndarray, made: Rounding) -> np.ndarray:
-    """What bytes of sums in steps of the output stand for."""
+    """Return the values of the bytes that sums in steps of the output become."""
     return made.undone(np.clip(np.rint(real) + made.zero, 0, 255).astype(np.int64))
 
 

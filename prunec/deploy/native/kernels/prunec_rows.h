@@ -54,10 +54,12 @@ PN_INLINE void PN_OF(pn_outputs)(const struct pn_fours *k, float *w, const float
 }
 
 static void PN_OF(pn_rows8)(const struct pn_fours *k, float *w, const float *data) {
-    const size_t last = k->group_out / 4 * 4;
-    size_t o = 0;
-    for (; o < last; o += 4) PN_OF(pn_outputs)(k, w, data, o, 4);
-    for (; o < k->group_out; o++) PN_OF(pn_outputs)(k, w, data, o, 1);
+    PN_PARALLEL for (long part = 0; part < (long)((k->group_out + 31) / 32); part++) {
+        size_t o = (size_t)part * 32;
+        const size_t end = k->group_out - o < 32 ? k->group_out : o + 32, last = end / 4 * 4;
+        for (; o < last; o += 4) PN_OF(pn_outputs)(k, w, data, o, 4);
+        for (; o < end; o++) PN_OF(pn_outputs)(k, w, data, o, 1);
+    }
     pn_end_row(k, w);
 }
 
