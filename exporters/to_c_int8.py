@@ -1,4 +1,4 @@
-"""Exporter of C11 whose convolutions compute with integers of eight bits."""
+"""Exporter of C11 whose layers compute with integers of eight bits."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from prunec.exporters.to_c import ToC
 class ToCInt8(Lossy):
     """Compile the file of ``to-int8``: its ranges, its integers, and its layers in float.
 
-    Convolutions read bytes, sum products in 32 bits, and round each sum once, with the residual
-    sum and the activation behind them. Linear layers, and operators that have no integer kernel,
-    compute in float32. Weights have the seven bits of ``to-int8``'s default.
+    Convolutions and linear layers read bytes, sum products in 32 bits, and round each sum once,
+    with the residual sum and the activation behind them. Max pooling, means of planes,
+    concatenations and sums take bytes too. Operators that have no integer kernel compute in
+    float32.
     """
 
     suffix: ClassVar[str] = ToC.suffix
@@ -39,15 +40,13 @@ class ToCInt8(Lossy):
         """Write the source and its files; report how many layers compute with integers.
 
         Raises:
-            PassError: the network has an operator, a size or a type that C has no kernel for, or
-                weights have eight bits.
+            PassError: the network has an operator, a size or a type that C has no kernel for.
         """
         quantised = read_quantised(source.files[self.reads])
         made = lower_integers(quantised)
         write_program(program(made, source.metadata), path)
-        integer = sum(step.struct == "pn_fours" for step in made.steps)
-        layers = sum(step.work is not None for step in made.steps)
-        return {"integer layers": integer, "layers": layers}
+        layers = [step.struct for step in made.steps if step.work is not None]
+        return {"integer layers": layers.count("pn_fours"), "layers": len(layers)}
 
     def read_back(self, path: Path) -> Written:
         """Return the digest of all files.

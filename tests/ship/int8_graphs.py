@@ -135,10 +135,10 @@ class Graph:
         made = self.node("QuantizeLinear", [name, *numbers], f"{name}_q")
         return self.node("DequantizeLinear", [made, *numbers], f"{name}_dq")
 
-    def stored(self, name: str, values: np.ndarray, scales: np.ndarray) -> str:
+    def stored(self, name: str, values: np.ndarray, scales: np.ndarray, axis: int = 0) -> str:
         zero = self.constant(f"{name}_zero", np.zeros(len(scales), values.dtype))
         operands = [self.constant(name, values), self.constant(f"{name}_scale", scales), zero]
-        return self.node("DequantizeLinear", operands, f"{name}_dq", axis=0)
+        return self.node("DequantizeLinear", operands, f"{name}_dq", axis=axis)
 
     def given(self, name: str, values: np.ndarray) -> str:
         sizes = ["batch", *values.shape[1:]]

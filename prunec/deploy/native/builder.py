@@ -125,6 +125,9 @@ class Builder:
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Tensor → numbers of the first step of its operator, and of the first behind."""
 
+    definitions: dict[str, int] = field(default_factory=dict)
+    """Macro that the kernels read → its value."""
+
     def __post_init__(self) -> None:
         named = (name for call in self.network.calls for name in call.operands)
         self._uses = Counter((*named, *self.network.outputs))

@@ -53,8 +53,10 @@ class ByteLayout:
 
     @property
     def inside(self) -> np.ndarray:
-        """A byte for each position of a plane, 255 where a value stands; whole cache lines."""
-        full = np.zeros(whole_lines(self.positions), np.uint8)
+        """A byte for each position of a plane, 255 where a value stands; whole cache lines, and a
+        vector that is read behind them.
+        """
+        full = np.zeros(whole_lines(self.positions) + WIDEST, np.uint8)
         rows = full[: self.height * self.stride]
         grid = np.zeros((self.height, self.stride), np.uint8)
         grid[:, : self.width] = 255
@@ -82,3 +84,16 @@ def byte_layout(layout: Layout) -> ByteLayout | None:
     plane = whole_lines(max(layout.plane, layout.positions))
     lead = whole_lines(layout.lead)
     return ByteLayout(planes.channels, planes.height, planes.width, planes.stride, plane, lead)
+
+
+def row_layout(layout: Layout) -> ByteLayout | None:
+    """Return the layout of a tensor as one row of bytes; None if it has planes."""
+    if layout.channels != 1 or layout.height != 1 or layout.lead or layout.bordered:
+        return None
+    width = layout.width
+    return ByteLayout(1, 1, width, width, whole_lines(width), 0)
+
+
+def stored_layout(layout: Layout) -> ByteLayout | None:
+    """Return the layout of a tensor as bytes: in planes, or as one row."""
+    return byte_layout(layout) or row_layout(layout)

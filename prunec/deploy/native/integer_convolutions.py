@@ -12,6 +12,9 @@ from prunec.deploy.native.convolutions import offset_table
 from prunec.deploy.native.filters import Read
 from prunec.deploy.native.fours import fours
 from prunec.deploy.native.geometry import Geometry, geometry
+from prunec.deploy.native.integer_moves import concatenated_bytes, summed_bytes
+from prunec.deploy.native.integer_rows import linear, mean
+from prunec.deploy.native.integer_sums import integer_sums
 from prunec.deploy.native.integers import (
     IntegerBuilder,
     Stored,
@@ -23,25 +26,18 @@ from prunec.deploy.native.integers import (
     work_of,
 )
 from prunec.deploy.native.lowering import OPERATORS, lowered
-from prunec.deploy.native.packing import MOST_COLUMNS
 from prunec.deploy.native.positions import limits
+from prunec.deploy.native.quads import in_blocks, is_dense, quads
 from prunec.deploy.native.quantised import Kernel, Quantised
 from prunec.deploy.native.reading import Call
-from prunec.errors import PassError
 from prunec.wording import percent
-
-_LARGEST = 64
-"""Largest weight of seven bits: two products with a byte fit 16 bits on every processor."""
-_MOST_SUM = 1 << 30
-"""Bound of sums, which have 32 bits."""
 
 
 def lower_integers(quantised: Quantised) -> IntegerBuilder:
     """Return the program of an int8 file.
 
     Raises:
-        PassError: an operator, an attribute or one of its forms has no kernel, or weights have
-            eight bits.
+        PassError: an operator, an attribute or one of its forms has no kernel.
     """
     builder = integer_builder(quantised)
     lowered(builder, _OPERATORS)  # type: ignore[arg-type]
@@ -52,54 +48,19 @@ def lower_integers(quantised: Quantised) -> IntegerBuilder:
 def _convolution(builder: IntegerBuilder, call: Call) -> None:
     """Append a convolution: of bytes where the file has it so."""
     kernel = builder.quantised.kernels.get(call.operands[1])
-    makes_planes = byte_layout(builder.layout(call.results[0])) is not None
-    if kernel is None or kernel.values.ndim > 4 or not makes_planes:
+    if linear(builder, call):
+        return
+    tensors = (call.operands[0], call.results[0])
+    planes = all(byte_layout(builder.layout(name)) is not None for name in tensors)
+    if kernel is None or kernel.values.ndim > 4 or not planes:
         OPERATORS[call.operator](builder, call)
         return
     read = builder.bytes_of(call.operands[0])
-    sums = None if read is None else _sums(builder, call, kernel, read)
+    sums = None if read is None else integer_sums(builder, call, kernel, read)
     if read is None or sums is None:
         OPERATORS[call.operator](builder, call)
         return
     _append(builder, call, kernel, read, sums)
-
-
-def _sums(
-    builder: IntegerBuilder, call: Call, kernel: Kernel, read: Stored
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return where sums start, what a sum of 1 stands for, and the total weight of each filter.
-
-    None if sums may leave 32 bits, or a filter has too many weights.
-
-    Raises:
-        PassError: a weight has more than seven bits.
-    """
-    rows = kernel.values.reshape(len(kernel.values), -1).astype(np.int64)
-    if np.abs(rows).max(initial=0) > _LARGEST:
-        raise PassError(
-            f"C has no int8 weights of eight bits (node {call.name!r})",
-            remedy='Set weight_bits = 7, the default, at [[export]] name = "to-int8".',
-        )
-    steps = np.broadcast_to(kernel.scales.astype(np.float64) * read.codes.scale, len(rows))
-    starts = _bias(builder, call, steps) - read.codes.zero * rows.sum(1)
-    # ARM's dot products take bytes less 128: half as much again suffices for any order.
-    largest = np.abs(starts) + 2 * 255 * np.abs(rows).sum(1)
-    if largest.max(initial=0) >= _MOST_SUM or rows.shape[1] > MOST_COLUMNS:
-        return None
-    return starts.astype(np.int32), steps, rows.sum(1).astype(np.int32)
-
-
-def _bias(builder: IntegerBuilder, call: Call, steps: np.ndarray) -> np.ndarray:
-    """Return the bias of each filter in steps of its sums."""
-    values = builder.constant(call, 2)
-    if values is None:
-        return np.zeros(len(steps), np.int64)
-    stored = builder.quantised.biases.get(call.operands[2])
-    if stored is not None and np.allclose(stored * steps, values, rtol=1e-5, atol=0):
-        return stored.astype(np.int64)
-    # In other steps, or in float.
-    made = np.clip(np.rint(values.astype(np.float64) / steps), -_MOST_SUM, _MOST_SUM)
-    return np.asarray(made, np.int64)
 
 
 def _append(
@@ -111,38 +72,53 @@ def _append(
 ) -> None:
     """Append the kernel call of an integer convolution, which has no place for its results yet."""
     name, groups, data = call.results[0], call.whole("group", 1), builder.data
-    values = kernel.values.reshape(len(kernel.values), -1)
+    values = kernel.values.reshape(*kernel.values.shape[:2], -1)
     group_in = given.layout.channels // groups
     layout = builder.layout(name)
-    read, shift = _read(builder, call, given, layout.stride)
-    offsets = read.offsets(group_in)
-    table = offset_table(builder, call, offsets, group_in)
-    packed = fours(values)
+    read, shift, lead = _read(builder, call, given, layout.stride)
+    dense = is_dense(values)
+    if dense:
+        read = quads(builder, call, read, lead, (groups, group_in, given.codes.zero))
+        shift, channels = 4 * shift, -(-group_in // 4)
+    else:
+        channels = group_in
+    offsets = read.offsets(channels)
+    table = offset_table(builder, call, offsets, channels)
     (starts, steps, totals) = sums
     fields: Fields = {
         "in": read.place, "shift": shift, "positions": layout.positions,
-        "group_out": len(values) // groups, "group_step": group_in * read.channel,
-        "offsets": Place(table), "far": int(packed.places.dtype == np.uint16),
+        "group_out": len(values) // groups, "group_step": channels * read.channel,
+        "offsets": Place(table), "taps": len(offsets),
         "bias": data.add(starts), "totals": data.add(totals), "has_residual": 0,
     }  # fmt: skip
-    fields |= {
-        key: data.add(getattr(packed, key)) for key in ("starts", "counts", "places", "values")
-    }
+    if dense:
+        blocks = in_blocks(values, groups)
+        fields["values"], stored = data.add(blocks), blocks.nbytes
+    else:
+        packed = fours(values.reshape(len(values), -1))
+        stored = packed.bytes
+        fields["far"] = int(packed.places.dtype == np.uint16)
+        fields |= {
+            key: data.add(getattr(packed, key)) for key in ("starts", "counts", "places", "values")
+        }
     live = percent(np.count_nonzero(values) / max(values.size, 1))
     layer = f"{call.name}: {len(values)} filters, {live} of their weights, as bytes"
     reads = [table, read.place.buffer]
-    step = builder.add("q->fours(&S, w, d);", "pn_fours", fields, reads, "", layer)
-    step.work = work_of(builder, call, values, packed.bytes)
+    kind = "quads" if dense else "fours"
+    step = builder.add(f"q->{kind}(&S, w, d);", "pn_fours", fields, reads, "", layer)
+    step.work = work_of(builder, call, values, kind, stored)
     builder.open[name] = Sums(step, steps)
 
 
-def _read(builder: IntegerBuilder, call: Call, given: Stored, stride: int) -> tuple[Read, int]:
-    """Return the bytes that a convolution reads, and those before the first one it reads."""
+def _read(builder: IntegerBuilder, call: Call, given: Stored, stride: int) -> tuple[Read, int, int]:
+    """Return the bytes that a convolution reads, those before the first one it reads, and those
+    before the first plane.
+    """
     how = geometry(call, builder.network)
     rows, columns, own = how.rows, how.columns, given.layout
     if how.direct:
         taps = [dy * stride + dx for dy in rows.taps for dx in columns.taps]
-        return _from_least(given.buffer, own.plane, taps), own.lead + min(taps)
+        return _from_least(given.buffer, own.plane, taps), own.lead + min(taps), own.lead
     used = sorted({(y % rows.step, x % columns.step) for y in rows.taps for x in columns.taps})
     height = rows.out + rows.high - rows.low
     plane = whole_lines(height * stride + columns.high - columns.low + 64)
@@ -154,7 +130,7 @@ def _read(builder: IntegerBuilder, call: Call, given: Stored, stride: int) -> tu
     buffer = builder.scratch(in_floats(own.channels * plane * len(used)))
     _split(builder, call, given, buffer, (plane, stride, used, how))
     shift = -rows.low * stride - columns.low + min(taps)
-    return _from_least(buffer, plane * len(used), taps), shift
+    return _from_least(buffer, plane * len(used), taps), shift, 0
 
 
 def _from_least(buffer: str, channel: int, taps: list[int]) -> Read:
@@ -205,17 +181,30 @@ def _bounds(builder: IntegerBuilder, call: Call) -> None:
         OPERATORS[call.operator](builder, call)
 
 
-def _add(builder: IntegerBuilder, call: Call) -> None:
-    if not added(builder, call):
-        OPERATORS[call.operator](builder, call)
+def _add(builder: IntegerBuilder, call: Call) -> bool:
+    return added(builder, call) or summed_bytes(builder, call)
 
 
-def _max_pool(builder: IntegerBuilder, call: Call) -> None:
-    if not pooled_bytes(builder, call):
-        OPERATORS[call.operator](builder, call)
+def _reshape(builder: IntegerBuilder, call: Call) -> bool:
+    return builder.rename(call.operands[0], call.results[0])
+
+
+def _tried(
+    append: Callable[[IntegerBuilder, Call], bool],
+) -> Callable[[IntegerBuilder, Call], None]:
+    """Return the function that computes in float what ``append`` could not as bytes."""
+
+    def tried(builder: IntegerBuilder, call: Call) -> None:
+        if not append(builder, call):
+            OPERATORS[call.operator](builder, call)
+
+    return tried
 
 
 _OPERATORS: Mapping[str, Callable[[IntegerBuilder, Call], None]] = {
-    **OPERATORS, "Conv": _convolution, "Clip": _clip, "Relu": _bounds, "Add": _add,
-    "MaxPool": _max_pool,
+    **OPERATORS, "Conv": _convolution, "Clip": _clip, "Relu": _bounds, "Add": _tried(_add),
+    "MaxPool": _tried(pooled_bytes), "Concat": _tried(concatenated_bytes),
+    **dict.fromkeys(("Gemm", "MatMul"), _tried(linear)),
+    **dict.fromkeys(("ReduceMean", "GlobalAveragePool"), _tried(mean)),
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"), _tried(_reshape)),
 }  # fmt: skip

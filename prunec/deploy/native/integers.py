@@ -8,9 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from prunec.deploy.native.builder import Builder, Fields, Place, Step, Work
-from prunec.deploy.native.byte_layout import ByteLayout, byte_layout, in_floats, whole_lines
+from prunec.deploy.native.byte_layout import (
+    ByteLayout,
+    byte_layout,
+    in_floats,
+    row_layout,
+    stored_layout,
+    whole_lines,
+)
 from prunec.deploy.native.geometry import borders
-from prunec.deploy.native.layout import plane_sizes
+from prunec.deploy.native.layout import Layout, plane_sizes
 from prunec.deploy.native.positions import bounded
 from prunec.deploy.native.quantised import Codes, Quantised
 from prunec.deploy.native.reading import Call
@@ -72,6 +79,10 @@ class IntegerBuilder(Builder):
         self._closed: dict[str, Sums] = {}
         self._stored: dict[str, Stored] = {}
         self._pairs: dict[str, Call] = {}
+        roundings = (call for call in self.network.calls if call.results[0] in self.quantised.codes)
+        self._rounding = {call.operands[0]: call.results[0] for call in roundings}
+        self.quads: dict[tuple[str, tuple[int, int, int]], str] = {}
+        """Planes and their form → the buffer that has them in quads (quads.py)."""
 
     def buffer(self, name: str) -> str:
         """Return the buffer of a tensor's floats, which are computed if it has only bytes."""
@@ -95,7 +106,7 @@ class IntegerBuilder(Builder):
 
     def store(self, name: str, codes: Codes) -> Stored:
         """Allocate and return the bytes of a tensor."""
-        layout = byte_layout(self.layout(name))
+        layout = stored_layout(self.layout(name))
         assert layout is not None
         stored = Stored(f"{name} as bytes", layout, codes)
         self.sizes[stored.buffer] = layout.floats
@@ -110,10 +121,26 @@ class IntegerBuilder(Builder):
             self._close(name, self.open.pop(source), codes)
         elif known is not None and known.codes == codes:
             self._stored[name] = known
-        elif byte_layout(self.layout(name)) is None or source not in self.network.shapes:
+        elif stored_layout(self.layout(name)) is None or source not in self.network.shapes:
             bounded(self, call)
         else:
             self._pairs[name] = call
+
+    def made_of(self, name: str) -> Codes | None:
+        """Return the bytes that a tensor is rounded to, if nothing else reads it."""
+        rounded = self._rounding.get(name)
+        return self.quantised.codes[rounded] if rounded and self.once(name) else None
+
+    def rename(self, name: str, result: str) -> bool:
+        """Let a row of sums that has no place yet stand for another shape; return whether it
+        could.
+        """
+        rows = [row_layout(self.layout(each)) for each in (name, result)]
+        if name not in self.open or not self.once(name) or None in rows:
+            return False
+        self.open[result] = self.open.pop(name)
+        self.open[result].step.makes = result
+        return True
 
     def reopened(self, name: str) -> Sums | None:
         """Return the convolution that computes a tensor, if nothing else reads the tensor."""
@@ -148,24 +175,23 @@ class IntegerBuilder(Builder):
         out = stored.layout.fields("out", stored.buffer, codes.zero)
         scales = (sums.steps / codes.scale).astype(np.float32)
         sums.step.fields |= out | {
-            "wide": 0, "inside": self.data.add(stored.layout.inside), "least": least, "most": most,
+            "wide": 0, "inside": self._inside(name, stored.layout), "least": least, "most": most,
             "scales": self.data.add(scales), "low": 0.0, "high": 0.0,
         }  # fmt: skip
         sums.step.fields |= _summand(sums, codes.scale)
         sums.step.writes, sums.step.makes = stored.buffer, name
         self._closed[name] = sums
 
+    def _inside(self, name: str, layout: ByteLayout) -> int:
+        """Return the place of the mask of a plane's values; a row needs none."""
+        return self.data.add(layout.inside) if byte_layout(self.layout(name)) else 0
+
     def _close_as_floats(self, name: str) -> None:
         sums, layout = self.open.pop(name), self.layout(name)
-        own = layout.planes
-        floats: Fields = {
-            f"floats.{key}": getattr(own, key)
-            for key in ("channels", "plane", "height", "width", "stride")
-        }
         buffer = self.new(name)
-        sums.step.fields |= floats | {
-            "floats.at": Place(buffer, layout.lead), "floats.lead": layout.lead,
-            "wide": 1, "out.channels": own.channels,
+        sums.step.fields |= _floats(layout) | {
+            "floats.at": Place(buffer, layout.lead),
+            "wide": 1, "out.channels": layout.channels,
             "scales": self.data.add(sums.steps.astype(np.float32)), "low": sums.low,
             "high": sums.high,
         }  # fmt: skip
@@ -173,14 +199,8 @@ class IntegerBuilder(Builder):
         sums.step.writes, sums.step.makes = buffer, name
 
     def _exchange(self, name: str, stored: Stored) -> Fields:
-        layout = self.layout(name)
-        own = layout.planes
-        fields: Fields = {
-            f"floats.{key}": getattr(own, key)
-            for key in ("channels", "plane", "height", "width", "stride")
-        }
-        scale = {"scale": stored.codes.scale, "floats.lead": layout.lead}
-        return fields | scale | stored.layout.fields("bytes", stored.buffer, stored.codes.zero)
+        fields = _floats(self.layout(name)) | {"scale": stored.codes.scale}
+        return fields | stored.layout.fields("bytes", stored.buffer, stored.codes.zero)
 
     def _rounded(self, name: str) -> None:
         """Append the rounding of a tensor's floats."""
@@ -201,6 +221,12 @@ class IntegerBuilder(Builder):
         fields = self._exchange(name, stored)
         fields["floats.at"] = Place(made, self.layout(name).lead)
         self.add("pn_unrounded(&S, w);", "pn_exchange", fields, [stored.buffer], made, name)
+
+
+def _floats(layout: Layout) -> Fields:
+    """Return struct pn_planes as fields of another struct, without its place; a row is a plane."""
+    keys = ("lead", "channels", "plane", "height", "width", "stride")
+    return {f"floats.{key}": getattr(layout, key) for key in keys}
 
 
 def _summand(sums: Sums, step: float) -> Fields:
@@ -306,10 +332,10 @@ def bounded_sums(builder: IntegerBuilder, call: Call, low: float, high: float) -
     return True
 
 
-def work_of(builder: Builder, call: Call, values: np.ndarray, stored: int) -> Work:
+def work_of(builder: Builder, call: Call, values: np.ndarray, kernel: str, stored: int) -> Work:
     """Return the work of an integer convolution, for profiles."""
     made = plane_sizes(builder.shape(call.results[0]))
     assert made is not None
     live = int(np.count_nonzero(values))
     tensors = math.prod(builder.shape(call.operands[0])) + math.prod(made)
-    return Work("fours", values.size, live, live * made[1] * made[2], stored, tensors)
+    return Work(kernel, values.size, live, live * made[1] * made[2], stored, tensors)

@@ -22,8 +22,10 @@ HEADERS = (
     "prunec_plain.h", "prunec_planes.h", "prunec_pool.h",
     "prunec_choices.h",
 )  # fmt: skip
-INTEGER_HEADERS = ("prunec_bytes.h", "prunec_fours.h")
+INTEGER_HEADERS = ("prunec_bytes.h", "prunec_fours.h", "prunec_quads.h", "prunec_rows.h")
 """Kernels of programs in which tensors are bytes."""
+_OF_BYTES = ("pn_fours", "pn_byte_", "pn_exchange")
+"""Arguments of these kernels."""
 LARGEST_SOURCE = 1 << 15
 """Bytes of weights up to which they are part of the source; more go into a file beside it.
 
@@ -53,7 +55,7 @@ class Program:
     @property
     def headers(self) -> tuple[str, ...]:
         """The kernels that the source includes."""
-        integer = any(step.code.startswith("q->") for step in self.builder.steps)
+        integer = any(step.struct.startswith(_OF_BYTES) for step in self.builder.steps)
         return HEADERS + (INTEGER_HEADERS if integer else ())
 
 
@@ -122,13 +124,14 @@ def _source(made: Program, stem: str) -> str:
 
 
 def _sizes(made: Program) -> str:
-    """Return the sizes of the workspace and of each further thread's scratch memory, in floats."""
+    """Return what the kernels read: the sizes of the workspace and of each further thread's scratch
+    memory, in floats, and the definitions of the program.
+    """
     sizes = [step.fields.get("scratch_size", 0) for step in made.builder.steps]
     largest = max((size for size in sizes if isinstance(size, int)), default=0)
-    return (
-        f"#define PN_PEAK ((size_t){made.memory.peak})\n"
-        f"#define PN_SCRATCH ((size_t){rounded(largest)})"
-    )
+    lines = [f"#define {name} {value}" for name, value in made.builder.definitions.items()]
+    lines += [f"#define PN_PEAK ((size_t){made.memory.peak})"]
+    return "\n".join([*lines, f"#define PN_SCRATCH ((size_t){rounded(largest)})"])
 
 
 def _weights(data: bytes) -> str:
@@ -226,7 +229,8 @@ def _run(steps: list[Step], *, integer: bool) -> str:
         f"    PN_STEP({number}, {step.code.rstrip(';')});".replace("&S", f"&step{number}")
         for number, step in enumerate(steps)
     )
-    bytes_of = "    const struct pn_byte_kernels *q = pn_chosen_bytes();\n" if integer else ""
+    chosen = "    const struct pn_byte_kernels *q = pn_chosen_bytes();\n    (void)q;\n"
+    bytes_of = chosen if integer else ""
     return (
         "static void run_sample(const struct pn_kernels *k, const float *d, float *w,\n"
         "                       const float *const *inputs, float *const *outputs, "

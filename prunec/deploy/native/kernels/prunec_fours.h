@@ -68,20 +68,26 @@ typedef float PN_OF(pn_reals);
 #endif
 #define PN_ALL(x) PN_M(set1_ps)(x)
 #define PN_START(bias, total) PN_M(set1_epi32)(bias)
+#define PN_TURNED(total) 0
 #define PN_REAL(v) PN_M(cvtepi32_ps)(v)
 
-/* Four products of bytes, added to each sum. With weights of seven bits two products fit 16 bits. */
+/* Four products of bytes, added to each sum. With weights of seven bits two products fit 16 bits; with eight
+ * AVX2 multiplies as SSE2 must, which multiplies no bytes: those with even numbers, and those with odd ones,
+ * as 16 bits. */
 PN_INLINE PN_I PN_OF(pn_dot)(PN_I sum, PN_I bytes, PN_I weights) {
 #if PN_WIDTH == 64
     return _mm512_dpbusd_epi32(sum, bytes, weights);
-#elif PN_WIDTH == 32
+#elif defined(PN_DOT)
+    return PN_DOT(sum, bytes, weights);
+#elif PN_WIDTH == 32 && !defined(PN_EIGHT_BITS)
     const PN_I pairs = _mm256_maddubs_epi16(bytes, weights);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 #else
-    /* SSE2 multiplies no bytes: those with even numbers, and those with odd ones, as 16 bits. */
-    const PN_I even = _mm_and_si128(bytes, _mm_set1_epi16(255)), odd = _mm_srli_epi16(bytes, 8);
-    const PN_I first = _mm_srai_epi16(_mm_slli_epi16(weights, 8), 8), second = _mm_srai_epi16(weights, 8);
-    return _mm_add_epi32(sum, _mm_add_epi32(_mm_madd_epi16(even, first), _mm_madd_epi16(odd, second)));
+    const PN_I even = PN_BOTH(bytes, PN_M(set1_epi16)(255)), odd = PN_M(srli_epi16)(bytes, 8);
+    const PN_I first = PN_M(srai_epi16)(PN_M(slli_epi16)(weights, 8), 8);
+    const PN_I second = PN_M(srai_epi16)(weights, 8);
+    return PN_M(add_epi32)(
+        sum, PN_M(add_epi32)(PN_M(madd_epi16)(even, first), PN_M(madd_epi16)(odd, second)));
 #endif
 }
 
@@ -102,9 +108,31 @@ PN_INLINE PN_I PN_OF(pn_weights)(const signed char *values) {
     return PN_M(set1_epi32)(four);
 }
 
+/* Fours of bytes to where turning and packing have them: of sums in the order of the positions, fours 0 to 3
+ * lie in the first of the vectors, but the turning has 0, 4, 8 and 12 there. */
+PN_INLINE PN_I PN_OF(pn_dealt)(PN_I bytes) {
+#if PN_WIDTH == 64
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
+#elif PN_WIDTH == 32
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+#else
+    return bytes;
+#endif
+}
+/* And back. */
+PN_INLINE PN_I PN_OF(pn_gathered)(PN_I bytes) {
+#if PN_WIDTH == 32
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+#else
+    return PN_OF(pn_dealt)(bytes);
+#endif
+}
+
 /* Bytes less `zero`, in the order of the sums. */
-PN_INLINE void PN_OF(pn_widen_bytes)(PN_I *wide, const unsigned char *from, int zero) {
-    const PN_I read = PN_BYTES_AT(from), none = PN_NO_BYTES, less = PN_M(set1_epi32)(zero);
+PN_INLINE void PN_OF(pn_widen_bytes)(PN_I *wide, const unsigned char *from, int zero, const int in_order) {
+    PN_I read = PN_BYTES_AT(from);
+    const PN_I none = PN_NO_BYTES, less = PN_M(set1_epi32)(zero);
+    if (in_order) read = PN_OF(pn_dealt)(read);
     const PN_I low = PN_M(unpacklo_epi8)(read, none), high = PN_M(unpackhi_epi8)(read, none);
     wide[0] = PN_M(sub_epi32)(PN_M(unpacklo_epi16)(low, none), less);
     wide[1] = PN_M(sub_epi32)(PN_M(unpackhi_epi16)(low, none), less);
@@ -124,8 +152,10 @@ PN_INLINE PN_I PN_OF(pn_narrowed)(const PN_R *made, int zero) {
 }
 
 PN_INLINE void PN_OF(pn_put)(unsigned char *out, const PN_R *made, const unsigned char *inside, int zero,
-                             int least, int most) {
-    const PN_I bytes = PN_M(max_epu8)(PN_OF(pn_narrowed)(made, zero), PN_M(set1_epi8)((char)least));
+                             int least, int most, const int in_order) {
+    PN_I bytes = PN_OF(pn_narrowed)(made, zero);
+    if (in_order) bytes = PN_OF(pn_gathered)(bytes);
+    bytes = PN_M(max_epu8)(bytes, PN_M(set1_epi8)((char)least));
     const PN_I within = PN_M(min_epu8)(bytes, PN_M(set1_epi8)((char)most)), mask = PN_BYTES_AT(inside);
     PN_BYTES_TO(out, PN_EITHER(PN_BOTH(within, mask), PN_WITHOUT(PN_M(set1_epi8)((char)zero), mask)));
 }
@@ -145,9 +175,10 @@ PN_INLINE void PN_OF(pn_larger)(unsigned char *to, const unsigned char *a, const
 #define PN_ALL(x) vdupq_n_f32(x)
 #define PN_REAL(v) vcvtq_f32_s32(v)
 
-#if defined(__ARM_FEATURE_DOTPROD)
+#if defined(PN_DOTPROD)
 /* The dot product takes signed bytes: of bytes less 128, with 128 times the weights' total added before. */
-#define PN_START(bias, total) vdupq_n_s32((bias) + 128 * (total))
+#define PN_TURNED(total) (128 * (total))
+#define PN_START(bias, total) vdupq_n_s32((bias) + PN_TURNED(total))
 typedef int8x16_t PN_OF(pn_four);
 PN_INLINE int8x16_t PN_OF(pn_weights)(const signed char *values) {
     int32_t four;
@@ -167,6 +198,7 @@ PN_INLINE void PN_OF(pn_add_four)(PN_I *sum, const unsigned char *const *at, siz
 }
 #else
 #define PN_START(bias, total) vdupq_n_s32(bias)
+#define PN_TURNED(total) 0
 typedef const signed char *PN_OF(pn_four);
 PN_INLINE const signed char *PN_OF(pn_weights)(const signed char *values) { return values; }
 PN_INLINE void PN_OF(pn_add_four)(PN_I *sum, const unsigned char *const *at, size_t p,
@@ -183,7 +215,8 @@ PN_INLINE void PN_OF(pn_add_four)(PN_I *sum, const unsigned char *const *at, siz
 }
 #endif
 
-PN_INLINE void PN_OF(pn_widen_bytes)(PN_I *wide, const unsigned char *from, int zero) {
+PN_INLINE void PN_OF(pn_widen_bytes)(PN_I *wide, const unsigned char *from, int zero, const int in_order) {
+    (void)in_order; /* here both orders are one */
     const uint8x16_t read = vld1q_u8(from);
     const uint16x8_t halves[2] = {vmovl_u8(vget_low_u8(read)), vmovl_u8(vget_high_u8(read))};
     PN_UNROLLED for (int i = 0; i < 2; i++) {
@@ -194,7 +227,8 @@ PN_INLINE void PN_OF(pn_widen_bytes)(PN_I *wide, const unsigned char *from, int 
 }
 
 PN_INLINE void PN_OF(pn_put)(unsigned char *out, const PN_R *made, const unsigned char *inside, int zero,
-                             int least, int most) {
+                             int least, int most, const int in_order) {
+    (void)in_order;
     uint8x8_t halves[2];
     PN_UNROLLED for (int i = 0; i < 2; i++) {
         const int16x4_t low = vqmovn_s32(vcvtnq_s32_f32(made[2 * i]));
@@ -219,6 +253,7 @@ PN_INLINE void PN_OF(pn_larger)(unsigned char *to, const unsigned char *a, const
 
 #define PN_ALL(x) (x)
 #define PN_START(bias, total) (bias)
+#define PN_TURNED(total) 0
 #define PN_REAL(v) ((float)(v))
 
 PN_INLINE const signed char *PN_OF(pn_weights)(const signed char *values) { return values; }
@@ -229,12 +264,14 @@ PN_INLINE void PN_OF(pn_add_four)(PN_I *sum, const unsigned char *const *at, siz
         for (int j = 0; j < 4; j++) sum[j] += weights[i] * at[i][p + (size_t)j];
 }
 
-PN_INLINE void PN_OF(pn_widen_bytes)(PN_I *wide, const unsigned char *from, int zero) {
+PN_INLINE void PN_OF(pn_widen_bytes)(PN_I *wide, const unsigned char *from, int zero, const int in_order) {
+    (void)in_order;
     for (int j = 0; j < 4; j++) wide[j] = from[j] - zero;
 }
 
 PN_INLINE void PN_OF(pn_put)(unsigned char *out, const PN_R *made, const unsigned char *inside, int zero,
-                             int least, int most) {
+                             int least, int most, const int in_order) {
+    (void)in_order;
     for (int j = 0; j < 4; j++) {
         /* Beyond 16 bits others are cut off before `zero` is added. */
         const float kept = made[j] > -32768.0F ? (made[j] < 32767.0F ? made[j] : 32767.0F) : -32768.0F;
@@ -253,34 +290,51 @@ PN_INLINE void PN_OF(pn_larger)(unsigned char *to, const unsigned char *a, const
 #endif
 
 /* Floats of a unit in the order of the positions, those before `end`, in fours. */
-PN_INLINE void PN_OF(pn_put_floats)(float *out, const PN_R *made, size_t p, size_t end) {
+PN_INLINE void PN_OF(pn_put_floats)(float *out, const PN_R *made, size_t p, size_t end, const int in_order) {
     for (size_t i = 0; i < PN_WIDTH && p + i < end; i += PN_WIDTH / 4 < 4 ? 1 : 4) {
-        const float *from = (const float *)(const void *)&made[PN_WIDTH < 16 ? i : i / 4 % 4];
-        memcpy(out + p + i, from + i / 16 * 4, (PN_WIDTH < 16 ? 1 : 4) * sizeof(float));
+        const int turned = PN_WIDTH >= 16 && !in_order;
+        const float *from = (const float *)(const void *)&made[turned ? i / 4 % 4 : 0];
+        memcpy(out + p + i, from + (turned ? i / 16 * 4 : i), (PN_WIDTH < 16 ? 1 : 4) * sizeof(float));
     }
 }
 
-/* The sums of a unit, finished and stored. */
+/* The sums of a unit, finished and stored; in the order of the positions they are of `vectors` only. */
 PN_INLINE void PN_OF(pn_finish)(const struct pn_fours *k, float *w, const float *data, size_t c, size_t p,
-                                const PN_I *sum) {
+                                const PN_I *sum, const int vectors, const int in_order) {
     const PN_R scale = PN_ALL(data[k->scales + c]);
+    const size_t made_of = (size_t)vectors * (PN_WIDTH / 4);
     PN_R made[4];
     PN_UNROLLED for (int j = 0; j < 4; j++) made[j] = PN_REAL(sum[j]) * scale;
     if (k->has_residual) {
         PN_I read[4];
         const unsigned char *from = (const unsigned char *)(w + k->residual) + k->residual_lead;
-        PN_OF(pn_widen_bytes)(read, from + c * k->residual_plane + p, k->residual_zero);
+        PN_OF(pn_widen_bytes)(read, from + c * k->residual_plane + p, k->residual_zero, in_order);
         PN_UNROLLED for (int j = 0; j < 4; j++) {
             const PN_R other = PN_REAL(read[j]) * PN_ALL(k->residual_scale);
             made[j] = PN_OF(pn_kept)(made[j], k->first_low, k->first_high) + other;
         }
     }
     if (k->wide) {
+        const size_t end = p + made_of < k->positions ? p + made_of : k->positions;
         PN_UNROLLED for (int j = 0; j < 4; j++) made[j] = PN_OF(pn_kept)(made[j], k->low, k->high);
-        PN_OF(pn_put_floats)(w + k->floats.at + c * k->floats.plane, made, p, k->positions);
-    } else
-        PN_OF(pn_put)(pn_channel(&k->out, w, c) + p, made, pn_byte(data, k->inside) + p, k->out.zero,
-                      k->least, k->most);
+        PN_OF(pn_put_floats)(w + k->floats.at + c * k->floats.plane, made, p, end, in_order);
+        return;
+    }
+    unsigned char *out = pn_channel(&k->out, w, c) + p, few[PN_WIDTH];
+    PN_OF(pn_put)(vectors < 4 ? few : out, made, pn_byte(data, k->inside) + p, k->out.zero, k->least, k->most,
+                  in_order);
+    if (vectors < 4) memcpy(out, few, made_of);
+}
+
+/* What lies behind the positions that were computed: zeros. */
+static inline void PN_OF(pn_below)(const struct pn_fours *k, float *w, size_t made_of) {
+    if (k->wide) {
+        pn_clean_all(&k->floats, w);
+        return;
+    }
+    memset(w + k->out.at, k->out.zero, k->out.lead);
+    for (size_t c = 0; c < k->out.channels; c++)
+        memset(pn_channel(&k->out, w, c) + made_of, k->out.zero, k->out.plane - made_of);
 }
 
 #define PN_MOST_UNITS (PN_WIDTH == 64 ? 4 : PN_WIDTH == 4 ? 1 : 2)
@@ -315,7 +369,7 @@ PN_INLINE void PN_OF(pn_fours_tile)(const struct pn_fours *k, float *w, const fl
                 PN_OF(pn_add_four)(sum[t], at, (size_t)t * PN_WIDTH, PN_OF(pn_weights)(values + i));
         }
         PN_UNROLLED for (int t = 0; t < units; t++)
-            PN_OF(pn_finish)(k, w, data, c, p + (size_t)t * PN_WIDTH, sum[t]);
+            PN_OF(pn_finish)(k, w, data, c, p + (size_t)t * PN_WIDTH, sum[t], 4, 0);
     }
 }
 
@@ -350,14 +404,11 @@ static void PN_OF(pn_fours)(const struct pn_fours *k, float *w, const float *dat
         PN_OF(pn_fours_some)(k, w, data, from * PN_WIDTH, filters * part / PN_PARTS,
                              filters * (part + 1) / PN_PARTS, to - from);
     }
-    if (k->wide) {
-        pn_clean_all(&k->floats, w);
-        return;
-    }
-    memset(w + k->out.at, k->out.zero, k->out.lead);
-    for (size_t c = 0; c < filters; c++)
-        memset(pn_channel(&k->out, w, c) + units * PN_WIDTH, k->out.zero, k->out.plane - units * PN_WIDTH);
+    PN_OF(pn_below)(k, w, units * PN_WIDTH);
 }
+
+#include "prunec_quads.h"
+#include "prunec_rows.h"
 
 /* The largest byte of each window: of its rows, then along the row. */
 static void PN_OF(pn_largest)(const struct pn_byte_pool *k, float *w) {
@@ -386,7 +437,7 @@ static void PN_OF(pn_largest)(const struct pn_byte_pool *k, float *w) {
 }
 
 static const struct pn_byte_kernels PN_OF(pn_byte_kernels) = {
-    PN_TEXT(PN_OF()), PN_OF(pn_fours), PN_OF(pn_largest)};
+    PN_TEXT(PN_OF()), PN_OF(pn_fours), PN_OF(pn_quads), PN_OF(pn_rows8), PN_OF(pn_rescaled), PN_OF(pn_largest)};
 
 #undef PN_M
 #undef PN_I
@@ -401,6 +452,7 @@ static const struct pn_byte_kernels PN_OF(pn_byte_kernels) = {
 #undef PN_WITHOUT
 #undef PN_ALL
 #undef PN_START
+#undef PN_TURNED
 #undef PN_REAL
 #undef PN_MOST_UNITS
 #undef PN_PARTS
