@@ -1,7 +1,7 @@
 """Aarch64 system with Python and onnxruntime in a folder, for qemu, set up from packages.
 
-Debian or Ubuntu packages come through apt with lists, status and cache of their own, wheels through
-pip; nothing is installed outside of the folder. qemu needs two more things: a fake
+Debian or Ubuntu packages come through apt, wheels through pip; nothing is installed outside of the
+folder. qemu needs two more things: a fake
 ``/proc/cpuinfo`` of an ARM processor, because some versions show the host's, on which the import of
 onnxruntime fails; and a named processor, because emulating the largest one takes ten times as long.
 """
@@ -12,15 +12,15 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from prunec.deploy.devices import debian
 from prunec.errors import PrunecError, RunError
 from prunec.files import cache_folder, explained, folder_atomic, sha256_of
 
@@ -29,7 +29,7 @@ _SCHEMA = 1
 _RECORD = "setup.json"
 _WHEELS = "opt/wheels"
 _PACKAGES = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "libgomp1")
-_MIRRORS = {"debian": "http://deb.debian.org/debian", "ubuntu": "http://ports.ubuntu.com"}
+_MIRRORS = {"debian": debian.DEBIAN, "ubuntu": "http://ports.ubuntu.com"}
 _PLATFORMS = (
     "manylinux_2_28",
     "manylinux_2_27",
@@ -37,8 +37,7 @@ _PLATFORMS = (
     "manylinux_2_17",
     "manylinux2014",
 )
-# A Cortex-A72 (part 0xd08 of implementer 0x41, ARM), as qemu emulates below.
-_CPUINFO = """processor\t: 0
+CPUINFO = """processor\t: 0
 BogoMIPS\t: 100.00
 Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid
 CPU implementer\t: 0x41
@@ -48,6 +47,7 @@ CPU part\t: 0xd08
 CPU revision\t: 3
 
 """
+"""A Cortex-A72 (part 0xd08 of implementer 0x41, ARM), as qemu emulates below."""
 
 
 def folder() -> Path:
@@ -112,22 +112,16 @@ def set_up(tell: Callable[[str], None]) -> None:
         PrunecError: a tool is missing, a package is unavailable, or the result does not run.
     """
     qemu = emulator()
-    for tool, package in (("apt-get", "apt"), ("dpkg-deb", "dpkg")):
-        if shutil.which(tool) is None:
-            raise PrunecError(
-                f"there is no {tool} here: the packages are those of Debian or Ubuntu",
-                remedy=f"Install it ({package}), or verify on a board: --runner ssh://user@board",
-            )
+    debian.require_tools()
     if find_spec("pip") is None:
         raise PrunecError(
             "there is no pip here", remedy=f"Install it: {sys.executable} -m ensurepip"
         )
     with folder_atomic(folder()) as place, tempfile.TemporaryDirectory() as fetched:
         debs = _debs(Path(fetched), tell)
-        for deb in debs:
-            _run(["dpkg-deb", "--extract", str(deb), str(place)])
+        debian.unpack(debs, place)
         (place / "proc").mkdir(exist_ok=True)
-        (place / "proc" / "cpuinfo").write_text(_CPUINFO)
+        (place / "proc" / "cpuinfo").write_text(CPUINFO)
         python = _python(place)
         wheels = _wheels(Path(fetched), python.removeprefix("usr/bin/python"), tell)
         for wheel in wheels:
@@ -161,23 +155,7 @@ def _debs(fetched: Path, tell: Callable[[str], None]) -> list[Path]:
         )
     mirror = _MIRRORS[system]
     tell(f"Fetching arm64 packages of {codename} from {mirror}")
-    for name in ("lists/partial", "archives/partial"):
-        (fetched / name).mkdir(parents=True)
-    (fetched / "status").touch()
-    (fetched / "sources.list").write_text(f"deb {mirror} {codename} main\n")
-    # Lists, status and cache of its own, no user to sandbox and no locks: apt needs no root.
-    options = {
-        "Dir::State": fetched, "Dir::State::lists": fetched / "lists",
-        "Dir::State::status": fetched / "status", "Dir::Cache": fetched, "Dir::Log": fetched,
-        "Dir::Etc::sourcelist": fetched / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
-        "APT::Architecture": "arm64", "APT::Architectures": "arm64", "APT::Sandbox::User": "",
-        "Acquire::Languages": "none", "Debug::NoLocking": "true",
-    }  # fmt: skip
-    apt = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in options.items())]
-    _run([*apt, "update"])
-    _run([*apt, "--yes", "--no-install-recommends", "--download-only", "install", *_PACKAGES])
-    return sorted((fetched / "archives").glob("*.deb"))
+    return debian.download(_PACKAGES, mirror, codename, fetched)
 
 
 def _names(release: dict[str, str]) -> list[str]:
@@ -196,9 +174,9 @@ def _wheels(fetched: Path, python: str, tell: Callable[[str], None]) -> list[Pat
            *tags, "--dest", str(fetched / "wheels")]  # fmt: skip
     pip += ["--no-deps", "numpy>=2", "packaging", "flatbuffers", "protobuf"]
     try:
-        _run([*pip, f"onnxruntime=={ours}"])
+        debian.run([*pip, f"onnxruntime=={ours}"])
     except RunError:
-        _run([*pip, "onnxruntime"])
+        debian.run([*pip, "onnxruntime"])
     return sorted((fetched / "wheels").glob("*.whl"))
 
 
@@ -212,10 +190,10 @@ def _python(place: Path) -> str:
 
 def _tried(place: Path, qemu: str, python: str) -> tuple[str, dict[str, str]]:
     """Return the versions of qemu and of the packages, as the system reports them."""
-    version = _run([qemu, "--version"]).splitlines()[0].split(" version ")[-1].split()[0]
+    version = debian.run([qemu, "--version"]).splitlines()[0].split(" version ")[-1].split()[0]
     program = "import json, numpy as n, onnxruntime as o"
     program = f"{program}; print(json.dumps([n.__version__, o.__version__]))"
-    made = _run([*_command(place, qemu, python), "-c", program], _environment(place))
+    made = debian.run([*_command(place, qemu, python), "-c", program], _environment(place))
     numpy, onnxruntime = json.loads(made)
     return f"qemu {version}", {"numpy": numpy, "onnxruntime": onnxruntime}
 
@@ -228,25 +206,3 @@ def _command(place: Path, qemu: str, python: str) -> list[str]:
 def _environment(place: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("TMPDIR", "HOME") if name in os.environ}
     return {**kept, "PYTHONPATH": str(place / _WHEELS), "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"}
-
-
-def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
-    """Run a command; return its output.
-
-    Raises:
-        RunError: the command failed; the message holds its last lines.
-    """
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False,
-            env=environment, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except OSError as error:
-        raise RunError(f"{command[0]} cannot be run: {error.strerror}") from error
-    if done.returncode:
-        last = "\n".join((done.stderr.strip() or "it printed nothing").splitlines()[-5:])
-        raise RunError(
-            f"{Path(command[0]).name} failed:\n{last}",
-            remedy="Setup needs the network and about 300 MB of disk; repeat the command.",
-        )
-    return done.stdout
