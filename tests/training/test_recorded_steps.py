@@ -232,6 +232,20 @@ def test_what_a_recording_does_not_see_is_noticed_and_told_once(kind: Any, reaso
     agree(one, other)
 
 
+def test_a_step_whose_state_does_not_fit_twice_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> HeldState:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(capture, "HeldState", full)
+    one, other = taken(), taken(recorded=False)
+    losses = []
+    for each in (one, other):
+        torch.manual_seed(0)
+        losses.append(each.steps(8))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert one.told == ["Steps are computed one operation after the other: CUDA out of memory."]
+
+
 def test_recording_and_its_proof_leave_everything_as_it_was() -> None:
     """Batch norms' statistics, momentum, averages, random numbers: as if nothing was tried."""
     one = taken()
