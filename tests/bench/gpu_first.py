@@ -1,4 +1,4 @@
-"""What to run first where a GPU is: everything that wants one, the most valuable first.
+"""Runner of everything that wants a GPU, the most valuable first: the command for a new GPU.
 
     python tests/bench/gpu_first.py --minutes 9
     python tests/bench/gpu_first.py --device cpu --tiny

@@ -1,4 +1,4 @@
-"""What runs first on a GPU goes on where it stopped."""
+"""A run on a GPU goes on where it stopped: parts, and tests within a part."""
 
 from __future__ import annotations
 
