@@ -19,7 +19,7 @@ from prunec.artifact import Artifact
 from prunec.sparsity.dyrelu import Phasing
 from prunec.sparsity.flat import Flat
 from prunec.tasks.task import Classification
-from prunec.training import capture
+from prunec.training import capture, pace
 from prunec.training.averaging import Average
 from prunec.training.capture import WARM, Capturing
 from prunec.training.context import Context
@@ -347,6 +347,18 @@ def test_every_method_recorded(
             )
     accuracy = [float(r.history[-1].details["test_accuracy"]) for r in (plain, recorded)]
     assert accuracy[0] == pytest.approx(accuracy[1], abs=7)  # two of thirty images
+
+
+def test_the_pace_of_steps_is_that_of_recorded_ones(
+    tmp_path: Path, tape: Tape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that are timed are replays alone, for a training's are."""
+    monkeypatch.setattr(pace, "backend_of", lambda device: tape)
+    monkeypatch.setattr(pace, "LONG", 0.0)
+    told = pace.measure_pace(small_net(), context(tmp_path), workers=0)
+    assert tape.recorded == 1
+    assert tape.replayed == len(capture.RATES) + pace.WARM + pace.RECORDED - WARM + pace.LEAST
+    assert told.steps > 0
 
 
 @pytest.mark.parametrize("order", ["recorded first", "computed first"])
