@@ -30,7 +30,11 @@ from prunec.training.recording import CudaGraphs
 from prunec.training.settings import Settings, computing
 from prunec.training.step import Stepper
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning"),  # inductor's
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning"),  # once, if asked
+]
 CUDA = torch.device("cuda")
 
 
