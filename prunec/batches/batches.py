@@ -147,17 +147,17 @@ class MemoryData(Data):
         """Return this rank's part of a batch; the seed of a chunk does not depend on the rank."""
         own = self.processes.part(len(places))
         if isinstance(self.augment, v2.Identity):
-            there = places[own].to(self.device)
+            there = self._there(places[own])
             return self.train_images[there], self.train_labels[there]
         whole = whole_batch(self.augment) if self.device.type == "cuda" else None
         if whole and self.train_labels.ndim == 1:
-            there = places[own].to(self.device)
+            there = self._there(places[own])
             seed = (self.seed, AUGMENT, epoch, step)
             images = whole(self.train_images[there], len(places), own, *seed)
             return images, self.train_labels[there]
         chunks = range(own.start // CHUNK, -(-own.stop // CHUNK))
         start = chunks.start * CHUNK
-        there = places[start : chunks.stop * CHUNK].to(self.device)
+        there = self._there(places[start : chunks.stop * CHUNK])
         parts = zip(
             torch.split(self.train_images[there], CHUNK),
             torch.split(self.train_labels[there], CHUNK),
@@ -173,6 +173,10 @@ class MemoryData(Data):
         wanted = slice(own.start - start, own.stop - start)
         images, labels = (torch.cat(some)[wanted] for some in zip(*augmented, strict=True))
         return images, labels
+
+    def _there(self, places: Tensor) -> Tensor:
+        """Return places on the device, without a wait for the step that it still computes."""
+        return places.to(self.device, non_blocking=True)
 
     def test_batches(self, batch_size: int) -> Iterator[Batch]:
         """See :meth:`Data.test_batches`."""

@@ -87,7 +87,7 @@ class Loader:
         return batch
 
     def _moved(self, values: Tensor) -> Tensor:
-        return values.to(self.device, non_blocking=values.is_pinned())
+        return values.to(self.device, non_blocking=True)
 
 
 def _begin_worker(_: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 
@@ -71,7 +71,21 @@ def build_normalisation(mean: Sequence[float], std: Sequence[float], channels: i
     if min(std) <= 0:
         raise DataError(f"data.std has the value {min(std)}", remedy="Give positive values.")
     to_float = v2.ToDtype(torch.float32, scale=True)
-    return v2.Compose([to_float, v2.Normalize(_spread(mean, channels), _spread(std, channels))])
+    return v2.Compose([to_float, _Normalise(_spread(mean, channels), _spread(std, channels))])
+
+
+class _Normalise(nn.Module):
+    """v2.Normalize, which waits for the device: it copies mean and std there for each batch."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        pair = (torch.tensor(values, dtype=torch.float32) for values in (mean, std))
+        self.mean, self.std = (values.view(-1, 1, 1) for values in pair)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (x − mean)/std of float images [..., C, H, W]."""
+        mean, std = (x.to(images.device, non_blocking=True) for x in (self.mean, self.std))
+        return images.sub(mean).div_(std)
 
 
 def _spread(values: Sequence[float], channels: int) -> list[float]:

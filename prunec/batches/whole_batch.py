@@ -94,8 +94,8 @@ def _crop(part: Any) -> Change | None:
 def _windows(images: Tensor, rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
     """Return the window of each image that begins at its own row and column."""
     device = images.device
-    down = rows.to(device)[:, None] + torch.arange(height, device=device)
-    along = columns.to(device)[:, None] + torch.arange(width, device=device)
+    down = _there(rows, device)[:, None] + torch.arange(height, device=device)
+    along = _there(columns, device)[:, None] + torch.arange(width, device=device)
     which = torch.arange(len(images), device=device)[:, None, None]
     # Indices apart from each other put the axis of channels last.
     return images[which, :, down[:, :, None], along[:, None, :]].permute(0, 3, 1, 2).contiguous()
@@ -109,15 +109,15 @@ def _erase(part: Any) -> Change | None:
 
     def change(images: Tensor, count: int, own: slice, generator: torch.Generator) -> Tensor:
         height, width = images.shape[-2:]
-        box = _boxes(part, height, width, count, generator)[:, own].to(images.device)
-        chosen = _drawn(count, generator)[own].to(images.device) < part.p
+        box = _there(_boxes(part, height, width, count, generator)[:, own], images.device)
+        chosen = _there(_drawn(count, generator)[own], images.device) < part.p
         top, left, tall, wide = box
         rows = torch.arange(height, device=images.device)
         columns = torch.arange(width, device=images.device)
         down = (rows >= top[:, None]) & (rows < (top + tall)[:, None]) & chosen[:, None]
         along = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
         inside = (down[:, :, None] & along[:, None, :])[:, None]
-        value = torch.tensor(values, dtype=images.dtype, device=images.device)
+        value = _there(torch.tensor(values, dtype=images.dtype), images.device)
         return torch.where(inside, value.view(1, -1, 1, 1), images)
 
     return change
@@ -156,7 +156,7 @@ def _colour(part: Any) -> Change | None:
     def change(images: Tensor, count: int, own: slice, generator: torch.Generator) -> Tensor:
         for index in torch.randperm(len(parts), generator=generator).tolist():
             blend, (low, high) = parts[index]
-            factor = _between(low, high, (count,), generator)[own].float().to(images.device)
+            factor = _between(low, high, (count,), generator)[own].float()
             if blend is _grey and images.shape[1] != 3:
                 continue  # grey has no saturation
             images = _blended(images, blend(images), factor)
@@ -175,7 +175,7 @@ def _mean(images: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    weights = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
+    weights = _there(torch.tensor(LUMA), images.device).view(1, 3, 1, 1)
     grey = (images.float() * weights).sum(1, keepdim=True)
     return grey if images.is_floating_point() else grey.floor()
 
@@ -203,7 +203,12 @@ def _starts(most: int, count: int, generator: torch.Generator) -> Tensor:
 
 def _of_image(values: Tensor, images: Tensor) -> Tensor:
     """Values [n], one per image, where the images are."""
-    return values.to(images.device).view(-1, 1, 1, 1)
+    return _there(values, images.device).view(-1, 1, 1, 1)
+
+
+def _there(values: Tensor, device: torch.device) -> Tensor:
+    """Values on the device, without a wait for the steps that it still has to do."""
+    return values.to(device, non_blocking=True)
 
 
 def _fills(part: v2.RandomCrop) -> Iterator[object]:

@@ -176,6 +176,9 @@ class TrainSpec(Table):
     checkpoint_minutes: float = Field(
         default=10.0, gt=0, description="longest time between two checkpoints"
     )
+    checkpoint_epochs: int = Field(
+        default=1, ge=1, description="epochs from one checkpoint at an epoch's end to the next"
+    )
     keep: int = Field(default=2, ge=1, description="checkpoints to keep, besides the best")
     tensorboard: bool = False
 

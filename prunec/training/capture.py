@@ -136,8 +136,9 @@ class Capturing(Steps):
         if len(self.recordings) >= MOST:
             self._give_up(f"{MOST} kinds of steps are recorded, and there are more")
             return
-        state = HeldState(self.take, self.average)
+        state = None
         try:
+            state = HeldState(self.take, self.average)  # may not fit beside a large batch
             recording = self._recorded(inputs, moment)
             state.restore()
             fault = self._proven(recording, inputs, moment, state)
@@ -145,7 +146,8 @@ class Capturing(Steps):
             fault = str(error).partition("\n")[0] or type(error).__name__
         self.backend.wait()
         self.take.settle()
-        state.restore()
+        if state is not None:
+            state.restore()
         if fault:
             self._give_up(fault)
         else:

@@ -48,11 +48,11 @@ def fit(model: nn.Module, method: Method, context: Context) -> list[dict[str, An
     """Train ``model`` in place as the recipe's ``[train]`` says; return the metrics of each epoch.
 
     The network is left on ``context.device``. After every epoch its metrics are appended to the
-    run's file and a checkpoint is written; within long epochs, and when a signal asks to stop, one
-    is written too. With ``context.resume`` the training goes on after the last sound checkpoint of
-    this method; on the CPU the weights become the same, bit for bit, as those of a training that
-    was never stopped. Without it, older checkpoints are removed. Several processes share every
-    batch.
+    run's file; a checkpoint is written after every ``checkpoint_epochs``-th, within long epochs,
+    and when a signal asks to stop. With ``context.resume`` the training goes on after the last
+    sound checkpoint of this method; on the CPU the weights become the same, bit for bit, as those
+    of a training that was never stopped. Without it, older checkpoints are removed. Several
+    processes share every batch.
 
     Raises:
         Diverged: the loss or the weights left the finite numbers; the last checkpoint is kept.
@@ -123,9 +123,9 @@ class _Fitting:
             while epoch < self.train.epochs and not reason_to_stop(self.train, history):
                 metrics = self._epoch(epoch, step)
                 epoch, step = epoch + 1, 0
-                self._keep(metrics)
+                self.keeper.end_epoch(metrics, self.take, self.average)
                 if epoch < self.train.epochs:
-                    self._stop_if_asked(f"after epoch {epoch}")
+                    self._stop_if_asked(epoch)
                 pace = (time.perf_counter() - began) / (epoch - first)
                 left = pace * (self.train.epochs - epoch)
                 self.context.progress.epoch({**metrics, "seconds_left": left})
@@ -148,10 +148,6 @@ class _Fitting:
         self.tally = self._empty(checkpoint.tally)
         self.dense = from_tally(checkpoint.tally)
         return checkpoint.epoch, checkpoint.step
-
-    def _keep(self, metrics: dict[str, Any]) -> None:
-        """Write a checkpoint after an epoch, then its metrics."""
-        self.keeper.save(metrics["epoch"], 0, self.take, self.average, metrics=metrics)
 
     def _ship(self) -> None:
         """Leave the network with the weights that go on."""
@@ -266,10 +262,10 @@ class _Fitting:
         if asked:
             raise self.interruption.error(f"after step {step} of epoch {epoch + 1}")
 
-    def _stop_if_asked(self, place: str) -> None:
-        """Stop where a checkpoint was just written."""
+    def _stop_if_asked(self, epoch: int) -> None:
+        """Stop between two epochs, where a checkpoint is or is written now."""
         if self.keeper.wanted(bool(self.interruption.asked))[0]:
-            raise self.interruption.error(place)
+            raise self.interruption.error(self.keeper.stop_after(epoch, self.take, self.average))
 
     def _moment(self, epoch: int, step: int) -> Moment:
         rate = learning_rate(self.train, epoch * self.steps + step, self.steps)

@@ -99,6 +99,22 @@ def number_rates(optimizer: torch.optim.Optimizer) -> None:
         group["lr"] = float(group["lr"])
 
 
+def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Let momentum be 0 for parameters that learn for the first time after others of their group.
+
+    torch's fused SGD makes the momentum of all parameters of a group or of none, and fails in
+    between. Without dampening the step is what it would be alone: the first momentum is g.
+    """
+    for group in optimizer.param_groups:
+        if not (group.get("fused") and group.get("momentum")):
+            continue
+        learning = [p for p in group["params"] if p.grad is not None]
+        state = optimizer.state
+        new = [p for p in learning if state.get(p, {}).get("momentum_buffer") is None]
+        for parameter in new if len(new) < len(learning) else ():
+            state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
+
+
 def state_of(
     parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> OptimizerState:

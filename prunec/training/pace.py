@@ -11,15 +11,19 @@ import torch
 from torch import nn
 
 from prunec.seeding import seeded
+from prunec.training.averaging import Average
+from prunec.training.capture import stepping
 from prunec.training.context import Context
 from prunec.training.method import Method, Moment
 from prunec.training.objective import make_objective
 from prunec.training.optimisation import make_optimizer
+from prunec.training.recording import backend_of
 from prunec.training.settings import computing
 from prunec.training.step import Stepper
 from prunec.training.tuning import default_settings
 
 WARM = 3  # batches and steps before the clock starts: caches, kernels, workers
+RECORDED = 2  # more steps where they are recorded: one is, and proven, after three
 LEAST, LONG = 5, 10.0  # batches that are timed at least, and seconds after which no more are
 MOST = 200  # batches that are timed at most
 PACE = 9  # what seeds are derived for
@@ -34,7 +38,7 @@ class Pace:
         batch_size: images of a batch.
         data: that are read, augmented, normalised and delivered.
         steps: that plain training learns, of a batch that is there: fp32 where the recipe says
-            auto, without a method's own work.
+            auto, recorded where the training records them, without a method's own work.
         workers: processes that read; 0 where the set is held in memory.
     """
 
@@ -101,12 +105,13 @@ def _step_rate(model: nn.Module, context: Context, size: int) -> float:
     objective = make_objective(train, context.data.task, context.teacher)
     with computing(settings, device), seeded(PACE, device=device):
         take = Stepper(own, own, make_optimizer(own, train), Method(), objective, settings)
-        began, count = time.perf_counter(), -WARM
+        learn = stepping(take, Average(own, 0.0), train, device, lambda _: None)
+        began, count = time.perf_counter(), -WARM - (RECORDED if backend_of(device) else 0)
         while count < LEAST or (count < MOST and time.perf_counter() - began < LONG):
             if count == 0:
                 _wait(device)
                 began = time.perf_counter()
-            take(images, labels, Moment(0, max(count, 0), MOST, 1, 0.0))
+            learn(images, labels, Moment(0, max(count, 0), MOST, 1, 0.0))
             count += 1
         _wait(device)
     return count * len(images) / (time.perf_counter() - began)

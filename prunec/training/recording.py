@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from weakref import WeakSet
 
 import torch
 
@@ -39,6 +40,9 @@ class CudaGraphs(Backend):
     recording. Values that a step leaves for the next one (weights, momentum, statistics, averages,
     the method's state) are safe: their memory is older than the recordings. Without sharing, three
     phases of a ResNet-50 would need three times the memory of its activations.
+
+    A pool ends with its last recording, and torch asserts that an ended one is not asked for again.
+    The next recording then has a new one.
     """
 
     name = "CUDA graph"
@@ -47,7 +51,7 @@ class CudaGraphs(Backend):
         self.device = device
         # torch keeps one capture stream for the process, on the device that came first.
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self.pool = torch.cuda.graph_pool_handle()
+        self.graphs: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """See :meth:`Backend.record`; ``work`` is executed once before it is recorded.
@@ -65,14 +69,29 @@ class CudaGraphs(Backend):
                 with torch.cuda.stream(self.stream):
                     work()
                 before.wait_stream(self.stream)
+                pool = next((other.pool() for other in self.graphs), None)
                 with torch.cuda.graph(
-                    graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+                    graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"
                 ):
                     work()
-            finally:
-                torch.cuda.set_stream(before)  # a failed recording leaves its stream current
+            except BaseException:
+                self._recover(before)
+                raise
+        self.graphs.add(graph)
         replay: Callable[[], None] = graph.replay
         return replay
+
+    def _recover(self, stream: torch.cuda.Stream) -> None:
+        """Undo what a recording that broke off leaves behind: its stream, and random numbers.
+
+        The generator of some versions of torch believes for good that it is recorded, and refuses
+        the next dropout. A copy of its state is free of that.
+        """
+        torch.cuda.set_stream(stream)
+        index = self.device.index
+        number = torch.cuda.current_device() if index is None else index
+        generator = torch.cuda.default_generators[number]
+        generator.graphsafe_set_state(generator.clone_state())
 
     def wait(self) -> None:
         """See :meth:`Backend.wait`."""

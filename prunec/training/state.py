@@ -107,6 +107,23 @@ class Keeper:
             asked, due = (bool(flag) for flag in flags.tolist())
         return asked, due
 
+    def end_epoch(self, metrics: dict[str, Any], take: Stepper, average: Average) -> None:
+        """Record an epoch: a checkpoint if one is due, then its metrics."""
+        epoch = int(metrics["epoch"])
+        due = epoch % self.train.checkpoint_epochs == 0 or epoch == self.train.epochs
+        if due or (self.train.ship == "best" and is_best([*self.history, metrics])):
+            self.save(epoch, 0, take, average, metrics=metrics)
+            return
+        self.history.append(metrics)
+        self._log(metrics)
+
+    def stop_after(self, epoch: int, take: Stepper, average: Average) -> str:
+        """Let the checkpoint of a recorded epoch be there; return the place in words."""
+        place = f"after epoch {epoch}"
+        if self.place != place:
+            self.save(epoch, 0, take, average)
+        return place
+
     def save(
         self,
         epoch: int,
@@ -141,12 +158,16 @@ class Keeper:
                 best=best,
                 run=self.run.identity,
             )
-            if metrics:
-                # After the checkpoint, whose history rewrites this file when a run is resumed.
-                self.log.append(metrics)
-            if metrics and self.board:
-                self.board.add(metrics, epoch)
+        if metrics:
+            # After the checkpoint, whose history rewrites this file when a run is resumed.
+            self._log(metrics)
         self.place, self.saved = checkpoint.place, time.monotonic()
+
+    def _log(self, metrics: dict[str, Any]) -> None:
+        if self.processes.first:
+            self.log.append(metrics)
+            if self.board:
+                self.board.add(metrics, metrics["epoch"])
 
     def _require_same(self, name: str) -> None:
         """Refuse, on every rank, to continue from different checkpoints."""

@@ -13,7 +13,7 @@ from prunec.errors import DataError
 from prunec.processes import ALONE, Processes
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective
-from prunec.training.optimisation import set_learning_rate
+from prunec.training.optimisation import begin_momentum, set_learning_rate
 from prunec.training.settings import Settings
 
 ONE_VALUE = "Expected more than 1 value per channel"  # what torch's batch norm says
@@ -131,6 +131,7 @@ class Stepper:
             self.method.gradient(moment)
             if self.clip_norm:
                 self._clip()
+            begin_momentum(self.optimizer)
             # Never asked to skip: torch's fused SGD, if it skips its first step, goes on with a
             # momentum that nobody wrote.
             self.scaler.step(self.optimizer)

@@ -87,9 +87,13 @@ class StepRow:
     def __init__(self, job: Mapping[str, Any]) -> None:
         self.job = job
         self.steps: dict[str, Any] = {}
+        self.told: list[str] = []
 
     def __call__(self, key: str) -> Cells:
-        """Return the milliseconds of the dense step and of the method's, and the median ratio."""
+        """Return the milliseconds of the dense step and of the method's, and the median ratio.
+
+        A recording that was given up meanwhile is told beside them.
+        """
         import step_cost
         import torch
 
@@ -102,13 +106,17 @@ class StepRow:
             if not self.steps:
                 case = step_cost.CASES[name]
                 case = replace(case, batch=8, shape=(3, 16, 16)) if self.job["tiny"] else case
-                self.steps = step_cost.steps_of(case, settings, device, recorded=True)
+                self.steps = step_cost.steps_of(
+                    case, settings, device, recorded=True, tell=self.told.append
+                )
+            self.told.clear()
             rounds = 1 if self.job["tiny"] else self.job["rounds"]
             dense, own = step_cost.beside_dense(self.steps, method, rounds, device)
         gc.collect()
         ratio = step_cost._median([a / b for a, b in zip(dense, own, strict=True)])
         medians = (1000 * step_cost._median(values) for values in (dense, own))
-        return {**dict(zip(("dense", "own"), medians, strict=True)), "ratio": ratio}
+        told = {"told": " ".join(self.told)} if self.told else {}
+        return {**dict(zip(("dense", "own"), medians, strict=True)), "ratio": ratio, **told}
 
 
 def main_job(given: argparse.Namespace) -> Cells:
@@ -174,6 +182,7 @@ def row(key: str, cells: Cells) -> list[str]:
     if REASON in cells:
         return [key, "–", str(cells[REASON]), "–", "no"]
     figure, aim, met = judged(key, cells)
+    figure += f"; {cells['told']}" if "told" in cells else ""
     times = f"{cells['dense']:.2f}, {cells['own']:.2f}" if "own" in cells else "–"
     return [key, times, figure, aim, "yes" if met else "no"]
 

@@ -32,6 +32,7 @@ from prunec.errors import Interrupted
 HERE = Path(__file__).parent / "extreme"
 SPARSITIES = (0.999, 0.9995, 0.9999)
 STEPS, BATCH, IMAGES = 97_750, 128, {"fashion-mnist": 60_000, "embedded": 12_000}
+CHECKPOINTS = 20  # of a training
 RECIPES = ("east", "east_no_dyrelu", "east_no_sharing", "east_no_cycles", "rigl", "set")
 PUBLISHED = {  # versions of the authors' code, as options of train-east
     "east_floor": "layer_floor = 0.001",
@@ -100,6 +101,9 @@ def cells(given: argparse.Namespace) -> Grid:
         paths.append(str(path))
     epochs = round(STEPS / (IMAGES[given.data] // BATCH))
     changes = [f"device={given.device}", f"data.name={given.data}", f"train.epochs={epochs}"]
+    # A checkpoint of ResNet-34 takes seconds, as long as some epochs: a thousand would be most of
+    # the time. --minutes saves in any case.
+    changes.append(f"train.checkpoint_epochs={max(1, epochs // CHECKPOINTS)}")
     changes += TINY if given.tiny else []
     return expand(paths, sparsities=SPARSITIES, seeds=given.seeds, changes=changes)
 

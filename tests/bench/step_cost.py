@@ -203,8 +203,14 @@ def _wait(device: torch.device) -> None:
 
 
 def steps_of(
-    case: Case, settings: Settings, device: torch.device, *, recorded: bool
+    case: Case,
+    settings: Settings,
+    device: torch.device,
+    *,
+    recorded: bool,
+    tell: Callable[[str], None] = print,
 ) -> dict[str, Callable[[int], None]]:
+    """Return a step of each row; ``tell`` takes why one that should be recorded is not."""
     torch.manual_seed(0)
     module = case.build()
     example = (torch.zeros(2, *case.shape),)
@@ -226,7 +232,7 @@ def steps_of(
         method.optimizer = optimizer
         stepper = Stepper(own, own, optimizer, method, objective, settings)
         spec = recipe.train.model_copy(update={"capture": record})
-        take = stepping(stepper, Average(own, 0.0), spec, device, print)
+        take = stepping(stepper, Average(own, 0.0), spec, device, tell)
         return lambda number: take(images, labels, Moment(epoch, number, STEPS, 4, 1e-3)) and None
 
     def by(options: SparseTraining) -> Callable[[nn.Module], Method]:

@@ -120,3 +120,11 @@ def test_units_learn_when_they_are_said_to(acts: Any, learns: Any, moved: set[in
         if not torch.equal(before, after):
             collected.add(moment.epoch + 1)
     assert collected == moved
+
+
+def test_units_that_first_act_late_learn_by_a_fused_optimizer(tmp_path: Path) -> None:
+    """As on a GPU: beside kernels whose momentum is there already."""
+    options = replace(OPTIONS, dyrelu_acts="fading", dyrelu_learns="always")
+    fused = {"name": "SGD", "momentum": 0.9, "fused": True}
+    result = options(Artifact(net(), EXAMPLE), small_context(tmp_path, epochs=4, optimizer=fused))
+    assert result.history

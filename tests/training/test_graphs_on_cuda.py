@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 from every_method import SHIPPED, artifact
-from small_training import small_context, small_net
-from torch import nn
+from small_training import small_context, small_data, small_net
+from torch import Tensor, nn
 
 from prunec.artifact import Artifact
+from prunec.batches.transforms import build_normalisation, build_transform
+from prunec.sparsity.fused import Fused, fused
+from prunec.sparsity.two_lines import larger_of, slopes_of
 from prunec.tasks.task import Classification
 from prunec.training.averaging import Average
 from prunec.training.capture import WARM, Capturing
@@ -26,7 +30,11 @@ from prunec.training.recording import CudaGraphs
 from prunec.training.settings import Settings, computing
 from prunec.training.step import Stepper
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning"),  # inductor's
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning"),  # once, if asked
+]
 CUDA = torch.device("cuda")
 
 
@@ -179,6 +187,53 @@ def test_steps_that_are_alike_wait_for_nothing(name: str, tmp_path: Path) -> Non
         else:
             result: Artifact = SHIPPED[name](artifact(), own)
             assert result.history
+
+
+def test_batches_wait_for_no_step() -> None:
+    """The host makes a batch while the device computes the step before it."""
+    augment = (
+        {"name": "RandomCrop", "size": 8, "padding": 2},
+        {"name": "RandomHorizontalFlip"},
+        {"name": "ColorJitter", "brightness": 0.4, "contrast": 0.4},
+        {"name": "RandomErasing", "p": 0.7, "value": 9},
+    )
+    data = replace(
+        small_data(),
+        augment=build_transform(augment, "data.augment"),
+        normalise=build_normalisation((0.5,), (0.25,), 1),
+    ).to(CUDA)
+    batches = data.train_batches(0, 16)
+    next(batches)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        count = len(list(batches))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert count == 5
+
+
+def test_a_gpu_compiles_formulas_to_what_they_are() -> None:
+    """Otherwise what is computed is the plain formula, many times as slow, and nobody is told."""
+    fused.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # inductor's own
+        for formula, given in (
+            (larger_of, _lines(torch.float32)),
+            (larger_of, _lines(torch.bfloat16)),
+            (slopes_of, (torch.randn(4, 6, 5, 5, device=CUDA), *_lines(torch.float32))),
+        ):
+            compiled = fused(formula)
+            if not isinstance(compiled, Fused):
+                pytest.skip("there is no Triton")
+            actual = compiled(*given)
+            assert compiled.reason == ""
+            torch.testing.assert_close(actual, formula(*given), rtol=2e-2, atol=2e-2)
+
+
+def _lines(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Return x [4, 6, 5, 5] and the four coefficients [4, 6, 1, 1]."""
+    shapes = ((4, 6, 5, 5), *[(4, 6, 1, 1)] * 4)
+    return tuple(torch.randn(shape, device=CUDA, dtype=dtype) for shape in shapes)
 
 
 def test_kernels_that_cudnn_tries_are_tried_before() -> None:

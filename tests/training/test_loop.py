@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,18 @@ from typing import Any
 
 import pytest
 import torch
-from small_training import CPU, small_context, small_data, small_net, small_recipe
+from small_training import (
+    CPU,
+    Stopped,
+    small_context,
+    small_data,
+    small_net,
+    small_recipe,
+    stopping_after,
+)
 from torch import Tensor, nn
 
-from prunec.errors import DataError, Diverged
+from prunec.errors import DataError, Diverged, Interrupted
 from prunec.store.metrics import read_metrics
 from prunec.tasks.task import Accuracy, Classification
 from prunec.training.evaluation import Evaluation, evaluate
@@ -55,6 +64,15 @@ class Stopping(Counter):
     def before_forward(self, moment: Moment) -> None:
         if moment.epoch == 2 and moment.step == 3:
             raise self.error
+
+
+class Asking(Method):
+    """Is asked to stop at the end of the fifth epoch."""
+
+    def after_epoch(self, moment: Moment) -> dict[str, Any]:
+        if moment.epoch == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return {}
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -102,6 +120,41 @@ def test_resumed_is_bit_identical_to_uninterrupted(tmp_path: Path, channels_last
     assert torch.equal(straight.total, method.total)
     assert without_times(history) == without_times(expected)
     assert [line["epoch"] for line in metrics_of(tmp_path / "cut")] == [1, 2, 3, 4]
+
+
+def folders(folder: Path) -> set[str]:
+    return {place.name for place in (folder / "checkpoint").iterdir()} - {"best"}
+
+
+@pytest.mark.parametrize("way", ["killed", "asked"])
+def test_a_training_with_few_checkpoints_resumes_bit_for_bit(way: str, tmp_path: Path) -> None:
+    """After every third epoch and the last; one more where a signal asks to stop."""
+    settings = {"epochs": 7, "checkpoint_epochs": 3, "keep": 9}
+    whole = small_net()
+    expected = fit(whole, Method(), small_context(tmp_path / "whole", **settings))
+    assert folders(tmp_path / "whole") == {"epoch-003", "epoch-006", "epoch-007"}
+    cut = tmp_path / "cut"
+    if way == "killed":
+        with pytest.raises(Stopped):
+            fit(small_net(), Method(), stopping_after(small_context(cut, **settings), 5))
+        assert folders(cut) == {"epoch-003"}
+    else:
+        with pytest.raises(Interrupted, match="after epoch 5"):
+            fit(small_net(), Asking(), small_context(cut, **settings))
+        assert folders(cut) == {"epoch-003", "epoch-005"}
+    assert [line["epoch"] for line in metrics_of(cut)] == [1, 2, 3, 4, 5]
+    resumed = small_net()
+    history = fit(resumed, Method(), small_context(cut, resume=True, **settings))
+    assert same(whole, resumed)
+    assert without_times(history) == without_times(expected)
+    assert [line["epoch"] for line in metrics_of(cut)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_best_epoch_has_its_checkpoint(tmp_path: Path) -> None:
+    context = small_context(tmp_path, epochs=6, checkpoint_epochs=9, ship="best")
+    fit(small_net(), Method(), context)
+    assert not [note for note in context.progress.notes if "lost" in note]  # type: ignore[attr-defined]
+    assert [note for note in context.progress.notes if "best weights" in note]  # type: ignore[attr-defined]
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:

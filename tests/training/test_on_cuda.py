@@ -36,7 +36,11 @@ from prunec.training.recording import CudaGraphs
 from prunec.training.settings import Settings
 from prunec.training.step import Stepper
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    # Inductor's own; as an error it would let formulas be computed as they are.
+    pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning"),
+]
 
 ROAD = (RemoveChannels(), CompactMasks(), FoldBatchnorm())
 
@@ -106,7 +110,6 @@ def test_learned_ranks_of_a_recurrent_network(tmp_path: Path) -> None:
     ships(CompactMasks()(RemoveChannels()(AbsorbRanks()(result))), tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # inductor's own
 @pytest.mark.parametrize(
     "settings",
     [

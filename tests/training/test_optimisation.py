@@ -19,7 +19,7 @@ from prunec.training.averaging import Average
 from prunec.training.loop import fit
 from prunec.training.method import Method, Moment
 from prunec.training.objective import Objective, make_objective
-from prunec.training.optimisation import make_optimizer
+from prunec.training.optimisation import begin_momentum, make_optimizer
 from prunec.training.schedule import learning_rate
 
 STEPS, EPOCHS = 7, 10
@@ -99,6 +99,25 @@ def test_a_fused_optimizer_survives_a_first_step_that_overflows(
     fit(steep, method, context)
     assert method.first
     assert all(parameter.isfinite().all() for parameter in steep.parameters())
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_fused_optimizer_takes_parameters_that_learn_later(nesterov: bool) -> None:
+    """As on a GPU, whose optimizers are fused: units of DyReLU that act as it begins to fade."""
+    ends = []
+    for way in ("fused", "foreach"):
+        values = [nn.Parameter(torch.arange(1.0, 4.0)) for _ in range(2)]
+        optimizer = torch.optim.SGD(
+            values, lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.1, **{way: True}
+        )
+        for step in range(5):
+            optimizer.zero_grad()
+            for value in values if step > 1 else values[:1]:
+                value.grad = value.detach() * (step + 1)
+            begin_momentum(optimizer)
+            optimizer.step()
+        ends.append(torch.stack([v.detach() for v in values]))
+    torch.testing.assert_close(*ends)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from prunec.artifact import Artifact
 from prunec.sparsity.dyrelu import Phasing
 from prunec.sparsity.flat import Flat
 from prunec.tasks.task import Classification
-from prunec.training import capture
+from prunec.training import capture, pace
 from prunec.training.averaging import Average
 from prunec.training.capture import WARM, Capturing
 from prunec.training.context import Context
@@ -232,6 +232,20 @@ def test_what_a_recording_does_not_see_is_noticed_and_told_once(kind: Any, reaso
     agree(one, other)
 
 
+def test_a_step_whose_state_does_not_fit_twice_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> HeldState:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(capture, "HeldState", full)
+    one, other = taken(), taken(recorded=False)
+    losses = []
+    for each in (one, other):
+        torch.manual_seed(0)
+        losses.append(each.steps(8))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert one.told == ["Steps are computed one operation after the other: CUDA out of memory."]
+
+
 def test_recording_and_its_proof_leave_everything_as_it_was() -> None:
     """Batch norms' statistics, momentum, averages, random numbers: as if nothing was tried."""
     one = taken()
@@ -333,6 +347,18 @@ def test_every_method_recorded(
             )
     accuracy = [float(r.history[-1].details["test_accuracy"]) for r in (plain, recorded)]
     assert accuracy[0] == pytest.approx(accuracy[1], abs=7)  # two of thirty images
+
+
+def test_the_pace_of_steps_is_that_of_recorded_ones(
+    tmp_path: Path, tape: Tape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that are timed are replays alone, for a training's are."""
+    monkeypatch.setattr(pace, "backend_of", lambda device: tape)
+    monkeypatch.setattr(pace, "LONG", 0.0)
+    told = pace.measure_pace(small_net(), context(tmp_path), workers=0)
+    assert tape.recorded == 1
+    assert tape.replayed == len(capture.RATES) + pace.WARM + pace.RECORDED - WARM + pace.LEAST
+    assert told.steps > 0
 
 
 @pytest.mark.parametrize("order", ["recorded first", "computed first"])

@@ -71,6 +71,8 @@ def test_normalisation_is_its_formula() -> None:
     )
     torch.testing.assert_close(result.double(), expected, atol=1e-6, rtol=0)
     assert result.dtype == torch.float32
+    usual = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+    assert torch.equal(result, usual(images))
 
 
 def test_one_value_stands_for_every_channel() -> None:

@@ -179,6 +179,31 @@ def test_trials_on_a_gpu_end_in_time(
     assert chosen == fastest(measured)
 
 
+def test_a_recording_is_not_taken_for_the_time_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fourth step records: it is slow once, and the time may be over right after it."""
+    clock, record = Clock(), [1.0, 4.9, 1.0]
+
+    def steps(bench: object, own: nn.Module, settings: Settings) -> object:
+        slow, taken = record.pop(0), []
+
+        def learn(*given: object) -> tuple[torch.Tensor, None]:
+            taken.append(0)
+            clock.now += slow if len(taken) == 4 else 0.01
+            return torch.tensor(1.0), None
+
+        return learn
+
+    monkeypatch.setattr(tuning, "is_bounded", lambda device: True)
+    monkeypatch.setattr(tuning, "backend_of", lambda device: object())
+    monkeypatch.setattr(tuning._Bench, "_steps", steps)
+    batch = next(small_context(Path()).data.train_batches(0, 16))
+    train = small_recipe(**{**OPEN, "threads": 1}).train
+    _, measured = choose(
+        small_net().train(), batch, train, Objective(Classification(3)), ALONE, clock=clock
+    )
+    assert [trial.seconds for trial in measured] == pytest.approx([0.01, 0.01])
+
+
 def test_the_likeliest_settings_of_a_gpu_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "_short_precision", lambda device: "bf16")
     train = small_recipe(**OPEN).train
