@@ -388,13 +388,6 @@ static void PN_OF(pn_fours_some)(const struct pn_fours *k, float *w, const float
     }
 }
 
-#ifdef _OPENMP
-#define PN_PARTS 4
-#define PN_PARALLEL _Pragma("omp parallel for schedule(dynamic) num_threads(pn_threads())")
-#else
-#define PN_PARTS 1
-#define PN_PARALLEL
-#endif
 static void PN_OF(pn_fours)(const struct pn_fours *k, float *w, const float *data) {
     const size_t units = (k->positions + PN_WIDTH - 1) / PN_WIDTH, filters = k->out.channels;
     const size_t tiles = (units + PN_MOST_UNITS - 1) / PN_MOST_UNITS;
@@ -455,7 +448,5 @@ static const struct pn_byte_kernels PN_OF(pn_byte_kernels) = {
 #undef PN_TURNED
 #undef PN_REAL
 #undef PN_MOST_UNITS
-#undef PN_PARTS
-#undef PN_PARALLEL
 #undef PN_OF
 #undef PN_WIDTH
