@@ -143,7 +143,8 @@ def within_bounds(
         if _near(form, agreement, lost):
             return Chosen(made, {}, share)
         agreements[share] = agreement
-    best = max(agreements, key=lambda share: agreements[share])
+    # The widest of equals: a float layer mends rounding, and no clipping before it.
+    best = max(agreements, key=lambda share: (agreements[share], share))
     for left in _more_and_more(attempts.worst(best)):
         made = attempts.quantised(every[best], left)
         if _near(form, *attempts.answers(made)):
