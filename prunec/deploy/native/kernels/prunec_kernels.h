@@ -295,6 +295,9 @@ static inline pn_four pn_within(pn_four v, pn_four low, pn_four high) {
 #if defined(PN_VECTORS) && !(defined(__AVX2__) && defined(__FMA__) && PRUNEC_MOST > 1)
 #define PN_BASELINE 1
 #endif
+#if defined(PN_BASELINE) && defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
