@@ -10,9 +10,10 @@ from markupsafe import Markup
 from rich.console import RenderableType
 from rich.text import Text
 
-from prunec.catalogue import runner_named
+from prunec.catalogue import exporter, runner_named
 from prunec.charts import svg
 from prunec.charts.roofline import HEIGHT
+from prunec.deploy.exporter import Exact
 from prunec.deploy.native.speeds import layer_roofline
 from prunec.deploy.runner import LayerTime
 from prunec.deploy.timing import quartiles
@@ -49,22 +50,23 @@ def exported_files(run: RunFolder, runner: str = "") -> tuple[Path, Path]:
     kinds = runner_named(runner).suffixes if runner else frozenset({".onnx"})
     if ".onnx" in kinds:
         return shipped, dense
-    # C code of an uncut network is not timed beside itself, but beside onnxruntime, as always.
-    uncut = dense == shipped and runner != "native"
-    return _opened_by(run, runner, kinds, None if uncut else dense)
+    return _opened_by(run, runner, kinds, dense)
 
 
 def _opened_by(
-    run: RunFolder, runner: str, suffixes: frozenset[str], dense: Path | None
+    run: RunFolder, runner: str, suffixes: frozenset[str], dense: Path
 ) -> tuple[Path, Path]:
     """Return the shipped file that a runner opens, and the dense one in the same form if there is
     one, or the shipped one if nothing was cut; raise `RunError` if the run ships none.
     """
+    uncut = dense == run.export.shipped("onnx", ".onnx")
     for form in run.export.forms:
         for suffix in suffixes:
             shipped, twin = run.export.shipped(form, suffix), run.export.dense(form, suffix)
             if shipped.is_file():
-                return shipped, twin if twin.is_file() else dense or shipped
+                # A lossy form is not the dense network's; C code is timed beside onnxruntime.
+                same = uncut and runner != "native" and issubclass(exporter(f"to-{form}"), Exact)
+                return shipped, twin if twin.is_file() else shipped if same else dense
     flag = "c" if runner == "native" else runner
     raise RunError(
         f"{run.path} has no export that {runner} runs",

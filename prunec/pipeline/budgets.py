@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from prunec.catalogue import runner_for, runner_named
@@ -21,7 +22,7 @@ from prunec.deploy.memory import memory_of
 from prunec.deploy.onnx_file import onnx_operators
 from prunec.deploy.operator_sets import operator_set, sets_for
 from prunec.deploy.timing import Latency
-from prunec.errors import PrunecError, RecipeError
+from prunec.errors import PassError, PrunecError, RecipeError
 from prunec.pipeline.opened_recipe import OpenedRecipe
 from prunec.recipe import Budget
 
@@ -98,12 +99,16 @@ def _milliseconds(
         yield check_milliseconds(limit, runner.identity, [ours for ours, _ in timed.rounds])
 
 
-def require_operator_sets(opened: OpenedRecipe, writers: Iterable[Exporter]) -> None:
-    """Refuse an operator set that says nothing of the files of a form that it is stated for.
+def require_judgeable(opened: OpenedRecipe, writers: Iterable[Exporter]) -> None:
+    """Refuse budgets that no check could judge: an operator set that says nothing of the files of a
+    form that it is stated for, and a latency on a runner that does not exist.
 
     Raises:
-        RecipeError: there is such a form among those of the writers.
+        RecipeError: there is such a budget.
     """
+    for named in opened.recipe.verify.budget.latency_ms or {}:
+        with suppress(PassError):  # a runtime that is missing here: the export may be elsewhere
+            runner_named(named)
     sets = opened.recipe.verify.budget.operators
     stated = [(w, operator_set(name)) for w in writers if (name := value_of(sets, w.form()))]
     unknown = [(writer, target) for writer, target in stated if not target.judges(writer.suffix)]

@@ -41,6 +41,7 @@ from prunec.pipeline.manifest import (
     UNRECORDED,
     compare_with_records,
     digest_of,
+    follow_dense,
     manifest_entry,
     report_of,
 )
@@ -131,6 +132,11 @@ class Forms:
             return dense
         return (own or self.shipped(writer)) if isinstance(writer, Exact) else self.shipped(root)
 
+    def dense_digests(self) -> dict[str, str]:
+        """Return the digests of the dense files that other forms share; of missing ones empty."""
+        roots = [writer for writer in self.exporters if not writer.reads]
+        return {writer.form(): digest_of(writer, self.dense(writer)) for writer in roots}
+
     def verify(
         self,
         files: Mapping[str, Path],
@@ -200,8 +206,10 @@ def ship(
         note(f"{forms.folder.flaw}; it will be rewritten")
     manifest: dict[str, object] = {**forms.folder.recorded}
     details = {"layers": _layers(dense, artifact), "data": splits(data, recipe.data.name)}
+    before = forms.dense_digests()
     try:
         _ship_each(forms, recipe, fed, note, reports, manifest)
+        follow_dense(manifest, before, forms.dense_digests())
     except PrunecError:
         # Their files are at their places: without a record they would be those of no export.
         if reports:
@@ -368,7 +376,7 @@ def _proven(
     latency: Latency | None = None
     # A file that cannot be timed fails other checks, which say why.
     with suppress(PrunecError):
-        if not uncut:
+        if twin != path:
             latency = time_beside_twin(runner, path, twin, recipe.verify.budget.latency_ratio)
     report = verify_file(
         path,

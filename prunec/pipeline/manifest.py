@@ -44,6 +44,26 @@ def manifest_entry(
     }
 
 
+def follow_dense(
+    manifest: dict[str, object], before: Mapping[str, str], now: Mapping[str, str]
+) -> None:
+    """Let entries of forms that were not exported now name the dense file that replaced theirs.
+
+    It holds the same network: other metadata, or another opset, made another file of it.
+
+    Args:
+        manifest: form → entry; changed in place.
+        before: form → digest of its dense file before the export; empty for a missing one.
+        now: the same after it.
+    """
+    renamed: dict[object, str] = {before[form]: now[form] for form in before if before[form]}
+    for form, entry in manifest.items():
+        if not isinstance(entry, Mapping) or entry.get("dense_sha256") == entry.get("sha256"):
+            continue  # its own file is the dense network's
+        if replaced := renamed.get(entry.get("dense_sha256")):
+            manifest[form] = {**entry, "dense_sha256": replaced}
+
+
 def report_of(exported: Exported) -> dict[str, object]:
     """Return the exporter's report on its file, as the manifest keeps it; nothing if empty."""
     return {"told": dict(exported.told)} if exported.told else {}

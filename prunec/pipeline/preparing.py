@@ -21,7 +21,7 @@ from prunec.errors import DataError, PassError, PrunecError, RecipeError, RunErr
 from prunec.models.building import build_auxiliary, build_model
 from prunec.models.gates import absorbed
 from prunec.pipeline.artifacts import resumed
-from prunec.pipeline.budgets import require_operator_sets
+from prunec.pipeline.budgets import require_judgeable
 from prunec.pipeline.opened import OpenedRun
 from prunec.pipeline.opened_recipe import OF_DATA, OpenedRecipe, Untrained
 from prunec.processes import processes_here
@@ -85,7 +85,7 @@ def prepare(
     # A mistake in [[export]] is found before the training, not after it.
     exporters = opened.exporters()
     opened.require_servable(exporters)
-    require_operator_sets(opened, exporters)
+    require_judgeable(opened, exporters)
     data = _data(opened)
     artifact = opened.fresh(progress.note)
     opened.require_servable(exporters, (artifact.module, artifact.example))
@@ -115,7 +115,7 @@ def prepare_untrained(
     opened = OpenedRecipe(lambda: recipe, source)
     exporters = opened.exporters(forms, options)
     opened.require_servable(exporters)
-    require_operator_sets(opened, exporters)
+    require_judgeable(opened, exporters)
     artifact = opened.fresh()
     opened.require_servable(exporters, (artifact.module, artifact.example))
     return Untrained(artifact, opened.images)

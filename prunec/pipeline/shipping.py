@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from prunec.artifact import Artifact, Step
-from prunec.catalogue import exporter_names
+from prunec.catalogue import exporter, exporter_names
 from prunec.deploy.checks import ExportReport
+from prunec.deploy.exporter import Exact, Exporter
 from prunec.deploy.runner import Runner
-from prunec.errors import ParityError, ReadOnlyRun, RunError
+from prunec.errors import ParityError, PrunecError, ReadOnlyRun, RunError
 from prunec.page import write_report
 from prunec.pipeline.artifacts import run_pass
 from prunec.pipeline.elsewhere import named_runners, require_opening
@@ -153,13 +154,35 @@ def _other_build(run: RunFolder) -> str:
     return "" if run.record.get("build") == build() else run.made_by
 
 
+def _as_exported(opened: OpenedRun, forms: Sequence[str]) -> tuple[Exporter, ...]:
+    """Return the exporters, those of exact forms with the options that their files were written
+    with: an export may have had others than the recipe.
+
+    Options of lossy forms are bounds, and those of the recipe hold.
+    """
+    options = {
+        form: {key: value for key, value in entry["exporter"].items() if key != "name"}
+        for form, entry in opened.run.export.recorded.items()
+        if form in forms and isinstance(entry.get("exporter"), dict) and _is_exact(form)
+    }
+    with suppress(PrunecError):  # options that no exporter has: the check of the manifest says so
+        return opened.exporters(forms, options)
+    return opened.exporters(forms)
+
+
+def _is_exact(form: str) -> bool:
+    with suppress(PrunecError):  # a package that is missing is reported by the form itself
+        return issubclass(exporter(f"to-{form}"), Exact)
+    return False
+
+
 def _checked(run: RunFolder, files: dict[str, Path], runners: tuple[Runner, ...]) -> ExportReport:
     """Check files, form → path; by default the published file of every form."""
     opened = OpenedRun(run)
     known = {name.removeprefix("to-") for name in exporter_names()}
     forms = [form for form in run.export.forms if form in known or form in run.export.recorded]
     records = check_records(run, steps_of(opened))
-    writers = opened.exporters((*forms, *files))
+    writers = _as_exported(opened, (*forms, *files))
     made = Forms(run.export, writers, records=records, made_by=_other_build(run), runners=runners)
     paths = files or {writer.form(): made.shipped(writer) for writer in made.exporters}
     for path in paths.values():

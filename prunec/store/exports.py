@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunec.errors import DamagedRecord
+from prunec.errors import DamagedRecord, RunError
+from prunec.files import sha256_of
 from prunec.store.records import parse_record, read_record
 
 STEM = "model"
@@ -63,10 +64,22 @@ class ExportFolder:
         return self.path / form / "dense" / f"{STEM}{suffix}"
 
     def timed_beside(self, form: str, suffix: str) -> Path:
-        """Return the path of the dense network's file: the published one if nothing was cut."""
+        """Return the path of the dense network's file: the published one if nothing was cut.
+
+        Raises:
+            RunError: nothing was cut, and the published file is not the one that was published.
+        """
         dense, entry = self.dense(form, suffix), self.recorded.get(form, {})
         uncut = "sha256" in entry and entry["sha256"] == entry.get("dense_sha256")
-        return self.shipped(form, suffix) if uncut and not dense.is_file() else dense
+        if dense.is_file() or not uncut:
+            return dense
+        shipped = self.shipped(form, suffix)
+        if shipped.is_file() and sha256_of(shipped) != entry["sha256"]:
+            raise RunError(
+                f"{shipped} is not the file that was exported: {self.manifest} has another digest",
+                remedy=f"Export again: prunec export {self.path.parent}",
+            )
+        return shipped
 
     def candidate(self, form: str, suffix: str) -> Path:
         """Return the path of a file before it is checked; a file that fails stays there."""

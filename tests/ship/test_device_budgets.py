@@ -21,7 +21,7 @@ from prunec.deploy.operator_sets import operator_set
 from prunec.deploy.runner import Identity
 from prunec.errors import PassError
 from prunec.exporters.to_onnx import ToOnnx
-from prunec.pipeline.budgets import check_device, require_operator_sets
+from prunec.pipeline.budgets import check_device, require_judgeable
 from prunec.pipeline.opened_recipe import OpenedRecipe
 from prunec.recipe import load_recipe
 from prunec.recipe.schema import OPERATOR_SETS, Budget
@@ -201,7 +201,7 @@ def test_a_set_of_other_operators_is_refused_before_the_export(
     if not told:
         opened = OpenedRecipe(lambda: load_recipe("tight.toml"), "tight.toml")
         names = [form.removeprefix("--") for form in forms]
-        require_operator_sets(opened, opened.exporters(names))
+        require_judgeable(opened, opened.exporters(names))
         return
     ended = run("export", "tight.toml", *forms)
     assert ended.exit_code == 1

@@ -179,6 +179,8 @@ def test_a_runner_is_found_by_what_it_opens() -> None:
         catalogue.runner_named("onnxruntime://board")
     assert "It has" in caught.value.remedy
     assert "cpu" in caught.value.remedy
+    with pytest.raises(RecipeError, match="needs the name of an execution provider"):
+        catalogue.runner_named("onnxruntime://")
     assert catalogue.runner_named("onnxruntime://CPU") == Onnxruntime()
     assert all(runner.unasked for runner in catalogue.other_runners(".onnx"))
 

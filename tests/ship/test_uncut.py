@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,40 @@ def test_a_missing_dense_file_is_not_taken_for_nothing_cut(root: Path) -> None:
     assert [c["name"] for c in forms["checks"] if not c["passed"]] == ["manifest"]
     dense.write_bytes(held)
     assert run("verify", "lean-001").exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", [("--no-recipe",), ("--opset", 17)])
+@pytest.mark.parametrize("name", ["whole", "lean"])
+def test_another_export_of_one_form_leaves_the_others_proven(
+    root: Path, name: str, option: tuple[object, ...], tmp_path: Path
+) -> None:
+    """Their dense network did not change; verify takes an opset that the recipe does not name."""
+    again = tmp_path / name
+    shutil.copytree(root / f"{name}-001", again)
+    assert run("export", again, "--packed").exit_code == 0
+    assert run("export", again, *option).exit_code == 0
+    answer = run("verify", again)
+    assert answer.exit_code == 0, answer.output
+
+
+@pytest.mark.slow
+def test_a_replaced_file_is_not_taken_for_the_dense_network(root: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(root / "whole-001", again)
+    shutil.copy(root / "lean-001/export/onnx/model.onnx", again / "export/onnx/model.onnx")
+    answer = run("bench", again, "--batch", 1)
+    assert answer.exit_code == 1
+    assert "is not the file that was exported" in " ".join(answer.output.split())
+    answer = run("verify", again)
+    assert answer.exit_code == 2
+    assert "latency against dense: it was not measured" in " ".join(answer.output.split())
+
+
+def test_a_latency_on_no_runner_is_refused_before_work(tmp_path: Path) -> None:
+    recipe = RECIPE.replace("latency_ratio = 1.0", "latency_ms = { ncn = 5.0 }")
+    Path("slow.toml").write_text(recipe.replace('"whole"', '"slow"'))
+    answer = run("export", "slow.toml")
+    assert answer.exit_code == 1
+    assert "Did you mean 'ncnn'" in answer.output
+    assert not list(Path("runs").glob("slow*"))

@@ -59,9 +59,13 @@ class Onnxruntime(Runner):
         listed = [name.removesuffix(_END) for name in onnxruntime.get_available_providers()]
         provider = next((name for name in listed if name.lower() == place.lower()), None)
         if provider is None:
+            named = (
+                f"has no execution provider {shortened(place)!r}"
+                if place
+                else ("needs the name of an execution provider after ://")
+            )
             raise RecipeError(
-                f"onnxruntime {onnxruntime.__version__} has no execution provider "
-                f"{shortened(place)!r}",
+                f"onnxruntime {onnxruntime.__version__} {named}",
                 remedy=f"It has {', '.join(name.lower() for name in listed)}; others come with "
                 "other packages: onnxruntime-gpu, onnxruntime-openvino, onnxruntime-directml.",
             )
