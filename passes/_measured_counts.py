@@ -14,6 +14,37 @@ from prunec.graph.removal.counts import STEP, Measured, Rounding
 MEASURED = "measured"
 RoundTo = Annotated[int, Field(ge=1)] | Literal["measured"]
 """A multiple, or what takes the least time."""
+MacsRatio = (
+    Annotated[
+        float,
+        Field(
+            gt=0, lt=1, description="MACs of the network that is left, as a share of the dense one"
+        ),
+    ]
+    | None
+)
+LatencyRatio = (
+    Annotated[
+        float,
+        Field(
+            gt=0,
+            lt=1,
+            description="in place of macs_ratio: its time by the layers' times under the runner, "
+            "as a share of the dense one's; ours",
+        ),
+    ]
+    | None
+)
+TimedRunner = Annotated[
+    str, Field(description="whose times latency_ratio means: onnxruntime, ssh://user@board")
+]
+Block = Annotated[
+    RoundTo,
+    Field(
+        description="channels are kept in blocks of so many; measured: of 4, which "
+        "remove-channels rounds up"
+    ),
+]
 TARGETS = {"macs_ratio": "MACs / dense", "latency_ratio": "layers' times / dense"}
 """Names of budgets in a run's record, by option."""
 

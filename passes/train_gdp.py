@@ -39,7 +39,10 @@ from prunec.models.gates import attach_gates
 from prunec.passes._gdp import LENGTHS, Gdp
 from prunec.passes._measured_counts import (
     TARGETS,
-    RoundTo,
+    Block,
+    LatencyRatio,
+    MacsRatio,
+    TimedRunner,
     block_of,
     layer_times,
     require_timed,
@@ -64,29 +67,8 @@ class TrainGdp(Training):
     forbids: ClassVar[frozenset[str]] = frozenset({"gated", "folded"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained", "gated"})
 
-    macs_ratio: (
-        Annotated[
-            float,
-            Field(
-                gt=0,
-                lt=1,
-                description="MACs of the network that is left, as a share of the dense one",
-            ),
-        ]
-        | None
-    ) = None
-    latency_ratio: (
-        Annotated[
-            float,
-            Field(
-                gt=0,
-                lt=1,
-                description="in place of macs_ratio: its time by the layers' times under the "
-                "runner, as a share of the dense one's; ours",
-            ),
-        ]
-        | None
-    ) = None
+    macs_ratio: MacsRatio = None
+    latency_ratio: LatencyRatio = None
     dense: (
         Annotated[Share, Field(description="share of the training before gates close")] | None
     ) = None
@@ -96,16 +78,8 @@ class TrainGdp(Training):
         | None
     ) = None
     select_epochs: Annotated[Epochs, Field(gt=0)] | None = None
-    round_to: Annotated[
-        RoundTo,
-        Field(
-            description="channels are kept in blocks of so many; measured: of 4, which "
-            "remove-channels rounds up"
-        ),
-    ] = 8
-    runner: Annotated[
-        str, Field(description="whose times latency_ratio means: onnxruntime, ssh://user@board")
-    ] = "onnxruntime"
+    round_to: Block = 8
+    runner: TimedRunner = "onnxruntime"
     # Ours. A gate that starts at a = 1 is g = 0.91; its slope is largest at |a| = √(ε/3) = 0.18.
     epsilon: Annotated[
         float,

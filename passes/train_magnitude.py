@@ -39,7 +39,10 @@ from prunec.graph.channels.analyse import analyse
 from prunec.passes._magnitude import LENGTHS, OneShot
 from prunec.passes._measured_counts import (
     TARGETS,
-    RoundTo,
+    Block,
+    LatencyRatio,
+    MacsRatio,
+    TimedRunner,
     block_of,
     layer_times,
     require_timed,
@@ -65,29 +68,8 @@ class TrainMagnitude(Training):
     forbids: ClassVar[frozenset[str]] = frozenset({"gated", "masked", "folded"})
     adds: ClassVar[frozenset[str]] = frozenset({"trained", "masked"})
 
-    macs_ratio: (
-        Annotated[
-            float,
-            Field(
-                gt=0,
-                lt=1,
-                description="MACs of the network that is left, as a share of the dense one",
-            ),
-        ]
-        | None
-    ) = None
-    latency_ratio: (
-        Annotated[
-            float,
-            Field(
-                gt=0,
-                lt=1,
-                description="in place of macs_ratio: its time by the layers' times under the "
-                "runner, as a share of the dense one's",
-            ),
-        ]
-        | None
-    ) = None
+    macs_ratio: MacsRatio = None
+    latency_ratio: LatencyRatio = None
     importance: Annotated[
         Literal["l1", "l2", "norm-scale", "taylor"],
         Field(description="what makes a channel important"),
@@ -101,16 +83,8 @@ class TrainMagnitude(Training):
     ) = None
     select_epochs: Epochs | None = None
     rounds: Annotated[int, Field(ge=1, description="how many choices lead to the budget")] = 1
-    round_to: Annotated[
-        RoundTo,
-        Field(
-            description="channels are kept in blocks of so many; measured: of 4, which "
-            "remove-channels rounds up"
-        ),
-    ] = 8
-    runner: Annotated[
-        str, Field(description="whose times latency_ratio means: onnxruntime, ssh://user@board")
-    ] = "onnxruntime"
+    round_to: Block = 8
+    runner: TimedRunner = "onnxruntime"
     batches: Annotated[
         int, Field(ge=1, description="whose gradients taylor looks at before a choice")
     ] = 16
